@@ -1,0 +1,162 @@
+"""What an extraction found, as frozen values. They cross the border of the worker as JSON (`msgspec` checks each
+field against these types), so nothing here holds a yt-dlp object.
+
+A `Media` is one page. It has either `tracks` (what can be streamed), or `entries` (a playlist, an image post, a page
+with several videos), each of which is either a URL to extract in its turn or a `Media` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["video", "audio", "images", "playlist", "live"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cookie:
+    """One cookie of the extraction's jar (RFC 6265 §5.3). `domain` begins with a dot if it covers subdomains.
+    `expires` is in seconds since the epoch; None ends with the session."""
+
+    name: str
+    value: str
+    domain: str
+    path: str = "/"
+    secure: bool = False
+    expires: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """One piece of a DASH (or alike) track. `url` is absolute; `duration` in seconds; `size` in bytes if known."""
+
+    url: str
+    duration: float | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AesKey:
+    """yt-dlp's `hls_aes`: takes the place of the playlist's EXT-X-KEY. `key` and `iv` are hexadecimal."""
+
+    uri: str | None = None
+    key: str | None = None
+    iv: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One yt-dlp format, with everything that a fetcher of our own has to honour.
+
+    `vcodec` and `acodec` are None where the format has no such stream, and "unknown" where yt-dlp cannot say.
+    `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False for yt-dlp's `filesize_approx`.
+    """
+
+    id: str
+    url: str
+    protocol: str
+    ext: str
+    container: str | None = None
+    vcodec: str | None = None
+    acodec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    bitrate: float | None = None
+    size: int | None = None
+    size_exact: bool = False
+    language: str | None = None
+    note: str | None = None
+    has_drm: bool = False
+    is_live: bool = False
+    is_from_start: bool = False
+    available_at: float | None = None
+    """Seconds since the epoch before which the media server refuses."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_data: str | None = None
+    """Body of the POST that fetches the media, Latin-1."""
+    impersonate: str | None = None
+    """A curl_cffi target that the media request must look like, for example `chrome-120`."""
+    http_chunk_size: int | None = None
+    """Fetch by successive bounded Ranges of at most this many bytes."""
+    manifest_url: str | None = None
+    manifest_data: str | None = None
+    """yt-dlp's `hls_media_playlist_data`: the playlist, already fetched."""
+    fragments: tuple[Fragment, ...] = ()
+    fragments_dynamic: bool = False
+    """yt-dlp gives the fragments by a generator that only its own downloader can run."""
+    segment_query: str | None = None
+    """yt-dlp's `extra_param_to_segment_url`."""
+    key_query: str | None = None
+    """yt-dlp's `extra_param_to_key_url`."""
+    aes: AesKey | None = None
+    discontinuity: int | None = None
+    """yt-dlp's `format_index`: only the segments of that discontinuity."""
+    dash_periods: bool = False
+    no_resume: bool = False
+    needs_ytdlp: bool = False
+    """Carries what only yt-dlp's own downloader can do (pings, web sockets, refreshed cookies)."""
+
+    @property
+    def has_video(self) -> bool:
+        return self.vcodec is not None
+
+    @property
+    def has_audio(self) -> bool:
+        return self.acodec is not None
+
+    @property
+    def is_image(self) -> bool:
+        return self.vcodec is None and self.acodec is None and self.ext in IMAGE_EXTENSIONS
+
+
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "heic", "bmp"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtitle:
+    """One subtitle file. `automatic` marks machine-made captions."""
+
+    language: str
+    ext: str
+    url: str
+    name: str | None = None
+    automatic: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An item of a playlist or image post: a page to extract (`url`), or found already (`media`)."""
+
+    title: str | None = None
+    url: str | None = None
+    duration: float | None = None
+    media: Media | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """What is behind one page.
+
+    `raw_id` names the extraction inside the worker that made it, where yt-dlp's own dictionary waits for a
+    download. `tracks` are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after
+    which the tracks' addresses may be dead, if they say so.
+    """
+
+    raw_id: str
+    id: str
+    title: str
+    kind: Kind
+    extractor: str
+    webpage_url: str
+    uploader: str | None = None
+    duration: float | None = None
+    thumbnail: str | None = None
+    tracks: tuple[Track, ...] = ()
+    subtitles: tuple[Subtitle, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    entries_complete: bool = True
+    cookies: tuple[Cookie, ...] = ()
+    expires: float | None = None

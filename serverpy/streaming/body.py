@@ -1,0 +1,96 @@
+"""The contract of the three methods: open a `Source`, get a `Body` with its head known and its first bytes in hand.
+
+A body is pulled: `read` gives the next bytes, `b""` at the true end, and raises a `SourceError` where the bytes stop
+short of it. There is no other end. `aclose` may be called at any time and more than once; when it returns, sockets,
+pipes, threads' work and children that served this body are gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from serverpy.extraction.info import Media, Track
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """One range as asked (RFC 9110 §14.1.2): `first`–`last` inclusive, `last` None for "to the end", `first` None
+    for the last `last` bytes (suffix)."""
+
+    first: int | None
+    last: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a method is asked to open.
+
+    `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
+    extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
+    the client's validator, as sent.
+    """
+
+    url: str
+    format: str | None = None
+    item: int | None = None
+    media: Media | None = None
+    track: Track | None = None
+    range: ByteRange | None = None
+    if_range: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of the bytes before the first is sent.
+
+    `length` is the exact number of bytes that `read` will give, or None. `start` is the offset of the first byte in
+    the whole, `total` the length of the whole if known; `partial` says that a range was asked for and is honoured.
+    `seekable` says that ranges of these bytes can be asked for.
+    """
+
+    content_type: str
+    ext: str
+    length: int | None = None
+    start: int = 0
+    total: int | None = None
+    partial: bool = False
+    seekable: bool = False
+    estimate: int | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    title: str | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds by name, for `Server-Timing`: connect, first-byte."""
+
+
+class Body(Protocol):
+    """An open stream. One owner reads it and closes it."""
+
+    @property
+    def head(self) -> Head: ...
+
+    async def read(self) -> bytes:
+        """The next bytes, at most one chunk; `b""` at the end."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Method(Protocol):
+    """One way to turn a `Source` into a `Body`. `stream_bytes` is the most that one stream holds, in bytes; it is
+    reserved from the budget before `open`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stream_bytes(self) -> int: ...
+
+    def carries(self, track: Track) -> bool:
+        """Whether this method can stream such a track at all."""
+        ...
+
+    async def open(self, source: Source) -> Body:
+        """Raises a `ServerPYError`; leaves nothing behind when it does, or when it is cancelled."""
+        ...
