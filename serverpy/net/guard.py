@@ -1,0 +1,330 @@
+"""Which addresses may be reached. Everything in this process that opens a socket for somebody else asks here, with the
+numeric address it is about to connect to: the client's connector, and the filtering proxy that yt-dlp goes through.
+
+Only public addresses pass, unless the operator's ALLOW_NETWORKS says otherwise. A name is resolved exactly once, all of
+its addresses are checked, and the caller connects to one of those addresses: between the check and the connection there
+is no second look-up that could answer differently. Whatever is not understood is refused.
+
+`check_url` is the other border: what may come in as a page's address at all. It protects nothing by itself, since every
+redirect and every playlist can name a new target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+
+import idna
+import psutil
+
+from serverpy.errors import InvalidUrl, TargetForbidden, UpstreamFailed
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Name and port → numeric addresses in the order to try them. Raises OSError for a name that does not resolve."""
+
+# https://fetch.spec.whatwg.org/#bad-port
+BAD_PORTS = frozenset(
+    {0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109}
+    | {110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530}
+    | {531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190}
+    | {5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080}
+)
+
+MAX_URL_CHARACTERS = 8192
+_MAX_UNQUOTINGS = 8
+_SMUGGLED = "__youtubedl_smuggle"
+
+# IANA's special-purpose registries, and what Python's `is_global` lets pass (multicast) or judges differently from one
+# patch release to the next.
+_CLOSED_IPV4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT, and Alibaba's metadata 100.100.100.200
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's metadata and DNS: a public number that never leaves the host
+        "169.254.0.0/16",  # link-local, and nearly everybody's metadata
+        "172.16.0.0/12",
+        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata 192.0.0.192
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how an IPv6-only machine sees all of IPv4
+_OPEN_IPV6 = (IPv6Network("2000::/3"), _NAT64)
+_CLOSED_IPV6 = tuple(
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",
+        "2002::/16",  # 6to4: the IPv4 address inside is where the packet goes, by relays that RFC 7526 retired
+        "3fff::/20",
+    )
+)
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper half of the interface identifier
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedNetwork:
+    """A network outside the public internet that may be reached; on one port, or (None) on all."""
+
+    network: Network
+    port: int | None = None
+
+    def covers(self, address: Address, port: int) -> bool:
+        return self.port in (None, port) and address.version == self.network.version and address in self.network
+
+
+def parse_networks(text_items: Iterable[str]) -> tuple[AllowedNetwork, ...]:
+    """Read ALLOW_NETWORKS: `127.0.0.0/8`, `10.1.2.3`, `127.0.0.1:8001`, `::1`, `[::1]:80`, `fd00::/8`. A port may also
+    follow a whole network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError that names the item."""
+    return tuple(_parse_network(text.strip()) for text in text_items)
+
+
+def _parse_network(text: str) -> AllowedNetwork:
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::([0-9]{1,5}))?", text)
+    with_port = re.fullmatch(r"([^:]*):([0-9]{1,5})", text)
+    match = bracketed or with_port
+    host, port_text = (match[1], match[2]) if match else (text, None)
+    try:
+        if "%" in host or (bracketed and ":" not in host):
+            raise ValueError("scope or brackets")
+        network = ip_network(host)
+    except ValueError as error:
+        hint = (
+            "host bits are set" if "host bits" in str(error) else "expected like 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
+        )
+        raise ValueError(f"{text!r} is not a network or address ({hint})") from error
+    port = int(port_text) if port_text else None
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"{text!r} has no valid port (1 to 65535)")
+    return AllowedNetwork(network, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A policy, as a value: it may be shared by any number of parts, loops and threads.
+
+    `own` holds the (address, port) pairs on which this very server listens. They are refused before all else, `allow`
+    included, so that a page cannot make the server call itself; a pair bound to `0.0.0.0` or `::` means that port on
+    every address of this machine. Since a guard never changes, sockets are bound first, and what is built afterwards is
+    given `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    """
+
+    allow: tuple[AllowedNetwork, ...] = ()
+    deny_ports: frozenset[int] = BAD_PORTS
+    own: frozenset[tuple[str, int]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for host, _ in self.own:
+            ip_address(host)
+
+    def refusing(self, host: str, port: int) -> Guard:
+        """The same policy, which also refuses this socket of ours. `host` is numeric (ValueError), as bound."""
+        address = _unmapped(ip_address(host.partition("%")[0]))
+        return replace(self, own=self.own | {(str(address), port)})
+
+    def check(self, address: str, port: int) -> None:
+        """Pass, or raise TargetForbidden. `address` is numeric; anything else is refused, and so are scope ids."""
+        target = _parse_address(address)
+        if not 0 < port < 65536:
+            raise TargetForbidden("The port of this address is not valid.")
+        if self._is_own(target, port):
+            raise TargetForbidden("This address is the server's own.")
+        if any(network.covers(target, port) for network in self.allow):
+            return
+        if not is_public(target):
+            raise TargetForbidden("This address is not on the public internet and may not be reached.")
+        if port in self.deny_ports:
+            raise TargetForbidden(f"Port {port} may not be reached.")
+
+    def _is_own(self, target: Address, port: int) -> bool:
+        hosts = [ip_address(host) for host, own_port in self.own if own_port == port]
+        if not hosts:
+            return False
+        if target.is_unspecified or target in hosts:  # a connection to 0.0.0.0 arrives at this machine
+            return True
+        return any(host.is_unspecified for host in hosts) and (target.is_loopback or target in _local_addresses())
+
+
+def _local_addresses() -> set[Address]:
+    """Every address of this machine's interfaces, as they are now."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    entries = (entry for entries in psutil.net_if_addrs().values() for entry in entries)
+    return {ip_address(entry.address.partition("%")[0]) for entry in entries if entry.family in families}
+
+
+def _parse_address(text: str) -> Address:
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise TargetForbidden("This is not a numeric address.") from error
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise TargetForbidden("An address with a scope may not be reached.")
+    return _unmapped(address)
+
+
+def _unmapped(address: Address) -> Address:
+    """`::ffff:a.b.c.d` is `a.b.c.d` to the kernel, and to every rule here (RFC 4291 §2.5.5.2)."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address, and each IPv4 address that is wrapped in it, is an ordinary one of the public internet."""
+    if isinstance(address, IPv4Address):
+        return address.is_global and not any(address in network for network in _CLOSED_IPV4)
+    return (
+        address.is_global
+        and any(address in network for network in _OPEN_IPV6)
+        and not any(address in network for network in _CLOSED_IPV6)
+        and all(is_public(inner) for inner in _embedded(address))
+    )
+
+
+def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
+    """The IPv4 addresses that packets for `address` may be handed on to. The wrappings which `is_public` closes as a
+    whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix) do not appear."""
+    last_32_bits = int(address) & 0xFFFF_FFFF
+    if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
+        yield IPv4Address(last_32_bits)
+
+
+async def resolve(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
+    """The numeric addresses to connect to, in order, all of them checked: one that is forbidden forbids the name.
+
+    `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
+    `getaddrinfo`; how long that may take is the caller's time-out. Raises TargetForbidden, or UpstreamFailed where the
+    name does not resolve.
+    """
+    literal = _literal(host)
+    found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
+    for address in found:
+        guard.check(address, port)
+    return tuple(dict.fromkeys(str(_parse_address(address)) for address in found))
+
+
+def _literal(host: str) -> str | None:
+    """`host` if it is a numeric address in its one canonical spelling, None for a name. `2130706433`, `0x7f.1` and
+    `127.1` are neither: what they mean depends on who reads them, so they are refused."""
+    if ":" in host:
+        return host
+    try:
+        return str(IPv4Address(host))
+    except ValueError:
+        last_label = host.removesuffix(".").rpartition(".")[2]
+        if re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last_label):
+            raise TargetForbidden("A host must be a name or an address in its usual form.") from None
+        return None
+
+
+async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
+    try:
+        found = await lookup(_encoded_host(host), port)
+    except (OSError, ValueError) as error:
+        raise UpstreamFailed(f"The host name {host[:253]!r} does not resolve.") from error
+    if not found:
+        raise UpstreamFailed(f"The host name {host[:253]!r} has no address.")
+    return found
+
+
+async def system_lookup(host: str, port: int) -> list[str]:
+    """The system's resolver, in the running loop's thread pool."""
+    loop = asyncio.get_running_loop()
+    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [_address_of(sockaddr) for *_, sockaddr in answers]
+
+
+def _address_of(sockaddr: tuple[object, ...]) -> str:
+    """A scope id must not get lost between the answer and the check."""
+    scoped = len(sockaddr) == 4 and sockaddr[3] != 0
+    return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
+
+
+def check_url(url: str) -> str:
+    """The address of a page or a media file as the API accepts it, its host in ASCII and all else unchanged. Raises
+    InvalidUrl, with what is wrong; nothing is stripped or repaired."""
+    if len(url) > MAX_URL_CHARACTERS:
+        raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
+    if any(character == "\\" or _is_blank(character) for character in url):
+        raise InvalidUrl("The URL contains white space, a control character or a backslash.")
+    if _is_smuggled(url):
+        raise InvalidUrl("The URL carries internal data of yt-dlp.")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        raise InvalidUrl("The URL must begin with http:// or https://.")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    checked = f"{scheme}://{_check_authority(authority)}{rest[len(authority) :]}"
+    _check_reading(checked)
+    return checked
+
+
+def _is_blank(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp")
+
+
+def _is_smuggled(url: str) -> bool:
+    """Extractors unquote what they find inside a URL, some of them more than once."""
+    for _ in range(_MAX_UNQUOTINGS):
+        if _SMUGGLED in url.lower():
+            return True
+        url, previous = unquote(url), url
+        if url == previous:
+            return False
+    raise InvalidUrl("The URL is percent-encoded too many times over.")
+
+
+def _check_authority(authority: str) -> str:
+    if "@" in authority:
+        raise InvalidUrl("The URL must not contain a user name or password.")
+    match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?", authority)
+    if match is None:
+        raise InvalidUrl("The URL's host or port cannot be read.")
+    host, port = match[1], match[2] or ""
+    if not host:
+        raise InvalidUrl("The URL has no host.")
+    if port.strip(":") and not (len(port) <= 6 and 0 < int(port[1:]) < 65536):
+        raise InvalidUrl("The URL's port is not between 1 and 65535.")
+    try:
+        return _encoded_host(host) + port
+    except ValueError as error:
+        raise InvalidUrl("The URL's host is not a valid name or address.") from error
+
+
+def _encoded_host(host: str) -> str:
+    """RFC 5891 and UTS 46 for a name that is not ASCII; RFC 3986 §3.2.2 for a literal in brackets. Raises ValueError
+    (`idna.IDNAError` is one)."""
+    if host.startswith("["):
+        if IPv6Address(host[1:-1]).scope_id is not None:
+            raise ValueError("scope id")
+        return host
+    encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    labels = encoded.removesuffix(".").split(".")
+    if len(encoded) > 254 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
+        raise ValueError("host name")
+    return encoded
+
+
+def _check_reading(url: str) -> None:
+    """The parsers behind us must read the same host; where the standard library reads none, nobody shall try."""
+    try:
+        parts = urlsplit(url)
+        readable = bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise InvalidUrl("The URL's host or port cannot be read.")
