@@ -1,0 +1,137 @@
+"""How large the server may be: three profiles, and which of them this machine carries.
+
+Read by `settings` (which fills what the operator left open) and by `serverpy doctor`. The files of the kernel are read
+below an injectable root, so that a test can show any machine. Imports nothing of ServerPY.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+ProfileName: TypeAlias = Literal["small", "medium", "large"]
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+# Half a GiB below the round figure: a machine sold with 4 or 8 GB shows less than that to its user.
+MEDIUM_BYTES = GIB * 7 // 2
+LARGE_BYTES = GIB * 15 // 2
+MEDIUM_CORES = 2
+LARGE_CORES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The values of the settings which follow from the size of the machine; `memory_budget` in bytes."""
+
+    name: ProfileName
+    max_workers: int
+    queue_chunks: int
+    max_streams: int
+    memory_budget: int
+
+
+SMALL = Profile(name="small", max_workers=5, queue_chunks=10, max_streams=200, memory_budget=64 * MIB)
+MEDIUM = Profile(name="medium", max_workers=20, queue_chunks=20, max_streams=1_000, memory_budget=256 * MIB)
+LARGE = Profile(name="large", max_workers=50, queue_chunks=20, max_streams=4_000, memory_budget=GIB)
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (SMALL, MEDIUM, LARGE)}
+
+
+def choose(memory_bytes: int, cores: float) -> Profile:
+    """The largest profile that both the memory and the cores carry."""
+    by_memory = _rank(memory_bytes, MEDIUM_BYTES, LARGE_BYTES)
+    by_cores = _rank(cores, MEDIUM_CORES, LARGE_CORES)
+    return (SMALL, MEDIUM, LARGE)[min(by_memory, by_cores)]
+
+
+def resolve(name: str, root: Path = Path("/")) -> Profile:
+    """The profile of that name; `auto` looks at the machine. Raises KeyError for any other name."""
+    if name == "auto":
+        return choose(machine_memory(root), machine_cores(root))
+    return PROFILES[name]
+
+
+def machine_memory(root: Path = Path("/")) -> int:
+    """Bytes this process may use: the tightest memory limit of its cgroups, or the machine's memory if less."""
+    total = _meminfo_total(root)
+    return min([total, *_memory_limits(root)])
+
+
+def machine_cores(root: Path = Path("/"), affinity: int | None = None) -> float:
+    """Cores this process may use: those it may run on, or the tightest CPU quota of its cgroups if less."""
+    cores = affinity if affinity is not None else len(os.sched_getaffinity(0))
+    return min([float(cores), *_cpu_quotas(root)])
+
+
+def _rank(value: float, medium: float, large: float) -> int:
+    return (value >= medium) + (value >= large)
+
+
+def _meminfo_total(root: Path) -> int:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemTotal":
+            return int(rest.split()[0]) * 1024
+    raise ValueError("/proc/meminfo names no MemTotal")
+
+
+def _memory_limits(root: Path) -> Iterator[int]:
+    for folder in _cgroup_folders(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name)
+            # Version 2 says "max", version 1 a number near 2**63, which is above any MemTotal.
+            if text.isdigit():
+                yield int(text)
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        quota = quota or _read(folder / "cpu.cfs_quota_us")  # version 1; -1 is "no quota"
+        period = period or _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0 and int(quota) > 0:
+            yield int(quota) / int(period)
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """This process's cgroup folders and their parents, of version 2 and of version 1's `controller`.
+
+    A limit of a parent binds its children. Inside a container the path of /proc/self/cgroup may not exist below the
+    mount (it is the host's); the walk up then still ends at the mount itself, which shows the container's limit.
+    """
+    mount = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue
+        number, controllers, path = fields
+        if number == "0" and not controllers:
+            yield from _upwards(mount, path)
+        elif controller in controllers.split(","):
+            yield from _upwards(mount / controllers, path)
+            yield from _upwards(mount / controller, path)
+
+
+def _upwards(mount: Path, path: str) -> Iterator[Path]:
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for length in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:length])
+
+
+def _read(path: Path) -> str:
+    """The file's text, or nothing where there is none to read: limits that cannot be seen do not bind."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def describe(memory_bytes: int, cores: float) -> str:
+    """For people: `3.8 GiB, 2 cores`."""
+    shown = math.floor(cores * 10) / 10
+    return f"{memory_bytes / GIB:.1f} GiB, {shown:g} core{'' if shown == 1 else 's'}"
