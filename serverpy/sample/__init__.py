@@ -1,0 +1,13 @@
+"""A media site on loopback: real media, pages around them, and faults on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serverpy.sample.content import large_sha256
+from serverpy.sample.site import SampleSite, main, run
+
+PLUGIN_PATH = Path(__file__).parent / "plugins"
+"""For PYTHONPATH of a process that loads yt-dlp: it then knows the extractor `SampleTube`."""
+
+__all__ = ["PLUGIN_PATH", "SampleSite", "large_sha256", "main", "run"]

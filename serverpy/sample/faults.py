@@ -1,0 +1,149 @@
+"""Misbehaviour on request: what stands between `/fault/` and `/media/` in an address, and how it is acted out.
+
+`cut=1000,norange` reads: send FIN after 1,000 bytes of each body, and know nothing of ranges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from serverpy.sample.content import PIECE_BYTES
+from serverpy.sample.wire import Exchange, Framing
+
+THROTTLE_STEPS_PER_SECOND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How an answer misbehaves; by default it does not. Numbers are bytes of one body unless said otherwise."""
+
+    throttle: int | None = None
+    """Bytes a second."""
+    cut: int | None = None
+    """FIN after so many bytes."""
+    rst: int | None = None
+    """RST after so many bytes; they all arrive first."""
+    stall: int | None = None
+    """Silence after so many bytes, the connection open."""
+    ignores_range: bool = False
+    """Answers 200 with the whole, and promises no ranges."""
+    partial_from_zero: bool = False
+    """Answers a range with a 206 of the whole: the bytes begin at 0, as its Content-Range says."""
+    framing: Framing = Framing.LENGTH
+    status: int | None = None
+    """Answers with this status and a few words of text."""
+    delay: float = 0.0
+    """Seconds before the head."""
+    fresh_etag: bool = False
+    """Another ETag on each answer; the bytes are the same."""
+    expire: int | None = None
+    """Bytes that one token is good for, over all answers."""
+
+
+def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, str], Faults]:
+    # dataclasses.replace() takes each field by name, which no type checker can follow through a variable.
+    return lambda faults, value: replace(faults, **{name: convert(value)})  # type: ignore[arg-type]
+
+
+def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
+    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see _setting
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise ValueError(f"not a number of bytes: {text!r}")
+    return int(text)
+
+
+_READERS: dict[str, Callable[[Faults, str], Faults]] = {
+    **{name: _setting(name, _count) for name in ("throttle", "cut", "rst", "stall", "status", "expire")},
+    "delay": _setting("delay", float),
+    "norange": _flag(ignores_range=True),
+    "norange206": _flag(partial_from_zero=True),
+    "nolength": _flag(framing=Framing.CHUNKED),
+    "closelength": _flag(framing=Framing.CLOSE),
+    "etag": _flag(fresh_etag=True),
+}
+
+
+def parse_faults(spec: str) -> Faults:
+    """Read a comma-separated specification. Raises ValueError on what it does not know."""
+    faults = Faults()
+    for part in spec.split(","):
+        name, _, value = part.partition("=")
+        if name not in _READERS or (name == "etag" and value != "flip"):
+            raise ValueError(f"unknown fault: {part!r}")
+        faults = _READERS[name](faults, value)
+    return faults
+
+
+class Tokens:
+    """Tokens that are good for a number of bytes, then for none. They live as long as the site."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    def issue(self, limit: int) -> str:
+        token = secrets.token_urlsafe(12)
+        self._left[token] = limit
+        return token
+
+    def left(self, token: str) -> int:
+        """Bytes that may still be had; 0 for a token never issued."""
+        return self._left.get(token, 0)
+
+    def spend(self, token: str, count: int) -> None:
+        self._left[token] -= count
+
+
+async def pour(exchange: Exchange, pieces: Iterator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
+    """Send a body whose head is out, with its faults. Closes `pieces`; returns early when the client leaves."""
+    sent = 0
+    begin = asyncio.get_running_loop().time()
+    with closing(pieces):  # type: ignore[type-var]  # each of them is a generator
+        for piece in _sliced(pieces, faults.throttle):
+            part = piece[: _room(faults, purse, sent)]
+            if part:
+                await exchange.write(part)
+            sent += len(part)
+            if purse:
+                purse[0].spend(purse[1], len(part))
+            if exchange.gone:
+                return
+            if len(part) < len(piece):
+                await _break_off(exchange, faults, sent)
+                return
+            if faults.throttle:
+                await exchange.connection.pause(begin + sent / faults.throttle - asyncio.get_running_loop().time())
+    await exchange.finish()
+
+
+def _sliced(pieces: Iterator[bytes], throttle: int | None) -> Iterator[bytes]:
+    if not throttle:
+        yield from pieces
+        return
+    step = min(max(throttle // THROTTLE_STEPS_PER_SECOND, 1), PIECE_BYTES)
+    for piece in pieces:
+        for start in range(0, len(piece), step):
+            yield piece[start : start + step]
+
+
+def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
+    """How many bytes may go before this body breaks off; None for all."""
+    limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
+    if purse:
+        limits.append(purse[0].left(purse[1]))
+    return max(min(limits), 0) if limits else None
+
+
+async def _break_off(exchange: Exchange, faults: Faults, sent: int) -> None:
+    if faults.stall == sent:
+        await exchange.connection.closed.wait()
+    elif faults.rst == sent:
+        await exchange.connection.reset()
+    else:
+        await exchange.connection.cut()

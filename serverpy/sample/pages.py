@@ -1,0 +1,107 @@
+"""The HTML pages of the sample site: what yt-dlp's generic extractor meets on the web, in small."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+
+from serverpy.sample.content import type_of
+
+CLOSED_PORT = 9
+"""Discard: nothing listens there, and a server that does not ask its guard would get a refusal."""
+
+HEAVY_BYTES = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    title: str
+    body: Callable[[str], str]
+    """Takes the site's origin, gives the inside of <body>."""
+
+
+def html(title: str, body: str, head: str = "") -> bytes:
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{escape(title)}</title>{head}</head>
+<body><h1>{escape(title)}</h1>
+{body}
+</body>
+</html>
+""".encode()
+
+
+def player(source: str, type: str, tag: str = "video") -> str:
+    return f'<{tag} controls><source src="{escape(source)}" type="{escape(type)}"></{tag}>'
+
+
+def _media(name: str, tag: str = "video") -> Callable[[str], str]:
+    return lambda _origin: player(f"/media/{name}", type_of(name), tag)
+
+
+def _manifest(path: str) -> Callable[[str], str]:
+    return lambda _origin: player(path, type_of(path))
+
+
+def _json_ld(origin: str) -> str:
+    video = {
+        "@context": "https://schema.org",
+        "@type": "VideoObject",
+        "name": "Described by JSON-LD",
+        "description": "A ramp moves over noise.",
+        "uploadDate": "2026-11-01T12:00:00Z",
+        "duration": "PT10S",
+        "thumbnailUrl": f"{origin}/media/photo-1.jpg",
+        "contentUrl": f"{origin}/media/prog.mp4",
+    }
+    return f'<script type="application/ld+json">{json.dumps(video)}</script>'
+
+
+def _two(_origin: str) -> str:
+    return player("/media/prog.mp4", "video/mp4") + player("/media/vp9.webm", "video/webm")
+
+
+def _heavy(_origin: str) -> str:
+    line = '<p class="text"><a href="/page/none">A line of text</a> with <em>markup</em>, as long pages have it.</p>\n'
+    filling = line * (HEAVY_BYTES // len(line) // 2)
+    return filling + player("/media/prog.mp4", "video/mp4") + filling
+
+
+def _dead(_origin: str) -> str:
+    return player(f"http://127.0.0.1:{CLOSED_PORT}/media/prog.mp4", "video/mp4")
+
+
+PAGES: dict[str, Page] = {
+    "prog": Page("A progressive film", _media("prog.mp4")),
+    "moov-last": Page("The index comes last", _media("moov-last.mp4")),
+    "webm": Page("VP9 and Opus", _media("vp9.webm")),
+    "mp3": Page("A tone (MP3)", _media("audio.mp3", "audio")),
+    "m4a": Page("A tone (M4A)", _media("audio.m4a", "audio")),
+    "jsonld": Page("Described by JSON-LD", _json_ld),
+    "hls-ts": Page("HLS of transport streams", _manifest("/hls/ts/master.m3u8")),
+    "hls-fmp4": Page("HLS of fragmented MP4", _manifest("/hls/fmp4/master.m3u8")),
+    "hls-aes": Page("HLS under AES-128", _manifest("/hls/aes/master.m3u8")),
+    "hls-audio": Page("HLS with its sound apart", _manifest("/hls/audio/master.m3u8")),
+    "dash": Page("DASH by template", _manifest("/dash/manifest.mpd")),
+    "dash-list": Page("DASH by list", _manifest("/dash/list.mpd")),
+    "two": Page("Two films on one page", _two),
+    "unicode": Page('映画「サンプル」🎬 "quoted" / it\'s größer & <more>', _media("prog.mp4")),
+    "none": Page("Nothing to see here", lambda _origin: "<p>Only text.</p>"),
+    "heavy": Page("A heavy page", _heavy),
+    "slow": Page("A slow page", _media("prog.mp4")),
+    "dead": Page("The media server is down", _dead),
+    "html-media": Page("The media is HTML", _media("not-media.mp4")),
+    "empty-media": Page("The media is empty", _media("empty.mp4")),
+}
+
+
+def render(page: Page, origin: str) -> bytes:
+    return html(page.title, page.body(origin))
+
+
+def index() -> bytes:
+    """The front page: a link to each."""
+    items = "".join(f'<li><a href="/page/{name}">{escape(page.title)}</a></li>' for name, page in PAGES.items())
+    return html("ServerPY's sample site", f"<ul>{items}</ul>")

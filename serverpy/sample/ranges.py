@@ -1,0 +1,42 @@
+"""The server's side of RFC 9110 §13.1.5 and §14: which part of the content a request is answered with. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SINGLE = re.compile(r"bytes[ \t]*=[ \t]*(\d*)-(\d*)[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes from `start` up to `stop`. An empty one says that a range was asked for which does not exist."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def asked_span(range_header: str | None, size: int) -> Span | None:
+    """The span of a `Range` header within `size` bytes; None where it has to be ignored (§14.2): there is none, it
+    is malformed, or it names several ranges, which a server need not honour."""
+    match = _SINGLE.fullmatch(range_header or "")
+    if not match or not (match[1] or match[2]):
+        return None
+    if not match[1]:
+        return Span(max(size - int(match[2]), 0), size)
+    first = int(match[1])
+    if not match[2]:
+        return Span(min(first, size), size)
+    last = int(match[2])
+    if last < first:
+        return None
+    return Span(min(first, size), min(last + 1, size))
+
+
+def still_valid(if_range: str | None, etag: str, last_modified: str) -> bool:
+    """Whether the range may be honoured: no `If-Range`, or one that matches. Dates match exactly (§13.1.5)."""
+    return if_range is None or if_range in (etag, last_modified)

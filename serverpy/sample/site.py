@@ -1,0 +1,311 @@
+"""A media site on loopback, for `serverpy sample`, `--demo`, the tests and the bench.
+
+`SampleSite` runs it in a thread with a loop of its own; `main` serves until a signal comes. The site knows everything
+it was asked, how many connections are open, and how to misbehave (`faults.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvloop
+from uvicorn import Config
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn.server import ServerState
+
+from serverpy.errors import ConfigurationError
+from serverpy.sample import pages
+from serverpy.sample.content import Content, FileContent, large_content, type_of
+from serverpy.sample.faults import Tokens, parse_faults
+from serverpy.sample.make import ensure_media
+from serverpy.sample.media import NO_FAULTS, serve
+from serverpy.sample.wire import Connection, Exchange, Request, read_exchange
+
+LOOPBACK = "127.0.0.1"
+REMEMBERED_REQUESTS = 10_000
+STOP_SECONDS = 5.0
+
+Handler = Callable[[Exchange, str], Awaitable[None]]
+
+
+class Site:
+    """The ASGI application. Routes go by the first part of the path; each handler gets what follows it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.requests: deque[Request] = deque(maxlen=REMEMBERED_REQUESTS)
+        self.tokens = Tokens()
+        self._routes: dict[str, Handler] = {
+            "": self._index,
+            "media": self._media,
+            "hls": self._hls,
+            "dash": self._dash,
+            "page": self._page,
+            "fault": self._fault,
+            "redirect": self._redirect,
+        }
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        exchange = await read_exchange(scope, receive, send)
+        if exchange is None:
+            return
+        self.requests.append(exchange.request)
+        first, _, rest = exchange.request.path.removeprefix("/").partition("/")
+        handler = self._routes.get(first)
+        if handler is None:
+            await exchange.refuse(404, "no such address")
+            return
+        await handler(exchange, rest)
+
+    def path(self, name: str) -> Path:
+        """The file behind `/media/<name>`, `hls/…` or `dash/…`. Raises KeyError if there is none."""
+        path = (self.directory / name).resolve()
+        if not path.is_file() or not path.is_relative_to(self.directory.resolve()):
+            raise KeyError(name)
+        return path
+
+    def _content(self, name: str) -> Content | None:
+        size = name.removeprefix("large-").removesuffix(".mp4")
+        if name == f"large-{size}.mp4" and size.isdecimal():
+            return large_content(int(size), self.path("prog.mp4"))
+        try:
+            return FileContent(self.path(name))
+        except KeyError:
+            return None
+
+    async def _index(self, exchange: Exchange, rest: str) -> None:
+        await exchange.reply(200, pages.index(), "text/html; charset=utf-8")
+
+    async def _media(self, exchange: Exchange, rest: str) -> None:
+        await self._file(exchange, rest)
+
+    async def _hls(self, exchange: Exchange, rest: str) -> None:
+        await self._file(exchange, f"hls/{rest}")
+
+    async def _dash(self, exchange: Exchange, rest: str) -> None:
+        await self._file(exchange, f"dash/{rest}")
+
+    async def _file(self, exchange: Exchange, name: str, spec: str = "") -> None:
+        if name == "not-media.mp4":
+            await exchange.reply(200, pages.html("Not media", "<p>Sorry.</p>"), "text/html; charset=utf-8")
+            return
+        content = self._content(name)
+        if content is None:
+            await exchange.refuse(404, "no such file")
+            return
+        await serve(exchange, content, parse_faults(spec) if spec else NO_FAULTS, self.tokens)
+
+    async def _fault(self, exchange: Exchange, rest: str) -> None:
+        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`"""
+        spec, _, path = rest.partition("/")
+        try:
+            parse_faults(spec)
+        except ValueError as error:
+            await exchange.refuse(400, str(error))
+            return
+        await self._file(exchange, path.removeprefix("media/"), spec)
+
+    async def _page(self, exchange: Exchange, name: str) -> None:
+        if name.startswith("fault/"):
+            await self._fault_page(exchange, name.removeprefix("fault/"))
+        elif name == "empty":
+            await exchange.reply(200, b"", "text/html; charset=utf-8")
+        elif name == "redirect":
+            await _see(exchange, "/page/prog")
+        elif name == "loop":
+            await _see(exchange, f"/page/loop?turn={int(exchange.request.query.get('turn', '0')) + 1}")
+        elif page := pages.PAGES.get(name):
+            if name == "slow":
+                await exchange.connection.pause(float(exchange.request.query.get("seconds", "5")))
+            await exchange.reply(200, pages.render(page, exchange.request.origin), "text/html; charset=utf-8")
+        else:
+            await exchange.refuse(404, "no such page")
+
+    async def _fault_page(self, exchange: Exchange, rest: str) -> None:
+        """`/page/fault/<spec>/<name>`: a player for that file with that fault, and a fresh token if it wants one."""
+        spec, _, name = rest.partition("/")
+        try:
+            faults = parse_faults(spec)
+        except ValueError as error:
+            await exchange.refuse(400, str(error))
+            return
+        source = f"/fault/{spec}/media/{name}"
+        if faults.expire is not None:
+            source += f"?token={self.tokens.issue(faults.expire)}"
+        body = pages.player(source, type_of(name))
+        await exchange.reply(200, pages.html(f"A film with faults: {spec}", body), "text/html; charset=utf-8")
+
+    async def _redirect(self, exchange: Exchange, rest: str) -> None:
+        await _see(exchange, exchange.request.query.get("to", "/"))
+
+
+async def _see(exchange: Exchange, location: str) -> None:
+    await exchange.reply(302, headers={"Location": location})
+
+
+class SampleSite:
+    """The site in a thread of its own, from `__enter__` to `__exit__`.
+
+    Port 0 lets the system choose. `https_port` None means no https. On leaving, all connections are aborted and the
+    thread is joined; `ca_file` is removed. The media in the cache directory stay.
+    """
+
+    def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:
+        self._app = Site(ensure_media())
+        self._wanted = (port, https_port)
+        self._host = host
+        self._state = ServerState()
+        self._cleanup = contextlib.ExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sample-site", daemon=True)
+        self._failure: BaseException | None = None
+        self.http = ""
+        self.https: str | None = None
+        self.ca_file: Path | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._listeners = list(self._listen())
+        except BaseException:
+            self._cleanup.close()
+            raise
+        self._thread.start()
+        self._started.wait()
+        if self._failure:
+            self.__exit__(None, None, None)
+            raise self._failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop may end between the two lines, by a failure of its own
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._cleanup.close()
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was asked so far, oldest first (the last 10,000): a copy, which any thread may take."""
+        return list(self._app.requests)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._state.connections)
+
+    def path(self, name: str) -> Path:
+        """The file behind `/media/<name>`."""
+        return self._app.path(name)
+
+    def _listen(self) -> Iterator[tuple[socket.socket, ssl.SSLContext | None]]:
+        port, https_port = self._wanted
+        plain = self._bind(port)
+        self.http = f"http://{self._host}:{plain.getsockname()[1]}"
+        yield plain, None
+        if https_port is not None:
+            context = self._certified()
+            secure = self._bind(https_port)
+            self.https = f"https://{self._host}:{secure.getsockname()[1]}"
+            yield secure, context
+
+    def _bind(self, port: int) -> socket.socket:
+        listener = self._cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self._host, port))
+        listener.listen(512)
+        return listener
+
+    def _certified(self) -> ssl.SSLContext:
+        try:
+            import trustme
+        except ImportError as error:
+            raise ConfigurationError(
+                "The sample site needs trustme for https: pip install 'serverpy[sample]'"
+            ) from error
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(self._host, "localhost").configure_cert(context)
+        descriptor, name = tempfile.mkstemp(prefix="serverpy-sample-ca-", suffix=".pem")
+        os.close(descriptor)
+        self.ca_file = Path(name)
+        self._cleanup.callback(self.ca_file.unlink, missing_ok=True)
+        authority.cert_pem.write_to_path(name)
+        return context
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits in __enter__
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        config = Config(self._app, http=Connection, lifespan="off", log_config=None, access_log=False, ws="none")
+        config.load()
+
+        def connection() -> Connection:
+            return Connection(config, self._state, {})
+
+        servers = [await loop.create_server(connection, sock=sock, ssl=tls) for sock, tls in self._listeners]
+        self._started.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        for client in list(self._state.connections):
+            client.transport.abort()
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=STOP_SECONDS)
+
+
+def run(host: str, port: int, https_port: int | None) -> None:
+    """Serve until SIGINT or SIGTERM, after saying where. Call it from the main thread."""
+    stopped = threading.Event()
+    with SampleSite(port, https_port, host) as site, _signals(stopped):
+        _print_pages(site)
+        stopped.wait()
+
+
+def main(port: int, https_port: int | None) -> None:
+    """`serverpy sample`: the site on loopback."""
+    run(LOOPBACK, port, https_port)
+
+
+def _print_pages(site: SampleSite) -> None:
+    print(f"The sample site is at {site.http}/")
+    if site.https:
+        print(f"and at {site.https}/ (its authority: {site.ca_file})")
+    for name, page in pages.PAGES.items():
+        print(f"  {site.http}/page/{name:<12} {page.title}")
+    print("Press Ctrl+C to stop.", flush=True)
+
+
+@contextlib.contextmanager
+def _signals(stopped: threading.Event) -> Iterator[None]:
+    before = {
+        number: signal.signal(number, lambda _number, _frame: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

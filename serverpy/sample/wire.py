@@ -1,0 +1,175 @@
+"""What the sample site needs below ASGI: a uvicorn connection that can be cut or reset, and one exchange on it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import parse_qsl
+
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+CONNECTION = "serverpy.sample.connection"
+REQUEST_BODY_BYTES = 1 << 20
+SEND_QUEUE_POLL_SECONDS = 0.002
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of the site. `closed` is set once it is gone, whoever ended it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
+        self.closed = asyncio.Event()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.closed.set()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: {"connection": self}}
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than the client stays."""
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self.closed.wait()
+        except TimeoutError:
+            return
+
+    async def cut(self) -> None:
+        """FIN once what was written has left; returns when the connection is gone."""
+        self.transport.close()
+        await self.closed.wait()
+
+    async def reset(self) -> None:
+        """RST once the client's kernel has all that was written: a reset throws away what is still queued here."""
+        while self._unsent_bytes() and not self.closed.is_set():
+            await self.pause(SEND_QUEUE_POLL_SECONDS)
+        if not self.closed.is_set():
+            self._linger_for_nothing()
+            self.transport.abort()
+        await self.closed.wait()
+
+    def _unsent_bytes(self) -> int:
+        if buffered := self.transport.get_write_buffer_size():
+            return buffered
+        queued = fcntl.ioctl(self._descriptor(), termios.TIOCOUTQ, b"\0" * 4)
+        return int.from_bytes(queued, "little")
+
+    def _linger_for_nothing(self) -> None:
+        # The option belongs to the socket, not to the descriptor: setting it on a duplicate is enough.
+        with socket.fromfd(self._descriptor(), socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _descriptor(self) -> int:
+        descriptor: int = self.transport.get_extra_info("socket").fileno()
+        return descriptor
+
+
+class Framing(Enum):
+    """How the client learns the end of a body (RFC 9112 §6.3)."""
+
+    LENGTH = "Content-Length"
+    CHUNKED = "Transfer-Encoding: chunked"
+    CLOSE = "end of the connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came. Header names are in lower case; of a repeated header the last is kept."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    scheme: str = "http"
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as the client named them."""
+        return f"{self.scheme}://{self.headers.get('host', '127.0.0.1')}"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and the way back to the client."""
+
+    request: Request
+    connection: Connection
+    send: ASGISendCallable
+
+    @property
+    def gone(self) -> bool:
+        return self.connection.closed.is_set()
+
+    async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
+        """Send the head. `length` bytes have to follow through `write`, whatever the framing says to the client."""
+        lines = dict(headers)
+        if framing is Framing.LENGTH:
+            lines["Content-Length"] = str(length)
+        elif framing is Framing.CLOSE:
+            lines["Connection"] = "close"
+            # uvicorn chunks what has no length, unless it believes to have announced one.
+            self.connection.cycle.chunked_encoding = False
+            self.connection.cycle.expected_content_length = length
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
+        await self.send({"type": "http.response.start", "status": status, "headers": encoded})
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece; waits while the client does not read, and gives way to the loop in any case."""
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+        await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def reply(
+        self, status: int, body: bytes = b"", type: str = "text/plain", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """A whole small answer."""
+        await self.start(status, {"Content-Type": type, **(headers or {})}, len(body), Framing.LENGTH)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def refuse(self, status: int, why: str) -> None:
+        await self.reply(status, f"{why}\n".encode())
+
+
+async def read_exchange(scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Exchange | None:
+    """The exchange of an ASGI call, its body read; None if the client left before it was complete."""
+    body = bytearray()
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        if not message["more_body"]:
+            break
+        if len(body) > REQUEST_BODY_BYTES:
+            await _connection_of(scope).cut()
+            return None
+    return Exchange(_request(scope, bytes(body)), _connection_of(scope), send)
+
+
+def _connection_of(scope: HTTPScope) -> Connection:
+    connection: Connection = scope["extensions"][CONNECTION]["connection"]  # type: ignore[assignment]  # ours
+    return connection
+
+
+def _request(scope: HTTPScope, body: bytes) -> Request:
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        scheme=scope["scheme"],
+        body=body,
+    )
