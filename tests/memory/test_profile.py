@@ -1,0 +1,102 @@
+"""The machine is read from the kernel's files, and the profile follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serverpy.memory import profile
+from serverpy.memory.profile import GIB, LARGE, MEDIUM, MIB, SMALL
+
+
+def machine(root: Path, files: dict[str, str], total: int = 16 * GIB) -> Path:
+    for name, text in {"proc/meminfo": f"MemFree: 5 kB\nMemTotal: {total // 1024} kB\n", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("memory", "cores", "expected"),
+    [
+        (16 * GIB, 8, LARGE),
+        (GIB * 15 // 2, 4, LARGE),
+        (GIB * 15 // 2 - 1, 4, MEDIUM),
+        (16 * GIB, 3.9, MEDIUM),
+        (16 * GIB, 1.5, SMALL),
+        (GIB * 7 // 2, 2, MEDIUM),
+        (GIB * 7 // 2 - 1, 64, SMALL),
+        (512 * MIB, 1, SMALL),
+    ],
+)
+def test_memory_decides_first_and_cores_cap(memory: int, cores: float, expected: profile.Profile) -> None:
+    assert profile.choose(memory, cores) is expected
+
+
+def test_without_cgroups_the_machines_memory_counts(tmp_path: Path) -> None:
+    assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
+
+
+def test_version_2_takes_the_tightest_limit_on_the_way_up(tmp_path: Path) -> None:
+    root = machine(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/system.slice/app.service\n",
+            "sys/fs/cgroup/system.slice/memory.max": f"{2 * GIB}\n",
+            "sys/fs/cgroup/system.slice/app.service/memory.max": "max\n",
+        },
+    )
+    assert profile.machine_memory(root) == 2 * GIB
+
+
+def test_inside_a_container_the_mount_itself_shows_the_limit(tmp_path: Path) -> None:
+    """The path is the host's, or leads out of the namespace, and does not exist below the mount."""
+    root = machine(
+        tmp_path,
+        {"proc/self/cgroup": "0::/../../docker/abc\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"},
+    )
+    assert profile.machine_memory(root) == GIB
+
+
+def test_version_1_is_read_and_its_no_limit_ignored(tmp_path: Path) -> None:
+    root = machine(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:cpu,cpuacct:/a\n4:memory:/a\n1:name=systemd:/\n0::/\n",
+            "sys/fs/cgroup/memory/a/memory.limit_in_bytes": f"{GIB}\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "150000\n",
+            "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+    )
+    assert profile.machine_memory(root) == GIB
+    assert profile.machine_cores(root, affinity=8) == 1.5
+
+
+def test_a_cpu_quota_caps_the_cores(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "50000 100000\n"}
+    assert profile.machine_cores(machine(tmp_path, files), affinity=8) == 0.5
+
+
+def test_no_quota_leaves_the_affinity(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "max 100000\n"}
+    assert profile.machine_cores(machine(tmp_path, files), affinity=3) == 3
+
+
+def test_auto_looks_at_the_machine_and_names_do_not(tmp_path: Path) -> None:
+    assert profile.resolve("auto", machine(tmp_path, {}, total=GIB)) is SMALL
+    assert profile.resolve("large", machine(tmp_path, {}, total=GIB)) is LARGE
+
+
+def test_this_machine_can_be_read() -> None:
+    assert profile.machine_memory() > 0
+    assert profile.machine_cores() > 0
+
+
+def test_a_machine_is_described_in_words() -> None:
+    assert profile.describe(4 * GIB, 1.0) == "4.0 GiB, 1 core"
+    assert profile.describe(GIB, 1.55) == "1.0 GiB, 1.5 cores"
