@@ -1,43 +1,50 @@
 """The sample media, made with PyAV at first use and kept in a cache directory; nothing of it is stored in the project.
 
-Two pictures and one tone are encoded; everything else (TS, fragments, playlists, single tracks) is cut from them
-without encoding again. That takes a few seconds of CPU, once per version of this file.
+Two pictures and one tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut
+from them without encoding again (`cut.py`). That takes about two seconds of CPU, once per version of these files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import random
 import shutil
 import tempfile
-from array import array
-from collections.abc import Iterator, Mapping
-from fractions import Fraction
-from math import pi, sin
 from pathlib import Path
 
 import av
-from av.audio.stream import AudioStream
-from av.container import OutputContainer
-from av.video.stream import VideoStream
 
-SECONDS = 10
-FRAMES_PER_SECOND = 25
-SEGMENT_SECONDS = 2
-SAMPLE_RATE = 48_000
+from serverpy.sample.cut import (
+    AAC,
+    FRAGMENTED,
+    Representation,
+    Variant,
+    copy,
+    cut_dash,
+    cut_hls,
+    encrypt_hls,
+    h264_codec,
+    write_manifests,
+    write_master,
+)
+from serverpy.sample.encode import SAMPLE_RATE, SECONDS, encode_mp3, encode_mp4, encode_photos, encode_webm
+
 HIGH = (640, 360)
 LOW = (320, 180)
-
-X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
-VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
+PHOTOS = 5
+RECIPE = ("make.py", "encode.py", "cut.py")
+CAPTIONS = {
+    "en": ("A ramp moves.", "Noise below it.", "A tone sounds."),
+    "de": ("Eine Rampe bewegt sich.", "Darunter Rauschen.", "Ein Ton erklingt – überall."),
+}
 
 
 def default_directory() -> Path:
     """Where this version of the media lives; another recipe or another libav gets a directory of its own."""
-    recipe = hashlib.sha256(Path(__file__).read_bytes() + av.__version__.encode()).hexdigest()[:12]
+    recipe = b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)
+    version = hashlib.sha256(recipe + av.__version__.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "serverpy" / f"sample-{recipe}"
+    return cache / "serverpy" / f"sample-{version}"
 
 
 def ensure_media(directory: Path | None = None) -> Path:
@@ -69,87 +76,68 @@ def _publish(draft: Path, target: Path) -> None:
 
 def make_all(directory: Path) -> None:
     """Every file of the recipe, into an empty `directory`."""
+    _make_films(directory)
+    _make_tracks(directory)
+    _make_hls(directory)
+    _make_dash(directory)
+    encode_photos([directory / f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)])
+    for language, lines in CAPTIONS.items():
+        (directory / f"subs.{language}.vtt").write_text(_web_vtt(lines), encoding="utf-8")
+
+
+def _make_films(directory: Path) -> None:
     encode_mp4(directory / "prog.mp4", HIGH, 4_000_000)
+    encode_mp4(directory / "prog-180.mp4", LOW, 800_000)
+    encode_webm(directory / "vp9.webm", LOW, 600_000)
+    encode_mp3(directory / "audio.mp3")
+    (directory / "empty.mp4").touch()
 
 
-def encode_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
-        video = _add_video(out, "libx264", size, bitrate, X264)
-        audio = _add_audio(out, "aac", 128_000)
-        _encode(out, video, audio)
+def _make_tracks(directory: Path) -> None:
+    film, webm = directory / "prog.mp4", directory / "vp9.webm"
+    first = {"movflags": "+faststart"}
+    indexed = {"movflags": f"{FRAGMENTED}+global_sidx"}
+    copy(film, directory / "moov-last.mp4", "mp4", "video audio", {})
+    copy(film, directory / "audio.m4a", "ipod", "audio", first)
+    copy(film, directory / "video-only.mp4", "mp4", "video", first)
+    copy(film, directory / "audio-only.mp4", "mp4", "audio", first)
+    copy(film, directory / "video-sidx.mp4", "mp4", "video", indexed)
+    copy(film, directory / "audio-sidx.mp4", "mp4", "audio", {**indexed, "frag_duration": "2000000"})
+    copy(webm, directory / "video-only.webm", "webm", "video", {})
+    copy(webm, directory / "audio-only.webm", "webm", "audio", {})
 
 
-def _add_video(
-    out: OutputContainer, codec: str, size: tuple[int, int], bitrate: int, options: Mapping[str, str]
-) -> VideoStream:
-    """A picture whose keyframes fall on the borders of segments."""
-    keyframes = {"g": str(FRAMES_PER_SECOND * SEGMENT_SECONDS)}
-    stream = out.add_stream(codec, rate=FRAMES_PER_SECOND, options={**options, **keyframes})
-    assert isinstance(stream, VideoStream)
-    stream.width, stream.height = size
-    stream.pix_fmt = "yuv420p"
-    stream.bit_rate = bitrate
-    return stream
+def _make_hls(directory: Path) -> None:
+    films = {"high": (directory / "prog.mp4", HIGH), "low": (directory / "prog-180.mp4", LOW)}
+    variants = [Variant(name, film, size, f"{h264_codec(film)},{AAC}") for name, (film, size) in films.items()]
+    for kind in ("ts", "fmp4", "aes", "audio"):
+        folder = directory / "hls" / kind
+        folder.mkdir(parents=True)
+        for variant in variants:
+            tracks = "video" if kind == "audio" else "video audio"
+            cut_hls(folder, variant.name, variant.film, tracks, fragmented=kind == "fmp4")
+            if kind == "aes":
+                encrypt_hls(folder, variant.name, explicit_iv=variant.name == "high")
+        if kind == "audio":
+            cut_hls(folder, "sound", films["high"][0], "audio")
+        write_master(folder, variants, "sound" if kind == "audio" else None)
 
 
-def _add_audio(out: OutputContainer, codec: str, bitrate: int) -> AudioStream:
-    stream = out.add_stream(codec, rate=SAMPLE_RATE)
-    assert isinstance(stream, AudioStream)
-    stream.layout = "stereo"
-    stream.bit_rate = bitrate
-    return stream
+def _make_dash(directory: Path) -> None:
+    folder = directory / "dash"
+    folder.mkdir()
+    high, low = directory / "prog.mp4", directory / "prog-180.mp4"
+    tracks = [
+        Representation("video-360", high, "video", h264_codec(high), 'width="640" height="360" frameRate="25"'),
+        Representation("video-180", low, "video", h264_codec(low), 'width="320" height="180" frameRate="25"'),
+        Representation("audio", high, "audio", AAC, f'audioSamplingRate="{SAMPLE_RATE}"'),
+    ]
+    write_manifests(folder, [(track, cut_dash(folder, track)) for track in tracks])
 
 
-def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None) -> None:
-    """Encode the sample into the streams given. Picture and tone go in second by second, so that they interleave."""
-    pictures = picture(video.width, video.height) if video else iter(())
-    tones = tone()
-    for _ in range(SECONDS):
-        if video:
-            for _ in range(FRAMES_PER_SECOND):
-                out.mux(video.encode(next(pictures)))
-        if audio:
-            out.mux(audio.encode(next(tones)))
-    for stream in (video, audio):
-        if stream:
-            out.mux(stream.encode(None))
-
-
-def picture(width: int, height: int, frames: int = SECONDS * FRAMES_PER_SECOND) -> Iterator[av.VideoFrame]:
-    """A moving ramp over a band of noise: the noise makes the size of the files that of real ones."""
-    grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
-    ramp = bytes(column * 255 // width for column in range(width)) * 2
-    for number in range(frames):
-        frame = av.VideoFrame(width, height, "yuv420p")
-        luma, *chroma = frame.planes
-        line = luma.line_size
-        sky = (ramp[start : start + width].ljust(line, b"\0") for start in _drift(number, height * 2 // 3, width))
-        ground = _grain_at(grain, number * 7919, line * (height - height * 2 // 3))
-        luma.update(b"".join(sky) + ground)
-        for plane, sign in zip(chroma, (1, -1), strict=True):
-            plane.update(bytes([128 + sign * (number % 64)]) * plane.buffer_size)
-        frame.pts = number
-        frame.time_base = Fraction(1, FRAMES_PER_SECOND)
-        yield frame
-
-
-def _drift(number: int, rows: int, width: int) -> Iterator[int]:
-    return ((number * 4 + row) % width for row in range(rows))
-
-
-def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
-    start = offset % (len(grain) - size)
-    return grain[start : start + size]
-
-
-def tone() -> Iterator[av.AudioFrame]:
-    """Frames of one second: a whole number of waves fits, so each second is the same and joins without a click."""
-    wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
-    for second in range(SECONDS):
-        frame = av.AudioFrame(format="fltp", layout="stereo", samples=SAMPLE_RATE)
-        for plane in frame.planes:
-            plane.update(wave.ljust(plane.buffer_size, b"\0"))
-        frame.sample_rate = SAMPLE_RATE
-        frame.pts = second * SAMPLE_RATE
-        frame.time_base = Fraction(1, SAMPLE_RATE)
-        yield frame
+def _web_vtt(lines: tuple[str, ...]) -> str:
+    step = SECONDS // len(lines)
+    cues = [
+        f"00:{number * step:02}.000 --> 00:{(number + 1) * step:02}.000\n{line}\n" for number, line in enumerate(lines)
+    ]
+    return "\n".join(["WEBVTT\n", *cues])

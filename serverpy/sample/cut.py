@@ -1,0 +1,210 @@
+"""Cuts the encoded films into what sites deliver: single tracks, HLS, DASH. Packets are copied, never encoded again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.stream import Stream
+from Cryptodome.Cipher import AES
+from Cryptodome.Util.Padding import pad
+
+from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
+
+FRAGMENTED = "+frag_keyframe+empty_moov+default_base_moof"
+AES_FIRST_SEQUENCE = 7
+AAC = "mp4a.40.2"
+
+
+def copy(source: Path, target: Path | io.BytesIO, format: str, kinds: str, options: Mapping[str, str]) -> None:
+    """Write the streams of `source` whose type is named in `kinds` ("video audio") into another container."""
+    with av.open(source) as film, av.open(target, "w", format=format, options=dict(options)) as out:
+        chosen: list[Stream] = [stream for stream in film.streams if stream.type in kinds.split()]
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in chosen}
+        for packet in film.demux(chosen):
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+
+
+def h264_codec(film: Path) -> str:
+    """The RFC 6381 name, from the three bytes of the AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3)."""
+    with av.open(film) as container:
+        record = container.streams.video[0].codec_context.extradata
+    assert record
+    return f"avc1.{record[1:4].hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A quality of the film: `name` is that of its media playlist."""
+
+    name: str
+    film: Path
+    size: tuple[int, int]
+    codecs: str
+
+    @property
+    def resolution(self) -> str:
+        return f"{self.size[0]}x{self.size[1]}"
+
+
+def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", fragmented: bool = False) -> None:
+    """Write `<name>.m3u8` and its segments: TS, or fragmented MP4 with an init map."""
+    options = {
+        "hls_time": str(SEGMENT_SECONDS),
+        "hls_playlist_type": "vod",
+        "hls_flags": "+independent_segments",
+        "hls_segment_filename": str(directory / f"{name}-%d.{'m4s' if fragmented else 'ts'}"),
+    }
+    if fragmented:
+        options |= {"hls_segment_type": "fmp4", "hls_fmp4_init_filename": f"{name}-init.mp4"}
+    copy(film, directory / f"{name}.m3u8", "hls", kinds, options)
+
+
+def write_master(directory: Path, variants: list[Variant], audio: str | None = None) -> None:
+    """`master.m3u8`; `audio` names the media playlist of a rendition of its own."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    if audio:
+        lines.append(
+            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound",NAME="English",LANGUAGE="en",DEFAULT=YES,AUTOSELECT=YES,'
+            f'URI="{audio}.m3u8"'
+        )
+    for variant in variants:
+        peak, average = _bandwidth(directory, variant.name)
+        group = ',AUDIO="sound"' if audio else ""
+        lines += [
+            f"#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average},RESOLUTION={variant.resolution},"
+            f'FRAME-RATE=25.000,CODECS="{variant.codecs}"{group}',
+            f"{variant.name}.m3u8",
+        ]
+    _write(directory / "master.m3u8", lines)
+
+
+def _bandwidth(directory: Path, name: str) -> tuple[int, int]:
+    """Peak and mean in bit/s."""
+    sizes = [path.stat().st_size for path in directory.glob(f"{name}-[0-9]*")]
+    return max(sizes) * 8 // SEGMENT_SECONDS, sum(sizes) * 8 // SECONDS
+
+
+def encrypt_hls(directory: Path, name: str, explicit_iv: bool) -> None:
+    """AES-128 over the segments of `<name>.m3u8`, each on its own with PKCS7 (RFC 8216 §4.3.2.4). The IV is written
+    in the playlist, another one for each segment, or follows from the media sequence number, which begins at 7."""
+    key = hashlib.sha256(name.encode()).digest()[:16]
+    (directory / f"{name}.key").write_bytes(key)
+    lines = []
+    for line in (directory / f"{name}.m3u8").read_text().splitlines():
+        if line.startswith("#EXT-X-MEDIA-SEQUENCE"):
+            tag = f'#EXT-X-KEY:METHOD=AES-128,URI="{name}.key"'
+            lines += [f"#EXT-X-MEDIA-SEQUENCE:{AES_FIRST_SEQUENCE}"] + ([] if explicit_iv else [tag])
+            continue
+        if line.startswith("#EXTINF") and explicit_iv:
+            iv = hashlib.sha256(f"{name} {len(lines)}".encode()).digest()[:16]
+            lines.append(f'#EXT-X-KEY:METHOD=AES-128,URI="{name}.key",IV=0x{iv.hex()}')
+        elif line.endswith(".ts"):
+            number = AES_FIRST_SEQUENCE + int(line.removesuffix(".ts").rpartition("-")[2])
+            _encrypt(directory / line, key, iv if explicit_iv else number.to_bytes(16, "big"))
+        lines.append(line)
+    _write(directory / f"{name}.m3u8", lines)
+
+
+def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
+    segment.write_bytes(AES.new(key, AES.MODE_CBC, iv).encrypt(pad(segment.read_bytes(), AES.block_size)))
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One track of a DASH presentation. `attributes` are those of the element, ready to be written."""
+
+    name: str
+    film: Path
+    kind: str
+    codecs: str
+    attributes: str
+
+
+def cut_dash(directory: Path, representation: Representation) -> int:
+    """Write `<name>-init.mp4` and `<name>-1.m4s` …; gives the mean bit/s."""
+    # Every audio frame is a key frame: there the length of a fragment has to be said.
+    options = (
+        {"movflags": FRAGMENTED}
+        if representation.kind == "video"
+        else {
+            "movflags": FRAGMENTED.replace("+frag_keyframe", ""),
+            "frag_duration": str(SEGMENT_SECONDS * 1_000_000),
+        }
+    )
+    whole = io.BytesIO()
+    copy(representation.film, whole, "mp4", representation.kind, options)
+    head, *fragments = split_fragments(whole.getvalue())
+    assert len(fragments) == SECONDS // SEGMENT_SECONDS, f"{len(fragments)} fragments of {representation.name}"
+    (directory / f"{representation.name}-init.mp4").write_bytes(head)
+    for number, fragment in enumerate(fragments, start=1):
+        (directory / f"{representation.name}-{number}.m4s").write_bytes(fragment)
+    return sum(map(len, fragments)) * 8 // SECONDS
+
+
+def split_fragments(film: bytes) -> list[bytes]:
+    """The head of a fragmented MP4 (`ftyp`, `moov`), then each `moof` with its `mdat`; the index at the end is left."""
+    parts = [bytearray()]
+    for kind, box in _boxes(film):
+        if kind == b"mfra":
+            break
+        if kind == b"moof":
+            parts.append(bytearray())
+        parts[-1] += box
+    return [bytes(part) for part in parts]
+
+
+def _boxes(film: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place < len(film):
+        size = int.from_bytes(film[place : place + 4], "big")
+        yield film[place + 4 : place + 8], film[place : place + size]
+        place += size
+
+
+def write_manifests(directory: Path, tracks: list[tuple[Representation, int]]) -> None:
+    """`manifest.mpd` names the segments by number in a template, `list.mpd` one by one."""
+    for name, segments in (("manifest.mpd", _template), ("list.mpd", _list)):
+        lines = [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" minBufferTime="PT2S"'
+            f' profiles="urn:mpeg:dash:profile:isoff-main:2011" mediaPresentationDuration="PT{SECONDS}S">',
+            f'<Period id="1" duration="PT{SECONDS}S">',
+        ]
+        for kind in ("video", "audio"):
+            lines.append(f'<AdaptationSet contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">')
+            for track, bandwidth in tracks:
+                if track.kind == kind:
+                    lines += [
+                        f'<Representation id="{track.name}" codecs="{track.codecs}" bandwidth="{bandwidth}"'
+                        f" {track.attributes}>",
+                        segments(track.name),
+                        "</Representation>",
+                    ]
+            lines.append("</AdaptationSet>")
+        _write(directory / name, [*lines, "</Period>", "</MPD>"])
+
+
+def _template(name: str) -> str:
+    return (
+        f'<SegmentTemplate timescale="1000" duration="{SEGMENT_SECONDS * 1000}" startNumber="1"'
+        ' initialization="$RepresentationID$-init.mp4" media="$RepresentationID$-$Number$.m4s"/>'
+    )
+
+
+def _list(name: str) -> str:
+    urls = "".join(f'<SegmentURL media="{name}-{n}.m4s"/>' for n in range(1, SECONDS // SEGMENT_SECONDS + 1))
+    return (
+        f'<SegmentList timescale="1000" duration="{SEGMENT_SECONDS * 1000}">'
+        f'<Initialization sourceURL="{name}-init.mp4"/>{urls}</SegmentList>'
+    )
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,130 @@
+"""Encodes the sample's pictures and tone with PyAV, into files. Pure but for the files: the same bytes each time."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import pi, sin
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+SECONDS = 10
+FRAMES_PER_SECOND = 25
+SEGMENT_SECONDS = 2
+SAMPLE_RATE = 48_000
+PHOTO = (720, 1280)
+
+X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
+VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
+
+
+def encode_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
+    """H.264 and AAC, `moov` first."""
+    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        video = _add_video(out, "libx264", size, bitrate, X264)
+        _encode(out, video, _add_audio(out, "aac", 128_000))
+
+
+def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
+    """VP9 and Opus."""
+    with av.open(path, "w", format="webm") as out:
+        video = _add_video(out, "libvpx-vp9", size, bitrate, VP9)
+        _encode(out, video, _add_audio(out, "libopus", 96_000))
+
+
+def encode_mp3(path: Path) -> None:
+    with av.open(path, "w", format="mp3") as out:
+        _encode(out, None, _add_audio(out, "libmp3lame", 128_000))
+
+
+def encode_photos(paths: Sequence[Path]) -> None:
+    """JPEGs in portrait, each from another moment of the picture."""
+    for path, frame in zip(paths, picture(*PHOTO, frames=len(paths)), strict=True):
+        encoder = VideoCodecContext.create("mjpeg", "w")
+        encoder.width, encoder.height = PHOTO
+        encoder.pix_fmt = "yuvj420p"
+        encoder.time_base = Fraction(1, FRAMES_PER_SECOND)
+        path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
+
+
+def _add_video(
+    out: OutputContainer, codec: str, size: tuple[int, int], bitrate: int, options: Mapping[str, str]
+) -> VideoStream:
+    """A picture whose keyframes fall on the borders of segments."""
+    keyframes = {"g": str(FRAMES_PER_SECOND * SEGMENT_SECONDS)}
+    stream = out.add_stream(codec, rate=FRAMES_PER_SECOND, options={**options, **keyframes})
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height = size
+    stream.pix_fmt = "yuv420p"
+    stream.bit_rate = bitrate
+    return stream
+
+
+def _add_audio(out: OutputContainer, codec: str, bitrate: int) -> AudioStream:
+    stream = out.add_stream(codec, rate=SAMPLE_RATE)
+    assert isinstance(stream, AudioStream)
+    stream.layout = "stereo"
+    stream.bit_rate = bitrate
+    return stream
+
+
+def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None) -> None:
+    """Encode the sample into the streams given. Picture and tone go in second by second, so that they interleave."""
+    pictures = picture(video.width, video.height) if video else iter(())
+    tones = tone()
+    for _ in range(SECONDS):
+        if video:
+            for _ in range(FRAMES_PER_SECOND):
+                out.mux(video.encode(next(pictures)))
+        if audio:
+            out.mux(audio.encode(next(tones)))
+    for stream in (video, audio):
+        if stream:
+            out.mux(stream.encode(None))
+
+
+def picture(width: int, height: int, frames: int = SECONDS * FRAMES_PER_SECOND) -> Iterator[av.VideoFrame]:
+    """A moving ramp over a band of noise: the noise makes the size of the files that of real ones."""
+    grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
+    ramp = bytes(column * 255 // width for column in range(width)) * 2
+    for number in range(frames):
+        frame = av.VideoFrame(width, height, "yuv420p")
+        luma, *chroma = frame.planes
+        line = luma.line_size
+        sky = (ramp[start : start + width].ljust(line, b"\0") for start in _drift(number, height * 2 // 3, width))
+        ground = _grain_at(grain, number * 7919, line * (height - height * 2 // 3))
+        luma.update(b"".join(sky) + ground)
+        for plane, sign in zip(chroma, (1, -1), strict=True):
+            plane.update(bytes([128 + sign * (number % 64)]) * plane.buffer_size)
+        frame.pts = number
+        frame.time_base = Fraction(1, FRAMES_PER_SECOND)
+        yield frame
+
+
+def _drift(number: int, rows: int, width: int) -> Iterator[int]:
+    return ((number * 4 + row) % width for row in range(rows))
+
+
+def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
+    start = offset % (len(grain) - size)
+    return grain[start : start + size]
+
+
+def tone() -> Iterator[av.AudioFrame]:
+    """Frames of one second: a whole number of waves fits, so each second is the same and joins without a click."""
+    wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
+    for second in range(SECONDS):
+        frame = av.AudioFrame(format="fltp", layout="stereo", samples=SAMPLE_RATE)
+        for plane in frame.planes:
+            plane.update(wave.ljust(plane.buffer_size, b"\0"))
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts = second * SAMPLE_RATE
+        frame.time_base = Fraction(1, SAMPLE_RATE)
+        yield frame
