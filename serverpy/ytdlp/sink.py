@@ -1,0 +1,93 @@
+"""Where a downloader's bytes go: `PipeWriter` blocks until the reader has made room (that is the back-pressure),
+`OneFile` undoes what yt-dlp's retries do to a stream that cannot be rewound.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from typing import Literal
+
+from serverpy.errors import UpstreamFailed
+from serverpy.ytdlp.stop import Stop, stopped
+
+TAIL_BYTES = 4096
+"""How much of what was given is remembered, to compare with when the same bytes come again."""
+
+
+class PipeWriter:
+    """Writes to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._fd = stop.pipe
+        self.given = 0
+        os.set_blocking(self._fd, False)
+
+    def write(self, data: bytes) -> None:
+        """Returns when all of `data` is in the pipe. Raises `UpstreamFailed` when told to stop, or the reader left."""
+        view = memoryview(data)
+        while view:
+            self._stop.check()
+            try:
+                written = os.write(self._fd, view)
+            except BlockingIOError:
+                self._wait_for_room()
+            except BrokenPipeError as error:
+                raise stopped() from error
+            else:
+                self.given += written
+                view = view[written:]
+
+    def _wait_for_room(self) -> None:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        poller.register(self._stop.wake, select.POLLIN)
+        poller.poll()
+
+
+class OneFile:
+    """What yt-dlp's HttpFD takes for its output file.
+
+    HttpFD says by the mode what it is about to write: `wb` is byte 0, `ab` goes on where it was. A second `wb`
+    means that the server would not resume and sends everything again: the bytes already given are compared, as far
+    as remembered, and dropped.
+    """
+
+    def __init__(self, give: Callable[[bytes], None]) -> None:
+        self._give = give
+        self._tail = b""
+        self.given = 0
+        self.position = 0
+
+    def reopen(self, mode: Literal["wb", "ab"]) -> OneFile:
+        if mode == "wb":
+            self.position = 0
+        return self
+
+    def write(self, data: bytes) -> None:
+        start, self.position = self.position, self.position + len(data)
+        again = min(self.given - start, len(data))
+        if again > 0:
+            self._compare(data[:again], start)
+            data = data[again:]
+        if data:
+            self._give(data)
+            self.given += len(data)
+            self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    @property
+    def tail(self) -> bytes:
+        """The last bytes before `position`, if what comes next is new; else nothing."""
+        return self._tail if self.position == self.given else b""
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _compare(self, data: bytes, start: int) -> None:
+        remembered_from = self.given - len(self._tail)
+        begin, end = max(start, remembered_from), start + len(data)
+        if begin < end and data[begin - start :] != self._tail[begin - remembered_from : end - remembered_from]:
+            raise UpstreamFailed("the media server sent different bytes the second time")

@@ -1,0 +1,92 @@
+"""A download in a thread, its pipe read by the test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from yt_dlp import YoutubeDL
+
+from serverpy.ytdlp.download import transfer
+
+DEADLINE = 20.0
+
+
+@contextlib.contextmanager
+def session(**options: Any) -> Iterator[YoutubeDL]:
+    """A plain YoutubeDL: what `session.open` gives, less the guard (the sample site is on loopback)."""
+    params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": "", **options}
+    with YoutubeDL(params, auto_init=False) as ydl:
+        yield ydl
+
+
+class Running:
+    """One `transfer` in a thread. Use as a context manager: leaving cancels, joins, and closes the reading end."""
+
+    def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
+        self.reader, self._writer = os.pipe()
+        import fcntl
+
+        fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, pipe_bytes)
+        self.cancelled = threading.Event()
+        self.count: int | None = None
+        self.error: BaseException | None = None
+        self._options = options
+        self._info = info
+        self.thread = threading.Thread(target=self._run, name="download-under-test")
+
+    def _run(self) -> None:
+        try:
+            self.count = transfer(lambda: session(**self._options), self._info, self._writer, self.cancelled)
+        except BaseException as error:  # noqa: BLE001  # the test looks at it
+            self.error = error
+
+    def __enter__(self) -> Running:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.cancelled.set()
+        self.close_reader()
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+
+    def close_reader(self) -> None:
+        if self.reader >= 0:
+            os.close(self.reader)
+            self.reader = -1
+
+    def read(self, size: int = 65536) -> bytes:
+        return os.read(self.reader, size)
+
+    def read_all(self) -> bytes:
+        """To the end of the pipe, then the thread's end."""
+        pieces = []
+        while piece := self.read():
+            pieces.append(piece)
+        self.thread.join(DEADLINE)
+        return b"".join(pieces)
+
+    def seconds_to_end(self) -> float:
+        """How long the thread still lives."""
+        began = time.monotonic()
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive()
+        return time.monotonic() - began
+
+
+def wait_for(condition: Any, seconds: float = 5.0) -> bool:
+    """Until `condition()` is true, or `seconds` have passed. A short wait on an event between two looks."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (met := bool(condition())) and time.monotonic() < deadline:
+        pause.wait(0.01)
+    return met
+
+
+def progressive(url: str, **fields: Any) -> dict[str, Any]:
+    return {"id": "x", "title": "x", "format_id": "0", "url": url, "ext": "mp4", "protocol": "http", **fields}
