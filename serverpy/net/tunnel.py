@@ -1,0 +1,276 @@
+"""The two ends of a connection through the egress, joined: what one receives the other sends.
+
+    client ──▶ Client ═ Upstream ◀── media server
+
+No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
+`get_buffer` and `buffer_updated`, which nothing interrupts), and hands a copy of what came to the other end's
+transport. As long as the kernel has not taken all of it, that transport has this side stop reading, so a tunnel holds
+at most `CHUNK_BYTES` in each direction.
+
+How the ends end:
+- The client leaves (we see its FIN, even while it is not reading): the upstream connection is closed at once.
+- The upstream ends neatly: the client gets what is left, then the same end.
+- The upstream is cut: the client is cut (RST), so that a body which ends with its connection does not look whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
+
+from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, answer, find_end, rewrite_response
+
+CHUNK_BYTES = 32 * 1024
+LINGER_SECONDS = 2.0
+_QUIET_TICKS = 2
+
+
+class End(asyncio.BufferedProtocol):
+    """What both ends have in common. `buffer` is the loop's shared one. `closed` is done when the socket is gone."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: asyncio.Transport
+        self.congested = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=0)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def take(self, nbytes: int) -> bytes:
+        """A copy: a transport may keep what it is given until the socket takes it."""
+        return bytes(self._buffer[:nbytes])
+
+    def send(self, data: bytes) -> None:
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    @property
+    def held_bytes(self) -> int:
+        return 0 if self.closed.done() else self.transport.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """End with RST, whatever is still to be sent."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+class Client(End):
+    """The end towards our own client. It collects the head of the one request of this connection, waits while whoever
+    `opened` was told to connects it, and is then joined to an `Upstream`, or answered by the proxy itself.
+
+    Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
+    """
+
+    def __init__(self, buffer: memoryview, opened: Callable[[Client], None], lost: Callable[[Client], None]) -> None:
+        super().__init__(buffer)
+        self._opened = opened
+        self._lost = lost
+        self._early = bytearray()
+        self._head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._linger: asyncio.TimerHandle | None = None
+        self._answered = False
+        self._moved = False
+        self._quiet_ticks = 0
+        self.upstream: Upstream | None = None
+
+    async def head(self) -> bytes:
+        """The request's head. Raises BadHead where it does not end in time to be one. Leaving cancels."""
+        return await self._head
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer if self.upstream or self._answered else self._buffer[: MAX_HEAD_BYTES - len(self._early)]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._moved = True
+        if self.upstream:
+            self.upstream.send(self.take(nbytes))
+        elif not self._answered:
+            self._collect(self.take(nbytes))
+
+    def _collect(self, data: bytes) -> None:
+        searched = len(self._early)
+        self._early += data
+        full = len(self._early) == MAX_HEAD_BYTES
+        if full:
+            self.transport.pause_reading()
+        if self._head.done():
+            return
+        if end := find_end(self._early, searched):
+            head = bytes(self._early[:end])
+            del self._early[:end]
+            self._head.set_result(head)
+        elif full:
+            self._head.set_exception(BadHead("The request's head is too long."))
+
+    def join(self, upstream: Upstream, request: bytes | None) -> None:
+        """From here on the two are one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
+        self.upstream, upstream.client = upstream, self
+        self._moved = True
+        if request is None:
+            self.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            upstream.expect_head()
+        upstream.send((request or b"") + self._early)
+        self._early = bytearray()
+        if not upstream.congested:
+            self.transport.resume_reading()
+
+    def respond(self, data: bytes) -> None:
+        """Send an answer of the proxy's own and end. What still comes is read and dropped for a moment, since closing
+        upon unread bytes would reset the connection and take the answer with it."""
+        self._answered, self._early = True, bytearray()
+        self._part()
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        self.transport.write(data)
+        self.transport.write_eof()
+        self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
+
+    def finish(self) -> None:
+        """The upstream ended neatly: so do we, after what is still to be sent."""
+        self._part()
+        self.transport.close()
+
+    def tick(self) -> None:
+        """Called at equal intervals; the second one in a row without a byte ends the tunnel. A client that takes its
+        time is not idle: a paused player may stay paused."""
+        self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
+        self._moved = False
+        if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
+            return
+        if self.upstream.expects_head:
+            self.respond(answer(504, "Gateway Timeout", "upstream_timeout", "The server did not answer in time."))
+        else:
+            self.cut()
+
+    def moved(self) -> None:
+        self._moved = True
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        if self.upstream:
+            self.upstream.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self.upstream:
+            self.upstream.transport.resume_reading()
+
+    def eof_received(self) -> None:
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._part()
+        if self._linger:
+            self._linger.cancel()
+        self._head.cancel()
+        self.closed.set_result(None)
+        self._lost(self)
+
+    def _part(self) -> None:
+        if self.upstream:
+            self.upstream.client = None
+            self.upstream.transport.abort()
+            self.upstream = None
+
+
+class Upstream(End):
+    """The end towards the media server. `client` is None before it is joined, and after it was left."""
+
+    def __init__(self, buffer: memoryview, opened: Callable[[Upstream], None]) -> None:
+        super().__init__(buffer)
+        self._opened = opened
+        self.client: Client | None = None
+        self._head: bytearray | None = None
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._opened(self)
+
+    def expect_head(self) -> None:
+        self._head = bytearray()
+
+    @property
+    def expects_head(self) -> bool:
+        return self._head is not None
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.client is None:
+            return
+        self.client.moved()
+        if self._head is None:
+            self.client.send(self.take(nbytes))
+        else:
+            self._collect(self._head, self.take(nbytes))
+
+    def _collect(self, collected: bytearray, data: bytes) -> None:
+        """Interim answers pass one by one; the final head is followed by the body, which is not looked at."""
+        searched = len(collected)
+        collected += data
+        try:
+            while self._head is not None and (end := find_end(collected, searched)):
+                self._pass_head(bytes(collected[:end]))
+                del collected[:end]
+                searched = 0
+            if self._head_bytes + len(collected) > MAX_HEAD_BYTES and self._head is not None:
+                raise BadHead("The answer's head is too long.")
+        except BadHead as error:
+            self._fail(str(error))
+            return
+        if self._head is None and self.client:
+            self.client.send(bytes(collected))
+
+    def _pass_head(self, head: bytes) -> None:
+        self._head_bytes += len(head)
+        status, rewritten = rewrite_response(head)
+        if self.client:
+            self.client.send(rewritten)
+        if status >= 200:
+            self._head = None
+
+    def _fail(self, message: str) -> None:
+        if self.client:
+            self.client.respond(answer(502, "Bad Gateway", "upstream_failed", message))
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        if self.client:
+            self.client.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        if self.client:
+            self.client.transport.resume_reading()
+
+    def eof_received(self) -> None:
+        if self._head is not None:
+            self._fail("The server closed the connection without an answer.")
+        elif self.client:
+            self.client.finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        client, self.client = self.client, None
+        self.closed.set_result(None)
+        if client is None:
+            return
+        client.upstream = None
+        if self._head is not None:
+            client.respond(answer(502, "Bad Gateway", "upstream_failed", "The server cut the connection."))
+        else:
+            client.cut()
