@@ -1,0 +1,38 @@
+"""Content-Disposition (RFC 6266) for titles in any script."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import quote
+
+_MAX_BYTES = 200
+"""UTF-8 bytes of a name without its extension: file systems stop at 255."""
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def file_name(title: str | None, ext: str) -> str:
+    """A name that every file system takes: of `title`, without path separators, control and direction characters."""
+    stem = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", title or "")).strip(" .")
+    stem = stem.encode("utf-8", "ignore")[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
+    if not stem.strip("_") or _RESERVED.fullmatch(stem):
+        stem = f"media{stem}"
+    return f"{stem}.{ext}"
+
+
+def own_name(name: str) -> str:
+    """The name that the client asked for, made safe, its extension left as it is."""
+    stem, dot, ext = name.rpartition(".")
+    if dot and stem and re.fullmatch(r"[A-Za-z0-9]{1,8}", ext):
+        return file_name(stem, ext)
+    return file_name(name, "").removesuffix(".")
+
+
+def content_disposition(name: str, *, attachment: bool) -> str:
+    """`filename` in ASCII for old clients, `filename*` (RFC 8187) with the name as it is."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    stem, dot, ext = ascii_name.rpartition(".")
+    ascii_name = (f"{stem.strip() or 'media'}.{ext}" if dot else ascii_name or "media").replace("%", "_")
+    kind = "attachment" if attachment else "inline"
+    return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,92 @@
+"""Errors as HTTP: the one table from the error tree to a status, and the problem document (RFC 9457) that says it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from starlette.responses import Response
+
+from serverpy import errors
+from serverpy.errors import CapacityError, RangeNotSatisfiable, ServerPYError
+
+STATUS: dict[type[ServerPYError], tuple[int, str]] = {
+    errors.InvalidUrl: (400, "The URL is not acceptable"),
+    errors.InvalidParameter: (400, "A parameter is not acceptable"),
+    errors.TargetForbidden: (403, "The address may not be reached"),
+    errors.SiteForbidden: (403, "The site is not allowed here"),
+    errors.GeoRestricted: (403, "The site refuses this server's country"),
+    errors.LoginRequired: (403, "The site asks for an account"),
+    errors.DrmProtected: (403, "The media is encrypted with DRM"),
+    errors.MediaNotFound: (404, "No media found"),
+    errors.FormatNotFound: (404, "No such format"),
+    errors.ItemNotFound: (404, "No such item"),
+    errors.TooLarge: (413, "Too large"),
+    errors.NotMedia: (415, "Not media"),
+    errors.RangeNotSatisfiable: (416, "Range not satisfiable"),
+    errors.UnsupportedConversion: (422, "The media cannot be turned into that"),
+    errors.ExtractionFailed: (502, "The page could not be read"),
+    errors.UpstreamFailed: (502, "The media server failed"),
+    errors.Busy: (503, "The server is busy"),
+    errors.Draining: (503, "The server is about to stop"),
+    errors.ExtractionTimeout: (504, "The page took too long"),
+    errors.UpstreamTimeout: (504, "The media server took too long"),
+}
+"""`ConfigurationError` is raised at start only, and has no row."""
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def row(error: ServerPYError) -> tuple[int, str]:
+    """Status and title, by the nearest class that has a row."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), (500, "The server failed"))
+
+
+def document(status: int, title: str, code: str, detail: str) -> dict[str, Any]:
+    return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+
+
+def problem(error: ServerPYError) -> Response:
+    """The answer to a request that failed before the first byte."""
+    status, title = row(error)
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(error, CapacityError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Accept-Ranges"] = "bytes"
+        if error.size is not None:  # RFC 9110 §14.4 has no form for an unknown length here
+            headers["Content-Range"] = f"bytes */{error.size}"
+    return render(document(status, title, error.code, error.detail), headers)
+
+
+def render(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(content, ensure_ascii=False).encode()
+    return Response(body, content["status"], headers, MEDIA_TYPE)
+
+
+def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
+    """What FastAPI's `responses=` wants: one entry a status, an example for each code."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, title = STATUS[kind]
+        entry = found.setdefault(
+            status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
+        )
+        entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
+        detail = (kind.__doc__ or "").strip().splitlines()[0]
+        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": document(status, title, kind.code, detail)}
+    return found
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; tell errors apart by it."},
+        "detail": {"type": "string", "description": "One sentence for a person."},
+    },
+}

@@ -1,0 +1,121 @@
+"""The answer that is a stream. Unlike starlette's, it owns its body: opens it, sends it, and closes it exactly once,
+also when the client leaves, falls asleep or never was there; and a body that stops short cuts the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serverpy.api.problems import problem
+from serverpy.api.protocol import CUT
+from serverpy.delivery import Stream
+from serverpy.errors import ServerPYError
+from serverpy.tasks import cancel, spawn
+
+logger = logging.getLogger("serverpy.stream")
+
+Head = tuple[int, dict[str, str]]
+"""Status and headers."""
+
+
+class StreamResponse(Response):
+    """Opens a stream when it is sent. `head` gives status and headers for the open stream."""
+
+    def __init__(
+        self,
+        opener: Callable[[], Awaitable[Stream]],
+        head: Callable[[Stream], Head],
+        *,
+        stall_timeout: float,
+        request_id: str,
+    ) -> None:
+        self.background = None
+        self._opener = opener
+        self._head = head
+        self._stall_timeout = stall_timeout
+        self._request_id = request_id
+        self._sent_bytes = 0
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, but stop at once when the client leaves."""
+        serving = spawn(self._serve(scope, receive, send), name=f"stream {self._request_id}")
+        leaving = spawn(_gone(receive), name=f"watch {self._request_id}")
+        try:
+            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+        finally:
+            await cancel(serving)
+            await cancel(leaving)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
+        begun, end, method = time.monotonic(), "left", "-"
+        try:
+            stream = await self._opener()
+            method = stream.method
+            try:
+                await self._send(stream, scope, send)
+                end = "complete"
+            finally:
+                await stream.aclose()
+        except ServerPYError as error:
+            end = error.code
+            if self._started:
+                await _cut(scope, receive, error)
+            else:
+                await self._refuse(error, scope, receive, send)
+        except TimeoutError as error:
+            end = "stalled"
+            await _cut(scope, receive, error)
+        finally:
+            seconds = time.monotonic() - begun
+            logger.info("%s %s: %s, %d bytes in %.2f s", self._request_id, method, end, self._sent_bytes, seconds)
+
+    async def _send(self, stream: Stream, scope: Scope, send: Send) -> None:
+        """Raises what reading raises, and `TimeoutError` for a client that stopped reading."""
+        status, headers = self._head(stream)
+        await send({"type": "http.response.start", "status": status, "headers": self._encoded(headers)})
+        self._started = True
+        if scope["method"] != "HEAD":
+            while chunk := await stream.read():
+                size = len(chunk)
+                async with asyncio.timeout(self._stall_timeout):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    del chunk
+                    # uvicorn waits for the client before it writes, not after: without this, the next chunk would be
+                    # read while this one still waits in the transport.
+                    await send({"type": "http.response.body", "body": b"", "more_body": True})
+                self._sent_bytes += size
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _refuse(self, error: ServerPYError, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem(error)
+        answer.headers["X-Request-ID"] = self._request_id
+        await answer(scope, receive, send)
+
+    def _encoded(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+        fields = {**headers, "X-Request-ID": self._request_id}
+        return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cut(scope: Scope, receive: Receive, error: Exception) -> None:
+    """End the connection in mid-body. A server that has no way to (only ours has) gets the error itself."""
+    cut = scope.get("extensions", {}).get(CUT)
+    if cut is None:
+        raise error
+    cut()
+    await _gone(receive)

@@ -1,0 +1,135 @@
+"""What `/info` and `/health` answer with, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from serverpy.delivery import Delivery
+from serverpy.extraction.info import Entry, Media, Subtitle, Track
+
+
+class FormatInfo(BaseModel):
+    """One format. `bitrate` in kbit/s, `size` in bytes; `methods` and `to` say how it can be streamed."""
+
+    id: str
+    ext: str
+    protocol: str
+    vcodec: str | None
+    acodec: str | None
+    width: int | None
+    height: int | None
+    fps: float | None
+    bitrate: float | None
+    size: int | None
+    size_exact: bool
+    language: str | None
+    note: str | None
+    methods: list[str]
+    to: list[str]
+
+
+class SubtitleInfo(BaseModel):
+    language: str
+    ext: str
+    name: str | None
+    automatic: bool
+
+
+class ImageInfo(BaseModel):
+    """A picture of an image post; `item` is what `/stream` takes."""
+
+    item: int
+    ext: str
+    width: int | None
+    height: int | None
+
+
+class EntryInfo(BaseModel):
+    """An item of a playlist; `item` is what `/stream` takes, `url` its own page if it has one."""
+
+    item: int
+    title: str | None
+    url: str | None
+    duration: float | None
+
+
+class Info(BaseModel):
+    """What is behind a page."""
+
+    id: str
+    title: str
+    uploader: str | None
+    duration: float | None = Field(description="Seconds.")
+    kind: Literal["video", "audio", "images", "playlist", "live"]
+    thumbnail: str | None
+    webpage_url: str
+    extractor: str
+    formats: list[FormatInfo]
+    subtitles: list[SubtitleInfo]
+    images: list[ImageInfo]
+    entries: list[EntryInfo]
+
+
+def info_of(media: Media, delivery: Delivery) -> Info:
+    return Info(
+        id=media.id,
+        title=media.title,
+        uploader=media.uploader,
+        duration=media.duration,
+        kind=media.kind,
+        thumbnail=media.thumbnail,
+        webpage_url=media.webpage_url,
+        extractor=media.extractor,
+        formats=[_format(track, delivery.methods_of(track)) for track in media.tracks],
+        subtitles=[_subtitle(subtitle) for subtitle in media.subtitles],
+        images=_images(media),
+        entries=[_entry(number, entry) for number, entry in enumerate(media.entries, 1)],
+    )
+
+
+def _format(track: Track, methods: list[str]) -> FormatInfo:
+    return FormatInfo(
+        id=track.id,
+        ext=track.ext,
+        protocol=track.protocol,
+        vcodec=track.vcodec,
+        acodec=track.acodec,
+        width=track.width,
+        height=track.height,
+        fps=track.fps,
+        bitrate=track.bitrate,
+        size=track.size,
+        size_exact=track.size_exact,
+        language=track.language,
+        note=track.note,
+        methods=methods,
+        to=["source"] if methods else [],
+    )
+
+
+def _subtitle(subtitle: Subtitle) -> SubtitleInfo:
+    return SubtitleInfo(language=subtitle.language, ext=subtitle.ext, name=subtitle.name, automatic=subtitle.automatic)
+
+
+def _images(media: Media) -> list[ImageInfo]:
+    """The pictures of an image post: its items, or the page itself if it is one picture."""
+    items = [entry.media for entry in media.entries] if media.entries else [media]
+    return [
+        ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)
+        for number, item in enumerate(items, 1)
+        if item is not None
+        for track in item.tracks[-1:]
+        if track.is_image
+    ]
+
+
+def _entry(number: int, entry: Entry) -> EntryInfo:
+    media = entry.media
+    return EntryInfo(
+        item=number,
+        title=entry.title or (media.title if media else None),
+        url=entry.url or (media.webpage_url if media else None),
+        duration=entry.duration or (media.duration if media else None),
+    )

@@ -1,0 +1,181 @@
+"""One request, from admission to an open body, in reading order.
+
+    check → reserve → extract → choose → open
+
+What is reserved is given back by `Stream.aclose`, exactly once, after the body is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from serverpy.errors import FormatNotFound, InvalidParameter, TooLarge, UnsupportedConversion
+from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.formats import by_id, default_track, only_track, pick_entry
+from serverpy.extraction.info import Media, Track
+from serverpy.memory.budget import Budget, Reservation
+from serverpy.net.guard import check_url
+from serverpy.streaming.body import Body, ByteRange, Head, Method, Source
+
+AUTO = ("relay", "embedded")
+"""The methods that `auto` tries, in this order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """What a client asks of `/stream`, by CONTRACT's names. `method` None is the server's own choice."""
+
+    url: str
+    format: str | None = None
+    to: str = "source"
+    method: str | None = None
+    item: int | None = None
+    start: float | None = None
+    end: float | None = None
+    range: ByteRange | None = None
+    if_range: str | None = None
+
+
+class Stream:
+    """An open body with what was reserved for it. Its owner closes it."""
+
+    def __init__(self, body: Body, method: str, reservation: Reservation, head: Head, *, collect: bool) -> None:
+        self.head = head
+        self.method = method
+        self._body = body
+        self._reservation = reservation
+        self._collect = collect
+
+    async def read(self) -> bytes:
+        return await self._body.read()
+
+    async def aclose(self) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            self._reservation.release()
+        if self._collect:
+            gc.collect()
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds by name, for `Server-Timing`."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = now - self._since
+        self._since = now
+
+
+class Delivery:
+    """Opens streams. `methods` by their names, `default_method` one of them or `auto`."""
+
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        extractor: Extractor,
+        methods: Mapping[str, Method],
+        default_method: str,
+        max_duration: float | None,
+        collect: bool,
+    ) -> None:
+        self._budget = budget
+        self._extractor = extractor
+        self._methods = methods
+        self._default_method = default_method
+        self._max_duration = max_duration
+        self._collect = collect
+
+    async def open(self, request: StreamRequest) -> Stream:
+        """The stream that `request` asks for, its first bytes in hand. Raises a `ServerPYError`; leaves nothing behind
+        when it raises or is cancelled."""
+        request = _checked(request)
+        methods = self._allowed(request.method)
+        clock = Clock()
+        reservation = await self._budget.reserve(methods[0].stream_bytes)
+        try:
+            clock.lap("wait")
+            source, method = await self._choose(request, methods)
+            clock.lap("extract")
+            await reservation.grow(max(0, method.stream_bytes - reservation.nbytes))
+            body = await method.open(source)
+        except BaseException:
+            reservation.release()
+            raise
+        head = replace(body.head, timings={**clock.seconds, **body.head.timings})
+        return Stream(body, method.name, reservation, head, collect=self._collect)
+
+    async def info(self, url: str) -> Media:
+        """What is behind `url`."""
+        return await self._extractor.extract(check_url(url))
+
+    def methods_of(self, track: Track) -> list[str]:
+        """The methods that can stream `track`."""
+        return [] if track.has_drm else [name for name, method in self._methods.items() if method.carries(track)]
+
+    def _allowed(self, name: str | None) -> list[Method]:
+        name = name or self._default_method
+        if name != "auto" and name not in self._methods:
+            raise InvalidParameter(f"There is no method of that name; there are auto, {', '.join(self._methods)}.")
+        return [self._methods[each] for each in (AUTO if name == "auto" else (name,))]
+
+    async def _choose(self, request: StreamRequest, methods: list[Method]) -> tuple[Source, Method]:
+        """Find the track that is asked for, and the first method that carries it."""
+        if methods[0].name == "subprocess":  # its child extracts for itself
+            return Source(url=request.url, format=request.format, item=request.item), methods[0]
+        source = await self._locate(request)
+        assert source.media is not None
+        if self._max_duration is not None and (source.media.duration or 0) > self._max_duration:
+            raise TooLarge(f"The media is longer than the {self._max_duration:g} seconds that this server allows.")
+        track = await self._pick(source.media, request.format, methods)
+        method = next((method for method in methods if method.carries(track)), None)
+        if method is None:
+            raise FormatNotFound(f"The format {track.id} cannot be streamed by the method asked for.")
+        return replace(source, track=track), method
+
+    async def _locate(self, request: StreamRequest) -> Source:
+        """The page, or its item, that holds the tracks."""
+        source = Source(url=request.url, format=request.format, range=request.range, if_range=request.if_range)
+        media = await self._extractor.extract(request.url)
+        entry = pick_entry(media, request.item)
+        if entry is None:
+            return replace(source, media=media)
+        if entry.media is not None:
+            return replace(source, media=entry.media, item=request.item or 1)
+        url = check_url(entry.url or "")
+        media = await self._extractor.extract(url)
+        if media.entries:
+            raise UnsupportedConversion("This item is a playlist itself: ask for its own address.")
+        return replace(source, url=url, media=media)
+
+    async def _pick(self, media: Media, selector: str | None, methods: list[Method]) -> Track:
+        if selector is None:
+            return default_track(media, lambda track: any(method.carries(track) for method in methods))
+        exact = by_id(media.tracks, selector)
+        chosen = [exact.id] if exact is not None else await self._select(media, selector)
+        return only_track(media, chosen)
+
+    async def _select(self, media: Media, selector: str) -> tuple[str, ...]:
+        selections = await self._extractor.select(media, selector)
+        if not selections:
+            raise FormatNotFound("The page has no format that fits the selector.")
+        return selections[0]
+
+
+def _checked(request: StreamRequest) -> StreamRequest:
+    """Refuse what this server cannot do before anything is reserved."""
+    if request.to != "source":
+        raise UnsupportedConversion(f"Turning media into {request.to} is not available: leave out `to`.")
+    if request.start is not None or request.end is not None:
+        raise InvalidParameter("`start` and `end` cannot cut a stream whose bytes are the source's.")
+    if request.item is not None and request.item < 1:
+        raise InvalidParameter("`item` counts from 1.")
+    return replace(request, url=check_url(request.url))

@@ -1,0 +1,223 @@
+"""The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
+
+A `Response` holds one step of its connection: `SMALL_STEP`, or `LARGE_STEP` for a reader that took `FAST_BYTES`
+without once leaving a chunk waiting. It follows no redirect and keeps no cookie: that is `net/session.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from urllib.parse import urlsplit
+
+import certifi
+from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
+from python_socks.async_.asyncio import Proxy
+
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.net.connection import LARGE_STEP, SMALL_STEP, Buffers, Connection, TlsConnection
+from serverpy.net.guard import Guard, resolve
+from serverpy.net.http1 import Exchange, Headers, Origin, Request
+
+IDLE_SECONDS = 10.0
+IDLE_CONNECTIONS = 64
+"""Connections that wait for a next request, over all servers."""
+FAST_BYTES = 16 << 20
+FAST_GAP_SECONDS = 0.05
+
+
+class Response:
+    """An answer, its head known. Its owner reads it and closes it."""
+
+    def __init__(self, client: Client, origin: Origin, connection: Connection, exchange: Exchange) -> None:
+        self._client = client
+        self._origin = origin
+        self._connection = connection
+        self._exchange = exchange
+        self._closed = False
+        self._handed_at = 0.0
+        self._swift_bytes = 0
+        self.status = exchange.status
+        self.headers: Headers = exchange.headers
+        self.connect_seconds = 0.0
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, `b""` at its true end. Raises `UpstreamFailed` for a body that was cut,
+        `UpstreamTimeout` for a silent server."""
+        self._adapt()
+        chunk = await self._exchange.chunk(self._client.stall_timeout)
+        self._swift_bytes += len(chunk)
+        self._handed_at = time.monotonic()
+        return chunk
+
+    def _adapt(self) -> None:
+        """Large steps for a reader that comes back at once, time after time; small ones again as soon as it lags.
+        Not by its first bytes: these only fill the kernel's buffers."""
+        if time.monotonic() - self._handed_at > FAST_GAP_SECONDS:
+            self._swift_bytes = 0
+        self._connection.step = LARGE_STEP if self._swift_bytes > FAST_BYTES else SMALL_STEP
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read to its end, end it otherwise. Does not block."""
+        if not self._closed:
+            self._closed = True
+            self._client.release(
+                self._origin, self._connection, keep=self._exchange.complete and self._exchange.reusable
+            )
+
+
+class Client:
+    """Opens requests. One for each event loop; `close` ends the connections that wait, not those in use."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        connect_timeout: float,
+        stall_timeout: float,
+        proxy: str | None = None,
+        source_address: str | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        self._guard = guard
+        self._connect_timeout = connect_timeout
+        self.stall_timeout = stall_timeout
+        self._proxy = proxy
+        self._source = (source_address, 0) if source_address else None
+        self._ca_file = ca_file
+        self._tls: ssl.SSLContext | None = None
+        self._buffers = Buffers()
+        self._idle: dict[Connection, tuple[Origin, asyncio.TimerHandle]] = {}
+        self._in_use: set[Connection] = set()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that serve a response now."""
+        return len(self._in_use)
+
+    async def open(self, request: Request) -> Response:
+        """Send `request` and wait for the head of its answer. Raises `TargetForbidden`, `UpstreamFailed`,
+        `UpstreamTimeout`; leaves nothing behind when it raises or is cancelled."""
+        origin = request.origin
+        kept = self._take(origin)
+        if kept is not None:
+            response = await self._try_kept(origin, kept, request)
+            if response is not None:
+                return response
+        begun = time.monotonic()
+        connection = await self._connect(origin)
+        connected = time.monotonic() - begun
+        response = await self._exchange(origin, connection, request, Exchange(connection))
+        response.connect_seconds = connected
+        return response
+
+    async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
+        """A kept connection may have been closed by the server meanwhile: then None, and nothing is lost."""
+        exchange = Exchange(connection)
+        try:
+            return await self._exchange(origin, connection, request, exchange)
+        except UpstreamFailed:
+            if exchange.touched:
+                raise
+            return None
+
+    async def _exchange(self, origin: Origin, connection: Connection, request: Request, exchange: Exchange) -> Response:
+        self._in_use.add(connection)
+        try:
+            connection.attach(exchange)
+            connection.step = SMALL_STEP
+            if connection.closed:
+                raise UpstreamFailed("The media server closed the connection.")
+            connection.write(request.encode())
+            await exchange.head(self.stall_timeout)
+        except BaseException:
+            self.release(origin, connection, keep=False)
+            raise
+        return Response(self, origin, connection, exchange)
+
+    async def _connect(self, origin: Origin) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                addresses = await resolve(self._guard, origin.host, origin.port)
+                return await self._connect_any(origin, addresses)
+        except TimeoutError:
+            raise UpstreamTimeout("The media server could not be reached in time.") from None
+        except ssl.SSLError as error:
+            raise UpstreamFailed(f"The media server's TLS could not be used ({error.reason or 'cut'}).") from error
+        except (OSError, ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
+            raise UpstreamFailed("The media server could not be reached.") from error
+
+    async def _connect_any(self, origin: Origin, addresses: tuple[str, ...]) -> Connection:
+        """The first address that answers; each but the last gets its share of the time."""
+        for address in addresses[:-1]:
+            try:
+                async with asyncio.timeout(self._connect_timeout / len(addresses)):
+                    return await self._connect_one(origin, address)
+            except OSError:  # TimeoutError is one
+                continue
+        return await self._connect_one(origin, addresses[-1])
+
+    async def _connect_one(self, origin: Origin, address: str) -> Connection:
+        connection = self._make(origin)
+        loop = asyncio.get_running_loop()
+        try:
+            if self._proxy:
+                sock = await Proxy.from_url(self._proxy).connect(address, origin.port)
+                await loop.create_connection(lambda: connection, sock=sock)
+            else:
+                await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)
+            if isinstance(connection, TlsConnection):
+                await connection.handshake()
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    def _make(self, origin: Origin) -> Connection:
+        if origin.scheme == "http":
+            return Connection(self._buffers)
+        if self._tls is None:  # 40 ms and 0.7 MB: made when it is needed
+            self._tls = ssl.create_default_context(cafile=certifi.where())
+            if self._ca_file:
+                self._tls.load_verify_locations(self._ca_file)
+        return TlsConnection(self._buffers, self._tls, origin.host)
+
+    # Kept connections
+
+    def release(self, origin: Origin, connection: Connection, *, keep: bool) -> None:
+        """Take `connection` back from the response that used it."""
+        self._in_use.discard(connection)
+        connection.attach(None)
+        if not keep or connection.closed or len(self._idle) >= IDLE_CONNECTIONS:
+            connection.abort()
+            return
+        timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
+        self._idle[connection] = (origin, timer)
+        connection.resume()  # so that the server's closing is seen
+
+    def _take(self, origin: Origin) -> Connection | None:
+        for connection, (kept_origin, timer) in list(self._idle.items()):
+            if connection.closed or kept_origin == origin:
+                timer.cancel()
+                del self._idle[connection]
+                if not connection.closed:
+                    return connection
+        return None
+
+    def _drop(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        connection.abort()
+
+    def close(self) -> None:
+        """End what waits for a next request."""
+        for connection, (_, timer) in self._idle.items():
+            timer.cancel()
+            connection.abort()
+        self._idle.clear()
+
+
+def redact(url: str) -> str:
+    """The address without its query, fragment and user info, as logs and messages may show it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"

@@ -1,0 +1,114 @@
+"""An extraction's session at the media server: its headers on every request, its cookies where they belong, redirects
+followed hop by hop.
+
+Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj), and
+those that media servers set are kept as long as the session. The address of each hop is asked of the guard, since each
+is a connection of the client.
+"""
+
+from __future__ import annotations
+
+import email.message
+import urllib.request
+from collections.abc import Iterable, Mapping
+from http.client import HTTPResponse
+from http.cookiejar import Cookie as JarCookie
+from http.cookiejar import CookieJar
+from typing import cast
+from urllib.parse import urljoin, urlsplit
+
+from serverpy.errors import UpstreamFailed
+from serverpy.extraction.info import Cookie
+from serverpy.net.client import Client, Response
+from serverpy.net.http1 import Headers, Request
+
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BOUND_TO_HOST = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+class Session:
+    """Opens addresses as the extraction would have. Holds no connection: nothing to close."""
+
+    def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
+        self._client = client
+        self._headers = {
+            name: value for name, value in headers.items() if name.lower() not in ("accept-encoding", "range", "cookie")
+        }
+        self._jar = CookieJar()
+        for cookie in cookies:
+            self._jar.set_cookie(_to_jar(cookie))
+
+    async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
+        """Follow redirects to a final answer, whatever its status. Raises what `Client.open` raises, and
+        `UpstreamFailed` for too many redirects or one that leads to no http(s) address."""
+        host = urlsplit(url).hostname
+        for _ in range(MAX_REDIRECTS + 1):
+            same_host = urlsplit(url).hostname == host
+            response = await self._client.open(self._request(url, extra, body, same_host=same_host))
+            self._keep_cookies(url, response.headers)
+            location = response.headers.get("location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            url = urljoin(url, location)
+            if response.status in (301, 302, 303):
+                body = None  # RFC 9110 §15.4: a POST goes on as a GET
+        raise UpstreamFailed("The media server redirects in circles.")
+
+    def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, same_host: bool) -> Request:
+        headers = {**self._headers, **extra, "Accept-Encoding": "identity"}
+        if not same_host:
+            headers = {name: value for name, value in headers.items() if name.lower() not in _BOUND_TO_HOST}
+        cookie = self._cookie_header(url)
+        if cookie:
+            headers["Cookie"] = cookie
+        return Request(url=url, headers=tuple(headers.items()), body=body)
+
+    def _cookie_header(self, url: str) -> str | None:
+        if not len(self._jar):
+            return None
+        request = urllib.request.Request(url)  # never opened: what the jar reads from
+        self._jar.add_cookie_header(request)
+        return request.get_header("Cookie")
+
+    def _keep_cookies(self, url: str, headers: Headers) -> None:
+        fields = headers.all("set-cookie")
+        if not fields:
+            return
+        message = email.message.Message()
+        for field in fields:
+            message["Set-Cookie"] = field
+        request = urllib.request.Request(url)
+        self._jar.extract_cookies(cast(HTTPResponse, _Info(message)), request)
+
+
+class _Info:
+    """What `CookieJar.extract_cookies` reads from a response."""
+
+    def __init__(self, message: email.message.Message) -> None:
+        self._message = message
+
+    def info(self) -> email.message.Message:
+        return self._message
+
+
+def _to_jar(cookie: Cookie) -> JarCookie:
+    return JarCookie(
+        version=0,
+        name=cookie.name,
+        value=cookie.value,
+        port=None,
+        port_specified=False,
+        domain=cookie.domain,
+        domain_specified=cookie.domain.startswith("."),
+        domain_initial_dot=cookie.domain.startswith("."),
+        path=cookie.path,
+        path_specified=True,
+        secure=cookie.secure,
+        expires=cookie.expires,
+        discard=cookie.expires is None,
+        comment=None,
+        comment_url=None,
+        rest={},
+    )
