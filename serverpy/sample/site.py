@@ -31,6 +31,7 @@ from serverpy.sample.content import Content, FileContent, large_content, type_of
 from serverpy.sample.faults import Tokens, parse_faults
 from serverpy.sample.make import ensure_media
 from serverpy.sample.media import NO_FAULTS, serve
+from serverpy.sample.tube import Tube
 from serverpy.sample.wire import Connection, Exchange, Request, read_exchange
 
 LOOPBACK = "127.0.0.1"
@@ -55,6 +56,7 @@ class Site:
             "page": self._page,
             "fault": self._fault,
             "redirect": self._redirect,
+            "tube": Tube(self._content),
         }
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

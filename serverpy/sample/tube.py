@@ -1,0 +1,302 @@
+"""The server of a made-up video site, the other half of the yt-dlp plugin `SampleTube`.
+
+It is as picky as real ones: every address under `/tube/media/` wants the header `X-Tube-Token` that the API gave out
+and the cookie that the page has set (HttpOnly, for that path only), else it answers 403.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+
+from serverpy.sample import pages
+from serverpy.sample.content import Content
+from serverpy.sample.cut import AAC
+from serverpy.sample.encode import PHOTO, SECONDS, SEGMENT_SECONDS
+from serverpy.sample.make import HIGH, LOW, PHOTOS
+from serverpy.sample.media import serve
+from serverpy.sample.ranges import asked_span
+from serverpy.sample.wire import Exchange
+
+COOKIE = "tube_session"
+TOKEN_HEADER = "x-tube-token"
+CHUNK_BYTES = 512 * 1024
+PAGE_ITEMS = 10
+LATER_SECONDS = 2
+WINDOW_SEGMENTS = 3
+SOURCE_SEGMENTS = SECONDS // SEGMENT_SECONDS
+POST_BODY = b"video=post&sign=3a7f"
+
+H264 = "avc1.42c01e"
+FULL = ("180", "360", "video", "audio", "hls", "webm", "chunked")
+WATCH = {
+    "full": FULL,
+    "headers": ("360",),
+    "chunked": ("chunked",),
+    "drm": ("drm",),
+    "slow": ("360",),
+    "post": ("post",),
+    "later": ("360",),
+}
+ERRORS = frozenset({"geo", "login", "gone"})
+KINDS = frozenset({"watch", "playlist", "post", "live", "audio"})
+
+Finder = Callable[[str], Content | None]
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One format as the API describes it. `file` is the sample's; `path` is where it is served below `/tube/media/`."""
+
+    path: str
+    file: str
+    ext: str = "mp4"
+    size: tuple[int, int] | None = None
+    vcodec: str = "none"
+    acodec: str = "none"
+    protocol: str = "http"
+    extra: tuple[tuple[str, object], ...] = ()
+
+
+RENDITIONS = {
+    "180": Rendition("prog-180.mp4", "prog-180.mp4", size=LOW, vcodec="avc1.42c014", acodec=AAC),
+    "360": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC),
+    "video": Rendition("video-only.mp4", "video-only.mp4", size=HIGH, vcodec=H264),
+    "audio": Rendition("audio-only.mp4", "audio-only.mp4", "m4a", acodec=AAC),
+    "hls": Rendition("hls/ts/master.m3u8", "hls/ts/master.m3u8", protocol="hls"),
+    "webm": Rendition("vp9.webm", "vp9.webm", "webm", LOW, "vp9", "opus"),
+    "chunked": Rendition(
+        "chunked/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("chunk_bytes", CHUNK_BYTES),)
+    ),
+    "drm": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("drm", True),)),
+    "post": Rendition(
+        "post/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("post_body", POST_BODY.decode()),)
+    ),
+    "m4a": Rendition("audio.m4a", "audio.m4a", "m4a", acodec=AAC),
+    "mp3": Rendition("audio.mp3", "audio.mp3", "mp3", acodec="mp3"),
+}
+
+
+class Tube:
+    """Answers `/tube/…`. Keeps the sessions and tokens it gave out for as long as the site lives."""
+
+    def __init__(self, find: Finder) -> None:
+        self._find = find
+        self._sessions: set[str] = set()
+        self._tokens: dict[str, float] = {}
+        """The time since the epoch from which a token is good."""
+        self._live_since: dict[str, float] = {}
+
+    async def __call__(self, exchange: Exchange, rest: str) -> None:
+        first, _, name = rest.partition("/")
+        if first == "media":
+            await self._media(exchange, name)
+        elif first == "api":
+            await self._api(exchange, name)
+        elif first in KINDS:
+            await self._page(exchange, first, name)
+        else:
+            await exchange.refuse(404, "no such address")
+
+    async def _page(self, exchange: Exchange, kind: str, name: str) -> None:
+        if (kind, name) == ("watch", "slow"):
+            await exchange.connection.closed.wait()
+            return
+        if kind == "live":
+            self._live_since.setdefault(name, time.monotonic())
+        session = secrets.token_urlsafe(12)
+        self._sessions.add(session)
+        cookie = f"{COOKIE}={session}; Path=/tube/media; HttpOnly; SameSite=Lax"
+        page = pages.html(f"SampleTube: {name}", '<div id="player"></div>')
+        await exchange.reply(200, page, "text/html; charset=utf-8", {"Set-Cookie": cookie})
+
+    async def _api(self, exchange: Exchange, rest: str) -> None:
+        kind, _, name = rest.partition("/")
+        answer = self._describe(exchange, kind, name)
+        status = 404 if answer is None else 200
+        await exchange.reply(status, json.dumps(answer or {"error": "unknown"}).encode(), "application/json")
+
+    def _describe(self, exchange: Exchange, kind: str, name: str) -> Json | None:
+        if kind == "watch":
+            return self._watch(name)
+        if kind == "audio":
+            return self._details(name, f"Only sound: {name}", ("m4a", "mp3"))
+        if kind == "live":
+            return self._live(name)
+        if kind == "post":
+            return self._post(name)
+        if kind == "playlist":
+            return _playlist(name, int(exchange.request.query.get("page", "1")))
+        return None
+
+    def _watch(self, name: str) -> Json | None:
+        if name in ERRORS:
+            return {"id": name, "error": name}
+        if name == "crash":
+            return {"id": name}
+        item = re.fullmatch(r"item-\d+", name)
+        formats = ("360",) if item else WATCH.get(name)
+        if formats is None:
+            return None
+        details = self._details(name, f"SampleTube film: {name}", formats)
+        if name == "later":
+            available_at = math.ceil(time.time() + LATER_SECONDS)
+            details |= {"available_at": available_at, "token": self._issue(available_at)}
+        return details
+
+    def _details(self, name: str, title: str, formats: tuple[str, ...]) -> Json:
+        return {
+            "id": name,
+            "title": title,
+            "uploader": "The Sample Channel",
+            "duration": SECONDS,
+            "thumbnail": "/media/photo-1.jpg",
+            "token": self._issue(),
+            "formats": [self._format(key) for key in formats],
+            "subtitles": {"en": "/media/subs.en.vtt", "de": "/media/subs.de.vtt"},
+            "captions": {"en": "/media/subs.en.vtt"},
+        }
+
+    def _issue(self, good_from: float = 0.0) -> str:
+        token = secrets.token_urlsafe(12)
+        self._tokens[token] = good_from
+        return token
+
+    def _format(self, key: str) -> Json:
+        rendition = RENDITIONS[key]
+        content = self._find(rendition.file)
+        assert content
+        width, height = rendition.size or (None, None)
+        return {
+            "id": key,
+            "path": f"/tube/media/{rendition.path}",
+            "ext": rendition.ext,
+            "protocol": rendition.protocol,
+            "bytes": content.size,
+            "width": width,
+            "height": height,
+            "vcodec": rendition.vcodec,
+            "acodec": rendition.acodec,
+            **dict(rendition.extra),
+        }
+
+    def _live(self, name: str) -> Json:
+        return {
+            "id": name,
+            "title": f"Live: {name}",
+            "uploader": "The Sample Channel",
+            "token": self._issue(),
+            "path": f"/tube/media/live/{name}/master.m3u8",
+        }
+
+    def _post(self, name: str) -> Json:
+        numbers = range(1, PHOTOS + 1)
+        images = [{"path": f"/tube/media/photo-{n}.jpg", "width": PHOTO[0], "height": PHOTO[1]} for n in numbers]
+        music = "/tube/media/audio.m4a" if "music" in name else None
+        title = f"Photos: {name}"
+        return {"id": name, "title": title, "token": self._issue(), "images": images, "music": music}
+
+    async def _media(self, exchange: Exchange, path: str) -> None:
+        if not self._admits(exchange):
+            await exchange.refuse(403, "the token or the session is missing, wrong, or not good yet")
+        elif path.startswith("live/"):
+            await self._live_media(exchange, path.removeprefix("live/"))
+        elif path.startswith("chunked/") and not _is_small_range(exchange):
+            await exchange.refuse(403, f"only ranges of at most {CHUNK_BYTES} bytes")
+        elif path.startswith("post/") and (exchange.request.method, exchange.request.body) != ("POST", POST_BODY):
+            await exchange.refuse(403, "only by POST with the signed body")
+        else:
+            await self._serve(exchange, path.removeprefix("chunked/").removeprefix("post/"))
+
+    def _admits(self, exchange: Exchange) -> bool:
+        headers = exchange.request.headers
+        try:
+            session = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        good_from = self._tokens.get(headers.get(TOKEN_HEADER, ""), math.inf)
+        return session is not None and session.value in self._sessions and good_from <= time.time()
+
+    async def _serve(self, exchange: Exchange, name: str) -> None:
+        content = self._find(name)
+        if content is None:
+            await exchange.refuse(404, "no such file")
+            return
+        await serve(exchange, content)
+
+    async def _live_media(self, exchange: Exchange, path: str) -> None:
+        name, _, file = path.partition("/")
+        since = self._live_since.get(name)
+        if since is None:
+            await exchange.refuse(404, "nobody has opened the page of this broadcast yet")
+        elif file == "master.m3u8":
+            await _playlist_text(exchange, _live_master())
+        elif file == "index.m3u8":
+            made = WINDOW_SEGMENTS + int((time.monotonic() - since) / SEGMENT_SECONDS)
+            await _playlist_text(exchange, live_window(made, _end_of(name)))
+        elif re.fullmatch(r"\d+\.ts", file):
+            await self._serve(exchange, f"hls/ts/high-{int(file.removesuffix('.ts')) % SOURCE_SEGMENTS}.ts")
+        else:
+            await exchange.refuse(404, "no such file")
+
+
+def _is_small_range(exchange: Exchange) -> bool:
+    header = exchange.request.headers.get("range", "")
+    # Measured against an endless file, so that "to the end" is long.
+    span = asked_span(header, 1 << 62)
+    return exchange.request.method == "HEAD" or (span is not None and span.length <= CHUNK_BYTES)
+
+
+def _playlist(name: str, page: int) -> Json | None:
+    """One page of `list-<n>`."""
+    match = re.fullmatch(r"list-(\d+)", name)
+    if not match:
+        return None
+    count = int(match[1])
+    numbers = range((page - 1) * PAGE_ITEMS + 1, min(page * PAGE_ITEMS, count) + 1)
+    items = [{"path": f"/tube/watch/item-{n}", "id": f"item-{n}", "title": f"Item {n}"} for n in numbers]
+    return {"id": name, "title": f"A playlist of {count}", "count": count, "items": items}
+
+
+def _end_of(name: str) -> int | None:
+    """`ends-<n>` is a broadcast of n segments; all others go on for ever."""
+    match = re.fullmatch(r"ends-(\d+)", name)
+    return int(match[1]) if match else None
+
+
+def live_window(made: int, end: int | None) -> str:
+    """The media playlist once `made` segments exist: the last three of them. The film is played again and again;
+    each time it begins, the timestamps jump (EXT-X-DISCONTINUITY)."""
+    stop = made if end is None else min(made, end)
+    start = max(stop - WINDOW_SEGMENTS, 0)
+    seams_before = max(start - 1, 0) // SOURCE_SEGMENTS
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:6",
+        f"#EXT-X-TARGETDURATION:{SEGMENT_SECONDS}",
+        f"#EXT-X-MEDIA-SEQUENCE:{start}",
+        f"#EXT-X-DISCONTINUITY-SEQUENCE:{seams_before}",
+    ]
+    for number in range(start, stop):
+        if number and number % SOURCE_SEGMENTS == 0:
+            lines.append("#EXT-X-DISCONTINUITY")
+        lines += [f"#EXTINF:{SEGMENT_SECONDS:.6f},", f"{number}.ts"]
+    if stop == end:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join(lines) + "\n"
+
+
+def _live_master() -> str:
+    stream = f'#EXT-X-STREAM-INF:BANDWIDTH=5000000,RESOLUTION={HIGH[0]}x{HIGH[1]},CODECS="{H264},{AAC}"'
+    return f"#EXTM3U\n{stream}\nindex.m3u8\n"
+
+
+async def _playlist_text(exchange: Exchange, text: str) -> None:
+    await exchange.reply(200, text.encode(), "application/vnd.apple.mpegurl", {"Cache-Control": "no-store"})

@@ -1,0 +1,35 @@
+"""Runs stock yt-dlp with the sample's plugin: one JSON request a line on stdin, one JSON answer a line on stdout.
+
+A process of its own, since plugins are global to a process and stay.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import yt_dlp
+
+
+class Quiet:
+    def debug(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    params = {"quiet": True, "logger": Quiet(), "noprogress": True, "cachedir": False, "fixup": "never"}
+    with yt_dlp.YoutubeDL({**params, **request.get("params", {})}) as ydl:
+        try:
+            info = ydl.extract_info(
+                request["url"], download=request.get("download", False), process=request.get("process", True)
+            )
+        except yt_dlp.utils.DownloadError as error:
+            cause = error.exc_info[1] if error.exc_info else None
+            return {"error": str(error), "kind": type(cause).__name__, "cause": type(getattr(cause, "cause", None)).__name__}
+        return {"info": ydl.sanitize_info({**info, "entries": list(info["entries"])} if "entries" in info else info)}
+
+
+for line in sys.stdin:
+    print(json.dumps(answer(json.loads(line))), flush=True)
