@@ -6,14 +6,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from http.cookiejar import CookieJar
+from typing import Any, Protocol
 
-from serverpy.errors import FormatNotFound, ServerPYError, UpstreamFailed
-from serverpy.ytdlp import downloaders
+from yt_dlp.utils import determine_protocol
+
+from serverpy.errors import DrmProtected, FormatNotFound, ServerPYError, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp import downloaders, fragments, session
+from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.sink import OneFile, PipeWriter
-from serverpy.ytdlp.stop import Stop
+from serverpy.ytdlp.stop import Stop, stopped
 from serverpy.ytdlp.upstream import Upstream, translate
 
 log = logging.getLogger(__name__)
@@ -21,7 +26,29 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS = 60
 """The longest that a site may ask to wait before the first byte (yt-dlp's `available_at`; YouTube asks for 5 s)."""
 
+HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
+
+
+class Raw(Protocol):
+    """What the worker keeps of an extraction (`extract.RawStore`)."""
+
+    @property
+    def cookies(self) -> CookieJar | None: ...
+
+    def entry(self, item: int | None) -> Mapping[str, Any]:
+        """yt-dlp's dictionary of the 1-based `item`, or of the page itself. Raises ItemNotFound."""
+        ...
+
+
+def run(raw: Raw, item: int | None, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
+    """Write one track's bytes to the pipe `fd`, which is closed here in any case; see `transfer`."""
+    try:
+        info = choose(raw.entry(item), track_id)
+    except BaseException:
+        os.close(fd)
+        raise
+    return transfer(lambda: session.open(options, raw.cookies, cancelled), info, fd, cancelled)
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
@@ -34,11 +61,15 @@ def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled
         with Stop(cancelled, fd) as stop, open_session() as ydl:
             out = PipeWriter(stop)
             try:
+                info = {**info, "protocol": determine_protocol(info)}
+                _refuse_impossible(info)
                 _wait_until(info.get("available_at"), stop)
                 _download(Upstream(ydl, stop), info, out)
             except ServerPYError:
                 stop.check()
                 raise
+            except Stopped as error:
+                raise stopped() from error
             except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
                 stop.check()
                 log.info("downloader failed: %s", type(error).__name__, exc_info=True)
@@ -58,10 +89,23 @@ def _wait_until(available_at: float | None, stop: Stop) -> None:
 
 def _download(upstream: Upstream, info: dict[str, Any], out: PipeWriter) -> None:
     options = downloaders.params(upstream)
-    downloaders.FileDownloader(upstream, options, OneFile(out.write), info).run()
+    protocol = info["protocol"]
+    if protocol in HTTP:
+        downloaders.FileDownloader(upstream, options, OneFile(out.write), info).run()
+    elif make := fragments.BY_PROTOCOL.get(protocol):
+        make(upstream, options, out).run(info)
+    else:
+        raise UnsupportedConversion("yt-dlp downloads this kind of media only with the help of other programs")
 
 
-def choose(info: dict[str, Any], track_id: str) -> dict[str, Any]:
+def _refuse_impossible(info: dict[str, Any]) -> None:
+    if info.get("has_drm") is True:
+        raise DrmProtected("the media is encrypted with DRM")
+    if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
+        raise UnsupportedConversion("a live stream cannot be downloaded by this method")
+
+
+def choose(info: Mapping[str, Any], track_id: str) -> dict[str, Any]:
     """The format `track_id` of a page's `info`, with the page's fields that downloaders read."""
     formats = info.get("formats") or [info]
     for candidate in formats:

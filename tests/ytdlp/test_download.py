@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from yt_dlp.networking.impersonate import ImpersonateTarget
 
-from serverpy.errors import ServerPYError, UpstreamFailed
+from serverpy.errors import ServerPYError, UnsupportedConversion, UpstreamFailed
 from serverpy.sample.site import SampleSite
-from tests.ytdlp.streams import Running, progressive, wait_for
+from serverpy.ytdlp.download import choose
+from tests.ytdlp.streams import Running, progressive, session, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +84,177 @@ def test_cancelling_wakes_a_thread_that_waits_for_a_silent_server(site: SampleSi
             download.read(10)
         download.cancelled.set()
         assert download.seconds_to_end() < 1
+
+
+def extracted(url: str) -> list[dict[str, Any]]:
+    with session() as ydl:
+        ydl.add_default_info_extractors()
+        info = ydl.extract_info(url, download=False)
+    return [choose(info, each["format_id"]) for each in info["formats"]]
+
+
+def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
+    """What `yt-dlp --fixup never` writes into a file."""
+    target = directory / "out"
+    options = ["--ignore-config", "--quiet", "--fixup=never", "--no-part", f"--format={format_id}"]
+    subprocess.run(
+        [sys.executable, "-m", "yt_dlp", *options, f"--output={target}", "--", url],
+        check=True,
+        timeout=60,
+        env={"PATH": "", "HOME": str(directory)},
+    )
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("playlist", ["hls/ts", "hls/fmp4", "hls/aes", "hls/audio", "dash/manifest.mpd"])
+def test_fragments_give_the_bytes_of_the_command_line(site: SampleSite, playlist: str, tmp_path: Path) -> None:
+    url = f"{site.http}/{playlist}" + ("/master.m3u8" if playlist.startswith("hls") else "")
+    info = extracted(url)[-1]
+    with Running(info) as download:
+        received = download.read_all()
+    assert download.error is None
+    assert download.count == len(received) > 100_000
+    assert received == by_command_line(url, info["format_id"], tmp_path)
+    assert list(Path.cwd().glob("--Frag*")) == []
+
+
+def test_sound_apart_is_downloaded_like_the_command_line_does(site: SampleSite, tmp_path: Path) -> None:
+    url = f"{site.http}/hls/audio/master.m3u8"
+    info = next(each for each in extracted(url) if each.get("vcodec") == "none")
+    with Running(info) as download:
+        received = download.read_all()
+    assert received == by_command_line(url, info["format_id"], tmp_path)
+
+
+def hls(url: str, **fields: Any) -> dict[str, Any]:
+    return progressive(url, protocol="m3u8_native", **fields)
+
+
+@pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
+@pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
+def test_a_cut_fragment_is_healed(site: SampleSite, name: str, faults: str) -> None:
+    """The playlist itself is shorter than the cut, and its fragments are relative to it."""
+    with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
+        whole = download.read_all()
+    with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
+        received = download.read_all()
+    assert download.error is None
+    assert received == whole
+
+
+def test_a_fragment_cut_for_good_is_an_error_and_no_byte_comes_after_the_hole(site: SampleSite) -> None:
+    with Running(hls(f"{site.http}/hls/ts/high.m3u8")) as download:
+        whole = download.read_all()
+    with Running(hls(f"{site.http}/fault/cut=300000,norange/hls/ts/high.m3u8")) as download:
+        received = download.read_all()
+    assert isinstance(download.error, UpstreamFailed)
+    assert received == whole[:300_000]
+
+
+def playlist_with(site: SampleSite, *lines: str) -> dict[str, Any]:
+    """HLS whose playlist the extraction found."""
+    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *lines, ""])
+    return hls(f"{site.http}/hls/ts/high.m3u8", hls_media_playlist_data=text)
+
+
+def test_a_missing_fragment_is_an_error_and_is_not_skipped(site: SampleSite) -> None:
+    info = playlist_with(
+        site, "#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "gone.ts", "#EXTINF:2,", "high-2.ts", "#EXT-X-ENDLIST"
+    )
+    with Running(info) as download:
+        received = download.read_all()
+    assert isinstance(download.error, UpstreamFailed)
+    assert "404" in str(download.error)
+    assert received == site.path("hls/ts/high-0.ts").read_bytes()
+
+
+def test_byte_ranges_of_one_file_are_honoured_or_refused(site: SampleSite) -> None:
+    ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
+    with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
+        assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:1500]
+    info = playlist_with(site, *ranges, "#EXT-X-ENDLIST")
+    with Running({**info, "url": f"{site.http}/fault/norange/hls/ts/high.m3u8"}) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, UpstreamFailed)
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        (("#EXTINF:2,", "high-0.ts"), "unsupported_conversion"),
+        (('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"', "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "upstream_failed"),
+        (('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://k"', "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
+        (("#EXT-X-STREAM-INF:BANDWIDTH=1", "low.m3u8", "#EXT-X-ENDLIST"), "upstream_failed"),
+        (("#EXT-X-ENDLIST",), "upstream_failed"),
+    ],
+    ids=["live", "sample-aes", "drm", "master", "empty"],
+)
+def test_playlists_that_cannot_be_downloaded_are_refused(site: SampleSite, lines: tuple[str, ...], code: str) -> None:
+    with Running(playlist_with(site, *lines)) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, ServerPYError)
+    assert download.error.code == code
+
+
+@pytest.mark.parametrize("protocol", ["rtmp", "niconico_live", "websocket_frag", "ftp", "no-such-thing"])
+def test_protocols_that_need_other_programs_are_refused(site: SampleSite, protocol: str) -> None:
+    with Running(progressive(f"{site.http}/media/prog.mp4", protocol=protocol)) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, UnsupportedConversion)
+
+
+def test_chunks_of_a_bounded_size_are_asked_for_one_after_another(site: SampleSite) -> None:
+    before = len(site.requests)
+    info = progressive(f"{site.http}/media/prog.mp4", downloader_options={"http_chunk_size": 1 << 20})
+    with Running(info) as download:
+        assert download.read_all() == site.path("prog.mp4").read_bytes()
+    asked = [request.headers.get("range") for request in site.requests[before:]]
+    assert len(asked) == 6
+    assert all(each and each.startswith("bytes=") for each in asked)
+
+
+@pytest.mark.parametrize("option", ["format", "global"])
+def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite, option: str) -> None:
+    """curl_cffi would queue the whole body in memory while nobody reads."""
+    before = len(site.requests)
+    url = f"{site.http}/media/prog.mp4"
+    target = ImpersonateTarget("chrome")
+    running = (
+        Running(progressive(url, impersonate="chrome"))
+        if option == "format"
+        else Running(progressive(url), impersonate=target)
+    )
+    with running as download:
+        assert download.read_all() == site.path("prog.mp4").read_bytes()
+    asked = [request.headers["range"] for request in site.requests[before:]]
+    assert len(asked) == 6
+
+
+def test_impersonated_media_without_ranges_is_refused(site: SampleSite) -> None:
+    with Running(progressive(f"{site.http}/fault/norange/media/prog.mp4", impersonate="chrome")) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, UpstreamFailed)
+    assert "impersonation" in str(download.error)
+
+
+def test_waiting_for_the_hour_that_a_site_names_can_be_cancelled(site: SampleSite) -> None:
+    info = progressive(f"{site.http}/media/prog.mp4", available_at=time.time() + 30)
+    with Running(info) as download:
+        download.cancelled.set()
+        assert download.seconds_to_end() < 1
+
+
+def test_nothing_is_left_behind(site: SampleSite) -> None:
+    def left() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
+        download.read_all()
+    assert wait_for(lambda: site.open_connections == 0)
+    before = left()
+    for _ in range(5):
+        with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
+            download.read(10)
+        with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
+            download.read(10)
+    assert wait_for(lambda: site.open_connections == 0 and left() == before), (left(), before)
