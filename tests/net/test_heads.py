@@ -1,0 +1,154 @@
+"""Heads as the egress reads and rewrites them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serverpy.net.heads import BadHead, ForbiddenScheme, find_end, parse_request, rewrite_response
+
+
+def request(*lines: str) -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def test_connect_names_host_and_port() -> None:
+    asked = parse_request(request("CONNECT site.example:443 HTTP/1.1", "Proxy-Authorization: Basic x"))
+    assert (asked.host, asked.port, asked.authorization, asked.forward) == ("site.example", 443, b"Basic x", None)
+
+
+def test_a_literal_loses_its_brackets() -> None:
+    assert parse_request(request("CONNECT [::1]:443 HTTP/1.1")).host == "::1"
+
+
+def test_an_absolute_request_becomes_an_origins_own() -> None:
+    asked = parse_request(
+        request(
+            "GET http://site.example:81/a?b#c HTTP/1.1",
+            "Host: other.example",
+            "Proxy-Authorization: Basic x",
+            "Proxy-Connection: keep-alive",
+            "Connection: keep-alive, X-Hop",
+            "X-Hop: 1",
+            "Range: bytes=0-",
+        )
+    )
+    assert (asked.host, asked.port) == ("site.example", 81)
+    assert asked.forward == request(
+        "GET /a?b HTTP/1.1", "Host: site.example:81", "Range: bytes=0-", "Connection: close"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("http://h", "/"), ("http://h?q", "/?q"), ("HTTP://h/", "/"), ("http://h/p?q=http://x", "/p?q=http://x")],
+)
+def test_a_path_begins_with_a_slash(target: str, path: str) -> None:
+    forward = parse_request(request(f"GET {target} HTTP/1.0")).forward
+    assert forward is not None
+    assert forward.startswith(f"GET {path} HTTP/1.0\r\nHost: h\r\n".encode())
+
+
+def test_the_connection_field_cannot_take_the_framing_away() -> None:
+    forward = parse_request(
+        request("POST http://h/ HTTP/1.1", "Connection: content-length", "Content-Length: 3")
+    ).forward
+    assert forward is not None
+    assert b"Content-Length: 3\r\n" in forward
+
+
+@pytest.mark.parametrize("target", ["ftp://h/", "https://h/", "file:///etc/passwd", "ws://h/"])
+def test_another_scheme_is_forbidden(target: str) -> None:
+    with pytest.raises(ForbiddenScheme):
+        parse_request(request(f"GET {target} HTTP/1.1"))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        request("GET / HTTP/1.1"),
+        request("GET http://user@h/ HTTP/1.1"),
+        request("GET http:/// HTTP/1.1"),
+        request("GET http://h:0/ HTTP/1.1"),
+        request("GET http://h:65536/ HTTP/1.1"),
+        request("GET http://h/ x HTTP/1.1"),
+        request("GET  http://h/ HTTP/1.1"),
+        request("GET http://h/ HTTP/2.0"),
+        request("CONNECT site.example HTTP/1.1"),
+        request("CONNECT http://h:80 HTTP/1.1"),
+        request("GET http://h/ HTTP/1.1", "a : b"),
+        request("GET http://h/ HTTP/1.1", "a: b", " folded"),
+        request("GET http://h/ HTTP/1.1", "a: b\nc: d"),
+        request("GET http://h/ HTTP/1.1", "a: b\rc: d"),
+        request("GET http://h/ HTTP/1.1", "a: b\0"),
+        request("POST http://h/ HTTP/1.1", "Content-Length: 1", "Transfer-Encoding: chunked"),
+        request("POST http://h/ HTTP/1.1", "Content-Length: 1", "content-length: 2"),
+    ],
+)
+def test_a_request_that_can_be_read_in_two_ways_is_not_read(head: bytes) -> None:
+    with pytest.raises(BadHead):
+        parse_request(head)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_request_parser(data: bytes) -> None:
+    try:
+        asked = parse_request(b"GET http://h/" + data + b"\r\n\r\n")
+    except BadHead:
+        return
+    assert asked.forward is not None
+    assert asked.forward.count(b"\r\n\r\n") == 1
+    assert asked.forward.endswith(b"\r\n\r\n")
+
+
+def test_an_answer_loses_what_concerns_the_connection_alone() -> None:
+    status, head = rewrite_response(
+        b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n"
+        b"Transfer-Encoding: chunked\r\nX-ServerPY-Refused: target_forbidden\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n"
+    )
+    assert status == 200
+    assert head == (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nConnection: close\r\n\r\n"
+    )
+
+
+def test_an_interim_answer_stays_one() -> None:
+    assert rewrite_response(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n") == (
+        103,
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
+    )
+
+
+def test_a_careless_servers_head_is_understood() -> None:
+    _, head = rewrite_response(b"HTTP/1.0 404\nX-Long: a\n  b\nno colon\nX-Byte: \xe4\n\n")
+    assert head == b"HTTP/1.0 404\r\nX-Long: a b\r\nX-Byte: \xe4\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "line", [b"ICY 200 OK", b"HTTP/2 200", b"", b"HTTP/1.1 101 Switching Protocols", b"HTTP/1.1 20"]
+)
+def test_what_is_no_answer_is_said_so(line: bytes) -> None:
+    with pytest.raises(BadHead):
+        rewrite_response(line + b"\r\n\r\n")
+
+
+@given(st.binary(max_size=200))
+def test_a_rewritten_answer_is_one_head(data: bytes) -> None:
+    raw = bytearray(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+    end = find_end(raw, 0)
+    assert end is not None
+    _, head = rewrite_response(bytes(raw[:end]))
+    assert find_end(bytearray(head), 0) == len(head)
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"]), st.integers(1, 7))
+def test_the_end_of_a_head_is_found_however_it_is_cut(data: bytes, end: bytes, step: int) -> None:
+    whole = data.replace(b"\n", b".") + end + b"body"
+    collected = bytearray()
+    found = None
+    while found is None:
+        searched = len(collected)
+        collected += whole[searched : searched + step]
+        found = find_end(collected, searched)
+    assert whole[found:] == b"body"
