@@ -208,6 +208,11 @@ class SampleSite:
         return list(self._app.requests)
 
     @property
+    def connections(self) -> list[Connection]:
+        """Those open now: a copy. Their parts belong to the site's thread: look, do not touch."""
+        return [each for each in list(self._state.connections) if isinstance(each, Connection)]
+
+    @property
     def open_connections(self) -> int:
         return len(self._state.connections)
 

@@ -26,7 +26,8 @@ class YtDlp:
         self._child = child
 
     def ask(self, url: str, **request: Any) -> dict[str, Any]:
-        assert self._child.stdin and self._child.stdout
+        assert self._child.stdin
+        assert self._child.stdout
         self._child.stdin.write(json.dumps({"url": url, **request}) + "\n")
         self._child.stdin.flush()
         answer: dict[str, Any] = json.loads(self._child.stdout.readline())
@@ -45,7 +46,7 @@ class YtDlp:
 
     def get(self, url: str, format: str, folder: Path) -> bytes:
         """Download with yt-dlp's own downloader; the bytes of the one file."""
-        params = {"outtmpl": str(folder / "media.%(ext)s"), "format": format, "nopart": True}
+        params = {"outtmpl": str(folder / "media.%(ext)s"), "format": format, "nopart": True, "retries": 10}
         self.info(url, download=True, params=params)
         (file,) = folder.iterdir()
         return file.read_bytes()

@@ -27,7 +27,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             )
         except yt_dlp.utils.DownloadError as error:
             cause = error.exc_info[1] if error.exc_info else None
-            return {"error": str(error), "kind": type(cause).__name__, "cause": type(getattr(cause, "cause", None)).__name__}
+            return {"error": str(error), "kind": type(cause).__name__}
         return {"info": ydl.sanitize_info({**info, "entries": list(info["entries"])} if "entries" in info else info)}
 
 

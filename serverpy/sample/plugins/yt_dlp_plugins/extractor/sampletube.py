@@ -45,7 +45,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _raise_for(self, data: Info) -> None:
         error = data.get("error")
         if error == "geo":
-            self.raise_geo_restricted(countries=["XX"])
+            self.raise_geo_restricted(countries=["AQ"])
         if error == "login":
             self.raise_login_required()
         if error:

@@ -1,0 +1,89 @@
+"""A client that shows what is on the wire: heads, bodies as framed, and how the connection ended."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+End = Literal["length", "fin", "rst", "silence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`body` is what followed the head, its framing included; `end` how the client learned that it was over:
+    all bytes that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds`."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    end: End
+    seconds: float
+
+
+def connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    assert parts.hostname
+    assert parts.port
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def ask(
+    url: str,
+    *headers: str,
+    method: str = "GET",
+    silence_seconds: float = 10,
+    until_end: bool = False,
+    body: bytes = b"",
+) -> Answer:
+    """One request on a connection of its own. With `until_end`, Content-Length is not believed."""
+    begin = time.monotonic()
+    with connect(url) as client:
+        client.settimeout(silence_seconds)
+        client.sendall(_request(url, method, headers, body))
+        data = bytearray()
+        while True:
+            piece = _receive(client)
+            if isinstance(piece, str):
+                return _answer(bytes(data), piece, begin)
+            data += piece
+            if not until_end and _is_complete(bytes(data), method):
+                return _answer(bytes(data), "length", begin)
+
+
+def _receive(client: socket.socket) -> bytes | End:
+    try:
+        return client.recv(65536) or "fin"
+    except ConnectionResetError:
+        return "rst"
+    except TimeoutError:
+        return "silence"
+
+
+def _request(url: str, method: str, headers: tuple[str, ...], body: bytes) -> bytes:
+    parts = urlsplit(url)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def _split(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return int(first.split()[1]), headers, body
+
+
+def _is_complete(data: bytes, method: str) -> bool:
+    if b"\r\n\r\n" not in data:
+        return False
+    _, headers, body = _split(data)
+    length = headers.get("content-length")
+    return length is not None and (method == "HEAD" or len(body) >= int(length))
+
+
+def _answer(data: bytes, end: End, begin: float) -> Answer:
+    status, headers, body = _split(data) if data else (0, {}, b"")
+    return Answer(status, headers, body, end, time.monotonic() - begin)

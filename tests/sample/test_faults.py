@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+
+from serverpy.sample import SampleSite
+from serverpy.sample.faults import Faults, Tokens, parse_faults
+from serverpy.sample.wire import Framing
+
+from .raw import Answer, ask
+
+
+def fault(site: SampleSite, spec: str, *headers: str, name: str = "audio.mp3", **options: float) -> Answer:
+    url = f"{site.http}/fault/{spec}/media/{name}"
+    return ask(
+        url, *headers, silence_seconds=options.get("silence_seconds", 10), until_end=bool(options.get("until_end"))
+    )
+
+
+def test_a_specification_is_read_part_by_part() -> None:
+    assert parse_faults("throttle=100,cut=5,norange") == Faults(throttle=100, cut=5, ignores_range=True)
+    assert parse_faults("closelength,delay=0.5") == Faults(framing=Framing.CLOSE, delay=0.5)
+    assert parse_faults("etag=flip,status=503") == Faults(fresh_etag=True, status=503)
+
+
+@pytest.mark.parametrize("spec", ["", "unknown", "cut", "cut=-1", "cut=x", "delay=x", "etag=same"])
+def test_what_is_no_fault_is_refused(site: SampleSite, spec: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_faults(spec)
+    assert fault(site, spec).status == 400
+
+
+def test_a_cut_ends_each_body_by_fin_after_exactly_so_many_bytes(site: SampleSite) -> None:
+    whole = site.path("audio.mp3").read_bytes()
+    first = fault(site, "cut=70000")
+    second = fault(site, "cut=70000", "Range: bytes=70000-")
+    assert (first.end, first.body) == ("fin", whole[:70_000])
+    assert (second.end, second.body) == ("fin", whole[70_000:140_000])
+    assert fault(site, "cut=70000", "Range: bytes=140000-").end == "length"
+
+
+def test_a_reset_ends_the_body_by_rst_after_exactly_so_many_bytes(site: SampleSite) -> None:
+    answer = fault(site, "rst=100000")
+    assert answer.end == "rst"
+    assert answer.body == site.path("audio.mp3").read_bytes()[:100_000]
+
+
+def test_a_cut_before_the_first_byte_leaves_the_head(site: SampleSite) -> None:
+    answer = fault(site, "cut=0")
+    assert (answer.status, answer.body, answer.end) == (200, b"", "fin")
+
+
+def test_a_stall_is_silent_with_the_connection_open(site: SampleSite) -> None:
+    answer = fault(site, "stall=1000", silence_seconds=0.3)
+    assert (answer.end, len(answer.body)) == ("silence", 1000)
+
+
+def test_without_ranges_the_whole_is_sent_and_nothing_promised(site: SampleSite) -> None:
+    answer = fault(site, "norange", "Range: bytes=100-")
+    assert (answer.status, answer.body) == (200, site.path("audio.mp3").read_bytes())
+    assert "accept-ranges" not in answer.headers
+
+
+def test_a_false_206_begins_at_zero_and_says_so(site: SampleSite) -> None:
+    whole = site.path("audio.mp3").read_bytes()
+    answer = fault(site, "norange206", "Range: bytes=100-")
+    assert (answer.status, answer.body) == (206, whole)
+    assert answer.headers["content-range"] == f"bytes 0-{len(whole) - 1}/{len(whole)}"
+
+
+def test_without_length_the_body_is_chunked(site: SampleSite) -> None:
+    answer = fault(site, "nolength", until_end=True, silence_seconds=0.3)
+    assert "content-length" not in answer.headers
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.body.endswith(b"0\r\n\r\n")
+
+
+def test_a_cut_chunked_body_has_no_last_chunk(site: SampleSite) -> None:
+    answer = fault(site, "nolength,cut=1000", until_end=True)
+    assert (answer.end, answer.body[:5]) == ("fin", b"3e8\r\n")
+    assert not answer.body.endswith(b"0\r\n\r\n")
+
+
+def test_a_body_delimited_by_close_has_neither_length_nor_chunks(site: SampleSite) -> None:
+    answer = fault(site, "closelength", until_end=True)
+    assert (answer.end, answer.body) == ("fin", site.path("audio.mp3").read_bytes())
+    assert {"content-length", "transfer-encoding"}.isdisjoint(answer.headers)
+    assert fault(site, "closelength,cut=500", until_end=True).body == answer.body[:500]
+
+
+def test_a_status_is_answered_as_asked(site: SampleSite) -> None:
+    assert fault(site, "status=503").status == 503
+
+
+def test_the_head_waits_for_the_delay(site: SampleSite) -> None:
+    assert fault(site, "delay=0.3").seconds >= 0.3
+
+
+def test_the_etag_changes_each_time_but_the_bytes_do_not(site: SampleSite) -> None:
+    first, second = fault(site, "etag=flip"), fault(site, "etag=flip")
+    assert first.headers["etag"] != second.headers["etag"]
+    assert first.body == second.body
+    assert fault(site, "etag=flip", "Range: bytes=5-", f"If-Range: {first.headers['etag']}").status == 200
+
+
+def test_a_throttled_body_takes_its_time(site: SampleSite) -> None:
+    answer = fault(site, "throttle=400000")
+    assert len(answer.body) == site.path("audio.mp3").stat().st_size
+    assert len(answer.body) / 400_000 * 0.8 < answer.seconds < len(answer.body) / 400_000 * 3
+
+
+def test_faults_apply_to_segments_and_manifests_too(site: SampleSite) -> None:
+    assert len(ask(f"{site.http}/fault/cut=1000/hls/ts/high-0.ts").body) == 1000
+    assert ask(f"{site.http}/fault/delay=0/dash/manifest.mpd").status == 200
+
+
+def test_a_token_is_good_for_so_many_bytes_over_all_answers(site: SampleSite) -> None:
+    page = ask(f"{site.http}/page/fault/expire=1000/audio.mp3").body.decode()
+    url = site.http + page.partition('src="')[2].partition('"')[0]
+    assert ask(url, "Range: bytes=0-599").end == "length"
+    rest = ask(url, "Range: bytes=600-")
+    assert (rest.status, rest.end, len(rest.body)) == (206, "fin", 400)
+    assert ask(url).status == 403
+    assert ask(url.partition("?")[0]).status == 403
+
+
+def test_each_extraction_of_an_expiring_page_gets_a_fresh_token(site: SampleSite) -> None:
+    url = f"{site.http}/page/fault/expire=1000/audio.mp3"
+    assert ask(url).body != ask(url).body
+
+
+def test_two_answers_on_one_token_share_its_bytes() -> None:
+    tokens = Tokens()
+    token = tokens.issue(10)
+    tokens.spend(token, 4)
+    tokens.spend(token, 6)
+    assert tokens.left(token) == 0
+    assert tokens.left("never issued") == 0

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from serverpy.sample.ranges import Span, asked_span, still_valid
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        ("bytes=0-0", Span(0, 1)),
+        ("bytes=0-", Span(0, 100)),
+        ("bytes=10-19", Span(10, 20)),
+        ("bytes = 10-19 ", Span(10, 20)),
+        ("bytes=90-200", Span(90, 100)),
+        ("bytes=-5", Span(95, 100)),
+        ("bytes=-500", Span(0, 100)),
+        ("bytes=99-", Span(99, 100)),
+    ],
+)
+def test_a_single_range_is_the_span_it_names(header: str, span: Span) -> None:
+    assert asked_span(header, 100) == span
+
+
+@pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
+def test_a_range_beyond_the_end_is_an_empty_span(header: str) -> None:
+    span = asked_span(header, 100)
+    assert span is not None
+    assert span.length == 0
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,3-4"]
+)
+def test_no_range_a_malformed_one_and_several_are_ignored(header: str | None) -> None:
+    assert asked_span(header, 100) is None
+
+
+def test_any_range_of_nothing_is_empty() -> None:
+    assert asked_span("bytes=0-", 0) == Span(0, 0)
+
+
+def test_if_range_lets_the_range_through_only_on_an_exact_match() -> None:
+    date = "Sun, 22 Nov 2026 12:00:00 GMT"
+    assert still_valid(None, '"a"', date)
+    assert still_valid('"a"', '"a"', date)
+    assert still_valid(date, '"a"', date)
+    assert not still_valid('"b"', '"a"', date)
+    assert not still_valid('W/"a"', '"a"', date)
+    assert not still_valid("Sun, 22 Nov 2026 11:59:59 GMT", '"a"', date)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from serverpy.errors import ConfigurationError
+from serverpy.sample import SampleSite, large_sha256
+from serverpy.sample.pages import PAGES
+
+from .raw import ask, connect
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    """Whether `condition` comes true within the time; looked at in steps of 5 ms."""
+    deadline, step = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        step.wait(0.005)
+    return True
+
+
+def test_a_file_is_served_whole_with_validators(site: SampleSite) -> None:
+    answer = ask(f"{site.http}/media/prog.mp4")
+    assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
+    assert answer.body == site.path("prog.mp4").read_bytes()
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["etag"].startswith('"')
+    assert answer.headers["last-modified"].endswith("GMT")
+
+
+@pytest.mark.parametrize(
+    ("name", "type"),
+    [
+        ("vp9.webm", "video/webm"),
+        ("audio.mp3", "audio/mpeg"),
+        ("audio.m4a", "audio/mp4"),
+        ("audio-only.mp4", "audio/mp4"),
+        ("photo-1.jpg", "image/jpeg"),
+        ("subs.en.vtt", "text/vtt; charset=utf-8"),
+        ("hls/ts/master.m3u8", "application/vnd.apple.mpegurl"),
+        ("hls/ts/high-0.ts", "video/mp2t"),
+        ("dash/manifest.mpd", "application/dash+xml"),
+    ],
+)
+def test_a_file_has_the_type_of_its_bytes(site: SampleSite, name: str, type: str) -> None:
+    address = name if name.startswith(("hls/", "dash/")) else f"media/{name}"
+    assert ask(f"{site.http}/{address}", method="HEAD").headers["content-type"] == type
+
+
+def test_a_range_is_answered_with_that_part(site: SampleSite) -> None:
+    whole = site.path("prog.mp4").read_bytes()
+    size = len(whole)
+    for asked, start, stop in (("100-199", 100, 200), ("5000000-", 5_000_000, size), ("-7", size - 7, size)):
+        answer = ask(f"{site.http}/media/prog.mp4", f"Range: bytes={asked}")
+        assert (answer.status, answer.body) == (206, whole[start:stop])
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+
+
+def test_a_range_beyond_the_end_is_416_with_the_size(site: SampleSite) -> None:
+    size = site.path("prog.mp4").stat().st_size
+    answer = ask(f"{site.http}/media/prog.mp4", f"Range: bytes={size}-")
+    assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{size}")
+
+
+def test_if_range_with_another_etag_gives_the_whole(site: SampleSite) -> None:
+    url = f"{site.http}/media/audio.mp3"
+    etag = ask(url, method="HEAD").headers["etag"]
+    assert ask(url, "Range: bytes=0-9", f"If-Range: {etag}").status == 206
+    assert ask(url, "Range: bytes=0-9", 'If-Range: "other"').status == 200
+
+
+def test_head_has_the_headers_of_get_and_ignores_ranges(site: SampleSite) -> None:
+    url = f"{site.http}/media/prog.mp4"
+    head, get = ask(url, "Range: bytes=0-9", method="HEAD"), ask(url)
+    assert head.status == 200
+    assert head.headers == get.headers
+    assert ask(url, method="HEAD", until_end=True, silence_seconds=0.2).body == b""
+
+
+def test_a_connection_is_kept_for_the_next_request(site: SampleSite) -> None:
+    parts = urlsplit(site.http)
+    with connect(site.http) as client:
+        for _ in range(2):
+            client.sendall(
+                f"GET /media/audio.mp3 HTTP/1.1\r\nHost: {parts.netloc}\r\nRange: bytes=0-0\r\n\r\n".encode()
+            )
+            data = b""
+            while b"\r\n\r\n" not in data or data.endswith(b"\r\n\r\n"):
+                data += client.recv(65536)
+            assert data.startswith(b"HTTP/1.1 206 ")
+
+
+def test_the_large_file_streams_with_the_hash_it_is_known_by(site: SampleSite) -> None:
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(f"{site.http}/media/large-32.mp4") as answer:
+        assert int(answer.headers["Content-Length"]) == 32 << 20
+        while piece := answer.read(1 << 16):
+            digest.update(piece)
+    assert digest.hexdigest() == large_sha256(32)
+
+
+def test_a_reader_that_stops_stops_the_site_from_reading_ahead(site: SampleSite) -> None:
+    """4 GiB are asked for and not read: what the site holds of it is a socket's buffer, not the file."""
+    with connect(site.http) as client:
+        client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection = next(c for c in site.connections if c.client == client.getsockname())
+        assert eventually(lambda: connection.flow.write_paused)
+        assert connection.transport.get_write_buffer_size() < 256 * 1024
+
+
+def test_what_is_not_there_is_404(site: SampleSite) -> None:
+    for path in (
+        "media/nothing.mp4",
+        "media/../make.py",
+        "media/%2e%2e/x",
+        "media/large-1.mp4",
+        "page/nothing",
+        "other",
+    ):
+        assert ask(f"{site.http}/{path}").status == 404
+
+
+def test_requests_are_remembered_with_their_queries_and_headers(site: SampleSite) -> None:
+    ask(f"{site.http}/media/subs.en.vtt?a=1&b=x%20y", "X-Mark: remembered")
+    request = next(r for r in reversed(site.requests) if r.headers.get("x-mark") == "remembered")
+    assert (request.method, request.path) == ("GET", "/media/subs.en.vtt")
+    assert dict(request.query) == {"a": "1", "b": "x y"}
+
+
+def test_open_connections_are_counted_until_they_close() -> None:
+    with SampleSite() as site:
+        assert site.open_connections == 0
+        with connect(site.http):
+            assert eventually(lambda: site.open_connections == 1)
+        assert eventually(lambda: site.open_connections == 0)
+
+
+def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:
+    before = threading.active_count()
+    with SampleSite() as site:
+        client = connect(site.http)
+        client.sendall(b"GET /fault/stall=10/media/prog.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
+        assert client.recv(65536)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 2
+    assert threading.active_count() == before
+    with client:
+        client.settimeout(5)
+        while True:
+            try:
+                if not client.recv(65536):
+                    break
+            except ConnectionResetError:
+                break
+
+
+def test_a_port_in_use_is_an_error_of_the_one_who_asks(site: SampleSite) -> None:
+    port = urlsplit(site.http).port
+    assert port
+    with pytest.raises(OSError, match="in use"), SampleSite(port):
+        pass
+
+
+def test_https_is_served_under_a_certificate_of_its_own_authority() -> None:
+    with SampleSite(https_port=0) as site:
+        assert site.https
+        assert site.ca_file
+        ca_file = site.ca_file
+        trust = ssl.create_default_context(cafile=ca_file)
+        for host in ("127.0.0.1", "localhost"):
+            url = f"https://{host}:{urlsplit(site.https).port}/media/audio.mp3"
+            with urllib.request.urlopen(url, context=trust) as answer:
+                assert answer.read() == site.path("audio.mp3").read_bytes()
+    assert not ca_file.exists()
+
+
+def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)
+    with pytest.raises(ConfigurationError, match=r"serverpy\[sample\]"), SampleSite(https_port=0):
+        pass
+
+
+def test_pages_answer_as_their_names_say(site: SampleSite) -> None:
+    for name in PAGES:
+        if name != "slow":
+            answer = ask(f"{site.http}/page/{name}")
+            assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert 400_000 < len(ask(f"{site.http}/page/heavy").body) < 410_000
+    assert ask(f"{site.http}/page/empty").body == b""
+    assert ask(f"{site.http}/media/empty.mp4").headers["content-length"] == "0"
+    assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
+
+
+def test_the_slow_page_takes_the_seconds_it_is_told(site: SampleSite) -> None:
+    assert ask(f"{site.http}/page/slow?seconds=0.3").seconds >= 0.3
+
+
+def test_redirects_lead_where_they_say(site: SampleSite) -> None:
+    assert ask(f"{site.http}/page/redirect").headers["location"] == "/page/prog"
+    assert ask(f"{site.http}/redirect?to=http://10.0.0.1/x").headers["location"] == "http://10.0.0.1/x"
+    loop = ask(f"{site.http}/page/loop")
+    again = ask(f"{site.http}{loop.headers['location']}")
+    assert (loop.status, again.status) == (302, 302)
+    assert loop.headers["location"] != again.headers["location"]
+
+
+def test_main_prints_the_pages_and_ends_at_a_signal() -> None:
+    code = "from serverpy.sample import main; main(0, None)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        lines = iter(child.stdout.readline, "")
+        printed = [next(lines)]
+        while not printed[-1].startswith("Press Ctrl+C"):
+            printed.append(next(lines))
+        child.terminate()
+        assert child.wait(timeout=10) == 0
+    assert printed[0].startswith("The sample site is at http://127.0.0.1:")
+    assert sum("/page/" in line for line in printed) == len(PAGES)

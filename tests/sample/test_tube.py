@@ -1,0 +1,91 @@
+"""The tube's server, asked without yt-dlp: it refuses whoever is not the session that it let in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from serverpy.sample import SampleSite
+from serverpy.sample.tube import CHUNK_BYTES, POST_BODY, live_window
+
+from .raw import Answer, ask
+
+
+def visit(site: SampleSite, path: str) -> tuple[dict[str, Any], str, str]:
+    """What the API says of a page, and the headers that its media want."""
+    cookie = ask(f"{site.http}/tube/{path}").headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "Path=/tube/media;" in cookie
+    data = json.loads(ask(f"{site.http}/tube/api/{path}").body)
+    return data, f"Cookie: {cookie.partition(';')[0]}", f"X-Tube-Token: {data['token']}"
+
+
+def test_media_want_both_the_header_and_the_cookie(site: SampleSite) -> None:
+    data, cookie, token = visit(site, "watch/headers")
+    url = site.http + data["formats"][0]["path"]
+    assert ask(url, cookie, token, method="HEAD").status == 200
+    for headers in ([], [cookie], [token], [cookie, "X-Tube-Token: x"], ["Cookie: tube_session=x", token]):
+        assert ask(url, *headers).status == 403
+
+
+@pytest.mark.parametrize(
+    ("range", "status"),
+    [
+        (f"0-{CHUNK_BYTES - 1}", 206),
+        (f"100-{CHUNK_BYTES + 99}", 206),
+        ("-100", 206),
+        (f"0-{CHUNK_BYTES}", 403),
+        ("0-", 403),
+        (f"-{CHUNK_BYTES + 1}", 403),
+        ("", 403),
+    ],
+)
+def test_chunked_media_want_small_ranges(site: SampleSite, range: str, status: int) -> None:
+    data, *headers = visit(site, "watch/chunked")
+    assert data["formats"][0]["chunk_bytes"] == CHUNK_BYTES
+    answer = ask(site.http + data["formats"][0]["path"], *headers, *([f"Range: bytes={range}"] if range else []))
+    assert answer.status == status
+
+
+def test_posted_media_want_the_signed_body(site: SampleSite) -> None:
+    data, *headers = visit(site, "watch/post")
+    url = site.http + data["formats"][0]["path"]
+    assert data["formats"][0]["post_body"] == POST_BODY.decode()
+    assert ask(url, *headers, method="POST", body=POST_BODY).body == site.path("prog.mp4").read_bytes()
+    assert ask(url, *headers, method="POST", body=b"other").status == 403
+    assert ask(url, *headers).status == 403
+
+
+def test_a_token_for_later_is_refused_before_its_time(site: SampleSite) -> None:
+    data, *headers = visit(site, "watch/later")
+    assert ask(site.http + data["formats"][0]["path"], *headers).status == 403
+
+
+def live(site: SampleSite, name: str, file: str) -> Answer:
+    _, *headers = visit(site, f"live/{name}")
+    return ask(f"{site.http}/tube/media/live/{name}/{file}", *headers)
+
+
+def test_a_broadcast_begins_with_a_full_window_when_its_page_is_first_opened(site: SampleSite) -> None:
+    text = live(site, "first", "index.m3u8").body.decode()
+    assert "#EXT-X-MEDIA-SEQUENCE:0\n" in text
+    assert re.findall(r"^\d+\.ts$", text, re.MULTILINE) == ["0.ts", "1.ts", "2.ts"]
+    assert live(site, "first", "7.ts").body == site.path("hls/ts/high-2.ts").read_bytes()
+
+
+def test_the_window_slides_over_seams() -> None:
+    text = live_window(made=7, end=None)
+    assert "#EXT-X-MEDIA-SEQUENCE:4\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
+    assert "4.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:2.000000,\n5.ts\n" in text
+    assert "#EXT-X-DISCONTINUITY-SEQUENCE:0\n#EXT-X-DISCONTINUITY\n" in live_window(made=8, end=None)
+    assert "#EXT-X-DISCONTINUITY-SEQUENCE:1\n#EXTINF" in live_window(made=9, end=None)
+    assert "ENDLIST" not in live_window(made=100, end=None)
+
+
+def test_a_broadcast_may_end() -> None:
+    assert live_window(made=9, end=6) == live_window(made=6, end=6)
+    assert live_window(made=6, end=6).endswith("5.ts\n#EXT-X-ENDLIST\n")
+    assert "ENDLIST" not in live_window(made=5, end=6)
