@@ -1,0 +1,8 @@
+"""`python -m serverpy` and the command `serverpy`."""
+
+from __future__ import annotations
+
+from serverpy.cli.main import main
+
+if __name__ == "__main__":
+    main()

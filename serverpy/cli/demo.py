@@ -1,0 +1,95 @@
+"""The sample site beside a server: `serve --demo`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import serverpy
+from serverpy.cli.sample import DEFAULT_PORT
+from serverpy.errors import ConfigurationError
+from serverpy.settings import Settings, load_settings
+
+PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
+"""As `serverpy.sample.PLUGIN_PATH`, without importing what makes media into the server."""
+START_SECONDS = 120.0
+"""The site makes its media at its first start."""
+STOP_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def sample_site() -> Iterator[str]:
+    """The sample site in a child, as its origin, once it answers. Ends the child at the end; a child whose parent dies
+    ends by itself, for its stdin closes. Its plugin is put on the PYTHONPATH of whatever is started later."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "serverpy", "sample", "--with-parent", "--port", str(_port())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl+C in a terminal is ours: the site stays until the streams from it have ended
+    )
+    with child:
+        try:
+            origin = _origin(child)
+            path = os.environ.get("PYTHONPATH")
+            os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
+            yield origin
+        finally:
+            _end(child)
+
+
+def allowed(settings: Settings, options: Mapping[str, Any], origin: str) -> Settings:
+    """The same settings, with exactly the site's address and port reachable besides."""
+    networks = (*settings.allow_networks, urlsplit(origin).netloc)
+    return load_settings(**{**options, "link_secret": settings.link_secret, "allow_networks": networks})
+
+
+def _port() -> int:
+    """The usual port if it is free, else 0: the site takes one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
+        except OSError:
+            return 0
+    return DEFAULT_PORT
+
+
+def _origin(child: subprocess.Popen[str]) -> str:
+    """The site says where it is in its first line, when it listens. The rest is read and dropped by a thread, which ends
+    with the child."""
+    assert child.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        line = child.stdout.readline() if selector.select(START_SECONDS) else ""
+    match = re.search(r"http://127\.0\.0\.1:\d+", line)
+    if match is None:
+        raise ConfigurationError("the sample site did not start; the lines above say why")
+    threading.Thread(target=_drop, args=(child.stdout,), name="sample-output", daemon=True).start()
+    return match[0]
+
+
+def _drop(stream: IO[str]) -> None:
+    for _ in stream:
+        pass
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,0 +1,101 @@
+"""Writes docs/settings.md from the fields of `Settings`; `--check` only says whether the page is in step.
+
+Run as `python -m serverpy.cli.docs` in a checkout.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from pydantic.fields import FieldInfo
+
+from serverpy.cli.options import choices_of, default_of, unit_of
+from serverpy.memory.profile import PROFILES
+from serverpy.settings import Settings, environment_name, format_size
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+
+HEAD = """\
+# Settings
+
+<!-- Made by `make settings-doc` from serverpy/settings.py: change it there. -->
+
+Each setting is a key in the file `serverpy.toml` (in the working directory, or the file that `SERVERPY_CONFIG` names),
+an environment variable, and an option of `serverpy serve`. An option is stronger than the environment, the environment
+stronger than the file.
+
+- Lists are written with commas or spaces between their items; in the file also as arrays. An empty list is `none`.
+- Sizes are bytes, or a number with `KiB`, `MiB`, `GiB` or `TiB`. Durations are seconds.
+- An empty value or `none` unsets a setting that may be unset.
+- An unknown key in the file is an error; an unknown `SERVERPY_*` variable a warning.
+
+```toml
+# serverpy.toml
+host = "0.0.0.0"
+profile = "medium"
+memory_budget = "512MiB"
+allow_networks = ["10.1.0.0/16", "127.0.0.1:8001"]
+```
+
+## All settings
+
+| file | environment | option | unit | default | meaning |
+|---|---|---|---|---|---|
+"""
+
+TAIL = """
+## Profiles
+
+`auto` takes the largest profile that the memory (of the machine, or the limit of its cgroup) and the cores carry.
+
+| profile | from | MAX_WORKERS | QUEUE_CHUNKS | MAX_STREAMS | MEMORY_BUDGET |
+|---|---|---|---|---|---|
+"""
+
+NEEDS = {"small": "–", "medium": "4 GB, 2 cores", "large": "8 GB, 4 cores"}
+
+NOTES = """
+## Not in this version
+
+These settings exist, so that a configuration need not change later, but this version does not do what they ask.
+`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored; for a
+`RATE_LIMIT` of your own there is a warning.
+"""
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    settings = "\n".join(_row(name, field) for name, field in Settings.model_fields.items())
+    profiles = "\n".join(
+        f"| `{profile.name}` | {NEEDS[profile.name]} | {profile.max_workers} | {profile.queue_chunks} "
+        f"| {profile.max_streams} | {format_size(profile.memory_budget)} |"
+        for profile in PROFILES.values()
+    )
+    return f"{HEAD}{settings}\n{TAIL}{profiles}\n{NOTES}"
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    choices = choices_of(field)
+    meaning = (field.description or "") + (f" One of {', '.join(f'`{word}`' for word in choices)}." if choices else "")
+    option = f"--{name.replace('_', '-')}"
+    return (
+        f"| `{name}` | `{environment_name(name)}` | `{option}` | {unit_of(field) or '–'} "
+        f"| {default_of(field)} | {meaning.replace('|', chr(92) + '|')} |"
+    )
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if the page is not in step.")
+def command(check: bool) -> None:
+    if not check:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page(), encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
+        print(f"{PAGE.name} is not in step with the settings: run make settings-doc", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    command()

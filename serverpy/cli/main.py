@@ -1,0 +1,57 @@
+"""The command `serverpy`. Commands are imported when they are called, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 failed (with a line on stderr that says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+import serverpy
+from serverpy.errors import ServerPYError
+
+COMMANDS = {
+    "serve": ("serverpy.cli.serve", "Start the server."),
+    "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
+    "doctor": ("serverpy.cli.doctor", "Say what this installation has, what is missing and how to get it."),
+}
+"""By name: the module, whose attribute `command` is the command, and what `--help` says of it."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports them when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(serverpy.__version__, prog_name="serverpy")
+def cli() -> None:
+    """One GET turns the address of a page into a stream of bytes, in bounded memory."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command of `arguments` (else of the process) and exit with its code."""
+    try:
+        cli.main(arguments, prog_name="serverpy")
+    except ServerPYError as error:
+        for line in str(error).splitlines():
+            print(f"serverpy: {line}", file=sys.stderr)
+    sys.exit(1)

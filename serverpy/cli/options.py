@@ -1,0 +1,78 @@
+"""Options of a command, made from the fields of `Settings`: name, type, help and default have one source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from serverpy.settings import Settings, environment_name, format_size
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class SettingType(click.ParamType):
+    """The value of an option, checked as the field is. It stays text: `Settings` reads it once more, with the rest."""
+
+    def __init__(self, field: FieldInfo) -> None:
+        self.name = unit_of(field) or "text"
+        self._adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata)])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            self._adapter.validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_input=False, include_url=False)[0]["msg"]
+            self.fail(message.removeprefix("Value error, ").replace("Input should be", "must be"), param, ctx)
+        return value
+
+
+def setting_options(command: Command) -> Command:
+    """Give `command` an option for each setting. An option not given is None, and leaves the setting to the environment
+    and the file."""
+    for name, field in reversed(Settings.model_fields.items()):
+        command = _option(name, field)(command)
+    return command
+
+
+def unit_of(field: FieldInfo) -> str:
+    return str(_extra(field)["unit"] or "")
+
+
+def default_of(field: FieldInfo) -> str:
+    """What people are told of the default."""
+    shown = _extra(field)["shown"]
+    if shown:
+        return str(shown)
+    default = field.default
+    if default is PydanticUndefined or default is None or default == ():
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return format_size(default) if unit_of(field) == "bytes" else str(default)
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The words that the field accepts, if it accepts only some."""
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    flag = name.replace("_", "-")
+    text = f"{field.description}  [default: {default_of(field)}; {environment_name(name)}]"
+    if field.annotation is bool:
+        return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
+    choices = choices_of(field)
+    kind = click.Choice(choices, case_sensitive=False) if choices else SettingType(field)
+    return click.option(f"--{flag}", name, type=kind, default=None, help=text)
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    assert isinstance(field.json_schema_extra, dict)
+    return field.json_schema_extra

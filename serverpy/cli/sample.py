@@ -1,0 +1,31 @@
+"""`serverpy sample`: the sample media site alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import click
+
+DEFAULT_PORT = 8001
+
+
+@click.command("sample")
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 is a free one.")
+@click.option("--https-port", type=click.IntRange(0, 65535), help="Serve over https, too.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin does.")
+def command(port: int, https_port: int | None, with_parent: bool) -> None:
+    """Serve made-up media and the pages around them on loopback, until interrupted."""
+    if with_parent:
+        threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
+    from serverpy.sample import site  # makes media with PyAV: too heavy to import for a help text
+
+    site.main(port, https_port)
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of our stdin; when it is gone, however it went, so are we."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
