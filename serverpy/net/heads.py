@@ -14,6 +14,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
 _FIELD = re.compile(rb"(%s):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\\]+)(?::([0-9]{1,5}))?")
+_BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?:[ ].*)?", re.DOTALL)
 _END = re.compile(rb"\r?\n\r?\n")
 
@@ -62,7 +63,8 @@ def parse_request(head: bytes) -> ProxyRequest:
     fields = [_parse_field(text) for text in lines]
     authorization = next((value for name, value in fields if name.lower() == b"proxy-authorization"), b"")
     if method == b"CONNECT":
-        host, port = _split_authority(target, default_port=None)
+        bare = _BARE_LITERAL.fullmatch(target)  # Python's http.client before 3.12 sends IPv6 without its brackets
+        host, port = _split_authority(b"[%s]:%s" % bare.groups() if bare else target, default_port=None)
         return ProxyRequest(host, port, authorization, None)
     authority, path = _split_target(target)
     host, port = _split_authority(authority, default_port=80)

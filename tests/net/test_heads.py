@@ -18,8 +18,10 @@ def test_connect_names_host_and_port() -> None:
     assert (asked.host, asked.port, asked.authorization, asked.forward) == ("site.example", 443, b"Basic x", None)
 
 
-def test_a_literal_loses_its_brackets() -> None:
-    assert parse_request(request("CONNECT [::1]:443 HTTP/1.1")).host == "::1"
+@pytest.mark.parametrize("authority", ["[2606:4700::1]:443", "2606:4700::1:443"])
+def test_connect_to_a_literal_is_read_with_and_without_brackets(authority: str) -> None:
+    asked = parse_request(request(f"CONNECT {authority} HTTP/1.1"))
+    assert (asked.host, asked.port) == ("2606:4700::1", 443)
 
 
 def test_an_absolute_request_becomes_an_origins_own() -> None:
