@@ -10,15 +10,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
 import serverpy
 from serverpy.cli.sample import DEFAULT_PORT
 from serverpy.errors import ConfigurationError
-from serverpy.settings import Settings, load_settings
+from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
 """As `serverpy.sample.PLUGIN_PATH`, without importing what makes media into the server."""
@@ -38,20 +38,24 @@ def sample_site() -> Iterator[str]:
         text=True,
         start_new_session=True,  # Ctrl+C in a terminal is ours: the site stays until the streams from it have ended
     )
-    with child:
-        try:
-            origin = _origin(child)
-            path = os.environ.get("PYTHONPATH")
-            os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
-            yield origin
-        finally:
-            _end(child)
+    output = threading.Thread(target=_drop, args=(child.stdout,), name="sample-output")
+    try:
+        origin = _origin(child)
+        output.start()  # reads on, lest the pipe fill up; ends with the child
+        path = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
+        yield origin
+    finally:
+        _stop(child)
+        if output.ident is not None:
+            output.join()
+        with child:  # closes our ends of its pipes
+            pass
 
 
-def allowed(settings: Settings, options: Mapping[str, Any], origin: str) -> Settings:
+def allowed(settings: Settings, origin: str) -> Settings:
     """The same settings, with exactly the site's address and port reachable besides."""
-    networks = (*settings.allow_networks, urlsplit(origin).netloc)
-    return load_settings(**{**options, "link_secret": settings.link_secret, "allow_networks": networks})
+    return settings.model_copy(update={"allow_networks": (*settings.allow_networks, urlsplit(origin).netloc)})
 
 
 def _port() -> int:
@@ -66,8 +70,7 @@ def _port() -> int:
 
 
 def _origin(child: subprocess.Popen[str]) -> str:
-    """The site says where it is in its first line, when it listens. The rest is read and dropped by a thread, which ends
-    with the child."""
+    """The site says where it is in its first line, once it listens."""
     assert child.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
@@ -75,7 +78,6 @@ def _origin(child: subprocess.Popen[str]) -> str:
     match = re.search(r"http://127\.0\.0\.1:\d+", line)
     if match is None:
         raise ConfigurationError("the sample site did not start; the lines above say why")
-    threading.Thread(target=_drop, args=(child.stdout,), name="sample-output", daemon=True).start()
     return match[0]
 
 
@@ -84,9 +86,7 @@ def _drop(stream: IO[str]) -> None:
         pass
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None
-    child.stdin.close()
+def _stop(child: subprocess.Popen[str]) -> None:
     child.terminate()
     try:
         child.wait(STOP_SECONDS)

@@ -15,12 +15,13 @@ from serverpy.settings import Settings, environment_name, format_size
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class SettingType(click.ParamType):
+class SettingType(click.ParamType[Any]):
     """The value of an option, checked as the field is. It stays text: `Settings` reads it once more, with the rest."""
 
     def __init__(self, field: FieldInfo) -> None:
         self.name = unit_of(field) or "text"
-        self._adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata)])
+        annotated: Any = Annotated[(field.annotation, *field.metadata)]
+        self._adapter: TypeAdapter[Any] = TypeAdapter(annotated)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:

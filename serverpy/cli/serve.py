@@ -47,7 +47,7 @@ def command(demo: bool, **options: Any) -> None:
             from serverpy.cli.demo import allowed, sample_site
 
             origin = stack.enter_context(sample_site())
-            settings, page = allowed(settings, options, origin), f"{origin}/page/prog"
+            settings, page = allowed(settings, origin), f"{origin}/page/prog"
         address = address_of(listener)
         stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
         _serve(settings, listener)

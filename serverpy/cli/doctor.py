@@ -1,0 +1,200 @@
+"""`serverpy doctor`: what this installation has, what is missing, and how to get it. Reaches out to nobody."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import Enum
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import serverpy
+from serverpy.errors import ConfigurationError
+from serverpy.memory import profile as profiles
+from serverpy.settings import Settings, format_size, load_settings
+
+OLD = timedelta(days=90)
+"""Sites change; a yt-dlp older than this fails at many of them."""
+FDS_PER_STREAM = 4
+PIPE_PAGES_ADVISED = 16384
+
+
+class Verdict(Enum):
+    FINE = "[green]ok[/]"
+    ADVICE = "[yellow]advice[/]"
+    MISSING = "[red]missing[/]"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. `advice` says how to get it, or what to change; empty where all is fine."""
+
+    subject: str
+    found: str
+    verdict: Verdict = Verdict.FINE
+    advice: str = ""
+
+
+@click.command("doctor")
+def command() -> None:
+    """Say what this installation has, what is missing and how to get it. Exits 1 if something essential is missing."""
+    findings = list(examine())
+    table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
+    for finding in findings:
+        table.add_row(finding.subject, finding.found, finding.verdict.value, finding.advice)
+    Console().print(table)
+    missing = [finding.subject for finding in findings if finding.verdict is Verdict.MISSING]
+    if missing:
+        print(f"serverpy: missing: {', '.join(missing)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, in the order of the table."""
+    yield python()
+    yield yt_dlp(date.today())
+    yield package("yt_dlp_ejs", "yt-dlp-ejs", "solves the JavaScript of some sites", essential=False)
+    yield deno()
+    yield package("av", "av", "makes and converts media", essential=True)
+    yield package("curl_cffi", "curl-cffi", "imitates browsers where sites insist", essential=False)
+    yield package("uvloop", "uvloop", "the event loop", essential=True)
+    yield package("httptools", "httptools", "parses HTTP", essential=True)
+    yield Finding("machine", profiles.describe(profiles.machine_memory(), profiles.machine_cores()))
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        yield Finding("settings", str(error), Verdict.MISSING, "mend these settings: see docs/settings.md")
+        return
+    yield from sized(settings)
+    yield from guarded(settings)
+
+
+def python() -> Finding:
+    fine = sys.version_info >= (3, 11)
+    return Finding(
+        "python",
+        f"{platform.python_version()} ({platform.python_implementation()})",
+        Verdict.FINE if fine else Verdict.MISSING,
+        "" if fine else "install Python 3.11 or newer",
+    )
+
+
+def package(module: str, distribution: str, purpose: str, *, essential: bool) -> Finding:
+    """Whether it can be imported, not only whether it is installed: a wheel for another machine cannot."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        verdict = Verdict.MISSING if essential else Verdict.ADVICE
+        return Finding(distribution, f"not usable: {error}", verdict, f"pip install {distribution} ({purpose})")
+    return Finding(distribution, importlib.metadata.version(distribution))
+
+
+def yt_dlp(today: date) -> Finding:
+    """Its version is the date of its release."""
+    finding = package("yt_dlp.version", "yt-dlp", "finds the media", essential=True)
+    if finding.verdict is not Verdict.FINE:
+        return finding
+    released = release_date(finding.found)
+    if released is None or today - released <= OLD:
+        return finding
+    age = (today - released).days
+    return Finding(finding.subject, f"{finding.found}, {age} days old", Verdict.ADVICE, "pip install --upgrade yt-dlp")
+
+
+def release_date(version: str) -> date | None:
+    """The date in a version such as 2026.08.19 or 2026.8.19.1; None if it has none."""
+    try:
+        year, month, day = (int(part) for part in version.split(".")[:3])
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def deno(find: Callable[[], str] | None = None) -> Finding:
+    """The JavaScript runtime: that of the wheel, found beside the interpreter, or another on the PATH."""
+    advice = "pip install deno (some sites, YouTube among them, need a JavaScript runtime)"
+    if find is None:
+        try:
+            find = importlib.import_module("deno").find_deno_bin
+        except ImportError:
+            return Finding("deno", "not installed", Verdict.ADVICE, advice)
+    try:
+        path = find()
+    except FileNotFoundError:
+        return Finding("deno", "installed, but its program is not there", Verdict.ADVICE, advice)
+    if not os.access(path, os.X_OK):
+        return Finding("deno", f"{path} cannot be executed", Verdict.ADVICE, advice)
+    return Finding("deno", f"{importlib.metadata.version('deno')} at {path}")
+
+
+def sized(settings: Settings) -> Iterator[Finding]:
+    """What the settings come to on this machine, and its limits."""
+    chosen = profiles.resolve(settings.profile).name
+    yield Finding("profile", chosen if settings.profile != "auto" else f"{chosen} (auto)")
+    yield Finding(
+        "streams",
+        f"{settings.max_streams} at once within {format_size(settings.memory_budget)}, "
+        f"{settings.max_workers} embedded, {settings.max_children} children",
+    )
+    yield budget(settings, profiles.machine_memory())
+    yield files(settings.max_streams, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    yield pipes(Path("/proc/sys/fs"))
+
+
+def budget(settings: Settings, memory_bytes: int) -> Finding:
+    wanted = settings.memory_budget * settings.workers
+    found = f"{format_size(wanted)} of {memory_bytes // profiles.MIB} MiB"
+    if wanted * 2 <= memory_bytes:
+        return Finding("memory budget", found)
+    return Finding(
+        "memory budget", found, Verdict.ADVICE, "leave half to the processes: lower MEMORY_BUDGET or WORKERS"
+    )
+
+
+def files(streams: int, hard_limit: int) -> Finding:
+    wanted = streams * FDS_PER_STREAM
+    found = "no limit" if hard_limit == resource.RLIM_INFINITY else f"up to {hard_limit}"
+    if hard_limit == resource.RLIM_INFINITY or hard_limit >= wanted:
+        return Finding("open files", found)
+    return Finding(
+        "open files", found, Verdict.ADVICE, f"raise the limit to {wanted} (ulimit -Hn), or lower MAX_STREAMS"
+    )
+
+
+def pipes(folder: Path) -> Finding:
+    """The embedded method has a pipe for each stream; past the user's soft limit the kernel makes them tiny."""
+    soft = (folder / "pipe-user-pages-soft").read_text().strip()
+    size = (folder / "pipe-max-size").read_text().strip()
+    found = f"{soft} pages for each user, {format_size(int(size))} for each pipe"
+    if int(soft) == 0 or int(soft) >= PIPE_PAGES_ADVISED:
+        return Finding("pipes", found)
+    return Finding("pipes", found, Verdict.ADVICE, f"sysctl fs.pipe-user-pages-soft={PIPE_PAGES_ADVISED}")
+
+
+def guarded(settings: Settings) -> Iterator[Finding]:
+    """What lies open beyond the defaults."""
+    networks = ", ".join(settings.allow_networks)
+    yield Finding("private networks", f"may be reached: {networks}" if networks else "closed")
+    yield Finding("denied ports", f"{len(settings.deny_ports)}")
+    sites = ", ".join(settings.allow_sites) or "all"
+    denied = f", but not {', '.join(settings.deny_sites)}" if settings.deny_sites else ""
+    generic = "" if settings.generic_extractor else "; no generic extractor"
+    yield Finding("sites", f"{sites}{denied}{generic}")
+    yield Finding("proxy", "set" if settings.proxy else "none")
+    open_to_all = settings.host not in ("127.0.0.1", "::1", "localhost")
+    yield Finding(
+        "listens on",
+        f"{settings.host} port {settings.port}",
+        Verdict.ADVICE if open_to_all else Verdict.FINE,
+        "whoever reaches this address may stream: keep it behind a proxy that asks who they are" if open_to_all else "",
+    )
