@@ -1,0 +1,202 @@
+"""`embedded`: yt-dlp's own downloader in a thread of the worker, its bytes through a pipe of the operating system.
+
+For the protocols that only yt-dlp speaks, and for whoever wants yt-dlp's own transfer. A range that was asked for is
+not honoured: the answer is the whole (RFC 9110 §14.2 lets a server ignore Range).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import Protocol
+
+from serverpy.errors import UpstreamFailed
+from serverpy.extraction.info import Media, Track
+from serverpy.extraction.messages import RawGone
+from serverpy.media.containers import SNIFF_BYTES, identify
+from serverpy.streaming.body import Head, Source
+from serverpy.streaming.closing import Closing
+from serverpy.streaming.os_pipe import PipeReader, open_pipe
+from serverpy.streaming.slots import Slot, Slots
+
+log = logging.getLogger(__name__)
+
+SERVER_WRITE_BUFFER_BYTES = 64 * 1024
+"""uvicorn's high-water mark; it waits before it writes, so one more chunk is in the response's hand."""
+WORKER_BLOCK_BYTES = 2 * 64 * 1024
+"""The block that the worker's thread is writing, and the part of the next that its HTTP library has read."""
+EGRESS_BYTES = 2 * 32 * 1024
+"""Both directions of the worker's filtering proxy."""
+CLOSE_SECONDS = 1.0
+
+PROTOCOLS = frozenset(
+    ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
+) | {"ism", "f4m", "bunnycdn", "soopvod"}
+"""Those that yt-dlp downloads without the help of another program (`ytdlp.fragments.BY_PROTOCOL`), and that are media
+in the end (not `mhtml`)."""
+
+
+class Download(Protocol):
+    """A download that runs in the worker."""
+
+    async def wait(self) -> int:
+        """The number of bytes it has written, once it has ended well. Raises its error; may be asked again."""
+        ...
+
+    async def cancel(self) -> None:
+        """Returns when the worker's thread is free again; at once after the end."""
+        ...
+
+
+class Workers(Protocol):
+    async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
+        """The worker gets a copy of `write_fd`; the caller's stays the caller's. Raises `RawGone`, or the download
+        does, if that extraction is no longer there."""
+        ...
+
+
+class Extractor(Protocol):
+    async def extract(self, url: str, *, fresh: bool = False) -> Media: ...
+
+
+class Embedded:
+    """At most `max_workers` streams at once; one that finds no place waits `wait_seconds`, then `Busy`."""
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        workers: Workers,
+        extractor: Extractor,
+        *,
+        max_workers: int,
+        wait_seconds: float,
+        pipe_bytes: int,
+        chunk_bytes: int,
+    ) -> None:
+        self._workers = workers
+        self._extractor = extractor
+        self._pipe_bytes = pipe_bytes
+        self._chunk_bytes = chunk_bytes
+        self.slots = Slots(max_workers, wait_seconds, "workers of the embedded method")
+
+    @property
+    def stream_bytes(self) -> int:
+        in_response = SERVER_WRITE_BUFFER_BYTES + self._chunk_bytes
+        return self._pipe_bytes + self._chunk_bytes + in_response + WORKER_BLOCK_BYTES + EGRESS_BYTES
+
+    def carries(self, track: Track) -> bool:
+        live = track.is_live and track.protocol != "http_dash_segments_generator"
+        return track.protocol in PROTOCOLS and not live and not track.has_drm
+
+    async def open(self, source: Source) -> EmbeddedBody:
+        if source.media is None or source.track is None:
+            raise ValueError("this method streams a track that an extraction found")
+        slot = await self.slots.take()
+        try:
+            return await self._open_or_extract_again(source, source.media, source.track, slot)
+        except BaseException:
+            slot.release()
+            raise
+
+    async def _open_or_extract_again(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
+        try:
+            return await self._open(source, media, track, slot)
+        except RawGone:
+            fresh = await self._extractor.extract(source.url, fresh=True)
+        try:
+            return await self._open(source, fresh, track, slot)
+        except RawGone as error:
+            raise UpstreamFailed("the extraction was lost twice") from error
+
+    async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
+        began = time.monotonic()
+        reading_end, writing_end = open_pipe(self._pipe_bytes)
+        reader = PipeReader(reading_end, self._chunk_bytes)
+        try:
+            download = await self._workers.download(media.raw_id, source.item, track.id, writing_end)
+        except BaseException:
+            reader.close()
+            raise
+        finally:
+            # The worker has its own; as long as ours is open, the pipe would have no end.
+            os.close(writing_end)
+        stream = _Stream(reader, download)
+        try:
+            first = await stream.first()
+            container = identify(b"".join(first), declared_ext=track.ext)
+        except BaseException:
+            await stream.aclose()
+            raise
+        head = Head(
+            content_type=container.content_type,
+            ext=container.ext,
+            estimate=track.size,
+            title=media.title,
+            timings={"first-byte": time.monotonic() - began},
+        )
+        return EmbeddedBody(head, first, stream, slot)
+
+
+class _Stream:
+    """A pipe and the download that fills it. Closed by its owner; a second task that closes waits for the first."""
+
+    def __init__(self, reader: PipeReader, download: Download) -> None:
+        self._reader = reader
+        self._download = download
+        self.aclose = Closing(self._close, "close embedded stream")
+
+    async def first(self) -> list[bytes]:
+        """Pieces, enough to tell a container by, or everything. Raises the download's error if that comes first."""
+        pieces: list[bytes] = []
+        while sum(map(len, pieces)) < SNIFF_BYTES and (piece := await self.read()):
+            pieces.append(piece)
+        if not pieces:
+            raise UpstreamFailed("the media server sent no byte")
+        return pieces
+
+    async def read(self) -> bytes:
+        """`b""` only where the worker says so too, and has counted the same."""
+        data = await self._reader.read()
+        if not data and (written := await self._download.wait()) != self._reader.received:
+            raise UpstreamFailed(f"the worker wrote {written} bytes, {self._reader.received} came")
+        return data
+
+    async def _close(self) -> None:
+        """Bounded by CLOSE_SECONDS. What the worker has not ended by then, the closed pipe ends."""
+        self._reader.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._download.cancel()
+        except TimeoutError:
+            log.warning("a download of the worker did not end within %s s", CLOSE_SECONDS)
+
+
+class EmbeddedBody:
+    """Holds its place among the method's workers until it is closed."""
+
+    def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:
+        self.head = head
+        self._first = first
+        self._stream = stream
+        self._slot = slot
+        self._ended = False
+        self.aclose = Closing(self._close, "close embedded body")
+
+    async def read(self) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        if self._ended:
+            return b""
+        data = await self._stream.read()
+        self._ended = not data
+        return data
+
+    async def _close(self) -> None:
+        self._first.clear()
+        try:
+            await self._stream.aclose()
+        finally:
+            self._slot.release()

@@ -1,0 +1,432 @@
+"""`subprocess`: one child for each request, the stock command line of yt-dlp, its standard output through a pipe.
+
+For isolation, and as the yardstick of the memory analysis: a child costs about 55 MB and 2–4 s of CPU. It extracts for
+itself, takes what can be had in one file, and does not heal: yt-dlp resumes into standard output by sending everything
+again, so any cut is its end, and ours.
+
+What stands between the client and the child: the address and the selector are single arguments that nothing can turn
+into options; the environment is made anew, with the filtering proxy in it (in the arguments, everybody on the machine
+could read its token) and nothing else of the server's; no configuration, no cache, no program on the PATH; and a
+private directory, gone with the child, for what yt-dlp needs on disk: cookies, and one fragment at a time.
+
+The end, in this order: stop reading, close the pipe, SIGTERM to the child's group, a second later SIGKILL, wait for the
+child, stop reading its messages, remove its directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import certifi
+
+from serverpy.errors import (
+    ExtractionTimeout,
+    InvalidUrl,
+    ItemNotFound,
+    MediaNotFound,
+    UnsupportedConversion,
+    UpstreamFailed,
+)
+from serverpy.extraction.info import Track
+from serverpy.media.containers import SNIFF_BYTES, identify
+from serverpy.streaming.body import Head, Source
+from serverpy.streaming.child_errors import translate
+from serverpy.streaming.closing import Closing
+from serverpy.streaming.os_pipe import PipeReader, open_pipe
+from serverpy.streaming.slots import Slot, Slots
+from serverpy.tasks import cancel, spawn
+
+log = logging.getLogger(__name__)
+
+DEFAULT_FORMAT = "b/bv*/ba"
+SERVER_WRITE_BUFFER_BYTES = 64 * 1024
+"""uvicorn's high-water mark; it waits before it writes, so one more chunk is in the response's hand."""
+MESSAGE_BYTES = 8 * 1024
+"""What is kept of a child's messages, its last ones; a longer line is cut."""
+MAX_FOUND_BYTES = 64 * 1024
+FILE_BYTES = 256 * 1024 * 1024
+"""The largest file (a fragment) that a child may write into its directory."""
+TERMINATE_SECONDS = 1.0
+EXIT_SECONDS = 10.0
+"""How long a child may live after its last byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildOptions:
+    """The settings that a child gets. `proxy_url` is asked at each start: the filtering proxy, with its token."""
+
+    proxy_url: Callable[[], str]
+    stall_timeout: float = 60.0
+    extract_timeout: float = 60.0
+    cookies_file: str | None = None
+    impersonate: str | None = None
+    ca_file: str | None = None
+    plugin_paths: tuple[str, ...] = ()
+
+
+class Subprocess:
+    """At most `max_children` at once; one that finds no place waits `wait_seconds`, then `Busy`."""
+
+    name = "subprocess"
+
+    def __init__(
+        self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
+    ) -> None:
+        self._options = options
+        self._pipe_bytes = pipe_bytes
+        self._chunk_bytes = chunk_bytes
+        self.slots = Slots(max_children, wait_seconds, "children of the subprocess method")
+
+    @property
+    def stream_bytes(self) -> int:
+        in_response = SERVER_WRITE_BUFFER_BYTES + self._chunk_bytes
+        return self._pipe_bytes + self._chunk_bytes + in_response + MESSAGE_BYTES + MAX_FOUND_BYTES
+
+    def carries(self, track: Track) -> bool:
+        return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
+
+    async def open(self, source: Source) -> SubprocessBody:
+        if not source.url.lower().startswith(("http://", "https://")):
+            raise InvalidUrl("The address is not an http(s) URL.")
+        slot = await self.slots.take()
+        began = time.monotonic()
+        try:
+            child = _Child(self._options, source, self._pipe_bytes, self._chunk_bytes)
+        except BaseException:
+            slot.release()
+            raise
+        body = SubprocessBody(child, slot)
+        try:
+            await body.begin(source, self._options.extract_timeout, began)
+        except BaseException:
+            await body.aclose()
+            raise
+        return body
+
+
+PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
+"""What the stock command line streams to its standard output by itself, in one go."""
+
+
+class _Child:
+    """One child with its pipes and its directory. `aclose` ends all of it."""
+
+    def __init__(self, options: ChildOptions, source: Source, pipe_bytes: int, chunk_bytes: int) -> None:
+        marker = secrets.token_hex(8)
+        self._directory = Path(tempfile.mkdtemp(prefix="serverpy-child-"))
+        out = err = -1
+        try:
+            reading_end, out = open_pipe(pipe_bytes)
+            self.out = PipeReader(reading_end, chunk_bytes)
+            reading_end, err = open_pipe(MESSAGE_BYTES)
+            self._err = PipeReader(reading_end, MESSAGE_BYTES)
+            self._process = _start(options, source, marker, self._directory, out, err)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            for fd in (out, err):
+                if fd >= 0:
+                    os.close(fd)
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self.messages = _Messages(marker)
+        self._listening = spawn(self._listen(), name="messages of a yt-dlp child")
+        self._exited: asyncio.Task[int] = spawn(self._wait(), name="exit of a yt-dlp child")
+        self.aclose = Closing(self._close, "close a yt-dlp child")
+
+    def _abandon(self) -> None:
+        """Undo a start that failed half-way."""
+        for reader in (getattr(self, "out", None), getattr(self, "_err", None)):
+            if reader is not None:
+                reader.close()
+        shutil.rmtree(self._directory)
+
+    async def found(self) -> dict[str, Any] | None:
+        """What the child says that it is about to stream; None if it ended without."""
+        waiting = spawn(self.messages.found.wait(), name="what a yt-dlp child found")
+        try:
+            await asyncio.wait((waiting, self._listening), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(waiting)
+        return self.messages.value
+
+    async def exit_code(self) -> int:
+        """Raises `TimeoutError` if the child does not end after its last byte."""
+        async with asyncio.timeout(EXIT_SECONDS):
+            code = await asyncio.shield(self._exited)
+            # Its last message is its reason.
+            await asyncio.wait([self._listening])
+        return code
+
+    async def _listen(self) -> None:
+        while data := await self._err.read():
+            self.messages.feed(data)
+
+    async def _wait(self) -> int:
+        """The child's end; it is reaped here, by the one task that does."""
+        loop = asyncio.get_running_loop()
+        exited = asyncio.Event()
+        loop.add_reader(self._pidfd, exited.set)
+        try:
+            await exited.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        # Until it is waited for, its number and its group's stay taken: what it started is ended now.
+        self._signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            log.debug("the child's group has ended already")
+
+    async def _close(self) -> None:
+        self.out.close()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self._exited.done():
+                self._signal(number)
+                await asyncio.wait([self._exited], timeout=TERMINATE_SECONDS)
+        if not self._exited.done():
+            log.error("a yt-dlp child does not end: process %s", self._process.pid)
+        await cancel(self._listening)
+        self._err.close()
+        shutil.rmtree(self._directory)
+
+
+class _Messages:
+    """A child's standard error: the last of it, and in it the one line that begins with our marker."""
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker.encode()
+        self._line = b""
+        self._tail = b""
+        self.found = asyncio.Event()
+        self.value: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        return (self._tail + self._line[-MESSAGE_BYTES:]).decode("utf-8", "replace")
+
+    def feed(self, data: bytes) -> None:
+        *lines, rest = (self._line + data).split(b"\n")
+        for line in lines:
+            self._take(line)
+        self._line = rest[-MAX_FOUND_BYTES:]
+
+    def _take(self, line: bytes) -> None:
+        if line.startswith(self._marker) and not self.found.is_set():
+            value = json.loads(line[len(self._marker) :])
+            self.value = value if isinstance(value, dict) else {}
+            self.found.set()
+        else:
+            self._tail = (self._tail + line + b"\n")[-MESSAGE_BYTES:]
+
+
+class SubprocessBody:
+    """A child's output. Holds its place among the children until it is closed."""
+
+    head: Head
+
+    def __init__(self, child: _Child, slot: Slot) -> None:
+        self._child = child
+        self._slot = slot
+        self._first: list[bytes] = []
+        self._ended = False
+        self.aclose = Closing(self._close, "close subprocess body")
+
+    async def begin(self, source: Source, extract_timeout: float, began: float) -> None:
+        """Until the first bytes are in hand. Raises what the child says is wrong, or `ExtractionTimeout`."""
+        try:
+            async with asyncio.timeout(extract_timeout):
+                found = await self._child.found()
+                if found is None:
+                    await self._fail(source)
+                    return
+                _refuse(found, source)
+                while sum(map(len, self._first)) < SNIFF_BYTES and (piece := await self._read()):
+                    self._first.append(piece)
+        except TimeoutError:
+            raise ExtractionTimeout("yt-dlp gave no byte in time") from None
+        if not self._first:
+            raise UpstreamFailed("the media server sent no byte")
+        container = identify(b"".join(self._first), declared_ext=found.get("ext"))
+        self.head = Head(
+            content_type=container.content_type,
+            ext=container.ext,
+            estimate=_count(found.get("filesize")) or _count(found.get("filesize_approx")),
+            title=found.get("title"),
+            timings={"first-byte": time.monotonic() - began},
+        )
+
+    async def _fail(self, source: Source) -> None:
+        """The child ended before it had chosen."""
+        if await self._child.exit_code() != 0:
+            raise translate(self._child.messages.text)
+        if source.item is not None:
+            raise ItemNotFound(f"The page has no item {source.item}.")
+        raise MediaNotFound("No media was found on this page.")
+
+    async def read(self) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        if self._ended:
+            return b""
+        return await self._read()
+
+    async def _read(self) -> bytes:
+        data = await self._child.out.read()
+        if not data:
+            try:
+                code = await self._child.exit_code()
+            except TimeoutError:
+                raise UpstreamFailed("yt-dlp did not end after its last byte") from None
+            if code != 0:
+                raise translate(self._child.messages.text)
+            self._ended = True
+        return data
+
+    async def _close(self) -> None:
+        self._first.clear()
+        try:
+            await self._child.aclose()
+        finally:
+            self._slot.release()
+
+
+def _refuse(found: Mapping[str, Any], source: Source) -> None:
+    if found.get("is_live"):
+        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+    if found.get("requested_formats"):
+        raise UnsupportedConversion("This method cannot merge formats: choose one that has picture and sound.")
+    if source.item not in (None, 1) and found.get("playlist_index") is None:
+        raise ItemNotFound("The page has one item only.")
+
+
+def _count(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and value > 0 else None
+
+
+# The start
+
+
+def _start(
+    options: ChildOptions, source: Source, marker: str, directory: Path, out: int, err: int
+) -> subprocess.Popen[bytes]:
+    # `Popen` itself rather than the loop's own: it reaps whatever loop or thread this runs in. It returns in 1–2 ms.
+    process = subprocess.Popen(
+        arguments(options, source, marker, directory),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=_empty(directory, "work"),
+        env=environment(options, directory),
+        start_new_session=True,
+    )
+    for limit, value in ((resource.RLIMIT_FSIZE, FILE_BYTES), (resource.RLIMIT_CORE, 0)):
+        resource.prlimit(process.pid, limit, (value, value))
+    return process
+
+
+def arguments(options: ChildOptions, source: Source, marker: str, directory: Path) -> list[str]:
+    """The child's argument vector. What comes from the client is the value behind `--format=`, and the last one."""
+    return [
+        sys.executable,
+        "-m",
+        "yt_dlp",
+        "--ignore-config",
+        "--no-update",
+        "--no-cache-dir",
+        "--quiet",
+        "--no-warnings",
+        "--no-progress",
+        "--color=never",
+        *(["--no-playlist"] if source.item is None else []),
+        f"--playlist-items={source.item or 1}",
+        "--abort-on-error",
+        "--abort-on-unavailable-fragments",
+        # yt-dlp would write the beginning a second time wherever a server does not resume.
+        "--retries=0",
+        "--fragment-retries=0",
+        f"--socket-timeout={min(20.0, options.stall_timeout)}",
+        "--fixup=never",
+        "--no-part",
+        "--no-mtime",
+        "--downloader=native",
+        *_impersonation(options),
+        *([f"--cookies={_copy(options.cookies_file, directory)}"] if options.cookies_file else []),
+        *(["--compat-options=no-certifi"] if options.ca_file else []),
+        "--output-na-placeholder=null",
+        f"--print=before_dl:{marker}{FOUND}",
+        f"--format={source.format or DEFAULT_FORMAT}",
+        "--output=-",
+        "--",
+        source.url,
+    ]
+
+
+FOUND = (
+    '{"title":%(title)j,"ext":%(ext)j,"id":%(id)j,"format_id":%(format_id)j,"is_live":%(is_live)j,'
+    '"filesize":%(filesize)j,"filesize_approx":%(filesize_approx)j,"playlist_index":%(playlist_index)j,'
+    '"requested_formats":%(requested_formats.:.format_id)j}'
+)
+
+
+def _impersonation(options: ChildOptions) -> list[str]:
+    # curl_cffi queues a body without a bound: in pieces, the queue has one.
+    return [f"--impersonate={options.impersonate}", "--http-chunk-size=1M"] if options.impersonate else []
+
+
+def environment(options: ChildOptions, directory: Path) -> dict[str, str]:
+    """All of the child's environment. No NO_PROXY, and a PATH where there is nothing: ffmpeg would fetch by itself."""
+    proxy = options.proxy_url()
+    empty = _empty(directory, "empty")
+    values = {
+        "HOME": empty,
+        "LC_ALL": "C.UTF-8",
+        "PATH": empty,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": _empty(directory, "tmp"),
+        **{f"XDG_{name}_HOME": empty for name in ("CACHE", "CONFIG", "DATA", "STATE")},
+        **{f"{scheme}_proxy": proxy for scheme in ("http", "https", "ftp", "all")},
+    }
+    if options.plugin_paths:
+        values["PYTHONPATH"] = os.pathsep.join(options.plugin_paths)
+    else:
+        values["YTDLP_NO_PLUGINS"] = "1"
+    if options.ca_file:
+        values["SSL_CERT_FILE"] = _authorities(options.ca_file, directory)
+    return values
+
+
+def _empty(directory: Path, name: str) -> str:
+    path = directory / name
+    path.mkdir(exist_ok=True)
+    return str(path)
+
+
+def _copy(cookies_file: str, directory: Path) -> str:
+    """yt-dlp writes its cookies back at the end."""
+    return shutil.copyfile(cookies_file, directory / "cookies.txt").__fspath__()
+
+
+def _authorities(ca_file: str, directory: Path) -> str:
+    bundle = directory / "authorities.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + Path(ca_file).read_bytes())
+    return str(bundle)

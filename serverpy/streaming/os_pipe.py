@@ -1,0 +1,104 @@
+"""The serving end of an operating system's pipe, which another process fills: the hand-over of `embedded` and
+`subprocess`. Its bound is the back-pressure: who writes into a full pipe waits until the client has read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from serverpy.errors import UpstreamFailed
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+SMALLEST_BYTES = PAGE_BYTES
+_PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
+_DEFAULT_MAX_BYTES = 1024 * 1024
+
+
+def largest_pipe_bytes() -> int:
+    """What an unprivileged process may ask for: pipe(7), /proc/sys/fs/pipe-max-size."""
+    try:
+        return int(_PIPE_MAX_SIZE.read_text())
+    except (OSError, ValueError):
+        return _DEFAULT_MAX_BYTES
+
+
+def hand_over_bytes(
+    queue_chunks: int, chunk_bytes: int, max_workers: int, memory_budget: int, largest: int = _DEFAULT_MAX_BYTES
+) -> int:
+    """The size of a stream's pipe: the largest power of two (the kernel makes no others) within QUEUE_CHUNKS ×
+    CHUNK_BYTES, within half of the budget shared by all workers, and within `largest`; a page at least."""
+    bound = min(queue_chunks * chunk_bytes, memory_budget // 2 // max_workers, largest)
+    return max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1)
+
+
+def open_pipe(size: int) -> tuple[int, int]:
+    """A pipe of `size` bytes, as (reading end, writing end); both are the caller's to close.
+
+    Beyond a user's share of all pipes (pipe-user-pages-soft) the kernel makes them small and refuses more: then it
+    stays as small as it is.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(PermissionError):
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
+    return reader, writer
+
+
+class PipeReader:
+    """Pulls from the reading end `fd`, which belongs to it from now on. One task reads at a time.
+
+    The end of a pipe says only that all writers have gone, not that they had finished: whoever reads has to ask them.
+    """
+
+    def __init__(self, fd: int, chunk_bytes: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._chunk_bytes = chunk_bytes
+        self._waiter: asyncio.Future[None] | None = None
+        self.received = 0
+
+    async def read(self) -> bytes:
+        """The next bytes, at most one chunk, and as soon as there are any; `b""` when all writers have closed.
+
+        Raises `UpstreamFailed` if the reader is closed, before or meanwhile. Gives way to the loop each time.
+        """
+        # A full pipe never makes us wait, and others on the loop would.
+        await asyncio.sleep(0)
+        while True:
+            if self._fd < 0:
+                raise UpstreamFailed("the stream was closed while it was being read")
+            try:
+                data = os.read(self._fd, self._chunk_bytes)
+            except BlockingIOError:
+                await self._readable()
+            else:
+                self.received += len(data)
+                return data
+
+    async def _readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        loop.add_reader(self._fd, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if self._fd >= 0:
+                loop.remove_reader(self._fd)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Wakes a waiting `read`; the writers get EPIPE. May be called more than once."""
+        if self._fd < 0:
+            return
+        if self._waiter is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._wake()

@@ -1,0 +1,51 @@
+"""Places that only so many streams may take at once: the threads of `embedded`, the children of `subprocess`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from serverpy.errors import Busy
+
+
+class Slots:
+    """`count` places; who finds none waits up to `wait_seconds`, first come, first served."""
+
+    def __init__(self, count: int, wait_seconds: float, what: str) -> None:
+        self._count = count
+        self._wait_seconds = wait_seconds
+        self._what = what
+        self._free = asyncio.Semaphore(count)
+        self._taken = 0
+
+    def __repr__(self) -> str:
+        return f"<Slots {self._what}: {self._taken}/{self._count}>"
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    async def take(self) -> Slot:
+        """Raises `Busy` when no place was free in time."""
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Busy(f"all {self._what} are taken") from None
+        self._taken += 1
+        return Slot(self)
+
+    def _release(self) -> None:
+        self._taken -= 1
+        self._free.release()
+
+
+class Slot:
+    """A place that is taken. `release` gives it back, once, however often it is called."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots: Slots | None = slots
+
+    def release(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots._release()
