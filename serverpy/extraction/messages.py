@@ -1,0 +1,271 @@
+"""What the server and its worker process say to each other: typed values, as JSON, each behind its length.
+
+The worker reads hostile pages, so nothing that comes from it can be more than these types: no pickle, and no message
+of more than `MAX_MESSAGE_BYTES`. The two ends are a stream socketpair. A `Download` carries one file descriptor
+(SCM_RIGHTS), sent with the first byte of its frame; descriptors and `Download`s arrive in the same order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+from serverpy import errors
+from serverpy.errors import CapacityError, ExtractionFailed, ServerPYError
+from serverpy.extraction.info import Media
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MEDIA_BYTES = 8 * 1024 * 1024
+"""The most that one extraction may be, encoded."""
+_LENGTH = struct.Struct("!I")
+
+
+class RawGone(ServerPYError):
+    """The worker no longer has (or never had) the raw dictionary of this extraction: extract again. Never shown to a
+    client: whoever asks for a download catches it."""
+
+    code = "raw_gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The settings that the worker needs. `own` are the server's listening sockets, which stay refused; `plugin_paths`
+    are put on the worker's `sys.path`, where yt-dlp looks for `yt_dlp_plugins`. Times in seconds."""
+
+    extract_workers: int = 2
+    max_workers: int = 5
+    max_js_children: int = 2
+    extract_timeout: float = 60.0
+    stall_timeout: float = 60.0
+    connect_timeout: float = 10.0
+    chunk_bytes: int = 65536
+    allow_networks: tuple[str, ...] = ()
+    deny_ports: tuple[int, ...] | None = None
+    """None: the guard's own list of bad ports."""
+    own: tuple[tuple[str, int], ...] = ()
+    allow_sites: tuple[str, ...] = ()
+    deny_sites: tuple[str, ...] = ()
+    generic_extractor: bool = True
+    proxy: str | None = None
+    cookies_file: str | None = None
+    impersonate: str | None = None
+    source_address: str | None = None
+    ca_file: str | None = None
+    plugin_paths: tuple[str, ...] = ()
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`id` is the server's number for a request; every answer repeats it."""
+
+
+# Server → worker
+
+
+class Configure(Message, frozen=True, kw_only=True):
+    """The first message. Answered by `Ready`, or by `Failed` with id 0. `directory` is empty and private; the server
+    removes it after the worker's end."""
+
+    options: WorkerOptions
+    directory: str
+
+
+class Extract(Message, frozen=True, kw_only=True):
+    id: int
+    url: str
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The fields of a track that a yt-dlp format selector can ask for. Codecs as yt-dlp writes them: "none" without
+    such a stream, absent if unknown."""
+
+    format_id: str
+    url: str = ""
+    ext: str
+    protocol: str
+    container: str | None = None
+    vcodec: str | None = None
+    acodec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    tbr: float | None = None
+    filesize: int | None = None
+    filesize_approx: int | None = None
+    language: str | None = None
+    format_note: str | None = None
+
+
+class Select(Message, frozen=True, kw_only=True):
+    """Apply a format selector. Answered by `Selected`."""
+
+    id: int
+    selector: str
+    formats: tuple[Format, ...]
+
+
+class Download(Message, frozen=True, kw_only=True):
+    """Write a track's bytes into the descriptor that comes along. Answered by `DownloadStarted`, then by `DownloadEnd`
+    or `Failed` when the thread has let go of the descriptor."""
+
+    id: int
+    raw_id: str
+    item: int | None = None
+    track_id: str
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    """Stop this request, wherever it is. Its answer still comes, as `Failed`, once its thread is free."""
+
+    id: int
+
+
+class StatsRequest(Message, frozen=True, kw_only=True):
+    id: int
+
+
+Request = Configure | Extract | Select | Download | Cancel | StatsRequest
+
+
+# Worker → server
+
+
+class Ready(Message, frozen=True, kw_only=True):
+    """`js_runtimes` are those that yt-dlp can use, as `deno-2.3.0`."""
+
+    yt_dlp: str
+    js_runtimes: tuple[str, ...] = ()
+    impersonation: bool = False
+    plugins: tuple[str, ...] = ()
+
+
+class Extracted(Message, frozen=True, kw_only=True):
+    id: int
+    media: Media
+
+
+class Selected(Message, frozen=True, kw_only=True):
+    """One tuple of track ids for each stream that the selector asks for; more than one id is a merge."""
+
+    id: int
+    choices: tuple[tuple[str, ...], ...]
+
+
+class DownloadStarted(Message, frozen=True, kw_only=True):
+    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `Failed` will follow. Without
+    it comes `Failed`, with `raw_gone` or `busy` among others."""
+
+    id: int
+
+
+class DownloadEnd(Message, frozen=True, kw_only=True):
+    """The download is whole: `bytes` were written and the descriptor is closed."""
+
+    id: int
+    bytes: int
+
+
+class Failed(Message, frozen=True, kw_only=True):
+    """A `ServerPYError` by its `code`."""
+
+    id: int
+    code: str
+    message: str
+    retry_after: int | None = None
+
+
+class Stats(Message, frozen=True, kw_only=True):
+    """`children` are running JavaScript runtimes; `raw_bytes` is an estimate; `threads` counts all of the process."""
+
+    id: int
+    children: int = 0
+    extractions: int = 0
+    downloads: int = 0
+    raws: int = 0
+    raw_bytes: int = 0
+    threads: int = 0
+
+
+Reply = Ready | Extracted | Selected | DownloadStarted | DownloadEnd | Failed | Stats
+
+_encoder = msgspec.json.Encoder()
+_requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+_replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+class MessageTooLarge(ValueError):
+    """The message is over its bound, and was not sent."""
+
+
+def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
+    """The frame to send. Raises MessageTooLarge."""
+    body = _encoder.encode(message)
+    if len(body) > limit:
+        raise MessageTooLarge(f"{type(message).__name__} of {len(body)} bytes")
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode_request(body: bytes) -> Request:
+    return _requests.decode(body)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Raises `msgspec.ValidationError` for what no honest worker sends."""
+    return _replies.decode(body)
+
+
+class Frames:
+    """Cuts the stream into frames. Holds at most one unfinished message."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The bodies that are complete now. Raises MessageTooLarge at a length beyond the bound."""
+        self._buffer += data
+        while (body := self._next()) is not None:
+            yield body
+
+    def _next(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(f"a frame of {length} bytes")
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(memoryview(self._buffer)[_LENGTH.size : end])
+        del self._buffer[:end]
+        return body
+
+
+def _leaves(base: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
+    for child in base.__subclasses__():
+        yield from _leaves(child)
+        if "code" in child.__dict__:
+            yield child
+
+
+class _Codes:
+    """Error classes by code, of the tree in `serverpy.errors` and `RawGone`."""
+
+    table: ClassVar[dict[str, type[ServerPYError]]] = {
+        leaf.code: leaf for leaf in _leaves(ServerPYError) if leaf.__module__ in (errors.__name__, __name__)
+    }
+
+
+def failed(id_: int, error: ServerPYError) -> Failed:
+    retry_after = error.retry_after if isinstance(error, CapacityError) else None
+    return Failed(id=id_, code=error.code, message=error.detail, retry_after=retry_after)
+
+
+def to_error(reply: Failed) -> ServerPYError:
+    """The exception that the worker meant, made anew."""
+    kind = _Codes.table.get(reply.code, ExtractionFailed)
+    if issubclass(kind, CapacityError) and reply.retry_after is not None:
+        return kind(reply.message, reply.retry_after)
+    return kind(reply.message)

@@ -1,0 +1,143 @@
+"""The child processes that yt-dlp starts: JavaScript runtimes, 35–45 MB each and outside every budget.
+
+yt-dlp starts each of them through its own `Popen` class, from whatever module. `install` puts a gate into that class,
+once for the process: no more than `limit` children at once, each known under the ticket of the thread that
+started it, so that a deadline can end the children of its extraction and of no other.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Stopped(BaseException):
+    """The extraction or download was cancelled. Not an `Exception`: extractors catch those and go on."""
+
+
+class Ticket(threading.Event):
+    """One extraction or download, and the flag that tells it to stop. `set` also runs the hooks, which end what the
+    thread may be waiting for; hooks come from the thread that works, `set` from any other."""
+
+    def __init__(self, event: threading.Event | None = None) -> None:
+        super().__init__()
+        self._event = event
+        self._lock = threading.Lock()
+        self._hooks: list[Callable[[], None]] = []
+
+    @classmethod
+    def of(cls, event: threading.Event | None) -> Ticket:
+        """`event` itself if it is a ticket, else one that also looks at the event."""
+        return event if isinstance(event, Ticket) else cls(event)
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._event is not None and self._event.is_set())
+
+    def check(self) -> None:
+        """Raises Stopped once the flag is set."""
+        if self.is_set():
+            raise Stopped
+
+    def set(self) -> None:
+        with self._lock:
+            super().set()
+            hooks, self._hooks = self._hooks, []
+        for hook in hooks:
+            hook()
+
+    @contextmanager
+    def hook(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Inside, `set` calls `stop`, once, from its own thread. Raises Stopped if the flag is set already."""
+        with self._lock:
+            self.check()
+            self._hooks.append(stop)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if stop in self._hooks:
+                    self._hooks.remove(stop)
+
+
+class Gate:
+    """Counts and limits the children. Thread-safe; each child is waited for by the code of yt-dlp that started it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._free = threading.Condition()
+        self._running: dict[subprocess.Popen[Any], Ticket | None] = {}
+        self._starting = 0
+        self._local = threading.local()
+
+    def __repr__(self) -> str:
+        return f"<Gate {len(self)}/{self._limit}>"
+
+    def __len__(self) -> int:
+        """Children that run now."""
+        with self._free:
+            self._sweep()
+            return len(self._running)
+
+    @contextmanager
+    def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
+        """Children that this thread starts inside belong to `ticket`, and none of them outlives it."""
+        self._local.ticket = ticket
+        try:
+            yield
+        finally:
+            self._local.ticket = None
+            self.kill(ticket)
+
+    def kill(self, ticket: Ticket | None = None) -> None:
+        """End the children of `ticket`, or all. Their pipes close, so whoever waits on them goes on."""
+        with self._free:
+            doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
+        for child in doomed:
+            subprocess.Popen.kill(child)
+
+    def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
+        """Wait for a place, then `launch` the child. Raises Stopped if the ticket is cancelled before."""
+        ticket: Ticket | None = getattr(self._local, "ticket", None)
+        self._enter(ticket)
+        try:
+            launch()
+        except BaseException:
+            with self._free:
+                self._starting -= 1
+            raise
+        with self._free:
+            self._starting -= 1
+            self._running[child] = ticket
+        if ticket is not None and ticket.is_set():
+            subprocess.Popen.kill(child)
+
+    def _enter(self, ticket: Ticket | None) -> None:
+        with self._free:
+            while True:
+                if ticket is not None:
+                    ticket.check()
+                self._sweep()
+                if len(self._running) + self._starting < self._limit:
+                    self._starting += 1
+                    return
+                # A child's end wakes nobody here: look again every so often.
+                self._free.wait(0.05)
+
+    def _sweep(self) -> None:
+        for child in [child for child in self._running if child.poll() is not None]:
+            del self._running[child]
+
+
+def install(popen: type[subprocess.Popen[Any]], gate: Gate) -> None:
+    """Put `gate` into `popen` (yt-dlp's class) for the life of the process."""
+    launch = popen.__init__
+
+    @functools.wraps(launch)
+    def gated(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+        gate.start(self, lambda: launch(self, *args, **kwargs))
+
+    popen.__init__ = gated  # type: ignore[method-assign]  # yt-dlp's modules hold the class itself

@@ -1,0 +1,44 @@
+"""Which extractors can find their players inside a page of another site.
+
+yt-dlp's generic extractor asks every extractor it knows, and asking one imports its module: about 960 modules, 28 MB
+and a second of CPU, for good. Only a tenth of them answer anything at all. Their names are read from the sources
+without importing one (0.2 s): a class that sets `_EMBED_REGEX` or overrides one of the three methods, and the classes
+that inherit from it. A name too many costs a module; `tests/ytdlp/test_embeds.py` shows that none is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_CLASS = re.compile(r"^class (\w+)\(([^)]*)\):", re.MULTILINE)
+_ANSWERS = re.compile(
+    r"^    (?:_EMBED_REGEX\b|def (?:_extract_embed_urls|_extract_from_webpage|extract_from_webpage)\b)", re.MULTILINE
+)
+_EVERYBODYS_BASE = "InfoExtractor"
+
+
+def embed_capable(extractors: Path) -> frozenset[str]:
+    """The keys (class names without `IE`) of the extractors under the directory `extractors` that embeds can name."""
+    bases: dict[str, set[str]] = {}
+    capable: set[str] = set()
+    for name, parents, body in _classes(extractors):
+        bases.setdefault(name, set()).update(parents)
+        if name != _EVERYBODYS_BASE and _ANSWERS.search(body):
+            capable.add(name)
+    while heirs := {name for name, parents in bases.items() if name not in capable and parents & capable}:
+        capable |= heirs
+    return frozenset(name.removesuffix("IE") for name in capable)
+
+
+def _classes(extractors: Path) -> Iterator[tuple[str, set[str], str]]:
+    for path in extractors.rglob("*.py"):
+        if path.name == "lazy_extractors.py":
+            continue
+        source = path.read_text(encoding="utf-8")
+        found = list(_CLASS.finditer(source))
+        ends = [match.start() for match in found[1:]] + [len(source)]
+        for match, end in zip(found, ends, strict=False):
+            parents = {parent.strip().rpartition(".")[2] for parent in match[2].split(",") if "=" not in parent}
+            yield match[1], parents, source[match.end() : end]

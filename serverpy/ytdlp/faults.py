@@ -1,0 +1,207 @@
+"""yt-dlp's failures as our own errors, with one clean sentence each.
+
+yt-dlp wraps what went wrong several times over (DownloadError, ExtractorError, RequestError, the library's own), so the
+whole chain is looked at: first for what the proxy refused, then for the type, then for the words of the site. The text
+shown is the site's or the extractor's, without escape codes, advice about yt-dlp's options, query strings, or addresses
+of this or any other inside network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from yt_dlp.networking.exceptions import HTTPError, ProxyError, SSLError, TransportError
+from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
+
+from serverpy.errors import (
+    Busy,
+    DrmProtected,
+    ExtractionFailed,
+    ExtractionTimeout,
+    GeoRestricted,
+    LoginRequired,
+    MediaNotFound,
+    ServerPYError,
+    TargetForbidden,
+    UpstreamFailed,
+)
+from serverpy.net.guard import is_public
+
+MAX_CHARACTERS = 300
+REFUSED_HEADER = "X-ServerPY-Refused"
+
+_TUNNEL_REFUSED = re.compile(r"(?:Tunnel connection failed:|CONNECT tunnel failed, response|response code) (\d{3})")
+_REFUSALS: dict[str, tuple[type[ServerPYError], str]] = {
+    "target_forbidden": (TargetForbidden, "The page leads to an address that may not be reached."),
+    "upstream_failed": (UpstreamFailed, "The site could not be reached."),
+    "upstream_timeout": (ExtractionTimeout, "The site did not answer in time."),
+    "busy": (Busy, "The proxy has no free connection."),
+}
+_TUNNEL_CODES = {"403": "target_forbidden", "502": "upstream_failed", "503": "busy", "504": "upstream_timeout"}
+
+# Read in this order: the first that fits decides.
+_WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE))
+    for kind, pattern in (
+        (DrmProtected, r"\bDRM\b"),
+        (
+            GeoRestricted,
+            r"geo[- ]?(?:restrict|block)"
+            r"|(?:available|accessible|viewed?|blocked|allowed)\b.{0,60}"
+            r"\byour (?:country|region|location|area|territory)"
+            r"|your (?:country|region|location|area|territory)\b.{0,60}\b(?:not|block|restrict|unavailable)",
+        ),
+        (
+            MediaNotFound,
+            r"\bprivate\b|unavailable|no longer (?:available|exists?)"
+            r"|(?:was|been|is|were) (?:removed|deleted|taken down)"
+            r"|(?:removed|deleted) (?:by|from|for)|does(?: not|n['’]t) exist|not (?:be )?found\b|terminated"
+            r"|HTTP Error (?:404|410)\b|\bno (?:video|audio|media|playable|downloadable)?\s?"
+            r"(?:formats?|videos?|streams?|media|entries|embeds?)\b|requested format is not available"
+            r"|not (?:currently|yet) (?:live|available|started)|will begin in|premieres in|is offline",
+        ),
+        (
+            LoginRequired,
+            r"\blog(?:ged)?[- ]?in\b|sign[- ]?(?:ed)?[- ]?in\b|registered users"
+            r"|account (?:is )?(?:required|needed|credentials)"
+            r"|authenticat|members?[- ]only|only (?:for|to|available (?:for|to)) (?:members|subscribers|premium)"
+            r"|subscription|subscribers?\b|premium|purchas|payment|paid\b|not a bot|captcha|age[- ]restrict"
+            r"|confirm your age|\bpassword\b|use --(?:cookies|username)|HTTP Error 401\b",
+        ),
+        (MediaNotFound, r"not available"),
+    )
+)
+_GENERAL = "This page could not be read."
+
+
+def translate(error: BaseException) -> ServerPYError:
+    """The error of our tree for whatever an extraction or a download of yt-dlp raised."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, ServerPYError):
+            return link
+    return _refused(chain) or _by_type(chain) or _by_words(chain) or _by_network(chain) or _unexpected(chain)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and everything it came from, outermost first."""
+    waiting = [error]
+    seen: set[int] = set()
+    while waiting:
+        link = waiting.pop(0)
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        exc_info = getattr(link, "exc_info", None)
+        waiting += [exc_info[1] if isinstance(exc_info, tuple) and len(exc_info) == 3 else None]
+        waiting += [getattr(link, "cause", None), link.__cause__, link.__context__]
+
+
+def _refused(chain: list[BaseException]) -> ServerPYError | None:
+    """What our own proxy answered, in place of the site."""
+    for link in chain:
+        code = None
+        if isinstance(link, HTTPError):
+            code = link.response.headers.get(REFUSED_HEADER)
+        elif isinstance(link, ProxyError | TransportError) and (match := _TUNNEL_REFUSED.search(str(link))):
+            code = _TUNNEL_CODES.get(match[1])
+        if code in _REFUSALS:
+            kind, sentence = _REFUSALS[code]
+            return kind(sentence)
+    return None
+
+
+def _by_type(chain: list[BaseException]) -> ServerPYError | None:
+    for link in chain:
+        if isinstance(link, GeoRestrictedError):
+            return GeoRestricted(clean(link.orig_msg) or "The site refuses this server's country.")
+        if isinstance(link, UnsupportedError):
+            return MediaNotFound("No media was found on this page.")
+        if isinstance(link, UserNotLive):
+            return MediaNotFound(clean(link.orig_msg))
+    return None
+
+
+def _by_words(chain: list[BaseException]) -> ServerPYError | None:
+    """What an extractor said, where it is one of the sentences that we know."""
+    for link in chain:
+        if isinstance(link, ExtractorError):
+            whole = f"{link.orig_msg} {link.cause or ''}"
+            for kind, pattern in _WORDS:
+                if pattern.search(whole):
+                    return kind(clean(link.orig_msg) or _GENERAL)
+    return None
+
+
+def _by_network(chain: list[BaseException]) -> ServerPYError | None:
+    for link in chain:
+        if isinstance(link, HTTPError):
+            if link.status == 451:
+                return GeoRestricted("The site may not show this page here (451).")
+            return ExtractionFailed(f"The site answered {link.status}.")
+        if isinstance(link, TimeoutError) or (isinstance(link, TransportError) and "timed out" in str(link).lower()):
+            return ExtractionTimeout("The site did not answer in time.")
+        if isinstance(link, SSLError):
+            return UpstreamFailed("No trusted connection to the site could be made (TLS).")
+        if isinstance(link, TransportError):
+            return UpstreamFailed("The connection to the site failed.")
+    return None
+
+
+def _unexpected(chain: list[BaseException]) -> ServerPYError:
+    for link in chain:
+        if isinstance(link, ExtractorError):
+            return ExtractionFailed(clean(link.orig_msg) or _GENERAL)
+    return ExtractionFailed(_GENERAL)
+
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x1f\x7f]+")
+_BUG_REPORT = re.compile(r"[;,.]?\s*please report this issue on.*", re.IGNORECASE | re.DOTALL)
+_ADVICE = re.compile(
+    r"[^.;]*(?:\s--[a-z]|github\.com/yt-dlp|yt-dlp -U|VPN or a proxy|--verbose)[^;]*?(?:\.(?=\s|$)|;|$)", re.IGNORECASE
+)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|\[?[0-9a-f]*:[0-9a-f:.]*:[0-9a-f:.]*\]?)(?::\d+)?", re.I)
+_PATH = re.compile(r"(?<![\w/:.])/(?:home|root|tmp|usr|var|opt|srv|etc|app|proc)/[^\s'\",;)]*")
+
+
+def clean(text: str) -> str:
+    """One line that may be shown to anybody, of at most MAX_CHARACTERS."""
+    text = _ESCAPES.sub(" ", text)
+    text = _BUG_REPORT.sub("", text)
+    text = text.partition(" (caused by ")[0]
+    text = _URL.sub(_bare_url, text)
+    text = _ADVICE.sub("", text)
+    text = _PATH.sub("(file)", text)
+    text = _ADDRESS.sub(_outside_address, text)
+    text = " ".join(text.split()).removeprefix("ERROR:").strip(" ;,")
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1].rstrip() + "…"
+
+
+def _bare_url(match: re.Match[str]) -> str:
+    """Without user, query and fragment; and nothing at all of a host inside."""
+    try:
+        parts = urlsplit(match[0])
+        host = parts.hostname or ""
+    except ValueError:
+        return "(address)"
+    if not host or host == "localhost" or "." not in host + (":" in host) * "." or not _is_outside(host):
+        return "(address)"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _outside_address(match: re.Match[str]) -> str:
+    host = re.sub(r"(?<=\d):\d+$", "", match[0]) if match[0].count(":") == 1 else match[0].strip("[]")
+    return match[0] if _is_outside(host) else "(address)"
+
+
+def _is_outside(host: str) -> bool:
+    """False for a numeric address that is not public."""
+    try:
+        return is_public(ip_address(host))
+    except ValueError:
+        return True

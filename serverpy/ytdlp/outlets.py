@@ -1,0 +1,79 @@
+"""The worker's ways out: one filtering proxy for each session, all of them on one loop in a thread beside yt-dlp.
+
+A session has a proxy to itself so that it can be cut off: closing the proxy ends all of its connections, and a thread
+that waits for a silent server goes on at once. A proxy is a listening socket and a token (about 1 ms, 40 KB).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import uvloop
+
+from serverpy.net.egress import Egress
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """One proxy. `url` carries its token. `cut` may be called from any thread, and more than once."""
+
+    url: str
+    cut: Callable[[], None]
+
+
+class Outlets:
+    """The thread and its loop, from `start` to `close`. `make` makes a proxy that is not started."""
+
+    def __init__(self, make: Callable[[], Egress]) -> None:
+        self._make = make
+        self._running: Future[asyncio.AbstractEventLoop] = Future()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="egress", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._running.result()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Cut everything; waits no longer than `seconds` for the thread."""
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # its loop has just closed
+                self._running.result().call_soon_threadsafe(self._stop.set)
+            self._thread.join(seconds)
+
+    @contextmanager
+    def open(self) -> Iterator[Outlet]:
+        """A way out for the time of the context, for any thread but the loop's own."""
+        loop = self._running.result()
+        egress = self._make()
+        asyncio.run_coroutine_threadsafe(egress.start(), loop).result()
+        cut = Cut(loop, egress)
+        try:
+            yield Outlet(egress.url, cut)
+        finally:
+            cut()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        self._running.set_result(asyncio.get_running_loop())
+        await self._stop.wait()
+
+
+class Cut:
+    """Closes a proxy on its own loop, without waiting: its connections end within the loop's next turns."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
+        self._loop = loop
+        self._egress = egress
+
+    def __call__(self) -> None:
+        with suppress(RuntimeError):  # the loop has closed, and the connections with it
+            asyncio.run_coroutine_threadsafe(self._egress.aclose(), self._loop)
