@@ -1,0 +1,70 @@
+# Everything is installed into .venv, from the lock files with their hashes. `make` alone lists the targets.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+LOCK_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Commands that tests need, each with the Debian package it comes from.
+SYSTEM := curl:curl
+
+COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-header --no-annotate --all-extras $(LOCK_FLAGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev system run test check format settings-doc lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
+	  printf '  %-14s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.installed ## install what running needs, into .venv
+
+install-dev: $(VENV)/.installed-dev ## install what tests and checks need besides
+
+system: ## install the system packages that tests need
+	@.ci/system $(SYSTEM)
+
+run: install ## start the server and the sample site (HOST=, PORT=)
+	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)
+
+test: check system ## run the checks, then every test
+	$(BIN)/pytest
+
+check: install-dev ## check format, lint, types, and that the docs are in step
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m serverpy.cli.docs --check
+
+format: install-dev ## format the sources, and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+settings-doc: install-dev ## write docs/settings.md anew from the settings
+	$(BIN)/python -m serverpy.cli.docs
+
+lock: $(BIN)/python ## write the lock files anew (LOCK_FLAGS=--upgrade for newer versions)
+	rm -rf $(VENV)/lock
+	$(BIN)/python -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group dev --output-file requirements-dev.lock pyproject.toml
+	rm -rf $(VENV)/lock
+
+clean: ## remove what was installed and made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find serverpy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	.ci/venv $(PYTHON) $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	.ci/install $(VENV) requirements.lock $@
+
+# The development set holds the other.
+$(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(BIN)/python
+	.ci/install $(VENV) requirements-dev.lock $@
+	@touch $(VENV)/.installed
