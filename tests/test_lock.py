@@ -1,0 +1,72 @@
+"""The lock files pin everything by hash, and name no place to get it from."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ["requirements.lock", "requirements-dev.lock"]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUNTIME = [
+    *PROJECT["project"]["dependencies"],
+    *(line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra),
+]
+DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
+
+
+def entries(lock: str) -> dict[str, list[str]]:
+    """Each requirement with its hashes, by its whole first line."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / lock).read_text().splitlines():
+        if line.startswith("    --hash="):
+            found[next(reversed(found))].append(line.strip(" \\"))
+        else:
+            found[line.removesuffix("\\").strip()] = []
+    return found
+
+
+def versions(lock: str) -> dict[str, set[Version]]:
+    found: dict[str, set[Version]] = {}
+    for line in entries(lock):
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        assert pin.operator == "=="
+        found.setdefault(canonicalize_name(requirement.name), set()).add(Version(pin.version))
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_entry_is_pinned_and_has_hashes(lock: str) -> None:
+    for line, hashes in entries(lock).items():
+        assert re.fullmatch(r"[a-z0-9._-]+==[^\s;]+( ; .+)?", line), line
+        assert hashes, line
+        assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", value) for value in hashes), line
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_no_index_address_or_path_is_named(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert not re.search(r"://|^-|@|\.whl|\.tar|^\s*[./~]|^#", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("lock", "wanted"), [(LOCKS[0], RUNTIME), (LOCKS[1], [*RUNTIME, *DEVELOPMENT])])
+def test_every_dependency_is_locked_in_a_version_that_fits(lock: str, wanted: list[str]) -> None:
+    locked = versions(lock)
+    for requirement in map(Requirement, wanted):
+        found = locked.get(canonicalize_name(requirement.name))
+        assert found, f"{requirement.name} is not in {lock}: run make lock"
+        assert all(requirement.specifier.contains(version, prereleases=True) for version in found), requirement
+
+
+def test_development_has_the_versions_of_the_runtime() -> None:
+    development = versions(LOCKS[1])
+    for name, pinned in versions(LOCKS[0]).items():
+        assert development.get(name) == pinned, f"{name} differs: run make lock"

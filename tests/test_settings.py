@@ -1,0 +1,313 @@
+"""Settings come from three sources, are checked once, say what is wrong in words, and keep their secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from serverpy.errors import ConfigurationError
+from serverpy.memory.profile import LARGE, SMALL
+from serverpy.settings import BAD_PORTS, Settings, format_size, load_settings, mask_password, parse_size
+
+SECRET = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No variable and no file but the test's own."""
+    for name in list(os.environ):
+        if name.upper().startswith("SERVERPY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def faults(**overrides: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(**overrides)
+    return str(caught.value).splitlines()
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings(profile="small")
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
+    assert (settings.extract_workers, settings.max_children, settings.chunk_bytes) == (2, 2, 65536)
+    assert (settings.wait_seconds, settings.extract_timeout, settings.stall_timeout) == (15, 60, 60)
+    assert (settings.connect_timeout, settings.drain_seconds, settings.link_ttl) == (10, 30, 21600)
+    assert (settings.method, settings.cache_ttl, settings.cache_size) == ("auto", 300, 1000)
+    assert (settings.state_url, settings.rate_limit) == ("memory://", "60/minute")
+    assert (settings.allow_networks, settings.allow_sites, settings.deny_sites) == ((), (), ())
+    assert settings.deny_ports == BAD_PORTS
+    assert settings.generic_extractor
+    assert not settings.gc_after_stream
+    assert (settings.max_duration, settings.max_bytes, settings.proxy) == (None, None, None)
+    assert (settings.log_level, settings.log_format) == ("info", "text")
+
+
+def test_the_profile_fills_what_is_left_open() -> None:
+    settings = load_settings(profile="large", max_workers=3)
+    assert (settings.max_workers, settings.queue_chunks) == (3, LARGE.queue_chunks)
+    assert (settings.max_streams, settings.memory_budget) == (LARGE.max_streams, LARGE.memory_budget)
+
+
+def test_auto_is_resolved_too() -> None:
+    assert load_settings().max_streams >= SMALL.max_streams
+
+
+def test_the_environment_is_stronger_than_the_file_and_weaker_than_an_option(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nothing_set / "serverpy.toml").write_text('port = 1\nworkers = 2\nMAX_BYTES = "1GiB"\nallow_sites = ["a", "b"]\n')
+    monkeypatch.setenv("SERVERPY_WORKERS", "3")
+    monkeypatch.setenv("SERVERPY_EXTRACT_WORKERS", "4")
+    settings = load_settings(extract_workers=5, host=None)
+    assert (settings.port, settings.workers, settings.extract_workers) == (1, 3, 5)
+    assert (settings.max_bytes, settings.allow_sites) == (1 << 30, ("a", "b"))
+
+
+def test_another_file_may_be_named(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nothing_set / "serverpy.toml").write_text("port = 1\n")
+    (nothing_set / "other.toml").write_text("port = 2\n")
+    monkeypatch.setenv("SERVERPY_CONFIG", "other.toml")
+    assert load_settings().port == 2
+    monkeypatch.setenv("SERVERPY_CONFIG", "")
+    assert load_settings().port == 8000
+    monkeypatch.setenv("SERVERPY_CONFIG", "nowhere.toml")
+    assert faults() == ["SERVERPY_CONFIG: there is no file nowhere.toml"]
+
+
+def test_an_unknown_key_in_the_file_is_an_error(nothing_set: Path) -> None:
+    (nothing_set / "serverpy.toml").write_text("prot = 1\n[server]\nport = 2\n")
+    assert faults() == [
+        "serverpy.toml: prot is not a setting of ServerPY",
+        "serverpy.toml: server is not a setting of ServerPY",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"\xff"])
+def test_a_file_that_is_not_toml_is_an_error(nothing_set: Path, content: bytes) -> None:
+    (nothing_set / "serverpy.toml").write_bytes(content)
+    assert faults()[0].startswith("serverpy.toml is not TOML: ")
+
+
+def test_a_key_twice_in_the_file_is_an_error(nothing_set: Path) -> None:
+    (nothing_set / "serverpy.toml").write_text("port = 1\nPORT = 2\n")
+    assert len(faults()) == 1
+
+
+def test_a_file_that_cannot_be_read_is_an_error(nothing_set: Path) -> None:
+    (nothing_set / "serverpy.toml").mkdir()
+    assert faults() == ["serverpy.toml cannot be read: Is a directory"]
+
+
+def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("SERVERPY_PROT", "1")
+    with caplog.at_level(logging.WARNING):
+        load_settings(port=3)
+    assert caplog.messages == ["SERVERPY_PROT is not a setting of ServerPY"]
+
+
+def test_a_limit_that_nothing_enforces_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        load_settings(rate_limit="1/second")
+    assert caplog.messages == ["RATE_LIMIT is not enforced in this version"]
+
+
+def test_an_unknown_option_is_an_error() -> None:
+    assert faults(prot=1) == ["prot is not a setting of ServerPY"]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"), [("a,b", ("a", "b")), (" a  b,\tc, ", ("a", "b", "c")), ("", ()), ("none", ()), ("a", ("a",))]
+)
+def test_lists_are_separated_by_commas_or_spaces(
+    text: str, items: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVERPY_DENY_SITES", text)
+    assert load_settings().deny_sites == items
+
+
+def test_all_sites_and_no_site_have_words() -> None:
+    assert load_settings(allow_sites="all").allow_sites == ()
+    assert load_settings(allow_sites="none").allow_sites == ("none",)
+
+
+def test_ports_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVERPY_DENY_PORTS", "25, 22")
+    assert load_settings().deny_ports == {22, 25}
+    monkeypatch.setenv("SERVERPY_DENY_PORTS", "ssh")
+    assert len(faults()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("64KiB", 65536), ("512 MiB", 1 << 29), ("4gib", 1 << 32), ("1.5KiB", 1536), ("7B", 7)],
+)
+def test_sizes_may_have_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["64KB", "64K", "-1", "1e9", "", "KiB", "0.3KiB", "١"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        parse_size(text)
+
+
+@given(st.integers(0, 1 << 50))
+def test_a_formatted_size_is_read_back(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+def test_each_fault_is_one_line_that_names_where_it_came_from(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nothing_set / "serverpy.toml").write_text("workers = 0\n")
+    monkeypatch.setenv("SERVERPY_PORT", "eighty")
+    assert faults(profile="huge") == [
+        "SERVERPY_PORT: must be a valid integer, unable to parse string as an integer",
+        "workers in serverpy.toml: must be greater than or equal to 1",
+        "PROFILE: must be 'auto', 'small', 'medium' or 'large'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", -1),
+        ("max_workers", 0),
+        ("chunk_bytes", 1),
+        ("memory_budget", "1KiB"),
+        ("wait_seconds", "inf"),
+        ("wait_seconds", "nan"),
+        ("stall_timeout", 0),
+        ("method", "magic"),
+        ("trusted_proxies", "10.0.0.0/99"),
+        ("cors_origins", "example.org"),
+        ("cors_origins", "https://example.org/path"),
+        ("proxy", "ftp://host"),
+        ("proxy", "http://"),
+        ("proxy", "http://host:99999"),
+        ("rate_limit", "lots"),
+        ("source_address", "example.org"),
+        ("ca_file", "/nowhere.pem"),
+        ("cookies_file", "/"),
+        ("link_secret", "short"),
+        ("max_bytes", "0"),
+        ("max_duration", "-1"),
+        ("log_level", "loud"),
+        ("host", ""),
+        ("allow_networks", ("a b",)),
+    ],
+)
+def test_wrong_values_are_refused(name: str, value: object) -> None:
+    assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
+
+
+def test_settings_which_fit_only_apart_are_refused() -> None:
+    assert "MEMORY_BUDGET" in faults(queue_chunks=100, chunk_bytes="1MiB", memory_budget="64MiB")[0]
+
+
+def test_what_this_version_cannot_keep_is_refused_not_ignored(nothing_set: Path) -> None:
+    (nothing_set / "keys").touch()
+    lines = faults(require_key=True, api_keys_file="keys", state_url="redis://localhost")
+    assert [line.partition(":")[0] for line in lines] == ["REQUIRE_KEY", "API_KEYS_FILE", "STATE_URL"]
+    assert all("available in this version" in line for line in lines)
+
+
+def test_secrets_are_masked_and_never_in_errors() -> None:
+    settings = load_settings(link_secret=SECRET, proxy="socks5h://me:hush@proxy:1080")
+    assert SECRET not in repr(settings) + str(settings)
+    assert "hush" not in repr(settings) + str(settings)
+    assert "socks5h://me:***@proxy:1080" in repr(settings)
+    for name, value in (("link_secret", "hush"), ("proxy", "nope://me:hush@x")):
+        with pytest.raises(ConfigurationError) as caught:
+            load_settings(**{name: value})
+        assert "hush" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+def test_a_url_without_a_password_is_not_changed() -> None:
+    assert mask_password("http://user@[::1]:1/") == "http://user@[::1]:1/"
+    assert mask_password("http://user:p@ss@[::1]:1/") == "http://user:***@[::1]:1/"
+
+
+def test_a_secret_that_nobody_set_is_random() -> None:
+    assert load_settings().link_secret != load_settings().link_secret
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings()
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+NUMBERS = st.integers(1, 10**6)
+SECONDS = st.floats(0.001, 1e9, allow_nan=False)
+WORDS = st.lists(st.from_regex(r"[a-z0-9.:/\[\]*-]{1,20}", fullmatch=True).filter(lambda w: w not in ("none", "all")))
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "port": st.integers(0, 65535),
+        "profile": st.sampled_from(["auto", "small", "medium", "large"]),
+        "max_workers": NUMBERS,
+        "max_streams": NUMBERS,
+        "wait_seconds": SECONDS,
+        "max_duration": st.none() | SECONDS,
+        "max_bytes": NUMBERS,
+        "gc_after_stream": st.booleans(),
+        "generic_extractor": st.booleans(),
+        "allow_networks": WORDS,
+        "allow_sites": WORDS,
+        "deny_ports": st.frozensets(st.integers(0, 65535)),
+        "cors_origins": st.sampled_from([(), ("*",), ("https://a.example", "http://b.example:8080")]),
+        "trusted_proxies": st.sampled_from([(), ("10.0.0.0/8", "::1")]),
+        "link_secret": st.text(st.characters(min_codepoint=33, codec="utf-8", exclude_categories=["C", "Z"])).map(
+            lambda text: text + SECRET
+        ),
+        "proxy": st.sampled_from([None, "http://u:p%2C@h:1", "socks5://[::1]:9"]),
+        "rate_limit": st.sampled_from(["none", "60/minute", "1 per 2 hours; 10/day"]),
+        "cookies_file": st.sampled_from([None, "cookies.txt", "none.txt"]),
+    },
+)
+
+
+@given(VALUES)
+@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_as_environment_they_are_read_back_exactly(nothing_set: Path, values: dict[str, Any]) -> None:
+    (nothing_set / "cookies.txt").touch()
+    (nothing_set / "none.txt").touch()
+    (nothing_set / "serverpy.toml").unlink(missing_ok=True)
+    settings = load_settings(**values)
+    # What lies about where the child starts changes nothing.
+    (nothing_set / "serverpy.toml").write_text('proxy = "http://elsewhere:1"\nmax_duration = 5\nprot = 1\n')
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.to_environment().items():
+            patch.setenv(name, value)
+        assert load_settings() == settings
+
+
+def test_a_child_reads_them_back(nothing_set: Path) -> None:
+    settings = load_settings(port=1234, link_secret=SECRET, allow_networks=["127.0.0.1:8001", "10.0.0.0/8"])
+    code = "from serverpy.settings import load_settings; s = load_settings(); print(s.port, *s.allow_networks)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **settings.to_environment()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("1234 127.0.0.1:8001 10.0.0.0/8\n", "")
