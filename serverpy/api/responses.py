@@ -82,7 +82,7 @@ class StreamResponse(Response):
     async def _send(self, stream: Stream, scope: Scope, send: Send) -> None:
         """Raises what reading raises, and `TimeoutError` for a client that stopped reading."""
         status, headers = self._head(stream)
-        await send({"type": "http.response.start", "status": status, "headers": self._encoded(headers)})
+        await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if scope["method"] != "HEAD":
             while chunk := await stream.read():
@@ -97,13 +97,11 @@ class StreamResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _refuse(self, error: ServerPYError, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = problem(error)
-        answer.headers["X-Request-ID"] = self._request_id
-        await answer(scope, receive, send)
+        await problem(error)(scope, receive, send)
 
-    def _encoded(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-        fields = {**headers, "X-Request-ID": self._request_id}
-        return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
 async def _gone(receive: Receive) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from serverpy.delivery import Delivery
 from serverpy.extraction.info import Entry, Media, Subtitle, Track
+from serverpy.metrics import Sample
 
 
 class FormatInfo(BaseModel):
@@ -132,4 +133,70 @@ def _entry(number: int, entry: Entry) -> EntryInfo:
         title=entry.title or (media.title if media else None),
         url=entry.url or (media.webpage_url if media else None),
         duration=entry.duration or (media.duration if media else None),
+    )
+
+
+class MemoryInfo(BaseModel):
+    """Bytes, from the kernel's `smaps_rollup`."""
+
+    pss: int
+    uss: int
+
+
+class ProcessMemory(MemoryInfo):
+    worker: MemoryInfo
+
+
+class BudgetInfo(BaseModel):
+    """Bytes of MEMORY_BUDGET."""
+
+    used: int
+    total: int
+
+
+class LagInfo(BaseModel):
+    """How late the event loop was in the last minute, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+class Health(BaseModel):
+    """The state of the serving process that answers."""
+
+    status: Literal["starting", "ok", "draining"]
+    version: str
+    yt_dlp: str | None = Field(description="None until the worker has started.")
+    uptime: float = Field(description="Seconds.")
+    memory: ProcessMemory
+    streams: int
+    waiting: int
+    upstreams: int
+    threads: int
+    fds: int
+    children: int
+    buffered_bytes: int
+    budget: BudgetInfo
+    loop_lag: LagInfo
+
+
+def health_of(
+    sample: Sample, status: Literal["starting", "ok", "draining"], version: str, yt_dlp: str | None
+) -> Health:
+    own, worker = sample.memory, sample.worker_memory
+    return Health(
+        status=status,
+        version=version,
+        yt_dlp=yt_dlp,
+        uptime=sample.uptime,
+        memory=ProcessMemory(pss=own.pss, uss=own.uss, worker=MemoryInfo(pss=worker.pss, uss=worker.uss)),
+        streams=sample.streams,
+        waiting=sample.waiting,
+        upstreams=sample.upstreams,
+        threads=sample.threads,
+        fds=sample.fds,
+        children=sample.children,
+        buffered_bytes=sample.buffered_bytes,
+        budget=BudgetInfo(used=sample.budget_used, total=sample.budget_total),
+        loop_lag=LagInfo(p50=sample.loop_lag_p50, p99=sample.loop_lag_p99),
     )

@@ -75,8 +75,7 @@ class Connection(asyncio.BufferedProtocol):
     # The loop's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck, not by class
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffers.raw[: self.step]

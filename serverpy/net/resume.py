@@ -186,6 +186,8 @@ class ResumingRead:
             if first is not None and begin != first:
                 raise Unhealable("The media server answers with another range than was asked.")
             end = stop + 1 if self._window_bytes is None else _end(last, total)
+            if end is None:
+                raise Unhealable("The media server does not tell the length of the media.")
             self.partial = True
         else:
             if response.status == 416:

@@ -1,0 +1,158 @@
+"""The routes of this server. Each reads its parameters, asks one part, and renders what comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal, Protocol, cast
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from serverpy import __version__, errors
+from serverpy.api.filenames import content_disposition, file_name, own_name
+from serverpy.api.frame import REQUEST_ID
+from serverpy.api.problems import examples
+from serverpy.api.ranges import parse_range
+from serverpy.api.responses import StreamResponse
+from serverpy.api.schemas import Health, Info, health_of, info_of
+from serverpy.delivery import Delivery, Stream, StreamRequest
+from serverpy.metrics import Sample, prometheus_text
+
+PAGE = "https://example.com/watch?v=1"
+_PAGE_ERRORS = (
+    errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
+    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.ExtractionFailed,
+    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+)  # fmt: skip
+_STREAM_ERRORS = (
+    *_PAGE_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.NotMedia, errors.RangeNotSatisfiable,
+    errors.UnsupportedConversion, errors.UpstreamTimeout,
+)  # fmt: skip
+
+To = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "flac", "wav", "slideshow", "images"]
+
+
+class Server(Protocol):
+    """What the routes need of the assembled server (`app.py`); it stands in `app.state.server`."""
+
+    @property
+    def delivery(self) -> Delivery: ...
+    @property
+    def stall_timeout(self) -> float: ...
+    @property
+    def status(self) -> Literal["starting", "ok", "draining"]: ...
+    @property
+    def ytdlp_version(self) -> str | None: ...
+    def sample(self) -> Sample:
+        """May block for some milliseconds: called in a thread."""
+        ...
+
+
+router = APIRouter()
+UrlParameter = Annotated[
+    str, Query(description="Address of a page (or of the media itself), http or https.", examples=[PAGE])
+]
+
+
+@router.get(
+    "/stream",
+    summary="The media behind a page, as a stream of bytes",
+    response_class=Response,
+    responses={
+        200: {"description": "The bytes.", "content": {"video/mp4": {}, "audio/mp4": {}, "image/jpeg": {}}},
+        206: {"description": "The range asked for."},
+        **examples(*_STREAM_ERRORS),
+    },
+)
+async def stream(
+    request: Request,
+    url: UrlParameter,
+    format: Annotated[str | None, Query(description="yt-dlp format selector, or a format's id from `/info`.")] = None,
+    to: Annotated[To, Query(description="What to turn the media into.")] = "source",
+    method: Annotated[Literal["auto", "relay", "embedded", "subprocess"] | None, Query()] = None,
+    item: Annotated[int | None, Query(ge=1, description="1-based item of a playlist or image post.")] = None,
+    start: Annotated[float | None, Query(description="Seconds.")] = None,
+    end: Annotated[float | None, Query(description="Seconds.")] = None,
+    download: Annotated[bool, Query(description="`1`: as an attachment.")] = False,
+    filename: Annotated[str | None, Query(max_length=255, description="Overrides the name.")] = None,
+) -> StreamResponse:
+    server = _server(request)
+    asked = StreamRequest(
+        url=url,
+        format=format or None,
+        to=to,
+        method=method,
+        item=item,
+        start=start,
+        end=end,
+        range=parse_range(request.headers.get("range")),
+        if_range=request.headers.get("if-range"),
+    )
+    return StreamResponse(
+        lambda: server.delivery.open(asked),
+        lambda opened: stream_head(opened, filename=filename, download=download),
+        stall_timeout=server.stall_timeout,
+        request_id=request.scope["state"][REQUEST_ID],
+    )
+
+
+router.add_api_route("/stream", stream, methods=["HEAD"], include_in_schema=False)
+
+
+def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tuple[int, dict[str, str]]:
+    """Status and headers of an open stream."""
+    head = stream.head
+    name = own_name(filename) if filename else file_name(head.title, head.ext)
+    headers = {
+        "Content-Type": head.content_type,
+        "Content-Disposition": content_disposition(name, attachment=download),
+        "Accept-Ranges": "bytes" if head.seekable else "none",
+        "X-ServerPY-Method": stream.method,
+        "Server-Timing": ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in head.timings.items()),
+        "Content-Security-Policy": "sandbox",
+    }
+    if head.length is not None:
+        headers["Content-Length"] = str(head.length)
+    elif head.estimate is not None:
+        headers["X-Estimated-Content-Length"] = str(head.estimate)
+    if head.seekable:
+        headers |= {"ETag": head.etag} if head.etag else {}
+        headers |= {"Last-Modified": head.last_modified} if head.last_modified else {}
+    if head.partial and head.length is not None:
+        total = "*" if head.total is None else head.total
+        headers["Content-Range"] = f"bytes {head.start}-{head.start + head.length - 1}/{total}"
+    return 206 if head.partial else 200, headers
+
+
+@router.get("/info", summary="What is behind a page", responses=examples(*_PAGE_ERRORS))
+async def info(request: Request, url: UrlParameter) -> Info:
+    delivery = _server(request).delivery
+    return info_of(await delivery.info(url), delivery)
+
+
+@router.get("/health", summary="The state of this process")
+async def health(request: Request) -> Health:
+    server = _server(request)
+    sample = await asyncio.to_thread(server.sample)
+    return health_of(sample, server.status, __version__, server.ytdlp_version)
+
+
+@router.get(
+    "/ready",
+    summary="Whether new streams are welcome",
+    responses={503: {"description": "Starting, or about to stop."}},
+)
+async def ready(request: Request) -> Response:
+    status = _server(request).status
+    return JSONResponse({"status": status}, 200 if status == "ok" else 503)
+
+
+@router.get("/metrics", summary="The same figures for Prometheus", response_class=Response)
+async def metrics(request: Request) -> Response:
+    sample = await asyncio.to_thread(_server(request).sample)
+    return Response(prometheus_text(sample), media_type=CONTENT_TYPE_LATEST)
+
+
+def _server(request: Request) -> Server:
+    return cast(Server, request.app.state.server)
