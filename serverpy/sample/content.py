@@ -103,6 +103,33 @@ class LargeContent:
         yield from _pattern(max(start - film - len(head), 0), stop - film - len(head))
 
 
+_FLIPPED = bytes(255 - value for value in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedContent:
+    """Other bytes of the same length: every bit flipped. `told` gives it a date of its own, and so another ETag."""
+
+    before: Content
+    told: bool
+
+    @property
+    def size(self) -> int:
+        return self.before.size
+
+    @property
+    def type(self) -> str:
+        return self.before.type
+
+    @property
+    def modified(self) -> float:
+        return self.before.modified + 60 * self.told
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        for piece in self.before.pieces(start, stop):
+            yield piece.translate(_FLIPPED)
+
+
 @cache
 def _period() -> bytes:
     return random.Random(2).randbytes(PATTERN_BYTES)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from serverpy.sample.content import PIECE_BYTES
 from serverpy.sample.wire import Exchange, Framing
@@ -42,6 +43,15 @@ class Faults:
     """Another ETag on each answer; the bytes are the same."""
     expire: int | None = None
     """Bytes that one token is good for, over all answers."""
+    times: int | None = None
+    """Only the first so many requests of the address misbehave; None for all."""
+    retry_after: int | None = None
+    """Seconds, sent as `Retry-After` along with the status."""
+    changes: Literal["", "told", "silent"] = ""
+    """From the second request of the address on the bytes are others, of the same length: with another ETag and date
+    ("told"), or with the same ("silent")."""
+    id: str = ""
+    """Changes nothing, but makes the address one that nobody else counts requests on."""
 
 
 def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, str], Faults]:
@@ -53,6 +63,22 @@ def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
     return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see _setting
 
 
+def _status(text: str) -> int:
+    status = _count(text)
+    if not 400 <= status <= 599:
+        raise ValueError(f"not the status of an error: {text!r}")
+    return status
+
+
+def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
+    def read(faults: Faults, value: str) -> Faults:
+        if value not in choices:
+            raise ValueError(f"{name} may be {', '.join(choices)}, not {value!r}")
+        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see _setting
+
+    return read
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise ValueError(f"not a number of bytes: {text!r}")
@@ -60,14 +86,21 @@ def _count(text: str) -> int:
 
 
 _READERS: dict[str, Callable[[Faults, str], Faults]] = {
-    **{name: _setting(name, _count) for name in ("throttle", "cut", "rst", "stall", "status", "expire")},
+    **{name: _setting(name, _count) for name in ("throttle", "cut", "rst", "stall", "expire", "times")},
+    "status": _setting("status", _status),
+    "retry": _setting("retry_after", _count),
+    "id": _setting("id", str),
     "delay": _setting("delay", float),
     "norange": _flag(ignores_range=True),
     "norange206": _flag(partial_from_zero=True),
     "nolength": _flag(framing=Framing.CHUNKED),
     "closelength": _flag(framing=Framing.CLOSE),
-    "etag": _flag(fresh_etag=True),
+    "etag": _choice("fresh_etag", flip=True),
+    "changes": _choice("changes", told="told", silent="silent"),
 }
+
+FAULTS = tuple(_READERS)
+"""Every name that a specification may hold."""
 
 
 def parse_faults(spec: str) -> Faults:
@@ -75,7 +108,7 @@ def parse_faults(spec: str) -> Faults:
     faults = Faults()
     for part in spec.split(","):
         name, _, value = part.partition("=")
-        if name not in _READERS or (name == "etag" and value != "flip"):
+        if name not in _READERS:
             raise ValueError(f"unknown fault: {part!r}")
         faults = _READERS[name](faults, value)
     return faults

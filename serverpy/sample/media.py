@@ -19,7 +19,7 @@ async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS
     if faults.delay:
         await exchange.connection.pause(faults.delay)
     if faults.status is not None:
-        await exchange.refuse(faults.status, "as asked")
+        await exchange.refuse(faults.status, "as asked", _retry_after(faults))
         return
     purse = None
     if faults.expire is not None and tokens is not None:
@@ -39,6 +39,10 @@ async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS
     if span:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{content.size}"
     await _answer(exchange, 206 if span else 200, headers, span or Span(0, content.size), content, faults, purse)
+
+
+def _retry_after(faults: Faults) -> dict[str, str]:
+    return {} if faults.retry_after is None else {"Retry-After": str(faults.retry_after)}
 
 
 def etag_of(content: Content) -> str:

@@ -9,17 +9,22 @@ from html import escape
 
 from serverpy.sample.content import type_of
 
-CLOSED_PORT = 9
-"""Discard: nothing listens there, and a server that does not ask its guard would get a refusal."""
-
 HEAVY_BYTES = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the site is: its scheme, host and port as the client named them, and a port that refuses connections."""
+
+    origin: str
+    closed_port: int
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     title: str
-    body: Callable[[str], str]
-    """Takes the site's origin, gives the inside of <body>."""
+    body: Callable[[Place], str]
+    """Gives the inside of <body>."""
 
 
 def html(title: str, body: str, head: str = "") -> bytes:
@@ -37,15 +42,15 @@ def player(source: str, type: str, tag: str = "video") -> str:
     return f'<{tag} controls><source src="{escape(source)}" type="{escape(type)}"></{tag}>'
 
 
-def _media(name: str, tag: str = "video") -> Callable[[str], str]:
-    return lambda _origin: player(f"/media/{name}", type_of(name), tag)
+def _media(name: str, tag: str = "video") -> Callable[[Place], str]:
+    return lambda _place: player(f"/media/{name}", type_of(name), tag)
 
 
-def _manifest(path: str) -> Callable[[str], str]:
-    return lambda _origin: player(path, type_of(path))
+def _manifest(path: str) -> Callable[[Place], str]:
+    return lambda _place: player(path, type_of(path))
 
 
-def _json_ld(origin: str) -> str:
+def _json_ld(place: Place) -> str:
     video = {
         "@context": "https://schema.org",
         "@type": "VideoObject",
@@ -53,24 +58,24 @@ def _json_ld(origin: str) -> str:
         "description": "A ramp moves over noise.",
         "uploadDate": "2026-11-01T12:00:00Z",
         "duration": "PT10S",
-        "thumbnailUrl": f"{origin}/media/photo-1.jpg",
-        "contentUrl": f"{origin}/media/prog.mp4",
+        "thumbnailUrl": f"{place.origin}/media/photo-1.jpg",
+        "contentUrl": f"{place.origin}/media/prog.mp4",
     }
     return f'<script type="application/ld+json">{json.dumps(video)}</script>'
 
 
-def _two(_origin: str) -> str:
+def _two(_place: Place) -> str:
     return player("/media/prog.mp4", "video/mp4") + player("/media/vp9.webm", "video/webm")
 
 
-def _heavy(_origin: str) -> str:
+def _heavy(_place: Place) -> str:
     line = '<p class="text"><a href="/page/none">A line of text</a> with <em>markup</em>, as long pages have it.</p>\n'
     filling = line * (HEAVY_BYTES // len(line) // 2)
     return filling + player("/media/prog.mp4", "video/mp4") + filling
 
 
-def _dead(_origin: str) -> str:
-    return player(f"http://127.0.0.1:{CLOSED_PORT}/media/prog.mp4", "video/mp4")
+def _dead(place: Place) -> str:
+    return player(f"http://127.0.0.1:{place.closed_port}/media/prog.mp4", "video/mp4")
 
 
 PAGES: dict[str, Page] = {
@@ -88,7 +93,7 @@ PAGES: dict[str, Page] = {
     "dash-list": Page("DASH by list", _manifest("/dash/list.mpd")),
     "two": Page("Two films on one page", _two),
     "unicode": Page('映画「サンプル」🎬 "quoted" / it\'s größer & <more>', _media("prog.mp4")),
-    "none": Page("Nothing to see here", lambda _origin: "<p>Only text.</p>"),
+    "none": Page("Nothing to see here", lambda _place: "<p>Only text.</p>"),
     "heavy": Page("A heavy page", _heavy),
     "slow": Page("A slow page", _media("prog.mp4")),
     "dead": Page("The media server is down", _dead),
@@ -97,8 +102,8 @@ PAGES: dict[str, Page] = {
 }
 
 
-def render(page: Page, origin: str) -> bytes:
-    return html(page.title, page.body(origin))
+def render(page: Page, place: Place) -> bytes:
+    return html(page.title, page.body(place))
 
 
 def index() -> bytes:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,8 @@ from uvicorn.server import ServerState
 
 from serverpy.errors import ConfigurationError
 from serverpy.sample import pages
-from serverpy.sample.content import Content, FileContent, large_content, type_of
-from serverpy.sample.faults import Tokens, parse_faults
+from serverpy.sample.content import ChangedContent, Content, FileContent, large_content, type_of
+from serverpy.sample.faults import Faults, Tokens, parse_faults
 from serverpy.sample.make import ensure_media
 from serverpy.sample.media import NO_FAULTS, serve
 from serverpy.sample.tube import Tube
@@ -48,6 +48,8 @@ class Site:
         self.directory = directory
         self.requests: deque[Request] = deque(maxlen=REMEMBERED_REQUESTS)
         self.tokens = Tokens()
+        self.closed_port = 0
+        self._turns: Counter[str] = Counter()
         self._routes: dict[str, Handler] = {
             "": self._index,
             "media": self._media,
@@ -85,7 +87,7 @@ class Site:
             return large_content(int(size), self.path("prog.mp4"))
         try:
             return FileContent(self.path(name))
-        except KeyError:
+        except (KeyError, ValueError):  # ValueError: a name that no file can have
             return None
 
     async def _index(self, exchange: Exchange, rest: str) -> None:
@@ -100,7 +102,8 @@ class Site:
     async def _dash(self, exchange: Exchange, rest: str) -> None:
         await self._file(exchange, f"dash/{rest}")
 
-    async def _file(self, exchange: Exchange, name: str, spec: str = "") -> None:
+    async def _file(self, exchange: Exchange, name: str, faults: Faults = NO_FAULTS, turn: int = 0) -> None:
+        """`turn` counts the requests that this address had before."""
         if name == "not-media.mp4":
             await exchange.reply(200, pages.html("Not media", "<p>Sorry.</p>"), "text/html; charset=utf-8")
             return
@@ -108,17 +111,23 @@ class Site:
         if content is None:
             await exchange.refuse(404, "no such file")
             return
-        await serve(exchange, content, parse_faults(spec) if spec else NO_FAULTS, self.tokens)
+        if faults.changes and turn:
+            content = ChangedContent(content, told=faults.changes == "told")
+        if faults.times is not None and turn >= faults.times:
+            faults = NO_FAULTS
+        await serve(exchange, content, faults, self.tokens)
 
     async def _fault(self, exchange: Exchange, rest: str) -> None:
         """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`"""
         spec, _, path = rest.partition("/")
         try:
-            parse_faults(spec)
+            faults = parse_faults(spec)
         except ValueError as error:
             await exchange.refuse(400, str(error))
             return
-        await self._file(exchange, path.removeprefix("media/"), spec)
+        turn = self._turns[rest]
+        self._turns[rest] += 1
+        await self._file(exchange, path.removeprefix("media/"), faults, turn)
 
     async def _page(self, exchange: Exchange, name: str) -> None:
         if name.startswith("fault/"):
@@ -132,7 +141,11 @@ class Site:
         elif page := pages.PAGES.get(name):
             if name == "slow":
                 await exchange.connection.pause(float(exchange.request.query.get("seconds", "5")))
-            await exchange.reply(200, pages.render(page, exchange.request.origin), "text/html; charset=utf-8")
+            await exchange.reply(
+                200,
+                pages.render(page, pages.Place(exchange.request.origin, self.closed_port)),
+                "text/html; charset=utf-8",
+            )
         else:
             await exchange.refuse(404, "no such page")
 
@@ -183,6 +196,7 @@ class SampleSite:
     def __enter__(self) -> Self:
         try:
             self._listeners = list(self._listen())
+            self._app.closed_port = self._bind(0).getsockname()[1]
         except BaseException:
             self._cleanup.close()
             raise
@@ -216,6 +230,11 @@ class SampleSite:
     def open_connections(self) -> int:
         return len(self._state.connections)
 
+    @property
+    def closed_port(self) -> int:
+        """A port of this host that refuses connections: held by the site, listened on by nobody."""
+        return self._app.closed_port
+
     def path(self, name: str) -> Path:
         """The file behind `/media/<name>`."""
         return self._app.path(name)
@@ -233,9 +252,9 @@ class SampleSite:
 
     def _bind(self, port: int) -> socket.socket:
         listener = self._cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port:  # where the system chooses, it must not choose what another socket has bound with the same option
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._host, port))
-        listener.listen(512)
         return listener
 
     def _certified(self) -> ssl.SSLContext:
@@ -272,7 +291,9 @@ class SampleSite:
         def connection() -> Connection:
             return Connection(config, self._state, {})
 
-        servers = [await loop.create_server(connection, sock=sock, ssl=tls) for sock, tls in self._listeners]
+        servers = [
+            await loop.create_server(connection, sock=sock, ssl=tls, backlog=512) for sock, tls in self._listeners
+        ]
         self._started.set()
         await self._stop.wait()
         for server in servers:

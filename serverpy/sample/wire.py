@@ -9,6 +9,7 @@ import struct
 import termios
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl
@@ -113,7 +114,7 @@ class Exchange:
 
     async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
         """Send the head. `length` bytes have to follow through `write`, whatever the framing says to the client."""
-        lines = dict(headers)
+        lines = {"Date": formatdate(usegmt=True), **headers}
         if framing is Framing.LENGTH:
             lines["Content-Length"] = str(length)
         elif framing is Framing.CLOSE:
@@ -139,8 +140,8 @@ class Exchange:
         await self.start(status, {"Content-Type": type, **(headers or {})}, len(body), Framing.LENGTH)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def refuse(self, status: int, why: str) -> None:
-        await self.reply(status, f"{why}\n".encode())
+    async def refuse(self, status: int, why: str, headers: Mapping[str, str] | None = None) -> None:
+        await self.reply(status, f"{why}\n".encode(), headers=headers)
 
 
 async def read_exchange(scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Exchange | None:

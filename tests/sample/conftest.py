@@ -55,7 +55,7 @@ class YtDlp:
 @pytest.fixture(scope="session")
 def ytdlp() -> Iterator[YtDlp]:
     script = Path(__file__).with_name("ytdlp_child.py")
-    environment = {**os.environ, "PYTHONPATH": str(PLUGIN_PATH), "PYTHONWARNINGS": "default"}
+    environment = {**os.environ, "PYTHONPATH": str(PLUGIN_PATH)}
     with subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as child:

@@ -45,7 +45,7 @@ def ask(
         client.sendall(_request(url, method, headers, body))
         data = bytearray()
         while True:
-            piece = _receive(client)
+            piece = receive(client)
             if isinstance(piece, str):
                 return _answer(bytes(data), piece, begin)
             data += piece
@@ -53,7 +53,8 @@ def ask(
                 return _answer(bytes(data), "length", begin)
 
 
-def _receive(client: socket.socket) -> bytes | End:
+def receive(client: socket.socket) -> bytes | End:
+    """The next bytes, or how the connection ended."""
     try:
         return client.recv(65536) or "fin"
     except ConnectionResetError:

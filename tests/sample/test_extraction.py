@@ -100,7 +100,7 @@ def test_endless_redirects_are_an_error(site: SampleSite, ytdlp: YtDlp) -> None:
 
 def test_a_dead_media_server_is_found_out_only_when_asked(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     url = f"{site.http}/page/dead"
-    assert ytdlp.info(url)["url"] == "http://127.0.0.1:9/media/prog.mp4"
+    assert ytdlp.info(url)["url"] == f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
     params = {"outtmpl": str(tmp_path / "media"), "retries": 0}
     assert "refused" in ytdlp.error(url, download=True, params=params)["error"]
 

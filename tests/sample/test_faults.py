@@ -22,7 +22,9 @@ def test_a_specification_is_read_part_by_part() -> None:
     assert parse_faults("etag=flip,status=503") == Faults(fresh_etag=True, status=503)
 
 
-@pytest.mark.parametrize("spec", ["", "unknown", "cut", "cut=-1", "cut=x", "delay=x", "etag=same"])
+@pytest.mark.parametrize(
+    "spec", ["", "unknown", "cut", "cut=-1", "cut=x", "delay=x", "etag=same", "status=200", "changes=x"]
+)
 def test_what_is_no_fault_is_refused(site: SampleSite, spec: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_faults(spec)
@@ -89,6 +91,24 @@ def test_a_body_delimited_by_close_has_neither_length_nor_chunks(site: SampleSit
 
 def test_a_status_is_answered_as_asked(site: SampleSite) -> None:
     assert fault(site, "status=503").status == 503
+
+
+def test_a_status_may_tell_when_to_come_back(site: SampleSite) -> None:
+    assert fault(site, "status=429,retry=7").headers["retry-after"] == "7"
+
+
+def test_only_the_first_requests_may_fail(site: SampleSite) -> None:
+    spec = "status=503,times=2,id=only-the-first"
+    assert [fault(site, spec).status for _ in range(3)] == [503, 503, 200]
+    assert fault(site, "status=503,times=2,id=another").status == 503
+
+
+@pytest.mark.parametrize("how", ["told", "silent"])
+def test_the_bytes_may_change_behind_the_address(site: SampleSite, how: str) -> None:
+    first, second = (fault(site, f"changes={how},id=changing") for _ in range(2))
+    assert len(first.body) == len(second.body)
+    assert all(before != after for before, after in zip(first.body[:1000], second.body[:1000], strict=True))
+    assert (first.headers["etag"] == second.headers["etag"]) is (how == "silent")
 
 
 def test_the_head_waits_for_the_delay(site: SampleSite) -> None:

@@ -124,6 +124,7 @@ def test_what_is_not_there_is_404(site: SampleSite) -> None:
         "media/nothing.mp4",
         "media/../make.py",
         "media/%2e%2e/x",
+        "media/%00",
         "media/large-1.mp4",
         "page/nothing",
         "other",
@@ -183,6 +184,35 @@ def test_https_is_served_under_a_certificate_of_its_own_authority() -> None:
             with urllib.request.urlopen(url, context=trust) as answer:
                 assert answer.read() == site.path("audio.mp3").read_bytes()
     assert not ca_file.exists()
+
+
+@pytest.mark.parametrize(("spec", "clean"), [("cut=70000", True), ("rst=70000", False)])
+def test_over_https_a_cut_says_goodbye_and_a_reset_does_not(spec: str, clean: bool) -> None:
+    with SampleSite(https_port=0) as site:
+        data, said_goodbye = read_over_tls(site, f"/fault/{spec}/media/audio.mp3")
+        assert said_goodbye is clean
+        assert data.partition(b"\r\n\r\n")[2] == site.path("audio.mp3").read_bytes()[:70_000]
+
+
+def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
+    """All bytes until the end, and whether that was TLS's own (close_notify). OpenSSL does not always tell a reset
+    from a mere end of the connection, so neither does this."""
+    assert site.https
+    trust = ssl.create_default_context(cafile=site.ca_file)
+    data = bytearray()
+    with trust.wrap_socket(connect(site.https), server_hostname="127.0.0.1", suppress_ragged_eofs=False) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: sample\r\n\r\n".encode())
+        try:
+            while piece := client.recv(65536):
+                data += piece
+        except (ConnectionResetError, ssl.SSLEOFError):
+            return bytes(data), False
+    return bytes(data), True
+
+
+def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        connect(f"http://127.0.0.1:{site.closed_port}")
 
 
 def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

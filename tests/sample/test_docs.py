@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from serverpy.sample.faults import FAULTS
+from serverpy.sample.pages import PAGES
+from serverpy.sample.tube import ERRORS, WATCH
+
+TEXT = (Path(__file__).parents[2] / "docs" / "sample.md").read_text(encoding="utf-8")
+
+
+def test_the_docs_name_every_fault_page_and_film() -> None:
+    words = set(re.findall(r"[\w-]+", TEXT))
+    assert set(FAULTS) | set(PAGES) | set(WATCH) | ERRORS <= words
