@@ -100,15 +100,16 @@ def package(module: str, distribution: str, purpose: str, *, essential: bool) ->
 
 
 def yt_dlp(today: date) -> Finding:
-    """Its version is the date of its release."""
-    finding = package("yt_dlp.version", "yt-dlp", "finds the media", essential=True)
-    if finding.verdict is not Verdict.FINE:
-        return finding
-    released = release_date(finding.found)
+    """Its version is the date of its release. Read without loading it: only the worker does that."""
+    try:
+        version = importlib.metadata.version("yt-dlp")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("yt-dlp", "not installed", Verdict.MISSING, "pip install yt-dlp (finds the media)")
+    released = release_date(version)
     if released is None or today - released <= OLD:
-        return finding
+        return Finding("yt-dlp", version)
     age = (today - released).days
-    return Finding(finding.subject, f"{finding.found}, {age} days old", Verdict.ADVICE, "pip install --upgrade yt-dlp")
+    return Finding("yt-dlp", f"{version}, {age} days old", Verdict.ADVICE, "pip install --upgrade yt-dlp")
 
 
 def release_date(version: str) -> date | None:

@@ -1,0 +1,37 @@
+"""docs/settings.md is made from the settings, and in step with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from serverpy.cli import docs
+from serverpy.settings import Settings
+
+
+def test_the_page_is_in_step() -> None:
+    assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run make settings-doc"
+
+
+def test_every_setting_stands_in_the_page() -> None:
+    page = docs.page()
+    for name in Settings.model_fields:
+        assert f"| `{name}` | `SERVERPY_{name.upper()}` | `--{name.replace('_', '-')}` |" in page
+
+
+def test_the_page_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = docs.page()
+    monkeypatch.setenv("SERVERPY_PROFILE", "small")
+    monkeypatch.setenv("SERVERPY_PORT", "1")
+    assert docs.page() == before
+
+
+def test_check_finds_a_page_out_of_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(docs, "PAGE", tmp_path / "docs" / "settings.md")
+    assert CliRunner().invoke(docs.command, ["--check"]).exit_code == 1
+    assert CliRunner().invoke(docs.command).exit_code == 0
+    assert CliRunner().invoke(docs.command, ["--check"]).exit_code == 0
+    docs.PAGE.write_text("old")
+    assert CliRunner().invoke(docs.command, ["--check"]).exit_code == 1

@@ -1,0 +1,104 @@
+"""The doctor says what is there, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from datetime import date
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from serverpy.cli import doctor
+from serverpy.cli.doctor import Verdict
+from serverpy.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("SERVERPY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_is_installed_here_is_found() -> None:
+    done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    for subject in ("python", "yt-dlp", "yt-dlp-ejs", "deno", "av", "curl-cffi", "uvloop", "machine", "pipes"):
+        assert subject in done.output
+
+
+def test_settings_that_cannot_work_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVERPY_PORT", "x")
+    done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
+    assert done.exit_code == 1
+    assert "serverpy: missing: settings" in done.output
+
+
+@pytest.mark.parametrize(("essential", "verdict"), [(True, Verdict.MISSING), (False, Verdict.ADVICE)])
+def test_a_package_that_is_not_there_comes_with_how_to_get_it(essential: bool, verdict: Verdict) -> None:
+    finding = doctor.package("no_such_module", "no-such", "does nothing", essential=essential)
+    assert finding.verdict is verdict
+    assert finding.advice == "pip install no-such (does nothing)"
+
+
+@pytest.mark.parametrize(
+    ("version", "released"),
+    [
+        ("2026.8.19", date(2026, 8, 19)),
+        ("2026.08.19.1", date(2026, 8, 19)),
+        ("1.2", None),
+        ("2026.13.1", None),
+        ("nightly", None),
+    ],
+)
+def test_a_version_tells_its_date(version: str, released: date | None) -> None:
+    assert doctor.release_date(version) == released
+
+
+def test_an_old_ytdlp_should_be_upgraded() -> None:
+    assert doctor.yt_dlp(date(2020, 1, 1)).verdict is Verdict.FINE
+    old = doctor.yt_dlp(date(2090, 1, 1))
+    assert old.verdict is Verdict.ADVICE
+    assert "days old" in old.found
+
+
+def test_deno_is_found_beside_the_interpreter_or_missed(tmp_path: Path) -> None:
+    assert doctor.deno().verdict is Verdict.FINE
+    program = tmp_path / "deno"
+    program.touch(mode=0o644)
+    assert doctor.deno(lambda: str(program)).verdict is Verdict.ADVICE
+
+    def nowhere() -> str:
+        raise FileNotFoundError
+
+    assert doctor.deno(nowhere).verdict is Verdict.ADVICE
+
+
+def test_too_few_files_for_the_streams_are_told() -> None:
+    assert doctor.files(1000, 1024).verdict is Verdict.ADVICE
+    assert doctor.files(100, 1024).verdict is Verdict.FINE
+    assert doctor.files(10**6, resource.RLIM_INFINITY).verdict is Verdict.FINE
+
+
+def test_too_few_pipe_pages_are_told(tmp_path: Path) -> None:
+    (tmp_path / "pipe-max-size").write_text("1048576\n")
+    for pages, verdict in (("1024", Verdict.ADVICE), ("16384", Verdict.FINE), ("0", Verdict.FINE)):
+        (tmp_path / "pipe-user-pages-soft").write_text(f"{pages}\n")
+        assert doctor.pipes(tmp_path).verdict is verdict
+
+
+def test_a_budget_that_leaves_no_room_for_the_processes_is_told() -> None:
+    settings = load_settings(memory_budget="1GiB", workers=2)
+    assert doctor.budget(settings, 4 << 30).verdict is Verdict.FINE
+    assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
+
+
+def test_what_lies_open_is_told_and_the_proxy_not_shown() -> None:
+    settings = load_settings(host="0.0.0.0", allow_networks="10.0.0.0/8", proxy="http://me:hush@proxy:1")
+    findings = {finding.subject: finding for finding in doctor.guarded(settings)}
+    assert findings["listens on"].verdict is Verdict.ADVICE
+    assert "10.0.0.0/8" in findings["private networks"].found
+    assert findings["proxy"].found == "set"

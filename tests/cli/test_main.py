@@ -1,0 +1,101 @@
+"""The command says what it can do at once, and why it failed in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import serverpy
+from serverpy.cli.main import COMMANDS, cli, main
+from serverpy.settings import Settings
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "serverpy", *arguments],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_names_the_commands_and_loads_none_of_the_server() -> None:
+    code = (
+        "import sys\nfrom serverpy.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
+        "assert not {'pydantic', 'fastapi', 'uvicorn', 'av', 'yt_dlp', 'rich'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_it_tells_its_version() -> None:
+    assert run("--version").stdout == f"serverpy, version {serverpy.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str) -> None:
+    done = CliRunner().invoke(cli, [name, "--help"])
+    assert done.exit_code == 0
+    assert f"Usage: cli {name}" in done.output
+
+
+def test_every_setting_is_an_option_of_serve() -> None:
+    text = CliRunner().invoke(cli, ["serve", "--help"], terminal_width=400).output
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in text
+        assert f"SERVERPY_{name.upper()}" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["serve", "--port", "99999"],
+        ["serve", "--profile", "huge"],
+        ["serve", "--memory-budget", "5MB"],
+        ["sample", "--port", "x"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2
+    assert "Usage:" in done.output
+
+
+def test_a_wrong_option_is_not_repeated_where_it_is_a_secret() -> None:
+    done = CliRunner().invoke(cli, ["serve", "--link-secret", "hush"])
+    assert done.exit_code == 2
+    assert "hush" not in done.output
+
+
+def test_a_failure_is_one_line_a_fault_and_exits_with_1() -> None:
+    done = run("serve", SERVERPY_PORT="x", SERVERPY_WORKERS="0")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert [line.partition(": must")[0] for line in done.stderr.splitlines()] == [
+        "serverpy: SERVERPY_PORT",
+        "serverpy: SERVERPY_WORKERS",
+    ]
+
+
+def test_main_exits_with_0_when_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert not caught.value.code
+    assert serverpy.__version__ in capsys.readouterr().out
+
+
+def test_an_option_is_stronger_than_the_environment(tmp_path: Path) -> None:
+    """The port of the environment would be taken; the option's is refused before."""
+    done = run("serve", "--host", "nowhere.invalid", "--port", "1", SERVERPY_HOST="127.0.0.1")
+    assert (done.returncode, done.stderr) == (1, "serverpy: cannot listen on nowhere.invalid: no such host\n")

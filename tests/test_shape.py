@@ -1,0 +1,126 @@
+"""Imports point one way. The table is the layout; a test says which arrow turned."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "serverpy"
+
+EVERYWHERE = "errors tasks extraction.info"
+"""What any module may import: the errors, the tasks, and the values that cross between the parts."""
+
+BASE = "settings metrics"
+LOW = f"memory net state {BASE}"
+MIDDLE = f"extraction {LOW}"
+UPPER = f"streaming media {MIDDLE}"
+
+MAY_IMPORT: dict[str, str] = {
+    "errors": "",
+    "tasks": "",
+    "logs": "",
+    "extraction.info": "",
+    "memory.profile": "",
+    "metrics": "",
+    "settings": "memory.profile",
+    "memory": BASE,
+    "net": BASE,
+    "state": BASE,
+    "extraction": LOW,
+    "ytdlp": "net extraction.messages settings",
+    "media": MIDDLE,
+    "streaming": f"media.containers {MIDDLE}",
+    "delivery": UPPER,
+    "api": f"delivery {UPPER}",
+    "web": f"delivery {UPPER}",
+    "app": f"api web delivery logs {UPPER}",
+    "cli": f"app api web delivery logs {UPPER}",
+    "cli.sample": "sample",
+    "__main__": "cli",
+    "sample": "settings",
+    "bench": "settings",
+}
+"""By module or package (the longest name that fits): what it may import besides its own package and EVERYWHERE."""
+
+YTDLP_IMPORTERS = ("ytdlp", "sample.plugins")
+"""The only places that load yt-dlp."""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of the package, by its name below `serverpy`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        yield name.removesuffix("__init__").rstrip("."), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of the modules imported anywhere in `tree`, functions and TYPE_CHECKING included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield from (_module(node.module, alias.name) for alias in node.names)
+
+
+def _module(parent: str, name: str) -> str:
+    """`from parent import name`: the module `parent.name` if there is such a file of ours, else `parent`."""
+    path = ROOT.joinpath(*parent.split("."), name)
+    return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def key_of(name: str) -> str | None:
+    """The row of the table for a module."""
+    return max((key for key in MAY_IMPORT if inside(name, key)), key=len, default=None)
+
+
+def turned(name: str, tree: ast.Module) -> list[str]:
+    """Imports of the module `name` that the table does not allow."""
+    key = key_of(name)
+    assert key is not None, f"serverpy.{name} stands in no row of the table"
+    own = name.partition(".")[0]
+    allowed = f"{own} {EVERYWHERE} {MAY_IMPORT[key]}".split()
+    if "." in key and not MAY_IMPORT[key]:
+        allowed = EVERYWHERE.split()  # a leaf inside a package may not import its siblings
+    ours = [found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")]
+    return sorted({found for found in ours if not any(inside(found, package) for package in allowed)})
+
+
+MODULES = [(name, tree) for name, tree in modules() if name and not inside(name, "sample.plugins")]
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_imports_point_one_way(name: str, tree: ast.Module) -> None:
+    arrows = turned(name, tree)
+    assert not arrows, f"serverpy.{name} may not import {', '.join(arrows)}"
+
+
+@pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
+def test_what_everybody_may_import_imports_only_its_like(leaf: str) -> None:
+    """So that no module can reach up by way of another."""
+    for name, tree in modules():
+        if name and key_of(name) == leaf:
+            found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
+            assert all(any(inside(one, package) for package in EVERYWHERE.split()) for one in found)
+
+
+def test_only_the_worker_loads_ytdlp() -> None:
+    loaders = {name for name, tree in modules() if any(inside(found, "yt_dlp") for found in imports(tree))}
+    assert all(any(inside(name, allowed) for allowed in YTDLP_IMPORTERS) for name in loaders), loaders
+
+
+def test_a_turned_arrow_is_found() -> None:
+    source = "def late():\n    from serverpy.api import problems\n    import serverpy.media.mp4\n    import av\n"
+    assert turned("media.job", ast.parse(source)) == ["api.problems"]
+    assert turned("streaming.methods.relay", ast.parse("import serverpy.media.containers")) == []
+    assert turned("streaming.methods.relay", ast.parse("import serverpy.media.mp4")) == ["media.mp4"]
+    assert turned("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
