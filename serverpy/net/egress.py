@@ -199,7 +199,7 @@ class Egress:
             share = (deadline - loop.time()) / (len(usable) - number)
             try:
                 async with asyncio.timeout(share):
-                    return await self._connector.connect(self._new_upstream, address, request.port)
+                    return self._keep(await self._connector.connect(self._new_upstream, address, request.port))
             except TimeoutError:
                 timed_out = True
             except (OSError, ProxyError) as error:
@@ -209,11 +209,14 @@ class Egress:
         raise UpstreamFailed("The server could not be reached.")
 
     def _new_upstream(self) -> Upstream:
-        return Upstream(self._buffer, self._upstream_opened)
+        return Upstream(self._buffer)
 
-    def _upstream_opened(self, upstream: Upstream) -> None:
+    def _keep(self, upstream: Upstream) -> Upstream:
+        """Ours to close from here on, and not earlier: what is cancelled while it is made is closed by the loop,
+        and uvloop then never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
+        return upstream
 
 
 def _refusal(error: ServerPYError) -> bytes:

@@ -192,16 +192,11 @@ class Client(End):
 class Upstream(End):
     """The end towards the media server. `client` is None before it is joined, and after it was left."""
 
-    def __init__(self, buffer: memoryview, opened: Callable[[Upstream], None]) -> None:
+    def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
-        self._opened = opened
         self.client: Client | None = None
         self._head: bytearray | None = None
         self._head_bytes = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._opened(self)
 
     def expect_head(self) -> None:
         self._head = bytearray()
