@@ -330,6 +330,7 @@ def _environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SERVERPY_")}
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's heap keeps what its extractions once needed
     return environment
 
 

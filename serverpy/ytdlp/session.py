@@ -338,15 +338,18 @@ class Session(YoutubeDL):  # type: ignore[misc]  # untyped
         self.__dict__["_js_runtimes"] = process().js_runtimes
         permitted = _permitted(process().options)
         self.embeds = permitted.embeds
+        self._classes = permitted.classes
         self._ies = dict(permitted.classes)
-        if issubclass(self._ies["Generic"], StockGenericIE):
-            self.add_info_extractor(GenericIE())
+        if may_run(process().options, StockGenericIE):
+            self.add_info_extractor(GenericIE())  # in the place of the stock one
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """As in yt-dlp, but of this instance's classes, where some refuse."""
-        if ie_key not in self._ies_instances and ie_key in self._ies:
-            self.add_info_extractor(self._ies[ie_key]())
-        return super().get_info_extractor(ie_key)
+        """As in yt-dlp, but of the permitted classes; and without a change to `_ies`, which may be iterated over."""
+        if ie_key not in self._ies_instances:
+            kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
+            self._ies_instances[ie_key] = ie = kind()
+            ie.set_downloader(self)
+        return self._ies_instances[ie_key]
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
         curl = [handler for handler in handlers if handler.RH_KEY == "CurlCFFI"]
