@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,7 +48,7 @@ class Content(Protocol):
     @property
     def modified(self) -> float: ...
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def pieces(self, start: int, stop: int) -> Generator[bytes]:
         """The bytes from `start` up to `stop`, in pieces of at most 64 KiB. The caller closes the iterator."""
         ...
 
@@ -69,7 +69,7 @@ class FileContent:
     def modified(self) -> float:
         return self.path.stat().st_mtime
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def pieces(self, start: int, stop: int) -> Generator[bytes]:
         with self.path.open("rb", buffering=0) as file:
             file.seek(start)
             while start < stop and (piece := file.read(min(PIECE_BYTES, stop - start))):
@@ -92,7 +92,7 @@ class LargeContent:
     def modified(self) -> float:
         return self.prog.stat().st_mtime
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def pieces(self, start: int, stop: int) -> Generator[bytes]:
         film = self.prog.stat().st_size
         if start < film:
             yield from FileContent(self.prog).pieces(start, min(stop, film))
@@ -125,7 +125,7 @@ class ChangedContent:
     def modified(self) -> float:
         return self.before.modified + 60 * self.told
 
-    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+    def pieces(self, start: int, stop: int) -> Generator[bytes]:
         for piece in self.before.pieces(start, stop):
             yield piece.translate(_FLIPPED)
 
@@ -135,7 +135,7 @@ def _period() -> bytes:
     return random.Random(2).randbytes(PATTERN_BYTES)
 
 
-def _pattern(start: int, stop: int) -> Iterator[bytes]:
+def _pattern(start: int, stop: int) -> Generator[bytes]:
     period = _period()
     while start < stop:
         place = start % PATTERN_BYTES

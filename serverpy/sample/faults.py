@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -133,18 +133,18 @@ class Tokens:
         self._left[token] -= count
 
 
-async def pour(exchange: Exchange, pieces: Iterator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
+async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
     """Send a body whose head is out, with its faults. Closes `pieces`; returns early when the client leaves."""
     sent = 0
     begin = asyncio.get_running_loop().time()
-    with closing(pieces):  # type: ignore[type-var]  # each of them is a generator
+    with closing(pieces):
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
+            sent += len(part)
+            if purse:  # before writing, which gives way to other answers on the same token
+                purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)
-            sent += len(part)
-            if purse:
-                purse[0].spend(purse[1], len(part))
             if exchange.gone:
                 return
             if len(part) < len(piece):
@@ -155,7 +155,7 @@ async def pour(exchange: Exchange, pieces: Iterator[bytes], faults: Faults, purs
     await exchange.finish()
 
 
-def _sliced(pieces: Iterator[bytes], throttle: int | None) -> Iterator[bytes]:
+def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
     if not throttle:
         yield from pieces
         return

@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Self
 
 import uvloop
+from starlette.types import Receive, Scope, Send
 from uvicorn import Config
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.server import ServerState
 
 from serverpy.errors import ConfigurationError
@@ -61,7 +61,7 @@ class Site:
             "tube": Tube(self._content),
         }
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
         exchange = await read_exchange(scope, receive, send)
         if exchange is None:
@@ -174,8 +174,8 @@ async def _see(exchange: Exchange, location: str) -> None:
 class SampleSite:
     """The site in a thread of its own, from `__enter__` to `__exit__`.
 
-    Port 0 lets the system choose. `https_port` None means no https. On leaving, all connections are aborted and the
-    thread is joined; `ca_file` is removed. The media in the cache directory stay.
+    Use it once. Port 0 lets the system choose. `https_port` None means no https. On leaving, all connections are
+    aborted and the thread is joined; `ca_file` is removed. The media in the cache directory stay.
     """
 
     def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:
@@ -203,13 +203,18 @@ class SampleSite:
         self._thread.start()
         self._started.wait()
         if self._failure:
-            self.__exit__(None, None, None)
+            self._close()
             raise self._failure
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+        if self._failure and error is None:
+            raise self._failure
+
+    def _close(self) -> None:
         if self._loop and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # the loop may end between the two lines, by a failure of its own
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -266,7 +271,7 @@ class SampleSite:
             ) from error
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(self._host, "localhost").configure_cert(context)
+        authority.issue_cert(*{self._host, LOOPBACK, "localhost"}).configure_cert(context)
         descriptor, name = tempfile.mkstemp(prefix="serverpy-sample-ca-", suffix=".pem")
         os.close(descriptor)
         self.ca_file = Path(name)

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl
 
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 CONNECTION = "serverpy.sample.connection"
@@ -106,7 +106,7 @@ class Exchange:
 
     request: Request
     connection: Connection
-    send: ASGISendCallable
+    send: Send
 
     @property
     def gone(self) -> bool:
@@ -144,7 +144,7 @@ class Exchange:
         await self.reply(status, f"{why}\n".encode(), headers=headers)
 
 
-async def read_exchange(scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> Exchange | None:
+async def read_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange | None:
     """The exchange of an ASGI call, its body read; None if the client left before it was complete."""
     body = bytearray()
     while True:
@@ -160,12 +160,12 @@ async def read_exchange(scope: HTTPScope, receive: ASGIReceiveCallable, send: AS
     return Exchange(_request(scope, bytes(body)), _connection_of(scope), send)
 
 
-def _connection_of(scope: HTTPScope) -> Connection:
-    connection: Connection = scope["extensions"][CONNECTION]["connection"]  # type: ignore[assignment]  # ours
+def _connection_of(scope: Scope) -> Connection:
+    connection: Connection = scope["extensions"][CONNECTION]["connection"]
     return connection
 
 
-def _request(scope: HTTPScope, body: bytes) -> Request:
+def _request(scope: Scope, body: bytes) -> Request:
     return Request(
         method=scope["method"],
         path=scope["path"],

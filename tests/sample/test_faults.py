@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from serverpy.sample import SampleSite
@@ -125,7 +127,7 @@ def test_the_etag_changes_each_time_but_the_bytes_do_not(site: SampleSite) -> No
 def test_a_throttled_body_takes_its_time(site: SampleSite) -> None:
     answer = fault(site, "throttle=400000")
     assert len(answer.body) == site.path("audio.mp3").stat().st_size
-    assert len(answer.body) / 400_000 * 0.8 < answer.seconds < len(answer.body) / 400_000 * 3
+    assert answer.seconds > len(answer.body) / 400_000 * 0.8
 
 
 def test_faults_apply_to_segments_and_manifests_too(site: SampleSite) -> None:
@@ -148,10 +150,14 @@ def test_each_extraction_of_an_expiring_page_gets_a_fresh_token(site: SampleSite
     assert ask(url).body != ask(url).body
 
 
-def test_two_answers_on_one_token_share_its_bytes() -> None:
-    tokens = Tokens()
-    token = tokens.issue(10)
-    tokens.spend(token, 4)
-    tokens.spend(token, 6)
-    assert tokens.left(token) == 0
-    assert tokens.left("never issued") == 0
+def test_two_answers_at_once_share_the_bytes_of_their_token(site: SampleSite) -> None:
+    page = ask(f"{site.http}/page/fault/expire=100000/audio.mp3").body.decode()
+    url = site.http + page.partition('src="')[2].partition('"')[0]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: ask(url), range(2)))
+    bodies = [len(answer.body) for answer in answers if answer.status == 200]
+    assert sum(bodies) == 100_000
+
+
+def test_a_token_never_issued_is_good_for_nothing() -> None:
+    assert Tokens().left("x") == 0

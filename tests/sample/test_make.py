@@ -196,4 +196,4 @@ def test_there_is_no_large_file_smaller_than_its_film(media: Path) -> None:
 def test_pieces_of_a_file_are_small_and_close_it_when_left(media: Path) -> None:
     pieces = FileContent(media / "prog.mp4").pieces(10, 200_000)
     assert len(next(pieces)) == PIECE_BYTES
-    pieces.close()  # type: ignore[attr-defined]  # it is a generator; an open file would be a ResourceWarning
+    pieces.close()  # an open file would be a ResourceWarning, and so an error

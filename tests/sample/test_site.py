@@ -154,7 +154,7 @@ def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:
         client.sendall(b"GET /fault/stall=10/media/prog.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536)
         begin = time.monotonic()
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 4
     assert threading.active_count() == before
     with client:
         client.settimeout(5)
