@@ -6,17 +6,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from http.cookiejar import CookieJar
-from typing import Any, Protocol
+from typing import Any
 
 from yt_dlp.utils import determine_protocol
 
-from serverpy.errors import DrmProtected, FormatNotFound, ServerPYError, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import DrmProtected, ServerPYError, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp import downloaders, fragments, session
 from serverpy.ytdlp.children import Stopped
+from serverpy.ytdlp.raws import Raw
 from serverpy.ytdlp.sink import OneFile, PipeWriter
 from serverpy.ytdlp.stop import Stop, stopped
 from serverpy.ytdlp.upstream import Upstream, translate
@@ -30,21 +30,10 @@ HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
-class Raw(Protocol):
-    """What the worker keeps of an extraction (`extract.RawStore`)."""
-
-    @property
-    def cookies(self) -> CookieJar | None: ...
-
-    def entry(self, item: int | None) -> Mapping[str, Any]:
-        """yt-dlp's dictionary of the 1-based `item`, or of the page itself. Raises ItemNotFound."""
-        ...
-
-
 def run(raw: Raw, item: int | None, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
     """Write one track's bytes to the pipe `fd`, which is closed here in any case; see `transfer`."""
     try:
-        info = choose(raw.entry(item), track_id)
+        info = raw.format(item, track_id)
     except BaseException:
         os.close(fd)
         raise
@@ -52,31 +41,42 @@ def run(raw: Raw, item: int | None, track_id: str, fd: int, cancelled: threading
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
-    """Write the media of `info` (a format, merged with its page's fields) to the pipe `fd`, which is closed here.
+    """Write the media of `info` (a format, over its page's fields) to the pipe `fd`, which is closed here.
 
     Returns the number of bytes when the last is in the pipe. Raises a `ServerPYError` in any other case, also when
-    `cancelled` is set or the pipe's reader has gone, within about 0.1 s wherever the thread was.
+    `cancelled` is set, or the pipe's reader has gone (then it is set here): within about 0.1 s, wherever the thread
+    was, if `cancelled` is the session's ticket.
     """
     try:
-        with Stop(cancelled, fd) as stop, open_session() as ydl:
-            out = PipeWriter(stop)
-            try:
-                info = {**info, "protocol": determine_protocol(info)}
-                _refuse_impossible(info)
-                _wait_until(info.get("available_at"), stop)
-                _download(Upstream(ydl, stop), info, out)
-            except ServerPYError:
-                stop.check()
-                raise
-            except Stopped as error:
-                raise stopped() from error
-            except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
-                stop.check()
-                log.info("downloader failed: %s", type(error).__name__, exc_info=True)
-                raise translate(error) from error
-            return out.given
+        with Stop(cancelled, fd) as stop:
+            return _transfer(open_session, _for_downloaders(info), stop)
     finally:
         os.close(fd)
+
+
+def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> int:
+    out = PipeWriter(stop)
+    try:
+        with open_session() as ydl:
+            _refuse_impossible(info)
+            _wait_until(info.get("available_at"), stop)
+            _download(Upstream(ydl, stop), info, out)
+    except Stopped as error:
+        raise stopped() from error
+    except ServerPYError:
+        stop.check()
+        raise
+    except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
+        stop.check()
+        log.info("downloader failed: %s", type(error).__name__, exc_info=True)
+        raise translate(error) from error
+    return out.given
+
+
+def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
+    """A copy that they may change, without the fields that would make yt-dlp choose ffmpeg, which is never started."""
+    kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
+    return {**kept, "protocol": determine_protocol(kept)}
 
 
 def _wait_until(available_at: float | None, stop: Stop) -> None:
@@ -105,17 +105,6 @@ def _refuse_impossible(info: dict[str, Any]) -> None:
         raise UnsupportedConversion("a live stream cannot be downloaded by this method")
 
 
-def choose(info: Mapping[str, Any], track_id: str) -> dict[str, Any]:
-    """The format `track_id` of a page's `info`, with the page's fields that downloaders read."""
-    formats = info.get("formats") or [info]
-    for candidate in formats:
-        if candidate.get("format_id") == track_id:
-            page = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
-            return {**page, **candidate}
-    raise FormatNotFound("the page no longer offers that format")
-
-
 _NOT_FOR_DOWNLOADERS = frozenset(
-    # Any of these would make yt-dlp choose ffmpeg, which is never started.
     ("formats", "requested_formats", "requested_downloads", "section_start", "section_end", "entries")
 )

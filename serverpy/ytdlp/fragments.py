@@ -24,6 +24,7 @@ from yt_dlp.downloader.soop import SoopVodFD
 from yt_dlp.utils import NO_DEFAULT
 
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.downloaders import STDOUT, FileDownloader, Quiet
 from serverpy.ytdlp.sink import OneFile, PipeWriter
 from serverpy.ytdlp.upstream import Upstream, translate
@@ -240,10 +241,9 @@ class _Accompanied(Quiet):
             thread.join()
 
     def _beside(self, done: threading.Event, info: dict[str, Any]) -> None:
-        self._upstream.stop.adopt_thread()
         try:
             self.accompany(done, info)
-        except ServerPYError:
+        except (ServerPYError, Stopped):
             # Told to stop, or the site refuses: then it will refuse the media too, and that is the error to tell.
             return
 

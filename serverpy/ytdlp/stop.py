@@ -1,30 +1,21 @@
 """How a running download is told to stop, wherever it is.
 
-A download's thread is in one of three places: waiting for room in its pipe, waiting for a socket, or pausing before
-another try. `Stop` wakes it from each. One thread per process watches all running downloads for the two reasons to
-stop: somebody set the download's `cancelled` event, or the reader of the pipe has gone (POLLERR on our end, which
-`poll` reports without being asked). It lives while downloads run, and ends with the last one.
+A download's thread is in one of three places: waiting for a socket (the session's ticket cuts that), pausing before
+another try, or waiting for room in its pipe. `Stop` wakes it from the last two, and sets the ticket when the pipe's
+reader has gone. One thread per process looks for both on behalf of all downloads: it lives while there are any.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import socket
 import threading
-import weakref
 from types import TracebackType
-from typing import Any
-
-import urllib3.connection
-import urllib3.connectionpool
-import urllib3.poolmanager
 
 from serverpy.errors import UpstreamFailed
 
 LOOK_MS = 50
-"""How long a `cancelled` event may go unnoticed."""
+"""How long a ticket may be set before a full pipe's writer notices."""
 
 
 def stopped() -> UpstreamFailed:
@@ -33,39 +24,31 @@ def stopped() -> UpstreamFailed:
 
 
 class Stop:
-    """One download's stop signal. Used as a context manager by the thread that downloads; the pipe's `fd` stays the
-    caller's, and has to outlive the block. Inside it, connections made by this thread are cut when the signal comes.
-    """
+    """One download's stop signal, around the thread's work. `cancelled` is set here too when the reader of `pipe`
+    leaves. The pipe's descriptor stays the caller's, and has to outlive the block."""
 
-    def __init__(self, cancelled: threading.Event, fd: int) -> None:
+    def __init__(self, cancelled: threading.Event, pipe: int) -> None:
         self._cancelled = cancelled
-        self._event = threading.Event()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self.pipe = fd
+        self._told = False
+        self.pipe = pipe
         self.wake = -1
         """Readable once stopped: for `poll`, beside whatever else is waited for."""
 
     def __enter__(self) -> Stop:
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        _WATCHER.add(self)
-        self.adopt_thread()
+        _WATCH.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        _LOCAL.stop = None
-        _WATCHER.remove(self)
+        _WATCH.remove(self)
         with self._lock:
             os.close(self.wake)
             self.wake = -1
 
-    def adopt_thread(self) -> None:
-        """Connections that this thread makes from now on belong to the download."""
-        _LOCAL.stop = self
-
     @property
     def is_set(self) -> bool:
-        return self._event.is_set() or self._cancelled.is_set()
+        return self._cancelled.is_set()
 
     def check(self) -> None:
         """Raises `UpstreamFailed` once stopped."""
@@ -74,40 +57,23 @@ class Stop:
 
     def pause(self, seconds: float) -> None:
         """Wait, but not beyond the signal; raises then."""
-        self._event.wait(seconds)
+        self._cancelled.wait(seconds)
         self.check()
 
-    def fire(self) -> None:
-        self._event.set()
+    @property
+    def told(self) -> bool:
+        return self._told
+
+    def tell(self) -> None:
+        """Stop. From any thread."""
+        self._cancelled.set()
         with self._lock:
+            self._told = True
             if self.wake >= 0:
                 os.eventfd_write(self.wake, 1)
-            for each in list(self._sockets):
-                _cut(each)
-
-    def due(self) -> bool:
-        """Whether the signal has to be given, and was not yet."""
-        return self._cancelled.is_set() and not self._event.is_set()
-
-    @property
-    def given(self) -> bool:
-        return self._event.is_set()
-
-    def own(self, connection: socket.socket) -> None:
-        """Cut `connection` when the signal comes; it is held weakly, closing it stays its owner's."""
-        with self._lock:
-            self._sockets.add(connection)
-            if self._event.is_set():
-                _cut(connection)
 
 
-def _cut(connection: socket.socket) -> None:
-    # `shutdown` wakes a thread that is blocked in recv on the socket; `close` from another thread would not.
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Watcher:
+class _Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[Stop] = set()
@@ -130,65 +96,17 @@ class _Watcher:
                 if not self._running:
                     self._thread = None
                     return
-                waiting = {stop.pipe: stop for stop in self._running if not stop.given}
+                waiting = {stop.pipe: stop for stop in self._running if not stop.told}
             poller = select.poll()
             for fd in waiting:
+                # Asked for nothing, `poll` still reports POLLERR: the reading end is closed.
                 poller.register(fd, 0)
             gone = {fd for fd, what in poller.poll(LOOK_MS) if what & select.POLLERR}
             with self._lock:
                 # A number may have been closed and used again since: only those still running are told.
-                due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.due())]
+                due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.is_set)]
             for stop in due:
-                stop.fire()
+                stop.tell()
 
 
-_WATCHER = _Watcher()
-_LOCAL = threading.local()
-
-
-def _owner() -> Stop | None:
-    return getattr(_LOCAL, "stop", None)
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        if owner := _owner():
-            owner.own(made)
-        return made
-
-
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    """The TLS handshake moves the connection into another socket object, so a duplicate stands for it meanwhile."""
-
-    _meanwhile: socket.socket | None = None
-
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        if owner := _owner():
-            self._meanwhile = made.dup()
-            owner.own(self._meanwhile)
-        return made
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-            if (owner := _owner()) and self.sock is not None:
-                owner.own(self.sock)
-        finally:
-            if self._meanwhile is not None:
-                self._meanwhile.close()
-                self._meanwhile = None
-
-
-class _Pool(urllib3.connectionpool.HTTPConnectionPool):
-    ConnectionCls: Any = _Connection
-
-
-class _TlsPool(urllib3.connectionpool.HTTPSConnectionPool):
-    ConnectionCls: Any = _TlsConnection
-
-
-# urllib3 has no seam nearer to the socket that yt-dlp's handler leaves open. Where no download runs, these classes
-# do what their parents do.
-urllib3.poolmanager.pool_classes_by_scheme.update({"http": _Pool, "https": _TlsPool})
+_WATCH = _Watch()

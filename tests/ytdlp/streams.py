@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import threading
 import time
@@ -11,17 +13,32 @@ from typing import Any
 
 from yt_dlp import YoutubeDL
 
+from serverpy.net.egress import Egress
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download import transfer
+from serverpy.ytdlp.outlets import Outlets
 
 DEADLINE = 20.0
 
 
 @contextlib.contextmanager
-def session(**options: Any) -> Iterator[YoutubeDL]:
-    """A plain YoutubeDL: what `session.open` gives, less the guard (the sample site is on loopback)."""
-    params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": "", **options}
-    with YoutubeDL(params, auto_init=False) as ydl:
-        yield ydl
+def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
+    """A plain YoutubeDL behind a proxy of its own, which the ticket cuts: as `session.open`, without its preparation of
+    the whole process."""
+    with outlets().open() as outlet, ticket.hook(outlet.cut):
+        params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": outlet.url}
+        with YoutubeDL({**params, **options}, auto_init=False) as ydl:
+            yield ydl
+
+
+@functools.cache
+def outlets() -> Outlets:
+    """One loop for all proxies; it ends with the process, as in the worker."""
+    guard = Guard(parse_networks(["127.0.0.0/8"]))
+    made = Outlets(lambda: Egress(guard))
+    made.start()
+    return made
 
 
 class Running:
@@ -29,10 +46,8 @@ class Running:
 
     def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
         self.reader, self._writer = os.pipe()
-        import fcntl
-
         fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, pipe_bytes)
-        self.cancelled = threading.Event()
+        self.cancelled = Ticket()
         self.count: int | None = None
         self.error: BaseException | None = None
         self._options = options
@@ -41,7 +56,9 @@ class Running:
 
     def _run(self) -> None:
         try:
-            self.count = transfer(lambda: session(**self._options), self._info, self._writer, self.cancelled)
+            self.count = transfer(
+                lambda: session(self.cancelled, **self._options), self._info, self._writer, self.cancelled
+            )
         except BaseException as error:  # noqa: BLE001  # the test looks at it
             self.error = error
 

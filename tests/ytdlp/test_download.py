@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
-from collections.abc import Iterator
+import tracemalloc
+from array import array
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yt_dlp.networking.impersonate import ImpersonateTarget
 
-from serverpy.errors import ServerPYError, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.messages import WorkerOptions
 from serverpy.sample.site import SampleSite
-from serverpy.ytdlp.download import choose
+from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.raws import Raw
 from tests.ytdlp.streams import Running, progressive, session, wait_for
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[SampleSite]:
-    with SampleSite() as running:
-        yield running
 
 
 def test_progressive_bytes_are_the_files(site: SampleSite) -> None:
@@ -87,10 +87,11 @@ def test_cancelling_wakes_a_thread_that_waits_for_a_silent_server(site: SampleSi
 
 
 def extracted(url: str) -> list[dict[str, Any]]:
-    with session() as ydl:
+    with session(Ticket()) as ydl:
         ydl.add_default_info_extractors()
         info = ydl.extract_info(url, download=False)
-    return [choose(info, each["format_id"]) for each in info["formats"]]
+    raw = Raw(info, CookieJar(), WorkerOptions())
+    return [raw.format(None, each["format_id"]) for each in info["formats"]]
 
 
 def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
@@ -258,3 +259,66 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
     assert wait_for(lambda: site.open_connections == 0 and left() == before), (left(), before)
+
+
+@pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
+@pytest.mark.parametrize("url", ["http://10.0.0.1/x.mp4", "https://10.0.0.1/x.mp4"])
+def test_an_address_that_the_guard_refuses_is_forbidden(url: str, target: str | None) -> None:
+    with Running(progressive(url, impersonate=target)) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, TargetForbidden)
+    assert "10.0.0.1" not in str(download.error)
+
+
+def test_a_fragment_at_a_forbidden_address_is_forbidden(site: SampleSite) -> None:
+    lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "http://169.254.169.254/latest", "#EXT-X-ENDLIST"]
+    with Running(playlist_with(site, *lines)) as download:
+        assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()
+    assert isinstance(download.error, TargetForbidden)
+
+
+@pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
+def test_over_https_the_bytes_are_the_same(site: SampleSite, target: str | None) -> None:
+    info = progressive(f"{site.https}/media/prog.mp4", impersonate=target)
+    with Running(info, nocheckcertificate=True) as download:
+        assert download.read_all() == site.path("prog.mp4").read_bytes()
+    assert download.error is None
+
+
+def test_cancelling_cuts_an_impersonated_request_too(site: SampleSite) -> None:
+    before = len(site.requests)
+    info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
+    with Running(info) as download:
+        assert wait_for(lambda: len(site.requests) > before)
+        download.cancelled.set()
+        assert download.seconds_to_end() < 1
+
+
+def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite) -> None:
+    with Running(progressive(f"{site.http}/fault/stall=100000/media/prog.mp4")) as download:
+        received = 0
+        while received < 100_000:
+            received += len(download.read())
+        download.close_reader()
+        assert download.seconds_to_end() < 1
+
+
+@pytest.mark.parametrize("playlist", [False, True], ids=["progressive", "hls-aes"])
+def test_a_slow_reader_keeps_the_pipe_full_and_memory_flat(site: SampleSite, playlist: bool) -> None:
+    url = f"{site.http}/hls/aes/high.m3u8" if playlist else f"{site.http}/media/large-64.mp4"
+    with Running(hls(url) if playlist else progressive(url)) as download:
+        download.read_all()  # what is imported and cached once
+    tracemalloc.start()
+    try:
+        with Running(hls(url) if playlist else progressive(url)) as download:
+            for _ in range(16):
+                download.read(65536)
+                assert wait_for(lambda: waiting_in(download.reader) >= 65536 - 4096)
+            held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000, (held, peak)
+
+
+def waiting_in(pipe: int) -> int:
+    return int(array("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from typing import Protocol
 
 from serverpy.errors import UpstreamFailed
+from serverpy.extraction.formats import pick_entry
 from serverpy.extraction.info import Media, Track
 from serverpy.extraction.messages import RawGone
 from serverpy.media.containers import SNIFF_BYTES, identify
@@ -52,8 +52,8 @@ class Download(Protocol):
 
 class Workers(Protocol):
     async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
-        """The worker gets a copy of `write_fd`; the caller's stays the caller's. Raises `RawGone`, or the download
-        does, if that extraction is no longer there."""
+        """`write_fd` is taken over, and closed here whatever happens. Raises `RawGone` if that extraction is no longer
+        there."""
         ...
 
 
@@ -105,24 +105,27 @@ class Embedded:
         try:
             return await self._open(source, media, track, slot)
         except RawGone:
-            fresh = await self._extractor.extract(source.url, fresh=True)
+            fresh = await self._extract_again(source)
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
             raise UpstreamFailed("the extraction was lost twice") from error
+
+    async def _extract_again(self, source: Source) -> Media:
+        media = await self._extractor.extract(source.url, fresh=True)
+        entry = pick_entry(media, source.item) if source.item is not None else None
+        return entry.media if entry is not None and entry.media is not None else media
 
     async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
         began = time.monotonic()
         reading_end, writing_end = open_pipe(self._pipe_bytes)
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
-            download = await self._workers.download(media.raw_id, source.item, track.id, writing_end)
+            # An item of a playlist has a `raw_id` of its own.
+            download = await self._workers.download(media.raw_id, None, track.id, writing_end)
         except BaseException:
             reader.close()
             raise
-        finally:
-            # The worker has its own; as long as ours is open, the pipe would have no end.
-            os.close(writing_end)
         stream = _Stream(reader, download)
         try:
             first = await stream.first()
