@@ -118,15 +118,17 @@ class Client(End):
 
     def join(self, upstream: Upstream, request: bytes | None) -> None:
         """From here on the two are one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
-        self.upstream, upstream.client = upstream, self
+        if upstream.transport.is_closing():
+            self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
+            return
+        self.upstream = upstream
         self._moved = True
         if request is None:
             self.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            upstream.expect_head()
         upstream.send((request or b"") + self._early)
         self._early = bytearray()
-        if not upstream.congested:
+        upstream.join(self, expecting_head=request is not None)
+        if self.upstream and not upstream.congested:
             self.transport.resume_reading()
 
     def respond(self, data: bytes) -> None:
@@ -197,22 +199,35 @@ class Upstream(End):
         self.client: Client | None = None
         self._head: bytearray | None = None
         self._head_bytes = 0
+        self._early = b""
 
-    def expect_head(self) -> None:
-        self._head = bytearray()
+    def join(self, client: Client, *, expecting_head: bool) -> None:
+        """From here on `client` gets what comes, and what has come already."""
+        self.client = client
+        self._head = bytearray() if expecting_head else None
+        early, self._early = self._early, b""
+        if early:
+            self._hand_on(early)
+            if not client.congested:
+                self.transport.resume_reading()
 
     @property
     def expects_head(self) -> bool:
         return self._head is not None
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.client is None:
+        if self.client is None:  # uvloop reads before who waits for the connection has it in hand
+            self._early += self.take(nbytes)
+            self.transport.pause_reading()
             return
         self.client.moved()
-        if self._head is None:
-            self.client.send(self.take(nbytes))
-        else:
-            self._collect(self._head, self.take(nbytes))
+        self._hand_on(self.take(nbytes))
+
+    def _hand_on(self, data: bytes) -> None:
+        if self._head is not None:
+            self._collect(self._head, data)
+        elif self.client:
+            self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
         """Interim answers pass one by one; the final head is followed by the body, which is not looked at."""

@@ -432,6 +432,34 @@ def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
         assert by_requests(origin.url, egress.url).refused == "upstream_failed"
 
 
+def test_a_server_that_speaks_first_is_heard(egress: EgressThread) -> None:
+    def welcome(listener: socket.socket) -> None:
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.sendall(b"welcome")
+            assert read_exactly(accepted, 6) == b"thanks"
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(welcome, listener)
+        with asked(egress, f"connect://127.0.0.1:{listener.getsockname()[1]}") as connection:
+            assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+            assert read_exactly(connection, 7) == b"welcome"
+            connection.sendall(b"thanks")
+            served.result(DEADLINE)
+
+
+@pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
+def test_a_server_that_closes_at_once_leaves_nobody_waiting(
+    egress: EgressThread, ending: Callable[[socket.socket], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        for _ in range(20):
+            with asked(egress, url) as connection:
+                ending(listener.accept()[0])
+                assert read_to_end(connection).startswith(b"HTTP/1.1 502 ")
+
+
 def test_a_port_where_nobody_listens_is_a_bad_gateway(egress: EgressThread, fetch: Fetch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -606,6 +634,22 @@ def test_closing_cuts_what_runs_and_joins_the_thread(loop_factory: LoopFactory) 
         assert origin.left.wait(DEADLINE)
         assert egress.active == 0
         assert not any(thread.name == "egress" for thread in threading.enumerate())
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory) -> None:
+    """Among them some that leave while their connection is being made."""
+
+    def come_and_go(number: int) -> None:
+        with asked(egress, connect_url(origin) if number % 2 else origin.url) as connection:
+            if number % 3:
+                connection.recv(1)
+            if number % 5 == 0:
+                reset(connection)
+
+    with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(come_and_go, range(200)))
+        until(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
 def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
