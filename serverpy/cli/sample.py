@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 
 import click
@@ -27,5 +26,6 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of our stdin; when it is gone, however it went, so are we."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin: the interpreter takes its lock when it ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)

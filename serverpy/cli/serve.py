@@ -6,8 +6,8 @@ The socket is opened here, so that a port in use is said in one line, and so tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
-import math
 import os
 import resource
 import signal
@@ -27,10 +27,13 @@ from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
 FDS_PER_STREAM = 4
 """Client, upstream, a pipe's two ends."""
 SPARE_FDS = 256
+CUT_SECONDS = 1
+"""What is left after draining may end by itself for so long; then it is cut."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -48,6 +51,8 @@ def command(demo: bool, **options: Any) -> None:
 
             origin = stack.enter_context(sample_site())
             settings, page = allowed(settings, origin), f"{origin}/page/prog"
+        # Port 0 has become a port: the guard must know it, to refuse it.
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
         stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
         _serve(settings, listener)
@@ -78,6 +83,21 @@ def curl_line(address: str, page: str) -> str:
     return f"curl -sS -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
 
 
+def create_worker_app() -> FastAPI:
+    """For the processes of `--workers N`, whose settings come by the environment."""
+    return _create_app(load_settings())
+
+
+def _create_app(settings: Settings) -> FastAPI:
+    """Called by uvicorn in its running loop, after it has set its own signal handlers."""
+    from serverpy.app import create_app
+    from serverpy.cli.drain import Drain
+
+    app = create_app(settings)
+    Drain(lambda: getattr(app.state, "server", None), settings.drain_seconds)
+    return app
+
+
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run until told to stop, or raise ConfigurationError if it cannot start."""
     import uvicorn  # the parts of the server are imported here: `--help` needs none of them
@@ -85,12 +105,11 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     _raise_fd_limit(settings.max_streams)
     try:
         if settings.workers == 1:
-            from serverpy.app import create_app
-
-            uvicorn.Server(_config(settings, create_app(settings))).run(sockets=[listener])
+            config = _config(settings, functools.partial(_create_app, settings))
+            uvicorn.Server(config).run(sockets=[listener])
         else:
             os.environ.update(settings.to_environment())
-            _supervise(_config(settings, "serverpy.app:create_app_from_environment"), listener)
+            _supervise(_config(settings, "serverpy.cli.serve:create_worker_app"), listener)
     except SystemExit as exit_:
         if exit_.code == uvicorn.config.STARTUP_FAILURE:
             raise ConfigurationError("the server could not start; the lines above say why") from None
@@ -107,7 +126,7 @@ def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:
         sys.exit(STARTUP_FAILURE)
 
 
-def _config(settings: Settings, app: Any) -> uvicorn.Config:
+def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Config:
     import uvicorn
 
     from serverpy.api.protocol import StreamProtocol
@@ -115,7 +134,7 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
 
     return uvicorn.Config(
         app,
-        factory=isinstance(app, str),
+        factory=True,
         workers=settings.workers,
         loop="uvloop",
         http=StreamProtocol,
@@ -126,7 +145,7 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+        timeout_graceful_shutdown=CUT_SECONDS,
     )
 
 

@@ -1,0 +1,73 @@
+"""What SIGTERM and SIGINT do to a serving process: start nothing new, let streams finish, then stop.
+
+uvicorn would close its sockets at once. So its handlers are put behind ours: ours tells the application, which then
+answers `/ready` and new streams with 503, and hands the signal on when no stream runs, or DRAIN_SECONDS later. A second
+SIGINT (Ctrl+C twice) is handed on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+from serverpy.tasks import spawn
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LOOK_SECONDS = 0.05
+
+
+class Drainable(Protocol):
+    """What the application keeps as `app.state.server`."""
+
+    @property
+    def streams(self) -> int: ...
+
+    def drain(self) -> None: ...
+
+
+class Drain:
+    """Takes the signals of the process until whoever set the handlers behind it sets others. Made and used in the
+    running loop of the main thread. `server` is asked for when a signal comes, and may be None before the start."""
+
+    def __init__(self, server: Callable[[], Drainable | None], limit_seconds: float) -> None:
+        self._server = server
+        self._limit_seconds = limit_seconds
+        self._loop = asyncio.get_running_loop()
+        self._before: dict[int, Any] = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._begun = False
+        self._task: asyncio.Task[None] | None = None
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._begun:
+            self._begun = True
+            self._loop.call_soon_threadsafe(self._begin, number)
+        elif number == signal.SIGINT:
+            self._hand_on(number)
+
+    def _begin(self, number: int) -> None:
+        self._task = spawn(self._finish(number), name="drain")
+
+    async def _finish(self, number: int) -> None:
+        server = self._server()
+        try:
+            if server is not None:
+                server.drain()
+                await self._wait_idle(server)
+        finally:
+            self._hand_on(number)
+
+    async def _wait_idle(self, server: Drainable) -> None:
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                while server.streams:  # noqa: ASYNC110  # all that the application tells is how many run
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            return
+
+    def _hand_on(self, number: int) -> None:
+        handler = self._before[number]
+        if callable(handler):
+            handler(number, None)

@@ -1,0 +1,172 @@
+"""`serverpy serve` as a process: it answers, streams, drains, and leaves nothing behind, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import pytest
+
+from serverpy.cli import serve
+from serverpy.errors import ConfigurationError
+from serverpy.sample.site import SampleSite
+from serverpy.settings import load_settings
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Running:
+    process: subprocess.Popen[str]
+    address: str
+    lines: list[str]
+    """What it has printed, the address first."""
+
+    @contextlib.contextmanager
+    def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(self.address, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                yield response
+
+    def status(self, path: str) -> int:
+        with self.get(path) as response:
+            return response.status
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
+    """A server on a free port, once it has printed `lines`; killed at the end if it still runs."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
+        env=clean,
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            said = [process.stdout.readline().rstrip("\n") for _ in range(lines)]
+            match = re.search(r"http://([^/]+)/", said[0])
+            assert match, f"it did not start: {said}"
+            yield Running(process, match[1], said)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    return process.wait(30)
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with socket.socket() as never:  # a pause that is no sleep: nobody ever connects
+        never.bind(("127.0.0.1", 0))
+        never.listen()
+        never.settimeout(0.02)
+        while not condition():
+            assert time.monotonic() < deadline, what
+            with contextlib.suppress(TimeoutError):
+                never.accept()
+
+
+def gone(children: list[psutil.Process]) -> bool:
+    return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+def test_the_demo_streams_by_the_line_it_prints_and_ends_its_site(tmp_path: Path) -> None:
+    with serving(tmp_path, "--demo", lines=3) as server:
+        assert server.status("/ready") == 200
+        page = re.search(r"http://127\.0\.0\.1:\d+/page/prog", server.lines[1])
+        assert page
+        assert server.lines[2] == (
+            f"curl -sS -o prog.mp4 'http://{server.address}/stream?url={quote(page[0], safe='')}'"
+        )
+        subprocess.run(shlex.split(server.lines[2]), cwd=tmp_path, check=True, timeout=60)
+        assert (tmp_path / "prog.mp4").read_bytes()[4:8] == b"ftyp"
+        children = psutil.Process(server.process.pid).children(recursive=True)
+        assert any("sample" in child.cmdline() for child in children)
+        server.process.send_signal(signal.SIGTERM)
+        assert ended(server.process) == 0
+        assert gone(children)
+
+
+def test_a_server_that_is_killed_takes_its_site_along(tmp_path: Path) -> None:
+    with serving(tmp_path, "--demo", lines=3) as server:
+        children = psutil.Process(server.process.pid).children()
+        server.process.kill()
+        ended(server.process)
+        wait_for(lambda: gone(children), f"still there: {children}")
+
+
+def test_the_demo_allows_the_site_and_no_other_port(tmp_path: Path, site: SampleSite) -> None:
+    with serving(tmp_path, "--demo", lines=3) as server:
+        assert server.status(f"/stream?url={quote(site.http + '/page/prog', safe='')}") == 403
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
+    tmp_path: Path, site: SampleSite, workers: int
+) -> None:
+    allowed = site.http.removeprefix("http://")
+    arguments = ("--workers", str(workers), "--allow-networks", allowed, "--drain-seconds", "30")
+    with serving(tmp_path, *arguments) as server:
+        url = f"/stream?url={quote(site.http + '/media/large-32.mp4', safe='')}"
+        with server.get(url) as response:
+            assert response.status == 200
+            taken = len(response.read(1024))
+            server.process.send_signal(signal.SIGTERM)
+            if workers == 1:  # of several, those without a stream are gone, and the one which has it drains
+                wait_for(lambda: server.status("/ready") == 503, "it never drained")
+                assert server.status(url) == 503
+            while data := response.read(1 << 16):
+                taken += len(data)
+        assert taken == 32 << 20
+        assert ended(server.process) == 0
+
+
+def test_after_the_limit_a_stream_is_cut(tmp_path: Path, site: SampleSite) -> None:
+    allowed = site.http.removeprefix("http://")
+    url = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
+    arguments = ("--allow-networks", allowed, "--drain-seconds", "0.2")
+    with serving(tmp_path, *arguments) as server, server.get(url) as response:
+        response.read(1024)
+        server.process.send_signal(signal.SIGTERM)
+        assert ended(server.process) == 0
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            response.read()
+
+
+def test_a_port_in_use_is_said_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ConfigurationError, match=f"^cannot listen on 127.0.0.1 port {port}: Address already in use$"
+        ):
+            serve.listen(load_settings(port=port))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+)
+def test_the_address_is_one_that_a_client_here_can_use(host: str, shown: str) -> None:
+    with serve.listen(load_settings(host=host, port=0)) as listener:
+        assert serve.address_of(listener) == f"{shown}:{listener.getsockname()[1]}"
