@@ -16,6 +16,7 @@ from serverpy.errors import FormatNotFound, InvalidParameter, TooLarge, Unsuppor
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.formats import by_id, default_track, only_track, pick_entry
 from serverpy.extraction.info import Media, Track
+from serverpy.extraction.worker import Workers
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.streaming.body import Body, ByteRange, Head, Method, Source
@@ -82,6 +83,7 @@ class Delivery:
         *,
         budget: Budget,
         extractor: Extractor,
+        selector: Workers,
         methods: Mapping[str, Method],
         default_method: str,
         max_duration: float | None,
@@ -89,6 +91,7 @@ class Delivery:
     ) -> None:
         self._budget = budget
         self._extractor = extractor
+        self._selector = selector
         self._methods = methods
         self._default_method = default_method
         self._max_duration = max_duration
@@ -156,15 +159,15 @@ class Delivery:
             raise UnsupportedConversion("This item is a playlist itself: ask for its own address.")
         return replace(source, url=url, media=media)
 
-    async def _pick(self, media: Media, selector: str | None, methods: list[Method]) -> Track:
-        if selector is None:
+    async def _pick(self, media: Media, wanted: str | None, methods: list[Method]) -> Track:
+        if wanted is None:
             return default_track(media, lambda track: any(method.carries(track) for method in methods))
-        exact = by_id(media.tracks, selector)
-        chosen = [exact.id] if exact is not None else await self._select(media, selector)
+        exact = by_id(media.tracks, wanted)
+        chosen = [exact.id] if exact is not None else await self._select(media, wanted)
         return only_track(media, chosen)
 
-    async def _select(self, media: Media, selector: str) -> tuple[str, ...]:
-        selections = await self._extractor.select(media, selector)
+    async def _select(self, media: Media, wanted: str) -> tuple[str, ...]:
+        selections = await self._selector.select(media, wanted)
         if not selections:
             raise FormatNotFound("The page has no format that fits the selector.")
         return selections[0]

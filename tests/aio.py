@@ -16,7 +16,11 @@ def run(test: Callable[[], Coroutine[Any, Any, T]], *, seconds: float = 60.0) ->
 
     async def limited() -> T:
         async with asyncio.timeout(seconds):
-            return await test()
+            try:
+                return await test()
+            finally:
+                for _ in range(3):  # so that transports which were aborted say goodbye before the loop closes
+                    await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(limited())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Literal, Protocol, cast
 
 from fastapi import APIRouter, Query, Request
@@ -44,9 +43,7 @@ class Server(Protocol):
     def status(self) -> Literal["starting", "ok", "draining"]: ...
     @property
     def ytdlp_version(self) -> str | None: ...
-    def sample(self) -> Sample:
-        """May block for some milliseconds: called in a thread."""
-        ...
+    async def sample(self) -> Sample: ...
 
 
 router = APIRouter()
@@ -134,7 +131,7 @@ async def info(request: Request, url: UrlParameter) -> Info:
 @router.get("/health", summary="The state of this process")
 async def health(request: Request) -> Health:
     server = _server(request)
-    sample = await asyncio.to_thread(server.sample)
+    sample = await server.sample()
     return health_of(sample, server.status, __version__, server.ytdlp_version)
 
 
@@ -150,7 +147,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics", summary="The same figures for Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
-    sample = await asyncio.to_thread(_server(request).sample)
+    sample = await _server(request).sample()
     return Response(prometheus_text(sample), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,0 +1,295 @@
+"""Assembly only: Settings → parts → routes, with one lifespan that starts what runs and ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import serverpy
+from serverpy import __version__
+from serverpy.api.frame import Frame
+from serverpy.api.problems import document, problem, render
+from serverpy.api.routes import router
+from serverpy.delivery import Delivery
+from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
+from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.worker import Workers, worker_options
+from serverpy.memory.budget import Budget
+from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
+from serverpy.net.client import Client
+from serverpy.net.egress import Egress
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.settings import Settings, load_settings
+from serverpy.streaming.body import Method
+from serverpy.streaming.methods.embedded import Embedded
+from serverpy.streaming.methods.relay import Relay
+from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
+from serverpy.streaming.os_pipe import hand_over_bytes
+from serverpy.tasks import cancel, spawn
+
+logger = logging.getLogger("serverpy")
+
+Own = tuple[tuple[str, int], ...]
+"""Numeric address and port of the sockets that this server listens on."""
+
+
+class Engine:
+    """Everything that serves a stream, without HTTP around it: the server's, and `serverpy get`'s.
+
+    Made inside a running loop; between `start` and `aclose`."""
+
+    def __init__(self, settings: Settings, own: Own = ()) -> None:
+        self.settings = settings
+        guard = _guard(settings, own)
+        self.budget = Budget(settings.memory_budget, settings.max_streams, settings.wait_seconds)
+        self.workers = Workers(worker_options(settings, own=own))
+        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.client = Client(
+            guard,
+            connect_timeout=settings.connect_timeout,
+            stall_timeout=settings.stall_timeout,
+            proxy=settings.proxy,
+            source_address=settings.source_address,
+            ca_file=_text(settings.ca_file),
+        )
+        self.egress = Egress(guard, proxy=settings.proxy, source_address=settings.source_address)
+        self.methods = self._make_methods(settings)
+        self.delivery = Delivery(
+            budget=self.budget,
+            extractor=self.extractor,
+            selector=self.workers,
+            methods=self.methods,
+            default_method=settings.method,
+            max_duration=settings.max_duration,
+            collect=settings.gc_after_stream,
+        )
+        for method in self.methods.values():
+            if not self.budget.fits(method.stream_bytes):
+                raise ConfigurationError(
+                    f"MEMORY_BUDGET is too small: one stream by {method.name} holds up to {method.stream_bytes} bytes"
+                )
+
+    def _make_methods(self, settings: Settings) -> dict[str, Method]:
+        pipe_bytes = hand_over_bytes(
+            settings.queue_chunks, settings.chunk_bytes, settings.max_workers, settings.memory_budget
+        )
+        relay = Relay(
+            self.client,
+            self.extractor,
+            wait_seconds=settings.wait_seconds,
+            max_bytes=settings.max_bytes,
+            impersonate=settings.impersonate is not None,
+        )
+        embedded = Embedded(
+            self.workers,
+            self.extractor,
+            max_workers=settings.max_workers,
+            wait_seconds=settings.wait_seconds,
+            pipe_bytes=pipe_bytes,
+            chunk_bytes=settings.chunk_bytes,
+        )
+        subprocess = Subprocess(
+            ChildOptions(
+                proxy_url=lambda: self.egress.url,
+                stall_timeout=settings.stall_timeout,
+                extract_timeout=settings.extract_timeout,
+                cookies_file=_text(settings.cookies_file),
+                impersonate=settings.impersonate,
+                ca_file=_text(settings.ca_file),
+            ),
+            max_children=settings.max_children,
+            wait_seconds=settings.wait_seconds,
+            pipe_bytes=pipe_bytes,
+            chunk_bytes=settings.chunk_bytes,
+        )
+        return {method.name: method for method in (relay, embedded, subprocess)}
+
+    async def start(self) -> None:
+        """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up."""
+        await self.egress.start()
+        await self.workers.start()
+
+    async def aclose(self) -> None:
+        """End what waits and what runs below; streams are closed by who opened them."""
+        self.budget.stop()
+        self.client.close()
+        await self.workers.aclose()
+        await self.egress.aclose()
+
+
+class Server:
+    """The state behind the routes (`api/routes.py::Server`): the engine, and what the process knows of itself."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lag = LagMeter()
+        self._started = time.monotonic()
+        self._starting: asyncio.Task[None] | None = None
+        self._draining = False
+        self.delivery = engine.delivery
+        self.stall_timeout = engine.settings.stall_timeout
+        self.ytdlp_version: str | None = None
+
+    @property
+    def status(self) -> Literal["starting", "ok", "draining"]:
+        if self._draining:
+            return "draining"
+        return "ok" if self.ytdlp_version is not None else "starting"
+
+    @property
+    def streams(self) -> int:
+        return self._engine.budget.streams
+
+    async def start(self) -> None:
+        """Begin. The worker comes up meanwhile; until then `/ready` says so, and requests wait for it."""
+        self._lag.start()
+        self._starting = spawn(self._start_engine(), name="start the worker")
+
+    async def _start_engine(self) -> None:
+        try:
+            await self._engine.start()
+        except ServerPYError as error:
+            logger.error("the worker does not start: %s", error)
+            return
+        ready = (await self._engine.workers.state()).ready
+        self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
+
+    def drain(self) -> None:
+        """Start nothing new; what runs goes on."""
+        self._draining = True
+        self._engine.budget.stop()
+
+    async def aclose(self) -> None:
+        self.drain()
+        if self._starting is not None:
+            await cancel(self._starting)
+        await self._engine.aclose()
+        await self._lag.aclose()
+
+    async def sample(self) -> Sample:
+        engine = self._engine
+        workers = await engine.workers.state()
+        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
+        return Sample(
+            uptime=time.monotonic() - self._started,
+            memory=memory[0],
+            worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
+            streams=engine.budget.streams,
+            waiting=engine.budget.waiting + workers.waiting,
+            upstreams=engine.client.open_connections,
+            threads=threading.active_count(),
+            fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists
+            children=await asyncio.to_thread(children_of_this_process),
+            buffered_bytes=engine.egress.held_bytes,
+            budget_used=engine.budget.used_bytes,
+            budget_total=engine.budget.total_bytes,
+            loop_lag_p50=self._lag.percentile(50),
+            loop_lag_p99=self._lag.percentile(99),
+        )
+
+
+def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
+    """The application. `own` are the sockets that it will listen on, if they are known better than from settings."""
+    own = _own(settings) if own is None else own
+    _guard(settings, own)  # a setting that cannot work fails here, not in the lifespan
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        server = Server(Engine(settings, own))
+        app.state.server = server
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.aclose()
+
+    app = FastAPI(title="ServerPY", version=__version__, description=serverpy.__doc__ or "", lifespan=lifespan)
+    app.include_router(router)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_credentials="*" not in settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    app.add_middleware(Frame)
+    app.add_exception_handler(ServerPYError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_bug)
+    return app
+
+
+def create_app_from_environment() -> FastAPI:
+    """For the processes of `--workers N`: the settings come by the environment."""
+    return create_app(load_settings())
+
+
+EXPOSED_HEADERS = [
+    "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After", "Server-Timing",
+    "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
+]  # fmt: skip
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServerPYError)
+    return problem(error)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = first["loc"][-1] if first["loc"] else "request"
+    return problem(InvalidParameter(f"`{name}`: {first['msg']}."))
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """An unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    headers = dict(error.headers or {})
+    return render(document(error.status_code, str(error.detail), code, f"{error.detail}."), headers)
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    """Starlette logs it with its stack; the client gets none of it."""
+    return render(document(500, "The server failed", "internal", "The server made a mistake; its log says more."))
+
+
+def _guard(settings: Settings, own: Own) -> Guard:
+    try:
+        guard = Guard(allow=parse_networks(settings.allow_networks), deny_ports=frozenset(settings.deny_ports))
+    except ValueError as error:
+        raise ConfigurationError(f"ALLOW_NETWORKS: {error}") from error
+    for host, port in own:
+        guard = guard.refusing(host, port)
+    return guard
+
+
+def _own(settings: Settings) -> Own:
+    """The sockets that HOST and PORT mean."""
+    if settings.port == 0:
+        return ()
+    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return tuple({(str(address[0]), settings.port) for *_, address in found})
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
