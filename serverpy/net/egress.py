@@ -21,12 +21,10 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import uvloop
-from python_socks import ProxyError, ProxyType, parse_proxy_url
-from python_socks.async_.asyncio import Proxy
 
 from serverpy.errors import (
     Busy,
@@ -38,6 +36,7 @@ from serverpy.errors import (
 )
 from serverpy.net.guard import Guard, Lookup, resolve
 from serverpy.net.heads import BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
+from serverpy.net.proxies import UpstreamProxy
 from serverpy.net.tunnel import CHUNK_BYTES, Client, Upstream
 from serverpy.tasks import spawn
 
@@ -202,7 +201,7 @@ class Egress:
                     return self._keep(await self._connector.connect(self._new_upstream, address, request.port))
             except TimeoutError:
                 timed_out = True
-            except (OSError, ProxyError) as error:
+            except OSError as error:
                 log.debug("No connection: %s", type(error).__name__)
         if timed_out:
             raise UpstreamTimeout("The server could not be reached in time.")
@@ -250,21 +249,17 @@ class _Direct:
 
 @dataclass(frozen=True, slots=True)
 class _Proxied:
-    """Has an upstream proxy connect to the address. SOCKS4 knows IPv4 only."""
+    """Has an upstream proxy connect to the address."""
 
-    url: str = field(repr=False)
-    kind: ProxyType
-    source_address: str | None
+    proxy: UpstreamProxy
 
     def takes(self, address: str) -> bool:
-        return self.kind is not ProxyType.SOCKS4 or _version(address) == 4
+        return self.proxy.takes(address)
 
     async def connect(self, factory: Callable[[], Upstream], address: str, port: int) -> Upstream:
-        local = (self.source_address, 0) if self.source_address else None
-        loop = asyncio.get_running_loop()
-        sock = await Proxy.from_url(self.url).connect(address, port, local_addr=local)
+        sock = await self.proxy.open(address, port)
         try:
-            _, upstream = await loop.create_connection(factory, sock=sock)
+            _, upstream = await asyncio.get_running_loop().create_connection(factory, sock=sock)
         except BaseException:
             sock.close()
             raise
@@ -276,17 +271,12 @@ def _version(address: str) -> int:
 
 
 def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Proxied:
-    """Raises ConfigurationError, without the password that `proxy` may contain."""
     try:
         if source_address:
             _version(source_address)
-        if proxy is None:
-            return _Direct(source_address)
-        kind, *_ = parse_proxy_url(proxy)
     except ValueError as error:
-        setting = "SOURCE_ADDRESS" if proxy is None else "PROXY or SOURCE_ADDRESS"
-        raise ConfigurationError(f"{setting} cannot be read.") from error
-    return _Proxied(proxy, kind, source_address)
+        raise ConfigurationError("SOURCE_ADDRESS is not a numeric address.") from error
+    return _Proxied(UpstreamProxy(proxy, source_address)) if proxy else _Direct(source_address)
 
 
 class EgressThread:

@@ -728,6 +728,32 @@ def test_an_upstream_proxys_refusal_is_not_ours(loop_factory: LoopFactory) -> No
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
+def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory) -> None:
+    def consent_slowly(connection: socket.socket, head: bytes) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n":
+            connection.sendall(bytes([byte]))
+        assert read_head(connection).startswith(b"GET / HTTP/1.1\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with (
+        Origin(consent_slowly) as outer,
+        EgressThread(LOOPBACK, proxy=f"http://u:p%40@127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+    ):
+        assert by_requests("http://127.0.0.1:8/", egress.url).body == b"ok"
+    assert outer.heads[0].startswith(b"CONNECT 127.0.0.1:8 HTTP/1.1\r\n")
+    assert b"Basic " + base64.b64encode(b"u:p@") in outer.heads[0]
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
+def test_an_upstream_proxy_that_does_not_consent_is_a_bad_gateway(loop_factory: LoopFactory, said: bytes) -> None:
+    with (
+        Origin(lambda connection, head: connection.sendall(said)) as outer,
+        EgressThread(LOOPBACK, proxy=f"http://127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+    ):
+        assert by_requests("http://127.0.0.1:8/", egress.url).refused == "upstream_failed"
+
+
 def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None:
     """RFC 1928, without authentication, for IPv4 only; then relays to the target it was asked for."""
     assert read_exactly(connection, 3)[:1] == b"\5"
