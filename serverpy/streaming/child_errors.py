@@ -8,7 +8,6 @@ import re
 from serverpy.errors import (
     Busy,
     DrmProtected,
-    ExtractionFailed,
     FormatNotFound,
     GeoRestricted,
     InvalidParameter,
@@ -55,8 +54,8 @@ _TABLE: tuple[tuple[str, type[ServerPYError], str], ...] = (
 )
 
 
-def translate(messages: str) -> ServerPYError:
-    """The error for the child's last `ERROR:` line (or its last line at all)."""
+def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
+    """The error for the child's last `ERROR:` line (or its last line at all); `otherwise` for one that is not known."""
     if "Invalid format specification" in messages:  # a traceback, not an ERROR line
         return InvalidParameter("The format selector does not parse.")
     lines = [line for line in messages.splitlines() if line.strip()]
@@ -65,4 +64,4 @@ def translate(messages: str) -> ServerPYError:
     for pattern, kind, sentence in _TABLE:
         if re.search(pattern, last, re.IGNORECASE):
             return kind(sentence)
-    return ExtractionFailed("yt-dlp could not read the page.")
+    return otherwise

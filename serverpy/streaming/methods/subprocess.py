@@ -35,6 +35,7 @@ from typing import Any
 import certifi
 
 from serverpy.errors import (
+    ExtractionFailed,
     ExtractionTimeout,
     InvalidUrl,
     ItemNotFound,
@@ -278,7 +279,7 @@ class SubprocessBody:
     async def _fail(self, source: Source) -> None:
         """The child ended before it had chosen."""
         if await self._child.exit_code() != 0:
-            raise translate(self._child.messages.text)
+            raise translate(self._child.messages.text, ExtractionFailed("yt-dlp could not read the page."))
         if source.item is not None:
             raise ItemNotFound(f"The page has no item {source.item}.")
         raise MediaNotFound("No media was found on this page.")
@@ -298,7 +299,7 @@ class SubprocessBody:
             except TimeoutError:
                 raise UpstreamFailed("yt-dlp did not end after its last byte") from None
             if code != 0:
-                raise translate(self._child.messages.text)
+                raise translate(self._child.messages.text, UpstreamFailed("yt-dlp could not download the media."))
             self._ended = True
         return data
 

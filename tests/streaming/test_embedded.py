@@ -1,0 +1,273 @@
+"""The embedded method with real downloads in threads: the worker's part without its process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
+from serverpy.extraction.info import Media, Track
+from serverpy.extraction.messages import RawGone
+from serverpy.sample.site import SampleSite
+from serverpy.streaming.body import ByteRange, Source
+from serverpy.streaming.methods.embedded import Download, Embedded
+from serverpy.tasks import spawn
+from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.download import transfer
+from tests.aio import eventually, run
+from tests.ytdlp.streams import progressive, session
+
+
+class ThreadDownload:
+    def __init__(self, info: dict[str, Any], fd: int) -> None:
+        self.ticket = Ticket()
+        self._ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            result: int | ServerPYError
+            try:
+                result = transfer(lambda: session(self.ticket), info, fd, self.ticket)
+            except ServerPYError as error:
+                result = error
+            loop.call_soon_threadsafe(self._ended.set_result, result)
+
+        self.thread = threading.Thread(target=work, name="embedded-under-test")
+        self.thread.start()
+
+    async def wait(self) -> int:
+        result = await asyncio.shield(self._ended)
+        if isinstance(result, ServerPYError):
+            raise result
+        return int(result)
+
+    async def cancel(self) -> None:
+        self.ticket.set()
+        await asyncio.shield(self._ended)
+
+
+class Threads:
+    """What `extraction.worker.Workers` is to the method. `raw_id` is the address of the media."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+        self.gone: set[str] = set()
+        self.asked: list[str] = []
+
+    async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
+        self.asked.append(raw_id)
+        if raw_id in self.gone:
+            os.close(write_fd)
+            raise RawGone("gone")
+        return ThreadDownload(progressive(raw_id, **self.fields), write_fd)
+
+
+class Pages:
+    """What `extraction.extractor.Extractor` is to the method."""
+
+    def __init__(self, url: str = "") -> None:
+        self.url = url
+        self.fresh = 0
+
+    async def extract(self, url: str, *, fresh: bool = False) -> Media:
+        self.fresh += fresh
+        return media(self.url)
+
+
+def media(url: str) -> Media:
+    track = Track(id="0", url=url, protocol="http", ext="mp4", size=1234)
+    return Media(
+        raw_id=url, id="x", title="A film", kind="video", extractor="t", webpage_url="http://x.test/", tracks=(track,)
+    )
+
+
+def source(url: str, **fields: Any) -> Source:
+    found = media(url)
+    return Source(url="http://x.test/", media=found, track=found.tracks[0], **fields)
+
+
+def method(workers: Threads | None = None, pages: Pages | None = None, **options: Any) -> Embedded:
+    settings = {"max_workers": 2, "wait_seconds": 0.05, "pipe_bytes": 65536, "chunk_bytes": 32768, **options}
+    return Embedded(workers or Threads(), pages or Pages(), **settings)
+
+
+async def read_all(body: Any) -> bytes:
+    pieces = []
+    while piece := await body.read():
+        assert len(piece) <= 32768
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
+    async def test() -> None:
+        body = await method().open(source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
+        assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
+        assert (body.head.length, body.head.partial, body.head.seekable) == (None, False, False)
+        assert body.head.estimate == 1234
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        assert await body.read() == b""
+        await body.aclose()
+
+    run(test)
+
+
+def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: SampleSite) -> None:
+    async def test() -> None:
+        body = await method(Threads(protocol="m3u8_native")).open(source(f"{site.http}/hls/ts/high.m3u8"))
+        assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
+        await body.aclose()
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/fault/status=404/media/prog.mp4", UpstreamFailed),
+        ("/media/empty.mp4", UpstreamFailed),
+        ("/media/not-media.mp4", NotMedia),
+    ],
+)
+def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
+    site: SampleSite, path: str, kind: type[ServerPYError]
+) -> None:
+    async def test() -> None:
+        embedded = method()
+        before = left()
+        with pytest.raises(kind):
+            await embedded.open(source(site.http + path))
+        assert embedded.slots.taken == 0
+        await eventually(lambda: left() == before)
+        assert left() == before
+
+    prepare(site)
+    run(test)
+
+
+def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+    async def test() -> None:
+        body = await method().open(source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
+        received: list[bytes] = []
+        with pytest.raises(UpstreamFailed):
+            await read_for_ever(body, received)
+        assert b"".join(received) == site.path("prog.mp4").read_bytes()[:2_000_000]
+        await body.aclose()
+
+    run(test)
+
+
+def test_an_extraction_that_the_worker_lost_is_made_again_once(site: SampleSite) -> None:
+    async def test() -> None:
+        workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
+        workers.gone.add("http://lost.test/")
+        body = await method(workers, pages).open(source("http://lost.test/"))
+        assert pages.fresh == 1
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+        pages.url = "http://lost.test/"
+        with pytest.raises(UpstreamFailed):
+            await method(workers, pages).open(source("http://lost.test/"))
+
+    run(test)
+
+
+def test_streams_beyond_the_workers_wait_and_are_then_refused(site: SampleSite) -> None:
+    async def test() -> None:
+        embedded = method(max_workers=1)
+        url = f"{site.http}/media/large-64.mp4"
+        body = await embedded.open(source(url))
+        with pytest.raises(Busy):
+            await embedded.open(source(url))
+        await body.aclose()
+        body = await embedded.open(source(url))
+        await body.aclose()
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
+def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, path: str) -> None:
+    async def test() -> None:
+        embedded = method()
+        before = left()
+        began = asyncio.get_running_loop().time()
+        for _ in range(5):
+            body = await embedded.open(source(site.http + path))
+            await body.read()
+            await body.aclose()
+            await body.aclose()
+        assert asyncio.get_running_loop().time() - began < 5
+        assert embedded.slots.taken == 0
+        await eventually(lambda: left() == before)
+        assert left() == before
+
+    prepare(site)
+    run(test)
+
+
+def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) -> None:
+    async def test() -> None:
+        embedded = method()
+        before = left()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await embedded.open(source(f"{site.http}/fault/delay=30/media/prog.mp4"))
+        assert embedded.slots.taken == 0
+        await eventually(lambda: left() == before)
+        assert left() == before
+
+    prepare(site)
+    run(test)
+
+
+def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
+    async def test() -> None:
+        body = await method().open(source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
+        received: list[bytes] = []
+        reading = spawn(read_for_ever(body, received), name="read for ever")
+        await eventually(lambda: sum(map(len, received)) == 100_000)
+        await body.aclose()
+        with pytest.raises(UpstreamFailed):
+            await reading
+
+    run(test)
+
+
+def test_what_a_stream_may_hold_is_the_sum_of_its_parts() -> None:
+    assert method().stream_bytes == 65536 + 2 * 32768 + 65536 + 2 * 65536 + 2 * 32768
+
+
+def test_it_carries_what_ytdlp_downloads_by_itself_and_has_an_end() -> None:
+    def track(protocol: str, **fields: Any) -> Track:
+        return Track(id="0", url="http://x.test/", protocol=protocol, ext="mp4", **fields)
+
+    assert all(method().carries(track(each)) for each in ("http", "https", "m3u8_native", "http_dash_segments", "ism"))
+    assert not any(method().carries(track(each)) for each in ("rtmp", "niconico_live", "websocket_frag", "mhtml"))
+    assert not method().carries(track("m3u8_native", is_live=True))
+    assert not method().carries(track("http", has_drm=True))
+
+
+async def read_for_ever(body: Any, received: list[bytes]) -> None:
+    while True:
+        received.append(await body.read())
+
+
+def left() -> tuple[int, int]:
+    return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def prepare(site: SampleSite) -> None:
+    """Make what is made once: the proxies' loop, yt-dlp's first session, the site's connections closed again."""
+
+    async def test() -> None:
+        body = await method().open(source(f"{site.http}/media/prog.mp4"))
+        await body.aclose()
+        await eventually(lambda: site.open_connections == 0)
+        await eventually(lambda: all(thread.name != "download-watch" for thread in threading.enumerate()))
+
+    run(test)

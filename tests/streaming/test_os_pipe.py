@@ -1,0 +1,99 @@
+"""The reading end of a pipe that another process fills."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+
+import pytest
+
+from serverpy.errors import UpstreamFailed
+from serverpy.streaming.os_pipe import PAGE_BYTES, PipeReader, hand_over_bytes, largest_pipe_bytes, open_pipe
+from serverpy.tasks import spawn
+from tests.aio import run
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("chunks", "chunk", "workers", "budget", "expected"),
+    [
+        (20, 65536, 20, 256 * MIB, MIB),
+        (10, 65536, 5, 64 * MIB, 512 * 1024),
+        (10, 65536, 50, 16 * MIB, 128 * 1024),
+        (1, 5000, 1, 64 * MIB, 4096),
+        (1, 100, 1, 64 * MIB, PAGE_BYTES),
+        (1000, MIB, 1, 1 << 40, MIB),
+    ],
+)
+def test_the_pipe_is_the_largest_power_of_two_within_all_bounds(
+    chunks: int, chunk: int, workers: int, budget: int, expected: int
+) -> None:
+    assert hand_over_bytes(chunks, chunk, workers, budget) == expected
+
+
+def test_a_pipe_is_as_large_as_asked_for() -> None:
+    reader, writer = open_pipe(4 * PAGE_BYTES)
+    try:
+        assert fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) == 4 * PAGE_BYTES
+        assert largest_pipe_bytes() >= 4 * PAGE_BYTES
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_bytes_are_pulled_chunk_by_chunk_up_to_the_end() -> None:
+    async def test() -> None:
+        reading_end, writer = open_pipe(65536)
+        reader = PipeReader(reading_end, 1000)
+        os.write(writer, b"a" * 1500)
+        assert await reader.read() == b"a" * 1000
+        assert await reader.read() == b"a" * 500
+        waiting = spawn(reader.read(), name="read")
+        await asyncio.sleep(0)
+        os.write(writer, b"late")
+        assert await waiting == b"late"
+        os.close(writer)
+        assert await reader.read() == b""
+        assert reader.received == 1504
+        reader.close()
+
+    run(test)
+
+
+def test_closing_wakes_a_waiting_read() -> None:
+    async def test() -> None:
+        reading_end, writer = open_pipe(65536)
+        reader = PipeReader(reading_end, 1000)
+        waiting = spawn(reader.read(), name="read")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        reader.close()
+        reader.close()
+        with pytest.raises(UpstreamFailed):
+            await waiting
+        with pytest.raises(UpstreamFailed):
+            await reader.read()
+        with pytest.raises(BrokenPipeError):
+            os.write(writer, b"x")
+        os.close(writer)
+
+    run(test)
+
+
+def test_a_cancelled_read_loses_nothing() -> None:
+    async def test() -> None:
+        reading_end, writer = open_pipe(65536)
+        reader = PipeReader(reading_end, 1000)
+        waiting = spawn(reader.read(), name="read")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        os.write(writer, b"still here")
+        assert await reader.read() == b"still here"
+        reader.close()
+        os.close(writer)
+
+    run(test)

@@ -1,0 +1,300 @@
+"""The subprocess method with real children against the sample site, through a real filtering proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from serverpy.errors import (
+    Busy,
+    DrmProtected,
+    ExtractionFailed,
+    ExtractionTimeout,
+    FormatNotFound,
+    GeoRestricted,
+    InvalidParameter,
+    InvalidUrl,
+    ItemNotFound,
+    LoginRequired,
+    MediaNotFound,
+    ServerPYError,
+    TargetForbidden,
+    UnsupportedConversion,
+    UpstreamFailed,
+)
+from serverpy.net.egress import Egress
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.sample.site import SampleSite
+from serverpy.streaming.body import Source
+from serverpy.streaming.child_errors import translate
+from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess, arguments, environment
+from serverpy.tasks import spawn
+from tests.aio import eventually, run
+
+Test = Callable[[Subprocess], Awaitable[None]]
+
+
+def with_method(test: Test, *, allow: str = "127.0.0.0/8", children: int = 2, **options: Any) -> None:
+    async def running() -> None:
+        egress = Egress(Guard(parse_networks([allow])))
+        await egress.start()
+        try:
+            child_options = ChildOptions(proxy_url=lambda: egress.url, **options)
+            await test(
+                Subprocess(child_options, max_children=children, wait_seconds=0.05, pipe_bytes=65536, chunk_bytes=32768)
+            )
+        finally:
+            await egress.aclose()
+
+    run(running)
+
+
+async def read_all(body: Any) -> bytes:
+    pieces = []
+    while piece := await body.read():
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def read_for_ever(body: Any, received: list[bytes]) -> None:
+    while piece := await body.read():
+        received.append(piece)
+    pytest.fail("a clean end")
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def directories(tmp: Path) -> list[Path]:
+    return list(tmp.glob("serverpy-child-*"))
+
+
+@pytest.fixture(autouse=True)
+def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        body = await method.open(Source(url=f"{site.http}/page/prog"))
+        assert (body.head.content_type, body.head.ext) == ("video/mp4", "mp4")
+        assert body.head.title
+        assert body.head.length is None
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        assert await body.read() == b""
+        await body.aclose()
+        assert children() == []
+        assert directories(private_tmp) == []
+        await eventually(lambda: site.open_connections == 0)
+        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before
+
+    with_method(test)
+
+
+def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/hls/ts/master.m3u8"))
+        assert body.head.content_type == "video/mp2t"
+        whole = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5))
+        assert await read_all(body) == whole
+        await body.aclose()
+        assert directories(private_tmp) == []
+
+    with_method(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "kind"),
+    [
+        ("/page/prog", {"format": "nope"}, FormatNotFound),
+        ("/page/prog", {"format": "((("}, InvalidParameter),
+        ("/page/prog", {"item": 5}, ItemNotFound),
+        ("/hls/audio/master.m3u8", {"format": "bv+ba"}, UnsupportedConversion),
+        ("/fault/status=404/media/prog.mp4", {}, MediaNotFound),
+        ("/media/not-media.mp4", {}, MediaNotFound),
+    ],
+    ids=["format", "selector", "item", "merge", "404", "html"],
+)
+def test_failures_before_the_first_byte_are_raised_by_open(
+    site: SampleSite, private_tmp: Path, path: str, fields: dict[str, Any], kind: type[ServerPYError]
+) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(kind):
+            await method.open(Source(url=site.http + path, **fields))
+        assert children() == []
+        assert directories(private_tmp) == []
+        assert method.slots.taken == 0
+
+    with_method(test)
+
+
+def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        received: list[bytes] = []
+        with pytest.raises(UpstreamFailed):
+            await read_for_ever(body, received)
+        await body.aclose()
+        assert site.path("prog.mp4").read_bytes().startswith(b"".join(received))
+
+    with_method(test)
+
+
+@pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])
+def test_neither_address_nor_selector_can_become_an_option(site: SampleSite, private_tmp: Path, text: str) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(InvalidUrl):
+            await method.open(Source(url=text))
+        with pytest.raises((InvalidParameter, FormatNotFound)):
+            await method.open(Source(url=f"{site.http}/page/prog", format=text))
+
+    with_method(test)
+    assert list(private_tmp.rglob("pwned")) == []
+    assert not Path("pwned").exists()
+
+
+def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("SERVERPY_LINK_SECRET", "secret")
+    options = ChildOptions(proxy_url=lambda: "http://user:token@127.0.0.1:1")
+    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", tmp_path))
+    given = environment(options, tmp_path)
+    assert given["http_proxy"] == given["https_proxy"] == given["all_proxy"] == "http://user:token@127.0.0.1:1"
+    assert not any("no_proxy" in name.lower() or "SERVERPY" in name for name in given)
+    assert os.listdir(given["PATH"]) == os.listdir(given["HOME"]) == []
+
+
+def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        before = len(site.requests)
+        with pytest.raises(UpstreamFailed):  # over http, the command line says no more than "403"
+            await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        assert len(site.requests) == before
+        with pytest.raises(TargetForbidden):
+            await method.open(Source(url=f"{site.https}/media/prog.mp4"))
+
+    with_method(test, allow="192.0.2.0/24")
+
+
+def test_further_authorities_are_trusted(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.https}/media/prog.mp4"))
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+    with_method(test, ca_file=str(site.ca_file))
+
+
+def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        before = len(site.requests)
+        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        await body.aclose()
+        assert any("secret=1" in request.headers.get("cookie", "") for request in site.requests[before:])
+
+    jar = tmp_path / "jar.txt"
+    jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
+    written = jar.read_text()
+    with_method(test, cookies_file=str(jar))
+    assert jar.read_text() == written
+
+
+def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+    with_method(test, impersonate="chrome")
+
+
+def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        assert len(children()) == 1
+        with pytest.raises(Busy):
+            await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        await body.aclose()
+
+    with_method(test, children=1)
+
+
+def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(ExtractionTimeout):
+            await method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4"))
+        assert children() == []
+        assert directories(private_tmp) == []
+
+    with_method(test, extract_timeout=1.0)
+
+
+@pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
+def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_tmp: Path, path: str) -> None:
+    async def test(method: Subprocess) -> None:
+        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        body = await method.open(Source(url=site.http + path))
+        await body.read()
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(body.aclose(), body.aclose())
+        assert asyncio.get_running_loop().time() - began < 1
+        assert children() == []
+        assert directories(private_tmp) == []
+        assert method.slots.taken == 0
+        await eventually(lambda: site.open_connections == 0)
+        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before
+
+    with_method(test)
+
+
+def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        opening = spawn(method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
+        await eventually(lambda: bool(children()))
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert children() == []
+        assert directories(private_tmp) == []
+        assert method.slots.taken == 0
+
+    with_method(test)
+
+
+def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        children()[0].kill()
+        with pytest.raises(ServerPYError):
+            await read_for_ever(body, [])
+        await body.aclose()
+
+    with_method(test)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("ERROR: Unsupported URL: http://x.test/?secret", MediaNotFound),
+        ("ERROR: [x] The uploader has not made this video available in your country", GeoRestricted),
+        ("ERROR: [x] This video is DRM protected", DrmProtected),
+        ("ERROR: [x] 1: Sign in to confirm you're not a bot. Use --cookies", LoginRequired),
+        ("ERROR: something new http://x.test/?secret", ExtractionFailed),
+    ],
+)
+def test_the_words_of_the_command_line_become_our_errors(line: str, kind: type[ServerPYError]) -> None:
+    error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
+    assert type(error) is kind
+    assert "secret" not in str(error)
