@@ -68,7 +68,8 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
         raise
     except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
         stop.check()
-        log.info("downloader failed: %s", type(error).__name__, exc_info=True)
+        log.info("yt-dlp's downloader failed: %s", type(error).__name__)
+        log.debug("because of", exc_info=True)  # holds addresses
         raise translate(error) from error
     return out.given
 

@@ -233,7 +233,11 @@ class _Messages:
 
     def _take(self, line: bytes) -> None:
         if line.startswith(self._marker) and not self.found.is_set():
-            value = json.loads(line[len(self._marker) :])
+            try:
+                value = json.loads(line[len(self._marker) :])
+            except ValueError:
+                log.warning("a yt-dlp child describes what it found in a way that is not JSON")
+                value = None
             self.value = value if isinstance(value, dict) else {}
             self.found.set()
         else:

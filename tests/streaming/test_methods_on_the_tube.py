@@ -1,0 +1,143 @@
+"""Both methods of yt-dlp against a site as picky as real ones (headers, cookies, POST, chunks, a waiting time), with
+the real worker process and real children."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import serverpy.sample
+from serverpy.errors import UnsupportedConversion
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.worker import Workers
+from serverpy.net.egress import Egress
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.sample.site import SampleSite
+from serverpy.streaming.body import Source
+from serverpy.streaming.methods.embedded import Embedded
+from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
+from tests.aio import eventually, run
+
+PLUGINS = (str(Path(serverpy.sample.__file__).parent / "plugins"),)
+
+
+class Pages:
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self.fresh = 0
+
+    async def extract(self, url: str, *, fresh: bool = False) -> Any:
+        self.fresh += fresh
+        return await self._workers.extract(url)
+
+
+def with_embedded(test: Callable[[Embedded, Workers, Pages], Awaitable[None]]) -> None:
+    async def running() -> None:
+        options = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=PLUGINS)
+        workers = Workers(options)
+        pages = Pages(workers)
+        try:
+            embedded = Embedded(workers, pages, max_workers=2, wait_seconds=1, pipe_bytes=65536, chunk_bytes=65536)
+            await test(embedded, workers, pages)
+        finally:
+            await workers.aclose()
+
+    run(running, seconds=90)
+
+
+def with_subprocess(test: Callable[[Subprocess], Awaitable[None]]) -> None:
+    async def running() -> None:
+        egress = Egress(Guard(parse_networks(["127.0.0.0/8"])))
+        await egress.start()
+        try:
+            options = ChildOptions(proxy_url=lambda: egress.url, plugin_paths=PLUGINS)
+            await test(Subprocess(options, max_children=2, wait_seconds=1, pipe_bytes=65536, chunk_bytes=65536))
+        finally:
+            await egress.aclose()
+
+    run(running, seconds=90)
+
+
+async def read_all(body: Any) -> bytes:
+    pieces = []
+    while piece := await body.read():
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_embedded_honours_what_the_extraction_found(site: SampleSite) -> None:
+    async def test(embedded: Embedded, workers: Workers, pages: Pages) -> None:
+        for name in ("headers", "chunked", "post", "later"):
+            url = f"{site.http}/tube/watch/{name}"
+            media = await workers.extract(url)
+            body = await embedded.open(Source(url=url, media=media, track=media.tracks[-1]))
+            assert await read_all(body) == site.path("prog.mp4").read_bytes(), name
+            await body.aclose()
+
+    with_embedded(test)
+
+
+def test_embedded_extracts_again_when_the_worker_was_replaced(site: SampleSite) -> None:
+    async def test(embedded: Embedded, workers: Workers, pages: Pages) -> None:
+        url = f"{site.http}/tube/watch/headers"
+        media = await workers.extract(url)
+        lost = replace(media, raw_id="ffff-1")
+        body = await embedded.open(Source(url=url, media=lost, track=media.tracks[-1]))
+        assert pages.fresh == 1
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+    with_embedded(test)
+
+
+def test_embedded_frees_the_worker_when_the_reader_leaves(site: SampleSite) -> None:
+    async def test(embedded: Embedded, workers: Workers, pages: Pages) -> None:
+        url = f"{site.http}/fault/stall=100000/media/prog.mp4"
+        media = await workers.extract(url)
+        for _ in range(3):
+            body = await embedded.open(Source(url=url, media=media, track=media.tracks[-1]))
+            began = asyncio.get_running_loop().time()
+            await body.aclose()
+            assert asyncio.get_running_loop().time() - began < 1
+        state = await workers.state()
+        assert state.downloads == 0
+        assert state.restarts == 0
+        await eventually(lambda: site.open_connections == 0)
+        assert site.open_connections == 0
+
+    with_embedded(test)
+
+
+@pytest.mark.parametrize("name", ["headers", "chunked", "post", "later"])
+def test_subprocess_honours_what_its_child_found(site: SampleSite, name: str) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/tube/watch/{name}"))
+        assert await read_all(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+    with_subprocess(test)
+
+
+def test_subprocess_refuses_a_live_stream(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(UnsupportedConversion):
+            await method.open(Source(url=f"{site.http}/tube/live/now"))
+
+    with_subprocess(test)
+
+
+def test_subprocess_takes_the_item_that_was_asked_for(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        titles = []
+        for item in (None, 1, 2):
+            body = await method.open(Source(url=f"{site.http}/tube/playlist/list-12", item=item, format="b/bv*"))
+            titles.append(body.head.title)
+            await body.aclose()
+        assert titles[0] == titles[1] != titles[2]
+
+    with_subprocess(test)
