@@ -34,12 +34,12 @@ from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process,
 from serverpy.net.client import Client
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.settings import Settings, load_settings
+from serverpy.settings import Settings
 from serverpy.streaming.body import Method
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
-from serverpy.streaming.os_pipe import hand_over_bytes
+from serverpy.streaming.os_pipe import hand_over_bytes, largest_pipe_bytes
 from serverpy.tasks import cancel, spawn
 
 logger = logging.getLogger("serverpy")
@@ -51,7 +51,8 @@ Own = tuple[tuple[str, int], ...]
 class Engine:
     """Everything that serves a stream, without HTTP around it: the server's, and `serverpy get`'s.
 
-    Made inside a running loop; between `start` and `aclose`."""
+    Raises `ConfigurationError` for settings that cannot work together. Runs between `start` and `aclose`, in one
+    loop."""
 
     def __init__(self, settings: Settings, own: Own = ()) -> None:
         self.settings = settings
@@ -86,7 +87,11 @@ class Engine:
 
     def _make_methods(self, settings: Settings) -> dict[str, Method]:
         pipe_bytes = hand_over_bytes(
-            settings.queue_chunks, settings.chunk_bytes, settings.max_workers, settings.memory_budget
+            settings.queue_chunks,
+            settings.chunk_bytes,
+            settings.max_workers,
+            settings.memory_budget,
+            largest_pipe_bytes(),
         )
         relay = Relay(
             self.client,
@@ -111,6 +116,7 @@ class Engine:
                 cookies_file=_text(settings.cookies_file),
                 impersonate=settings.impersonate,
                 ca_file=_text(settings.ca_file),
+                plugin_paths=tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
             ),
             max_children=settings.max_children,
             wait_seconds=settings.wait_seconds,
@@ -151,10 +157,6 @@ class Server:
             return "draining"
         return "ok" if self.ytdlp_version is not None else "starting"
 
-    @property
-    def streams(self) -> int:
-        return self._engine.budget.streams
-
     async def start(self) -> None:
         """Begin. The worker comes up meanwhile; until then `/ready` says so, and requests wait for it."""
         self._lag.start()
@@ -173,6 +175,10 @@ class Server:
         """Start nothing new; what runs goes on."""
         self._draining = True
         self._engine.budget.stop()
+
+    async def wait_idle(self) -> None:
+        """Returns when no stream runs."""
+        await self._engine.budget.wait_idle()
 
     async def aclose(self) -> None:
         self.drain()
@@ -206,11 +212,11 @@ class Server:
 def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
     """The application. `own` are the sockets that it will listen on, if they are known better than from settings."""
     own = _own(settings) if own is None else own
-    _guard(settings, own)  # a setting that cannot work fails here, not in the lifespan
+    engine = Engine(settings, own)  # a setting that cannot work fails here, not in the lifespan
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server = Server(Engine(settings, own))
+        server = Server(engine)
         app.state.server = server
         await server.start()
         try:
@@ -235,11 +241,6 @@ def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_bug)
     return app
-
-
-def create_app_from_environment() -> FastAPI:
-    """For the processes of `--workers N`: the settings come by the environment."""
-    return create_app(load_settings())
 
 
 EXPOSED_HEADERS = [

@@ -109,7 +109,7 @@ class Delivery:
             source, method = await self._choose(request, methods)
             clock.lap("extract")
             await reservation.grow(max(0, method.stream_bytes - reservation.nbytes))
-            body = await method.open(source)
+            body = await method.open(replace(source, more_bytes=reservation.try_grow))
         except BaseException:
             reservation.release()
             raise

@@ -8,6 +8,7 @@ SIGINT (Ctrl+C twice) is handed on at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -16,16 +17,14 @@ from typing import Any, Protocol
 from serverpy.tasks import spawn
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-LOOK_SECONDS = 0.05
 
 
 class Drainable(Protocol):
     """What the application keeps as `app.state.server`."""
 
-    @property
-    def streams(self) -> int: ...
-
     def drain(self) -> None: ...
+
+    async def wait_idle(self) -> None: ...
 
 
 class Drain:
@@ -60,12 +59,9 @@ class Drain:
             self._hand_on(number)
 
     async def _wait_idle(self, server: Drainable) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limit_seconds):
-                while server.streams:  # noqa: ASYNC110  # all that the application tells is how many run
-                    await asyncio.sleep(LOOK_SECONDS)
-        except TimeoutError:
-            return
+                await server.wait_idle()
 
     def _hand_on(self, number: int) -> None:
         handler = self._before[number]

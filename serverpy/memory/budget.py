@@ -57,6 +57,10 @@ class Reservation:
             raise RuntimeError("a reservation grows once at a time, and not after its release")
         await self._budget._grow(self, nbytes)
 
+    def try_grow(self, nbytes: int) -> bool:
+        """Hold `nbytes` more if they are free now and nobody waits for any; otherwise nothing happens."""
+        return not self._released and self._budget._try_grow(self, nbytes)
+
     def release(self) -> None:
         """Give everything back; again is nothing."""
         if not self._released:
@@ -176,6 +180,13 @@ class Budget:
             reservation._growing = None
             self._growers.pop(waiter, None)
             self._advance()
+
+    def _try_grow(self, reservation: Reservation, nbytes: int) -> bool:
+        if self._growers or self._newcomers or self.used_bytes + nbytes > self._total_bytes:
+            return False
+        self._add(nbytes)
+        reservation._nbytes += nbytes
+        return True
 
     def _release(self, reservation: Reservation) -> None:
         if reservation._growing is not None:

@@ -1,7 +1,6 @@
 """The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
 
-A `Response` holds one step of its connection: `SMALL_STEP`, or `LARGE_STEP` for a reader that took `FAST_BYTES`
-without once leaving a chunk waiting. It follows no redirect and keeps no cookie: that is `net/session.py`.
+A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps no cookie: that is `net/session.py`.
 """
 
 from __future__ import annotations
@@ -16,15 +15,13 @@ from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
 from python_socks.async_.asyncio import Proxy
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
-from serverpy.net.connection import LARGE_STEP, SMALL_STEP, Buffers, Connection, TlsConnection
+from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.guard import Guard, resolve
 from serverpy.net.http1 import Exchange, Headers, Origin, Request
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
 """Connections that wait for a next request, over all servers."""
-FAST_BYTES = 16 << 20
-FAST_GAP_SECONDS = 0.05
 
 
 class Response:
@@ -36,8 +33,6 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
-        self._handed_at = 0.0
-        self._swift_bytes = 0
         self.status = exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
@@ -45,18 +40,11 @@ class Response:
     async def read(self) -> bytes:
         """The next bytes of the body, `b""` at its true end. Raises `UpstreamFailed` for a body that was cut,
         `UpstreamTimeout` for a silent server."""
-        self._adapt()
-        chunk = await self._exchange.chunk(self._client.stall_timeout)
-        self._swift_bytes += len(chunk)
-        self._handed_at = time.monotonic()
-        return chunk
+        return await self._exchange.chunk(self._client.stall_timeout)
 
-    def _adapt(self) -> None:
-        """Large steps for a reader that comes back at once, time after time; small ones again as soon as it lags.
-        Not by its first bytes: these only fill the kernel's buffers."""
-        if time.monotonic() - self._handed_at > FAST_GAP_SECONDS:
-            self._swift_bytes = 0
-        self._connection.step = LARGE_STEP if self._swift_bytes > FAST_BYTES else SMALL_STEP
+    def set_step(self, nbytes: int) -> None:
+        """How much is read at once, and so held, from now on: `SMALL_STEP` to `LARGE_STEP`."""
+        self._connection.step = nbytes
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, end it otherwise. Does not block."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from serverpy.errors import RangeNotSatisfiable, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
@@ -62,6 +63,7 @@ class ResumingRead:
         self, upstream: Upstream, *, window_bytes: int | None, wait_seconds: float, max_bytes: int | None
     ) -> None:
         self._upstream = upstream
+        self._step = SMALL_STEP
         self._window_bytes = window_bytes
         self._wait_seconds = wait_seconds
         self._max_bytes = max_bytes
@@ -100,6 +102,12 @@ class ResumingRead:
             else:
                 if chunk is not None:
                     return chunk
+
+    def set_step(self, nbytes: int) -> None:
+        """How much is read at once, also after a new request."""
+        self._step = nbytes
+        if self._response is not None:
+            self._response.set_step(nbytes)
 
     def close(self) -> None:
         response, self._response = self._response, None
@@ -241,6 +249,7 @@ class ResumingRead:
     async def _request(self, headers: dict[str, str], keep: set[int]) -> Response:
         """One request; answers other than 200 and those in `keep` become errors."""
         response = await self._upstream.open(headers)
+        response.set_step(self._step)
         if response.status in keep or response.status == 200:
             if response.headers.get("content-encoding") not in (None, "", "identity"):
                 response.close()

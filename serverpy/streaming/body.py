@@ -7,6 +7,7 @@ pipes, threads' work and children that served this body are gone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +29,8 @@ class Source:
 
     `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
     extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
-    the client's validator, as sent.
+    the client's validator, as sent. `more_bytes` asks for room beyond `stream_bytes`, for a reader that proved to be
+    fast: True if the budget has it to spare.
     """
 
     url: str
@@ -38,6 +40,7 @@ class Source:
     track: Track | None = None
     range: ByteRange | None = None
     if_range: str | None = None
+    more_bytes: Callable[[int], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from serverpy.errors import ExtractionFailed, UpstreamFailed
@@ -11,13 +12,15 @@ from serverpy.extraction.formats import by_id, pick_entry
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
 from serverpy.net.client import Client, Response
-from serverpy.net.connection import SMALL_STEP
+from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead
 from serverpy.net.session import Session
 from serverpy.streaming.body import ByteRange, Head, Source
 
 SESSION_BYTES = 32 * 1024
 """Connection, parser, headers, cookies, tasks: the objects of one stream, measured with a margin."""
+FAST_BYTES = 16 << 20
+FAST_GAP_SECONDS = 0.05
 
 
 class Relay:
@@ -72,25 +75,56 @@ class Relay:
             raise UpstreamFailed("The media is empty.")
         head = _head(read, first, media, track, asked)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        return RelayBody(read, replace(head, timings=timings), first)
+        return RelayBody(read, replace(head, timings=timings), first, Pace(source.more_bytes))
 
 
 class RelayBody:
     """An open relay. `read` after `aclose` is an error of the caller."""
 
-    def __init__(self, read: ResumingRead, head: Head, first: bytes) -> None:
+    def __init__(self, read: ResumingRead, head: Head, first: bytes, pace: Pace) -> None:
         self.head = head
         self._read = read
         self._first = first
+        self._pace = pace
 
     async def read(self) -> bytes:
         if self._first:
             first, self._first = self._first, b""
             return first
-        return await self._read.read()
+        self._read.set_step(self._pace.step())
+        chunk = await self._read.read()
+        self._pace.hand(len(chunk))
+        return chunk
 
     async def aclose(self) -> None:
         self._read.close()
+
+
+class Pace:
+    """How much to read at once for this reader. Large steps cost less CPU and more memory: they are for one who comes
+    back at once, time after time (not by its first bytes, which only fill the kernel's buffers), and only if the
+    budget has the room to spare."""
+
+    def __init__(self, more_bytes: Callable[[int], bool]) -> None:
+        self._more_bytes = more_bytes
+        self._may_hurry: bool | None = None
+        self._handed_at = 0.0
+        self._swift_bytes = 0
+
+    def step(self) -> int:
+        """The step for the read that begins now."""
+        if time.monotonic() - self._handed_at > FAST_GAP_SECONDS:
+            self._swift_bytes = 0
+        if self._swift_bytes <= FAST_BYTES:
+            return SMALL_STEP
+        if self._may_hurry is None:
+            self._may_hurry = self._more_bytes(LARGE_STEP - SMALL_STEP)
+        return LARGE_STEP if self._may_hurry else SMALL_STEP
+
+    def hand(self, nbytes: int) -> None:
+        """`nbytes` go to the reader now."""
+        self._swift_bytes += nbytes
+        self._handed_at = time.monotonic()
 
 
 def _head(read: ResumingRead, first: bytes, media: Media, track: Track, asked: ByteRange) -> Head:
