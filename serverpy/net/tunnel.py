@@ -140,7 +140,11 @@ class Client(End):
             return
         self.transport.resume_reading()
         self.transport.write(data)
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # it has read the answer, and reset the connection since
+            self.transport.abort()
+            return
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:

@@ -30,7 +30,7 @@ from serverpy.errors import ConfigurationError
 from serverpy.net.egress import Egress, EgressLimits, EgressThread
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.heads import MAX_HEAD_BYTES
-from serverpy.net.tunnel import CHUNK_BYTES
+from serverpy.net.tunnel import CHUNK_BYTES, Client
 from tests.net.origin import (
     BODY,
     DEADLINE,
@@ -650,6 +650,29 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
         until(lambda: not egress.egress._clients and not egress.egress._upstreams)
+
+
+def test_a_client_that_resets_between_the_answer_and_its_end_is_no_failure(loop_factory: LoopFactory) -> None:
+    """The answer is empty here, so that it is the shutdown of the socket which meets the reset."""
+
+    async def main() -> None:
+        lost = asyncio.Event()
+
+        def opened(client: Client) -> None:
+            reset(peer)
+            client.respond(b"")
+
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Client(buffer, opened, lambda client: lost.set()), "127.0.0.1", 0
+        )
+        peer = socket.create_connection(server.sockets[0].getsockname())
+        await asyncio.wait_for(lost.wait(), DEADLINE)
+        server.close()
+        await server.wait_closed()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
