@@ -27,7 +27,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             if not isinstance(info, dict):
                 raise MediaNotFound("No media was found on this page.")
             _cut(info)
-            media = _within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
+            media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
             _check_found(media, ydl)
             return media, Raw(info, session.copy_cookies(ydl.cookiejar), options)
     except Exception as error:  # yt-dlp and its extractors raise anything
@@ -44,14 +44,14 @@ def _cut(info: Info) -> None:
 
 
 def _check_found(media: Media, ydl: session.Session) -> None:
-    if media.tracks or media.entries:
+    if media.tracks or any(entry.url or entry.media for entry in media.entries):
         return
     if ydl.first_failure is not None:
         raise ydl.first_failure
     raise MediaNotFound("No media was found on this page.")
 
 
-def _within_bounds(media: Media) -> Media:
+def within_bounds(media: Media) -> Media:
     """The encoded size is bounded. Long lists of fragments go first, beginning with the worst track: yt-dlp's own
     downloader still has them. Raises TooLarge."""
     excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES

@@ -164,7 +164,7 @@ _BUG_REPORT = re.compile(r"[;,.]?\s*please report this issue on.*", re.IGNORECAS
 _ADVICE = re.compile(
     r"[^.;]*(?:\s--[a-z]|github\.com/yt-dlp|yt-dlp -U|VPN or a proxy|--verbose)[^;]*?(?:\.(?=\s|$)|;|$)", re.IGNORECASE
 )
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:\[[^\]\s]*\])?[^\s'\"<>)\]]*", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|\[?[0-9a-f]*:[0-9a-f:.]*:[0-9a-f:.]*\]?)(?::\d+)?", re.I)
 _PATH = re.compile(r"(?<![\w/:.])/(?:home|root|tmp|usr|var|opt|srv|etc|app|proc)/[^\s'\",;)]*")
 

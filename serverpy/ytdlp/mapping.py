@@ -92,15 +92,19 @@ def _title(info: Info) -> str:
 
 def _kind(info: Info, tracks: tuple[Track, ...], entries: tuple[Entry, ...]) -> Kind:
     if entries or is_playlist(info):
-        return (
-            "images" if entries and all(item.media and item.media.kind == "images" for item in entries) else "playlist"
-        )
+        return "images" if _is_post(entries) else "playlist"
     if info.get("is_live"):
         return "live"
     if tracks and all(track.is_image for track in tracks):
         return "images"
     media = [track for track in tracks if track.has_video or track.has_audio]
     return "audio" if media and not any(track.has_video for track in media) else "video"
+
+
+def _is_post(entries: tuple[Entry, ...]) -> bool:
+    """Pictures, perhaps with music."""
+    kinds = {item.media.kind if item.media else "playlist" for item in entries}
+    return "images" in kinds and kinds <= {"images", "audio"}
 
 
 def _thumbnail(info: Info) -> str | None:

@@ -71,8 +71,9 @@ class RawStore:
         if size > self._limit:
             return
         with self._lock:
+            _, replaced = self._raws.pop(raw_id, (raw, 0))
             self._raws[raw_id] = raw, size
-            self.bytes += size
+            self.bytes += size - replaced
             while len(self._raws) > self._count or self.bytes > self._limit:
                 _, (_, gone) = self._raws.popitem(last=False)
                 self.bytes -= gone

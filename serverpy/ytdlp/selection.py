@@ -42,7 +42,7 @@ def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], .
 def _check(selector: str) -> None:
     if len(selector) > MAX_SELECTOR_CHARACTERS:
         raise InvalidParameter("The format selector is too long.")
-    if selector.strip() == "-":
+    if selector.strip() in ("", "-"):
         raise InvalidParameter("The format selector cannot be read.")
     if "+" in selector and re.search(r"\ball\b", selector):
         raise InvalidParameter("The format selector must not merge `all`; `mergeall` does.")

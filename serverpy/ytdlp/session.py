@@ -43,7 +43,7 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.networking.impersonate import ImpersonateTarget
 from yt_dlp.plugins import load_all_plugins
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
-from yt_dlp.utils import DownloadError, Popen
+from yt_dlp.utils import DownloadError, Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError, SiteForbidden, TooLarge
 from serverpy.extraction.messages import Ready, WorkerOptions
@@ -93,9 +93,8 @@ def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Proces
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)
     _process = Process(options, outlets, directory, gate, runtimes, _write_bundle(options.ca_file, directory))
-    if options.impersonate:
-        _target(options.impersonate)
     _file_cookies(options.cookies_file)
+    _check_impersonation(options)
     warm_up()
     return _process
 
@@ -211,11 +210,12 @@ def _permitted(options: WorkerOptions) -> Extractors:
 
 def may_run(options: WorkerOptions, ie: Any) -> bool:
     """ALLOW_SITES, DENY_SITES, GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site before
-    the colon (`youtube`), in any case."""
-    name = ie.IE_NAME.lower()
-    if ie.ie_key() == "Generic":
-        return options.generic_extractor and not _named(name, options.deny_sites)
-    if _named(name, options.deny_sites):
+    the colon (`youtube`), in any case. Where sites are named, `generic` is one that has to be named too. The generic
+    extractor brings `html5` with it, which reads the plain players that it finds."""
+    name = "generic" if ie.IE_NAME.lower() == "html5" else ie.IE_NAME.lower()
+    if name == "generic" and not options.generic_extractor:
+        return False
+    if _named(name, options.deny_sites) or _named(ie.IE_NAME.lower(), options.deny_sites):
         return False
     return not options.allow_sites or _named(name, options.allow_sites)
 
@@ -280,11 +280,16 @@ class DataRH(UrllibRH):  # type: ignore[misc]  # untyped
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _target(text: str) -> Any:
+def _target(options: WorkerOptions) -> Any:
+    return ImpersonateTarget.from_str(options.impersonate.lower()) if options.impersonate else None
+
+
+def _check_impersonation(options: WorkerOptions) -> None:
     try:
-        return ImpersonateTarget.from_str(text.lower())
-    except ValueError as error:
-        raise ConfigurationError(f"IMPERSONATE={text!r} is no target that yt-dlp knows.") from error
+        with open(options):
+            pass
+    except (ValueError, YoutubeDLError) as error:
+        raise ConfigurationError(f"IMPERSONATE={options.impersonate!r} is no target that is available.") from error
 
 
 # The instance
@@ -470,7 +475,7 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "extract_flat": "in_playlist",
         "playlistend": MAX_ENTRIES + 1,
         "ignoreerrors": "only_download",
-        "impersonate": _target(options.impersonate) if options.impersonate else None,
+        "impersonate": _target(options),
         "js_runtimes": {name: {} for name in process().js_runtimes},
     }
 

@@ -1,0 +1,207 @@
+"""The cache and the single flight, over a source that counts, and once over real workers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from serverpy.errors import Busy, Draining, MediaNotFound
+from serverpy.extraction.extractor import Cache, Extractor
+from serverpy.extraction.info import Media
+from serverpy.sample.site import SampleSite
+from tests.aio import run
+from tests.extraction.workers import running
+
+MEDIA = Media(raw_id="r", id="1", title="Film", kind="video", extractor="x", webpage_url="https://site.example/")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Source:
+    """Extracts when the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.cancelled: list[str] = []
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def extract(self, url: str) -> Media:
+        self.asked.append(url)
+        number = len(self.asked)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(url)
+            raise
+        if self.error:
+            raise self.error
+        return replace(MEDIA, raw_id=f"r{number}")
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_what_was_found_is_kept_for_its_time() -> None:
+    clock = Clock()
+    cache = Cache(ttl=60, size=10, max_bytes=10**6, clock=clock)
+    cache.put("film", MEDIA)
+    cache.put("live", replace(MEDIA, kind="live"))
+    cache.put("signed", replace(MEDIA, expires=1030.0))
+    cache.put("dead", replace(MEDIA, expires=900.0))
+    known = {}
+    for at in (0, 4, 6, 19, 21, 59, 61):
+        clock.now = 1000.0 + at
+        known[at] = [name for name in ("film", "live", "signed", "dead") if cache.get(name)]
+    assert known == {
+        0: ["film", "live", "signed"],
+        4: ["film", "live", "signed"],
+        6: ["film", "signed"],
+        19: ["film", "signed"],
+        21: ["film"],
+        59: ["film"],
+        61: [],
+    }
+    assert (len(cache), cache.bytes) == (0, 0)
+
+
+def test_the_cache_is_bounded_in_number_and_bytes() -> None:
+    cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
+    for number in range(5):
+        cache.put(str(number), MEDIA)
+        cache.get("0")
+    assert [name for name in "01234" if cache.get(name)] == ["0", "3", "4"]
+    cache.put("big", replace(MEDIA, title="x" * 9_900))
+    assert cache.bytes <= 10_000
+    assert cache.get("big") is None or len(cache) == 1
+    cache.put("huge", replace(MEDIA, title="x" * 20_000))
+    assert cache.get("huge") is None
+
+
+@pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])
+def test_the_cache_can_be_off(cache: dict[str, int]) -> None:
+    off = Cache(**({"ttl": 60, "size": 10, "max_bytes": 10**6} | cache), clock=Clock())
+    off.put("film", MEDIA)
+    assert off.get("film") is None
+
+
+def test_all_who_ask_at_once_share_one_extraction() -> None:
+    async def test() -> None:
+        source = Source()
+        extractor = Extractor(source)
+        asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
+        await turns()
+        assert extractor.cached("film") is None
+        source.go.set()
+        assert len({media.raw_id for media in await asyncio.gather(*asked)}) == 1
+        assert await extractor.extract("film") is extractor.cached("film")
+        assert source.asked == ["film"]
+        assert extractor.running == 0
+
+    run(test)
+
+
+def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
+    async def test() -> None:
+        source = Source()
+        source.go.set()
+        extractor = Extractor(source)
+        first = await extractor.extract("film")
+        source.go.clear()
+        asked = [asyncio.ensure_future(extractor.extract("film", fresh=True)) for _ in range(3)]
+        await turns()
+        assert await extractor.extract("film") is first
+        source.go.set()
+        fresh = await asyncio.gather(*asked)
+        assert {media.raw_id for media in fresh} == {"r2"}
+        assert extractor.cached("film") is fresh[0]
+
+    run(test)
+
+
+def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_left() -> None:
+    async def test() -> None:
+        source = Source()
+        extractor = Extractor(source)
+        asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(3)]
+        await turns()
+        for each in asked[:2]:
+            each.cancel()
+        await turns()
+        assert source.cancelled == []
+        asked[2].cancel()
+        await turns()
+        assert source.cancelled == ["film"]
+        assert extractor.running == 0
+        again = asyncio.ensure_future(extractor.extract("film"))
+        await turns()
+        source.go.set()
+        assert (await again).raw_id == "r2"
+
+    run(test)
+
+
+def test_a_failure_reaches_all_and_is_not_kept() -> None:
+    async def test() -> None:
+        source = Source()
+        source.error = MediaNotFound("Nothing here.")
+        source.go.set()
+        extractor = Extractor(source)
+        results = await asyncio.gather(*(extractor.extract("film") for _ in range(3)), return_exceptions=True)
+        assert [type(each) for each in results] == [MediaNotFound] * 3
+        source.error = None
+        assert (await extractor.extract("film")).raw_id == "r2"
+
+    run(test)
+
+
+def test_the_line_is_bounded() -> None:
+    async def test() -> None:
+        source = Source()
+        extractor = Extractor(source, max_line=2)
+        asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
+        await turns()
+        with pytest.raises(Busy):
+            await extractor.extract("c")
+        source.go.set()
+        await asyncio.gather(*asked)
+        await extractor.extract("c")
+
+    run(test)
+
+
+def test_closing_tells_those_who_wait() -> None:
+    async def test() -> None:
+        source = Source()
+        extractor = Extractor(source)
+        asked = asyncio.ensure_future(extractor.extract("film"))
+        await turns()
+        await extractor.aclose()
+        with pytest.raises(Draining):
+            await asked
+
+    run(test)
+
+
+def test_simultaneous_requests_are_one_to_the_site(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            extractor = Extractor(workers)
+            url = f"{site.http}/page/slow?seconds=0.3&single"
+            before = len(site.requests)
+            found = await asyncio.gather(*(extractor.extract(url) for _ in range(20)))
+            assert len({media.raw_id for media in found}) == 1
+            pages = [each for each in site.requests[before:] if each.path == "/page/slow"]
+            assert len(pages) == 1
+
+    run(test)

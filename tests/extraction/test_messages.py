@@ -1,0 +1,144 @@
+"""The messages between server and worker: typed, bounded, and the same on the other side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serverpy import errors
+from serverpy.errors import Busy, ExtractionFailed, ServerPYError
+from serverpy.extraction import messages
+from serverpy.extraction.info import Cookie, Entry, Fragment, Media, Subtitle, Track
+from serverpy.extraction.messages import (
+    Cancel,
+    Configure,
+    Download,
+    DownloadEnd,
+    DownloadStarted,
+    Extract,
+    Extracted,
+    Failed,
+    Format,
+    Frames,
+    MessageTooLarge,
+    RawGone,
+    Ready,
+    Reply,
+    Request,
+    Select,
+    Selected,
+    Stats,
+    StatsRequest,
+    WorkerOptions,
+)
+
+MEDIA = Media(
+    raw_id="r",
+    id="1",
+    title="Ünï 🎬",
+    kind="video",
+    extractor="site",
+    webpage_url="https://site.example/",
+    tracks=(Track(id="f", url="https://x.example/", protocol="https", ext="mp4", fragments=(Fragment(url="u"),)),),
+    subtitles=(Subtitle(language="en", ext="vtt", url="u"),),
+    cookies=(Cookie(name="n", value="v", domain=".x.example"),),
+    expires=1.5,
+)
+REQUESTS: tuple[Request, ...] = (
+    Configure(options=WorkerOptions(own=(("::1", 80),), deny_ports=(1,)), directory="/tmp/x"),
+    Extract(id=1, url="https://site.example/"),
+    Select(id=2, selector="b", formats=(Format(format_id="f", ext="mp4", protocol="https"),)),
+    Download(id=3, raw_id="r", item=2, track_id="f"),
+    Cancel(id=3),
+    StatsRequest(id=4),
+)
+REPLIES: tuple[Reply, ...] = (
+    Ready(yt_dlp="1", js_runtimes=("deno-2",), impersonation=True),
+    Extracted(id=1, media=MEDIA),
+    Extracted(
+        id=1,
+        media=Media(
+            raw_id="p",
+            id="2",
+            title="",
+            kind="playlist",
+            extractor="",
+            webpage_url="",
+            entries=(Entry(media=MEDIA), Entry(url="u")),
+        ),
+    ),
+    Selected(id=2, choices=(("a", "b"), ("c",))),
+    DownloadStarted(id=3),
+    DownloadEnd(id=3, bytes=10**12),
+    Failed(id=5, code="busy", message="No.", retry_after=3),
+    Stats(id=4, children=1),
+)
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda each: type(each).__name__)
+def test_requests_arrive_as_they_were_sent(request_: Request) -> None:
+    [body] = Frames().feed(messages.encode(request_))
+    assert messages.decode_request(body) == request_
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda each: type(each).__name__)
+def test_replies_arrive_as_they_were_sent(reply: Reply) -> None:
+    [body] = Frames().feed(messages.encode(reply))
+    assert messages.decode_reply(body) == reply
+
+
+@given(st.lists(st.integers(min_value=1, max_value=40), max_size=30))
+def test_frames_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
+    stream = b"".join(messages.encode(each) for each in REPLIES)
+
+    def pieces() -> Iterator[bytes]:
+        start = 0
+        for cut in cuts:
+            yield stream[start : start + cut]
+            start += cut
+        yield stream[start:]
+
+    frames = Frames()
+    got = [messages.decode_reply(body) for piece in pieces() for body in frames.feed(piece)]
+    assert got == list(REPLIES)
+
+
+def test_a_message_over_its_bound_is_neither_sent_nor_received() -> None:
+    with pytest.raises(MessageTooLarge):
+        messages.encode(Extract(id=1, url="x" * messages.MAX_MESSAGE_BYTES))
+    with pytest.raises(MessageTooLarge):
+        list(Frames().feed(b"\xff\xff\xff\xff"))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"type":"Extract","id":1,"url":"u"}', b'{"type":"Stats","id":"x"}', b"\x80"]
+)
+def test_what_is_no_reply_is_refused(body: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        messages.decode_reply(body)
+
+
+def all_errors() -> list[type[ServerPYError]]:
+    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, ServerPYError)]
+    return [each for each in classes if hasattr(each, "code")] + [RawGone]
+
+
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda each: each.__name__)
+def test_every_error_crosses_the_border(kind: type[ServerPYError]) -> None:
+    crossed = messages.to_error(messages.failed(1, kind("Why.")))
+    assert (type(crossed), str(crossed)) == (kind, "Why.")
+
+
+def test_the_moment_to_try_again_crosses_the_border() -> None:
+    crossed = messages.to_error(messages.failed(1, Busy("Later.", 42)))
+    assert isinstance(crossed, Busy)
+    assert crossed.retry_after == 42
+
+
+def test_an_unknown_code_is_a_failed_extraction() -> None:
+    assert type(messages.to_error(Failed(id=1, code="nonsense", message="x"))) is ExtractionFailed

@@ -1,0 +1,39 @@
+"""Real workers for tests: the sample site's plugin and the probes' on board, loopback allowed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.worker import Workers, WorkersLimits
+from serverpy.sample import PLUGIN_PATH
+
+PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
+OPTIONS = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
+LIMITS = WorkersLimits(grace=0.3)
+
+
+@asynccontextmanager
+async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterator[Workers]:
+    """Workers that have started; `options` are changes to OPTIONS. On leaving, no process of theirs is left."""
+    workers = Workers(replace(OPTIONS, **options), limits)
+    pids: set[int] = set()
+    try:
+        await workers.start()
+        pids |= set((await workers.state()).pids)
+        yield workers
+        pids |= set((await workers.state()).pids)
+    finally:
+        await workers.aclose()
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+async def process_of(workers: Workers) -> psutil.Process:
+    """The worker that takes requests."""
+    return psutil.Process((await workers.state()).pids[0])

@@ -1,0 +1,73 @@
+"""`python -m tests.ytdlp.compare URL...`: each URL by stock yt-dlp and by a slim session; the differences as JSON.
+
+A process of its own, since `session.prepare` changes the process for good.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from yt_dlp import YoutubeDL
+
+from serverpy.net.egress import Egress
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.sample import PLUGIN_PATH
+from serverpy.ytdlp import session
+from serverpy.ytdlp.faults import translate
+from serverpy.ytdlp.outlets import Outlets
+from tests.extraction.workers import OPTIONS
+
+
+class Silent:
+    def debug(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def main(urls: list[str]) -> None:
+    sys.path.append(str(PLUGIN_PATH))
+    stock = {url: by_stock(url) for url in urls}
+    guard = Guard(parse_networks(OPTIONS.allow_networks))
+    outlets = Outlets(lambda: Egress(guard))
+    outlets.start()
+    with tempfile.TemporaryDirectory() as directory:
+        session.prepare(OPTIONS, outlets, Path(directory))
+        slim = {url: by_session(url) for url in urls}
+    outlets.close()
+    differences = {url: [stock[url], slim[url]] for url in urls if stock[url] != slim[url]}
+    print(json.dumps({"differences": differences, "found": sum("formats" in str(each) for each in slim.values())}))
+
+
+def by_stock(url: str) -> Any:
+    params = {"format": session.FORMAT, "check_formats": False, "noplaylist": True, "extract_flat": "in_playlist"}
+    params |= {"playlistend": session.MAX_ENTRIES + 1, "writesubtitles": True, "quiet": True, "logger": Silent()}
+    with YoutubeDL({**params, "cachedir": False}) as ydl:
+        return outcome(ydl, url)
+
+
+def by_session(url: str) -> Any:
+    with session.open(OPTIONS) as ydl:
+        return outcome(ydl, url)
+
+
+def outcome(ydl: Any, url: str) -> Any:
+    """The whole dictionary without what differs from one minute to the next, or the error."""
+    try:
+        info = ydl.sanitize_info(ydl.extract_info(url, download=False))
+    except Exception as error:  # noqa: BLE001  # compared
+        return type(translate(error)).__name__
+    text = json.dumps(info, sort_keys=True, default=str)
+    text = re.sub(r'"epoch": \d+', '"epoch": 0', text)
+    text = re.sub(r'"(X-Tube-Token|cookies)": "[^"]*"', r'"\1": ""', text)
+    text = re.sub(r"tube_session=[\w-]+", "tube_session=", text)
+    text = re.sub(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "", text)
+    return json.loads(re.sub(r'"available_at": [\d.]+', '"available_at": 0', text))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""Extractors that do what real ones may do, for the tests of the worker: `http://…/probe/<what>?<argument>`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from yt_dlp.downloader.external import FFmpegFD
+from yt_dlp.extractor.common import InfoExtractor
+from yt_dlp.networking import Request
+from yt_dlp.networking.impersonate import ImpersonateTarget
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+from yt_dlp.utils import Popen
+
+Info = dict[str, Any]
+
+
+class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+    IE_NAME = "probe:one"
+    _VALID_URL = r"https?://[^/]+/probe/(?P<id>\w+)"
+
+    def _real_extract(self, url: str) -> Info:
+        what = self._match_id(url)
+        argument = parse_qs(urlsplit(url).query).get("to", [""])[0]
+        found = getattr(self, f"_probe_{what}")(argument)
+        return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
+
+    def _probe_child(self, argument: str) -> Any:
+        """A child like a JavaScript runtime; `argument` is how long it runs."""
+        started = time.time()
+        Popen.run(["/bin/sleep", argument], stdout=subprocess.PIPE)
+        return [started, time.time()]
+
+    def _probe_orphan(self, argument: str) -> Any:
+        """A child that nobody waits for."""
+        return Popen(["/bin/sleep", "3600"]).pid
+
+    def _probe_hang(self, argument: str) -> Any:
+        """Deaf to everything, as a regular expression is."""
+        threading.Event().wait(3600)
+
+    def _probe_die(self, argument: str) -> Any:
+        os.kill(os.getpid(), 9)
+
+    def _probe_keyerror(self, argument: str) -> Any:
+        nothing: Info = {}
+        return nothing["http://192.0.2.1/secret?token=1"]
+
+    def _probe_cookies(self, argument: str) -> Any:
+        """What cookies this extraction begins with; then it gets one."""
+        before = [cookie.name for cookie in self.cookiejar]
+        self._set_cookie(urlsplit(argument).hostname, "probe", "left behind")
+        return before
+
+    def _probe_environment(self, argument: str) -> Any:
+        return {
+            "variables": sorted(name for name in os.environ if "proxy" in name.lower() or "SERVERPY" in name),
+            "path": os.listdir(os.environ["PATH"]),
+            "ffmpeg": [FFmpegPostProcessor().available, FFmpegFD.available()],
+        }
+
+    def _probe_noproxyheader(self, argument: str) -> Any:
+        return self._ask(Request(argument, headers={"Ytdl-Request-Proxy": "__noproxy__"}))
+
+    def _probe_noproxyargument(self, argument: str) -> Any:
+        return self._ask(Request(argument, proxies={"all": None}))
+
+    def _probe_impersonated(self, argument: str) -> Any:
+        return self._ask(Request(argument, extensions={"impersonate": ImpersonateTarget()}))
+
+    def _probe_plain(self, argument: str) -> Any:
+        return self._ask(Request(argument))
+
+    def _probe_ftp(self, argument: str) -> Any:
+        """Whether anybody connects to the port that an ftp address names."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(0.5)
+            try:
+                answer = self._ask(Request(f"ftp://127.0.0.1:{server.getsockname()[1]}/film.mp4"))
+                server.accept()[0].close()
+            except TimeoutError:
+                return [answer, "nobody came"]
+            return [answer, "somebody came"]
+
+    def _ask(self, request: Request) -> str:
+        try:
+            return f"{self._downloader.urlopen(request).status}"
+        except Exception as error:  # noqa: BLE001  # the test looks at it
+            return f"{type(error).__name__}: {error}"
+
+    def _probe_swallow(self, argument: str) -> Any:
+        """Goes on whatever happens, as some extractors do."""
+        for _ in range(1000):
+            try:
+                self._download_webpage(argument, "swallow")
+            except Exception:  # noqa: BLE001
+                continue
+        return "done"
+
+
+class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+    """A playlist with one bad item, and one of more items than the server lists."""
+
+    IE_NAME = "probe:two"
+    _VALID_URL = r"https?://[^/]+/probe2/(?P<id>\w+)"
+
+    def _real_extract(self, url: str) -> Info:
+        what = self._match_id(url)
+        good = {"id": "good", "title": "Good", "url": "http://192.0.2.1/good.mp4", "ext": "mp4"}
+        if what == "mixed":
+            entries: Any = [good, {"id": "bad", "title": "No address"}, good]
+        elif what == "bad":
+            entries = [{"id": "bad", "title": "No address"}]
+        elif what == "endless":
+            entries = (self.url_result(f"{url}?{number}", ProbeIE, title=f"Item {number}") for number in range(10**9))
+        else:
+            entries = [{**good, "id": str(number), "description": "x" * 20_000} for number in range(900)]
+        result: Info = self.playlist_result(entries, what, what)
+        return result

@@ -1,0 +1,122 @@
+"""The gate for child processes, with real ones."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from serverpy.ytdlp.children import Gate, Stopped, Ticket, install
+
+SLEEP = ("/bin/sleep", "3600")
+
+
+class Popen(subprocess.Popen[bytes]):
+    """Stands for yt-dlp's class, which is a subclass like this."""
+
+
+@contextmanager
+def gate(limit: int) -> Iterator[tuple[Gate, type[Popen]]]:
+    made = Gate(limit)
+    kind = type("Popen", (Popen,), {})
+    install(kind, made)
+    try:
+        yield made, kind
+    finally:
+        made.kill()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = threading.Event()
+    timer = threading.Timer(5, deadline.set)
+    timer.start()
+    while not condition() and not deadline.wait(0.01):
+        pass
+    timer.cancel()
+    return condition()
+
+
+def test_a_child_waits_until_there_is_room() -> None:
+    with gate(1) as (made, popen):
+        first = popen(SLEEP)
+        started = threading.Event()
+
+        def second() -> None:
+            with popen(("/bin/sleep", "0")) as child:
+                started.set()
+                child.wait()
+
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not started.wait(0.2)
+        assert len(made) == 1
+        first.kill()
+        first.wait()
+        assert started.wait(2)
+        thread.join()
+        assert until(lambda: len(made) == 0)
+
+
+def test_a_ticket_ends_its_own_children_only() -> None:
+    with gate(4) as (made, popen):
+        ticket = Ticket()
+        with made.on_behalf_of(ticket):
+            mine = popen(SLEEP)
+            other = popen(SLEEP)
+        assert mine.wait(2) == -9
+        assert other.wait(2) == -9
+        stranger = popen(SLEEP)
+        made.kill(ticket)
+        assert stranger.poll() is None
+        made.kill()
+        assert stranger.wait(2) == -9
+
+
+def test_who_waits_for_room_can_be_stopped() -> None:
+    with gate(1) as (made, popen):
+        first = popen(SLEEP)
+        ticket = Ticket()
+        timer = threading.Timer(0.1, ticket.set)
+        timer.start()
+        with pytest.raises(Stopped), made.on_behalf_of(ticket):
+            popen(SLEEP)
+        assert len(made) == 1
+        first.kill()
+        first.wait()
+
+
+def test_a_child_that_cannot_start_takes_no_room() -> None:
+    with gate(1) as (made, popen):
+        for _ in range(3):
+            with pytest.raises(FileNotFoundError):
+                popen(("/nonexistent",))
+        assert len(made) == 0
+
+
+def test_a_ticket_runs_the_hooks_that_are_in_place() -> None:
+    ticket = Ticket()
+    ran: list[str] = []
+    with ticket.hook(lambda: ran.append("left")):
+        pass
+    with ticket.hook(lambda: ran.append("here")):
+        ticket.check()
+        ticket.set()
+        ticket.set()
+    assert ran == ["here"]
+    with pytest.raises(Stopped):
+        ticket.check()
+    with pytest.raises(Stopped), ticket.hook(lambda: ran.append("late")):
+        pass
+
+
+def test_a_ticket_of_a_plain_event_follows_it() -> None:
+    event = threading.Event()
+    ticket = Ticket.of(event)
+    assert Ticket.of(ticket) is ticket
+    ticket.check()
+    event.set()
+    with pytest.raises(Stopped):
+        ticket.check()

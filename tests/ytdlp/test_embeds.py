@@ -1,0 +1,48 @@
+"""The list of embed-capable extractors, against yt-dlp's classes themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yt_dlp
+
+from serverpy.ytdlp.embeds import embed_capable
+
+# In a process of its own: it imports every extractor there is.
+EXACT = """
+import json
+from yt_dlp.extractor import gen_extractor_classes
+from yt_dlp.extractor.common import InfoExtractor
+
+def overrides(cls, name):
+    return next(base for base in cls.__mro__ if name in base.__dict__) is not InfoExtractor
+
+def capable(cls):
+    names = ("_extract_embed_urls", "_extract_from_webpage", "extract_from_webpage")
+    return bool(cls._EMBED_REGEX) or any(overrides(cls, name) for name in names)
+
+classes = {ie.ie_key(): getattr(ie, "real_class", ie) for ie in gen_extractor_classes()}
+print(json.dumps([key for key, cls in classes.items() if capable(cls)]))
+"""
+
+
+def test_no_extractor_that_answers_for_embeds_is_missing() -> None:
+    answer = subprocess.run([sys.executable, "-c", EXACT], capture_output=True, text=True, timeout=100, check=True)
+    exact = set(json.loads(answer.stdout))
+    found = embed_capable(Path(yt_dlp.extractor.__file__).parent)
+    assert len(exact) > 100
+    assert exact <= found
+    assert len(found) < len(exact) + 20
+
+
+def test_heirs_of_a_capable_extractor_are_capable(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(
+        "class BaseIE(InfoExtractor):\n    _EMBED_REGEX = [r'x']\n\nclass AlsoIE(HeirIE):\n    x = 1\n"
+    )
+    (tmp_path / "two.py").write_text(
+        "class HeirIE(one.BaseIE):\n    x = 1\n\nclass OtherIE(InfoExtractor):\n    x = 1\n"
+    )
+    assert embed_capable(tmp_path) == {"Base", "Heir", "Also"}

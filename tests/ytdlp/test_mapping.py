@@ -1,0 +1,245 @@
+"""yt-dlp's dictionaries become values that cross the border, whatever is in them."""
+
+from __future__ import annotations
+
+from http.cookiejar import Cookie, CookieJar
+from typing import Any
+
+import msgspec
+import pytest
+
+from serverpy.extraction import messages
+from serverpy.extraction.info import AesKey, Fragment, Media, Track
+from serverpy.extraction.messages import Extracted
+from serverpy.ytdlp.mapping import media_of
+
+URL = "https://media.example/film.mp4"
+
+
+def found(info: dict[str, Any], jar: CookieJar | None = None) -> Media:
+    base = {"id": "1", "title": "Film", "extractor": "site", "webpage_url": "https://site.example/1"}
+    media = media_of({**base, **info}, "raw-1", jar or CookieJar(), lambda wish: str(wish) if wish else None)
+    reply = messages.decode_reply(messages.encode(Extracted(id=1, media=media))[4:])
+    assert isinstance(reply, Extracted)
+    assert reply.media == media
+    return media
+
+
+def track(fmt: dict[str, Any], **info: Any) -> Track:
+    [only] = found(
+        {"formats": [{"format_id": "f", "url": URL, "protocol": "https", "ext": "mp4", **fmt}], **info}
+    ).tracks
+    return only
+
+
+def cookie(name: str, domain: str, expires: int | None = None) -> Cookie:
+    return Cookie(
+        0,
+        name,
+        "v",
+        None,
+        False,
+        domain,
+        True,
+        domain.startswith("."),
+        "/",
+        True,
+        False,
+        expires,
+        False,
+        None,
+        None,
+        {},
+    )
+
+
+def test_every_field_that_a_fetcher_honours() -> None:
+    got = track(
+        {
+            "vcodec": "avc1",
+            "acodec": "none",
+            "width": 640,
+            "height": 360.0,
+            "fps": "29.97",
+            "tbr": 1000,
+            "filesize_approx": 5,
+            "http_headers": {"Referer": "https://site.example/", "Cookie": "no"},
+            "request_data": b"\xffx",
+            "impersonate": "chrome",
+            "downloader_options": {"http_chunk_size": 1000},
+            "manifest_url": "https://media.example/m.m3u8",
+            "hls_media_playlist_data": "#EXTM3U",
+            "extra_param_to_segment_url": "a=1",
+            "extra_param_to_key_url": "k=1",
+            "hls_aes": {"uri": "https://key.example/", "iv": "0x1"},
+            "format_index": 2,
+            "is_dash_periods": True,
+            "no_resume": True,
+            "available_at": 12.5,
+            "is_from_start": True,
+            "container": "mp4_dash",
+            "language": "de",
+            "format_note": "note",
+        },
+        is_live=True,
+    )
+    assert got == Track(
+        id="f",
+        url=URL,
+        protocol="https",
+        ext="mp4",
+        container="mp4_dash",
+        vcodec="avc1",
+        acodec=None,
+        width=640,
+        height=360,
+        fps=29.97,
+        bitrate=1000.0,
+        size=5,
+        size_exact=False,
+        language="de",
+        note="note",
+        is_live=True,
+        is_from_start=True,
+        available_at=12.5,
+        headers={"Referer": "https://site.example/"},
+        request_data="\xffx",
+        impersonate="chrome",
+        http_chunk_size=1000,
+        manifest_url="https://media.example/m.m3u8",
+        manifest_data="#EXTM3U",
+        segment_query="a=1",
+        key_query="k=1",
+        aes=AesKey(uri="https://key.example/", iv="0x1"),
+        discontinuity=2,
+        dash_periods=True,
+        no_resume=True,
+    )
+
+
+def test_fragments_are_absolute_or_left_to_yt_dlp() -> None:
+    listed = track(
+        {"fragments": [{"path": "1.m4s", "duration": 2}, {"url": URL}], "fragment_base_url": "https://x.example/d/"}
+    )
+    assert listed.fragments == (Fragment(url="https://x.example/d/1.m4s", duration=2.0), Fragment(url=URL))
+    assert not listed.fragments_dynamic
+    unlisted: tuple[Any, ...] = (iter([{"url": URL}]), lambda ctx: [], [{"nothing": 1}])
+    for dynamic in unlisted:
+        assert track({"fragments": dynamic}).fragments_dynamic
+
+
+@pytest.mark.parametrize(
+    ("fmt", "needed"),
+    [
+        ({}, False),
+        ({"protocol": "m3u8_native"}, False),
+        ({"protocol": "http_dash_segments_generator"}, False),
+        ({"protocol": "ism"}, True),
+        ({"protocol": "mhtml"}, True),
+        ({"_bunnycdn_ping_data": {"url": "x"}}, True),
+        ({"downloader_options": {"ws": object()}}, True),
+    ],
+)
+def test_what_only_yt_dlp_can_download_is_marked(fmt: dict[str, Any], needed: bool) -> None:
+    assert track(fmt).needs_ytdlp is needed
+
+
+@pytest.mark.parametrize(
+    ("fmt", "codecs"),
+    [
+        ({"vcodec": "none", "acodec": "opus"}, (None, "opus")),
+        ({}, ("unknown", "unknown")),
+        ({"ext": "mp3"}, (None, "unknown")),
+        ({"ext": "jpg"}, (None, None)),
+    ],
+)
+def test_codecs_are_none_where_there_is_no_such_stream(
+    fmt: dict[str, Any], codecs: tuple[str | None, str | None]
+) -> None:
+    got = track(fmt)
+    assert (got.vcodec, got.acodec) == codecs
+
+
+def test_fields_of_wrong_types_are_none_and_formats_without_address_are_left_out() -> None:
+    odd = {"width": "wide", "height": float("inf"), "fps": [], "filesize": 10**30, "language": {}, "http_headers": "x"}
+    got = track({**odd, "tbr": float("nan"), "format_note": "\ud800", "hls_aes": 1, "downloader_options": 1})
+    assert (got.width, got.height, got.fps, got.size, got.language, got.headers) == (None, None, None, None, None, {})
+    assert got.note == "?"
+    media = found(
+        {"formats": [{"format_id": "x"}, {"url": b"x"}, None], "duration": "long", "thumbnails": [], "subtitles": 1}
+    )
+    assert (media.tracks, media.duration, media.thumbnail) == ((), None, None)
+
+
+def test_one_format_without_a_list_is_the_result_itself() -> None:
+    [only] = found({"format_id": "0", "url": URL, "ext": "mp4", "protocol": "https"}).tracks
+    assert only.id == "0"
+
+
+def test_a_live_title_is_without_the_minute() -> None:
+    media = found({"is_live": True, "title": "News 2026-11-22 12:00", "fulltitle": "News"})
+    assert (media.kind, media.title) == ("live", "News")
+
+
+def test_entries_are_addresses_or_media_of_their_own() -> None:
+    playlist = found(
+        {
+            "_type": "playlist",
+            "entries": [
+                {"_type": "url", "url": "bare-id", "webpage_url": "https://site.example/2", "title": "Two"},
+                {"id": "3", "title": "Three", "url": URL, "ext": "mp4", "webpage_url": "https://site.example/3"},
+                None,
+            ],
+        }
+    )
+    assert (playlist.kind, playlist.tracks) == ("playlist", ())
+    first, second, third = playlist.entries
+    assert (first.url, first.media) == ("https://site.example/2", None)
+    assert second.media is not None
+    assert (second.media.raw_id, second.media.tracks[0].url) == ("raw-1.2", URL)
+    assert (third.url, third.media) == (None, None)
+
+
+def test_subtitles_come_with_their_address_or_their_text() -> None:
+    captions = [{"url": "https://x.example/a.vtt", "ext": "vtt"}, {"url": "https://x.example/a.json3", "ext": "json3"}]
+    media = found({"subtitles": {"en": [{"data": "WEBVTT", "ext": "vtt"}]}, "automatic_captions": {"de": captions}})
+    assert [(each.language, each.ext, each.automatic) for each in media.subtitles] == [
+        ("en", "vtt", False),
+        ("de", "vtt", True),
+    ]
+    assert media.subtitles[0].url == "data:text/plain;charset=utf-8;base64,V0VCVlRU"
+
+
+def test_only_cookies_that_concern_the_media_cross() -> None:
+    jar = CookieJar()
+    for each in (
+        cookie("host", "media.example"),
+        cookie("site", ".site.example"),
+        cookie("other", "other.example"),
+        cookie("narrow", "sub.media.example"),
+        cookie("old", "media.example", expires=1),
+        cookie("local", "localhost.local"),
+    ):
+        jar.set_cookie(each)
+    formats = [{"url": URL, "format_id": "a"}, {"url": "http://localhost:1/x", "format_id": "b"}]
+    media = found({"formats": formats, "webpage_url": "https://www.site.example/1"}, jar)
+    assert {(each.name, each.domain) for each in media.cookies} == {
+        ("host", "media.example"),
+        ("site", ".site.example"),
+        ("local", "localhost"),
+    }
+
+
+def test_the_earliest_expiry_is_the_medias() -> None:
+    import time
+
+    soon = int(time.time()) + 1000
+    formats = [{"url": f"{URL}?expire={soon + at}", "format_id": str(at)} for at in (50, 0, 100)]
+    assert found({"formats": formats}).expires == soon
+    assert found({"formats": [{"url": URL}]}).expires is None
+
+
+def test_media_are_decoded_strictly() -> None:
+    body = msgspec.json.encode({"type": "Extracted", "id": 1, "media": {"raw_id": 1}})
+    with pytest.raises(msgspec.ValidationError):
+        messages.decode_reply(body)

@@ -1,0 +1,64 @@
+"""The raw dictionaries are kept for downloads, within bounds."""
+
+from __future__ import annotations
+
+from http.cookiejar import CookieJar
+from typing import Any
+
+import pytest
+
+from serverpy.errors import FormatNotFound, ItemNotFound
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp.raws import Raw, RawStore, estimate
+
+
+def raw(info: dict[str, Any]) -> Raw:
+    return Raw(info, CookieJar(), WorkerOptions())
+
+
+def test_the_least_recently_used_go_first() -> None:
+    store = RawStore(count=2)
+    store.put("a", raw({"id": "a"}))
+    store.put("b", raw({"id": "b"}))
+    assert store.get("a")
+    store.put("c", raw({"id": "c"}))
+    assert [store.get(name) is not None for name in "abc"] == [True, False, True]
+
+
+def test_bytes_are_bounded() -> None:
+    store = RawStore(limit=100_000)
+    for number in range(20):
+        store.put(str(number), raw({"data": "x" * 30_000}))
+        assert store.bytes <= 100_000
+    assert len(store) == 3
+    store.put("huge", raw({"data": "x" * 200_000}))
+    assert store.get("huge") is None
+    store.put("19", raw({}))
+    assert store.bytes == sum(estimate({"data": "x" * 30_000}) for _ in range(2)) + estimate({})
+
+
+def test_items_are_addressed_by_number_or_by_name() -> None:
+    store = RawStore()
+    item = {"id": "2", "formats": [{"format_id": "f", "url": "u"}], "title": "Two"}
+    store.put("a", raw({"_type": "playlist", "entries": [{"_type": "url", "url": "x"}, item]}))
+    found = store.get("a")
+    assert found
+    assert found.entry(2) is item
+    assert found.format(2, "f") == {"id": "2", "title": "Two", "format_id": "f", "url": "u"}
+    named = store.get("a.2")
+    assert named
+    assert named.info is item
+    assert named.format(None, "f")["url"] == "u"
+    for number in (0, 1, 3):
+        with pytest.raises(ItemNotFound):
+            found.entry(number)
+    with pytest.raises(FormatNotFound):
+        found.format(2, "g")
+    assert store.get("a.x") is None
+    assert store.get("b.2") is None
+
+
+def test_an_estimate_ends_for_structures_that_contain_themselves() -> None:
+    loop: dict[str, Any] = {"text": "x" * 1000}
+    loop["self"] = loop
+    assert 1000 < estimate(loop) < 2000
