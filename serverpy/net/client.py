@@ -1,6 +1,7 @@
 """The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
 
-A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps no cookie: that is `net/session.py`.
+A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps no
+cookie: that is `net/session.py`.
 """
 
 from __future__ import annotations
@@ -8,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from urllib.parse import urlsplit
 
 import certifi
-from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
-from python_socks.async_.asyncio import Proxy
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.guard import Guard, resolve
 from serverpy.net.http1 import Exchange, Headers, Origin, Request
+from serverpy.net.proxies import UpstreamProxy
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
@@ -71,7 +70,7 @@ class Client:
         self._guard = guard
         self._connect_timeout = connect_timeout
         self.stall_timeout = stall_timeout
-        self._proxy = proxy
+        self._proxy = UpstreamProxy(proxy, source_address) if proxy else None
         self._source = (source_address, 0) if source_address else None
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
@@ -133,7 +132,7 @@ class Client:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
         except ssl.SSLError as error:
             raise UpstreamFailed(f"The media server's TLS could not be used ({error.reason or 'cut'}).") from error
-        except (OSError, ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
+        except OSError as error:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: tuple[str, ...]) -> Connection:
@@ -150,8 +149,8 @@ class Client:
         connection = self._make(origin)
         loop = asyncio.get_running_loop()
         try:
-            if self._proxy:
-                sock = await Proxy.from_url(self._proxy).connect(address, origin.port)
+            if self._proxy is not None:
+                sock = await self._proxy.open(address, origin.port)
                 await loop.create_connection(lambda: connection, sock=sock)
             else:
                 await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)
@@ -203,9 +202,3 @@ class Client:
             timer.cancel()
             connection.abort()
         self._idle.clear()
-
-
-def redact(url: str) -> str:
-    """The address without its query, fragment and user info, as logs and messages may show it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"

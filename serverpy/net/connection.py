@@ -41,7 +41,7 @@ class Buffers:
 class Connection(asyncio.BufferedProtocol):
     """A connected socket, made by `loop.create_connection`; owned, and ended by `abort`, by who made it.
 
-    Reading stops after each step until `resume`. Without a receiver nothing is expected: what comes is dropped.
+    Reading stops after each step until `resume`. Without a receiver nothing is expected: who speaks then is left.
     `step` is the most bytes of one step, and may be changed at any time.
     """
 
@@ -99,6 +99,8 @@ class Connection(asyncio.BufferedProtocol):
     def _deliver(self, data: memoryview) -> None:
         if self._receiver is not None:
             self._receiver.data_received(data)
+        else:
+            self.abort()
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
