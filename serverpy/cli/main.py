@@ -17,6 +17,8 @@ from serverpy.errors import ServerPYError
 
 COMMANDS = {
     "serve": ("serverpy.cli.serve", "Start the server."),
+    "info": ("serverpy.cli.info", "Say what is behind a page."),
+    "get": ("serverpy.cli.get", "Download the media behind pages."),
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
     "doctor": ("serverpy.cli.doctor", "Say what this installation has, what is missing and how to get it."),
 }

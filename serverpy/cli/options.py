@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
@@ -13,6 +13,14 @@ from pydantic_core import PydanticUndefined
 from serverpy.settings import Settings, environment_name, format_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+ENGINE_SETTINGS = (
+    "method", "proxy", "cookies_file", "impersonate", "source_address", "ca_file", "allow_networks", "deny_ports",
+    "allow_sites", "deny_sites", "generic_extractor", "max_duration", "max_bytes", "connect_timeout",
+    "extract_timeout", "stall_timeout", "wait_seconds", "profile", "memory_budget", "log_level",
+)  # fmt: skip
+"""What a command without a server takes as options (`engine_options`), in the order of its help."""
+SHORT = {"method": "-m"}
 
 
 class SettingType(click.ParamType[Any]):
@@ -35,8 +43,18 @@ class SettingType(click.ParamType[Any]):
 def setting_options(command: Command) -> Command:
     """Give `command` an option for each setting. An option not given is None, and leaves the setting to the environment
     and the file."""
-    for name, field in reversed(Settings.model_fields.items()):
-        command = _option(name, field)(command)
+    return _with_options(command, Settings.model_fields)
+
+
+def engine_options(command: Command) -> Command:
+    """Give `command` those of the options that matter where nothing is served; the others keep their meaning in the
+    environment and the file."""
+    return _with_options(command, ENGINE_SETTINGS)
+
+
+def _with_options(command: Command, names: Iterable[str]) -> Command:
+    for name in reversed(list(names)):
+        command = _option(name, Settings.model_fields[name])(command)
     return command
 
 
@@ -66,12 +84,13 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 def _option(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     flag = name.replace("_", "-")
+    short = (SHORT[name],) if name in SHORT else ()
     text = f"{field.description}  [default: {default_of(field)}; {environment_name(name)}]"
     if field.annotation is bool:
         return click.option(f"--{flag}/--no-{flag}", name, default=None, help=text)
     choices = choices_of(field)
     kind = click.Choice(choices, case_sensitive=False) if choices else SettingType(field)
-    return click.option(f"--{flag}", name, type=kind, default=None, help=text)
+    return click.option(*short, f"--{flag}", name, type=kind, default=None, help=text)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

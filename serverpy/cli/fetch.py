@@ -1,0 +1,210 @@
+"""One job of `get` in this process: an engine's stream into a file, resumed where it can be, or to stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from serverpy.api.filenames import file_name
+from serverpy.cli.jobs import MAX_NESTING, Began, Done, Event, Failed, Job, Moved, Present, Watcher
+from serverpy.cli.outputs import Standard
+from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version
+from serverpy.delivery import Delivery, Stream, StreamRequest
+from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed
+from serverpy.extraction.info import Entry
+from serverpy.streaming.body import ByteRange, Head
+from serverpy.tasks import spawn
+
+OVERLAP_BYTES = 64 * 1024
+"""How much of a partial file is fetched again and compared, before anything is put behind it."""
+TELL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of every page."""
+
+    format: str | None = None
+    to: str = "source"
+
+    def request(self, job: Job) -> StreamRequest:
+        return StreamRequest(url=job.url, format=self.format, to=self.to, item=job.item)
+
+    def asked(self, job: Job) -> Asked:
+        return Asked(job.url, self.format, self.to, job.item)
+
+
+class Fetcher:
+    """A `Runner`. `output` is a folder, or stdout, both the caller's to close."""
+
+    def __init__(self, delivery: Delivery, wish: Wish, output: Folder | Standard, watcher: Watcher) -> None:
+        self._delivery = delivery
+        self._wish = wish
+        self._output = output
+        self._watcher = watcher
+        self._deaf = False
+
+    async def run(self, job: Job) -> Sequence[Job]:
+        if self._deaf:
+            self._watcher.see(job, _CLOSED)
+            return ()
+        try:
+            parts = await self._parts(job)
+            if not parts:
+                self._watcher.see(job, await self._fetch(job))
+        except ServerPYError as error:
+            self._watcher.see(job, Failed(error.code, error.detail))
+        except InUse:
+            self._watcher.see(job, Failed("in_use", "Another process is fetching the same."))
+        except BrokenPipeError:
+            self._deaf = True
+            self._watcher.see(job, _CLOSED)
+        except OSError as error:
+            self._watcher.see(job, Failed("file_failed", f"{error.strerror or error}: {error.filename or 'the file'}"))
+        else:
+            return parts
+        return ()
+
+    async def _parts(self, job: Job) -> Sequence[Job]:
+        """The items of a playlist or image post, unless one was asked for."""
+        if job.item is not None or len(job.order) > MAX_NESTING:
+            return ()
+        media = await self._delivery.info(job.url)
+        if media.entries and not media.entries_complete:
+            self._watcher.say(f"{job.url}: only the first {len(media.entries)} items are known")
+        return [_part(job, number, entry) for number, entry in enumerate(media.entries, 1)]
+
+    async def _fetch(self, job: Job) -> Event:
+        if isinstance(self._output, Standard):
+            return await self._pour(job, self._output)
+        return await self._save(job, self._output)
+
+    async def _pour(self, job: Job, output: Standard) -> Event:
+        stream = await self._delivery.open(self._wish.request(job))
+        async with aclosing(stream):
+            name = file_name(stream.head.title, stream.head.ext)
+            self._watcher.see(job, Began(name, 0, stream.head.length))
+            meter = Meter(job, self._watcher)
+            count = 0
+            while data := await stream.read():
+                await output.write(data)
+                count += len(data)
+                meter.tell(count)
+        _check(count, stream.head.length)
+        return Done(name, count)
+
+    async def _save(self, job: Job, folder: Folder) -> Event:
+        partial = folder.find(self._wish.asked(job))
+        if partial is not None:
+            with partial:
+                done = await self._resume(job, partial)
+                if done is not None:
+                    return done
+                partial.discard()
+        stream = await self._delivery.open(self._wish.request(job))
+        async with aclosing(stream):
+            return await self._begin(job, folder, stream)
+
+    async def _begin(self, job: Job, folder: Folder, stream: Stream) -> Event:
+        head = stream.head
+        first = await stream.read()
+        claimed = folder.claim(file_name(head.title, head.ext), self._wish.asked(job), version_of(head), first)
+        if isinstance(claimed, str):
+            return Present(claimed)
+        with claimed as partial:
+            return await self._complete(job, partial, stream, first)
+
+    async def _resume(self, job: Job, partial: Partial) -> Event | None:
+        """Go on where `partial` ends, and complete it. None if the source cannot, or has other bytes now."""
+        start = partial.size - OVERLAP_BYTES
+        if start <= 0:
+            return None
+        asked = replace(
+            self._wish.request(job),
+            range=ByteRange(start, None),
+            if_range=partial.state.version.validator,
+        )
+        try:
+            stream = await self._delivery.open(asked)
+        except RangeNotSatisfiable:
+            return None
+        async with aclosing(stream):
+            if not _continues(stream.head, start, partial.state.version.total):
+                return None
+            again = await _read_at_least(stream, OVERLAP_BYTES)
+            if again[:OVERLAP_BYTES] != partial.tail(OVERLAP_BYTES):
+                return None
+            return await self._complete(job, partial, stream, again[OVERLAP_BYTES:])
+
+    async def _complete(self, job: Job, partial: Partial, stream: Stream, data: bytes) -> Event:
+        """Append `data` and the rest of the stream; give the file its name."""
+        resumed = partial.size
+        total = partial.state.version.total
+        self._watcher.see(job, Began(partial.name, resumed, total))
+        meter = Meter(job, self._watcher)
+        while data or (data := await stream.read()):
+            partial.append(data)
+            meter.tell(partial.size)
+            data = b""
+        _check(partial.size, total)
+        return Done(await _finished(partial), partial.size, resumed)
+
+
+class Meter:
+    """Tells a watcher how many bytes there are, now and then."""
+
+    def __init__(self, job: Job, watcher: Watcher) -> None:
+        self._job = job
+        self._watcher = watcher
+        self._next = 0.0
+
+    def tell(self, count: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + TELL_SECONDS
+            self._watcher.see(self._job, Moved(count))
+
+
+async def _finished(partial: Partial) -> str:
+    """The file's name. Whoever is cancelled meanwhile still waits: the thread has the file in hand."""
+    finishing = spawn(asyncio.to_thread(partial.finish), name="finish a file")
+    try:
+        return await asyncio.shield(finishing)
+    except asyncio.CancelledError:
+        await finishing
+        raise
+
+
+def version_of(head: Head) -> Version:
+    return Version(head.etag, head.last_modified, head.total if head.total is not None else head.length)
+
+
+_CLOSED = Failed("output_closed", "Nobody reads the output any more.")
+
+
+def _part(job: Job, number: int, entry: Entry) -> Job:
+    """An item by its own page if it has one that is yet to be read, else by its number."""
+    order = (*job.order, number)
+    if entry.media is None and entry.url is not None:
+        return Job(order, entry.url)
+    return Job(order, job.url, number)
+
+
+def _continues(head: Head, start: int, total: int | None) -> bool:
+    return head.partial and head.start == start and (total is None or head.total in (None, total))
+
+
+async def _read_at_least(stream: Stream, count: int) -> bytes:
+    """So many bytes or more; fewer only at the end of the stream."""
+    pieces = bytearray()
+    while len(pieces) < count and (data := await stream.read()):
+        pieces += data
+    return bytes(pieces)
+
+
+def _check(count: int, total: int | None) -> None:
+    if total is not None and count != total:
+        raise UpstreamFailed(f"The media ended after {count} of {total} bytes.")

@@ -1,0 +1,171 @@
+"""`serverpy get`: the media behind pages, into files or to stdout, by an engine in this process or in children."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from serverpy.cli.isolate import Isolated, end_with_parent
+from serverpy.cli.jobs import Job, Watcher, run_all
+from serverpy.cli.options import engine_options
+from serverpy.cli.outputs import Standard
+from serverpy.cli.partial import Folder
+from serverpy.cli.progress import Tally, logging_to, watching
+from serverpy.cli.terminal import run
+from serverpy.errors import ConfigurationError
+from serverpy.settings import Settings, load_settings
+
+MAX_JOBS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The command line, understood. `folder` None is stdout. `report` is where the parent listens that we are a child
+    of, and `since` when that parent began."""
+
+    urls: tuple[str, ...]
+    folder: Path | None
+    format: str | None
+    to: str
+    item: int | None
+    jobs: int
+    force: bool
+    isolate: bool
+    report: int | None
+    since: float
+
+
+def _known_target(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    from serverpy.api.routes import To  # loads the server's parts: only when somebody asks for a conversion
+
+    if value not in get_args(To):
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(get_args(To))}.")
+    return value
+
+
+def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Path | None:
+    if value == "-":
+        return None
+    path = Path(value).expanduser()
+    if path.exists() and not path.is_dir():
+        raise click.BadParameter(f"{value!r} is not a directory.")
+    return path
+
+
+@click.command("get")
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@click.option(
+    "-o",
+    "--output",
+    callback=_folder,
+    default=".",
+    metavar="DIR|-",
+    help="Directory, made if need be; - is stdout.  [default: .]",
+)
+@click.option("-f", "--format", help="yt-dlp format selector, or a format's id from `serverpy info`.")
+@click.option("--to", callback=_known_target, default="source", help="What to turn the media into.  [default: source]")
+@click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
+@click.option("-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Downloads at once.")
+@click.option("--isolate", is_flag=True, help="Fetch each page in a child process.")
+@click.option("--force", is_flag=True, help="Fetch again, from the start, what is there already.")
+@click.option("--report", type=click.IntRange(1, 2), hidden=True)
+@click.option("--since", type=float, hidden=True)
+@engine_options
+def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Download the media behind each page URL. @FILE reads URLs from a file, - from stdin: one a line, lines that are
+    empty or begin with # do not count.
+
+    A download that was interrupted leaves NAME.part, and goes on from there when it is asked for again. Exits 0 if all
+    is done, 1 if anything failed, 2 for wrong usage, 130 after Ctrl+C.
+    """
+    own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
+    literal = own["report"] is not None  # of a parent, which has read the lists
+    own["since"] = time.time() if own["since"] is None else own["since"]
+    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes one after the other
+    order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
+    settings = load_settings(**options)
+    sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
+
+
+def expand(arguments: Iterable[str]) -> Iterator[str]:
+    """The URLs, with lists in place of their names."""
+    for argument in arguments:
+        if argument == "-":
+            yield from _listed(sys.stdin.read())
+        elif argument.startswith("@"):
+            try:
+                yield from _listed(Path(argument[1:]).expanduser().read_text(encoding="utf-8-sig"))
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+                raise click.UsageError(f"{argument[1:]} cannot be read: {reason}.") from None
+        else:
+            yield argument
+
+
+def _listed(text: str) -> Iterator[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return (line for line in lines if line and not line.startswith("#"))
+
+
+def adapted(settings: Settings, jobs: int) -> Settings:
+    """So many at once was asked for here: what a server would keep waiting may run. And a person is told only what is
+    wrong, unless it was set otherwise."""
+    changes: dict[str, Any] = {
+        name: max(getattr(settings, name), jobs) for name in ("max_streams", "max_workers", "max_children")
+    }
+    if "log_level" not in settings.model_fields_set:
+        changes["log_level"] = "warning"
+    return settings.model_copy(update=changes)
+
+
+async def get(order: Order, settings: Settings) -> int:
+    """Do it; the exit code."""
+    jobs = [Job((place,), url, order.item) for place, url in enumerate(order.urls)]
+    with watching(order.report) as watcher, logging_to(watcher, settings.log_level):
+        tally = Tally(watcher)
+        try:
+            await (_get_isolated if order.isolate else _get_here)(jobs, order, settings, tally)
+        except asyncio.CancelledError:
+            if order.report is None:
+                tally.say("serverpy: interrupted; the same command goes on with the files that are not complete")
+            raise
+    return 1 if tally.failed else 0
+
+
+async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
+    options = ["--to", order.to, "--since", repr(order.since)]
+    options += [] if order.format is None else ["--format", order.format]
+    options += ["--force"] if order.force else []
+    await run_all(jobs, Isolated(options, settings, order.folder, watcher), order.jobs)
+
+
+async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
+    from serverpy.app import Engine  # the parts of the server: not for a help text
+    from serverpy.cli.fetch import Fetcher, Wish
+
+    if order.report is not None:
+        end_with_parent()
+    with closing(_output(order)) as output:
+        engine = Engine(settings)
+        try:
+            await engine.start()
+            await run_all(jobs, Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher), order.jobs)
+        finally:
+            await engine.aclose()
+
+
+def _output(order: Order) -> Folder | Standard:
+    if order.folder is None:
+        return Standard()
+    try:
+        return Folder(order.folder, force=order.force, since=order.since)
+    except OSError as error:
+        raise ConfigurationError(f"{order.folder} cannot be made: {error.strerror}") from error

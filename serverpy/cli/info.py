@@ -1,0 +1,142 @@
+"""`serverpy info`: what is behind a page, as `GET /info` says it, for people or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serverpy.cli.options import engine_options
+from serverpy.cli.terminal import one_line, run, size
+from serverpy.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from serverpy.api.schemas import FormatInfo, Info
+
+LISTED = 20
+"""Entries and pictures that are shown; how many more there are is said."""
+PIPE_COLUMNS = 1000
+"""Width where no terminal sets one: nothing is cut off."""
+
+
+@click.command("info")
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="Print exactly what `GET /info` answers.")
+@engine_options
+def command(url: str, as_json: bool, **options: Any) -> None:
+    """Say what is behind the page URL: title, kind, and its formats, the best last."""
+    settings = load_settings(**options)
+    sys.exit(run(lambda: _tell(settings, url, as_json)))
+
+
+async def _tell(settings: Settings, url: str, as_json: bool) -> int:
+    info = await find(settings, url)
+    if as_json:
+        sys.stdout.write(info.model_dump_json() + "\n")
+    else:
+        show(info, Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False))
+    return 0
+
+
+async def find(settings: Settings, url: str) -> Info:
+    """What is behind `url`, by an engine of its own."""
+    from serverpy.api.schemas import info_of  # the parts of the server: not for a help text
+    from serverpy.app import Engine
+
+    engine = Engine(settings)
+    try:
+        await engine.start()
+        return info_of(await engine.delivery.info(url), engine.delivery)
+    finally:
+        await engine.aclose()
+
+
+def show(info: Info, console: Console) -> None:
+    for line in heading(info):
+        console.print(Text(line), soft_wrap=True)
+    if info.formats:
+        console.print(formats_table(info))
+    for line in (*subtitles(info), *entries(info)):
+        console.print(Text(line), soft_wrap=True)
+
+
+def heading(info: Info) -> Iterator[str]:
+    yield one_line(info.title)
+    about = [info.kind, *([clock(info.duration)] if info.duration else [])]
+    about += [f"by {one_line(info.uploader)}"] if info.uploader else []
+    yield f"{', '.join(about)} ({info.extractor})"
+    yield one_line(info.webpage_url)
+
+
+def formats_table(info: Info) -> Table:
+    """One row for each format, in the order of the page: the best last."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "ext", "resolution", "codecs"):
+        table.add_column(name, overflow="fold")
+    for name in ("bitrate", "size"):
+        table.add_column(name, justify="right")
+    for name in ("protocol", "methods", "note"):
+        table.add_column(name, overflow="fold")
+    for each in info.formats:
+        table.add_row(*(Text(one_line(cell)) for cell in _cells(each)))
+    return table
+
+
+def _cells(each: FormatInfo) -> tuple[str, ...]:
+    about = "~" if each.size is not None and not each.size_exact else ""
+    return (
+        each.id,
+        each.ext,
+        resolution(each),
+        codecs(each),
+        f"{each.bitrate:.0f}k" if each.bitrate else "",
+        f"{about}{size(each.size)}" if each.size is not None else "",
+        each.protocol,
+        ", ".join(each.methods) or "none",
+        ", ".join(word for word in (each.language, each.note) if word),
+    )
+
+
+def resolution(each: FormatInfo) -> str:
+    if each.height is None and each.width is None:
+        return "audio" if each.vcodec is None and each.acodec is not None else ""
+    rate = f" {each.fps:g}fps" if each.fps else ""
+    return f"{each.width or '?'}x{each.height or '?'}{rate}"
+
+
+def codecs(each: FormatInfo) -> str:
+    return " + ".join(codec for codec in (each.vcodec, each.acodec) if codec)
+
+
+def subtitles(info: Info) -> Iterator[str]:
+    if info.subtitles:
+        words = (f"{each.language} ({each.ext}{', automatic' if each.automatic else ''})" for each in info.subtitles)
+        yield f"subtitles: {one_line(', '.join(words))}"
+
+
+def entries(info: Info) -> Iterator[str]:
+    """Pictures and items, by the number that `--item` takes."""
+    pictures = {each.item: each for each in info.images}
+    if pictures and not info.entries:
+        return
+    for each in info.entries[:LISTED]:
+        picture = pictures.get(each.item)
+        shape = [f"{picture.ext} {picture.width or '?'}x{picture.height or '?'}"] if picture else []
+        length = [clock(each.duration)] if each.duration else []
+        title = one_line(each.title or each.url or "")
+        yield f"{each.item:>4}  {'  '.join([title, *shape, *length])}"
+    if len(info.entries) > LISTED:
+        yield f"      and {len(info.entries) - LISTED} more"
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03`, `0:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,52 @@
+"""Standard output as a place for media: written without ever blocking the loop, closed by whoever owns it, not here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+
+
+class Standard:
+    """Pull is the back-pressure: `write` returns when the reader has taken the bytes, and can be cancelled before.
+
+    The descriptor is shared with other processes, so its own flags are left alone: a pipe or terminal is opened anew.
+    """
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._own: int | None = None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file never blocks for long, and has an offset to keep
+            self._own = _opened_anew(descriptor)
+
+    async def write(self, data: bytes) -> None:
+        """Raises BrokenPipeError when nobody reads any more."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor if self._own is None else self._own, view) :]
+            except BlockingIOError:
+                await _writable(self._descriptor if self._own is None else self._own)
+
+    def close(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
+
+
+def _opened_anew(descriptor: int) -> int | None:
+    """None where that is not possible (a socket, or another user's pipe): then a slow reader blocks us."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(descriptor)

@@ -1,0 +1,181 @@
+"""How `get` goes, told: as bars and lines to a person, as lines to a log, as messages to the process that started us.
+
+Everything for people goes to stderr; stdout may carry media.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import msgspec
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present, Watcher
+from serverpy.cli.terminal import one_line, size
+
+NAME_COLUMNS = 40
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One line from a child (`--isolate`): a job of its own, and what became of it; or something it says."""
+
+    url: str = ""
+    item: int | None = None
+    event: Event | None = None
+    said: str = ""
+
+
+class Lines:
+    """One line for each file that is done, there already or failed."""
+
+    def see(self, job: Job, event: Event) -> None:
+        line = line_of(job, event)
+        if line is not None:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        print(one_line(line), file=sys.stderr, flush=True)
+
+
+class Bars:
+    """As `Lines`, with a bar below for each file that is under way."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[tuple[str, int | None], TaskID] = {}
+
+    def see(self, job: Job, event: Event) -> None:
+        if isinstance(event, Began):
+            self._drop(job)
+            self._bars[job.key] = self._progress.add_task(
+                _shortened(event.name), total=event.total, completed=event.start
+            )
+        elif isinstance(event, Moved):
+            self._progress.update(self._bars[job.key], completed=event.done)
+        else:
+            self._drop(job)
+            self.say(line_of(job, event) or "")
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(Text(one_line(line)), soft_wrap=True)
+
+    def _drop(self, job: Job) -> None:
+        bar = self._bars.pop(job.key, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
+
+
+class Reports:
+    """One JSON object a line, for the parent."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def see(self, job: Job, event: Event) -> None:
+        self._send(Report(job.url, job.item, event))
+
+    def say(self, line: str) -> None:
+        self._send(Report(said=line))
+
+    def _send(self, report: Report) -> None:
+        line = memoryview(msgspec.json.encode(report) + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone: our stdin says so too, and ends us
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
+class Tally:
+    """Passes on what it sees, and counts what failed."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.failed = 0
+
+    def see(self, job: Job, event: Event) -> None:
+        self.failed += isinstance(event, Failed)
+        self._watcher.see(job, event)
+
+    def say(self, line: str) -> None:
+        self._watcher.say(line)
+
+
+class LogLines(logging.Handler):
+    """Log records as lines of a watcher, so that they do not run into the bars."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__()
+        self._watcher = watcher
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._watcher.say(f"serverpy: {record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def watching(report_descriptor: int | None) -> Iterator[Watcher]:
+    """The watcher for where stderr goes, or for a parent."""
+    if report_descriptor is not None:
+        yield Reports(report_descriptor)
+    elif sys.stderr.isatty():
+        with _progress() as progress:
+            yield Bars(progress)
+    else:
+        yield Lines()
+
+
+@contextlib.contextmanager
+def logging_to(watcher: Watcher, level: str) -> Iterator[None]:
+    """What is logged from `level` on becomes lines of `watcher`."""
+    root = logging.getLogger()
+    handler, before = LogLines(watcher), root.level
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        root.removeHandler(handler)
+
+
+def line_of(job: Job, event: Event) -> str | None:
+    match event:
+        case Done(name, count, resumed):
+            had = f", {size(resumed)} of it before" if resumed else ""
+            return f"{name}: done, {size(count)}{had}"
+        case Present(name):
+            return f"{name}: there already"
+        case Failed(code, reason):
+            item = "" if job.item is None else f" item {job.item}"
+            return f"serverpy: {job.url}{item}: {reason} [{code}]"
+        case Began() | Moved():
+            return None
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+    )
+
+
+def _shortened(name: str) -> str:
+    name = one_line(name)
+    return name if len(name) <= NAME_COLUMNS else f"{name[: NAME_COLUMNS - 1]}…"
