@@ -1,7 +1,7 @@
 """The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
 
-A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps no
-cookie: that is `net/session.py`.
+A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps
+no cookie: that is `net/session.py`.
 """
 
 from __future__ import annotations
