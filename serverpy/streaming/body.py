@@ -13,6 +13,10 @@ from typing import Protocol
 
 from serverpy.extraction.info import Media, Track
 
+SESSION_BYTES = 32 * 1024
+"""The objects of one stream in the serving process: connections, parsers, headers, cookies, tasks; measured, with a
+margin."""
+
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:

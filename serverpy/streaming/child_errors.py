@@ -8,6 +8,8 @@ import re
 from serverpy.errors import (
     Busy,
     DrmProtected,
+    ExtractionFailed,
+    ExtractionTimeout,
     FormatNotFound,
     GeoRestricted,
     InvalidParameter,
@@ -23,7 +25,7 @@ from serverpy.errors import (
 # Read in this order: the first that fits decides.
 _TABLE: tuple[tuple[str, type[ServerPYError], str], ...] = (
     (
-        r"tunnel (?:connection )?failed[:,]? (?:response )?403",
+        r"tunnel (?:connection )?failed[:,]? (?:response )?403|HTTP Error 403: Forbidden Target",
         TargetForbidden,
         "The page leads to an address that may not be reached.",
     ),
@@ -54,11 +56,26 @@ _TABLE: tuple[tuple[str, type[ServerPYError], str], ...] = (
 )
 
 
+def page_error(messages: str) -> ServerPYError:
+    """Of a child that ended before it had chosen what to download."""
+    error = translate(messages, ExtractionFailed("yt-dlp could not read the page."))
+    return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
+
+
+def media_error(messages: str) -> ServerPYError:
+    """Of a child that ended while it downloaded: the page was there, so what is missing or closed is the media."""
+    error = translate(messages, UpstreamFailed("yt-dlp could not download the media."))
+    if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
+        return UpstreamFailed("The media server refuses.")
+    return error
+
+
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     """The error for the child's last `ERROR:` line (or its last line at all); `otherwise` for one that is not known."""
     if "Invalid format specification" in messages:  # a traceback, not an ERROR line
         return InvalidParameter("The format selector does not parse.")
-    lines = [line for line in messages.splitlines() if line.strip()]
+    # Not `splitlines`: yt-dlp puts a carriage return into the line of a failed download.
+    lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]
     for pattern, kind, sentence in _TABLE:

@@ -16,15 +16,13 @@ from serverpy.extraction.formats import pick_entry
 from serverpy.extraction.info import Media, Track
 from serverpy.extraction.messages import RawGone
 from serverpy.media.containers import SNIFF_BYTES, identify
-from serverpy.streaming.body import Head, Source
+from serverpy.streaming.body import SESSION_BYTES, Head, Source
 from serverpy.streaming.closing import Closing
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 
 log = logging.getLogger(__name__)
 
-SERVER_WRITE_BUFFER_BYTES = 64 * 1024
-"""uvicorn's high-water mark; it waits before it writes, so one more chunk is in the response's hand."""
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
 """The block that the worker's thread is writing, and the part of the next that its HTTP library has read."""
 EGRESS_BYTES = 2 * 32 * 1024
@@ -84,8 +82,9 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        in_response = SERVER_WRITE_BUFFER_BYTES + self._chunk_bytes
-        return self._pipe_bytes + self._chunk_bytes + in_response + WORKER_BLOCK_BYTES + EGRESS_BYTES
+        # A chunk is read from the pipe while the one before may still be in the client's transport.
+        in_server = SESSION_BYTES + 2 * self._chunk_bytes
+        return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"

@@ -15,10 +15,8 @@ from serverpy.net.client import Client, Response
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead
 from serverpy.net.session import Session
-from serverpy.streaming.body import ByteRange, Head, Source
+from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Source
 
-SESSION_BYTES = 32 * 1024
-"""Connection, parser, headers, cookies, tasks: the objects of one stream, measured with a margin."""
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
 

@@ -7,7 +7,8 @@ again, so any cut is its end, and ours.
 What stands between the client and the child: the address and the selector are single arguments that nothing can turn
 into options; the environment is made anew, with the filtering proxy in it (in the arguments, everybody on the machine
 could read its token) and nothing else of the server's; no configuration, no cache, no program on the PATH; and a
-private directory, gone with the child, for what yt-dlp needs on disk: cookies, and one fragment at a time.
+private directory, gone with the child, for what yt-dlp wants as files: cookies, and one fragment at a time. It lies in
+memory (`IN_MEMORY`) wherever the machine has such a place, as Linux does.
 
 The end, in this order: stop reading, close the pipe, SIGTERM to the child's group, a second later SIGKILL, wait for the
 child, stop reading its messages, remove its directory.
@@ -35,7 +36,6 @@ from typing import Any
 import certifi
 
 from serverpy.errors import (
-    ExtractionFailed,
     ExtractionTimeout,
     InvalidUrl,
     ItemNotFound,
@@ -45,8 +45,8 @@ from serverpy.errors import (
 )
 from serverpy.extraction.info import Track
 from serverpy.media.containers import SNIFF_BYTES, identify
-from serverpy.streaming.body import Head, Source
-from serverpy.streaming.child_errors import translate
+from serverpy.streaming.body import SESSION_BYTES, Head, Source
+from serverpy.streaming.child_errors import media_error, page_error
 from serverpy.streaming.closing import Closing
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
@@ -54,12 +54,14 @@ from serverpy.tasks import cancel, spawn
 
 log = logging.getLogger(__name__)
 
-DEFAULT_FORMAT = "b/bv*/ba"
-SERVER_WRITE_BUFFER_BYTES = 64 * 1024
-"""uvicorn's high-water mark; it waits before it writes, so one more chunk is in the response's hand."""
+DEFAULT_FORMAT = "b/bv*/ba/all"
+"""`all`, best first, is what is left for pictures: they have neither codec."""
+ENOUGH = 101
+"""What yt-dlp exits with once it has downloaded as many as it was told to."""
 MESSAGE_BYTES = 8 * 1024
 """What is kept of a child's messages, its last ones; a longer line is cut."""
 MAX_FOUND_BYTES = 64 * 1024
+IN_MEMORY = "/dev/shm"
 FILE_BYTES = 256 * 1024 * 1024
 """The largest file (a fragment) that a child may write into its directory."""
 TERMINATE_SECONDS = 1.0
@@ -95,8 +97,7 @@ class Subprocess:
 
     @property
     def stream_bytes(self) -> int:
-        in_response = SERVER_WRITE_BUFFER_BYTES + self._chunk_bytes
-        return self._pipe_bytes + self._chunk_bytes + in_response + MESSAGE_BYTES + MAX_FOUND_BYTES
+        return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
@@ -129,7 +130,9 @@ class _Child:
 
     def __init__(self, options: ChildOptions, source: Source, pipe_bytes: int, chunk_bytes: int) -> None:
         marker = secrets.token_hex(8)
-        self._directory = Path(tempfile.mkdtemp(prefix="serverpy-child-"))
+        self._directory = Path(
+            tempfile.mkdtemp(prefix="serverpy-child-", dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
+        )
         out = err = -1
         try:
             reading_end, out = open_pipe(pipe_bytes)
@@ -283,7 +286,7 @@ class SubprocessBody:
     async def _fail(self, source: Source) -> None:
         """The child ended before it had chosen."""
         if await self._child.exit_code() != 0:
-            raise translate(self._child.messages.text, ExtractionFailed("yt-dlp could not read the page."))
+            raise page_error(self._child.messages.text)
         if source.item is not None:
             raise ItemNotFound(f"The page has no item {source.item}.")
         raise MediaNotFound("No media was found on this page.")
@@ -302,8 +305,8 @@ class SubprocessBody:
                 code = await self._child.exit_code()
             except TimeoutError:
                 raise UpstreamFailed("yt-dlp did not end after its last byte") from None
-            if code != 0:
-                raise translate(self._child.messages.text, UpstreamFailed("yt-dlp could not download the media."))
+            if code != ENOUGH:
+                raise media_error(self._child.messages.text)
             self._ended = True
         return data
 
@@ -364,6 +367,8 @@ def arguments(options: ChildOptions, source: Source, marker: str, directory: Pat
         "--color=never",
         *(["--no-playlist"] if source.item is None else []),
         f"--playlist-items={source.item or 1}",
+        # A selector may ask for several files (`b,w`): behind each other they would be none.
+        "--max-downloads=1",
         "--abort-on-error",
         "--abort-on-unavailable-fragments",
         # yt-dlp would write the beginning a second time wherever a server does not resume.
