@@ -239,7 +239,8 @@ def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
 
 
 def test_what_a_stream_may_hold_is_the_sum_of_its_parts() -> None:
-    assert method().stream_bytes == 65536 + 2 * 32768 + 65536 + 2 * 65536 + 2 * 32768
+    pipe, objects, chunks, block, egress = 65536, 32768, 2 * 32768, 2 * 65536, 2 * 32768
+    assert method().stream_bytes == pipe + objects + chunks + block + egress
 
 
 def test_it_carries_what_ytdlp_downloads_by_itself_and_has_an_end() -> None:
