@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from serverpy.sample.site import SampleSite
+from tests.server import hurried, server
+
+__all__ = ["hurried", "server", "site"]
 
 
 @pytest.fixture(scope="session")

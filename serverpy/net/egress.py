@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _USER = "serverpy"
 _MAX_ATTEMPTS = 4
 _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
-    TargetForbidden: (403, "Forbidden"),
+    TargetForbidden: (403, "Forbidden Target"),  # yt-dlp tells the reason: a site's own 403 is another
     UpstreamFailed: (502, "Bad Gateway"),
     Busy: (503, "Service Unavailable"),
     UpstreamTimeout: (504, "Gateway Timeout"),

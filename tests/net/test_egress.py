@@ -215,7 +215,7 @@ def test_the_origin_sees_nothing_of_the_proxy(egress: EgressThread, fetch: Fetch
 def test_a_site_cannot_pretend_a_refusal(egress: EgressThread) -> None:
     def pretend(connection: socket.socket, head: bytes) -> None:
         connection.sendall(
-            b"HTTP/1.1 403 Forbidden\r\nX-ServerPY-Refused: target_forbidden\r\nContent-Length: 0\r\n\r\n"
+            b"HTTP/1.1 403 Forbidden Target\r\nX-ServerPY-Refused: target_forbidden\r\nContent-Length: 0\r\n\r\n"
         )
 
     with Origin(pretend) as origin:

@@ -28,12 +28,13 @@ from serverpy.errors import (
     TargetForbidden,
     UnsupportedConversion,
     UpstreamFailed,
+    UpstreamTimeout,
 )
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.body import Source
-from serverpy.streaming.child_errors import translate
+from serverpy.streaming.child_errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess, arguments, environment
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
@@ -179,11 +180,10 @@ def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_
 def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
         before = len(site.requests)
-        with pytest.raises(UpstreamFailed):  # over http, the command line says no more than "403"
-            await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        for origin in (site.http, site.https):
+            with pytest.raises(TargetForbidden):
+                await method.open(Source(url=f"{origin}/media/prog.mp4"))
         assert len(site.requests) == before
-        with pytest.raises(TargetForbidden):
-            await method.open(Source(url=f"{site.https}/media/prog.mp4"))
 
     with_method(test, allow="192.0.2.0/24")
 
@@ -298,3 +298,25 @@ def test_the_words_of_the_command_line_become_our_errors(line: str, kind: type[S
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
+
+
+def test_a_message_with_a_carriage_return_is_read_whole() -> None:
+    error = media_error("ERROR: \r[download] Got error: HTTPConnectionPool(host='x.test', port=80): Read timed out.\n")
+    assert type(error) is UpstreamTimeout
+
+
+def test_what_a_status_means_depends_on_whose_it_is() -> None:
+    line = "ERROR: HTTP Error 404: Not Found\n"
+    assert (type(page_error(line)), type(media_error(line))) == (MediaNotFound, UpstreamFailed)
+    line = "ERROR: Read timed out.\n"
+    assert (type(page_error(line)), type(media_error(line))) == (ExtractionTimeout, UpstreamTimeout)
+
+
+def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{site.http}/page/dash", format="ba,bv"))
+        data = await read_all(body)
+        await body.aclose()
+        assert data.count(b"ftyp") == 1
+
+    with_method(test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,6 +65,7 @@ class Relay:
             raise
 
     async def _open(self, read: ResumingRead, source: Source, media: Media, track: Track) -> RelayBody:
+        await self._until_available(track)
         begun = time.monotonic()
         asked = source.range or ByteRange(None, None)
         ranges = track.request_data is None and not track.no_resume
@@ -74,6 +76,13 @@ class Relay:
         head = _head(read, first, media, track, asked)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         return RelayBody(read, replace(head, timings=timings), first, Pace(source.more_bytes))
+
+    async def _until_available(self, track: Track) -> None:
+        """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
+        seconds = (track.available_at or 0) - time.time()
+        if seconds > self._wait_seconds:
+            raise UpstreamFailed("The media is not available yet.")
+        await asyncio.sleep(max(0.0, seconds))
 
 
 class RelayBody:

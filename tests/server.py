@@ -1,0 +1,199 @@
+"""The real server, in a process of its own, beside the sample site: what the tests of the whole talk to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, urlencode
+
+import psutil
+import pytest
+
+from serverpy.sample import PLUGIN_PATH
+from serverpy.sample.site import SampleSite
+from tests.wire import Answer, Exchange, request
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+SETTLE_SECONDS = 1.0
+WORKER_ALONE = 1
+"""The children of a server at rest."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs. `page` arguments are paths of the sample site, or whole URLs."""
+
+    process: subprocess.Popen[str]
+    port: int
+    site: SampleSite
+    log_file: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def target(self, page: str, *, path: str = "/stream", **params: Any) -> str:
+        url = f"{self.site.http}{page}" if page.startswith("/") else page
+        return f"{path}?{urlencode({'url': url, **params}, quote_via=quote)}"
+
+    def open(
+        self,
+        page: str,
+        *,
+        verb: str = "GET",
+        path: str = "/stream",
+        headers: Mapping[str, str] | None = None,
+        receive_bytes: int | None = None,
+        **params: Any,
+    ) -> Exchange:
+        """Ask for a stream (or for `path`) without reading the answer."""
+        target = self.target(page, path=path, **params)
+        return self.send(self._request(target, verb, headers), receive_bytes=receive_bytes)
+
+    def get(
+        self,
+        page: str,
+        *,
+        verb: str = "GET",
+        path: str = "/stream",
+        headers: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> Answer:
+        """A stream (or what `path` gives), read to its end."""
+        with self.open(page, verb=verb, path=path, headers=headers, **params) as exchange:
+            return exchange.rest()
+
+    def ask(self, target: str, *, verb: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """Any target, as it is."""
+        with self.send(self._request(target, verb, headers)) as exchange:
+            return exchange.rest()
+
+    def send(self, data: bytes, *, receive_bytes: int | None = None) -> Exchange:
+        """Any bytes."""
+        return Exchange(("127.0.0.1", self.port), data, receive_bytes=receive_bytes)
+
+    def _request(self, target: str, verb: str, headers: Mapping[str, str] | None) -> bytes:
+        return request(target, f"127.0.0.1:{self.port}", method=verb, headers=headers)
+
+    def health(self) -> dict[str, Any]:
+        health: dict[str, Any] = self.ask("/health").json()
+        return health
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def worker(self) -> psutil.Process:
+        (worker,) = (each for each in self.children() if "serverpy.ytdlp.main" in each.cmdline())
+        return worker
+
+    def settled(self, seconds: float = SETTLE_SECONDS) -> None:
+        """Nothing of any request is left, here and at the site; waited for no longer than `seconds`."""
+        wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds)
+
+    def _left(self) -> dict[str, object]:
+        health = self.health()
+        left = {name: health[name] for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
+        left |= {"budget": health["budget"]["used"], "children": max(0, health["children"] - WORKER_ALONE)}
+        left |= {"answers of the site": answers_under_way(self.site)}
+        return {name: number for name, number in left.items() if number}
+
+
+def answers_under_way(site: SampleSite) -> int:
+    """Connections on which the site is answering; those that wait for a next request are not counted."""
+    cycles = [connection.cycle for connection in site.connections]
+    return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
+
+
+def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: float) -> None:
+    """Until `condition` holds; each look at it should cost some time of its own (a request, a reading of /proc)."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what()
+
+
+@contextlib.contextmanager
+def serving(site: SampleSite, *, complaints: bool = False, **settings: object) -> Iterator[Server]:
+    """A server for the sample site, ready. It is ended with SIGTERM unless it has ended, and must not have complained
+    of a mistake of its own, unless `complaints` are expected."""
+    with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
+        log_file = Path(directory, "log")
+        with log_file.open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
+                env=_environment(site, settings),
+                cwd=directory,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        with process:
+            server = None
+            try:
+                server = Server(process, _port(process.stdout, log_file), site, log_file)
+                yield server
+                process.terminate()
+                process.wait(STOP_SECONDS)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+        mistakes = [] if complaints else [line for line in server.log.splitlines() if _MISTAKE.search(line)]
+        assert not mistakes, server.log
+
+
+_MISTAKE = re.compile(r"Traceback|never retrieved|never awaited|Task was destroyed|\bERROR\b")
+
+
+def _environment(site: SampleSite, settings: Mapping[str, object]) -> dict[str, str]:
+    origins = [origin for origin in (site.http, site.https) if origin is not None]
+    values = {
+        "ALLOW_NETWORKS": ",".join(
+            [*(origin.partition("://")[2] for origin in origins), f"127.0.0.1:{site.closed_port}"]
+        ),
+        "CA_FILE": site.ca_file or "",
+        **{name.upper(): value for name, value in settings.items()},
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
+    return {
+        **clean,
+        **{f"SERVERPY_{name}": str(value) for name, value in values.items()},
+        "PYTHONPATH": str(PLUGIN_PATH),
+    }
+
+
+def _port(stdout: IO[str] | None, log_file: Path) -> int:
+    """From the line which says that the server is ready."""
+    assert stdout is not None
+    line = stdout.readline()
+    match = re.search(r":(\d+)/$", line.strip())
+    assert match, f"it did not start: {line}{log_file.read_text()}"
+    return int(match[1])
+
+
+@pytest.fixture(scope="session")
+def server(site: SampleSite) -> Iterator[Server]:
+    """One for all tests which need no settings of their own. Its time-outs leave a slow machine time."""
+    with serving(site, wait_seconds=5, extract_timeout=30, stall_timeout=10, connect_timeout=5) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def hurried(site: SampleSite) -> Iterator[Server]:
+    """One whose patience ends within a test: two streams at once, short time-outs."""
+    with serving(
+        site, max_streams=2, wait_seconds=0.5, extract_timeout=1.5, stall_timeout=1, connect_timeout=1
+    ) as running:
+        yield running

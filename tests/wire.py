@@ -1,0 +1,147 @@
+"""An HTTP/1.1 client which hides nothing: it reads only when it is told to, may leave at any byte, and tells a body
+that was complete from one that was cut."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httptools
+
+READ_BYTES = 65536
+SECONDS = 30.0
+"""No test waits longer for one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `complete`: the body ended as its framing says, not where the connection did. Header names are in
+    lower case; of a repeated header the last is kept."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
+    seconds: float
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        """The `code` of a problem document."""
+        code = self.json()["code"] if self.headers.get("content-type") == "application/problem+json" else None
+        return None if code is None else str(code)
+
+
+class Exchange:
+    """One request on a connection of its own, and its answer, as far as it was read. Leave it to close the connection.
+
+    `receive_bytes` bounds the kernel's buffer: how much the server can send to somebody who does not read."""
+
+    def __init__(self, address: tuple[str, int], request: bytes, *, receive_bytes: int | None = None) -> None:
+        self._begun = time.monotonic()
+        self._socket = socket.socket()
+        self._socket.settimeout(SECONDS)
+        if receive_bytes is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._parser = httptools.HttpResponseParser(self)
+        self._no_body = request.startswith(b"HEAD ")
+        self._head_done = False
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.complete = False
+        self.ended = False
+        """Nothing more will come: the answer is complete, or the connection was closed or reset."""
+        try:
+            self._socket.connect(address)
+            self.send(request)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, data: bytes) -> None:
+        """A server may answer and close before it has read all: what it said is still to be read."""
+        try:
+            self._socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def head(self) -> Self:
+        """Read until the status and headers are known. Raises ConnectionError if they never come."""
+        while not self._head_done and not self.ended:
+            self._receive()
+        if not self._head_done:
+            raise ConnectionError("the server left without an answer")
+        return self
+
+    @property
+    def status(self) -> int:
+        self.head()
+        return int(self._parser.get_status_code())
+
+    def read(self, length: int) -> bytes:
+        """Read until `body` has `length` bytes, or nothing more comes; `body` so far."""
+        while len(self.body) < length and not self.ended:
+            self._receive()
+        return bytes(self.body)
+
+    def rest(self) -> Answer:
+        """Read all that comes."""
+        self.head()
+        while not self.ended:
+            self._receive()
+        return Answer(
+            self.status, self.headers, bytes(self.body), self.complete, round(time.monotonic() - self._begun, 3)
+        )
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except ConnectionResetError:
+            data = b""
+        if data:
+            self._parser.feed_data(data)
+        else:
+            self.ended = True
+
+    # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode().lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._head_done = True
+        if self._no_body:
+            self.complete = self.ended = True
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.complete = self.ended = True
+
+
+def request(target: str, host: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> bytes:
+    """A request without a body, target and headers as they are."""
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {v}" for name, v in (headers or {}).items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
