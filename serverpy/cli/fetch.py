@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from serverpy.api.filenames import file_name
@@ -98,15 +98,15 @@ class Fetcher:
 
     async def _save(self, job: Job, folder: Folder) -> Event:
         partial = folder.find(self._wish.asked(job))
-        if partial is not None:
-            with partial:
-                done = await self._resume(job, partial)
-                if done is not None:
-                    return done
-                partial.discard()
-        stream = await self._delivery.open(self._wish.request(job))
-        async with aclosing(stream):
-            return await self._begin(job, folder, stream)
+        with partial or nullcontext():
+            done = None if partial is None else await self._resume(job, partial)
+            if done is not None:
+                return done
+            stream = await self._delivery.open(self._wish.request(job))
+            async with aclosing(stream):
+                if partial is not None:  # not before there is something better
+                    partial.discard()
+                return await self._begin(job, folder, stream)
 
     async def _begin(self, job: Job, folder: Folder, stream: Stream) -> Event:
         head = stream.head
@@ -129,7 +129,7 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        except RangeNotSatisfiable:
+        except (RangeNotSatisfiable, UpstreamFailed):  # perhaps only for a range: the whole will tell
             return None
         async with aclosing(stream):
             if not _continues(stream.head, start, partial.state.version.total):

@@ -130,7 +130,7 @@ def watching(report_descriptor: int | None) -> Iterator[Watcher]:
     if report_descriptor is not None:
         yield Reports(report_descriptor)
     elif sys.stderr.isatty():
-        with _progress() as progress:
+        with make_progress(Console(stderr=True, highlight=False)) as progress:
             yield Bars(progress)
     else:
         yield Lines()
@@ -164,14 +164,15 @@ def line_of(job: Job, event: Event) -> str | None:
             return None
 
 
-def _progress() -> Progress:
+def make_progress(console: Console) -> Progress:
+    """Name, bytes, rate and the time that is left; nothing stays on the screen at the end."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True, highlight=False),
+        console=console,
         transient=True,
     )
 

@@ -1,0 +1,66 @@
+"""The real command in a child process, allowed to reach the sample site and nothing else on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from serverpy.sample import PLUGIN_PATH
+from serverpy.sample.site import SampleSite
+
+SECONDS = 60.0
+
+
+def command_line(site: SampleSite, name: str, *arguments: str) -> list[str]:
+    allowed = site.http.removeprefix("http://")
+    return [sys.executable, "-m", "serverpy", name, "--allow-networks", allowed, *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Without the settings of whoever runs the tests."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
+    return {**clean, "PYTHONPATH": str(PLUGIN_PATH), **more}
+
+
+def run(
+    site: SampleSite, name: str, *arguments: str, cwd: Path, stdin: str = "", **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command_line(site, name, *arguments),
+        cwd=cwd,
+        env=environment(**more),
+        input=stdin.encode(),
+        capture_output=True,
+        timeout=SECONDS,
+    )
+
+
+def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
+    """In a process group of its own, as a shell does it; the caller waits for it."""
+    return subprocess.Popen(
+        command_line(site, name, *arguments),
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+
+
+def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool], what: str) -> None:
+    """Until `condition` holds while `process` runs, or for a moment after its end."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, what
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+
+
+def lines(output: bytes) -> list[str]:
+    return output.decode().splitlines()

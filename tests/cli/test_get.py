@@ -1,0 +1,249 @@
+"""`serverpy get` as a process: lists, signals, children, stdout. What becomes of single files is in `test_fetch.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from serverpy.cli.main import cli
+from serverpy.sample.content import large_sha256
+from serverpy.sample.site import SampleSite
+from tests.cli.commands import lines, run, start, wait_until
+
+MIB = 1 << 20
+OVERLAP_BYTES = 64 * 1024
+"""What of a partial file is fetched again."""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
+    """First byte and If-Range of each request for `path`."""
+    asked = [request.headers for request in site.requests if request.path == path]
+    return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]
+
+
+@contextlib.contextmanager
+def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `get` into `folder` that has brought a MiB and goes on."""
+    with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
+        try:
+            wait_until(process, lambda: any(_size(part) > MIB for part in folder.glob("*.part")), "no MiB came")
+            assert process.poll() is None
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _size(path: Path) -> int:
+    """0 for a part that has just become a file."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
+    """The part that Ctrl+C leaves."""
+    with in_mid_download(site, folder, *arguments) as process:
+        children = family(process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert lines(process.stderr.read()) == [
+            "serverpy: interrupted; the same command goes on with the files that are not complete"
+        ]
+        wait_until(process, lambda: gone(children), f"still there: {children}")
+    (part,) = folder.glob("*.part")
+    assert names(folder) == [part.name, f"{part.name}.json"]
+    return part
+
+
+def test_several_pages_at_once_become_files_with_the_bytes_of_their_media(site: SampleSite, tmp_path: Path) -> None:
+    """And `-o` makes the directory; a page that fails does not keep the others from going on."""
+    pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
+    done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
+    folder = tmp_path / "new" / "folder"
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert sorted(lines(done.stderr)) == [
+        "A progressive film (1).mp4: done, 5.0 MiB",
+        "A tone (MP3) (1).mp3: done, 157.2 KiB",
+        "VP9 and Opus (1).webm: done, 800.9 KiB",
+        f"serverpy: {pages[1]}: No media was found on this page. [media_not_found]",
+    ]
+    assert names(folder) == ["A progressive film (1).mp4", "A tone (MP3) (1).mp3", "VP9 and Opus (1).webm"]
+    assert (folder / "A progressive film (1).mp4").read_bytes() == site.path("prog.mp4").read_bytes()
+    assert (folder / "VP9 and Opus (1).webm").read_bytes() == site.path("vp9.webm").read_bytes()
+
+
+def test_lists_come_from_a_file_and_from_stdin_and_what_is_there_is_not_fetched_again(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# my films\n\n  {site.http}/media/vp9.webm\n{site.http}/media/audio.mp3\n", encoding="utf-8")
+    first = run(site, "get", "@list.txt", "-", cwd=tmp_path, stdin=f"{site.http}/media/audio.m4a\n")
+    assert (first.returncode, lines(first.stderr)) == (
+        0, ["vp9.webm: done, 800.9 KiB", "audio.mp3: done, 157.2 KiB", "audio.m4a: done, 159.2 KiB"],
+    )  # fmt: skip
+    inode = (tmp_path / "audio.mp3").stat().st_ino
+    again = run(site, "get", f"{site.http}/media/audio.mp3", cwd=tmp_path)
+    assert (again.returncode, lines(again.stderr)) == (0, ["audio.mp3: there already"])
+    assert (tmp_path / "audio.mp3").stat().st_ino == inode
+    (tmp_path / "audio.mp3").write_bytes(b"damaged")
+    forced = run(site, "get", "--force", f"{site.http}/media/audio.mp3", cwd=tmp_path)
+    assert (forced.returncode, lines(forced.stderr)) == (0, ["audio.mp3: done, 157.2 KiB"])
+    assert (tmp_path / "audio.mp3").read_bytes() == site.path("audio.mp3").read_bytes()
+
+
+def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
+    """By a range from a little before the end of what is there, as long as the source is the same."""
+    media = "/fault/throttle=4000000,times=1,id=resume/media/large-6.mp4"
+    page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-6.mp4"
+    folder = tmp_path / "folder"
+    part = interrupted(site, folder, page)
+    kept = part.stat().st_size
+    assert MIB < kept < 6 * MIB
+    state = json.loads(part.with_name(f"{part.name}.json").read_bytes())
+    assert state["asked"] == {"url": page, "format": None, "to": "source", "item": None}
+    assert state["version"]["total"] == 6 * MIB
+    done = run(site, "get", "-o", str(folder), page, cwd=tmp_path)
+    assert done.returncode == 0
+    assert lines(done.stderr)[0].startswith(f"{part.stem}: done, 6.0 MiB, ")
+    assert names(folder) == [part.stem]
+    assert sha256(folder / part.stem) == large_sha256(6)
+    assert ranges(site, media) == [(0, None), (kept - OVERLAP_BYTES, state["version"]["etag"])]
+
+
+@pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
+def test_a_dash_writes_bytes_alone_to_stdout_one_page_after_the_other(
+    site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
+) -> None:
+    urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
+    done = run(site, "get", "-o", "-", "-j", "2", *isolate, *urls, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == site.path("audio.mp3").read_bytes() + site.path("vp9.webm").read_bytes()
+    assert [line.rpartition(": ")[2] for line in lines(done.stderr)] == [
+        "done, 157.2 KiB",
+        "No media was found on this page. [media_not_found]",
+        "done, 800.9 KiB",
+    ]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, None])
+def test_a_stalled_reader_of_stdout_keeps_nobody_from_stopping(
+    site: SampleSite, tmp_path: Path, number: signal.Signals | None
+) -> None:
+    """By Ctrl+C, or by leaving, which is a failure told in one line."""
+    url = f"{site.http}/media/large-32.mp4"
+    with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        if number is None:
+            process.stdout.close()
+        else:
+            process.send_signal(number)
+        code = process.wait(30)
+        (line,) = lines(process.stderr.read())
+    if number is None:
+        assert (code, line) == (1, f"serverpy: {url}: Nobody reads the output any more. [output_closed]")
+    else:
+        assert code == 130
+
+
+def test_isolated_pages_have_a_child_each(site: SampleSite, tmp_path: Path) -> None:
+    """Whose files, failures and items are told as if they were ours; an item is not fetched twice."""
+    urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none", f"{site.http}/media/audio.mp3"]
+    done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
+    assert done.returncode == 1
+    assert sorted(lines(done.stderr)) == [
+        "SampleTube film_ item-1.mp4: done, 5.0 MiB",
+        "SampleTube film_ item-2.mp4: done, 5.0 MiB",
+        "audio.mp3: done, 157.2 KiB",
+        f"serverpy: {urls[1]}: No media was found on this page. [media_not_found]",
+    ]
+    assert (tmp_path / "SampleTube film_ item-2.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
+    site: SampleSite, tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "folder"
+    page = f"{site.http}/page/fault/throttle=4000000/large-8.mp4"
+    with in_mid_download(site, folder, "--isolate", page) as process:
+        children = family(process)
+        assert len(children) == 2, "the child and its worker"
+        process.send_signal(number)
+        assert process.wait(30) == (130 if number == signal.SIGINT else -number)
+        wait_until(process, lambda: gone(children), f"still there: {children}")
+    (part,) = folder.glob("*.part")
+    assert names(folder) == [part.name, f"{part.name}.json"]
+
+
+def test_a_child_that_dies_fails_its_page_only(site: SampleSite, tmp_path: Path) -> None:
+    urls = [f"{site.http}/page/fault/throttle=4000000/large-6.mp4", f"{site.http}/media/audio.mp3"]
+    with in_mid_download(site, tmp_path / "folder", "--isolate", *urls) as process:
+        (child,) = psutil.Process(process.pid).children()
+        child.kill()
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert lines(process.stderr.read()) == [
+            f"serverpy: {urls[0]}: The child process was killed by signal 9. [child_failed]",
+            "audio.mp3: done, 157.2 KiB",
+        ]
+
+
+def test_of_an_image_post_comes_every_picture_or_the_one_asked_for(site: SampleSite, tmp_path: Path) -> None:
+    one = run(site, "get", "--item", "2", f"{site.http}/tube/post/1", cwd=tmp_path)
+    assert (one.returncode, names(tmp_path)) == (0, ["Photos_ 1 #2.jpg"])
+    every = run(site, "get", "-j", "4", f"{site.http}/tube/post/1", cwd=tmp_path)
+    assert every.returncode == 0
+    assert names(tmp_path) == [f"Photos_ 1 #{number}.jpg" for number in range(1, 6)]
+    assert "Photos_ 1 #2.jpg: there already" in lines(every.stderr)
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(site: SampleSite, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    done = run(site, "get", "-o", "a-file/below", f"{site.http}/page/prog", cwd=tmp_path)
+    assert (done.returncode, lines(done.stderr)) == (1, ["serverpy: a-file/below cannot be made: Not a directory"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense", "http://127.0.0.1/"],
+        ["--to", "nonsense", "http://127.0.0.1/"],
+        ["--jobs", "0", "http://127.0.0.1/"],
+        ["-o", __file__, "http://127.0.0.1/"],
+        ["@nowhere.txt"],
+        [],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli, ["get", *arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "Usage:" in done.stderr

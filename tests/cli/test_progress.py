@@ -1,0 +1,89 @@
+"""What `get` says: bars and lines that a stranger's title cannot command, one line an end, messages for a parent."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import msgspec
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present
+from serverpy.cli.progress import Bars, Lines, Report, Reports, line_of, make_progress
+from serverpy.cli.terminal import one_line, size
+
+JOB = Job((0,), "http://example.org/1")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Done("film.mp4", 1536), "film.mp4: done, 1.5 KiB"),
+        (Done("film.mp4", 1536, 512), "film.mp4: done, 1.5 KiB, 512 bytes of it before"),
+        (Present("film.mp4"), "film.mp4: there already"),
+        (Failed("busy", "Not now."), "serverpy: http://example.org/1: Not now. [busy]"),
+        (Began("film.mp4", 0, None), None),
+        (Moved(1), None),
+    ],
+)
+def test_every_end_has_a_line(event: Event, line: str | None) -> None:
+    assert line_of(JOB, event) == line
+
+
+def test_a_failed_item_is_named() -> None:
+    failed = Failed("busy", "Not now.")
+    assert line_of(Job((0, 3), JOB.url, 3), failed) == "serverpy: http://example.org/1 item 3: Not now. [busy]"
+
+
+def test_lines_go_to_stderr_and_stay_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().see(JOB, Failed("extraction_failed", "Oh\n\x1b[2J\u202eno"))
+    assert capsys.readouterr() == ("", "serverpy: http://example.org/1: Oh [2J no [extraction_failed]\n")
+
+
+def test_bars_show_name_bytes_and_what_was_there_and_go_with_the_end() -> None:
+    screen = io.StringIO()
+    progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
+    with progress:
+        bars = Bars(progress)
+        bars.see(JOB, Began("[red]film\x1b[2J.mp4", 1 << 20, 4 << 20))
+        bars.see(JOB, Moved(2 << 20))
+        progress.refresh()
+        assert (progress.tasks[0].completed, progress.tasks[0].total) == (2 << 20, 4 << 20)
+        bars.see(JOB, Done("film.mp4", 4 << 20))
+        assert progress.tasks == []
+    shown = screen.getvalue()
+    assert "[red]film [2J.mp4" in shown
+    assert "2.0/4.0 MiB" in shown
+    assert "film.mp4: done, 4.0 MiB" in shown
+
+
+def test_a_job_that_starts_over_has_one_bar() -> None:
+    progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
+    bars = Bars(progress)
+    bars.see(JOB, Began("film.mp4", 5, 9))
+    bars.see(JOB, Began("film.mp4", 0, 9))
+    assert [task.completed for task in progress.tasks] == [0]
+
+
+@pytest.mark.parametrize("event", [Began("a", 1, None), Moved(5), Done("a", 5), Present("a"), Failed("busy", "No.")])
+def test_a_parent_reads_what_a_child_reports(event: Event) -> None:
+    reading, writing = os.pipe()
+    try:
+        Reports(writing).see(Job((1, 2), "http://example.org/ü", 2), event)
+        assert msgspec.json.decode(os.read(reading, 4096), type=Report) == Report("http://example.org/ü", 2, event)
+    finally:
+        os.close(reading)
+        Reports(writing).say("a parent that is gone hears nothing, and that is no error")
+        os.close(writing)
+
+
+def test_sizes_are_for_people() -> None:
+    assert [size(count) for count in (0, 1023, 1024, 5 << 20, 3 << 40, 9 << 50)] == [
+        "0 bytes", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 TiB", "9216.0 TiB",
+    ]  # fmt: skip
+
+
+def test_a_stranger_cannot_command_the_terminal() -> None:
+    assert one_line(" a\x1b]0;title\x07\r\nb\u2028c\x9b1m\u202e ") == "a ]0;title b c 1m"
