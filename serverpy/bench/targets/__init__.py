@@ -1,0 +1,12 @@
+"""What can be measured, by name. Each is started on request as processes of its own, and driven over HTTP alone."""
+
+from __future__ import annotations
+
+from serverpy.bench.origin import Origin, Scheme, sample_origin
+from serverpy.bench.targets.base import Running, Target
+from serverpy.bench.targets.nginx import NGINX, NGINX_BUFFERED
+from serverpy.bench.targets.ours import EMBEDDED, RELAY, SUBPROCESS
+
+TARGETS: dict[str, Target] = {target.name: target for target in (RELAY, EMBEDDED, SUBPROCESS, NGINX, NGINX_BUFFERED)}
+
+__all__ = ["TARGETS", "Origin", "Running", "Scheme", "Target", "sample_origin"]
