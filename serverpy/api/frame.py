@@ -6,18 +6,16 @@ A plain ASGI wrapper: it looks at the head of an answer and passes bodies throug
 from __future__ import annotations
 
 import re
-import secrets
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serverpy.api.problems import problem
-from serverpy.api.protocol import TOO_LONG
+from serverpy.api.protocol import TOO_LONG, new_request_id
 from serverpy.errors import InvalidParameter, InvalidUrl, ServerPYError
 
 REQUEST_ID = "request_id"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 class Frame:
@@ -50,13 +48,16 @@ class Frame:
 def _request_id(scope: Scope) -> bytes:
     """The client's, if it is one that can stand in a log; otherwise a new one."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8).encode()
+    return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 
 def _checked_query(scope: Scope) -> bytes:
-    """The query string, bytes that are not ASCII percent-encoded. Raises `InvalidUrl` or `InvalidParameter` for a head
+    """The query string. Raises `InvalidUrl` or `InvalidParameter` for a head
     that was too long, and for values that are not UTF-8: replaced characters would name another page."""
-    if TOO_LONG in scope.get("extensions", {}):
+    too_long = scope.get("extensions", {}).get(TOO_LONG)
+    if too_long == "headers":
+        raise InvalidParameter("The headers of the request are too long.")
+    if too_long is not None:
         raise InvalidUrl("The URL is too long.")
     query: bytes = scope["query_string"]
     for pair in query.split(b"&"):
@@ -67,4 +68,4 @@ def _checked_query(scope: Scope) -> bytes:
             if name == b"url":
                 raise InvalidUrl("The URL is not UTF-8.") from None
             raise InvalidParameter("A parameter is not UTF-8.") from None
-    return _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], query)
+    return query

@@ -6,11 +6,16 @@ It also lets a response cut its connection (`scope["extensions"]["serverpy.cut"]
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import secrets
 import socket
 import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
 """The longest request target: the longest URL that is accepted, percent-encoded, and the other parameters."""
@@ -18,9 +23,17 @@ HEADER_BYTES = 32 * 1024
 HEAD_SECONDS = 30.0
 """How long a client may take to say what it wants."""
 
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
 CUT = "serverpy.cut"
 TOO_LONG = "serverpy.too_long"
-"""In `scope["extensions"]` if the target or the headers were longer than that; what was too much is dropped."""
+"""In `scope["extensions"]` if the `target` or the `headers`, as its value says, were longer than that; what was too
+much is dropped."""
+
+
+def new_request_id() -> str:
+    """For an answer whose request brought none."""
+    return secrets.token_hex(8)
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -28,6 +41,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _in_first_line = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -38,6 +52,27 @@ class StreamProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_done()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The parser takes a target in ASCII only; curl and others send what they were given, as it is. Percent-encoded
+        it means the same, and `Frame` says what is no text."""
+        if self._in_first_line:
+            line, end, rest = data.partition(b"\n")
+            self._in_first_line = not end
+            if not line.isascii():
+                data = _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take, as a problem document; uvicorn's own is plain text."""
+        content = document(400, "Bad request", "bad_request", "This is not HTTP as it is spoken here.")
+        body = json.dumps(content).encode()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+            f"X-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -51,7 +86,7 @@ class StreamProtocol(HttpToolsProtocol):
         if len(self.url) + len(url) <= TARGET_BYTES and TOO_LONG not in self._extensions:
             super().on_url(url)
         else:
-            self._extensions[TOO_LONG] = True
+            self._extensions[TOO_LONG] = "target"
             self.url = self.url.partition(b"?")[0][:1024] or b"/"
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -59,7 +94,11 @@ class StreamProtocol(HttpToolsProtocol):
         if self._header_bytes <= HEADER_BYTES:
             super().on_header(name, value)
         else:
-            self._extensions[TOO_LONG] = True
+            self._extensions.setdefault(TOO_LONG, "headers")
+
+    def on_message_complete(self) -> None:
+        self._in_first_line = True
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         self._head_done()

@@ -8,7 +8,9 @@ import re
 from serverpy.errors import RangeNotSatisfiable
 from serverpy.streaming.body import ByteRange
 
-_SPEC = re.compile(r"(\d{0,19})-(\d{0,19})")
+_SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
+_LARGEST = 2**63 - 1
+"""Larger numbers mean no more than this one, and the next server might not read them (§14.1.2 warns of overflow)."""
 
 
 def parse_range(header: str | None) -> ByteRange | None:
@@ -33,7 +35,7 @@ def _parse_spec(spec: str) -> ByteRange:
     match = _SPEC.fullmatch(spec)
     if match is None or spec == "-":
         raise _invalid()
-    first, last = (int(digits) if digits else None for digits in match.groups())
+    first, last = (min(int(digits), _LARGEST) if digits else None for digits in match.groups())
     if (first is None and last == 0) or (first is not None and last is not None and last < first):
         raise _invalid()
     return ByteRange(first, last)

@@ -83,7 +83,8 @@ async def stream(
         item=item,
         start=start,
         end=end,
-        range=parse_range(request.headers.get("range")),
+        # RFC 9110 §14.2: ranges are defined for GET only.
+        range=parse_range(request.headers.get("range")) if request.method == "GET" else None,
         if_range=request.headers.get("if-range"),
     )
     return StreamResponse(

@@ -189,8 +189,11 @@ class ResumingRead:
         self._response = response
         self.headers = response.headers
         self.connect_seconds = response.connect_seconds
-        if response.status == 206:
-            begin, stop, total = _content_range(response.headers)
+        span = _content_range(response.headers) if response.status == 206 else None
+        if span is not None and self._window_bytes is None and _is_whole_instead(span, first, last):
+            begin, end, total = 0, span[2], span[2]
+        elif span is not None:
+            begin, stop, total = span
             if first is not None and begin != first:
                 raise Unhealable("The media server answers with another range than was asked.")
             end = stop + 1 if self._window_bytes is None else _end(last, total)
@@ -274,6 +277,16 @@ def _content_range(headers: Headers) -> tuple[int, int, int | None]:
     if match is None or int(match[2]) < int(match[1]):
         raise Unhealable("The media server answers with a range that cannot be understood.")
     return int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+
+
+def _is_whole_instead(span: tuple[int, int, int | None], first: int | None, last: int | None) -> bool:
+    """Whether a 206 carries the whole although a part was asked for: the server ignores ranges, and says 206."""
+    begin, stop, total = span
+    if total is None or (begin, stop) != (0, total - 1):
+        return False
+    if first is None:
+        return last is not None and last < total
+    return first > 0 or (last is not None and last < stop)
 
 
 def _total_of(headers: Headers) -> int | None:

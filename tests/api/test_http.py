@@ -1,0 +1,523 @@
+"""The HTTP of the real server: ranges, names, problem documents, and what the server says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serverpy.api.problems import STATUS
+from serverpy.metrics import HELP
+from serverpy.sample.site import SampleSite
+from tests.server import Server, serving
+from tests.wire import Answer
+
+FILM = "/media/prog-180.mp4"
+
+
+@pytest.fixture(scope="module")
+def film(site: SampleSite) -> bytes:
+    return site.path("prog-180.mp4").read_bytes()
+
+
+def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> Answer:
+    return server.get(page, method="relay", headers={"Range": value, **headers})
+
+
+# Ranges (RFC 9110 §14)
+
+
+@pytest.mark.parametrize("page", [FILM, "/tube/watch/chunked"])
+@pytest.mark.parametrize(
+    ("value", "first", "last"),
+    [
+        ("bytes=0-1", 0, 1),
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-", 0, -1),
+        ("bytes=1000000-", 1_000_000, -1),
+        ("bytes=-1", -1, -1),
+        ("bytes=-70000", -70_000, -1),
+        ("bytes=-99999999", 0, -1),
+        ("bytes=1000000-99999999", 1_000_000, -1),
+        ("bytes=0-18446744073709551615", 0, -1),
+    ],
+)
+def test_a_range_is_that_part_of_the_file(
+    server: Server, site: SampleSite, page: str, value: str, first: int, last: int
+) -> None:
+    """Of a site that gives all ranges, and of one that insists on small ones."""
+    whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
+    answer = ask_range(server, value, page)
+    first, last = first % len(whole), last % len(whole)
+    assert (answer.status, answer.complete) == (206, True)
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+    assert answer.headers["content-length"] == str(last - first + 1)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
+
+
+def test_random_ranges_are_slices_of_the_file(server: Server, film: bytes) -> None:
+    chance = random.Random(9110)
+    for _ in range(50):
+        first, last = sorted(chance.sample(range(len(film)), 2))
+        form = chance.choice(["closed", "open", "suffix"])
+        if form == "closed":
+            answer, expected = ask_range(server, f"bytes={first}-{last}"), film[first : last + 1]
+        elif form == "open":
+            answer, expected = ask_range(server, f"bytes={first}-"), film[first:]
+        else:
+            answer, expected = ask_range(server, f"bytes=-{last}"), film[-last:]
+        assert (answer.status, answer.complete) == (206, True)
+        assert answer.body == expected
+
+
+@pytest.mark.parametrize("value", ["bytes=1190468-", "bytes=99999999-", "bytes=99999999-999999999"])
+def test_a_range_beyond_the_end_is_told_the_length(server: Server, film: bytes, value: str) -> None:
+    answer = ask_range(server, value)
+    assert (answer.status, answer.code) == (416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{len(film)}"
+
+
+@pytest.mark.parametrize("value", ["bytes=9-2", "bytes=-0", "bytes=--5", "bytes=-5--1", "bytes=0-9,5-14", "bytes=x"])
+def test_what_is_no_range_is_refused(server: Server, value: str) -> None:
+    answer = ask_range(server, value)
+    assert (answer.status, answer.code) == (416, "range_not_satisfiable")
+
+
+@pytest.mark.parametrize("value", ["items=0-1", "bytes=0-1,5-9", "bytes=0-1, -1", "nonsense"])
+def test_a_range_that_may_be_ignored_is_answered_by_the_whole(server: Server, film: bytes, value: str) -> None:
+    answer = ask_range(server, value)
+    assert (answer.status, "content-range" in answer.headers) == (200, False)
+    assert answer.body == film
+
+
+def test_if_range_decides_between_part_and_whole(server: Server, film: bytes) -> None:
+    """RFC 9110 §13.1.5: a strong validator that still holds gives the part, anything else the whole."""
+    headers = server.get(FILM, method="relay", verb="HEAD").headers
+    etag, modified = headers["etag"], headers["last-modified"]
+    holds = {value: ask_range(server, "bytes=5-9", **{"If-Range": value}) for value in (etag, modified)}
+    fails = {
+        value: ask_range(server, "bytes=5-9", **{"If-Range": value})
+        for value in (f"W/{etag}", '"other"', "Sat, 01 Jan 2000 00:00:00 GMT", "nonsense")
+    }
+    assert {value: (answer.status, answer.body) for value, answer in holds.items()} == dict.fromkeys(
+        holds, (206, film[5:10])
+    )
+    assert {value: (answer.status, answer.body == film) for value, answer in fails.items()} == dict.fromkeys(
+        fails, (200, True)
+    )
+
+
+def test_if_range_without_range_changes_nothing(server: Server, film: bytes) -> None:
+    answer = server.get(FILM, method="relay", headers={"If-Range": '"other"'})
+    assert (answer.status, answer.body) == (200, film)
+
+
+def test_head_knows_no_ranges(server: Server, film: bytes) -> None:
+    """RFC 9110 §14.2: defined for GET alone."""
+    answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=5-9"})
+    assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(film)), b"")
+    answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=9-2"})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("fault", ["norange", "norange206"])
+@pytest.mark.parametrize("value", ["bytes=0-9", "bytes=5-9", "bytes=-9"])
+def test_a_site_without_ranges_gives_the_whole(server: Server, film: bytes, fault: str, value: str) -> None:
+    answer = ask_range(server, value, f"/page/fault/{fault}/prog-180.mp4")
+    assert (answer.status, answer.complete, "content-range" in answer.headers) == (200, True, False)
+    assert answer.body == film
+
+
+def test_a_method_without_ranges_gives_the_whole(server: Server, film: bytes) -> None:
+    answer = server.get(FILM, method="embedded", headers={"Range": "bytes=5-9"})
+    assert (answer.status, answer.headers["accept-ranges"], answer.body) == (200, "none", film)
+
+
+# Names
+
+
+def disposition(answer: Answer) -> tuple[str, str]:
+    """Kind and name, as a client that knows `filename*` reads them."""
+    match = re.fullmatch(r"(\w+); filename=\"[^\"]*\"; filename\*=UTF-8''(\S+)", answer.headers["content-disposition"])
+    assert match
+    return match[1], unquote(match[2], errors="strict")
+
+
+@pytest.mark.parametrize(
+    ("page", "params", "expected"),
+    [
+        ("/page/prog", {}, ("inline", "A progressive film (1).mp4")),
+        ("/page/prog", {"download": 1}, ("attachment", "A progressive film (1).mp4")),
+        ("/page/webm", {"download": 0}, ("inline", "VP9 and Opus (1).webm")),
+        ("/page/unicode", {}, ("inline", "映画「サンプル」🎬 _quoted_ _ it's größer & _more_ (1).mp4")),
+        ("/page/prog", {"filename": "mein größter Film.mkv"}, ("inline", "mein größter Film.mkv")),
+        ("/page/prog", {"filename": "../../x\r\nSet-Cookie: a=b"}, ("inline", "_.._x__Set-Cookie_ a=b")),
+    ],
+)
+def test_the_name_is_the_titles_or_the_clients(
+    server: Server, page: str, params: Mapping[str, Any], expected: tuple[str, str]
+) -> None:
+    answer = server.get(page, verb="HEAD", **params)
+    assert disposition(answer) == expected
+    assert "set-cookie" not in answer.headers
+
+
+# Problem documents
+
+SECRET = "hush5ecret"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request to /stream that is answered with `status` and `code`. In `url`, `{site}` is the origin of the sample
+    site, and `{closed}` a port on which nobody listens."""
+
+    url: str
+    status: int
+    code: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([self.url, *(f"{name}={value}" for name, value in self.params.items())])
+
+
+PAGE = f"{{site}}/page/prog?key={SECRET}"
+REFUSED = [
+    # What the client sends
+    *(
+        Refused(url, 400, "invalid_url")
+        for url in (
+            *("", "prog", "-o", "--exec=x", "//127.0.0.1/x", "file:///etc/passwd", "data:video/mp4,x"),
+            *("ftp://example.com/x", "javascript:1", "ytsearch:x", "http://", "http:///x", "http://[::1/x"),
+            *("http://user:pass@example.com/", "http://user@example.com/", "http://example.com:99999/"),
+            *(
+                "http://example.com/a b",
+                "http://example.com/\r\nx",
+                "http://example.com/\x00",
+                "http://example.com/\x7f",
+            ),
+            *("http://example.com\\@127.0.0.1/", "{site}/page/prog#__youtubedl_smuggle=%7B%7D"),
+            *("{site}/page/prog#__youtubedl%5fsmuggle=%7B%7D", "http://example.com/" + "x" * 9000),
+        )
+    ),
+    *(
+        Refused(PAGE, 400, "invalid_parameter", params)
+        for params in (
+            *({"method": "magic"}, {"to": "exe"}, {"item": 0}, {"item": -1}, {"item": "two"}, {"download": "maybe"}),
+            *({"start": 5}, {"end": 5}, {"start": 1, "end": 2}, {"start": "soon"}, {"filename": "x" * 256}),
+            *({"format": "best["}, {"format": "(("}, {"format": "b[height<<3]"}),
+        )
+    ),
+    Refused(PAGE, 422, "unsupported_conversion", {"to": "mp3"}),
+    Refused("{site}/page/dash", 422, "unsupported_conversion", {"format": "bv+ba"}),
+    # What may not be reached
+    *(
+        Refused(url, 403, "target_forbidden")
+        for url in (
+            *("http://127.0.0.1:1/x", "http://localhost:9/x", "http://[::1]/x", "http://169.254.169.254/latest"),
+            *("http://10.0.0.1/x", "http://0x7f.1/x", "http://[::ffff:127.0.0.1]/x"),
+            *("{site}/redirect?to=http%3A//127.0.0.1%3A1/x", "{site}/redirect?to=http%3A//169.254.169.254/"),
+        )
+    ),
+    # What the page says
+    Refused("{site}/page/none", 404, "media_not_found"),
+    Refused("{site}/no/such/page", 404, "media_not_found"),
+    Refused("{site}/tube/watch/gone", 404, "media_not_found"),
+    Refused(PAGE, 404, "format_not_found", {"format": "b[height=1]"}),
+    Refused(PAGE, 404, "format_not_found", {"format": "no-such-format"}),
+    Refused("{site}/page/hls-ts", 404, "format_not_found", {"format": "no-such-format"}),
+    Refused(PAGE, 404, "item_not_found", {"item": 2}),
+    Refused("{site}/tube/playlist/list-3", 404, "item_not_found", {"item": 4}),
+    Refused("{site}/tube/post/photos", 404, "item_not_found", {"item": 99}),
+    Refused("{site}/tube/watch/geo", 403, "geo_restricted"),
+    Refused("{site}/tube/watch/login", 403, "login_required"),
+    Refused("{site}/tube/watch/drm", 403, "drm_protected"),
+    Refused("{site}/tube/watch/crash", 502, "extraction_failed"),
+    Refused("{site}/page/loop", 502, "extraction_failed"),
+    Refused("http://127.0.0.1:{closed}/x", 502, "upstream_failed"),
+    Refused("http://no-such-host.invalid/x", 502, "upstream_failed"),
+    # What the media server does
+    Refused("{site}/page/empty", 502, "upstream_failed"),
+    Refused("{site}/page/empty-media", 502, "upstream_failed"),
+    Refused("{site}/page/dead", 502, "upstream_failed"),
+    Refused("{site}/page/html-media", 415, "not_media"),
+    *(Refused(f"{{site}}/page/fault/status={status}/prog.mp4", 502, "upstream_failed") for status in (403, 404, 503)),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_a_failure_has_its_status_and_code(server: Server, site: SampleSite, case: Refused) -> None:
+    url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
+    answer = server.ask(f"/stream?{query(url=url, **case.params)}")
+    check_problem(answer, case.status, case.code)
+    assert answer.seconds < 5
+    server.settled()
+
+
+def query(**params: object) -> str:
+    return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in params.items())
+
+
+def check_problem(answer: Answer, status: int, code: str) -> None:
+    assert answer.headers["content-type"] == "application/problem+json", answer
+    document = answer.json()
+    assert (answer.status, document["code"], document["status"]) == (status, code, status), document
+    assert {"type", "title", "detail"} <= document.keys()
+    assert answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    text = answer.body.decode()
+    assert SECRET not in text
+    assert not re.search(r"\b127\.|\b10\.0|169\.254|::1|localhost|Traceback|\.py\b|/home/|site-packages", text), text
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("/stream", "invalid_parameter"),
+        ("/stream?url=http://example.com/%ff", "invalid_url"),
+        ("/stream?url=http://example.com/\xff", "invalid_url"),
+        ("/stream?url=http://example.com/%00", "invalid_url"),
+        ("/stream?url=http://example.com/&format=%ff", "invalid_parameter"),
+        ("/info", "invalid_parameter"),
+        ("/info?url=file:///etc/passwd", "invalid_url"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(server: Server, target: str, code: str) -> None:
+    check_problem(server.ask(target), 400, code)
+
+
+def test_a_url_may_be_sent_as_it_is_typed(server: Server, site: SampleSite) -> None:
+    """curl percent-encodes nothing: `/stream?url=…/käse` comes as UTF-8."""
+    url = f"{site.http}/page/unicode?käse=🧀".encode().decode("latin-1")
+    assert server.ask(f"/stream?url={url}", verb="HEAD").status == 200
+    assert any(asked.query == {"käse": "🧀"} for asked in site.requests)
+
+
+def test_what_is_not_http_is_a_problem_document(server: Server) -> None:
+    with server.send(b"GET /stream?url=a b HTTP/9\r\n\r\n") as exchange:
+        check_problem(exchange.rest(), 400, "bad_request")
+
+
+@pytest.mark.parametrize("verb", ["GET", "HEAD"])
+def test_a_url_of_ten_megabytes_is_refused(server: Server, verb: str) -> None:
+    answer = server.ask(f"/stream?url=http://example.com/{'x' * 10_000_000}", verb=verb)
+    assert answer.status == 400
+    if verb == "GET":
+        check_problem(answer, 400, "invalid_url")
+
+
+def test_headers_of_a_megabyte_are_refused(server: Server) -> None:
+    for headers in ({"X-Long": "x" * 1_000_000}, {f"X-{number}": "x" * 1000 for number in range(1000)}):
+        check_problem(server.get("/page/prog", headers=headers), 400, "invalid_parameter")
+
+
+def test_a_page_slower_than_the_server_is_patient_is_a_timeout(hurried: Server) -> None:
+    answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}")
+    check_problem(answer, 504, "extraction_timeout")
+    assert answer.seconds < 3
+    hurried.settled()
+
+
+def test_an_extractor_that_waits_for_ever_is_a_timeout(hurried: Server) -> None:
+    check_problem(hurried.get("/tube/watch/slow"), 504, "extraction_timeout")
+    hurried.settled()
+
+
+def test_a_media_server_that_says_nothing_is_a_timeout(hurried: Server) -> None:
+    check_problem(hurried.get("/page/fault/delay=30/prog.mp4", method="relay"), 504, "upstream_timeout")
+    hurried.settled()
+
+
+@pytest.mark.parametrize(
+    ("page", "params", "status", "code"),
+    [
+        ("/page/none", {}, 404, "media_not_found"),
+        ("/page/prog", {"format": "best["}, 400, "invalid_parameter"),
+        ("/page/prog", {"format": "nothing"}, 404, "format_not_found"),
+        ("/tube/playlist/list-3", {"item": 4}, 404, "item_not_found"),
+        ("/tube/watch/geo", {}, 403, "geo_restricted"),
+        ("http://127.0.0.1:1/", {}, 403, "target_forbidden"),
+        ("/page/dash", {"format": "bv+ba"}, 422, "unsupported_conversion"),
+    ],
+)
+def test_a_child_fails_as_the_others_do(
+    server: Server, page: str, params: Mapping[str, Any], status: int, code: str
+) -> None:
+    check_problem(server.get(page, method="subprocess", **params), status, code)
+    server.settled()
+
+
+def test_an_unknown_path_and_a_wrong_method_are_problem_documents(server: Server) -> None:
+    check_problem(server.ask("/nowhere"), 404, "not_found")
+    answer = server.get("/page/prog", verb="POST")
+    check_problem(answer, 405, "method_not_allowed")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_a_request_id_that_can_stand_in_a_log_is_kept(server: Server) -> None:
+    assert server.ask("/ready", headers={"X-Request-ID": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
+    for bad in ("a b", "x" * 65, "<script>"):
+        assert server.ask("/ready", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
+
+
+# What the server says
+
+
+def test_info_is_the_whole_of_what_the_contract_names(server: Server, site: SampleSite) -> None:
+    info = server.get("/tube/watch/full", path="/info").json()
+    assert info.keys() == set(
+        [
+            "id",
+            "title",
+            "uploader",
+            "duration",
+            "kind",
+            "thumbnail",
+            "webpage_url",
+            "extractor",
+            "formats",
+            "subtitles",
+            "images",
+            "entries",
+        ]
+    )
+    names = set(
+        [
+            "id",
+            "ext",
+            "protocol",
+            "vcodec",
+            "acodec",
+            "width",
+            "height",
+            "fps",
+            "bitrate",
+            "size",
+            "size_exact",
+            "language",
+            "note",
+            "methods",
+            "to",
+        ]
+    )
+    assert all(each.keys() == names for each in info["formats"])
+    assert (info["title"], info["uploader"], info["kind"]) == ("SampleTube film: full", "The Sample Channel", "video")
+    assert info["thumbnail"] == f"{site.http}/media/photo-1.jpg"
+    by_id = {each["id"]: each for each in info["formats"]}
+    film = by_id["360"]
+    assert (film["size"], film["size_exact"]) == (site.path("prog.mp4").stat().st_size, True)
+    assert film["methods"] == ["relay", "embedded", "subprocess"]
+    assert film["to"] == ["source"]
+    assert {"de", "en"} <= {each["language"] for each in info["subtitles"]}
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "entries", "images"),
+    [
+        ("/page/mp3", "audio", 0, 0),
+        ("/tube/playlist/list-12", "playlist", 12, 0),
+        ("/tube/post/photos", "images", 5, 5),
+        ("/tube/live/now", "live", 0, 0),
+        ("/page/two", "playlist", 2, 0),
+    ],
+)
+def test_info_tells_what_kind_of_page_it_is(server: Server, page: str, kind: str, entries: int, images: int) -> None:
+    info = server.get(page, path="/info").json()
+    assert (info["kind"], len(info["entries"]), len(info["images"])) == (kind, entries, images)
+
+
+def test_info_fails_as_stream_does(server: Server) -> None:
+    check_problem(server.get("/tube/watch/geo", path="/info"), 403, "geo_restricted")
+    check_problem(server.get("http://127.0.0.1:1/", path="/info"), 403, "target_forbidden")
+
+
+def test_health_says_what_the_contract_names(server: Server) -> None:
+    health = server.health()
+    assert health.keys() == set(
+        [
+            "status",
+            "version",
+            "yt_dlp",
+            "uptime",
+            "memory",
+            "streams",
+            "waiting",
+            "upstreams",
+            "threads",
+            "fds",
+            "children",
+            "buffered_bytes",
+            "budget",
+            "loop_lag",
+        ]
+    )
+    assert health["status"] == "ok"
+    assert health["memory"]["pss"] > health["memory"]["uss"] > 1 << 20
+    assert health["memory"]["worker"]["pss"] > 1 << 20
+    assert (health["budget"]["used"], health["streams"], health["children"]) == (0, 0, 1)
+
+
+def test_health_counts_a_stream_that_runs(server: Server) -> None:
+    with server.open("/media/large-64.mp4", receive_bytes=4096) as exchange:
+        exchange.read(1)
+        health = server.health()
+        assert (health["streams"], health["upstreams"]) == (1, 1)
+        assert health["budget"]["used"] > 0
+    server.settled()
+
+
+def test_metrics_are_healths_figures_for_prometheus(server: Server) -> None:
+    answer = server.ask("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
+    assert found.keys() == {name for name, _ in HELP.values()}
+    assert found["serverpy_budget_total_bytes"] == server.health()["budget"]["total"]
+    assert found["serverpy_streams"] == 0
+
+
+def test_ready_says_so(server: Server) -> None:
+    answer = server.ask("/ready")
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+
+
+def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> None:
+    paths = server.ask("/openapi.json").json()["paths"]
+    assert {"/stream", "/info", "/health", "/ready", "/metrics"} <= paths.keys()
+    described = paths["/stream"]["get"]["responses"]
+    found = {
+        (int(status), code)
+        for status, answer in described.items()
+        for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    }
+    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items()}
+    assert server.ask("/docs").status == 200
+
+
+def test_only_named_origins_may_read_the_answers(site: SampleSite, server: Server) -> None:
+    asked = {"Origin": "https://app.example"}
+    assert "access-control-allow-origin" not in server.ask("/ready", headers=asked).headers
+    with serving(site, cors_origins="https://app.example") as open_to_one:
+        for target in ("/ready", "/nowhere", "/stream?url=x", open_to_one.target("/page/mp3")):
+            answer = open_to_one.ask(target, headers=asked)
+            assert answer.headers["access-control-allow-origin"] == "https://app.example", target
+            assert answer.headers["access-control-allow-credentials"] == "true"
+            assert "Content-Range" in answer.headers["access-control-expose-headers"]
+        other = open_to_one.ask("/ready", headers={"Origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
+        preflight = {**asked, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range"}
+        assert open_to_one.ask("/stream", verb="OPTIONS", headers=preflight).status == 200
+
+
+def test_every_origin_may_read_without_credentials(site: SampleSite) -> None:
+    with serving(site, cors_origins="*") as open_to_all:
+        headers = open_to_all.ask("/ready", headers={"Origin": "https://app.example"}).headers
+        assert headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in headers

@@ -1,0 +1,86 @@
+"""The table from the error tree to HTTP, and the document that an error becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from serverpy import errors
+from serverpy.api.problems import MEDIA_TYPE, STATUS, problem, row
+from serverpy.errors import Busy, ConfigurationError, RangeNotSatisfiable, ServerPYError
+from serverpy.extraction.messages import RawGone
+
+INTERNAL = {ConfigurationError, RawGone}
+"""Raised at start only; and between our own parts, which never let it out."""
+
+
+def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
+    """The classes of the tree itself (parts may refine them for their own use) that nothing else in it derives from."""
+    below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    if not below:
+        yield kind
+    for child in below:
+        yield from leaves(child)
+
+
+LEAVES = sorted(leaves(ServerPYError), key=lambda kind: kind.__name__)
+
+
+def everything(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from everything(child)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind not in INTERNAL])
+def test_every_leaf_of_the_tree_has_a_row_and_a_code(kind: type[ServerPYError]) -> None:
+    assert kind in STATUS
+    assert kind.code
+
+
+def test_no_row_is_for_another_class_than_a_leaf() -> None:
+    assert set(STATUS) <= set(LEAVES)
+
+
+def test_codes_tell_errors_apart() -> None:
+    codes = [kind.code for kind in LEAVES]
+    assert len(set(codes)) == len(codes)
+
+
+def test_what_parts_derive_for_themselves_is_answered_as_its_parent() -> None:
+    derived = [
+        kind for kind in everything(ServerPYError) if kind.__module__ != errors.__name__ and kind not in INTERNAL
+    ]
+    for kind in derived:
+        assert any(parent in STATUS for parent in kind.__mro__), kind
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind in STATUS])
+def test_an_error_becomes_a_document(kind: type[ServerPYError]) -> None:
+    answer = problem(kind('It "failed".'))
+    document = json.loads(bytes(answer.body))
+    assert answer.status_code == document["status"] == STATUS[kind][0]
+    assert answer.media_type == MEDIA_TYPE
+    assert document == {
+        "type": "about:blank",
+        "title": STATUS[kind][1],
+        "status": answer.status_code,
+        "code": kind.code,
+        "detail": 'It "failed".',
+    }
+
+
+def test_who_is_told_to_come_back_is_told_when() -> None:
+    assert problem(Busy("No.", retry_after=7)).headers["retry-after"] == "7"
+    assert problem(Busy("No.", retry_after=0)).headers["retry-after"] == "1"
+
+
+def test_an_unsatisfiable_range_is_told_the_length() -> None:
+    assert problem(RangeNotSatisfiable("No.", 42)).headers["content-range"] == "bytes */42"
+    assert "content-range" not in problem(RangeNotSatisfiable("No.")).headers
+
+
+def test_an_error_without_a_row_is_ours() -> None:
+    assert row(ConfigurationError("No."))[0] == 500
