@@ -63,7 +63,8 @@ class Fetcher:
             self._deaf = True
             self._watcher.see(job, _CLOSED)
         except OSError as error:
-            self._watcher.see(job, Failed("file_failed", f"{error.strerror or error}: {error.filename or 'the file'}"))
+            where = f": {error.filename}" if error.filename else ""
+            self._watcher.see(job, Failed("file_failed", f"The file could not be written: {error.strerror}{where}"))
         else:
             return parts
         return ()

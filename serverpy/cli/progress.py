@@ -17,10 +17,11 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -49,6 +50,13 @@ class Lines:
 
     def say(self, line: str) -> None:
         print(one_line(line), file=sys.stderr, flush=True)
+
+
+class RateColumn(ProgressColumn):
+    """Bytes a second, in the units of the other columns."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{size(task.speed)}/s" if task.speed else "")
 
 
 class Bars:
@@ -170,7 +178,7 @@ def make_progress(console: Console) -> Progress:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        RateColumn(),
         TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
