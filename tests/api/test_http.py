@@ -373,41 +373,37 @@ def test_a_request_id_that_can_stand_in_a_log_is_kept(server: Server) -> None:
 
 def test_info_is_the_whole_of_what_the_contract_names(server: Server, site: SampleSite) -> None:
     info = server.get("/tube/watch/full", path="/info").json()
-    assert info.keys() == set(
-        [
-            "id",
-            "title",
-            "uploader",
-            "duration",
-            "kind",
-            "thumbnail",
-            "webpage_url",
-            "extractor",
-            "formats",
-            "subtitles",
-            "images",
-            "entries",
-        ]
-    )
-    names = set(
-        [
-            "id",
-            "ext",
-            "protocol",
-            "vcodec",
-            "acodec",
-            "width",
-            "height",
-            "fps",
-            "bitrate",
-            "size",
-            "size_exact",
-            "language",
-            "note",
-            "methods",
-            "to",
-        ]
-    )
+    assert info.keys() == {
+        "id",
+        "title",
+        "uploader",
+        "duration",
+        "kind",
+        "thumbnail",
+        "webpage_url",
+        "extractor",
+        "formats",
+        "subtitles",
+        "images",
+        "entries",
+    }
+    names = {
+        "id",
+        "ext",
+        "protocol",
+        "vcodec",
+        "acodec",
+        "width",
+        "height",
+        "fps",
+        "bitrate",
+        "size",
+        "size_exact",
+        "language",
+        "note",
+        "methods",
+        "to",
+    }
     assert all(each.keys() == names for each in info["formats"])
     assert (info["title"], info["uploader"], info["kind"]) == ("SampleTube film: full", "The Sample Channel", "video")
     assert info["thumbnail"] == f"{site.http}/media/photo-1.jpg"
@@ -441,24 +437,22 @@ def test_info_fails_as_stream_does(server: Server) -> None:
 
 def test_health_says_what_the_contract_names(server: Server) -> None:
     health = server.health()
-    assert health.keys() == set(
-        [
-            "status",
-            "version",
-            "yt_dlp",
-            "uptime",
-            "memory",
-            "streams",
-            "waiting",
-            "upstreams",
-            "threads",
-            "fds",
-            "children",
-            "buffered_bytes",
-            "budget",
-            "loop_lag",
-        ]
-    )
+    assert health.keys() == {
+        "status",
+        "version",
+        "yt_dlp",
+        "uptime",
+        "memory",
+        "streams",
+        "waiting",
+        "upstreams",
+        "threads",
+        "fds",
+        "children",
+        "buffered_bytes",
+        "budget",
+        "loop_lag",
+    }
     assert health["status"] == "ok"
     assert health["memory"]["pss"] > health["memory"]["uss"] > 1 << 20
     assert health["memory"]["worker"]["pss"] > 1 << 20

@@ -1,0 +1,250 @@
+"""Clients that leave or fall asleep, servers that are told to stop, processes that die: nothing of a request outlives it
+by more than a second."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from serverpy.sample import large_sha256
+from serverpy.sample.site import SampleSite
+from tests.server import Server, answers_under_way, serving, wait_for
+from tests.wire import Exchange
+
+METHODS = ("relay", "embedded", "subprocess")
+BIG = "/media/large-64.mp4"
+SMALL_BUFFER = 4096
+"""Of a client's kernel, so that the server soon has nowhere to send to."""
+LONG = 20.0
+"""For a state to come about, on a slow machine."""
+DEATH_SECONDS = 5.0
+
+
+@pytest.fixture(scope="module")
+def narrow(site: SampleSite) -> Iterator[Server]:
+    """One stream at a time, and one thread and child for it; the next may wait for long."""
+    with serving(site, max_streams=1, max_workers=1, max_children=1, wait_seconds=60) as running:
+        yield running
+
+
+def until_asked(site: SampleSite, path: str, before: int) -> None:
+    """Until the site is answering a request for `path` which is not among its first `before` requests."""
+    wait_for(
+        lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
+        lambda: f"nobody asked for {path}",
+        LONG,
+    )
+
+
+def until_health(server: Server, **expected: int) -> None:
+    def state() -> dict[str, int]:
+        health = server.health()
+        return {name: health[name] for name in expected}
+
+    wait_for(lambda: state() == expected, lambda: f"{state()} is not {expected}", LONG)
+
+
+# Leaving at any moment
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaving_the_line(narrow: Server, method: str) -> None:
+    with narrow.open(BIG, receive_bytes=SMALL_BUFFER) as first:
+        first.read(1)
+        with narrow.open("/page/prog", method=method):
+            until_health(narrow, waiting=1)
+        wait_for(lambda: narrow.health()["waiting"] == 0, lambda: "it still waits", 1.0)
+        assert narrow.health()["streams"] == 1
+    narrow.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaving_while_the_page_is_read(server: Server, site: SampleSite, method: str) -> None:
+    before = len(site.requests)
+    with server.open(f"/page/slow?seconds=60&for={method}", method=method):
+        until_asked(site, "/page/slow", before)
+    server.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("verb", ["GET", "HEAD"])
+def test_leaving_before_the_first_byte(server: Server, site: SampleSite, method: str, verb: str) -> None:
+    before = len(site.requests)
+    with server.open("/page/fault/delay=60/prog.mp4", method=method, verb=verb):
+        until_asked(site, "/media/prog.mp4", before)
+    server.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaving_while_the_media_server_is_silent(server: Server, method: str) -> None:
+    with server.open("/page/fault/stall=1000000/prog.mp4", method=method) as exchange:
+        assert len(exchange.read(100_000)) >= 100_000
+    server.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaving_without_having_read(server: Server, site: SampleSite, method: str) -> None:
+    with server.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
+        exchange.read(1)
+        until_health(server, streams=1)
+        assert answers_under_way(site) == 1
+    server.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_leaving_right_at_the_end(server: Server, site: SampleSite, method: str) -> None:
+    length = site.path("vp9.webm").stat().st_size
+    with server.open("/page/webm", method=method) as exchange:
+        exchange.read(length)
+    server.settled()
+
+
+@pytest.mark.parametrize("method", ["auto", "embedded", "subprocess"])
+def test_leaving_a_segmented_stream(server: Server, method: str) -> None:
+    with server.open("/fault/throttle=1000000/hls/aes/master.m3u8", method=method) as exchange:
+        assert exchange.read(1)
+    server.settled()
+
+
+def test_one_who_leaves_does_not_take_the_extraction_from_another(server: Server, site: SampleSite) -> None:
+    before = len(site.requests)
+    page = "/page/slow?seconds=1.5&for=two"
+    with server.open(page) as other:
+        with server.open(page):
+            until_asked(site, "/page/slow", before)
+        assert other.rest().complete
+    assert len([asked for asked in site.requests[before:] if asked.path == "/page/slow"]) == 1
+    server.settled()
+
+
+# Falling asleep
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_stops_reading_is_cut_after_the_stall_timeout(hurried: Server, method: str) -> None:
+    with hurried.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
+        exchange.read(100_000)
+        hurried.settled(4.0)
+        answer = exchange.rest()
+        assert not answer.complete
+        assert len(answer.body) < 16 << 20
+
+
+def test_who_never_ends_the_request_holds_no_stream(server: Server) -> None:
+    with server.send(b"GET /stream?url=http"):
+        server.settled()
+
+
+# No room
+
+
+@contextlib.contextmanager
+def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
+    """So many streams that do not end by themselves."""
+    with contextlib.ExitStack() as stack:
+        exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
+        for exchange in exchanges:
+            exchange.read(1)
+        yield exchanges
+
+
+@pytest.mark.parametrize("verb", ["GET", "HEAD"])
+def test_beyond_the_most_streams_one_waits_and_is_told_to_come_back(hurried: Server, verb: str) -> None:
+    with full(hurried, 2):
+        answer = hurried.get("/page/webm", verb=verb)
+        assert answer.status == 503
+        assert 0.4 < answer.seconds < 3
+        assert int(answer.headers["retry-after"]) >= 1
+        if verb == "GET":
+            assert answer.code == "busy"
+    hurried.settled()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_who_waits_is_served_when_another_leaves(narrow: Server, method: str) -> None:
+    with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
+        until_health(narrow, waiting=1)
+        streams[0].leave()
+        assert waiting.rest().complete
+    narrow.settled()
+
+
+def test_a_second_child_waits_for_the_first(site: SampleSite) -> None:
+    with serving(site, max_children=1, wait_seconds=0.5) as server:
+        with server.open(BIG, method="subprocess", receive_bytes=SMALL_BUFFER) as first:
+            first.read(1)
+            answer = server.get("/page/webm", method="subprocess")
+            assert (answer.status, answer.code) == (503, "busy")
+            assert server.get("/page/webm", method="relay").status == 200
+        server.settled()
+
+
+# Ends of processes
+
+
+def test_a_server_told_to_stop_lets_streams_end_and_starts_none(site: SampleSite) -> None:
+    with serving(site) as server, contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))
+            for method in METHODS
+        ]
+        for stream in streams:
+            stream.read(1)
+        children = server.children()
+        assert len(children) == 2
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.ask("/ready").status == 503, lambda: "it does not drain", LONG)
+        for verb in ("GET", "HEAD"):
+            answer = server.get("/page/webm", verb=verb)
+            assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        assert server.get("/page/webm").code == "draining"
+        assert server.health()["status"] == "draining"
+        for stream in streams:
+            answer = stream.rest()
+            assert answer.complete
+            assert hashlib.sha256(answer.body).hexdigest() == large_sha256(16)
+        assert server.process.wait(LONG) == 0
+        assert not alive(children)
+
+
+def test_streams_that_do_not_need_the_worker_outlive_it(site: SampleSite) -> None:
+    with serving(site, complaints=True) as server, contextlib.ExitStack() as stack:
+        relayed, embedded = (
+            stack.enter_context(server.open("/media/large-32.mp4", method=method, receive_bytes=SMALL_BUFFER))
+            for method in ("relay", "embedded")
+        )
+        relayed.read(1)
+        embedded.read(1)
+        worker = server.worker()
+        worker.kill()
+        assert not embedded.rest().complete
+        answer = relayed.rest()
+        assert answer.complete
+        assert hashlib.sha256(answer.body).hexdigest() == large_sha256(32)
+        assert server.get("/page/webm", method="embedded").complete
+        assert server.worker().pid != worker.pid
+        server.settled()
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("moment", ["streaming", "silent"])
+def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str) -> None:
+    page = BIG if moment == "streaming" else "/page/fault/stall=1000000/prog.mp4"
+    with serving(site) as server, contextlib.ExitStack() as stack:
+        for method in METHODS:
+            stack.enter_context(server.open(page, method=method, receive_bytes=SMALL_BUFFER)).read(1)
+        children = server.children()
+        assert len(children) == 2
+        server.process.kill()
+        server.process.wait(LONG)
+        gone, left = psutil.wait_procs(children, timeout=DEATH_SECONDS)
+        assert not left, left
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
