@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("serverpy.cli.serve", "Start the server."),
     "info": ("serverpy.cli.info", "Say what is behind a page."),
     "get": ("serverpy.cli.get", "Download the media behind pages."),
+    "bench": ("serverpy.cli.bench", "Measure what streams cost on this machine."),
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
     "doctor": ("serverpy.cli.doctor", "Say what this installation has, what is missing and how to get it."),
 }

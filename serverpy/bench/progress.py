@@ -1,0 +1,110 @@
+"""How a run goes, for the person at the terminal: one bar with the time that remains; lines where there is no terminal.
+
+The time that remains is the estimates of what is still to come, in the pace of what is behind: cells of 5 seconds and
+of 5 minutes make every other guess jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from serverpy.bench.run import Watcher
+from serverpy.bench.scenarios import Cell, Scenario
+
+
+class Lines:
+    """A line for each cell."""
+
+    def plan(self, seconds: float) -> None:
+        self.say(f"This takes about {clock(seconds)}.")
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None:
+        self.say(f"{scenario.name}: {cell.title}")
+
+    def cell_ended(self, cell: Cell) -> None:
+        pass  # the next line says so
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Bar:
+    """One bar over the whole run, which moves on by itself within a cell. `progress` belongs to the caller."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = TaskID(0)
+        self._total = self._behind = 0.0
+        self._begun = self._cell_begun = time.monotonic()
+        self._cell: Cell | None = None
+
+    def plan(self, seconds: float) -> None:
+        self._total = seconds
+        self._begun = time.monotonic()
+        self._task = self._progress.add_task("", total=seconds, remaining=clock(seconds))
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None:
+        self._cell, self._cell_begun = cell, time.monotonic()
+        self._progress.update(self._task, description=f"{scenario.name}: {cell.title}")
+        self.refresh()
+
+    def cell_ended(self, cell: Cell) -> None:
+        self._behind += cell.seconds
+        self._cell = None
+        self.refresh()
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(Text(line), soft_wrap=True)
+
+    def refresh(self) -> None:
+        """Where we are by now."""
+        done = self._behind
+        if self._cell is not None:
+            done += min(time.monotonic() - self._cell_begun, self._cell.seconds)
+        remaining = (self._total - done) * self._pace()
+        self._progress.update(self._task, completed=done, remaining=clock(remaining))
+
+    def _pace(self) -> float:
+        """Seconds that an estimated second has taken, once there is enough behind us to say so."""
+        if self._behind < 20:
+            return 1.0
+        return (self._cell_begun - self._begun) / self._behind if self._cell else 1.0
+
+
+class _Column(TextColumn):
+    """Lets the bar move while a cell is measured: rich renders it some times a second from a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.fields[remaining]} left", markup=False)
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watcher]:
+    """The watcher for where stderr goes."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+        _Column(),
+        console=Console(stderr=True, highlight=False),
+        refresh_per_second=2,
+        transient=True,
+    ) as progress:
+        yield Bar(progress)
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `1:02:03`."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

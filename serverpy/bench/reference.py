@@ -1,0 +1,74 @@
+"""What the bytes of a media of the sample site must be, so that every client can compare each byte it gets.
+
+Kept in blocks, a bounded number of them: the bench must not hold 180 MB beside the servers it measures.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+
+from serverpy.errors import ConfigurationError
+from serverpy.sample.content import Content, FileContent, large_content
+from serverpy.sample.make import ensure_media
+
+BLOCK_BYTES = 1 << 20
+BLOCKS_KEPT = 24
+HLS_VARIANT = "high"
+"""The best variant, which every target chooses by itself."""
+
+
+class Reference:
+    """The true bytes of one media, `size` in all."""
+
+    def __init__(self, parts: tuple[Content, ...]) -> None:
+        self._parts = parts
+        self.size = sum(part.size for part in parts)
+        self._block = lru_cache(BLOCKS_KEPT)(self._make_block)
+
+    def matches(self, start: int, data: bytes) -> bool:
+        """Whether `data` is what stands at byte `start`. Bytes past the end never match."""
+        if start + len(data) > self.size:
+            return False
+        view, at = memoryview(data), 0
+        while at < len(data):
+            number, place = divmod(start + at, BLOCK_BYTES)
+            stop = min(at + BLOCK_BYTES - place, len(data))
+            if self._block(number)[place : place + stop - at] != view[at:stop]:
+                return False
+            at = stop
+        return True
+
+    def _make_block(self, number: int) -> memoryview:
+        start, stop = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, self.size)
+        block = bytearray()
+        begin = 0
+        for part in self._parts:
+            low, high = max(start - begin, 0), min(stop - begin, part.size)
+            if low < high:
+                block += b"".join(part.pieces(low, high))
+            begin += part.size
+        return memoryview(bytes(block))
+
+
+@cache
+def reference(media: str) -> Reference:
+    """Of `large-<MiB>.mp4`, of a file of the sample, or of `hls/<kind>` (its best variant's segments, one after the
+    other). Raises ConfigurationError for anything else."""
+    directory = ensure_media()
+    size = media.removeprefix("large-").removesuffix(".mp4")
+    if media == f"large-{size}.mp4" and size.isdecimal():
+        content = large_content(int(size), directory / "prog.mp4")
+        if content is not None:
+            return Reference((content,))
+    path = directory / media
+    if path.is_dir() and (segments := _segments(path)):
+        return Reference(tuple(FileContent(segment) for segment in segments))
+    if path.is_file():
+        return Reference((FileContent(path),))
+    raise ConfigurationError(f"the sample site has no media {media!r}")
+
+
+def _segments(folder: Path) -> list[Path]:
+    playlist = (folder / f"{HLS_VARIANT}.m3u8").read_text(encoding="utf-8")
+    return [folder / line for line in playlist.splitlines() if line and not line.startswith("#")]

@@ -1,0 +1,163 @@
+"""How the scenarios measure memory so that a second run gives the same: warmed up, a base, then a plateau.
+
+A plateau is not a moment. It has begun once memory has stopped rising and the target no longer works at full speed
+(what the kernel's buffers and its own take in at the beginning is filled); then it is watched for some seconds, and its
+peak counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from serverpy.bench.clients import GOOD, Ask, Outcome, leaving, whole
+from serverpy.bench.errors import BenchError
+from serverpy.bench.reference import reference
+from serverpy.bench.sampler import Reading, Sampler, read
+from serverpy.bench.scenarios.base import require
+from serverpy.bench.targets import Running, Scheme
+
+LARGE = "large-180.mp4"
+CLIP = "prog.mp4"
+"""5 MB."""
+SMALL = "photo-1.jpg"
+"""100 KB."""
+
+SAMPLES_A_SECOND = 5.0
+WARM_BYTES = 4 << 20
+STEADY_SHARE = 0.01
+STEADY_BYTES = 400_000
+WATCHED_SECONDS = 2.0
+LONGEST_SETTLING = 60.0
+BASE_READINGS = 5
+
+
+def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str = "", patience: float = 60.0) -> Ask:
+    return Ask(
+        running.host,
+        running.port,
+        running.path(media, scheme=scheme, fresh=fresh),
+        reference(media),
+        patience,
+    )
+
+
+async def warm_up(running: Running, ask: Ask) -> None:
+    """Until everything that is loaded lazily is loaded: a stream that is left early, then another. Raises BenchError if
+    the target cannot do even that."""
+    for number in range(2):
+        outcome = await leaving(ask, min(WARM_BYTES, ask.reference.size))
+        running.check()
+        require(outcome.end in GOOD, f"{running.child.title}: request {number + 1} failed: {outcome.reason}")
+
+
+async def check_whole(running: Running, ask: Ask) -> Outcome:
+    """One whole body, every byte right. Raises BenchError otherwise."""
+    outcome = await whole(ask)
+    running.check()
+    require(outcome.end == "complete", f"{running.child.title}: {outcome.end}: {outcome.reason}")
+    return outcome
+
+
+def read_now(running: Running) -> Reading:
+    """Raises TargetDied."""
+    return read(running.pid, running.leave_out)
+
+
+def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
+    return Sampler(running.pid, hz, running.leave_out)
+
+
+async def base_of(running: Running, seconds: float = 1.0) -> Reading:
+    """The reading in the middle, by PSS, of some over `seconds`, in which what ends has time to end."""
+    readings = []
+    for _ in range(BASE_READINGS):
+        await asyncio.sleep(seconds / BASE_READINGS)
+        readings.append(read_now(running))
+    return sorted(readings, key=lambda reading: reading.pss)[BASE_READINGS // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Readings after the settling. `settled` is false where LONGEST_SETTLING was not enough."""
+
+    readings: tuple[Reading, ...]
+    settled: bool
+    settling: float
+
+    @property
+    def peak_pss(self) -> int:
+        return max(reading.pss for reading in self.readings)
+
+    @property
+    def peak_rss(self) -> int:
+        return max(reading.rss for reading in self.readings)
+
+    @property
+    def seconds(self) -> float:
+        return self.readings[-1].t - self.readings[0].t
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds for each second."""
+        return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
+
+
+async def plateau(
+    sampler: Sampler, seconds: float, *, longest: float = LONGEST_SETTLING, check: Callable[[], None] = lambda: None
+) -> Plateau:
+    """Waits for it, then watches it for `seconds`. `check` is called meanwhile and may raise."""
+    begun = time.monotonic()
+    settled = False
+    while not settled and time.monotonic() - begun < longest:
+        await _pause(sampler, check)
+        settled = time.monotonic() - begun >= WATCHED_SECONDS and is_steady(sampler.readings)
+    settling = time.monotonic() - begun
+    first = len(sampler.readings)
+    while time.monotonic() - begun < settling + seconds:
+        await _pause(sampler, check)
+    return Plateau(tuple(sampler.readings[first:]), settled, settling)
+
+
+async def _pause(sampler: Sampler, check: Callable[[], None]) -> None:
+    await asyncio.sleep(1 / SAMPLES_A_SECOND)
+    sampler.check()
+    check()
+
+
+def is_steady(readings: Sequence[Reading]) -> bool:
+    """Whether memory stands still over the last seconds, and the work of their halves is alike."""
+    if not readings:
+        return False
+    watched = [reading for reading in readings if reading.t >= readings[-1].t - WATCHED_SECONDS]
+    if len(watched) < 5:
+        return False
+    half = len(watched) // 2
+    before = statistics.median(reading.pss for reading in watched[:half])
+    after = statistics.median(reading.pss for reading in watched[half:])
+    still = abs(after - before) <= max(STEADY_BYTES, STEADY_SHARE * before)
+    return still and _work(watched[half:]) >= 0.6 * _work(watched[: half + 1]) - 0.03
+
+
+def _work(readings: Sequence[Reading]) -> float:
+    return (readings[-1].cpu - readings[0].cpu) / max(readings[-1].t - readings[0].t, 1e-9)
+
+
+def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
+    """How many went as they should, failed, and were refused. Wrong bytes raise BenchError."""
+    complete = failed = refused = 0
+    for outcome in outcomes:
+        if outcome.end == "wrong":
+            raise BenchError(f"wrong bytes: {outcome.reason}")
+        complete += outcome.end in GOOD
+        refused += outcome.end == "refused"
+        failed += outcome.end not in GOOD and outcome.end != "refused"
+    return complete, failed, refused
+
+
+def why(outcomes: Iterable[Outcome]) -> str:
+    """The first reason that one of them gives."""
+    return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")

@@ -1,0 +1,108 @@
+"""`serverpy bench`: the memory analysis, measured on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from serverpy.bench.run import Order
+    from serverpy.bench.scenarios import Mode
+
+DEFAULT_OUT = "bench-results"
+
+
+def _words(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Separated by commas or spaces, each once."""
+    if value is None:
+        return None
+    words = tuple(dict.fromkeys(value.replace(",", " ").split()))
+    if not words:
+        raise click.BadParameter("names nothing.")
+    return words
+
+
+def _counts(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    words = _words(context, option, value)
+    if words is None:
+        return None
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{value!r} is no list of numbers of streams.")
+    return tuple(int(word) for word in words)
+
+
+@click.command("bench")
+@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
+@click.option("--methods", callback=_words, metavar="NAME,...", help="What is measured.  [default: all that can run]")
+@click.option("--streams", callback=_counts, metavar="N,...", help="How many clients at once.  [default: by mode]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
+@click.option("--quick", "mode", flag_value="quick", help="A look at everything, within 2 minutes.")
+@click.option("--full", "mode", flag_value="full", help="Everything, however long it takes.")
+@click.option("--list", "listing", is_flag=True, help="Say what can be measured, and end.")
+def command(
+    scenarios: tuple[str, ...],
+    methods: tuple[str, ...] | None,
+    streams: tuple[int, ...] | None,
+    out: Path,
+    mode: Mode | None,
+    listing: bool,
+) -> None:
+    """Measure what streams cost here: memory, CPU, time, for our methods and their rivals, on the same bytes.
+
+    Everything that is measured is started on loopback and ended again. Leaves results.json, the report and its plots in
+    the directory --out. Exits 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
+    """
+    if listing:
+        _list()
+        return
+    from serverpy.bench import report  # the bench loads much: not for a help text
+    from serverpy.bench.progress import watching
+    from serverpy.bench.run import RESULTS, run
+
+    order = _order(scenarios, methods, streams, out, mode or "default")
+    with watching() as watcher:
+        code = run(order, watcher)
+    results = out / RESULTS
+    if code == 130:
+        print(f"serverpy: interrupted; what was measured is in {results}", file=sys.stderr)
+        sys.exit(code)
+    print(report.write(results, out))
+    sys.exit(code)
+
+
+def _order(
+    names: tuple[str, ...],
+    methods: tuple[str, ...] | None,
+    streams: tuple[int, ...] | None,
+    out: Path,
+    mode: Mode,
+) -> Order:
+    from serverpy.bench.run import Order
+    from serverpy.bench.scenarios import SCENARIOS
+    from serverpy.bench.targets import TARGETS
+
+    for name in names:
+        if name not in SCENARIOS:
+            raise click.UsageError(f"{name!r} is no scenario; there are {', '.join(SCENARIOS)}.")
+    for name in methods or ():
+        if name not in TARGETS:
+            raise click.UsageError(f"{name!r} cannot be measured; there are {', '.join(TARGETS)}.")
+    chosen = [scenario for scenario in SCENARIOS.values() if not names or scenario.name in names]
+    return Order(chosen, mode, out, methods, streams, shlex.join(["serverpy", *sys.argv[1:]]))
+
+
+def _list() -> None:
+    from serverpy.bench.scenarios import SCENARIOS
+    from serverpy.bench.targets import TARGETS
+
+    print("Scenarios:")
+    for scenario in SCENARIOS.values():
+        print(f"  {scenario.name:<15} {scenario.title}")
+    print("Methods:")
+    for target in TARGETS.values():
+        reason = target.missing()
+        print(f"  {target.name:<15} {target.title}{f' ({reason})' if reason else ''}")
