@@ -229,3 +229,9 @@ def test_media_without_a_known_length_become_files(site: SampleSite, tmp_path: P
     assert (tmp_path / chunked.name).read_bytes() == site.path("prog.mp4").read_bytes()
     assert hls.size == (tmp_path / hls.name).stat().st_size > 0
     assert fetch(site, tmp_path, *urls) == [Present(hls.name), Present(chunked.name)]
+
+
+def test_of_a_page_with_several_media_all_come(site: SampleSite, tmp_path: Path) -> None:
+    ends = fetch(site, tmp_path, f"{site.http}/page/two")
+    assert [end.name for end in ends if isinstance(end, Done)] == names(tmp_path)
+    assert names(tmp_path) == ["Two films on one page (1).mp4", "Two films on one page (2).webm"]

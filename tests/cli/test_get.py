@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -103,18 +104,13 @@ def test_lists_come_from_a_file_and_from_stdin_and_what_is_there_is_not_fetched_
 ) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"# my films\n\n  {site.http}/media/vp9.webm\n{site.http}/media/audio.mp3\n", encoding="utf-8")
-    first = run(site, "get", "@list.txt", "-", cwd=tmp_path, stdin=f"{site.http}/media/audio.m4a\n")
-    assert (first.returncode, lines(first.stderr)) == (
-        0, ["vp9.webm: done, 800.9 KiB", "audio.mp3: done, 157.2 KiB", "audio.m4a: done, 159.2 KiB"],
+    there = Path(shutil.copy(site.path("audio.mp3"), tmp_path))
+    inode = there.stat().st_ino
+    done = run(site, "get", "@list.txt", "-", cwd=tmp_path, stdin=f"{site.http}/media/audio.m4a\n")
+    assert (done.returncode, lines(done.stderr)) == (
+        0, ["vp9.webm: done, 800.9 KiB", "audio.mp3: there already", "audio.m4a: done, 159.2 KiB"],
     )  # fmt: skip
-    inode = (tmp_path / "audio.mp3").stat().st_ino
-    again = run(site, "get", f"{site.http}/media/audio.mp3", cwd=tmp_path)
-    assert (again.returncode, lines(again.stderr)) == (0, ["audio.mp3: there already"])
-    assert (tmp_path / "audio.mp3").stat().st_ino == inode
-    (tmp_path / "audio.mp3").write_bytes(b"damaged")
-    forced = run(site, "get", "--force", f"{site.http}/media/audio.mp3", cwd=tmp_path)
-    assert (forced.returncode, lines(forced.stderr)) == (0, ["audio.mp3: done, 157.2 KiB"])
-    assert (tmp_path / "audio.mp3").read_bytes() == site.path("audio.mp3").read_bytes()
+    assert there.stat().st_ino == inode
 
 
 def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
@@ -176,13 +172,12 @@ def test_a_stalled_reader_of_stdout_keeps_nobody_from_stopping(
 
 def test_isolated_pages_have_a_child_each(site: SampleSite, tmp_path: Path) -> None:
     """Whose files, failures and items are told as if they were ours; an item is not fetched twice."""
-    urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none", f"{site.http}/media/audio.mp3"]
+    urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
     done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
     assert done.returncode == 1
     assert sorted(lines(done.stderr)) == [
         "SampleTube film_ item-1.mp4: done, 5.0 MiB",
         "SampleTube film_ item-2.mp4: done, 5.0 MiB",
-        "audio.mp3: done, 157.2 KiB",
         f"serverpy: {urls[1]}: No media was found on this page. [media_not_found]",
     ]
     assert (tmp_path / "SampleTube film_ item-2.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
@@ -217,19 +212,9 @@ def test_a_child_that_dies_fails_its_page_only(site: SampleSite, tmp_path: Path)
         ]
 
 
-def test_of_an_image_post_comes_every_picture_or_the_one_asked_for(site: SampleSite, tmp_path: Path) -> None:
-    one = run(site, "get", "--item", "2", f"{site.http}/tube/post/1", cwd=tmp_path)
-    assert (one.returncode, names(tmp_path)) == (0, ["Photos_ 1 #2.jpg"])
-    every = run(site, "get", "-j", "4", f"{site.http}/tube/post/1", cwd=tmp_path)
-    assert every.returncode == 0
-    assert names(tmp_path) == [f"Photos_ 1 #{number}.jpg" for number in range(1, 6)]
-    assert "Photos_ 1 #2.jpg: there already" in lines(every.stderr)
-
-
-def test_a_folder_that_cannot_be_made_is_said_in_one_line(site: SampleSite, tmp_path: Path) -> None:
-    (tmp_path / "a-file").touch()
-    done = run(site, "get", "-o", "a-file/below", f"{site.http}/page/prog", cwd=tmp_path)
-    assert (done.returncode, lines(done.stderr)) == (1, ["serverpy: a-file/below cannot be made: Not a directory"])
+def test_of_an_image_post_comes_the_picture_asked_for(site: SampleSite, tmp_path: Path) -> None:
+    done = run(site, "get", "--item", "2", f"{site.http}/tube/post/1", cwd=tmp_path)
+    assert (done.returncode, names(tmp_path)) == (0, ["Photos_ 1 #2.jpg"])
 
 
 @pytest.mark.parametrize(
