@@ -1,5 +1,5 @@
-"""Clients that leave or fall asleep, servers that are told to stop, processes that die: nothing of a request outlives it
-by more than a second."""
+"""Clients that leave or fall asleep, servers that are told to stop, processes that die: nothing of a request outlives
+it by more than a second."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
         assert len(children) == 2
         server.process.kill()
         server.process.wait(LONG)
-        gone, left = psutil.wait_procs(children, timeout=DEATH_SECONDS)
+        _, left = psutil.wait_procs(children, timeout=DEATH_SECONDS)
         assert not left, left
 
 

@@ -1,0 +1,127 @@
+"""What streams hold and what they leave behind, as the kernel counts it. The margins are wide: the bench measures."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from serverpy.metrics import memory_of
+from serverpy.sample.site import SampleSite
+from tests.server import Server, serving, wait_for
+from tests.wire import Exchange
+
+MB = 1024 * 1024
+BIG = "/media/large-64.mp4"
+SMALL_BUFFER = 4096
+IDLE_SECONDS = 20.0
+"""Longer than connections to media servers are kept for a next request."""
+
+
+@pytest.fixture
+def fresh(site: SampleSite) -> Iterator[Server]:
+    """A server of its own: what other tests left in its caches must not count."""
+    with serving(site, max_workers=12, wait_seconds=20, profile="medium") as running:
+        warm_up(running)
+        yield running
+
+
+def warm_up(server: Server) -> None:
+    """The first of everything loads modules and fills caches."""
+    for page, method in itertools.product(("/page/prog", BIG), ("relay", "embedded")):
+        with server.open(page, method=method) as exchange:
+            exchange.read(2 * MB)
+    for target in ("/nowhere", "/stream?url=x", "/metrics"):
+        server.ask(target)
+    server.settled()
+
+
+def pss(server: Server) -> int:
+    """Of the server and its worker."""
+    return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
+
+
+@contextlib.contextmanager
+def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Exchange]]:
+    """They take a little now and then, and leave at the end."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(server.open(BIG, method=method, receive_bytes=SMALL_BUFFER)) for _ in range(count)]
+
+
+def most_while_read(server: Server, clients: list[Exchange]) -> int:
+    """The largest PSS seen while the clients read, each in turn, 400 kB."""
+    seen = []
+    for length in range(100_000, 500_000, 100_000):
+        for client in clients:
+            client.read(length)
+        seen.append(pss(server))
+    return max(seen)
+
+
+@pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
+def test_a_slow_client_holds_little(fresh: Server, method: str, count: int, limit: float) -> None:
+    before = pss(fresh)
+    with slow_clients(fresh, count, method) as clients:
+        most = most_while_read(fresh, clients)
+        health = fresh.health()
+        assert health["streams"] == count
+        assert health["budget"]["used"] <= health["budget"]["total"]
+    each = (most - before) / count
+    assert each < limit, f"{each / MB:.2f} MB"
+    fresh.settled()
+
+
+def test_three_hundred_requests_leave_nothing(fresh: Server) -> None:
+    ask_for_everything(fresh, 60)
+    fresh.settled()
+    before, figures = pss(fresh), figures_of(fresh)
+    ask_for_everything(fresh, 300)
+    fresh.settled()
+    wait_for(
+        lambda: grown(figures, figures_of(fresh)) == {},
+        lambda: f"more than before: {grown(figures, figures_of(fresh))}",
+        IDLE_SECONDS,
+    )
+    growth = pss(fresh) - before
+    assert growth < 8 * MB, f"{growth / MB:.2f} MB"
+
+
+def ask_for_everything(server: Server, count: int) -> None:
+    """Short streams by two methods, some left early, some that fail."""
+    kinds = itertools.cycle(
+        ["whole", "left", "whole", "refused", "embedded", "left", "failed", "info", "head", "range"]
+    )
+    for kind in itertools.islice(kinds, count):
+        if kind == "whole":
+            assert server.get("/page/mp3").complete
+        elif kind == "embedded":
+            assert server.get("/media/photo-1.jpg", method="embedded").complete
+        elif kind == "left":
+            with server.open(BIG) as exchange:
+                exchange.read(10_000)
+        elif kind == "refused":
+            assert server.ask("/stream?url=file:///etc/passwd").status == 400
+        elif kind == "failed":
+            assert server.get("/tube/watch/gone").status == 404
+        elif kind == "info":
+            assert server.get("/page/webm", path="/info").status == 200
+        elif kind == "head":
+            assert server.get("/page/webm", verb="HEAD").status == 200
+        else:
+            assert server.get("/page/webm", headers={"Range": "bytes=5-9"}).status == 206
+
+
+def figures_of(server: Server) -> dict[str, int]:
+    """Threads, descriptors and children, as the kernel counts them: of the server, and of its worker."""
+    worker = server.worker()
+    processes = {"server": psutil.Process(server.process.pid), "worker": worker}
+    figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}
+    figures |= {f"descriptors of the {name}": each.num_fds() for name, each in processes.items()}
+    return {**figures, "children": len(server.children()), "budget": server.health()["budget"]["used"]}
+
+
+def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, tuple[int, int]]:
+    return {name: (before[name], number) for name, number in after.items() if number > before[name]}
