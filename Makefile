@@ -4,17 +4,19 @@ PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 LOCK_FLAGS ?=
+BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Commands that tests need, each with the Debian package it comes from.
+# Commands that tests need, each with the Debian package it comes from; and what the bench measures besides.
 SYSTEM := curl:curl
+BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-  --no-emit-find-links --no-header --no-annotate --all-extras $(LOCK_FLAGS)
+  --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system run test check format settings-doc lock clean
+.PHONY: help install install-dev system run bench test check format settings-doc lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
@@ -29,6 +31,11 @@ system: ## install the system packages that tests need
 
 run: install ## start the server and the sample site (HOST=, PORT=)
 	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)
+
+bench: install ## measure, beside nginx and other rivals, and write the report (BENCH="--quick")
+	@PATH="$$PATH:/usr/sbin:/sbin" .ci/system $(BENCH_SYSTEM) || echo "nginx is left out" >&2
+	@$(MAKE) --no-print-directory $(VENV)/.installed-rivals || echo "the rivals from PyPI are left out" >&2
+	$(BIN)/serverpy bench $(BENCH)
 
 test: check system ## run the checks, then every test
 	$(BIN)/pytest
@@ -50,8 +57,9 @@ lock: $(BIN)/python ## write the lock files anew (LOCK_FLAGS=--upgrade for newer
 	rm -rf $(VENV)/lock
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --group dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	$(COMPILE) --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --group rivals --output-file requirements-rivals.lock
 	rm -rf $(VENV)/lock
 
 clean: ## remove what was installed and made
@@ -68,3 +76,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(BIN)/python
 	.ci/install $(VENV) requirements-dev.lock $@
 	@touch $(VENV)/.installed
+
+# An environment of its own, inside the other, where the bench looks for it.
+$(VENV)/.installed-rivals: requirements-rivals.lock | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/rivals
+	$(VENV)/rivals/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

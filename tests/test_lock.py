@@ -13,13 +13,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ["requirements.lock", "requirements-dev.lock"]
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-rivals.lock"]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = [
     *PROJECT["project"]["dependencies"],
     *(line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra),
 ]
 DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
+RIVALS = PROJECT["dependency-groups"]["rivals"]
 
 
 def entries(lock: str) -> dict[str, list[str]]:
@@ -57,7 +58,7 @@ def test_no_index_address_or_path_is_named(lock: str) -> None:
     assert not re.search(r"://|^-|@|\.whl|\.tar|^\s*[./~]|^#", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("lock", "wanted"), [(LOCKS[0], RUNTIME), (LOCKS[1], [*RUNTIME, *DEVELOPMENT])])
+@pytest.mark.parametrize(("lock", "wanted"), list(zip(LOCKS, [RUNTIME, [*RUNTIME, *DEVELOPMENT], RIVALS], strict=True)))
 def test_every_dependency_is_locked_in_a_version_that_fits(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
     for requirement in map(Requirement, wanted):
@@ -70,3 +71,8 @@ def test_development_has_the_versions_of_the_runtime() -> None:
     development = versions(LOCKS[1])
     for name, pinned in versions(LOCKS[0]).items():
         assert development.get(name) == pinned, f"{name} differs: run make lock"
+
+
+def test_rivals_extract_with_the_same_ytdlp() -> None:
+    """Else a comparison would compare two versions of it."""
+    assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from serverpy.bench.origin import Origin, Scheme, sample_origin
 from serverpy.bench.targets.base import Running, Target
+from serverpy.bench.targets.mediaflow import MEDIAFLOW
 from serverpy.bench.targets.nginx import NGINX, NGINX_BUFFERED
 from serverpy.bench.targets.ours import EMBEDDED, RELAY, SUBPROCESS
+from serverpy.bench.targets.seed import HTTPX_RELAY, SEED
+from serverpy.bench.targets.streamlink import STREAMLINK
 
-TARGETS: dict[str, Target] = {target.name: target for target in (RELAY, EMBEDDED, SUBPROCESS, NGINX, NGINX_BUFFERED)}
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (RELAY, EMBEDDED, SUBPROCESS, NGINX, NGINX_BUFFERED, SEED, HTTPX_RELAY, MEDIAFLOW, STREAMLINK)
+}
 
 __all__ = ["TARGETS", "Origin", "Running", "Scheme", "Target", "sample_origin"]

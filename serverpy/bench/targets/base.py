@@ -82,7 +82,7 @@ class Target(ABC):
     needs: ClassVar[str] = ""
     """What must be installed besides ServerPY, in words."""
     schemes: ClassVar[tuple[Scheme, ...]] = ("http", "https")
-    kinds: ClassVar[tuple[Kind, ...]] = ("file",)
+    kinds: tuple[Kind, ...]
     one_at_a_time: ClassVar[bool] = False
     """Whether it serves one client only."""
     reads_pages: ClassVar[bool] = False

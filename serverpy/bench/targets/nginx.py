@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from serverpy.bench.children import running
 from serverpy.bench.origin import Origin, Scheme
-from serverpy.bench.targets.base import START_SECONDS, Running, Target, answers, find_command, free_port
+from serverpy.bench.targets.base import START_SECONDS, Kind, Running, Target, answers, find_command, free_port
 
 MAX_CONNECTIONS = 8192
 
@@ -54,6 +54,7 @@ class Nginx(Target):
     name: str
     title: str
     buffering: bool
+    kinds: tuple[Kind, ...] = ("file",)
     needs: ClassVar[str] = "nginx (Debian: nginx-light)"
 
     def missing(self) -> str | None:

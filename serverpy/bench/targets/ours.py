@@ -23,7 +23,7 @@ class OurMethod(Target):
 
     name: str
     title: str
-    kinds: ClassVar[tuple[Kind, ...]] = ("file", "playlist")
+    kinds: tuple[Kind, ...] = ("file", "playlist")
     reads_pages: ClassVar[bool] = True
 
     @contextlib.contextmanager
@@ -52,6 +52,6 @@ def _environment(origin: Origin, settings: Mapping[str, str]) -> dict[str, str]:
     return {f"SERVERPY_{name}": value for name, value in values.items()}
 
 
-RELAY = OurMethod("relay", "ServerPY relay")
+RELAY = OurMethod("relay", "ServerPY relay", kinds=("file",))
 EMBEDDED = OurMethod("embedded", "ServerPY embedded")
 SUBPROCESS = OurMethod("subprocess", "ServerPY subprocess")
