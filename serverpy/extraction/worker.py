@@ -20,11 +20,11 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -115,6 +115,7 @@ class Worker:
         self._directory: Path | None = None
         self._to_send: asyncio.Queue[tuple[bytes, int | None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
@@ -137,14 +138,7 @@ class Worker:
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(),
-                start_new_session=True,
-            )
+            self._process = await _whole(_start_process(theirs.fileno()))
         self._tasks = [
             spawn(self._receive(self._sock), name="worker replies"),
             spawn(self._send(self._sock), name="worker requests"),
@@ -157,8 +151,14 @@ class Worker:
             raise ExtractionFailed("The extraction process did not start in time.") from None
 
     async def aclose(self) -> None:
-        """End the process and its children. Returns within about CLOSE_SECONDS; may be called more than once."""
+        """End the process and its children. Returns within about CLOSE_SECONDS; may be called more than once.
+        Cancelling it does not stop it: call it again to wait for the end."""
         self._lose()
+        if self._closing is None:
+            self._closing = spawn(self._close(), name=f"close worker {self.pid}")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         try:
             await self._end_process()
         finally:
@@ -300,6 +300,31 @@ class Worker:
         await self._process.wait()
 
 
+async def _start_process(descriptor: int) -> asyncio.subprocess.Process:
+    """In a session of its own: its children can be ended with it, and the terminal's Ctrl-C is not theirs."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
+async def _whole(starting: Coroutine[Any, Any, asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
+    """Cancelling waits until there is a process that can be ended: half of one would be nobody's."""
+    task = spawn(starting, name="start worker")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            process = await task
+            process.kill()
+            await process.wait()
+        raise
+
+
 async def _send_descriptor(sock: socket.socket, frame: bytes, descriptor: int) -> bytes:
     """Send the beginning of `frame` with `descriptor`; what is left of it."""
     while True:
@@ -406,7 +431,9 @@ class Workers:
         self._limits = limits
         self._worker: Worker | None = None
         self._retired: dict[Worker, asyncio.Task[None]] = {}
-        self._starting = asyncio.Lock()
+        self._all: set[Worker] = set()
+        """Every worker that is not closed yet, whatever became of it."""
+        self._renewal: asyncio.Task[Worker] | None = None
         self._line: deque[asyncio.Future[None]] = deque()
         self._stops: set[asyncio.Task[None]] = set()
         self._failures = 0
@@ -424,12 +451,16 @@ class Workers:
         self._closed = True
         for waiter in self._line:
             _settle(waiter)
-        for task in [*self._stops, *self._retired.values()]:
+        renewals = [self._renewal] if self._renewal else []
+        for task in [*renewals, *self._stops, *self._retired.values()]:
             await cancel(task)
-        workers = [worker for worker in (self._worker, *self._retired) if worker]
         self._worker = None
         self._retired.clear()
-        await asyncio.gather(*(worker.aclose() for worker in workers))
+        await asyncio.gather(*(self._close(worker) for worker in list(self._all)))
+
+    async def _close(self, worker: Worker) -> None:
+        await worker.aclose()
+        self._all.discard(worker)
 
     async def extract(self, url: str) -> Media:
         """Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout after EXTRACT_TIMEOUT of
@@ -558,6 +589,7 @@ class Workers:
         while len(self._retired) >= self._limits.retired:
             oldest = next(iter(self._retired))
             self._retired.pop(oldest).cancel()
+            oldest.kill()
         self._retired[worker] = spawn(self._see_off(worker), name=f"retired worker {worker.pid}")
         self._wake()
 
@@ -570,28 +602,42 @@ class Workers:
             log.warning("Worker %s was given %s s to finish, and is killed", worker.pid, self._limits.retirement)
         finally:
             worker.kill()
-            await asyncio.shield(worker.aclose())
             self._retired.pop(worker, None)
+            await self._close(worker)
 
     async def _current(self) -> Worker:
-        """The worker that takes requests, started if there is none. Raises ExtractionFailed, ConfigurationError."""
+        """The worker that takes requests, started if there is none: once for all who wait, even if they leave.
+        Raises ExtractionFailed, ConfigurationError, Draining."""
         if self._worker is not None and not self._worker.gone.is_set():
             return self._worker
-        async with self._starting:
-            if self._closed:
-                raise Draining("The server is stopping.")
-            if self._worker is not None and self._worker.gone.is_set():
-                lost, self._worker = self._worker, None
-                await self._bury(lost)
-            if self._worker is None:
-                await asyncio.sleep(self._not_before - time.monotonic())
-                self._worker = await self._start_worker()
-            return self._worker
+        if self._closed:
+            raise Draining("The server is stopping.")
+        renewal = self._renewal
+        if renewal is None:
+            renewal = self._renewal = spawn(self._renew(), name="start worker")
+            renewal.add_done_callback(self._renewed)
+        await asyncio.wait([renewal])
+        if renewal.cancelled():
+            raise Draining("The server is stopping.")
+        return renewal.result()
+
+    async def _renew(self) -> Worker:
+        if self._worker is not None:
+            lost, self._worker = self._worker, None
+            await self._bury(lost)
+        await asyncio.sleep(self._not_before - time.monotonic())
+        self._worker = await self._start_worker()
+        return self._worker
+
+    def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
+        self._renewal = None
+        if not renewal.cancelled() and (error := renewal.exception()):
+            log.error("No worker could be started: %s", error)
 
     async def _bury(self, lost: Worker) -> None:
         log.error("Worker %s has died and is replaced", lost.pid)
         self._count_failure(lost)
-        await lost.aclose()
+        await self._close(lost)
 
     def _count_failure(self, worker: Worker) -> None:
         """The pause before the next start doubles with each worker that did not live long."""
@@ -603,13 +649,14 @@ class Workers:
 
     async def _start_worker(self) -> Worker:
         worker = Worker(self.options)
+        self._all.add(worker)
         try:
             await worker.start()
         except BaseException as error:
             if isinstance(error, ExtractionFailed):
                 self._count_failure(worker)
             worker.kill()
-            await asyncio.shield(worker.aclose())
+            await self._close(worker)
             if isinstance(error, ConfigurationError) and self.restarts:
                 raise ExtractionFailed("The extraction process does not start.") from error
             raise

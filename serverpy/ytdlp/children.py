@@ -71,16 +71,17 @@ class Gate:
         self._free = threading.Condition()
         self._running: dict[subprocess.Popen[Any], Ticket | None] = {}
         self._starting = 0
+        self._closed = False
         self._local = threading.local()
 
     def __repr__(self) -> str:
         return f"<Gate {len(self)}/{self._limit}>"
 
     def __len__(self) -> int:
-        """Children that run now."""
+        """Children that run now, or are being started."""
         with self._free:
             self._sweep()
-            return len(self._running)
+            return len(self._running) + self._starting
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
@@ -91,6 +92,11 @@ class Gate:
         finally:
             self._local.ticket = None
             self.kill(ticket)
+
+    def close(self) -> None:
+        """End all children, and whatever is about to be one."""
+        self._closed = True
+        self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
         """End the children of `ticket`, or all. Their pipes close, so whoever waits on them goes on."""
@@ -112,7 +118,7 @@ class Gate:
         with self._free:
             self._starting -= 1
             self._running[child] = ticket
-        if ticket is not None and ticket.is_set():
+        if self._closed or (ticket is not None and ticket.is_set()):
             subprocess.Popen.kill(child)
 
     def _enter(self, ticket: Ticket | None) -> None:

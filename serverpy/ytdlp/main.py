@@ -196,7 +196,7 @@ class Desk:
             tickets = list(self._tickets.values())
         for ticket in tickets:
             ticket.set()
-        self._process.gate.kill()
+        self._process.gate.close()
         self._outlets.close(seconds=0.5)
 
     def _open(self, id_: int) -> None:

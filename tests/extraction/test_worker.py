@@ -36,13 +36,21 @@ from serverpy.extraction.messages import RawGone
 from serverpy.extraction.worker import Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
-from tests.extraction.workers import process_of, running
+from tests.extraction.workers import OPTIONS, process_of, running
 
 FAST = WorkersLimits(grace=0.3, wait=0.5, first_pause=0.01)
 
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in process.children(recursive=True) if not gone(child)]
+
+
+def gone(process: psutil.Process) -> bool:
+    """Ended, whether or not anybody has asked how."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def fails(workers: Workers, url: str) -> ServerPYError:
@@ -325,8 +333,8 @@ def test_a_deaf_extraction_costs_a_worker_its_place_and_nobody_their_request(sit
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
             assert (await process_of(workers)).pid != old.pid
             assert (await slow).tracks
-            await eventually(lambda: not old.is_running())
-            assert not old.is_running()
+            await eventually(lambda: gone(old))
+            assert gone(old)
 
     run(test)
 
@@ -356,8 +364,8 @@ def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:
             [child] = children_of(process)
             process.send_signal(signal.SIGKILL)
             await running_child
-            await eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-            assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+            await eventually(lambda: gone(child))
+            assert gone(child)
 
     run(test)
 
@@ -415,8 +423,8 @@ def test_a_child_that_nobody_waits_for_ends_with_its_extraction(site: SampleSite
     async def test() -> None:
         async with running() as workers:
             child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
-            await eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-            assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+            await eventually(lambda: gone(child))
+            assert gone(child)
 
     run(test)
 
@@ -590,8 +598,8 @@ def test_closing_ends_everything_promptly(site: SampleSite) -> None:
             await workers.aclose()
             assert time.monotonic() - started < 3
             assert [type(await each) for each in hanging] == [ExtractionFailed] * 2
-            await eventually(lambda: not any(child.is_running() for child in children))
-            assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+            await eventually(lambda: all(gone(child) for child in children))
+            assert all(gone(child) for child in children)
 
     run(test)
 
@@ -605,7 +613,40 @@ def test_a_worker_ends_when_its_server_does() -> None:
             assert workers._worker
             assert workers._worker._sock
             workers._worker._sock.shutdown(socket.SHUT_RDWR)
-            await eventually(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
-            assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+            await eventually(lambda: gone(process))
+            assert gone(process)
+
+    run(test)
+
+
+def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) -> None:
+    async def test() -> None:
+        workers = Workers(OPTIONS, WorkersLimits(wait=0.05))
+        try:
+            for _ in range(3):
+                assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
+            await eventually(lambda: workers._worker is not None)
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
+            assert workers.restarts == 0
+        finally:
+            await workers.aclose()
+
+    run(test)
+
+
+def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
+    async def test() -> None:
+        ours = psutil.Process()
+        before = {child.pid for child in ours.children()}
+        for turns in (0, 1, 3, 30, 300):
+            workers = Workers(OPTIONS)
+            starting = asyncio.ensure_future(workers.start())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await workers.aclose()
+            with pytest.raises(ServerPYError):
+                await starting
+        await eventually(lambda: {child.pid for child in ours.children()} <= before)
+        assert {child.pid for child in ours.children()} <= before
 
     run(test)
