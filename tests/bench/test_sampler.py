@@ -1,0 +1,217 @@
+"""The sampler's sums are those of the processes, and a target that dies is an error, not a zero."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from serverpy.bench.errors import TargetDied
+from serverpy.bench.sampler import Reading, Sampler, read
+
+SECONDS = 20.0
+MIB = 1 << 20
+
+# Each says when it is as wanted, then waits for its stdin to end.
+HOLDER = "held = bytearray(b'x' * {mib} * 2**20); print('ready', flush=True); input()"
+PARENT = f"""
+import subprocess, sys
+command = [sys.executable, '-c', {HOLDER.format(mib=8)!r}]
+child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+for line in sys.stdin:
+    if line == 'end\\n':
+        child.kill()  # and leave it a zombie
+    if line == 'reap\\n':
+        child.wait()
+    print('done', flush=True)
+"""
+BUSY = """
+import subprocess, sys, time
+burn = 'import time\\nwhile time.process_time() < 0.3: pass'
+subprocess.run([sys.executable, '-c', burn])
+print('ready', flush=True)
+input()
+"""
+THREADED = """
+import threading
+stop = threading.Event()
+threads = [threading.Thread(target=stop.wait) for _ in range(3)]
+for thread in threads: thread.start()
+files = [open('/dev/null') for _ in range(5)]
+print('ready', flush=True)
+try: input()
+except EOFError: stop.set()
+"""
+
+
+@contextlib.contextmanager
+def program(source: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A Python process which has said its first line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", source],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Each look at the condition costs a reading of /proc."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_a_reading_is_the_sum_over_the_tree() -> None:
+    with program(PARENT) as (process, said):
+        both, child = read(process.pid), read(int(said))
+        alone = read(process.pid, leave_out=[int(said)])
+    assert (both.processes, alone.processes, child.processes) == (2, 1, 1)
+    assert child.uss >= 8 * MIB
+    assert both.uss == alone.uss + child.uss
+    assert both.rss == alone.rss + child.rss
+    assert both.fds == alone.fds + child.fds
+    assert both.threads == alone.threads + child.threads == 2
+
+
+def test_memory_that_is_held_is_seen_in_every_figure() -> None:
+    with program(HOLDER.format(mib=1)) as (small, _), program(HOLDER.format(mib=33)) as (large, _):
+        before, after = read(small.pid), read(large.pid)
+    for field in ("pss", "uss", "rss"):
+        difference = getattr(after, field) - getattr(before, field)
+        assert abs(difference - 32 * MIB) < 2 * MIB, field
+
+
+def test_proportional_memory_lies_between_own_and_resident() -> None:
+    reading = read(os.getpid())
+    assert reading.uss <= reading.pss <= reading.rss
+
+
+def test_threads_and_descriptors_are_counted() -> None:
+    with program("print('ready', flush=True); input()") as (plain, _), program(THREADED) as (threaded, _):
+        before, after = read(plain.pid), read(threaded.pid)
+    assert after.threads - before.threads == 3
+    assert after.fds - before.fds == 5
+
+
+def test_a_child_that_was_not_waited_for_is_a_zombie_and_nothing_else() -> None:
+    with program(PARENT) as (process, said):
+        before = read(process.pid)
+        tell(process, "end")
+        wait_for(lambda: psutil.Process(int(said)).status() == psutil.STATUS_ZOMBIE)
+        dead = read(process.pid)
+        tell(process, "reap")
+        gone = read(process.pid)
+    assert (before.zombies, dead.zombies, gone.zombies) == (0, 1, 0)
+    assert (before.processes, dead.processes, gone.processes) == (2, 1, 1)
+    assert dead.uss < before.uss - 8 * MIB
+
+
+def test_the_processor_time_of_ended_children_is_kept() -> None:
+    with program(BUSY) as (process, _):
+        assert read(process.pid).cpu >= 0.3
+
+
+def test_a_process_which_is_gone_cannot_be_read() -> None:
+    with program("print('ready')") as (process, _):
+        process.wait(SECONDS)
+    with pytest.raises(TargetDied):
+        read(process.pid)
+
+
+def test_a_root_which_is_a_zombie_counts_as_gone() -> None:
+    with program("print('ready')") as (process, _):
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        with pytest.raises(TargetDied):
+            read(process.pid)
+
+
+def test_a_sampler_collects_until_it_is_stopped_and_leaves_no_thread() -> None:
+    threads = threading.active_count()
+    with program(HOLDER.format(mib=1)) as (process, _):
+        sampler = Sampler(process.pid, hz=100)
+        sampler.start()
+        wait_for(lambda: len(sampler.readings) >= 5)
+        sampler.stop()
+        taken = sampler.readings
+        sampler.stop()
+    assert threading.active_count() == threads
+    assert taken == sampler.readings
+    assert [reading.t for reading in taken] == sorted(reading.t for reading in taken)
+    assert sampler.peak("pss") == max(reading.pss for reading in taken)
+
+
+def test_the_first_and_the_last_reading_are_those_of_start_and_stop() -> None:
+    with program(HOLDER.format(mib=1)) as (process, _), Sampler(process.pid, hz=0.01) as sampler:
+        assert len(sampler.readings) == 1
+    assert len(sampler.readings) == 2
+
+
+def test_a_target_that_dies_is_told_by_check_peak_and_stop() -> None:
+    with program(HOLDER.format(mib=1)) as (process, _):
+        sampler = Sampler(process.pid, hz=100)
+        sampler.start()
+        process.kill()
+        wait_for(lambda: read_fails(sampler))
+        for ask in (sampler.check, sampler.stop, lambda: sampler.peak("pss")):
+            with pytest.raises(TargetDied):
+                ask()
+    assert isinstance(sampler.readings[0], Reading)
+
+
+def test_a_target_that_dies_fails_the_block_around_it() -> None:
+    with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(TargetDied):
+        killed_in_a_block(process)
+
+
+def test_the_error_of_the_block_is_not_replaced() -> None:
+    with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(ZeroDivisionError):
+        killed_in_a_block(process, ZeroDivisionError())
+
+
+def test_a_target_that_is_gone_cannot_be_sampled() -> None:
+    threads = threading.active_count()
+    with program("print('ready')") as (process, _):
+        process.wait(SECONDS)
+    with pytest.raises(TargetDied):
+        Sampler(process.pid).start()
+    assert threading.active_count() == threads
+
+
+def killed_in_a_block(process: subprocess.Popen[str], error: Exception | None = None) -> None:
+    with Sampler(process.pid, hz=100):
+        process.kill()
+        process.wait(SECONDS)
+        if error is not None:
+            raise error
+
+
+def read_fails(sampler: Sampler) -> bool:
+    try:
+        sampler.check()
+    except TargetDied:
+        return True
+    return False

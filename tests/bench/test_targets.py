@@ -1,0 +1,204 @@
+"""Each target which is installed streams the origin's bytes, and nothing of it is left, however the block ends."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serverpy.bench.children import clean_environment, running
+from serverpy.bench.errors import BenchError, TargetDied, TargetFailed
+from serverpy.bench.origin import fetch
+from serverpy.bench.sampler import read
+from serverpy.bench.targets import TARGETS, Origin, Scheme, Target, sample_origin
+from serverpy.bench.targets.base import ask
+from serverpy.sample import large_sha256
+
+INSTALLED = [target for target in TARGETS.values() if target.missing() is None]
+SECONDS = 60.0
+
+each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for target in INSTALLED])
+
+# Starts the target, tells all processes of ours, and waits for its stdin to end.
+STARTER = """
+import contextlib, psutil, sys
+from serverpy.bench.children import terminated_like_interrupted
+from serverpy.bench.targets import TARGETS, sample_origin
+with terminated_like_interrupted(), sample_origin() as origin, TARGETS[sys.argv[1]].start(origin):
+    print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with sample_origin() as origin:
+        yield origin
+
+
+def media_of(target: Target) -> str:
+    return "prog.mp4" if "file" in target.kinds else "hls/ts"
+
+
+def family(pid: int) -> list[psutil.Process]:
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=5)[1]
+
+
+def test_our_methods_are_always_there() -> None:
+    assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
+
+
+def test_a_target_that_is_not_installed_says_in_a_line_what_is_missing() -> None:
+    for target in TARGETS.values():
+        why = target.missing()
+        assert why is None or (why.startswith(target.needs.split()[0]) and "\n" not in why)
+
+
+@each_target
+def test_a_target_streams_every_byte_over_each_scheme_and_leaves_nothing(target: Target, origin: Origin) -> None:
+    media = media_of(target)
+    for started_for in target.schemes if target.one_at_a_time else ("",):
+        with target.start(origin, settings={"SCHEME": started_for} if started_for else None) as running_:
+            for scheme in running_.schemes:
+                status, body = ask(running_.port, running_.path(media, scheme=scheme), SECONDS)
+                assert status == 200, body[:500]
+                assert len(body) == origin.size(media)
+                assert hashlib.sha256(body).hexdigest() == origin.sha256(media)
+            assert read(running_.pid, running_.leave_out).pss > 0
+            processes = family(running_.pid)
+            directory = running_.child.directory
+        assert gone(processes)
+        assert not directory.exists()
+
+
+@each_target
+def test_a_target_that_is_streaming_is_ended_by_an_exception(target: Target, origin: Origin) -> None:
+    processes: list[psutil.Process] = []
+    with pytest.raises(ZeroDivisionError):
+        fail_while_streaming(target, origin, processes)
+    assert processes
+    assert gone(processes)
+
+
+def fail_while_streaming(target: Target, origin: Origin, processes: list[psutil.Process]) -> None:
+    with target.start(origin) as running_:
+        media = "large-180.mp4" if "file" in target.kinds else "hls/ts"
+        with contextlib.closing(HTTPConnection(running_.host, running_.port, timeout=SECONDS)) as connection:
+            connection.request("GET", running_.path(media))
+            assert connection.getresponse().read(1)
+            processes += family(running_.pid)
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", [target.name for target in INSTALLED if target.name in ("embedded", "nginx")])
+def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as bench:
+        assert bench.stdout is not None
+        processes = [psutil.Process(int(pid)) for pid in bench.stdout.readline().split()]
+        assert len(processes) >= 3
+        bench.send_signal(number)
+        bench.wait(SECONDS)
+    assert gone(processes)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_pages_are_fresh_when_asked(origin: Origin, scheme: Scheme) -> None:
+    """Another address, which no cache knows, with the same film in it."""
+    pages = [origin.page("prog.mp4", scheme, fresh) for fresh in ("", "1", "2")]
+    assert len(set(pages)) == 3
+    assert len({fetch(page, ca_file=origin.ca_file) for page in pages}) == 1
+
+
+def test_the_origin_knows_the_bytes_of_files_and_playlists(origin: Origin) -> None:
+    assert (origin.size("large-6.mp4"), origin.sha256("large-6.mp4")) == (6 << 20, large_sha256(6))
+    assert origin.size("hls/ts") % 188 == 0  # whole packets of a transport stream
+    assert origin.sha256("hls/ts") != origin.sha256("hls/fmp4")
+    with pytest.raises(BenchError, match="404"):
+        origin.size("nothing.mp4")
+
+
+def test_a_setting_of_a_server_reaches_it_and_the_environment_does_not(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVERPY_MEMORY_BUDGET", "1MiB")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert not {"SERVERPY_MEMORY_BUDGET", "http_proxy"} & set(clean_environment())
+    with TARGETS["embedded"].start(origin, settings={"MEMORY_BUDGET": "33MiB"}) as running_:
+        health = running_.health()
+    assert health is not None
+    assert health["budget"]["total"] == 33 << 20
+
+
+def test_what_a_target_cannot_do_is_refused(origin: Origin) -> None:
+    with pytest.raises(BenchError, match="COLOUR"), TARGETS["seed"].start(origin, settings={"COLOUR": "red"}):
+        pytest.fail("it has started")
+    with TARGETS["relay"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
+        running_.path("hls/ts")
+
+
+def test_a_child_that_does_not_start_is_told_with_its_last_words() -> None:
+    command = [sys.executable, "-c", "import sys; print('before'); sys.exit('no luck today')"]
+    with running("The unlucky", command) as child, pytest.raises(TargetFailed, match=r"The unlucky .*no luck today"):
+        child.said("ready", SECONDS)
+
+
+def test_a_child_that_takes_too_long_is_ended() -> None:
+    command = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
+    with running("The slow", command) as child:
+        assert child.said("up", SECONDS)
+        with pytest.raises(TargetFailed, match=re.escape("within 0 s")):
+            child.said("ready", 0.1)
+        processes = family(child.pid)
+    assert gone(processes)
+
+
+def test_a_child_that_dies_in_between_is_told(origin: Origin) -> None:
+    with TARGETS["relay"].start(origin) as running_:
+        running_.check()
+        os.kill(running_.pid, signal.SIGKILL)
+        psutil.Process(running_.pid).wait(SECONDS)
+        with pytest.raises(TargetDied):
+            running_.check()
+        with pytest.raises(TargetDied):
+            running_.health()
+
+
+def test_children_that_will_not_end_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle one ends at once, so that the last has no parent of ours."""
+    monkeypatch.setattr("serverpy.bench.children.STOP_SECONDS", 0.2)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"
+    middle = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {last!r}])"
+    root = f"{deaf}; import subprocess, sys; subprocess.run([sys.executable, '-c', {middle!r}]); signal.pause()"
+    with running("The deaf", [sys.executable, "-c", root]) as child:
+        orphan = psutil.Process(int(child.said(r"orphan (\d+)\n", SECONDS)[1]))
+        processes = [psutil.Process(child.pid), orphan]
+    assert gone(processes)
+
+
+def test_files_and_directory_of_a_child_are_its_own() -> None:
+    command = [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read(), flush=True)", "{directory}/words"]
+    with running("The reader", command, files={"words": "in {directory}"}) as child:
+        assert Path(child.said(r"in (\S+)", SECONDS)[1]) == child.directory
