@@ -28,7 +28,7 @@ from serverpy.api.routes import router
 from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.worker import Workers, worker_options
+from serverpy.extraction.worker import Workers, WorkersLimits, worker_options
 from serverpy.memory.budget import Budget
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.net.client import Client
@@ -58,7 +58,7 @@ class Engine:
         self.settings = settings
         guard = _guard(settings, own)
         self.budget = Budget(settings.memory_budget, settings.max_streams, settings.wait_seconds)
-        self.workers = Workers(worker_options(settings, own=own))
+        self.workers = Workers(worker_options(settings, own=own), WorkersLimits(wait=settings.wait_seconds))
         self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
         self.client = Client(
             guard,
@@ -134,6 +134,7 @@ class Engine:
         """End what waits and what runs below; streams are closed by who opened them."""
         self.budget.stop()
         self.client.close()
+        await self.extractor.aclose()
         await self.workers.aclose()
         await self.egress.aclose()
 

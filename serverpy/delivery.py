@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from serverpy.errors import FormatNotFound, InvalidParameter, TooLarge, UnsupportedConversion
+from serverpy.errors import FormatNotFound, InvalidParameter, MediaNotFound, TooLarge, UnsupportedConversion
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.formats import by_id, default_track, only_track, pick_entry
 from serverpy.extraction.info import Media, Track
@@ -153,7 +153,9 @@ class Delivery:
             return replace(source, media=media)
         if entry.media is not None:
             return replace(source, media=entry.media, item=request.item or 1)
-        url = check_url(entry.url or "")
+        url = entry.url or ""
+        if not url.startswith(("http://", "https://")):  # an extractor's own address may be smuggled, but no other kind
+            raise MediaNotFound("This item has no address that could be read.")
         media = await self._extractor.extract(url)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: ask for its own address.")
