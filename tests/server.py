@@ -192,8 +192,6 @@ def server(site: SampleSite) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def hurried(site: SampleSite) -> Iterator[Server]:
-    """One whose patience ends within a test: two streams at once, short time-outs."""
-    with serving(
-        site, max_streams=2, wait_seconds=0.5, extract_timeout=1.5, stall_timeout=1, connect_timeout=1
-    ) as running:
+    """One whose patience ends within a test: two streams at once, a second of silence."""
+    with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=1, connect_timeout=1) as running:
         yield running

@@ -52,9 +52,10 @@ class Connection(HttpToolsProtocol):
 
     async def reset(self) -> None:
         """RST once the client's kernel has all that was written: a reset throws away what is still queued here."""
-        while self._unsent_bytes() and not self.closed.is_set():
+        # A client that left first has closed the transport, a turn before `closed` is set: there is no descriptor then.
+        while not self.transport.is_closing() and self._unsent_bytes():
             await self.pause(SEND_QUEUE_POLL_SECONDS)
-        if not self.closed.is_set():
+        if not self.transport.is_closing():
             self._linger_for_nothing()
             self.transport.abort()
         await self.closed.wait()

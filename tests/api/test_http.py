@@ -319,15 +319,23 @@ def test_headers_of_a_megabyte_are_refused(server: Server) -> None:
         check_problem(server.get("/page/prog", headers=headers), 400, "invalid_parameter")
 
 
-def test_a_page_slower_than_the_server_is_patient_is_a_timeout(hurried: Server) -> None:
-    answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}")
+def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> None:
+    """By EXTRACT_TIMEOUT, whatever it waits for."""
+    with serving(site, extract_timeout=1, stall_timeout=30) as server:
+        for method in ("auto", "subprocess"):
+            answer = server.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
+            check_problem(answer, 504, "extraction_timeout")
+            assert 0.9 < answer.seconds < 3
+            server.settled()
+        check_problem(server.get("/tube/watch/slow", path="/info"), 504, "extraction_timeout")
+        server.settled()
+
+
+@pytest.mark.parametrize("method", ["auto", "subprocess"])
+def test_a_page_that_says_nothing_is_a_timeout(hurried: Server, method: str) -> None:
+    """By STALL_TIMEOUT."""
+    answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
-    assert answer.seconds < 3
-    hurried.settled()
-
-
-def test_an_extractor_that_waits_for_ever_is_a_timeout(hurried: Server) -> None:
-    check_problem(hurried.get("/tube/watch/slow"), 504, "extraction_timeout")
     hurried.settled()
 
 

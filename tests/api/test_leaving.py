@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -120,6 +122,32 @@ def test_one_who_leaves_does_not_take_the_extraction_from_another(server: Server
         assert other.rest().complete
     assert len([asked for asked in site.requests[before:] if asked.path == "/page/slow"]) == 1
     server.settled()
+
+
+CROWD = (
+    *("/page/prog", "/page/webm", "/page/hls-aes", BIG, "/tube/watch/chunked", "/tube/watch/post", "/page/none"),
+    *("/page/slow?seconds=0.2", "/page/fault/delay=0.2/prog.mp4", "/page/fault/cut=1000000/prog.mp4"),
+    *("/page/fault/rst=300000,norange/prog.mp4", "/page/fault/stall=500000/prog.mp4", "/tube/watch/crash"),
+    "/page/fault/expire=1000000/prog.mp4",
+)
+
+
+def test_a_crowd_that_comes_and_goes_leaves_nothing(hurried: Server) -> None:
+    """More than there is room for, each leaving at a moment of its own."""
+
+    def come_and_go(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(20):
+            method = chance.choice(["relay", "embedded", "auto"])
+            with hurried.open(chance.choice(CROWD), method=method) as exchange:
+                if chance.random() < 0.8:
+                    exchange.head()
+                    exchange.read(int(10 ** chance.uniform(0, 6.5)))
+
+    with ThreadPoolExecutor(6) as crowd:
+        for each in [crowd.submit(come_and_go, seed) for seed in range(6)]:
+            each.result()
+    hurried.settled()
 
 
 # Falling asleep
