@@ -11,6 +11,8 @@ import re
 import secrets
 import socket
 import struct
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,6 +28,9 @@ HEAD_SECONDS = 30.0
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 CUT = "serverpy.cut"
+UNFRAMED = "serverpy.unframed"
+"""In `scope["extensions"]` of an HTTP/1.0 request: to be called before a body of unknown length, and what it gave at
+the end of that body."""
 TOO_LONG = "serverpy.too_long"
 """In `scope["extensions"]` if the `target` or the `headers`, as its value says, were longer than that; what was too
 much is dropped."""
@@ -103,6 +108,8 @@ class StreamProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_done()
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self._extensions[UNFRAMED] = self._unframe
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
@@ -111,6 +118,17 @@ class StreamProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _unframe(self) -> Callable[[], None]:
+        """HTTP/1.0 knows no chunks (RFC 9112 §7.1): the end of the connection ends the body. uvicorn would send chunks
+        all the same, unless it believes in a length; at the end it is told that all of it has come."""
+        cycle = self.cycle
+        cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+
+        def end() -> None:
+            cycle.expected_content_length = 0
+
+        return end
 
     def _cut(self) -> None:
         """End the connection so that the client can tell: short of its Content-Length or its final chunk. HTTP/1.0 has

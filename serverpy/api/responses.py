@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serverpy.api.problems import problem
-from serverpy.api.protocol import CUT
+from serverpy.api.protocol import CUT, UNFRAMED
 from serverpy.delivery import Stream
 from serverpy.errors import ServerPYError
 from serverpy.tasks import cancel, spawn
@@ -82,6 +82,7 @@ class StreamResponse(Response):
     async def _send(self, stream: Stream, scope: Scope, send: Send) -> None:
         """Raises what reading raises, and `TimeoutError` for a client that stopped reading."""
         status, headers = self._head(stream)
+        end = _unframed(scope) if "Content-Length" not in headers else _nothing
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if scope["method"] != "HEAD":
@@ -94,6 +95,7 @@ class StreamResponse(Response):
                     # read while this one still waits in the transport.
                     await send({"type": "http.response.body", "body": b"", "more_body": True})
                 self._sent_bytes += size
+        end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _refuse(self, error: ServerPYError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,6 +104,16 @@ class StreamResponse(Response):
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _unframed(scope: Scope) -> Callable[[], None]:
+    """Begin a body of unknown length as HTTP/1.0 has it, if the client speaks that; the call that ends it."""
+    unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
+    return _nothing if unframe is None else unframe()
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _gone(receive: Receive) -> None:
