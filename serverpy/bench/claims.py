@@ -50,6 +50,7 @@ from serverpy.bench.finders import (
     step,
     threads_left,
     top,
+    with_first,
     workers,
 )
 from serverpy.bench.measured import (
@@ -122,7 +123,7 @@ class Judged:
     def said(self) -> str:
         """The verdict, and by how much a figure was missed."""
         factor = self._factor()
-        return f"{self.verdict.value}, by {digits(factor)} ×" if factor else self.verdict.value
+        return f"{digits(factor)} times {self.verdict.value}" if factor else self.verdict.value
 
     def _factor(self) -> float | None:
         """None where a factor says nothing: beside nought, beyond nought, or for parts of a whole."""
@@ -278,7 +279,7 @@ def _embedded() -> Section:
             *_one("emb-client", "an HTTP client", each("relay"), "bytes", 5 * MB, 10 * MB,
                   on="a whole `relay` stream: both connections and all else"),
             *_per_target("emb-first", "the process during the first request", EMBEDDED,
-                         lambda t: of(base(t), each(t), using=sum), "bytes", 105 * MB, 165 * MB),
+                         with_first, "bytes", 105 * MB, 165 * MB),
             *_per_target("emb-next", "each further request", EMBEDDED, each, "bytes", 15 * MB, 35 * MB),
             *_per_target("emb-10", "10 at once", EMBEDDED, lambda t: crowd_peak(t, 10), "bytes", 340 * MB, 370 * MB),
             *_per_target("emb-average", "average of each of the 10", EMBEDDED, lambda t: crowd(t, 10, "each_pss"),
@@ -289,7 +290,7 @@ def _embedded() -> Section:
             *_per_target("emb-pool", "threads are reused", EMBEDDED, threads_left, "count", None, 50.0,
                          says="no thread is left per request"),
             *_one("emb-bounded", "memory is bounded by the queue", beyond_queue, "times", None, 1.0,
-                  says="at most queue × chunk", on="ServerPY: held ÷ (queue × chunk), worst cell of 1 MiB and more"),
+                  says="at most queue × chunk", on="ServerPY: held ÷ (queue × chunk), worst cell of 5 MiB and more"),
             *_per_target("emb-latency", "time to the first byte", EMBEDDED, latency, "seconds", *_about(0.5)),
         ),
     )  # fmt: skip
@@ -307,7 +308,7 @@ def _extract() -> Section:
             *_per_target("ext-client", "the HTTP client", EXTRACT, each, "bytes", 5 * MB, 10 * MB),
             *_per_target("ext-buffer", "the streaming buffer", EXTRACT, each, "bytes", 8 * KB, 1 * MB),
             *_per_target("ext-first", "the process during the first request", EXTRACT,
-                         lambda t: of(base(t), each(t), using=sum), "bytes", 105 * MB, 145 * MB),
+                         with_first, "bytes", 105 * MB, 145 * MB),
             *_per_target("ext-10", "10 at once", EXTRACT, lambda t: crowd_peak(t, 10), "bytes", 490 * MB, 520 * MB),
             *_per_target("ext-average", "average of each of the 10", EXTRACT, lambda t: crowd(t, 10, "each_pss"),
                          "bytes",
@@ -381,7 +382,7 @@ def _over_time() -> Section:
                   says="about a third stays", on=child),
             *_one("time-child-zombies", "children: zombies pile up", hundred("subprocess", "zombies"), "count", 1.0,
                   says="zombies", on=child),
-            *both("time-plateau", "embedded: the plateau", top, "bytes", low=0.75 * GB, high=1.25 * GB),
+            *both("time-plateau", "embedded: the plateau", top, "bytes", low=0.75 * GB, high=1.25 * GB, about=True),
             *both("time-stable", "embedded: stable once warm", creep, "share", high=0.05,
                   says="no growth on the plateau"),
             *both("time-released", "embedded: given back at the end", left_behind, "share", high=0.1, says="all of it"),
@@ -425,9 +426,9 @@ def _sequential() -> Section:
                          *_about(130 * MB)),
             *_per_target("seq-growth", "embedded: growth", EMBEDDED, hundred_of("growth"), "bytes",
                          None, 10 * MB),
-            *_per_target("seq-stable", "embedded grows less than children", EMBEDDED,
-                         lambda t: less_than(hundred(t, "growth"), hundred("subprocess", "growth")), "share", 0.96,
-                         0.96),
+            *_per_target("seq-stable", "embedded is 96 % more stable", EMBEDDED,
+                         lambda t: ratio(hundred(t, "growth"), hundred("subprocess", "growth")), "times", None, 0.04,
+                         says="its growth is a twenty-fifth of the children's"),
         ),
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from serverpy.bench.measured import (
-    NOT_RUN,
     Figure,
     Found,
     NotMeasured,
@@ -59,16 +58,13 @@ def crowd_peak(target: str, clients: int) -> Finder:
 
 def largest_crowd(results: Results, target: str, scheme: str = "http", most: int | None = None) -> Row | NotMeasured:
     """The soundest row there is for a figure per stream: the largest crowd (of `most` at most) without a failure."""
-    absent = results.absent("crowd")
-    if absent is not None:
-        return absent
     rows = results.rows("crowd", target=target, scheme=scheme)
     fit = [row for row in rows if most is None or row["clients"] <= most]
     sound = [row for row in fit if unsound(row) is None]
     if sound:
         return max(sound, key=lambda row: int(row["clients"]))
     reasons = [reason for row in fit if (reason := unsound(row))]
-    return reasons[0] if reasons else NotMeasured(NOT_RUN)
+    return reasons[0] if reasons else results.nothing("crowd", target)
 
 
 def each(target: str, scheme: str = "http", most: int | None = None) -> Finder:
@@ -78,7 +74,7 @@ def each(target: str, scheme: str = "http", most: int | None = None) -> Finder:
         row = largest_crowd(results, target, scheme, most)
         if isinstance(row, NotMeasured):
             return row
-        return noted(number(row, "each_pss"), f"{row['clients']} at once")
+        return noted(number(row, "each_pss"), f"{row['clients']:,} at once")
 
     return find
 
@@ -91,9 +87,8 @@ def first_request(results: Results) -> Found:
     """What the first request adds to a server that runs: everything after `warmed up`."""
     names = ("first extraction", "a thread", "a hand-over", "a client connection")
     rows = [row for row in results.rows("steps") if row["process"] in ("server", "worker") and row["step"] in names]
-    absent = results.absent("steps")
-    if absent is not None or not rows:
-        return absent or NotMeasured(NOT_RUN)
+    if not rows:
+        return results.nothing("steps")
     return plus(*(number(row, "added") for row in rows))
 
 
@@ -132,16 +127,18 @@ def base(target: str) -> Finder:
     return find
 
 
+def with_first(target: str) -> Finder:
+    """The whole tree while its first request runs: the base and one further stream."""
+    return lambda results: noted(plus(base(target)(results), each(target)(results)), "")
+
+
 def hundred(target: str, name: str) -> Finder:
     """A field of the clip requests, one after the other."""
 
     def find(results: Results) -> Found:
-        absent = results.absent("sequential")
-        if absent is not None:
-            return absent
         rows = [row for row in results.rows("sequential", target=target) if row["media_bytes"] >= MB]
         if not rows:
-            return NotMeasured(NOT_RUN)
+            return results.nothing("sequential", target)
         found = number(rows[0], name)
         requests = int(rows[0]["requests"])
         return found if requests == 100 else noted(found, f"{requests} requests")
@@ -182,9 +179,8 @@ def over_time(target: str, using: Callable[[Row], Found]) -> Finder:
 
     def find(results: Results) -> Found:
         lines = results.series("over-time", target=target)
-        absent = results.absent("over-time")
-        if absent is not None or not lines:
-            return absent or NotMeasured(NOT_RUN)
+        if not lines:
+            return results.nothing("over-time", target)
         if len(lines[0]["pss"]) < 3:
             return NotMeasured("too few readings")
         return using(lines[0])
@@ -246,9 +242,8 @@ def threads_left(target: str) -> Finder:
 
 
 def beyond_queue(results: Results) -> Found:
-    absent = results.absent("hand-over")
-    if absent is not None:
-        return absent
     bounds = [(row, row["queue_chunks"] * row["chunk_bytes"]) for row in results.rows("hand-over")]
-    cells = [over(plus(number(row, "each_pss"), number(row, "pipe_bytes")), Figure(b)) for row, b in bounds if b >= MIB]
-    return combine(cells, max) if cells else NotMeasured(NOT_RUN)
+    cells = [
+        over(plus(number(row, "each_pss"), number(row, "pipe_bytes")), Figure(b)) for row, b in bounds if b >= 5 * MIB
+    ]
+    return combine(cells, max) if cells else results.nothing("hand-over")

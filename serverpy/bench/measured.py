@@ -60,30 +60,36 @@ class Results:
         ended = bool(self.meta.get("complete", False))
         return ended and all(each.status in ("done", "skipped") for each in self.scenarios.values())
 
-    def absent(self, scenario: str) -> NotMeasured | None:
-        """Why nothing of that scenario may be shown; None if it was done."""
-        found = self.scenarios.get(scenario)
-        if found is None:
-            return NotMeasured(NOT_RUN)
-        if found.status == "done":
-            return None
-        because = f": {found.reason}" if found.reason else ""
-        return NotMeasured(f"{found.status}{because}", failed=found.status != "skipped")
-
     def rows(self, scenario: str, **matching: object) -> list[Row]:
-        """The rows of a scenario that was done, whose fields have those values; none if it was not done."""
-        if self.absent(scenario) is not None:
-            return []
-        return [row for row in self.scenarios[scenario].rows if _matches(row, matching)]
+        """The rows of a scenario whose fields have those values. What was measured before another part of the scenario
+        failed is sound by itself; `nothing` says why the rest is missing."""
+        found = self.scenarios.get(scenario)
+        return [row for row in found.rows if _matches(row, matching)] if found else []
+
+    def series(self, scenario: str, **matching: object) -> list[Row]:
+        found = self.scenarios.get(scenario)
+        return [each for each in found.series if _matches(each, matching)] if found else []
+
+    def nothing(self, scenario: str, target: str = "") -> NotMeasured:
+        """Why there is no row: the scenario failed (there, if it is about a target), was skipped, or never ran."""
+        found = self.scenarios.get(scenario)
+        absent = (self.meta.get("missing") or {}).get(target)
+        if absent:
+            return NotMeasured(str(absent))
+        if found is None or found.status == "done":
+            return NotMeasured(NOT_RUN)
+        reasons = [part for part in (found.reason or "").split("; ") if part]
+        about = [part for part in reasons if target in part]
+        if target and not about and found.rows:
+            return NotMeasured(NOT_RUN)
+        because = "; ".join(about or reasons)
+        return NotMeasured(f"{found.status}: {because}" if because else found.status, found.status != "skipped")
 
     def row(self, scenario: str, **matching: object) -> Row | NotMeasured:
         """The first such row in which nothing failed."""
-        absent = self.absent(scenario)
-        if absent is not None:
-            return absent
         rows = self.rows(scenario, **matching)
         if not rows:
-            return NotMeasured(NOT_RUN)
+            return self.nothing(scenario, str(matching.get("target", "")))
         return unsound(rows[0]) or rows[0]
 
     def get(self, scenario: str, name: str, **matching: object) -> Found:
@@ -92,11 +98,6 @@ class Results:
         if isinstance(row, NotMeasured):
             return row
         return number(row, name)
-
-    def series(self, scenario: str, **matching: object) -> list[Row]:
-        if self.absent(scenario) is not None:
-            return []
-        return [each for each in self.scenarios[scenario].series if _matches(each, matching)]
 
 
 def load(path: Path) -> Results:
@@ -143,9 +144,12 @@ def unsound(row: Row) -> NotMeasured | None:
     """A crowd of which some failed or were turned away says nothing about a crowd of that size."""
     if "clients" not in row:
         return None
+    clients = row["clients"]
     for name, phrase in (("failed", "failed"), ("refused", "were refused")):
         if row.get(name):
-            return NotMeasured(f"{row[name]} of {row['clients']} clients {phrase}", failed=True)
+            return NotMeasured(f"failed: {row[name]} of {clients} clients {phrase}", failed=True)
+    if row.get("complete", clients) != clients:
+        return NotMeasured(f"failed: {row['complete']} of {clients} clients were served", failed=True)
     return None
 
 

@@ -35,7 +35,7 @@ def say(remark: Remark, judged: Mapping[str, Judged]) -> Said:
     if first.verdict in (Verdict.NOT_MEASURED, Verdict.FAILED):
         return Said(remark.title, f"The document says {_claimed(first)}. It was {first.measured} in this run.")
     measured = [judged[key] for key in remark.about]
-    figures = "; ".join(f"{each.claim.on}: {each.measured}" for each in measured)
+    figures = "; ".join(f"{each.claim.what} ({each.claim.on}): {each.measured}" for each in measured)
     parts = (f"The document says {_claimed(first)}. Measured: {figures}.", remark.by.get(first.verdict), remark.always)
     return Said(remark.title, " ".join(part for part in parts if part))
 
@@ -135,6 +135,14 @@ REMARKS: tuple[Remark, ...] = (
         },
     ),
     Remark(
+        title="The two charts over two minutes",
+        about=("time-plateau-embedded", "time-child-peak"),
+        by={},
+        always="The document does not say how many clients its charts had, so that their heights cannot be compared "
+        "with any run, only their shapes: whether memory stays level while the clients do, and what is left when they "
+        "have gone. Those have rows of their own.",
+    ),
+    Remark(
         title="Embedded memory is stable",
         about=("seq-growth-embedded", "seq-growth-seed", "time-released-embedded"),
         by={
@@ -200,6 +208,18 @@ REMARKS: tuple[Remark, ...] = (
             HELD: "As claimed.",
             LOW: "More than claimed.",
         },
+    ),
+    Remark(
+        title="How many a server carries",
+        about=("small-users", "medium-users", "large-users", "small-embedded", "medium-embedded", "large-embedded"),
+        by={
+            HIGH: "Fewer than the document's number.",
+            HELD: "As many as the document says.",
+            LOW: "More than the document's number: a relayed stream is bounded by the memory budget, not by threads, "
+            "and there is room for many in it.",
+        },
+        always="Through `embedded` a profile carries as many as it has workers, by design: a thread cannot serve two. "
+        "How many people a line to the internet carries is another question, which loopback does not ask.",
     ),
     Remark(
         title="A limit on concurrent streams",

@@ -107,7 +107,9 @@ def _show(found: Found, unit: Unit) -> str:
     if isinstance(found, Figure):
         note = f" ({found.note})" if found.note else ""
         return figure(found.value, unit) + note
-    return f"failed ({found.reason})" if found.failed else "not measured"
+    if found.failed:
+        return found.reason if found.reason.startswith("failed") else f"failed ({found.reason})"
+    return "not measured"
 
 
 # --- The page ------------------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def build(results: Results, plots: Sequence[Plot], raw: Mapping[str, Any]) -> Pa
     blocks = (
         *_opening(results, judged),
         *_charts(plots),
-        *_servers(results, judged),
+        *_servers(results),
         *_claims(judged),
         *_reasons({each.claim.key: each for rows in judged.values() for each in rows}),
         *_scenario_tables(results),
@@ -205,11 +207,11 @@ SERVERS = (
 )
 
 
-def _servers(results: Results, judged: Mapping[str, Sequence[Judged]]) -> Iterator[Block]:
+def _servers(results: Results) -> Iterator[Block]:
     yield Heading("Which server carries how many")
     yield Paragraph(
         "The document's three recommendations, rewritten with what each profile carried. The first number of people is "
-        "that of `relay`, the second that of `embedded`, whose limit is its threads."
+        "that of `relay`, the second that of `embedded`, whose limit is its threads; the verdicts are further down."
     )
     rows = []
     for name, server, claimed in SERVERS:
@@ -219,10 +221,6 @@ def _servers(results: Results, judged: Mapping[str, Sequence[Judged]]) -> Iterat
     head = ("server", "profile", "claimed", "streams and budget set", "memory before", "carried: relay", "embedded",
             "memory at the peak")  # fmt: skip
     yield Table(head, tuple(rows))
-    verdicts = [f"{each.claim.what}, {each.claim.on}: {each.said}" for each in judged["servers"]
-                if each.verdict not in (Verdict.NOT_MEASURED,)]  # fmt: skip
-    if verdicts:
-        yield Bullets(tuple(verdicts))
 
 
 def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
@@ -243,6 +241,12 @@ def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
 
 def _claims(judged: Mapping[str, Sequence[Judged]]) -> Iterator[Block]:
     yield Heading("Claim by claim")
+    yield Paragraph(
+        "The document compares three ways to stream. **Children**: a yt-dlp process for each request, whose output is "
+        "passed on. **Embedded**: yt-dlp loaded once as a library, a thread and a queue for each stream. **Extract "
+        "then stream**: yt-dlp only finds the address, and the server itself fetches the media. Each row names what "
+        "was measured."
+    )
     yield Paragraph(
         "A claim **held** if the measured figure is inside the claimed range, give or take a tenth. **Too high** and "
         "**too low** are said of the claim: too high means that less was measured. Claims without a figure are turned "
@@ -305,10 +309,10 @@ def _scenario_tables(results: Results) -> Iterator[Block]:
         if scenario.status != "done":
             because = f": {scenario.reason}" if scenario.reason else ""
             yield Paragraph(f"`{scenario.name}` {scenario.status}{because}.", warning=scenario.status != "skipped")
-        if scenario.rows and scenario.status == "done":
+        if scenario.rows:
             yield _raw_table(scenario.rows)
         for line in scenario.series:
-            if line.get("pss") and scenario.status == "done":
+            if line.get("pss"):
                 yield Paragraph(f"{shown(str(line['target'])).title}: {len(line['pss'])} readings, "
                                 f"{size(min(line['pss']))} to {size(max(line['pss']))}.")  # fmt: skip
 
@@ -339,8 +343,8 @@ def _method(results: Results) -> Iterator[Block]:
         "From a clone, `make bench` installs ServerPY, the rivals and nginx, and runs the same. Everything runs on one "
         "machine: a media site on loopback, one program that relays, and clients which read from it over HTTP. The "
         "memory is that of the relaying program with all its children, read from the kernel (`smaps_rollup`) several "
-        "times a second. Every byte that arrives is compared with the original; a client that gets a wrong or short "
-        "file makes the scenario fail. A program which is not installed is skipped and called not measured."
+        "times a second. PSS counts memory that processes share once; RSS counts it again in each. Every byte that "
+        "arrives is compared with the original; a client that gets a wrong or short file makes the scenario fail. A program which is not installed is skipped and called not measured."
     )
     yield Table(("", "this run"), tuple(_facts(meta)))
     states = tuple((scenario.title, scenario.status, seconds(scenario.seconds), scenario.reason or "")
@@ -359,5 +363,7 @@ def _facts(meta: Row) -> Iterator[tuple[str, str]]:
     yield "processor", f"{machine.get('cpu', 'unknown')}, {machine.get('cores', '?')} cores"
     yield "memory", size(float(memory)) if memory else "unknown"
     yield "system", f"{machine.get('os', 'unknown')}, kernel {machine.get('kernel', 'unknown')}"
+    for name, reason in (meta.get("missing") or {}).items():
+        yield f"left out: {name}", str(reason)
     for name, version in versions.items():
         yield name, str(version) if version else "not installed"
