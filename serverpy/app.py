@@ -28,7 +28,8 @@ from serverpy.api.routes import router
 from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.worker import Workers, WorkersLimits, worker_options
+from serverpy.extraction.options import worker_options
+from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.memory.budget import Budget
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.net.client import Client

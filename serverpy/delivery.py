@@ -16,7 +16,7 @@ from serverpy.errors import FormatNotFound, InvalidParameter, MediaNotFound, Too
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.formats import by_id, default_track, only_track, pick_entry
 from serverpy.extraction.info import Media, Track
-from serverpy.extraction.worker import Workers
+from serverpy.extraction.workers import Workers
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.streaming.body import Body, ByteRange, Head, Method, Source

@@ -16,7 +16,7 @@ import msgspec
 
 from serverpy import errors
 from serverpy.errors import CapacityError, ExtractionFailed, ServerPYError
-from serverpy.extraction.info import Media
+from serverpy.extraction.info import Media, Track
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024
@@ -97,6 +97,30 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     filesize_approx: int | None = None
     language: str | None = None
     format_note: str | None = None
+
+
+def format_of(track: Track) -> Format:
+    """What a selector may ask about `track`, in yt-dlp's words."""
+    return Format(
+        format_id=track.id,
+        ext=track.ext,
+        protocol=track.protocol,
+        container=track.container,
+        vcodec=_codec(track.vcodec),
+        acodec=_codec(track.acodec),
+        width=track.width,
+        height=track.height,
+        fps=track.fps,
+        tbr=track.bitrate,
+        filesize=track.size if track.size_exact else None,
+        filesize_approx=None if track.size_exact else track.size,
+        language=track.language,
+        format_note=track.note,
+    )
+
+
+def _codec(name: str | None) -> str | None:
+    return "none" if name is None else None if name == "unknown" else name
 
 
 class Select(Message, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from serverpy.errors import (
 )
 from serverpy.extraction.info import Media
 from serverpy.extraction.messages import RawGone
-from serverpy.extraction.worker import Workers, WorkersLimits
+from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
 from tests.extraction.workers import OPTIONS, process_of, running

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.extraction.worker import Workers, WorkersLimits
+from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample import PLUGIN_PATH
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"

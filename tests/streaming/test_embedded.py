@@ -51,7 +51,7 @@ class ThreadDownload:
 
 
 class Threads:
-    """What `extraction.worker.Workers` is to the method. `raw_id` is the address of the media."""
+    """What `extraction.workers.Workers` is to the method. `raw_id` is the address of the media."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields

@@ -14,7 +14,7 @@ import pytest
 import serverpy.sample
 from serverpy.errors import UnsupportedConversion
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.extraction.worker import Workers
+from serverpy.extraction.workers import Workers
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample.site import SampleSite
