@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from serverpy.bench.looks import shown
+
 Row: TypeAlias = Mapping[str, Any]
 
 NOT_RUN = "not part of this run"
@@ -79,7 +81,7 @@ class Results:
         if found is None or found.status == "done":
             return NotMeasured(NOT_RUN)
         reasons = [part for part in (found.reason or "").split("; ") if part]
-        about = [part for part in reasons if target in part]
+        about = [part for part in reasons if _names(part, target)]
         if target and not about and found.rows:
             return NotMeasured(NOT_RUN)
         because = "; ".join(about or reasons)
@@ -130,6 +132,11 @@ def _scenario(raw: Row) -> Scenario:
 
 def _matches(row: Row, matching: Mapping[str, object]) -> bool:
     return all(row.get(name) == value for name, value in matching.items())
+
+
+def _names(reason: str, target: str) -> bool:
+    """A part of a scenario's reason is the title of what failed, which starts as its target does, and the error."""
+    return bool(target) and reason.startswith((shown(target).cell, f"{target}:"))
 
 
 def number(row: Row, name: str) -> Found:

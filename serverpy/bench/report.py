@@ -15,7 +15,7 @@ from typing import Any
 from serverpy.bench.claims import CONTRADICTIONS, SECTIONS, Judged, Verdict, judge
 from serverpy.bench.finders import each, largest_crowd
 from serverpy.bench.looks import SHOWN, shown
-from serverpy.bench.measured import Figure, Found, NotMeasured, Results, Row, number, parse
+from serverpy.bench.measured import Figure, Found, NotMeasured, Results, Row, noted, number, parse
 from serverpy.bench.page import (
     Block,
     Bullets,
@@ -90,6 +90,9 @@ def headline_markdown(results: Results | Mapping[str, Any]) -> str:
 
 
 def _headline_row(results: Results, target: str) -> tuple[str, ...]:
+    hls = results.row("hls", target=target)
+    if not results.rows("crowd", target=target) and not isinstance(hls, NotMeasured):
+        return _hls_row(hls, target)
     row = largest_crowd(results, target)
     start = row if isinstance(row, NotMeasured) else number(row, "base_pss")
     costs = (
@@ -100,6 +103,13 @@ def _headline_row(results: Results, target: str) -> tuple[str, ...]:
         _show(results.get("throughput", "ratio_to_nginx", target=target, scheme="http"), "times"),
     )
     return (shown(target).title, *costs)
+
+
+def _hls_row(row: Row, target: str) -> tuple[str, ...]:
+    """Of a program that streams HLS alone."""
+    base, cost, cpu = (number(row, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
+    costs = (_show(base, "bytes"), _show(noted(cost, "HLS"), "bytes"), "not measured")
+    return (shown(target).title, *costs, _show(noted(cpu, "HLS"), "seconds"), "not measured")
 
 
 def _show(found: Found, unit: Unit) -> str:
@@ -210,33 +220,41 @@ SERVERS = (
 def _servers(results: Results) -> Iterator[Block]:
     yield Heading("Which server carries how many")
     yield Paragraph(
-        "The document's three recommendations, rewritten with what each profile carried. The first number of people is "
-        "that of `relay`, the second that of `embedded`, whose limit is its threads; the verdicts are further down."
+        "The document's three recommendations, rewritten with what each profile carried of those that "
+        "asked. The limit of `relay` is its memory, that of `embedded` its threads; the verdicts are further down."
     )
     rows = []
     for name, server, claimed in SERVERS:
         row = results.row("profiles", profile=name)
         cells = _server_cells(row)
         rows.append((server, f"`{name}`", claimed, *cells))
-    head = ("server", "profile", "claimed", "streams and budget set", "memory before", "carried: relay", "embedded",
-            "memory at the peak")  # fmt: skip
+    head = ("server", "profile", "claimed", "streams and budget set", "memory before", "`relay` carried", "at its peak",
+            "`embedded` carried", "at its peak")  # fmt: skip
     yield Table(head, tuple(rows))
 
 
 def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
     if isinstance(row, NotMeasured):
         reason = _show(row, "bytes")
-        return ("", reason, reason, reason, reason)
+        return ("", *[reason] * 5)
     budget = number(row, "budget")
     streams = _show(number(row, "streams"), "count")
     settings = f"{streams}, {whole_size(budget.value)}" if isinstance(budget, Figure) else streams
     return (
         settings,
         _show(number(row, "base_pss"), "bytes"),
-        _show(number(row, "carried"), "count"),
-        _show(number(row, "embedded_carried"), "count"),
+        _of(row, "carried", "asked"),
         _show(number(row, "peak_pss"), "bytes"),
+        _of(row, "embedded_carried", "embedded_asked"),
+        _show(number(row, "embedded_peak_pss"), "bytes"),
     )
+
+
+def _of(row: Row, name: str, asked: str) -> str:
+    """How many of those that asked: a run may not have asked for as many as there is room for."""
+    found, all_of_them = number(row, name), number(row, asked)
+    text = _show(found, "count")
+    return f"{text} of {_show(all_of_them, 'count')}" if isinstance(all_of_them, Figure) else text
 
 
 def _claims(judged: Mapping[str, Sequence[Judged]]) -> Iterator[Block]:
@@ -297,7 +315,7 @@ def unit_of(name: str) -> Unit:
         return UNITS[name]
     if "pss" in name or "rss" in name or name.endswith("_bytes"):
         return "bytes"
-    if name.startswith("first_byte") or "first_byte" in name:
+    if "first_byte" in name or name.startswith("cpu_per_") or name == "seconds":
         return "seconds"
     return "count"
 
@@ -344,7 +362,8 @@ def _method(results: Results) -> Iterator[Block]:
         "machine: a media site on loopback, one program that relays, and clients which read from it over HTTP. The "
         "memory is that of the relaying program with all its children, read from the kernel (`smaps_rollup`) several "
         "times a second. PSS counts memory that processes share once; RSS counts it again in each. Every byte that "
-        "arrives is compared with the original; a client that gets a wrong or short file makes the scenario fail. A program which is not installed is skipped and called not measured."
+        "arrives is compared with the original; a client that gets a wrong or short file makes the scenario fail. "
+        "A program which is not installed is skipped and called not measured."
     )
     yield Table(("", "this run"), tuple(_facts(meta)))
     states = tuple((scenario.title, scenario.status, seconds(scenario.seconds), scenario.reason or "")
