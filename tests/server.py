@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -177,7 +178,9 @@ def _environment(site: SampleSite, settings: Mapping[str, object]) -> dict[str, 
 def _port(stdout: IO[str] | None, log_file: Path) -> int:
     """From the line which says that the server is ready."""
     assert stdout is not None
-    line = stdout.readline()
+    with selectors.DefaultSelector() as selector:
+        selector.register(stdout, selectors.EVENT_READ)
+        line = stdout.readline() if selector.select(START_SECONDS) else ""
     match = re.search(r":(\d+)/$", line.strip())
     assert match, f"it did not start: {line}{log_file.read_text()}"
     return int(match[1])
