@@ -11,6 +11,7 @@ from serverpy.extraction.info import Media, Track
 from serverpy.extraction.messages import MAX_MEDIA_BYTES, WorkerOptions
 from serverpy.ytdlp import session
 from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.cookies import copy_cookies
 from serverpy.ytdlp.faults import translate
 from serverpy.ytdlp.mapping import Info, is_playlist, media_of
 from serverpy.ytdlp.raws import Raw
@@ -29,7 +30,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _cut(info)
             media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
             _check_found(media, ydl)
-            return media, Raw(info, session.copy_cookies(ydl.cookiejar), options)
+            return media, Raw(info, copy_cookies(ydl.cookiejar), options)
     except Exception as error:  # yt-dlp and its extractors raise anything
         ticket.check()
         raise translate(error) from error

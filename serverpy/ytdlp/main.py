@@ -137,9 +137,9 @@ class Desk:
         # Late, after `UNUSED` is set: these bring in yt-dlp.
         from serverpy.net.egress import Egress, EgressLimits
         from serverpy.net.guard import BAD_PORTS, Guard, parse_networks
-        from serverpy.ytdlp import session
         from serverpy.ytdlp.children import Ticket
         from serverpy.ytdlp.outlets import Outlets
+        from serverpy.ytdlp.prepare import prepare
         from serverpy.ytdlp.raws import RawStore
 
         ports = BAD_PORTS if options.deny_ports is None else frozenset(options.deny_ports)
@@ -157,7 +157,7 @@ class Desk:
         self._new_ticket = Ticket
         self._outlets = Outlets(make_egress)
         self._outlets.start()
-        self._process = session.prepare(options, self._outlets, directory)
+        self._process = prepare(options, self._outlets, directory)
         self._raws = RawStore()
         self._tag = secrets.token_hex(6)
         self._lock = threading.Lock()
@@ -171,9 +171,9 @@ class Desk:
         _thread("answer", self._answer_for_ever)
 
     def ready(self) -> Ready:
-        from serverpy.ytdlp import session
+        from serverpy.ytdlp.prepare import describe
 
-        return session.describe()
+        return describe()
 
     def take(self, request: Request, inbox: Inbox) -> None:
         """Hand `request` on; never waits for its end."""

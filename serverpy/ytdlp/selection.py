@@ -15,7 +15,7 @@ from yt_dlp import YoutubeDL
 
 from serverpy.errors import FormatNotFound, InvalidParameter
 from serverpy.extraction.messages import Format
-from serverpy.ytdlp.session import Log
+from serverpy.ytdlp.log import Log
 
 MAX_SELECTOR_CHARACTERS = 1000
 MAX_CHOICES = 1000

@@ -1,6 +1,6 @@
 """`python -m tests.ytdlp.compare URL...`: each URL by stock yt-dlp and by a slim session; the differences as JSON.
 
-A process of its own, since `session.prepare` changes the process for good.
+A process of its own, since `prepare` changes the process for good.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from serverpy.sample import PLUGIN_PATH
 from serverpy.ytdlp import session
 from serverpy.ytdlp.faults import translate
 from serverpy.ytdlp.outlets import Outlets
+from serverpy.ytdlp.prepare import prepare
 from tests.extraction.workers import OPTIONS
 
 
@@ -36,7 +37,7 @@ def main(urls: list[str]) -> None:
     outlets = Outlets(lambda: Egress(guard))
     outlets.start()
     with tempfile.TemporaryDirectory() as directory:
-        session.prepare(OPTIONS, outlets, Path(directory))
+        prepare(OPTIONS, outlets, Path(directory))
         slim = {url: by_session(url) for url in urls}
     outlets.close()
     differences = {url: [stock[url], slim[url]] for url in urls if stock[url] != slim[url]}

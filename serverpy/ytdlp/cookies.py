@@ -1,0 +1,38 @@
+"""Cookie jars: every session has its own, with copies of what it begins with."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import http.cookiejar
+import os
+
+from yt_dlp.cookies import YoutubeDLCookieJar
+
+from serverpy.errors import ConfigurationError
+
+
+def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
+    """A new jar with copies of the cookies of the last jar given."""
+    copied = YoutubeDLCookieJar()
+    last = [jar for jar in jars if jar is not None][-1:]
+    for jar in last:
+        for cookie in jar:
+            copied.set_cookie(copy.copy(cookie))
+    return copied
+
+
+def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
+    """What COOKIES_FILE has now; to be copied, never changed. Raises ConfigurationError."""
+    return _read_cookies(path, os.stat(path).st_mtime_ns) if path else None
+
+
+@functools.lru_cache(maxsize=1)
+def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
+    """The file as it was at `changed`. Raises ConfigurationError."""
+    jar = YoutubeDLCookieJar(path)
+    try:
+        jar.load()
+    except (OSError, http.cookiejar.LoadError) as error:
+        raise ConfigurationError("COOKIES_FILE is not a cookie file in Netscape format.") from error
+    return jar

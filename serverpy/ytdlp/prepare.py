@@ -1,0 +1,114 @@
+"""Once in the life of the process, before its first session: what yt-dlp could do by itself is closed.
+
+No proxy of the environment, nothing on the PATH (no ffmpeg), no configuration files, no plugins but ours, no disk but a
+private directory. Then everything that a setting can have wrong is tried, so that the server does not start with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+from pathlib import Path
+from typing import Any
+
+import certifi
+import yt_dlp
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+from yt_dlp.utils import Popen, YoutubeDLError
+
+from serverpy.errors import ConfigurationError
+from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.ytdlp import session
+from serverpy.ytdlp.children import Gate, install
+from serverpy.ytdlp.cookies import cookies_of_file
+from serverpy.ytdlp.extractors import warm_up
+from serverpy.ytdlp.outlets import Outlets
+from serverpy.ytdlp.process import Process, process, share
+
+_PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkeylogfile)")
+
+
+def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Process:
+    """Close the process's own holes, and read the extractors. Takes about a second. Raises ConfigurationError."""
+    gate = Gate(options.max_js_children)
+    install(Popen, gate)
+    runtimes = _find_js_runtimes()
+    _close_environment(directory)
+    for path in options.plugin_paths:
+        yt_dlp.plugins.sys.path.append(path)
+    _restrict_plugins(directory)
+    prepared = Process(options, outlets, directory, gate, runtimes, _write_bundle(options.ca_file, directory))
+    share(prepared)
+    cookies_of_file(options.cookies_file)
+    _check_impersonation(options)
+    warm_up()
+    return prepared
+
+
+def describe() -> Ready:
+    """What this worker can do."""
+    runtimes = process().js_runtimes.items()
+    return Ready(
+        yt_dlp=yt_dlp.version.__version__,
+        js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
+        impersonation="CurlCFFI" in yt_dlp.networking.common._REQUEST_HANDLERS,
+        plugins=tuple(sorted(yt_dlp.globals.plugin_ies.value)),
+    )
+
+
+def _find_js_runtimes() -> dict[str, Any]:
+    """yt-dlp looks beside the interpreter; a runtime elsewhere on the PATH has to be named before PATH goes."""
+    path = shutil.which("deno")
+    params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}
+    runtimes = {
+        name: yt_dlp.globals.supported_js_runtimes.value[name](path=config.get("path"))
+        for name, config in params.items()
+    }
+    return {name: runtime for name, runtime in runtimes.items() if runtime.info is not None}
+
+
+def _beside_interpreter(name: str) -> bool:
+    return bool(os.path.dirname(yt_dlp.utils._jsruntime._find_exe(name)))
+
+
+def _close_environment(directory: Path) -> None:
+    """No proxy of the environment (NO_PROXY would open a way past ours), and nothing on the PATH: yt-dlp would fetch
+    with ffmpeg and others by itself."""
+    for name in list(os.environ):
+        if _PROXY_VARIABLES.fullmatch(name):
+            del os.environ[name]
+    nothing = directory / "empty"
+    nothing.mkdir(exist_ok=True)
+    os.environ["PATH"] = str(nothing)
+    for name in ("ffmpeg", "ffprobe", "avconv", "avprobe"):
+        FFmpegPostProcessor._version_cache[name] = False
+        FFmpegPostProcessor._features_cache[name] = {}
+
+
+def _restrict_plugins(directory: Path) -> None:
+    """Plugins come from `sys.path` alone, not from the configuration folders of whoever runs the server."""
+    yt_dlp.plugins.default_plugin_paths = lambda: (Path(path) for path in yt_dlp.plugins.sys.path)
+    yt_dlp.plugins.get_executable_path = lambda: str(directory / "empty")
+
+
+def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
+    """curl takes one file of authorities; Python's context can add ours to its own."""
+    if ca_file is None:
+        return None
+    bundle = directory / "authorities.pem"
+    try:
+        bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + Path(ca_file).read_bytes())
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"CA_FILE cannot be read: {error}") from error
+    return bundle
+
+
+def _check_impersonation(options: WorkerOptions) -> None:
+    try:
+        with session.open(options):
+            pass
+    except (ValueError, YoutubeDLError) as error:
+        raise ConfigurationError(f"IMPERSONATE={options.impersonate!r} is no target that is available.") from error
