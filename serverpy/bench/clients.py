@@ -32,7 +32,7 @@ RECEIVE_BYTES = 64 * 1024
 """The kernel's buffer of a slow client. Left alone it takes megabytes in before the server feels anything of the
 client's slowness; what a server holds for a client is the same, it only takes longer to see."""
 SEGMENT_BYTES = 1448
-"""Of a slow client, as over Ethernet. Loopback's 64 KB make the server's kernel put by 2.6 MB for each connection, which
+"""Of a slow client, as over Ethernet. Those of loopback, 64 KB, make the server's kernel put by 2.6 MB for each, which
 would keep it idle for the first half minute."""
 READ_BYTES = 256 * 1024
 SLOTS = 10
@@ -296,6 +296,11 @@ async def leaving(ask: Ask, after_bytes: int) -> Outcome:
     return await _read(ask, lambda answer: answer.received >= after_bytes)
 
 
+async def for_a_while(ask: Ask, seconds: float) -> Outcome:
+    """One client that reads as fast as it comes, and leaves after `seconds`."""
+    return await _read(ask, lambda answer: answer.age >= seconds)
+
+
 @dataclass(slots=True)
 class Tally:
     """Many requests, added up."""
@@ -321,9 +326,11 @@ class Tally:
         return self.ends.total()
 
 
-async def many(ask: Ask, connections: int, *, count: int | None = None, seconds: float | None = None) -> Tally:
-    """The same request again and again over `connections` that stay open where the server lets them: `count` times in
-    all, or for `seconds`. Ends early when a tenth of 50 or more has gone wrong: the rest would tell nothing."""
+async def many(
+    ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
+) -> Tally:
+    """One request after the other, as `ask` gives them, over `connections` that stay open where the server lets them:
+    `count` in all, or for `seconds`. Ends early once more than a tenth of 50 or more has gone wrong."""
     tally, begun = Tally(), time.monotonic()
     left = iter(range(count)) if count is not None else None
 
@@ -342,15 +349,16 @@ async def many(ask: Ask, connections: int, *, count: int | None = None, seconds:
     return tally
 
 
-async def _repeat(ask: Ask, tally: Tally, more: Callable[[], bool]) -> None:
+async def _repeat(ask: Callable[[], Ask], tally: Tally, more: Callable[[], bool]) -> None:
     connection: socket.socket | None = None
     buffer = bytearray(READ_BYTES)
     try:
         while more():
             fresh = connection is None
             connection = connection or _socket()
-            answer = Answer(ask.reference)
-            outcome = await _exchange(connection, ask, answer, buffer, fresh=fresh)
+            asked = ask()
+            answer = Answer(asked.reference)
+            outcome = await _exchange(connection, asked, answer, buffer, fresh=fresh)
             tally.add(outcome)
             if not answer.keeps_alive:
                 connection.close()

@@ -130,7 +130,7 @@ def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
         status = "failed" if problems else "done" if prepared.cells else "skipped"
     reasons = [*problems, *([prepared.missing] if prepared.missing else [])]
     if status == "skipped" and not reasons:
-        reasons = ["nothing of it was asked for"]
+        reasons = [f"nothing of it is measured by these methods in mode {bench.mode}"]
     return Result(
         scenario.name,
         scenario.title,

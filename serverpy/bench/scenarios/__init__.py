@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Mode, Plan, Result, Scenario, new_bench
 from serverpy.bench.scenarios.crowd import CROWD
+from serverpy.bench.scenarios.embedded import COLLECT, HAND_OVER, OVERLOAD, WORKERS
+from serverpy.bench.scenarios.extraction import EXTRACTION
+from serverpy.bench.scenarios.hls import HLS
+from serverpy.bench.scenarios.over_time import OVER_TIME
+from serverpy.bench.scenarios.profiles import PROFILES
+from serverpy.bench.scenarios.sequential import SEQUENTIAL
+from serverpy.bench.scenarios.speed import LATENCY, RATE, THROUGHPUT
+from serverpy.bench.scenarios.steps import STEPS
 
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (CROWD,)}
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        *(STEPS, CROWD, OVER_TIME, SEQUENTIAL, HAND_OVER, WORKERS, COLLECT, OVERLOAD),
+        *(LATENCY, RATE, THROUGHPUT, HLS, PROFILES, EXTRACTION),
+    )
+}
+"""By name, in the order of a run."""
 
 __all__ = ["SCENARIOS", "Bench", "Cell", "Findings", "Mode", "Plan", "Result", "Scenario", "new_bench"]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from serverpy.bench.clients import GOOD, Ask, Outcome, leaving, whole
+from serverpy.bench.clients import GOOD, Ask, Crowd, Outcome, leaving, whole
 from serverpy.bench.errors import BenchError
 from serverpy.bench.reference import reference
 from serverpy.bench.sampler import Reading, Sampler, read
-from serverpy.bench.scenarios.base import require
+from serverpy.bench.scenarios.base import Bench, require
 from serverpy.bench.targets import Running, Scheme
 
 LARGE = "large-180.mp4"
@@ -26,12 +26,15 @@ CLIP = "prog.mp4"
 SMALL = "photo-1.jpg"
 """100 KB."""
 
+RATE = 64 * 1024
+"""Bytes a second that a slow client reads."""
+CHILD_SECONDS = 4.0
+"""CPU that one child of the subprocess method takes to start, on a slow core."""
 SAMPLES_A_SECOND = 5.0
 WARM_BYTES = 4 << 20
 STEADY_SHARE = 0.01
 STEADY_BYTES = 400_000
 WATCHED_SECONDS = 2.0
-LONGEST_SETTLING = 60.0
 BASE_READINGS = 5
 
 
@@ -82,7 +85,7 @@ async def base_of(running: Running, seconds: float = 1.0) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """Readings after the settling. `settled` is false where LONGEST_SETTLING was not enough."""
+    """Readings after the settling. `settled` is false where it took longer than was allowed."""
 
     readings: tuple[Reading, ...]
     settled: bool
@@ -106,26 +109,25 @@ class Plateau:
         return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
 
 
-async def plateau(
-    sampler: Sampler, seconds: float, *, longest: float = LONGEST_SETTLING, check: Callable[[], None] = lambda: None
-) -> Plateau:
-    """Waits for it, then watches it for `seconds`. `check` is called meanwhile and may raise."""
+async def plateau(sampler: Sampler, seconds: float, *, longest: float) -> Plateau:
+    """Waits for it, but no longer than `longest`, then watches it for `seconds`. Raises TargetDied."""
     begun = time.monotonic()
     settled = False
     while not settled and time.monotonic() - begun < longest:
-        await _pause(sampler, check)
+        await watched(sampler, 1 / SAMPLES_A_SECOND)
         settled = time.monotonic() - begun >= WATCHED_SECONDS and is_steady(sampler.readings)
     settling = time.monotonic() - begun
     first = len(sampler.readings)
-    while time.monotonic() - begun < settling + seconds:
-        await _pause(sampler, check)
+    await watched(sampler, seconds)
     return Plateau(tuple(sampler.readings[first:]), settled, settling)
 
 
-async def _pause(sampler: Sampler, check: Callable[[], None]) -> None:
-    await asyncio.sleep(1 / SAMPLES_A_SECOND)
-    sampler.check()
-    check()
+async def watched(sampler: Sampler, seconds: float) -> None:
+    """Lets so much time pass. Raises TargetDied as soon as it is seen."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, 1 / SAMPLES_A_SECOND))
+        sampler.check()
 
 
 def is_steady(readings: Sequence[Reading]) -> bool:
@@ -161,3 +163,55 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
 def why(outcomes: Iterable[Outcome]) -> str:
     """The first reason that one of them gives."""
     return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A target before, under and after a crowd of slow clients, who have left."""
+
+    clients: int
+    base: Reading
+    flat: Plateau
+    after: Reading
+    highest_pss: int
+    outcomes: tuple[Outcome, ...]
+    lag_p99: float | None
+    """Of its event loop, in seconds, as it says itself."""
+
+    @property
+    def each_pss(self) -> float | None:
+        """None unless all had their stream: a crowd of which some are missing says nothing about one of that size."""
+        complete, _, _ = count(self.outcomes)
+        return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
+
+    @property
+    def peak_threads(self) -> int:
+        return max(reading.threads for reading in self.flat.readings)
+
+    @property
+    def peak_processes(self) -> int:
+        return max(reading.processes for reading in self.flat.readings)
+
+
+async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
+    """A crowd on a target that was warmed up, until its memory is flat, and for some seconds more."""
+    base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
+    with sampler_of(running) as sampler:
+        async with Crowd(ask, rate) as crowd:
+            await crowd.join(clients)
+            flat = await plateau(sampler, bench.by_mode(1.0, 5.0, 15.0), longest=bench.by_mode(8.0, 45.0, 120.0))
+            health = running.health()
+            crowd.leave()
+            outcomes = tuple(crowd.outcomes)
+        highest = int(sampler.peak("pss"))
+    after = await base_of(running, seconds=bench.by_mode(1.0, 2.0, 2.0))
+    lag = None if health is None else float(health["loop_lag"]["p99"]) / 1000
+    return Held(clients, base, flat, after, highest, outcomes, lag)
+
+
+def lost(held: Held) -> tuple[str, ...]:
+    """As problems of a cell: clients of ours which had no stream."""
+    _, failed, refused = count(held.outcomes)
+    if not failed + refused:
+        return ()
+    return (f"{failed + refused} of {held.clients} clients had no stream: {why(held.outcomes)}",)
