@@ -24,6 +24,7 @@ from serverpy.bench.finders import (
     Finder,
     base,
     beyond_queue,
+    carried,
     cell,
     child_pipe,
     collected,
@@ -220,7 +221,7 @@ def _executive() -> Section:
 
 
 def _child() -> Section:
-    interpreter, library = step(STOCK, "interpreter", "pss"), step(STOCK, "yt-dlp imported")
+    interpreter, library = step("worker", "interpreter", "pss"), step("worker", "yt-dlp imported")
     rest = of(each("subprocess"), interpreter, library, using=lambda v: v[0] - v[1] - v[2])
     return Section(
         key="child",
@@ -231,8 +232,9 @@ def _child() -> Section:
                   *_about(10 * MB),
                   on="ServerPY's serving process, once"),
             *_one("child-interpreter", "Python in the child", interpreter, "bytes", *_about(30 * MB),
-                  on="stock process"),
-            *_one("child-library", "loading yt-dlp", library, "bytes", *_about(40 * MB), on="stock process"),
+                  on="a Python process that does nothing"),
+            *_one("child-library", "loading yt-dlp", library, "bytes", *_about(40 * MB),
+                  on="a Python process that imports it"),
             *_one("child-buffer", "its buffers while it works", rest, "bytes", 10 * MB, 30 * MB,
                   on="the rest of a child, after the two rows above"),
             *_one("child-pipe", "the pipe's buffer", child_pipe, "bytes", 1 * MB, 5 * MB, on="ServerPY `subprocess`"),
@@ -241,8 +243,8 @@ def _child() -> Section:
             *_one("child-10", "10 at once", crowd_peak("subprocess", 10), "bytes", 800 * MB, 1100 * MB,
                   on="ServerPY `subprocess`"),
             *_one("child-sharing", "nothing is shared between requests",
-                  ratio(each("subprocess"), step(STOCK, "yt-dlp imported", "pss")), "share", 0.9,
-                  says="a child costs what a whole process does", on="memory of a child ÷ of a lone process"),
+                  ratio(each("subprocess"), step("worker", "yt-dlp imported", "pss")), "share", 0.9,
+                  says="a child costs what a whole process does", on="memory of a child ÷ of a lone process that imports yt-dlp"),
             *_one("child-spawn", "starting the process", difference(latency("subprocess"), latency("embedded")),
                   "seconds", *_about(0.5), on="first byte later than `embedded`'s, both cold"),
             *_one("child-cpu", "CPU for creating processes", ratio(extraction("child", "cpu"), extraction("slim",
@@ -266,13 +268,15 @@ def _embedded() -> Section:
             *_one("emb-library", "yt-dlp", step("worker", "yt-dlp imported"), "bytes", *_about(40 * MB),
                   on="ServerPY's worker"),
             *_one("emb-library-stock", "yt-dlp", step(STOCK, "yt-dlp imported"), "bytes", *_about(40 * MB),
-                  on="stock process"),
+                  on="beside FastAPI, in one process"),
             *_one("emb-base", "all of it, before a request", served, "bytes", 90 * MB, 120 * MB,
                   on="ServerPY, server and worker"),
             *_one("emb-base-seed", "all of it, after a request", base("seed"), "bytes", 90 * MB, 120 * MB,
                   on="the document's own code"),
             *_one("emb-thread", "a thread", step("worker", "a thread"), "bytes", 10 * MB, 15 * MB,
                   on="ServerPY's worker"),
+            *_one("emb-thread-stock", "a thread", step(STOCK, "a thread"), "bytes", 10 * MB, 15 * MB,
+                  on="the document's own code"),
             *_one("emb-queue", "the queue's buffer", first_of(step("worker", "a hand-over"), step("server",
                   "a hand-over")),
                   "bytes", 1 * MB, 20 * MB, on="ServerPY's hand-over"),
@@ -508,9 +512,9 @@ def _servers() -> Section:
     for name, memory, users, needs in claimed:
         what = f"server with {memory}"
         on = f"profile `{name}`"
-        rows += _one(f"{name}-users", f"{what}: people at once", profile(name, "carried"), "count", *users,
+        rows += _one(f"{name}-users", f"{what}: people at once", carried(name, "carried", "asked", users[0]), "count", *users,
                      on=f"{on}, `relay`")  # fmt: skip
-        rows += _one(f"{name}-embedded", f"{what}: people at once", profile(name, "embedded_carried"), "count", *users,
+        rows += _one(f"{name}-embedded", f"{what}: people at once", carried(name, "embedded_carried", "embedded_asked", users[0]), "count", *users,
                      on=f"{on}, `embedded`")  # fmt: skip
         rows += _one(f"{name}-memory", f"{what}: memory", profile(name, "peak_pss"), "bytes", *needs,
                      on=f"{on}, whole process")  # fmt: skip

@@ -222,7 +222,33 @@ def creep(line: Row) -> Found:
 
 
 def profile(name: str, field: str) -> Finder:
-    return lambda results: results.get("profiles", field, profile=name)
+    """At as many readers as the note says."""
+
+    def find(results: Results) -> Found:
+        row = results.row("profiles", profile=name)
+        if isinstance(row, NotMeasured):
+            return row
+        return noted(number(row, field), f"{row['carried']:,} streams")
+
+    return find
+
+
+def carried(name: str, field: str, asked: str, least: float) -> Finder:
+    """How many a profile carried. Where all who asked were carried, and fewer asked than were claimed, the run has not
+    found the limit."""
+
+    def find(results: Results) -> Found:
+        row = results.row("profiles", profile=name)
+        if isinstance(row, NotMeasured):
+            return row
+        found, all_of_them = number(row, field), row.get(asked)
+        if isinstance(found, NotMeasured) or all_of_them is None or found.value < all_of_them:
+            return found
+        if found.value < least:
+            return NotMeasured(f"only {all_of_them:,} asked, and all were carried")
+        return noted(found, "all that asked")
+
+    return find
 
 
 def collected(field: str) -> Finder:

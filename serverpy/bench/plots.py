@@ -278,7 +278,7 @@ def _claimed_ranges(axes: Axes) -> None:
     for clients, child, embedded, *_ in TRAFFIC:
         for (low, high), target, shift in ((child, "subprocess", 0.94), (embedded, "embedded", 1.06)):
             label = f"claimed for {target}" if clients == 10 else None
-            axes.plot([clients * shift] * 2, [low, high], color=shown(target).colour, linewidth=7, alpha=0.4,
+            axes.plot([clients * shift] * 2, [low, high], color=shown(target).colour, linewidth=7, alpha=0.6,
                       solid_capstyle="butt", label=label)  # fmt: skip
 
 

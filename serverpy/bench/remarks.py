@@ -74,7 +74,7 @@ REMARKS: tuple[Remark, ...] = (
     ),
     Remark(
         title="What a thread costs",
-        about=("emb-thread",),
+        about=("emb-thread", "emb-thread-stock"),
         by={
             HIGH: "A thread's stack is 8 MB of address space, which is what the document seems to have counted. "
             "Memory is only what was touched of it.",

@@ -99,7 +99,7 @@ def _headline_row(results: Results, target: str) -> tuple[str, ...]:
         _show(start, "bytes"),
         _show(each(target)(results), "bytes"),
         _show(each(target, "https")(results), "bytes"),
-        _show(results.get("throughput", "cpu_per_gb", target=target, scheme="http"), "seconds"),
+        _show(results.get("throughput", "cpu_per_gb", target=target, scheme="http"), "cpu"),
         _show(results.get("throughput", "ratio_to_nginx", target=target, scheme="http"), "times"),
     )
     return (shown(target).title, *costs)
@@ -109,7 +109,7 @@ def _hls_row(row: Row, target: str) -> tuple[str, ...]:
     """Of a program that streams HLS alone."""
     base, cost, cpu = (number(row, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
     costs = (_show(base, "bytes"), _show(noted(cost, "HLS"), "bytes"), "not measured")
-    return (shown(target).title, *costs, _show(noted(cpu, "HLS"), "seconds"), "not measured")
+    return (shown(target).title, *costs, _show(noted(cpu, "HLS"), "cpu"), "not measured")
 
 
 def _show(found: Found, unit: Unit) -> str:
@@ -184,7 +184,13 @@ def _summary(results: Results, judged: Mapping[str, Sequence[Judged]]) -> Iterat
     for key, what in (("200-embedded-embedded", "200 people at once, `embedded`"), ("sum-embedded-saved-embedded",
                       "Memory saved against children, 10 at once, `embedded`")):  # fmt: skip
         found = next(each for each in rows if each.claim.key == key)
-        yield f"{what}: claimed {found.claim.claimed}, measured {found.measured}: {found.said}."
+        yield f"{what}: claimed {found.claim.claimed}, {_measured(found)}."
+
+
+def _measured(judged: Judged) -> str:
+    if isinstance(judged.found, NotMeasured):
+        return judged.measured
+    return f"measured {judged.measured}: {judged.said}"
 
 
 def _compared(results: Results) -> Iterator[str]:
@@ -299,9 +305,7 @@ def _reasons(judged: Mapping[str, Judged]) -> Iterator[Block]:
 # --- Everything measured -------------------------------------------------------------------------------------------
 
 UNITS: Mapping[str, Unit] = {
-    **dict.fromkeys(
-        ("cpu", "wall", "cpu_per_gb", "cpu_per_request", "lag_p99", "longest_stall", "settling"), "seconds"
-    ),
+    **dict.fromkeys(("cpu", "wall", "cpu_per_request", "lag_p99", "longest_stall", "settling"), "seconds"),
     **dict.fromkeys(("throughput", "bytes_per_second"), "bytes per second"),
     **dict.fromkeys(("requests_per_second", "requests_per_cpu_second"), "per second"),
     **dict.fromkeys(("ratio_to_nginx",), "times"),
@@ -311,6 +315,8 @@ UNITS: Mapping[str, Unit] = {
 
 def unit_of(name: str) -> Unit:
     """By the name of a field; sizes and times say what they are."""
+    if name.startswith("cpu_per_gb"):
+        return "cpu"
     if name in UNITS:
         return UNITS[name]
     if "pss" in name or "rss" in name or name.endswith("_bytes"):
@@ -361,7 +367,8 @@ def _method(results: Results) -> Iterator[Block]:
         "From a clone, `make bench` installs ServerPY, the rivals and nginx, and runs the same. Everything runs on one "
         "machine: a media site on loopback, one program that relays, and clients which read from it over HTTP. The "
         "memory is that of the relaying program with all its children, read from the kernel (`smaps_rollup`) several "
-        "times a second. PSS counts memory that processes share once; RSS counts it again in each. Every byte that "
+        "times a second. PSS divides memory that processes share among them, the bench's own Python included, so that "
+        "an interpreter alone looks small; RSS counts it again in each. Every byte that "
         "arrives is compared with the original; a client that gets a wrong or short file makes the scenario fail. "
         "A program which is not installed is skipped and called not measured."
     )

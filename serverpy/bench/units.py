@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 KB, MB, GB = 1e3, 1e6, 1e9
 MIB = 1024 * 1024
 
-Unit: TypeAlias = Literal["bytes", "seconds", "share", "times", "count", "per second", "bytes per second"]
-"""`share` is a part of one, written in per cent; `times` is a ratio; `count` has no unit."""
+Unit: TypeAlias = Literal["bytes", "seconds", "share", "times", "cpu", "count", "per second", "bytes per second"]
+"""`share` is a part of one, written in per cent; `times` is a ratio; `count` has no unit; `cpu` is seconds,
+never milliseconds, so that a column can be compared."""
 
 
 def figure(value: float, unit: Unit) -> str:
@@ -19,6 +20,8 @@ def figure(value: float, unit: Unit) -> str:
         return f"{size(value)}/s"
     if unit == "seconds":
         return seconds(value)
+    if unit == "cpu":
+        return f"{digits(value)} s"
     if unit == "share":
         return f"{digits(100 * value)} %"
     if unit == "times":

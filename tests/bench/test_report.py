@@ -164,6 +164,20 @@ def test_children_that_were_not_started_in_that_number_are_marked_as_extrapolate
     assert judged.measured == "9.5 GB (extrapolated from 50 at once)"
 
 
+@pytest.mark.parametrize(
+    ("carried", "asked", "expected", "text"),
+    [
+        (50, 50, Verdict.NOT_MEASURED, "not measured (only 50 asked, and all were carried)"),
+        (60, 80, Verdict.TOO_HIGH, "60"),
+        (300, 300, Verdict.TOO_LOW, "300 (all that asked)"),
+    ],
+)
+def test_a_run_which_asks_for_few_says_nothing_of_many(carried: int, asked: int, expected: Verdict, text: str) -> None:
+    rows = [{"profile": "large", "carried": carried, "asked": asked}]
+    judged = judge(CLAIMS["large-users"], parse({"meta": {}, "scenarios": [scenario("profiles", rows)]}))
+    assert (judged.verdict, judged.measured) == (expected, text)
+
+
 def test_nothing_else_is_extrapolated() -> None:
     run = whole_run()
     for each in run["scenarios"]:
@@ -173,7 +187,7 @@ def test_nothing_else_is_extrapolated() -> None:
 
 
 @pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
-def test_a_crowd_which_was_not_served_whole_is_a_failure(lost: dict[str, int]) -> None:
+def test_a_crowd_which_was_not_served_whole_is_a_failure(lost: dict[str, Any]) -> None:
     rows = [crowd("embedded", 200, 116.0, 0.3, **lost)]
     judged = judge(CLAIMS["200-embedded-embedded"], parse({"meta": {}, "scenarios": [scenario("crowd", rows)]}))
     assert judged.verdict is Verdict.FAILED
