@@ -45,6 +45,9 @@ from serverpy.tasks import cancel, spawn
 
 logger = logging.getLogger("serverpy")
 
+AGAIN_SECONDS = 2.0
+"""Between attempts to start the worker."""
+
 Own = tuple[tuple[str, int], ...]
 """Numeric address and port of the sockets that this server listens on."""
 
@@ -69,6 +72,7 @@ class Engine:
             source_address=settings.source_address,
             ca_file=_text(settings.ca_file),
         )
+        self._listens = False
         self.egress = Egress(guard, proxy=settings.proxy, source_address=settings.source_address)
         self.methods = self._make_methods(settings)
         self.delivery = Delivery(
@@ -127,8 +131,11 @@ class Engine:
         return {method.name: method for method in (relay, embedded, subprocess)}
 
     async def start(self) -> None:
-        """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up."""
-        await self.egress.start()
+        """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up; then it may be tried
+        again."""
+        if not self._listens:
+            await self.egress.start()
+            self._listens = True
         await self.workers.start()
 
     async def aclose(self) -> None:
@@ -165,11 +172,18 @@ class Server:
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
-        try:
-            await self._engine.start()
-        except ServerPYError as error:
-            logger.error("the worker does not start: %s", error)
-            return
+        """Tries until the worker comes up: a machine may be too slow, or too full, for a while. A setting that cannot
+        work will not work later."""
+        while True:
+            try:
+                await self._engine.start()
+                break
+            except ConfigurationError as error:
+                logger.error("the worker cannot work: %s", error)
+                return
+            except ServerPYError as error:
+                logger.error("the worker does not start: %s", error)
+            await asyncio.sleep(AGAIN_SECONDS)
         ready = (await self._engine.workers.state()).ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 

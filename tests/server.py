@@ -127,15 +127,17 @@ def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: fl
 
 
 @contextlib.contextmanager
-def serving(site: SampleSite, *, complaints: bool = False, **settings: object) -> Iterator[Server]:
+def serving(
+    site: SampleSite, *, complaints: bool = False, python_path: Path | None = None, **settings: object
+) -> Iterator[Server]:
     """A server for the sample site, ready. It is ended with SIGTERM unless it has ended, and must not have complained
-    of a mistake of its own, unless `complaints` are expected."""
+    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
-                env=_environment(site, settings),
+                env=_environment(site, settings, python_path),
                 cwd=directory,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -158,7 +160,7 @@ def serving(site: SampleSite, *, complaints: bool = False, **settings: object) -
 _MISTAKE = re.compile(r"Traceback|never retrieved|never awaited|Task was destroyed|\bERROR\b")
 
 
-def _environment(site: SampleSite, settings: Mapping[str, object]) -> dict[str, str]:
+def _environment(site: SampleSite, settings: Mapping[str, object], python_path: Path | None) -> dict[str, str]:
     origins = [origin for origin in (site.http, site.https) if origin is not None]
     values = {
         "ALLOW_NETWORKS": ",".join(
@@ -171,7 +173,7 @@ def _environment(site: SampleSite, settings: Mapping[str, object]) -> dict[str, 
     return {
         **clean,
         **{f"SERVERPY_{name}": str(value) for name, value in values.items()},
-        "PYTHONPATH": str(PLUGIN_PATH),
+        "PYTHONPATH": os.pathsep.join(str(path) for path in (python_path, PLUGIN_PATH) if path),
     }
 
 

@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -276,3 +277,20 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_worker_that_does_not_come_up_is_tried_again(site: SampleSite, tmp_path: Path) -> None:
+    """The server becomes ready without anybody asking for a stream."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "first = pathlib.Path(__file__).with_name('first')\n"
+        "if 'serverpy.ytdlp.main' in sys.orig_argv and first.exists():\n"
+        "    first.unlink()\n"
+        "    os._exit(1)\n"
+    )
+    (tmp_path / "first").touch()
+    with serving(site, complaints=True, python_path=tmp_path) as server:
+        assert not (tmp_path / "first").exists()
+        assert "the worker does not start" in server.log
+        assert server.ask("/ready").status == 200
+        assert server.get("/page/mp3").complete
