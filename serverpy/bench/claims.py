@@ -244,7 +244,8 @@ def _child() -> Section:
                   on="ServerPY `subprocess`"),
             *_one("child-sharing", "nothing is shared between requests",
                   ratio(each("subprocess"), step("worker", "yt-dlp imported", "pss")), "share", 0.9,
-                  says="a child costs what a whole process does", on="memory of a child ÷ of a lone process that imports yt-dlp"),
+                  says="a child costs what a whole process does",
+                  on="memory of a child ÷ of a lone process that imports yt-dlp"),
             *_one("child-spawn", "starting the process", difference(latency("subprocess"), latency("embedded")),
                   "seconds", *_about(0.5), on="first byte later than `embedded`'s, both cold"),
             *_one("child-cpu", "CPU for creating processes", ratio(extraction("child", "cpu"), extraction("slim",
@@ -512,9 +513,11 @@ def _servers() -> Section:
     for name, memory, users, needs in claimed:
         what = f"server with {memory}"
         on = f"profile `{name}`"
-        rows += _one(f"{name}-users", f"{what}: people at once", carried(name, "carried", "asked", users[0]), "count", *users,
+        relayed = carried(name, "carried", "asked", users[0])
+        embedded = carried(name, "embedded_carried", "embedded_asked", users[0])
+        rows += _one(f"{name}-users", f"{what}: people at once", relayed, "count", *users,
                      on=f"{on}, `relay`")  # fmt: skip
-        rows += _one(f"{name}-embedded", f"{what}: people at once", carried(name, "embedded_carried", "embedded_asked", users[0]), "count", *users,
+        rows += _one(f"{name}-embedded", f"{what}: people at once", embedded, "count", *users,
                      on=f"{on}, `embedded`")  # fmt: skip
         rows += _one(f"{name}-memory", f"{what}: memory", profile(name, "peak_pss"), "bytes", *needs,
                      on=f"{on}, whole process")  # fmt: skip

@@ -16,6 +16,7 @@ from serverpy.bench.looks import shown
 
 Row: TypeAlias = Mapping[str, Any]
 
+REASON_LETTERS = 90
 NOT_RUN = "not part of this run"
 
 
@@ -85,7 +86,8 @@ class Results:
         if target and not about and found.rows:
             return NotMeasured(NOT_RUN)
         because = "; ".join(about or reasons)
-        return NotMeasured(f"{found.status}: {because}" if because else found.status, found.status != "skipped")
+        reason = f"{found.status}: {because}" if because else found.status
+        return NotMeasured(_short(reason), failed=found.status != "skipped")
 
     def row(self, scenario: str, **matching: object) -> Row | NotMeasured:
         """The first such row in which nothing failed."""
@@ -132,6 +134,11 @@ def _scenario(raw: Row) -> Scenario:
 
 def _matches(row: Row, matching: Mapping[str, object]) -> bool:
     return all(row.get(name) == value for name, value in matching.items())
+
+
+def _short(reason: str) -> str:
+    """For the cell of a table; the whole reason stands with the scenario."""
+    return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
 
 
 def _names(reason: str, target: str) -> bool:

@@ -143,8 +143,18 @@ REMARKS: tuple[Remark, ...] = (
         "have gone. Those have rows of their own.",
     ),
     Remark(
+        title="What is given back when all have gone",
+        about=("time-released-embedded", "time-released-seed"),
+        by={
+            WRONG: "Not at once. What a thread has freed, the allocator keeps in that thread's arena for the next "
+            "stream: it is used again by those that come later. That is not a "
+            "leak; a leak would show as growth from request to request.",
+            HELD: "What the streams held went back to the system.",
+        },
+    ),
+    Remark(
         title="Embedded memory is stable",
-        about=("seq-growth-embedded", "seq-growth-seed", "time-released-embedded"),
+        about=("seq-growth-embedded", "seq-growth-seed"),
         by={
             HELD: "It stays within the document's 10 MB. That is not for granted: an instance of yt-dlp that is not "
             "closed is kept by a log handler, 0.7 MB each, whatever the garbage collector does.",

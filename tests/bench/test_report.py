@@ -241,6 +241,15 @@ def test_what_a_scenario_measured_before_it_failed_elsewhere_is_kept() -> None:
     assert "the server <died>" in lost.measured
 
 
+def test_a_long_reason_is_cut_in_the_tables_and_whole_with_its_scenario(tmp_path: Path) -> None:
+    run = failed_run()
+    reason = f"GC_AFTER_STREAM=true: {'it did not start, ' * 20}as its log says"
+    next(each for each in run["scenarios"] if each["name"] == "collect")["reason"] = reason
+    assert judge(CLAIMS["gc-memory"], parse(run)).measured.endswith(" …)")
+    markdown, _ = report(run, tmp_path)
+    assert f"`collect` failed: {reason}." in markdown
+
+
 def test_a_target_that_is_not_installed_says_so() -> None:
     run = without("crowd")
     run["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
