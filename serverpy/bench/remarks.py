@@ -147,8 +147,7 @@ REMARKS: tuple[Remark, ...] = (
         about=("time-released-embedded", "time-released-seed"),
         by={
             WRONG: "Not at once. What a thread has freed, the allocator keeps in that thread's arena for the next "
-            "stream: it is used again by those that come later. That is not a "
-            "leak; a leak would show as growth from request to request.",
+            "stream. By itself that is no leak: a leak shows as growth from request to request, which has a row of its own.",
             HELD: "What the streams held went back to the system.",
         },
     ),
