@@ -147,7 +147,8 @@ REMARKS: tuple[Remark, ...] = (
         about=("time-released-embedded", "time-released-seed"),
         by={
             WRONG: "Not at once. What a thread has freed, the allocator keeps in that thread's arena for the next "
-            "stream. By itself that is no leak: a leak shows as growth from request to request, which has a row of its own.",
+            "stream. By itself that is no leak: a leak shows as growth from request to request, which has a row of "
+            "its own.",
             HELD: "What the streams held went back to the system.",
         },
     ),
