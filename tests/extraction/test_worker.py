@@ -1,26 +1,19 @@
-"""The worker process from the server's side: real processes, the sample site, and extractors that misbehave."""
+"""What a worker gives for a page, and what it refuses: real processes, the sample site, extractors that misbehave."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import signal
-import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from serverpy.errors import (
-    Busy,
     ConfigurationError,
     DrmProtected,
     ExtractionFailed,
-    ExtractionTimeout,
     FormatNotFound,
     GeoRestricted,
     InvalidParameter,
@@ -33,30 +26,9 @@ from serverpy.errors import (
 )
 from serverpy.extraction.info import Media
 from serverpy.extraction.messages import RawGone
-from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
-from tests.aio import eventually, run
-from tests.extraction.workers import OPTIONS, process_of, running
-
-FAST = WorkersLimits(grace=0.3, wait=0.5, first_pause=0.01)
-
-
-def children_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children(recursive=True) if not gone(child)]
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended, whether or not anybody has asked how."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-async def fails(workers: Workers, url: str) -> ServerPYError:
-    with pytest.raises(ServerPYError) as caught:
-        await workers.extract(url)
-    return caught.value
+from tests.aio import run
+from tests.extraction.workers import fails, reader, running
 
 
 def test_pages_become_media(site: SampleSite) -> None:
@@ -293,202 +265,6 @@ def test_settings_that_cannot_work_are_refused_at_start(options: dict[str, Any])
     run(test)
 
 
-def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """Its connection is cut: the same worker goes on."""
-
-    async def test() -> None:
-        async with running(extract_timeout=0.5, extract_workers=1) as workers:
-            pid = (await process_of(workers)).pid
-            started = time.monotonic()
-            assert type(await fails(workers, f"{site.http}/page/slow?seconds=60")) is ExtractionTimeout
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert time.monotonic() - started < 3
-            assert (await process_of(workers)).pid == pid
-            assert workers.restarts == 0
-
-    run(test)
-
-
-def test_an_extractor_that_swallows_errors_is_stopped_all_the_same(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_timeout=0.5, extract_workers=1) as workers:
-            pid = (await process_of(workers)).pid
-            url = f"{site.http}/probe/swallow?to={site.http}/page/slow"
-            assert type(await fails(workers, url)) is ExtractionTimeout
-            await eventually(lambda: not workers._worker or not workers._worker.extractions)
-            assert (await process_of(workers)).pid == pid
-
-    run(test)
-
-
-def test_a_deaf_extraction_costs_a_worker_its_place_and_nobody_their_request(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_timeout=2.0) as workers:
-            old = await process_of(workers)
-            deaf = asyncio.ensure_future(fails(workers, f"{site.http}/probe/hang"))
-            await asyncio.sleep(1.2)
-            slow = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=1.2"))
-            assert type(await deaf) is ExtractionTimeout
-            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert (await process_of(workers)).pid != old.pid
-            assert (await slow).tracks
-            await eventually(lambda: gone(old))
-            assert gone(old)
-
-    run(test)
-
-
-def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            first = await process_of(workers)
-            waiting = asyncio.ensure_future(fails(workers, f"{site.http}/page/slow?seconds=60"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
-            first.send_signal(signal.SIGKILL)
-            started = time.monotonic()
-            assert type(await waiting) is ExtractionFailed
-            assert time.monotonic() - started < 1
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert workers.restarts == 1
-
-    run(test)
-
-
-def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            running_child = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
-            await eventually(lambda: bool(children_of(process)))
-            [child] = children_of(process)
-            process.send_signal(signal.SIGKILL)
-            await running_child
-            await eventually(lambda: gone(child))
-            assert gone(child)
-
-    run(test)
-
-
-def test_a_crash_loop_does_not_spin(site: SampleSite) -> None:
-    async def test() -> None:
-        limits = WorkersLimits(first_pause=0.3, wait=10)
-        async with running(limits) as workers:
-            started = time.monotonic()
-            for _ in range(3):
-                assert type(await fails(workers, f"{site.http}/probe/die")) is ExtractionFailed
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert time.monotonic() - started > 0.3 * 2 + 0.3 * 4
-
-    run(test)
-
-
-def test_js_children_are_two_at_most_and_end_with_the_deadline(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=4, extract_timeout=1.5) as workers:
-            process = await process_of(workers)
-            url = f"{site.http}/probe/child?to=3600"
-            asked = [asyncio.ensure_future(fails(workers, url)) for _ in range(4)]
-            await eventually(lambda: len(children_of(process)) == 2)
-            stats = (await workers.state()).stats
-            assert stats
-            assert (stats.children, stats.extractions) == (2, 4)
-            most = 0
-            while not all(each.done() for each in asked):
-                most = max(most, len(children_of(process)))
-                await asyncio.wait(asked, timeout=0.02)
-            assert most == 2
-            assert {type(await each) for each in asked} == {ExtractionTimeout}
-            await eventually(lambda: not children_of(process))
-            assert not children_of(process)
-            assert (await process_of(workers)).pid == process.pid
-
-    run(test)
-
-
-def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_timeout=1.0) as workers:
-            doomed = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
-            await asyncio.sleep(0.5)
-            spared = asyncio.ensure_future(workers.extract(f"{site.http}/probe/child?to=0.8"))
-            assert type(await doomed) is ExtractionTimeout
-            started, ended = json.loads((await spared).title)
-            assert ended - started >= 0.8
-
-    run(test)
-
-
-def test_a_child_that_nobody_waits_for_ends_with_its_extraction(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
-            await eventually(lambda: gone(child))
-            assert gone(child)
-
-    run(test)
-
-
-def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=1) as workers:
-            asked = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=60"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
-            asked.cancel()
-            started = time.monotonic()
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert time.monotonic() - started < 2
-            assert workers.restarts == 0
-
-    run(test)
-
-
-def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(FAST, extract_workers=1) as workers:
-            first = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=1"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
-            assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
-            assert (await first).tracks
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-
-    run(test)
-
-
-def test_the_line_is_served_in_order(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=1) as workers:
-            ended: list[int] = []
-
-            async def ask(number: int) -> None:
-                await workers.extract(f"{site.http}/page/prog?{number}")
-                ended.append(number)
-
-            await asyncio.gather(*(ask(number) for number in range(8)))
-            assert ended == list(range(8))
-
-    run(test)
-
-
-def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-
-            async def some(count: int) -> tuple[int, int]:
-                for number in range(count):
-                    path = ("/page/hls-ts", "/tube/watch/full", "/page/prog", "/tube/playlist/list-15")[number % 4]
-                    await workers.extract(site.http + path)
-                await eventually(lambda: process.num_fds() <= settled[0])
-                return process.num_fds(), process.num_threads()
-
-            settled = (10_000, 0)
-            settled = await some(20)
-            assert await some(100) <= settled
-
-    run(test)
-
-
 def test_selectors_are_yt_dlps(site: SampleSite) -> None:
     async def test() -> None:
         async with running() as workers:
@@ -503,14 +279,6 @@ def test_selectors_are_yt_dlps(site: SampleSite) -> None:
                     await workers.select(film, bad)
 
     run(test)
-
-
-def reader(descriptor: int) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with open(descriptor, "rb") as pipe:
-            return pipe.read()
-
-    return read
 
 
 def test_a_download_comes_through_the_pipe(site: SampleSite) -> None:
@@ -543,110 +311,5 @@ def test_a_download_of_a_forgotten_extraction_says_so(site: SampleSite) -> None:
             with pytest.raises(RawGone):
                 await workers.download("nothing-1", None, "0", writing)
             assert await asyncio.to_thread(reader(reading)) == b""
-
-    run(test)
-
-
-def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(max_workers=1) as workers:
-            film = await workers.extract(f"{site.http}/page/prog")
-            reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
-            second_reading, second_writing = os.pipe()
-            with pytest.raises(Busy):
-                await workers.download(film.raw_id, None, film.tracks[0].id, second_writing)
-            os.close(second_reading)
-            started = time.monotonic()
-            await download.cancel()
-            assert time.monotonic() - started < 1
-            with pytest.raises(ServerPYError):
-                await download.wait()
-            await asyncio.to_thread(reader(reading))
-            assert not (await workers.state()).downloads
-            assert workers.restarts == 0
-
-    run(test)
-
-
-def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_timeout=0.5) as workers:
-            film = await workers.extract(f"{site.http}/page/prog")
-            reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
-            old = await process_of(workers)
-            assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
-            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
-            received = await asyncio.to_thread(reader(reading))
-            assert received == site.path("prog.mp4").read_bytes()
-            assert await download.wait() == len(received)
-
-    run(test)
-
-
-def test_closing_ends_everything_promptly(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            hanging = [
-                asyncio.ensure_future(fails(workers, f"{site.http}/probe/{what}")) for what in ("hang", "child?to=3600")
-            ]
-            await eventually(lambda: bool(children_of(process)))
-            children = children_of(process)
-            started = time.monotonic()
-            await workers.aclose()
-            assert time.monotonic() - started < 3
-            assert [type(await each) for each in hanging] == [ExtractionFailed] * 2
-            await eventually(lambda: all(gone(child) for child in children))
-            assert all(gone(child) for child in children)
-
-    run(test)
-
-
-def test_a_worker_ends_when_its_server_does() -> None:
-    """The end of the socket is the end of the process: nothing is left of a server that was killed."""
-
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            assert workers._worker
-            assert workers._worker._sock
-            workers._worker._sock.shutdown(socket.SHUT_RDWR)
-            await eventually(lambda: gone(process))
-            assert gone(process)
-
-    run(test)
-
-
-def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) -> None:
-    async def test() -> None:
-        workers = Workers(OPTIONS, WorkersLimits(wait=0.05))
-        try:
-            for _ in range(3):
-                assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
-            await eventually(lambda: workers._worker is not None)
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert workers.restarts == 0
-        finally:
-            await workers.aclose()
-
-    run(test)
-
-
-def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
-    async def test() -> None:
-        ours = psutil.Process()
-        before = {child.pid for child in ours.children()}
-        for turns in (0, 1, 3, 30, 300):
-            workers = Workers(OPTIONS)
-            starting = asyncio.ensure_future(workers.start())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            await workers.aclose()
-            with pytest.raises(ServerPYError):
-                await starting
-        await eventually(lambda: {child.pid for child in ours.children()} <= before)
-        assert {child.pid for child in ours.children()} <= before
 
     run(test)

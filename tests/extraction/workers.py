@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
+from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample import PLUGIN_PATH
@@ -37,3 +39,29 @@ async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterat
 async def process_of(workers: Workers) -> psutil.Process:
     """The worker that takes requests."""
     return psutil.Process((await workers.state()).pids[0])
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if not gone(child)]
+
+
+def gone(process: psutil.Process) -> bool:
+    """Ended, whether or not anybody has asked how."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def fails(workers: Workers, url: str) -> ServerPYError:
+    with pytest.raises(ServerPYError) as caught:
+        await workers.extract(url)
+    return caught.value
+
+
+def reader(descriptor: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with open(descriptor, "rb") as pipe:
+            return pipe.read()
+
+    return read

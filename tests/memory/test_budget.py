@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from serverpy.errors import Busy, Draining, TooLarge
-from serverpy.memory.budget import Budget, Reservation
+from serverpy.memory.budget import Budget
 from serverpy.tasks import cancel, spawn
+from tests.memory.budgets import assert_empty, turn
 
 Body = Callable[[], Awaitable[None]]
 
@@ -29,16 +26,6 @@ def run(body: Body) -> None:
 
 def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 1) -> Budget:
     return Budget(total, streams, wait, waiter_bytes=waiter)
-
-
-async def turn() -> None:
-    """Let every task that can run do so."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def assert_empty(tested: Budget) -> None:
-    assert (tested.used_bytes, tested.streams, tested.waiting) == (0, 0, 0)
 
 
 def test_what_is_free_is_given_at_once_and_comes_back() -> None:
@@ -409,118 +396,3 @@ def test_its_repr_tells() -> None:
         assert repr(reservation) == "<Reservation 60 bytes, released>"
 
     run(body)
-
-
-TOTAL, STREAMS, WAITER = 100, 4, 3
-SIZES = st.sampled_from([0, 1, 20, 45, 60, 94, TOTAL])
-PICKS = st.integers(0, STREAMS)
-
-
-@dataclass(eq=False)
-class Stream:
-    """A client: asks for a reservation, may grow it, and gives it back however the asking ended."""
-
-    task: asyncio.Task[Reservation]
-    growing: asyncio.Task[None] | None = None
-
-    @property
-    def reservation(self) -> Reservation | None:
-        """What it was given, if it was, and though it may be given back since."""
-        ended = self.task.done() and not self.task.cancelled() and self.task.exception() is None
-        return self.task.result() if ended else None
-
-
-class BudgetMachine(RuleBasedStateMachine):
-    """Random asking, growing, releasing and cancelling, with or without a turn of the loop between."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.loop = self.runner.get_loop()
-        self.tested = Budget(TOTAL, STREAMS, 3600, waiter_bytes=WAITER)
-        self.known: list[Stream] = []
-
-    @rule(nbytes=SIZES, turned=st.booleans())
-    def ask(self, nbytes: int, turned: bool) -> None:
-        self.known.append(Stream(self.loop.create_task(self.tested.reserve(nbytes))))
-        if turned:
-            self.turn()
-
-    @rule(pick=PICKS, nbytes=SIZES)
-    def grow(self, pick: int, nbytes: int) -> None:
-        idle = [stream for stream in self._running() if stream.growing is None or stream.growing.done()]
-        if idle:
-            stream = idle[pick % len(idle)]
-            assert stream.reservation is not None
-            self._take_note(stream)
-            stream.growing = self.loop.create_task(stream.reservation.grow(nbytes))
-
-    @rule(pick=PICKS)
-    def cancel_growth(self, pick: int) -> None:
-        growing = [task for stream in self.known if (task := stream.growing) is not None and not task.done()]
-        if growing:
-            growing[pick % len(growing)].cancel()
-
-    @rule(pick=PICKS)
-    def cancel_asking(self, pick: int) -> None:
-        asking = [stream.task for stream in self.known if not stream.task.done()]
-        if asking:
-            asking[pick % len(asking)].cancel()
-
-    @rule(pick=PICKS)
-    def release(self, pick: int) -> None:
-        running = self._running()
-        if running:
-            reservation = running[pick % len(running)].reservation
-            assert reservation is not None
-            reservation.release()
-
-    @rule()
-    def turn(self) -> None:
-        self.runner.run(turn())
-
-    @invariant()
-    def sums_never_exceed(self) -> None:
-        assert 0 <= self.tested.used_bytes <= TOTAL
-        assert 0 <= self.tested.streams <= STREAMS
-        assert 0 <= self.tested.waiting <= STREAMS
-        assert sum(stream.reservation.nbytes for stream in self.known if stream.reservation) <= self.tested.used_bytes
-
-    @invariant()
-    def nobody_overtakes(self) -> None:
-        """Asking starts in the order of `known`, so whoever still waits has nobody behind who was admitted."""
-        waits = False
-        for stream in self.known:
-            assert not (waits and stream.reservation is not None), "overtaken in the line"
-            waits = waits or not stream.task.done()
-
-    def teardown(self) -> None:
-        try:
-            self.runner.run(self._leave())
-            assert_empty(self.tested)
-        finally:
-            self.runner.close()
-
-    async def _leave(self) -> None:
-        """Everybody gives back what they hold, turn by turn: nobody may be left waiting."""
-        await turn()
-        while running := self._running():
-            for stream in running:
-                assert stream.reservation is not None
-                stream.reservation.release()
-            await turn()
-        for stream in self.known:
-            assert stream.task.done(), "somebody waits in vain"
-            self._take_note(stream)
-
-    def _running(self) -> list[Stream]:
-        return [stream for stream in self.known if stream.reservation is not None and not stream.reservation._released]
-
-    def _take_note(self, stream: Stream) -> None:
-        """Growing may end in these ways, and in no other."""
-        if stream.growing is not None and stream.growing.done() and not stream.growing.cancelled():
-            assert isinstance(stream.growing.exception(), Busy | TooLarge | RuntimeError | None)
-
-
-BudgetMachine.TestCase.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestBudgetMachine = BudgetMachine.TestCase

@@ -1,0 +1,45 @@
+"""The filtering proxy on both kinds of loop, and what asks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+
+from serverpy.net.egress import EgressThread
+from serverpy.net.guard import Guard
+from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, by_curl, by_requests, by_urllib
+
+
+@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
+    factory: LoopFactory = request.param
+    return factory
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A loop only logs what a callback raised."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelname != "DEBUG"] == []
+
+
+@pytest.fixture
+def egress(loop_factory: LoopFactory) -> Iterator[EgressThread]:
+    with EgressThread(LOOPBACK, loop_factory=loop_factory) as thread:
+        yield thread
+
+
+@pytest.fixture
+def closed_egress(loop_factory: LoopFactory) -> Iterator[EgressThread]:
+    """One that allows nothing beyond the public internet."""
+    with EgressThread(Guard(), loop_factory=loop_factory) as thread:
+        yield thread
+
+
+@pytest.fixture(params=[by_urllib, by_requests, by_curl], ids=["urllib", "requests", "curl_cffi"])
+def fetch(request: pytest.FixtureRequest) -> Fetch:
+    client: Fetch = request.param
+    return client

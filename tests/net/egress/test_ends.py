@@ -1,0 +1,310 @@
+"""However a connection of the filtering proxy ends, both sides are told, in time, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from serverpy.net.egress import Egress, EgressLimits, EgressThread
+from serverpy.net.guard import Guard
+from serverpy.net.tunnel import CHUNK_BYTES, Client
+from tests.net.egress.clients import (
+    LOOPBACK,
+    Fetch,
+    LoopFactory,
+    Reply,
+    Tunnelled,
+    asked,
+    by_requests,
+    connect_url,
+    read_to_end,
+    until,
+)
+from tests.net.origin import (
+    BODY,
+    DEADLINE,
+    DIGEST,
+    Origin,
+    read_exactly,
+    read_head,
+    reset,
+    send_sized,
+    send_until_close,
+    wait_for_end,
+)
+
+
+def test_a_body_cut_by_the_source_is_seen_as_cut(egress: EgressThread, fetch: Fetch) -> None:
+    def cut(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
+
+    with Origin(cut) as origin, pytest.raises(Exception, match=r"(?i)incomplete|closed|bytes|reset|broken"):
+        fetch(origin.url, egress.url)
+
+
+def test_a_reset_is_a_reset_where_only_the_end_of_the_connection_ends_the_body(egress: EgressThread) -> None:
+    received = threading.Event()
+
+    def cut(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhalf of")
+        received.wait(DEADLINE)
+        reset(connection)
+
+    with Origin(cut) as origin, asked(egress, origin.url) as connection:
+        read_head(connection)
+        assert read_exactly(connection, 7) == b"half of"
+        received.set()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+@pytest.mark.parametrize("ending", [reset, lambda connection: None], ids=["reset", "close"])
+def test_a_source_that_goes_without_an_answer_is_a_bad_gateway(
+    egress: EgressThread, fetch: Fetch, ending: Callable[[socket.socket], None]
+) -> None:
+    with Origin(lambda connection, head: ending(connection)) as origin:
+        reply = fetch(origin.url, egress.url)
+    assert (reply.status, reply.refused) == (502, "upstream_failed")
+
+
+def test_an_answer_that_is_not_http_is_a_bad_gateway(egress: EgressThread) -> None:
+    with Origin(lambda connection, head: connection.sendall(b"220 mail.example\r\n\r\n")) as origin:
+        assert by_requests(origin.url, egress.url).refused == "upstream_failed"
+
+
+def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
+    def endless(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X-Filler: x\r\n" * 6000)
+        wait_for_end(connection, head)
+
+    with Origin(endless) as origin:
+        assert by_requests(origin.url, egress.url).refused == "upstream_failed"
+
+
+@pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
+def test_a_server_that_closes_at_once_leaves_nobody_waiting(
+    egress: EgressThread, ending: Callable[[socket.socket], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        for _ in range(20):
+            with asked(egress, url) as connection:
+                ending(listener.accept()[0])
+                assert read_to_end(connection).startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_port_where_nobody_listens_is_a_bad_gateway(egress: EgressThread, fetch: Fetch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    reply = fetch(f"http://127.0.0.1:{port}/", egress.url)
+    assert (reply.status, reply.refused) == (502, "upstream_failed")
+    with pytest.raises(Tunnelled, match="502"):
+        fetch(f"https://127.0.0.1:{port}/", egress.url)
+
+
+@pytest.mark.parametrize("tunnel", [True, False])
+def test_a_client_that_leaves_closes_the_source_at_once(egress: EgressThread, tunnel: bool) -> None:
+    with Origin(wait_for_end) as origin:
+        with asked(egress, connect_url(origin) if tunnel else origin.url, extra=b"\r\n\r\n" * tunnel):
+            until(lambda: egress.active == 1 and len(origin.heads) == 1)
+            began = time.monotonic()
+        assert origin.left.wait(DEADLINE)
+        assert time.monotonic() - began < 1
+        until(lambda: egress.active == 0)
+
+
+def test_a_client_that_leaves_while_it_is_not_reading_closes_the_source_at_once(egress: EgressThread) -> None:
+    def flood(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(BODY)
+
+    with Origin(flood) as origin:
+        with asked(egress, origin.url):
+            until(lambda: egress.egress.held_bytes > 0)
+            began = time.monotonic()
+        assert origin.left.wait(DEADLINE)
+        assert time.monotonic() - began < 1
+
+
+def test_a_client_that_leaves_while_it_waits_ends_the_look_up(loop_factory: LoopFactory) -> None:
+    started, cancelled = threading.Event(), threading.Event()
+
+    async def never(host: str, port: int) -> Sequence[str]:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return ()
+
+    with EgressThread(LOOPBACK, lookup=never, loop_factory=loop_factory) as egress:
+        with asked(egress, "http://slow.example/"):
+            assert started.wait(DEADLINE)
+        assert cancelled.wait(DEADLINE)
+
+
+@contextlib.contextmanager
+def limited(loop_factory: LoopFactory, **limits: Any) -> Iterator[EgressThread]:
+    with EgressThread(LOOPBACK, limits=EgressLimits(**limits), loop_factory=loop_factory) as egress:
+        yield egress
+
+
+def test_a_source_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory, fetch: Fetch) -> None:
+    with limited(loop_factory, idle_seconds=0.2) as egress, Origin(wait_for_end) as origin:
+        reply = fetch(origin.url, egress.url)
+        assert origin.left.wait(DEADLINE)
+    assert (reply.status, reply.refused) == (504, "upstream_timeout")
+
+
+def test_a_name_server_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory) -> None:
+    async def never(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return ()
+
+    limits = EgressLimits(connect_seconds=0.1)
+    with EgressThread(LOOPBACK, limits=limits, lookup=never, loop_factory=loop_factory) as egress:
+        assert by_requests("http://slow.example/", egress.url).refused == "upstream_timeout"
+
+
+def test_a_silent_tunnel_is_cut(loop_factory: LoopFactory) -> None:
+    with (
+        limited(loop_factory, idle_seconds=0.2) as egress,
+        Origin(wait_for_end) as origin,
+        asked(egress, connect_url(origin), extra=b"\r\n\r\n") as connection,
+    ):
+        assert read_head(connection).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
+def test_a_client_that_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
+    with (
+        limited(loop_factory, idle_seconds=0.2) as egress,
+        Origin(send_until_close) as origin,
+        Origin(wait_for_end) as silent,
+        asked(egress, origin.url) as paused,
+    ):
+        until(lambda: egress.egress.held_bytes > 0)
+        assert by_requests(silent.url, egress.url).refused == "upstream_timeout"
+        read_head(paused)
+        assert hashlib.sha256(read_to_end(paused)).hexdigest() == DIGEST
+
+
+def test_a_client_that_says_nothing_is_sent_away(loop_factory: LoopFactory) -> None:
+    with limited(loop_factory, head_seconds=0.1) as egress:
+        port = urlsplit(egress.url).port
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
+            assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_one_connection_too_many_is_told_so(loop_factory: LoopFactory) -> None:
+    with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
+        with asked(egress, origin.url):
+            until(lambda: egress.active == 1)
+            reply = by_requests(origin.url, egress.url)
+        assert (reply.status, reply.refused) == (503, "busy")
+
+
+def test_closing_cuts_what_runs_and_joins_the_thread(loop_factory: LoopFactory) -> None:
+    with Origin(wait_for_end) as origin, Origin(send_until_close) as flooding:
+        egress = EgressThread(LOOPBACK, loop_factory=loop_factory)
+        egress.start()
+        with asked(egress, origin.url) as silent, asked(egress, flooding.url), asked(egress, connect_url(origin)):
+            until(lambda: egress.active == 3 and egress.egress.held_bytes > 0)
+            egress.close()
+            assert silent.recv(1) == b""
+        egress.close()
+        assert origin.left.wait(DEADLINE)
+        assert egress.active == 0
+        assert not any(thread.name == "egress" for thread in threading.enumerate())
+
+
+def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory) -> None:
+    """Among them some that leave while their connection is being made."""
+
+    def come_and_go(number: int) -> None:
+        with asked(egress, connect_url(origin) if number % 2 else origin.url) as connection:
+            if number % 3:
+                connection.recv(1)
+            if number % 5 == 0:
+                reset(connection)
+
+    with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(come_and_go, range(200)))
+        until(lambda: not egress.egress._clients and not egress.egress._upstreams)
+
+
+def test_a_client_that_resets_between_the_answer_and_its_end_is_no_failure(loop_factory: LoopFactory) -> None:
+    """The answer is empty here, so that it is the shutdown of the socket which meets the reset."""
+
+    async def main() -> None:
+        lost = asyncio.Event()
+
+        def opened(client: Client) -> None:
+            reset(peer)
+            client.respond(b"")
+
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Client(buffer, opened, lambda client: lost.set()), "127.0.0.1", 0
+        )
+        peer = socket.create_connection(server.sockets[0].getsockname())
+        await asyncio.wait_for(lost.wait(), DEADLINE)
+        server.close()
+        await server.wait_closed()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
+    started = threading.Event()
+
+    async def never(host: str, port: int) -> Sequence[str]:
+        started.set()
+        await asyncio.Event().wait()
+        return ()
+
+    with (
+        EgressThread(LOOPBACK, lookup=never, loop_factory=loop_factory) as egress,
+        asked(egress, "http://slow.example/") as connection,
+    ):
+        assert started.wait(DEADLINE)
+        egress.close()
+        assert connection.recv(1) == b""
+
+
+def test_a_failing_start_is_raised() -> None:
+    def broken() -> asyncio.AbstractEventLoop:
+        raise OSError("no loop")
+
+    egress = EgressThread(Guard(), loop_factory=broken)
+    with pytest.raises(OSError, match="no loop"):
+        egress.start()
+    egress.close()
+
+
+def test_it_serves_the_loop_it_was_started_on(loop_factory: LoopFactory) -> None:
+    async def main() -> Reply:
+        egress = Egress(LOOPBACK)
+        await egress.start()
+        try:
+            return await asyncio.to_thread(by_requests, origin.url, egress.url)
+        finally:
+            await egress.aclose()
+            await egress.aclose()
+
+    with Origin(send_sized) as origin, asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(main()).body == BODY

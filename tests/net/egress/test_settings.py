@@ -1,0 +1,136 @@
+"""The operator's proxy and source address."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from serverpy.errors import ConfigurationError
+from serverpy.net.egress import Egress, EgressThread
+from serverpy.net.guard import Guard
+from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, Tunnelled, by_requests
+from tests.net.origin import BODY, DEADLINE, Origin, read_exactly, read_head, send_sized
+
+
+async def no_lookup(host: str, port: int) -> Sequence[str]:
+    raise AssertionError(f"{host} was given by name")
+
+
+async def site_at_loopback(host: str, port: int) -> Sequence[str]:
+    assert host == "site.example"
+    return ("127.0.0.1",)
+
+
+def test_an_upstream_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
+    with (
+        Origin(send_sized) as origin,
+        EgressThread(LOOPBACK, lookup=no_lookup, loop_factory=loop_factory) as outer,
+        EgressThread(LOOPBACK, proxy=outer.url, lookup=site_at_loopback, loop_factory=loop_factory) as egress,
+    ):
+        reply = fetch(f"http://site.example:{origin.port}/", egress.url)
+        assert fetch("http://169.254.169.254/", egress.url).refused == "target_forbidden"
+    assert reply.body == BODY
+    assert b"\r\nHost: site.example:" in origin.heads[0]
+
+
+def test_an_upstream_proxys_refusal_is_not_ours(loop_factory: LoopFactory) -> None:
+    with (
+        EgressThread(Guard(), loop_factory=loop_factory) as outer,
+        EgressThread(LOOPBACK, proxy=outer.url, loop_factory=loop_factory) as egress,
+    ):
+        reply = by_requests("http://127.0.0.1:9/", egress.url)
+        with pytest.raises(Tunnelled, match="502"):
+            by_requests("https://127.0.0.1:9/", egress.url)
+    assert (reply.status, reply.refused) == (502, "upstream_failed")
+
+
+def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory) -> None:
+    def consent_slowly(connection: socket.socket, head: bytes) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n":
+            connection.sendall(bytes([byte]))
+        assert read_head(connection).startswith(b"GET / HTTP/1.1\r\n")
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with (
+        Origin(consent_slowly) as outer,
+        EgressThread(LOOPBACK, proxy=f"http://u:p%40@127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+    ):
+        assert by_requests("http://127.0.0.1:8/", egress.url).body == b"ok"
+    assert outer.heads[0].startswith(b"CONNECT 127.0.0.1:8 HTTP/1.1\r\n")
+    assert b"Basic " + base64.b64encode(b"u:p@") in outer.heads[0]
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
+def test_an_upstream_proxy_that_does_not_consent_is_a_bad_gateway(loop_factory: LoopFactory, said: bytes) -> None:
+    with (
+        Origin(lambda connection, head: connection.sendall(said)) as outer,
+        EgressThread(LOOPBACK, proxy=f"http://127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+    ):
+        assert by_requests("http://127.0.0.1:8/", egress.url).refused == "upstream_failed"
+
+
+def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None:
+    """RFC 1928, without authentication, for IPv4 only; then relays to the target it was asked for."""
+    assert read_exactly(connection, 3)[:1] == b"\5"
+    connection.sendall(b"\5\0")
+    asked_for = read_exactly(connection, 10)
+    assert asked_for[:4] == b"\5\1\0\1"
+    target.append((asked_for[4:8], asked_for[8:10]))
+    address = (socket.inet_ntoa(asked_for[4:8]), int.from_bytes(asked_for[8:10], "big"))
+    with socket.create_connection(address, timeout=DEADLINE) as onward:
+        connection.sendall(b"\5\0\0\1" + bytes(6))
+        onward.sendall(read_head(connection))
+        while data := onward.recv(65536):
+            connection.sendall(data)
+
+
+def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory) -> None:
+    asked_for: list[tuple[bytes, bytes]] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            socks5(connection, asked_for)
+
+    with Origin(send_sized) as origin, socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        proxy = f"socks5://127.0.0.1:{listener.getsockname()[1]}"
+        with EgressThread(LOOPBACK, proxy=proxy, lookup=site_at_loopback, loop_factory=loop_factory) as egress:
+            reply = by_requests(f"http://site.example:{origin.port}/", egress.url)
+        thread.join()
+    assert reply.body == BODY
+    assert asked_for == [(b"\x7f\0\0\1", origin.port.to_bytes(2, "big"))]
+
+
+def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> None:
+    def tell(connection: socket.socket, head: bytes) -> None:
+        peer: str = connection.getpeername()[0]
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + peer.encode())
+
+    with (
+        Origin(tell) as origin,
+        EgressThread(LOOPBACK, source_address="127.0.0.7", loop_factory=loop_factory) as egress,
+    ):
+        assert by_requests(origin.url, egress.url).body == b"127.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "source_address"), [("ftp://user:secret@h:1", None), ("http://h", None), (None, "eth0"), ("x", None)]
+)
+def test_settings_that_cannot_work_are_told_without_their_secrets(
+    proxy: str | None, source_address: str | None
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Egress(Guard(), proxy=proxy, source_address=source_address)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_token_does_not_show() -> None:
+    egress = Egress(Guard(), proxy="http://user:secret@127.0.0.1:1")
+    assert "secret" not in repr(egress._connector)
