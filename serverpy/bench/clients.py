@@ -86,15 +86,12 @@ class Answer:
         self.received = 0
         self.first_byte: float | None = None
         self.framed_end = False
+        self.keeps_alive = False
         self.wrong = ""
 
     @property
     def over(self) -> bool:
         return self.framed_end or bool(self.wrong)
-
-    @property
-    def keeps_alive(self) -> bool:
-        return bool(self.framed_end and self._parser.should_keep_alive())
 
     @property
     def age(self) -> float:
@@ -144,6 +141,7 @@ class Answer:
 
     def on_message_complete(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # later it has forgotten
 
 
 class Reader:
@@ -303,9 +301,10 @@ async def for_a_while(ask: Ask, seconds: float) -> Outcome:
 
 @dataclass(slots=True)
 class Tally:
-    """Many requests, added up."""
+    """Many requests, added up. `opened` counts connections."""
 
     seconds: float = 0.0
+    opened: int = 0
     ends: Counter[End] = field(default_factory=Counter)
     first_bytes: list[float] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -356,6 +355,7 @@ async def _repeat(ask: Callable[[], Ask], tally: Tally, more: Callable[[], bool]
         while more():
             fresh = connection is None
             connection = connection or _socket()
+            tally.opened += fresh
             asked = ask()
             answer = Answer(asked.reference)
             outcome = await _exchange(connection, asked, answer, buffer, fresh=fresh)

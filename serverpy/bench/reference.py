@@ -6,7 +6,6 @@ Kept in blocks, a bounded number of them: the bench must not hold 180 MB beside 
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from pathlib import Path
 
 from serverpy.errors import ConfigurationError
 from serverpy.sample.content import Content, FileContent, large_content
@@ -62,13 +61,10 @@ def reference(media: str) -> Reference:
         if content is not None:
             return Reference((content,))
     path = directory / media
-    if path.is_dir() and (segments := _segments(path)):
-        return Reference(tuple(FileContent(segment) for segment in segments))
+    playlist = path / f"{HLS_VARIANT}.m3u8"
+    if playlist.is_file():
+        lines = playlist.read_text(encoding="utf-8").splitlines()
+        return Reference(tuple(FileContent(path / line) for line in lines if line and not line.startswith("#")))
     if path.is_file():
         return Reference((FileContent(path),))
     raise ConfigurationError(f"the sample site has no media {media!r}")
-
-
-def _segments(folder: Path) -> list[Path]:
-    playlist = (folder / f"{HLS_VARIANT}.m3u8").read_text(encoding="utf-8")
-    return [folder / line for line in playlist.splitlines() if line and not line.startswith("#")]

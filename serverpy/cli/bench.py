@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
 @click.option("--quick", "mode", flag_value="quick", help="A look at everything, within 2 minutes.")
 @click.option("--full", "mode", flag_value="full", help="Everything, however long it takes.")
+@click.option(
+    "--docs", type=click.Path(file_okay=False, path_type=Path), help="Write the repository's page there, too."
+)
+@click.option(
+    "--from",
+    "earlier",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="results.json",
+    help="Measure nothing: write the report of an earlier run anew.",
+)
 @click.option("--list", "listing", is_flag=True, help="Say what can be measured, and end.")
 def command(
     scenarios: tuple[str, ...],
@@ -49,6 +60,8 @@ def command(
     streams: tuple[int, ...] | None,
     out: Path,
     mode: Mode | None,
+    docs: Path | None,
+    earlier: Path | None,
     listing: bool,
 ) -> None:
     """Measure what streams cost here: memory, CPU, time, for our methods and their rivals, on the same bytes.
@@ -59,19 +72,40 @@ def command(
     if listing:
         _list()
         return
-    from serverpy.bench import report  # the bench loads much: not for a help text
-    from serverpy.bench.progress import watching
-    from serverpy.bench.run import RESULTS, run
+    if earlier is not None:
+        _report(earlier, out, docs)
+        return
+    from serverpy.bench.progress import watching  # the bench loads much: not for a help text
+    from serverpy.bench.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")
     with watching() as watcher:
         code = run(order, watcher)
-    results = out / RESULTS
-    if code == 130:
-        print(f"serverpy: interrupted; what was measured is in {results}", file=sys.stderr)
+    if code == INTERRUPTED:
+        print(f"serverpy: interrupted; what was measured is in {out / RESULTS}", file=sys.stderr)
         sys.exit(code)
-    print(report.write(results, out))
+    _report(out / RESULTS, out, docs)
     sys.exit(code)
+
+
+def _report(results: Path, out: Path, docs: Path | None) -> None:
+    """Writes it, then prints the headline and where it is."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from serverpy.bench import report
+
+    try:
+        path = report.write(results, out, docs)
+        head, *rows = report.headline(json.loads(results.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise click.UsageError(f"{results} cannot be read: {error}.") from None
+    table = Table(*head, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+    print(f"The report: {path}")
 
 
 def _order(

@@ -191,33 +191,31 @@ async def _collect_row(collecting: bool, bench: Bench, running: Running) -> Find
 
 
 def overload_cells(plan: Plan) -> Iterator[Cell]:
-    if plan.those(NAME):
-        asked = plan.by_mode(30, ASKED, ASKED)
-        limit = asked * LIMIT // ASKED
+    if plan.those(NAME) and plan.mode != "quick":
         for limited in (False, True):
-            title = f"{asked} ask, {f'{limit} may' if limited else 'all may'}"
-            yield Cell(title, plan.by_mode(6, 16, 35), partial(_overload, limited, limit, asked))
+            title = f"{ASKED} ask, {f'{LIMIT} may' if limited else 'all may'}"
+            yield Cell(title, plan.by_mode(6, 18, 35), partial(_overload, limited))
 
 
-def _overload(limited: bool, limit: int, asked: int, bench: Bench) -> Findings:
+def _overload(limited: bool, bench: Bench) -> Findings:
     target = TARGETS[NAME]
-    settings = settings_for(target, asked)
+    settings = settings_for(target, ASKED)
     if limited:
-        settings |= {"MAX_STREAMS": limit, "WAIT_SECONDS": 1}
+        settings |= {"MAX_STREAMS": LIMIT, "WAIT_SECONDS": 1}
     with bench.start(target, settings) as running:
-        return bench.run(_overload_row(limited, limit, asked, bench, running))
+        return bench.run(_overload_row(limited, bench, running))
 
 
-async def _overload_row(limited: bool, limit: int, asked: int, bench: Bench, running: Running) -> Findings:
+async def _overload_row(limited: bool, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, LARGE)
     await warm_up(running, ask)
-    held = await hold(bench, running, ask, asked)
+    held = await hold(bench, running, ask, ASKED)
     served, failed, refused = count(held.outcomes)
     firsts = [outcome.first_byte for outcome in held.outcomes if outcome.first_byte is not None]
     row: Row = {
         "limited": limited,
-        "limit": limit if limited else None,
-        "asked": asked,
+        "limit": LIMIT if limited else None,
+        "asked": ASKED,
         "served": served,
         "refused": refused,
         "failed": failed,
@@ -225,9 +223,9 @@ async def _overload_row(limited: bool, limit: int, asked: int, bench: Bench, run
         "peak_pss": held.flat.peak_pss,
         "first_byte_p99": percentile(firsts, 0.99),
     }
-    expected = limit if limited else asked
+    expected = LIMIT if limited else ASKED
     right = served == expected and not failed
-    problem = f"{served} of {asked} were served where {expected} should be: {why(held.outcomes)}"
+    problem = f"{served} of {ASKED} were served where {expected} should be: {why(held.outcomes)}"
     return Findings((row,), problems=() if right else (problem,))
 
 

@@ -199,7 +199,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:
             await crowd.join(clients)
-            flat = await plateau(sampler, bench.by_mode(1.0, 5.0, 15.0), longest=bench.by_mode(8.0, 45.0, 120.0))
+            flat = await plateau(sampler, bench.by_mode(1.0, 5.0, 15.0), longest=bench.by_mode(5.0, 45.0, 120.0))
             health = running.health()
             crowd.leave()
             outcomes = tuple(crowd.outcomes)

@@ -1,0 +1,182 @@
+"""The clients of the bench, against the sample site and its faults: they tell every end from every other."""
+
+from __future__ import annotations
+
+import socket
+import time
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+import pytest
+
+from serverpy.bench.clients import Ask, Crowd, Outcome, first_byte, for_a_while, leaving, many, slow, whole
+from serverpy.bench.reference import BLOCK_BYTES, reference
+from serverpy.errors import ConfigurationError
+from serverpy.sample.content import large_sha256
+from serverpy.sample.site import SampleSite
+from tests import aio
+from tests.server import answers_under_way
+
+SMALL = "photo-1.jpg"
+LARGE = "large-180.mp4"
+KIB = 1024
+
+
+def ask(site: SampleSite, media: str, faults: str = "", patience: float = 30.0) -> Ask:
+    parts = urlsplit(site.http)
+    assert parts.hostname
+    assert parts.port
+    path = f"/fault/{faults}/media/{media}" if faults else f"/media/{media}"
+    return Ask(parts.hostname, parts.port, path, reference(media), patience)
+
+
+def get(asked: Ask) -> Outcome:
+    return aio.run(lambda: whole(asked))
+
+
+@pytest.mark.parametrize("faults", ["", "nolength", "closelength"])
+def test_a_whole_body_is_complete_however_it_is_framed(site: SampleSite, faults: str) -> None:
+    outcome = get(ask(site, SMALL, faults))
+    assert (outcome.end, outcome.status) == ("complete", 200), outcome
+    assert outcome.received == site.path(SMALL).stat().st_size
+    assert outcome.first_byte is not None
+    assert outcome.first_byte <= outcome.seconds
+
+
+@pytest.mark.parametrize("faults", ["cut=1000", "cut=1000,nolength", "cut=1000,closelength", "rst=1000"])
+def test_a_body_that_ends_early_is_cut(site: SampleSite, faults: str) -> None:
+    outcome = get(ask(site, SMALL, faults))
+    assert (outcome.end, outcome.received) == ("cut", 1000), outcome
+
+
+def test_other_bytes_of_the_same_length_are_wrong(site: SampleSite) -> None:
+    asked = ask(site, SMALL, "changes=silent,id=bench-wrong")
+    assert get(asked).end == "complete"
+    assert get(asked).end == "wrong"
+
+
+def test_a_short_body_that_looks_complete_is_wrong(site: SampleSite) -> None:
+    asked = ask(site, SMALL)
+    longer = Ask(asked.host, asked.port, asked.path, reference("prog.mp4"))
+    assert get(longer).end == "wrong"
+
+
+def test_an_error_is_refused_with_its_words(site: SampleSite) -> None:
+    outcome = get(ask(site, SMALL, "status=503"))
+    assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
+    assert outcome.reason.startswith("503 ")
+
+
+def test_where_nobody_listens_it_fails(site: SampleSite) -> None:
+    outcome = get(Ask("127.0.0.1", site.closed_port, "/", reference(SMALL)))
+    assert (outcome.end, outcome.status) == ("failed", None)
+
+
+def test_silence_ends_with_patience(site: SampleSite) -> None:
+    outcome = get(ask(site, SMALL, "stall=1000", patience=0.3))
+    assert (outcome.end, outcome.received) == ("cut", 1000)
+    assert "silent" in outcome.reason
+
+
+def test_no_answer_at_all_fails_with_patience() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        outcome = get(Ask("127.0.0.1", mute.getsockname()[1], "/", reference(SMALL), 0.2))
+    assert outcome.end == "failed"
+
+
+def test_who_leaves_has_what_it_took_and_its_connection_is_closed(site: SampleSite) -> None:
+    outcome = aio.run(lambda: leaving(ask(site, LARGE), 100_000))
+    assert outcome.end == "left"
+    assert 100_000 <= outcome.received < 2_000_000
+    assert aio.run(lambda: first_byte(ask(site, LARGE))).end == "left"
+    assert aio.run(lambda: for_a_while(ask(site, LARGE), 0.05)).end == "left"
+
+
+def test_slow_clients_keep_to_their_rate_and_a_server_feels_it(site: SampleSite) -> None:
+    """What they did not ask for lies in the kernel's buffers, of which a slow client's are small."""
+    before = answers_under_way(site)
+
+    async def test() -> list[Outcome]:
+        begun = time.monotonic()
+        async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
+            await crowd.join(5)
+            assert crowd.reading == 5
+            await aio.eventually(lambda: time.monotonic() - begun > 1.0)
+            assert answers_under_way(site) - before == 5
+            crowd.leave(2)
+            assert (crowd.reading, len(crowd.outcomes)) == (3, 2)
+        assert crowd.reading == 0
+        return crowd.outcomes
+
+    outcomes = aio.run(test)
+    assert [outcome.end for outcome in outcomes] == ["left"] * 5
+    for outcome in outcomes:
+        assert 64 * KIB <= outcome.received <= 256 * KIB * outcome.seconds + 4 * KIB
+
+
+def test_a_slow_client_may_finish_or_be_cut(site: SampleSite) -> None:
+    (outcome,) = aio.run(lambda: slow(ask(site, SMALL), 1000 * KIB, 0.6))
+    assert outcome.end == "complete"
+    (outcome,) = aio.run(lambda: slow(ask(site, SMALL, "cut=50000"), 1000 * KIB, 0.6))
+    assert (outcome.end, outcome.received) == ("cut", 50_000)
+    (outcome,) = aio.run(lambda: slow(ask(site, SMALL, "status=404"), 1000 * KIB, 0.0))
+    assert outcome.end == "refused"
+
+
+def test_a_cancelled_crowd_closes_its_connections(site: SampleSite) -> None:
+    async def test() -> None:
+        async with Crowd(ask(site, LARGE), 64 * KIB) as crowd:
+            await crowd.join(3)
+            raise TimeoutError
+
+    before = answers_under_way(site)
+    with pytest.raises(TimeoutError):
+        aio.run(test)
+    aio.run(lambda: aio.eventually(lambda: answers_under_way(site) <= before))
+    assert answers_under_way(site) <= before
+
+
+def test_many_requests_share_connections_and_are_all_counted(site: SampleSite) -> None:
+    asked = ask(site, SMALL)
+    tally = aio.run(lambda: many(lambda: asked, 3, count=30))
+    assert (tally.total, tally.complete, len(tally.first_bytes)) == (30, 30, 30)
+    assert tally.opened == 3
+    assert aio.run(lambda: many(lambda: asked, 2, seconds=0.2)).complete > 2
+
+
+def test_many_that_fail_are_given_up_soon(site: SampleSite) -> None:
+    asked = ask(site, SMALL, "status=500")
+    tally = aio.run(lambda: many(lambda: asked, 2, count=10_000))
+    assert tally.complete == 0
+    assert 50 <= tally.ends["refused"] < 100
+    assert tally.reasons
+
+
+def test_a_reference_is_what_the_site_serves() -> None:
+    large = reference("large-32.mp4")
+    assert large.size == 32 << 20
+    digest = sha256()
+    for number in range(32):
+        digest.update(large._block(number))
+    assert digest.hexdigest() == large_sha256(32)
+
+
+def test_a_reference_compares_across_blocks_and_never_past_its_end() -> None:
+    large = reference("large-32.mp4")
+    block = bytes(large._block(1)) + bytes(large._block(2))
+    assert large.matches(BLOCK_BYTES, block)
+    assert large.matches(BLOCK_BYTES + 7, block[7:-9])
+    assert not large.matches(BLOCK_BYTES + 8, block[7:-9])
+    assert not large.matches(large.size - 1, b"xx")
+    assert large.matches(0, b"")
+
+
+def test_a_playlist_is_its_best_variant(site: SampleSite) -> None:
+    segments = [site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5)]
+    playlist = reference("hls/ts")
+    assert playlist.size == sum(map(len, segments))
+    assert playlist.matches(0, b"".join(segments))
+    with pytest.raises(ConfigurationError):
+        reference("hls")
+    with pytest.raises(ConfigurationError):
+        reference("none.mp4")

@@ -1,0 +1,267 @@
+"""A run of the bench as a user starts it: what it leaves when all goes well, when a server dies, and after Ctrl+C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from serverpy.bench.errors import BenchError
+from serverpy.bench.run import DONE, FAILED, RESULTS, Order, prepare, run
+from serverpy.bench.sampler import Reading
+from serverpy.bench.scenarios import SCENARIOS, Bench, Cell, Findings, Plan, Scenario
+from serverpy.bench.scenarios.base import percentile
+from serverpy.bench.scenarios.measuring import is_steady
+from serverpy.bench.targets import TARGETS
+
+SECONDS = 100.0
+
+
+@contextlib.contextmanager
+def bench(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, in a process group of its own as a shell does it; killed at the end if it still runs."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serverpy", "bench", "--quick", "--out", str(out), *arguments],
+        env=clean,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def results(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / RESULTS).read_text())
+    return found
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
+    """The process below the bench which has that argument."""
+    for child in family(process):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if word in child.cmdline():
+                return child
+    return None
+
+
+def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Until `condition` holds; the bench must not have ended before."""
+    while not condition():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        assert process.poll() is None, process.communicate()
+
+
+def loaded(process: subprocess.Popen[str]) -> bool:
+    """Whether the crowd has come: the server under test has dozens of connections."""
+    server = find(process, "serve")
+    try:
+        return server is not None and server.num_fds() > 50
+    except psutil.NoSuchProcess:
+        return False
+
+
+def none_left(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    return not alive
+
+
+def test_two_scenarios_end_with_results_and_a_report(tmp_path: Path) -> None:
+    with bench(tmp_path, "latency", "throughput", "--methods", "relay") as process:
+        said, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == DONE, errors
+    found = results(tmp_path)
+    assert found["meta"]["complete"]
+    assert found["meta"]["mode"] == "quick"
+    assert found["meta"]["command"].startswith("serverpy bench --quick")
+    assert found["meta"]["versions"]["yt-dlp"]
+    assert found["meta"]["machine"]["memory_bytes"] > 1 << 28
+    assert [(each["name"], each["status"], each["reason"]) for each in found["scenarios"]] == [
+        ("latency", "done", None),
+        ("throughput", "done", None),
+    ]
+    rows = found["scenarios"][0]["rows"]
+    assert [(row["target"], row["state"], row["in_flight"]) for row in rows] == [
+        ("relay", "cold", 1),
+        ("relay", "cached", 1),
+        ("relay", "cached", 50),
+    ]
+    assert all(0 < row["origin_first_byte_p50"] < row["first_byte_p50"] for row in rows)
+    (row,) = found["scenarios"][1]["rows"]
+    assert row["cpu_per_gb"] > 0
+    assert row["ratio_to_nginx"] is None, "a rival that was not measured gives no ratio"
+    assert said.strip().endswith(str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "report.md").exists()
+
+
+def test_a_server_that_is_killed_fails_its_scenario_and_the_run(tmp_path: Path) -> None:
+    with bench(tmp_path, "crowd", "extraction", "--methods", "relay", "--streams", "50") as process:
+        until(process, lambda: loaded(process))
+        server = find(process, "serve")
+        assert server is not None
+        server.kill()
+        _, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == FAILED
+    crowd, extraction = results(tmp_path)["scenarios"]
+    assert (crowd["status"], crowd["rows"]) == ("failed", [])
+    assert crowd["reason"].startswith("ServerPY relay, 50 clients, http: ")
+    assert "ended" in crowd["reason"]
+    assert f"crowd: failed: {crowd['reason']}" in errors.splitlines()
+    assert extraction["status"] == "done", "the others still run"
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_running_and_says_what_is_incomplete(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50") as process:
+        until(process, lambda: loaded(process))
+        children = family(process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert none_left(children)
+    assert "Traceback" not in errors
+    found = results(tmp_path)
+    assert not found["meta"]["complete"]
+    (crowd,) = found["scenarios"]
+    assert (crowd["status"], crowd["rows"]) == ("incomplete", [])
+    assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
+
+
+@pytest.mark.parametrize("arguments", [("nothing",), ("--methods", "wget"), ("--streams", "0"), ("--methods", ",")])
+def test_what_does_not_exist_is_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with bench(tmp_path, *arguments) as process:
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "Error: " in errors
+    assert not (tmp_path / RESULTS).exists()
+
+
+# --- Without processes ---------------------------------------------------------------------------------------------
+
+
+class Silent:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.planned = 0.0
+
+    def plan(self, seconds: float) -> None:
+        self.planned = seconds
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None: ...
+    def cell_ended(self, cell: Cell) -> None: ...
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def scenario(name: str, *measures: Callable[[Bench], Findings]) -> Scenario:
+    cells = tuple(Cell(f"cell {number}", 2.0, measure) for number, measure in enumerate(measures))
+    return Scenario(name, name.title(), lambda _plan: cells, ("relay",))
+
+
+def fails(_bench: Bench) -> Findings:
+    raise BenchError("it broke")
+
+
+def finds(_bench: Bench) -> Findings:
+    return Findings(rows=({"clients": 1},))
+
+
+def doubts(_bench: Bench) -> Findings:
+    return Findings(rows=({"clients": 2},), problems=("3 of 5 had no stream",))
+
+
+def test_a_cell_that_fails_keeps_nobody_else_from_being_measured(tmp_path: Path) -> None:
+    watcher = Silent()
+    asked = (scenario("bad", fails, finds, doubts), scenario("good", finds), scenario("none"))
+    assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
+    bad, good, none = results(tmp_path)["scenarios"]
+    assert (bad["status"], bad["rows"]) == ("failed", [{"clients": 1}, {"clients": 2}])
+    assert bad["reason"] == "cell 0: it broke; cell 2: 3 of 5 had no stream"
+    assert (good["status"], good["reason"]) == ("done", None)
+    assert (none["status"], none["rows"]) == ("skipped", [])
+    assert none["reason"]
+    assert watcher.planned == 8.0
+    assert results(tmp_path)["meta"]["complete"], "every scenario had its turn"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_rival_that_is_not_installed_is_left_out_and_named(tmp_path: Path) -> None:
+    order = Order(tuple(SCENARIOS.values()), "default", tmp_path)
+    whole = {each.scenario.name: each for each in prepare(order, {})}
+    fewer = {each.scenario.name: each for each in prepare(order, {"nginx": "nginx is not installed"})}
+    assert len(fewer["crowd"].cells) < len(whole["crowd"].cells)
+    assert fewer["crowd"].missing == "nginx is not installed"
+    assert not any("nginx, proxy_buffering off" in cell.title for cell in fewer["crowd"].cells)
+    assert fewer["hand-over"].missing == ""
+    assert len(fewer["hand-over"].cells) == len(whole["hand-over"].cells)
+
+
+@pytest.mark.parametrize(("mode", "minutes"), [("quick", 2.2), ("default", 40)])
+def test_the_estimates_of_a_run_keep_its_promise(tmp_path: Path, mode: Any, minutes: float) -> None:
+    prepared = prepare(Order(tuple(SCENARIOS.values()), mode, tmp_path), {})
+    assert sum(each.seconds for each in prepared) <= 60 * minutes
+
+
+def test_streams_and_methods_choose_the_cells(tmp_path: Path) -> None:
+    order = Order((SCENARIOS["crowd"],), "default", tmp_path, ("relay", "nginx"), (7, 9))
+    (crowd,) = prepare(order, {})
+    titles = [cell.title for cell in crowd.cells]
+    assert len(titles) == 4
+    assert all(" 7 clients" in title or " 9 clients" in title for title in titles)
+
+
+def test_each_scenario_names_only_targets_that_exist() -> None:
+    plan = Plan("full", dict(TARGETS))
+    for each in SCENARIOS.values():
+        assert set(each.targets) <= set(TARGETS)
+        assert tuple(each.cells(plan))
+
+
+def reading(t: float, pss: int, cpu: float) -> Reading:
+    return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
+
+
+def test_a_plateau_is_memory_that_stands_still_and_no_full_speed() -> None:
+    times = [number / 5 for number in range(20)]
+    flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
+    rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]
+    filling = [reading(t, 100_000_000, min(t, 2.8)) for t in times]
+    assert is_steady(flat)
+    assert not is_steady(rising)
+    assert not is_steady(filling), "the kernel's buffers are filled first: it still works at full speed, then less"
+    assert not is_steady(flat[:4])
+    assert not is_steady([])
+
+
+def test_percentiles_are_by_nearest_rank() -> None:
+    assert percentile([], 0.5) is None
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile(range(1, 101), 0.99) == 100
