@@ -35,7 +35,7 @@ from serverpy.errors import (
     UpstreamTimeout,
 )
 from serverpy.net.guard import Guard, Lookup, resolve
-from serverpy.net.heads import BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
+from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
 from serverpy.net.proxies import UpstreamProxy
 from serverpy.net.tunnel import CHUNK_BYTES, Client, Upstream
 from serverpy.tasks import spawn
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _USER = "serverpy"
 _MAX_ATTEMPTS = 4
 _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
-    TargetForbidden: (403, "Forbidden Target"),  # yt-dlp tells the reason: a site's own 403 is another
+    TargetForbidden: (403, FORBIDDEN_REASON),
     UpstreamFailed: (502, "Bad Gateway"),
     Busy: (503, "Service Unavailable"),
     UpstreamTimeout: (504, "Gateway Timeout"),

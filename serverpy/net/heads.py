@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
+FORBIDDEN_REASON = "Forbidden Target"
+"""The reason phrase of a refused address: where a program's message is all that is known, it tells that refusal from a
+site's own 403."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -38,6 +40,7 @@ from serverpy.streaming.child_errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess, arguments, environment
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
+from tests.net.origin import Origin
 
 Test = Callable[[Subprocess], Awaitable[None]]
 
@@ -186,6 +189,29 @@ def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> Non
         assert len(site.requests) == before
 
     with_method(test, allow="192.0.2.0/24")
+
+
+@pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
+@pytest.mark.parametrize("impersonate", [None, "chrome"])
+def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
+    site: SampleSite, path: str, impersonate: str | None
+) -> None:
+    """A redirect, the media that a page names, a segment: none of them in a tunnel, where the refusal has a status of
+    its own."""
+    inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
+
+    def playlist(connection: socket.socket, head: bytes) -> None:
+        body = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{inside}\n#EXT-X-ENDLIST\n".encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(body) + body)
+
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(TargetForbidden):
+            await method.open(Source(url=base + path.format(inside=quote(inside, safe=""))))
+
+    with Origin(playlist) as origin:
+        base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
+        with_method(test, allow=base.removeprefix("http://"), impersonate=impersonate)
 
 
 def test_further_authorities_are_trusted(site: SampleSite) -> None:
