@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 
 from serverpy.errors import (
-    Busy,
     DrmProtected,
     ExtractionFailed,
     ExtractionTimeout,
@@ -21,50 +20,41 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from serverpy.extraction.words import NO_ANSWER, NO_MEDIA, kind_of, refused_tunnel
+from serverpy.net.heads import FORBIDDEN_REASON
 
-# Read in this order: the first that fits decides.
-_TABLE: tuple[tuple[str, type[ServerPYError], str], ...] = (
-    (
-        r"tunnel (?:connection )?failed[:,]? (?:response )?403|HTTP Error 403: Forbidden Target",
-        TargetForbidden,
-        "The page leads to an address that may not be reached.",
-    ),
-    (r"tunnel (?:connection )?failed[:,]? (?:response )?503", Busy, "The proxy has no free connection."),
-    (
-        r"tunnel (?:connection )?failed[:,]? (?:response )?504|timed? ?out",
-        UpstreamTimeout,
-        "The site did not answer in time.",
-    ),
+# Read in this order: the first that fits decides. Between the two tables, the words of extractors and sites.
+_FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
+    (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
+    (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
     (r"requested format is not available", FormatNotFound, "No format of the page fits the selector."),
-    (r"unsupported url|no video formats found|no media found", MediaNotFound, "No media was found on this page."),
-    (r"\bDRM\b", DrmProtected, "The media is encrypted with DRM."),
+    (r"unsupported url|no video formats found|no media found", MediaNotFound, NO_MEDIA),
     (r"ffmpeg|requested merging", UnsupportedConversion, "This media cannot be streamed without ffmpeg."),
-    (
-        r"geo.?restrict|not (?:be )?available (?:in|from) your|your (?:country|location|region)",
-        GeoRestricted,
-        "The site refuses this server's country.",
-    ),
-    (
-        r"log(?:ged)? ?in|sign in|registered users|cookies|account|password|subscri|not a bot|captcha|HTTP Error 401",
-        LoginRequired,
-        "The site wants an account.",
-    ),
     (r"HTTP Error (?:404|410)", MediaNotFound, "The site has no such page or media."),
     (r"HTTP Error 451", GeoRestricted, "The site may not show this here."),
-    (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
-    (r"private|removed|unavailable|does not exist|deleted|not available", MediaNotFound, "The media is not available."),
 )
+_SENTENCES: dict[type[ServerPYError], str] = {
+    DrmProtected: "The media is encrypted with DRM.",
+    GeoRestricted: "The site refuses this server's country.",
+    LoginRequired: "The site wants an account.",
+    MediaNotFound: "The media is not available.",
+}
+_LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
+    (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
+)
+_EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
+"""Names of extractors are no words: `nrkno:subscription`."""
 
 
 def page_error(messages: str) -> ServerPYError:
     """Of a child that ended before it had chosen what to download."""
-    error = translate(messages, ExtractionFailed("yt-dlp could not read the page."))
+    error = translate(messages, ExtractionFailed("Yt-dlp could not read the page."))
     return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
 
 
 def media_error(messages: str) -> ServerPYError:
     """Of a child that ended while it downloaded: the page was there, so what is missing or closed is the media."""
-    error = translate(messages, UpstreamFailed("yt-dlp could not download the media."))
+    error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
         return UpstreamFailed("The media server refuses.")
     return error
@@ -78,7 +68,16 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]
-    for pattern, kind, sentence in _TABLE:
-        if re.search(pattern, last, re.IGNORECASE):
+    return refused_tunnel(last) or _by_table(_FIRST, last) or _by_words(last) or _by_table(_LAST, last) or otherwise
+
+
+def _by_table(table: tuple[tuple[str, type[ServerPYError], str], ...], line: str) -> ServerPYError | None:
+    for pattern, kind, sentence in table:
+        if re.search(pattern, line, re.IGNORECASE):
             return kind(sentence)
-    return otherwise
+    return None
+
+
+def _by_words(line: str) -> ServerPYError | None:
+    kind = kind_of(_EXTRACTOR.sub("", line))
+    return kind(_SENTENCES[kind]) if kind else None

@@ -17,63 +17,19 @@ from yt_dlp.networking.exceptions import HTTPError, ProxyError, SSLError, Transp
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from serverpy.errors import (
-    Busy,
-    DrmProtected,
     ExtractionFailed,
     ExtractionTimeout,
     GeoRestricted,
-    LoginRequired,
     MediaNotFound,
     ServerPYError,
-    TargetForbidden,
     UpstreamFailed,
+    UpstreamTimeout,
 )
+from serverpy.extraction.words import NO_ANSWER, NO_MEDIA, kind_of, refusal, refused_tunnel
 from serverpy.net.guard import is_public
+from serverpy.net.heads import REFUSED_HEADER
 
 MAX_CHARACTERS = 300
-REFUSED_HEADER = "X-ServerPY-Refused"
-
-_TUNNEL_REFUSED = re.compile(r"(?:Tunnel connection failed:|CONNECT tunnel failed, response|response code) (\d{3})")
-_REFUSALS: dict[str, tuple[type[ServerPYError], str]] = {
-    "target_forbidden": (TargetForbidden, "The page leads to an address that may not be reached."),
-    "upstream_failed": (UpstreamFailed, "The site could not be reached."),
-    "upstream_timeout": (ExtractionTimeout, "The site did not answer in time."),
-    "busy": (Busy, "The proxy has no free connection."),
-}
-_TUNNEL_CODES = {"403": "target_forbidden", "502": "upstream_failed", "503": "busy", "504": "upstream_timeout"}
-
-# Read in this order: the first that fits decides.
-_WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
-    for kind, pattern in (
-        (DrmProtected, r"\bDRM\b"),
-        (
-            GeoRestricted,
-            r"geo[- ]?(?:restrict|block)"
-            r"|(?:available|accessible|viewed?|blocked|allowed)\b.{0,60}"
-            r"\byour (?:country|region|location|area|territory)"
-            r"|your (?:country|region|location|area|territory)\b.{0,60}\b(?:not|block|restrict|unavailable)",
-        ),
-        (
-            MediaNotFound,
-            r"\bprivate\b|unavailable|no longer (?:available|exists?)"
-            r"|(?:was|been|is|were) (?:removed|deleted|taken down)"
-            r"|(?:removed|deleted) (?:by|from|for)|does(?: not|n['’]t) exist|not (?:be )?found\b|terminated"
-            r"|HTTP Error (?:404|410)\b|\bno (?:video|audio|media|playable|downloadable)?\s?"
-            r"(?:formats?|videos?|streams?|media|entries|embeds?)\b|requested format is not available"
-            r"|not (?:currently|yet) (?:live|available|started)|will begin in|premieres in|is offline",
-        ),
-        (
-            LoginRequired,
-            r"\blog(?:ged)?[- ]?in\b|sign[- ]?(?:ed)?[- ]?in\b|registered users"
-            r"|account (?:is )?(?:required|needed|credentials)"
-            r"|authenticat|members?[- ]only|only (?:for|to|available (?:for|to)) (?:members|subscribers|premium)"
-            r"|subscription|subscribers?\b|premium|purchas|payment|paid\b|not a bot|captcha|age[- ]restrict"
-            r"|confirm your age|\bpassword\b|use --(?:cookies|username)|HTTP Error 401\b",
-        ),
-        (MediaNotFound, r"not available"),
-    )
-)
 _GENERAL = "This page could not be read."
 
 
@@ -104,14 +60,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _refused(chain: list[BaseException]) -> ServerPYError | None:
     """What our own proxy answered, in place of the site."""
     for link in chain:
-        code = None
+        found = None
         if isinstance(link, HTTPError):
-            code = link.response.headers.get(REFUSED_HEADER)
-        elif isinstance(link, ProxyError | TransportError) and (match := _TUNNEL_REFUSED.search(str(link))):
-            code = _TUNNEL_CODES.get(match[1])
-        if code in _REFUSALS:
-            kind, sentence = _REFUSALS[code]
-            return kind(sentence)
+            found = refusal(link.response.headers.get(REFUSED_HEADER))
+        elif isinstance(link, ProxyError | TransportError):
+            found = refused_tunnel(str(link))
+        if found is not None:
+            return ExtractionTimeout(found.detail) if isinstance(found, UpstreamTimeout) else found
     return None
 
 
@@ -120,7 +75,7 @@ def _by_type(chain: list[BaseException]) -> ServerPYError | None:
         if isinstance(link, GeoRestrictedError):
             return GeoRestricted(clean(link.orig_msg) or "The site refuses this server's country.")
         if isinstance(link, UnsupportedError):
-            return MediaNotFound("No media was found on this page.")
+            return MediaNotFound(NO_MEDIA)
         if isinstance(link, UserNotLive):
             return MediaNotFound(clean(link.orig_msg))
     return None
@@ -131,9 +86,8 @@ def _by_words(chain: list[BaseException]) -> ServerPYError | None:
     for link in chain:
         if isinstance(link, ExtractorError):
             whole = f"{link.orig_msg} {link.cause or ''}"
-            for kind, pattern in _WORDS:
-                if pattern.search(whole):
-                    return kind(clean(link.orig_msg) or _GENERAL)
+            if kind := kind_of(whole):
+                return kind(clean(link.orig_msg) or _GENERAL)
     return None
 
 
@@ -144,7 +98,7 @@ def _by_network(chain: list[BaseException]) -> ServerPYError | None:
                 return GeoRestricted("The site may not show this page here (451).")
             return ExtractionFailed(f"The site answered {link.status}.")
         if isinstance(link, TimeoutError) or (isinstance(link, TransportError) and "timed out" in str(link).lower()):
-            return ExtractionTimeout("The site did not answer in time.")
+            return ExtractionTimeout(NO_ANSWER)
         if isinstance(link, SSLError):
             return UpstreamFailed("No trusted connection to the site could be made (TLS).")
         if isinstance(link, TransportError):

@@ -1,0 +1,84 @@
+"""What yt-dlp says means the same to both who read it."""
+
+from __future__ import annotations
+
+import pytest
+from yt_dlp.utils import ExtractorError
+
+from serverpy.errors import (
+    Busy,
+    DrmProtected,
+    ExtractionFailed,
+    GeoRestricted,
+    LoginRequired,
+    MediaNotFound,
+    ServerPYError,
+    TargetForbidden,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from serverpy.extraction.words import kind_of, refusal, refused_tunnel
+from serverpy.streaming.child_errors import page_error
+from serverpy.ytdlp.faults import translate
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kind"),
+    [
+        ("This video is DRM protected", DrmProtected),
+        ("This video is not available from your location due to geo restriction", GeoRestricted),
+        ("Private video. Sign in if you've been granted access to this video", MediaNotFound),
+        ("Video unavailable. This video has been removed by the uploader", MediaNotFound),
+        ("This account has been terminated", MediaNotFound),
+        ("Join this channel to get access to members-only content", LoginRequired),
+        ("This video requires an account", LoginRequired),
+        ("Something else", None),
+    ],
+)
+def test_a_sentence_is_one_error_to_the_worker_and_to_the_reader_of_a_child(
+    sentence: str, kind: type[ServerPYError] | None
+) -> None:
+    assert kind_of(sentence) is kind
+    in_the_worker = translate(ExtractorError(sentence, expected=True))
+    of_a_child = page_error(f"ERROR: [site:subscription] 1: {sentence}\n")
+    assert type(in_the_worker) is type(of_a_child) is (kind or ExtractionFailed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unable to download webpage: HTTP Error 503: Service Unavailable",
+        "HTTP Error 511: Network Authentication Required (caused by <HTTPError 511: Network Authentication Required>)",
+        "Failed to open https://premium.example/log-in?private",
+        "HTTPSConnectionPool(host='private.example', port=443): Max retries exceeded",
+    ],
+)
+def test_neither_the_phrase_of_a_status_nor_an_address_is_a_word_on_the_media(text: str) -> None:
+    assert kind_of(text) is None
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, LoginRequired), (404, MediaNotFound), (410, MediaNotFound)])
+def test_a_status_may_be_a_word_itself(status: int, kind: type[ServerPYError]) -> None:
+    assert kind_of(f"Unable to download JSON metadata: HTTP Error {status}: Phrase") is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "target_forbidden", TargetForbidden),
+        (502, "upstream_failed", UpstreamFailed),
+        (503, "busy", Busy),
+        (504, "upstream_timeout", UpstreamTimeout),
+    ],
+)
+def test_what_the_filtering_proxy_refuses_is_told_by_code_or_status(
+    status: int, code: str, kind: type[ServerPYError]
+) -> None:
+    assert type(refusal(code)) is kind
+    assert type(refused_tunnel(f"Unable to connect to proxy: Tunnel connection failed: {status} Phrase")) is kind
+    assert type(refused_tunnel(f"curl: (56) CONNECT tunnel failed, response {status}")) is kind
+
+
+def test_what_no_proxy_of_ours_says_is_no_refusal() -> None:
+    assert refusal(None) is refusal("invalid_parameter") is refused_tunnel("Tunnel connection failed: 407 No") is None
+    assert refused_tunnel("the server gave response code 503") is None
