@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from serverpy.bench.run import Watcher
 from serverpy.bench.scenarios import Cell, Scenario
+
+ENOUGH_SECONDS = 20.0
 
 
 class Lines:
@@ -35,54 +37,52 @@ class Lines:
         print(line, file=sys.stderr, flush=True)
 
 
-class Bar:
-    """One bar over the whole run, which moves on by itself within a cell. `progress` belongs to the caller."""
+class Bar(Progress):
+    """One bar over the whole run, which moves on by itself within a cell. Use it as a context manager."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = TaskID(0)
+    def __init__(self) -> None:
+        self._task: TaskID | None = None
         self._total = self._behind = 0.0
         self._begun = self._cell_begun = time.monotonic()
         self._cell: Cell | None = None
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remaining]} left", markup=False),
+            console=Console(stderr=True, highlight=False),
+            refresh_per_second=2,
+            transient=True,
+        )
 
     def plan(self, seconds: float) -> None:
-        self._total = seconds
-        self._begun = time.monotonic()
-        self._task = self._progress.add_task("", total=seconds, remaining=clock(seconds))
+        self._total, self._begun = seconds, time.monotonic()
+        self._task = self.add_task("", total=seconds, remaining=clock(seconds))
 
     def cell(self, scenario: Scenario, cell: Cell) -> None:
         self._cell, self._cell_begun = cell, time.monotonic()
-        self._progress.update(self._task, description=f"{scenario.name}: {cell.title}")
-        self.refresh()
+        if self._task is not None:
+            self.update(self._task, description=f"{scenario.name}: {cell.title}")
 
     def cell_ended(self, cell: Cell) -> None:
         self._behind += cell.seconds
         self._cell = None
-        self.refresh()
 
     def say(self, line: str) -> None:
-        self._progress.console.print(Text(line), soft_wrap=True)
+        self.console.print(Text(line), soft_wrap=True)
 
-    def refresh(self) -> None:
-        """Where we are by now."""
-        done = self._behind
-        if self._cell is not None:
-            done += min(time.monotonic() - self._cell_begun, self._cell.seconds)
-        remaining = (self._total - done) * self._pace()
-        self._progress.update(self._task, completed=done, remaining=clock(remaining))
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What rich draws, some times a second: where we are by now."""
+        if self._task is not None:
+            done = self._behind
+            if self._cell is not None:
+                done += min(time.monotonic() - self._cell_begun, self._cell.seconds)
+            self.update(self._task, completed=done, remaining=clock((self._total - done) * self._pace()))
+        return super().get_renderables()
 
     def _pace(self) -> float:
         """Seconds that an estimated second has taken, once there is enough behind us to say so."""
-        if self._behind < 20:
-            return 1.0
-        return (self._cell_begun - self._begun) / self._behind if self._cell else 1.0
-
-
-class _Column(TextColumn):
-    """Lets the bar move while a cell is measured: rich renders it some times a second from a thread of its own."""
-
-    def __init__(self) -> None:
-        super().__init__("{task.fields[remaining]} left", markup=False)
+        return (self._cell_begun - self._begun) / self._behind if self._behind >= ENOUGH_SECONDS else 1.0
 
 
 @contextlib.contextmanager
@@ -91,16 +91,8 @@ def watching() -> Iterator[Watcher]:
     if not sys.stderr.isatty():
         yield Lines()
         return
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        _Column(),
-        console=Console(stderr=True, highlight=False),
-        refresh_per_second=2,
-        transient=True,
-    ) as progress:
-        yield Bar(progress)
+    with Bar() as bar:
+        yield bar
 
 
 def clock(seconds: float) -> str:

@@ -8,7 +8,6 @@ its reason and the others still run; an interrupted one is marked incomplete. Ev
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -184,9 +183,3 @@ class Record:
         draft = self._path.with_suffix(".part")
         draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(draft, self._path)
-
-
-def estimate(prepared: Sequence[Prepared]) -> str:
-    """For people: `about 3 minutes`."""
-    minutes = math.ceil(sum(each.seconds for each in prepared) / 60)
-    return f"about {minutes} minute{'' if minutes == 1 else 's'}"

@@ -103,8 +103,10 @@ def _report(results: Path, out: Path, docs: Path | None) -> None:
         raise click.UsageError(f"{results} cannot be read: {error}.") from None
     table = Table(*head, box=box.SIMPLE)
     for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+        if set(row[1:]) != {"not measured"}:
+            table.add_row(*row)
+    if table.row_count:
+        Console(highlight=False, markup=False).print(table)
     print(f"The report: {path}")
 
 

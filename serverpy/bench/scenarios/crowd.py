@@ -77,6 +77,7 @@ def _row(target: Target, scheme: Scheme, held: Held) -> Row:
         "after_pss": held.after.pss,
         "highest_pss": held.highest_pss,
         "each_pss": held.each_pss,
+        "each_uss": held.each_uss,
         "rss_peak": held.flat.peak_rss,
         "processes": held.peak_processes,
         "threads": held.peak_threads,

@@ -44,7 +44,8 @@ LONGEST_SECONDS = 120.0
 def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those("relay"):
         yield Cell("in our worker", plan.by_mode(3, 6, 15), partial(_slim, plan.by_mode(20, 100, 300)))
-    yield Cell("stock yt-dlp", plan.by_mode(3, 6, 15), partial(_stock, plan.by_mode(8, 40, 100)))
+    if plan.those("relay", "subprocess"):
+        yield Cell("stock yt-dlp", plan.by_mode(3, 6, 15), partial(_stock, plan.by_mode(8, 40, 100)))
     if plan.those("subprocess"):
         children = plan.by_mode(1, 3, 5)
         yield Cell("the command", 3 * children, partial(_child, children))

@@ -185,6 +185,14 @@ class Held:
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 
     @property
+    def each_uss(self) -> float | None:
+        """As `each_pss`, of what no other process shares. Processes that come or go elsewhere on the machine change the
+        target's PSS, never this; what the target's own processes share is missing."""
+        if self.each_pss is None:
+            return None
+        return (max(reading.uss for reading in self.flat.readings) - self.base.uss) / self.clients
+
+    @property
     def peak_threads(self) -> int:
         return max(reading.threads for reading in self.flat.readings)
 
