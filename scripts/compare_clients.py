@@ -24,6 +24,7 @@ from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.http1 import Request
 from serverpy.sample import SampleSite
+from serverpy.streaming.methods.relay import Pace
 
 SLOW_SECONDS = 6.0
 SLOW_RATE = 64 * 1024
@@ -31,13 +32,16 @@ READ_BYTES = 64 * 1024
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """`serverpy.net.client`"""
+    """`serverpy.net.client`, paced as the relay does"""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, connect_timeout=10, stall_timeout=60, ca_file=ca_file))
     response = await client.open(Request(url=url))
+    pace = Pace(lambda _: True)
     try:
         while chunk := await response.read():
+            pace.hand(len(chunk))
             yield chunk
+            response.set_step(pace.step())
     finally:
         response.close()
 

@@ -105,15 +105,16 @@ class Engine:
             max_bytes=settings.max_bytes,
             impersonate=settings.impersonate is not None,
         )
-        embedded = Embedded(
+        self._embedded = Embedded(
             self.workers,
             self.extractor,
             max_workers=settings.max_workers,
             wait_seconds=settings.wait_seconds,
+            stall_timeout=settings.stall_timeout,
             pipe_bytes=pipe_bytes,
             chunk_bytes=settings.chunk_bytes,
         )
-        subprocess = Subprocess(
+        self._subprocess = Subprocess(
             ChildOptions(
                 proxy_url=lambda: self.egress.url,
                 stall_timeout=settings.stall_timeout,
@@ -128,7 +129,12 @@ class Engine:
             pipe_bytes=pipe_bytes,
             chunk_bytes=settings.chunk_bytes,
         )
-        return {method.name: method for method in (relay, embedded, subprocess)}
+        return {method.name: method for method in (relay, self._embedded, self._subprocess)}
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place, for bytes, for a thread or for a child."""
+        return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
     async def start(self) -> None:
         """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up; then it may be tried
@@ -212,7 +218,7 @@ class Server:
             memory=memory[0],
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
             streams=engine.budget.streams,
-            waiting=engine.budget.waiting + workers.waiting,
+            waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists

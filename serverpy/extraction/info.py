@@ -108,10 +108,16 @@ class Track:
         return self.acodec is not None
 
     @property
+    def file_ext(self) -> str:
+        """The extension that says most: sound alone in MP4 or WebM has one of its own."""
+        return SOUND_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
+
+    @property
     def is_image(self) -> bool:
         return self.vcodec is None and self.acodec is None and self.ext in IMAGE_EXTENSIONS
 
 
+SOUND_EXTENSIONS = {"mp4": "m4a", "webm": "weba"}
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "heic", "bmp"})
 
 

@@ -69,7 +69,7 @@ class PipeReader:
         await asyncio.sleep(0)
         while True:
             if self._fd < 0:
-                raise UpstreamFailed("the stream was closed while it was being read")
+                raise UpstreamFailed("The stream was closed while it was being read.")
             try:
                 data = os.read(self._fd, self._chunk_bytes)
             except BlockingIOError:

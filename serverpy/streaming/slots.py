@@ -16,6 +16,7 @@ class Slots:
         self._what = what
         self._free = asyncio.Semaphore(count)
         self._taken = 0
+        self._waiting = 0
 
     def __repr__(self) -> str:
         return f"<Slots {self._what}: {self._taken}/{self._count}>"
@@ -24,13 +25,20 @@ class Slots:
     def taken(self) -> int:
         return self._taken
 
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
     async def take(self) -> Slot:
         """Raises `Busy` when no place was free in time."""
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
-            raise Busy(f"all {self._what} are taken") from None
+            raise Busy(f"All {self._what} are taken.") from None
+        finally:
+            self._waiting -= 1
         self._taken += 1
         return Slot(self)
 

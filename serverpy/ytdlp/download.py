@@ -83,7 +83,7 @@ def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
 def _wait_until(available_at: float | None, stop: Stop) -> None:
     seconds = (available_at or 0) - time.time()
     if seconds > MAX_WAIT_SECONDS:
-        raise UpstreamFailed("the media is not available yet")
+        raise UpstreamFailed("The media is not available yet.")
     if seconds > 0:
         stop.pause(seconds)
 
@@ -96,14 +96,14 @@ def _download(upstream: Upstream, info: dict[str, Any], out: PipeWriter) -> None
     elif make := fragments.BY_PROTOCOL.get(protocol):
         make(upstream, options, out).run(info)
     else:
-        raise UnsupportedConversion("yt-dlp downloads this kind of media only with the help of other programs")
+        raise UnsupportedConversion("Yt-dlp downloads this kind of media only with the help of other programs.")
 
 
 def _refuse_impossible(info: dict[str, Any]) -> None:
     if info.get("has_drm") is True:
-        raise DrmProtected("the media is encrypted with DRM")
+        raise DrmProtected("The media is encrypted with DRM.")
     if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
-        raise UnsupportedConversion("a live stream cannot be downloaded by this method")
+        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
 
 
 _NOT_FOR_DOWNLOADERS = frozenset(

@@ -70,7 +70,7 @@ class Quiet:
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
         # What yt-dlp says may hold addresses; what it means is always that the bytes are not to be had.
-        raise UpstreamFailed("yt-dlp's downloader could not go on")
+        raise UpstreamFailed("Yt-dlp's downloader could not go on.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
@@ -93,12 +93,12 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         """Returns when the last byte is given and the file is as long as the server said."""
         try:
             if self.real_download(STDOUT, self._info) is False:
-                raise UpstreamFailed("yt-dlp's downloader gave up")
+                raise UpstreamFailed("Yt-dlp's downloader gave up.")
         finally:
             self._source.close()
         total = self._source.total
         if total is not None and self._file.given != total:
-            raise UpstreamFailed("the media server ended the body too early")
+            raise UpstreamFailed("The media server ended the body too early.")
 
     def sanitize_open(self, filename: str, open_mode: Any) -> tuple[OneFile, str]:
         return self._file.reopen(open_mode), filename

@@ -47,7 +47,7 @@ class Fragmented(Quiet):
     def run(self, info: dict[str, Any]) -> None:
         """Returns when the last fragment is given."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
-            raise UpstreamFailed("yt-dlp's downloader gave up")
+            raise UpstreamFailed("Yt-dlp's downloader gave up.")
 
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
@@ -147,7 +147,7 @@ class _Whole:
     def add(self, data: bytes) -> None:
         self.content += data
         if len(self.content) > FRAGMENT_BYTES:
-            raise TooLarge("a fragment of the media is too large to be held")
+            raise TooLarge("A fragment of the media is too large to be held.")
 
 
 class Plain:
@@ -164,7 +164,7 @@ class Decrypted:
 
     def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
         if len(key) not in (16, 24, 32) or len(iv) != _BLOCK:
-            raise UpstreamFailed("the media's key is not one")
+            raise UpstreamFailed("The media's key is not one.")
         self._give = give
         self._cipher = AES.new(key, AES.MODE_CBC, iv)
         self._held = b""
@@ -179,11 +179,11 @@ class Decrypted:
 
     def finish(self) -> None:
         if len(self._held) != _BLOCK:
-            raise UpstreamFailed("an encrypted fragment is not made of whole blocks")
+            raise UpstreamFailed("An encrypted fragment is not made of whole blocks.")
         last = self._cipher.decrypt(self._held)
         padding = last[-1]
         if not 1 <= padding <= _BLOCK or last[-padding:] != bytes([padding]) * padding:
-            raise UpstreamFailed("an encrypted fragment does not open with its key")
+            raise UpstreamFailed("An encrypted fragment does not open with its key.")
         if padding < _BLOCK:
             self._give(last[:-padding])
 
@@ -194,14 +194,14 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
     @classmethod
     def can_download(cls, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
         if cls._has_drm(manifest):
-            raise DrmProtected("the media is encrypted with DRM")
+            raise DrmProtected("The media is encrypted with DRM.")
         if re.search(r"#EXT-X-KEY:METHOD=(?!NONE|AES-128)", manifest):
-            raise UpstreamFailed("the media is encrypted in a way that yt-dlp cannot undo")
+            raise UpstreamFailed("The media is encrypted in a way that yt-dlp cannot undo.")
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
-            raise UpstreamFailed("the media's playlist is not one of segments")
+            raise UpstreamFailed("The media's playlist is not one of segments.")
         if "#EXT-X-ENDLIST" not in manifest and "#EXT-X-PLAYLIST-TYPE:VOD" not in manifest:
             # yt-dlp would take what is listed now for the whole.
-            raise UnsupportedConversion("a live stream cannot be downloaded by this method")
+            raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         return True
 
 

@@ -7,6 +7,7 @@ reader has gone. One thread per process looks for both on behalf of all download
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import threading
@@ -20,7 +21,7 @@ LOOK_MS = 50
 
 def stopped() -> UpstreamFailed:
     """An error and not a quiet return: what was cut short must never pass for a whole file."""
-    return UpstreamFailed("the download was stopped before its end")
+    return UpstreamFailed("The download was stopped before its end.")
 
 
 class Stop:
@@ -78,6 +79,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._running: set[Stop] = set()
         self._thread: threading.Thread | None = None
+        self._changed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def add(self, stop: Stop) -> None:
         with self._lock:
@@ -89,6 +91,7 @@ class _Watch:
     def remove(self, stop: Stop) -> None:
         with self._lock:
             self._running.discard(stop)
+        os.eventfd_write(self._changed, 1)  # a `poll` under way would keep its pipe open, and its reader waiting
 
     def _watch(self) -> None:
         while True:
@@ -101,7 +104,10 @@ class _Watch:
             for fd in waiting:
                 # Asked for nothing, `poll` still reports POLLERR: the reading end is closed.
                 poller.register(fd, 0)
+            poller.register(self._changed, select.POLLIN)
             gone = {fd for fd, what in poller.poll(LOOK_MS) if what & select.POLLERR}
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._changed)
             with self._lock:
                 # A number may have been closed and used again since: only those still running are told.
                 due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.is_set)]

@@ -24,6 +24,7 @@ from yt_dlp.networking.exceptions import (
 from yt_dlp.utils import ContentTooShortError
 
 from serverpy.errors import Busy, ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.net.heads import REFUSED_HEADER
 from serverpy.ytdlp.sink import OneFile
 from serverpy.ytdlp.stop import Stop
 
@@ -36,7 +37,6 @@ IMPERSONATED_BYTES = 1024 * 1024
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """... save where the server ignores Range; then this much is borne."""
 PIECE_BYTES = 65536
-REFUSED_HEADER = "X-ServerPY-Refused"
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
@@ -46,19 +46,19 @@ def translate(error: BaseException) -> ServerPYError:
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
-        return _refusal(error.response) or UpstreamFailed(f"the media server answered {error.status}")
+        return _refusal(error.response) or UpstreamFailed(f"The media server answered {error.status}.")
     if isinstance(error, ProxyError) and (found := re.search(r"\b(403|503|504)\b", str(error))):
         # What `net.egress` answers to CONNECT; urllib3 and curl_cffi tell the status in their text alone.
         return _REFUSALS[int(found[1])]()
     if _timed_out(error):
-        return UpstreamTimeout("the media server did not answer in time")
+        return UpstreamTimeout("The media server did not answer in time.")
     if isinstance(error, CertificateVerifyError):
-        return UpstreamFailed("the media server's certificate is not valid")
+        return UpstreamFailed("The media server's certificate is not valid.")
     if isinstance(error, ContentTooShortError):
-        return UpstreamFailed("the media server ended the body too early")
+        return UpstreamFailed("The media server ended the body too early.")
     if isinstance(error, RequestError):
-        return UpstreamFailed("the connection to the media server failed")
-    return UpstreamFailed(f"yt-dlp's downloader failed ({type(error).__name__})")
+        return UpstreamFailed("The connection to the media server failed.")
+    return UpstreamFailed(f"Yt-dlp's downloader failed ({type(error).__name__}).")
 
 
 def _timed_out(error: BaseException) -> bool:
@@ -75,10 +75,10 @@ def _timed_out(error: BaseException) -> bool:
 
 
 _REFUSALS: dict[int, Callable[[], ServerPYError]] = {
-    403: lambda: TargetForbidden("the media's address may not be reached from here"),
-    502: lambda: UpstreamFailed("the media server could not be reached"),
-    503: lambda: Busy("too many connections are open"),
-    504: lambda: UpstreamTimeout("the media server could not be reached in time"),
+    403: lambda: TargetForbidden("The media's address may not be reached from here."),
+    502: lambda: UpstreamFailed("The media server could not be reached."),
+    503: lambda: Busy("Too many connections are open."),
+    504: lambda: UpstreamTimeout("The media server could not be reached in time."),
 }
 
 
@@ -140,7 +140,7 @@ class Upstream:
                 self.stop.check()
                 body += piece
                 if len(body) > SMALL_BYTES:
-                    raise TooLarge("a playlist or key of the media is implausibly large")
+                    raise TooLarge("A playlist or key of the media is implausibly large.")
         finally:
             response.close()
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
@@ -202,33 +202,33 @@ class FileUpstream:
         while len(seen) < len(overlap) and (piece := response.read(len(overlap) - len(seen))):
             seen += piece
         if seen != overlap:
-            raise UpstreamFailed("the media changed while it was being read")
+            raise UpstreamFailed("The media changed while it was being read.")
 
     def _count_standstills(self) -> None:
         if self._file.position != self._last_position:
             self._last_position, self._standstills = self._file.position, 0
         self._standstills += 1
         if self._standstills > MAX_STANDSTILLS:
-            raise UpstreamFailed("the media server answers without sending anything")
+            raise UpstreamFailed("The media server answers without sending anything.")
 
     def _check(self, request: Request, response: Response, asked: int) -> None:
         if response.status == 206:
             first, total = _content_range(response.headers.get("Content-Range"))
             if first != asked:
-                raise UpstreamFailed("the media server sent another range than was asked for")
+                raise UpstreamFailed("The media server sent another range than was asked for.")
         else:
             total = _length(response)
             if self._window and not _is_just_the_window(request, total):
-                raise UpstreamFailed("the media server ignores the range that the media is made of")
+                raise UpstreamFailed("The media server ignores the range that the media is made of.")
             self._bear(request, total)
         if total is not None:
             if self._total not in (None, total):
-                raise UpstreamFailed("the media changed its length while it was being read")
+                raise UpstreamFailed("The media changed its length while it was being read.")
             self._total = total
 
     def _bear(self, request: Request, total: int | None) -> None:
         if self._upstream.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
-            raise UpstreamFailed("the media needs impersonation, and its server does not answer in ranges")
+            raise UpstreamFailed("The media needs impersonation, and its server does not answer in ranges.")
 
 
 def _prompt(response: Response) -> Response:

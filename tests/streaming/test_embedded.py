@@ -91,7 +91,8 @@ def source(url: str, **fields: Any) -> Source:
 
 
 def method(workers: Threads | None = None, pages: Pages | None = None, **options: Any) -> Embedded:
-    settings = {"max_workers": 2, "wait_seconds": 0.05, "pipe_bytes": 65536, "chunk_bytes": 32768, **options}
+    sizes = {"max_workers": 2, "pipe_bytes": 65536, "chunk_bytes": 32768}
+    settings = {**sizes, "wait_seconds": 0.05, "stall_timeout": 20.0, **options}
     return Embedded(workers or Threads(), pages or Pages(), **settings)
 
 

@@ -42,7 +42,9 @@ def with_embedded(test: Callable[[Embedded, Workers, Pages], Awaitable[None]]) -
         workers = Workers(options)
         pages = Pages(workers)
         try:
-            embedded = Embedded(workers, pages, max_workers=2, wait_seconds=1, pipe_bytes=65536, chunk_bytes=65536)
+            embedded = Embedded(
+                workers, pages, max_workers=2, wait_seconds=1, stall_timeout=20, pipe_bytes=65536, chunk_bytes=65536
+            )
             await test(embedded, workers, pages)
         finally:
             await workers.aclose()

@@ -18,6 +18,7 @@ from serverpy.extraction.messages import RawGone
 from serverpy.media.containers import SNIFF_BYTES, identify
 from serverpy.streaming.body import SESSION_BYTES, Head, Source
 from serverpy.streaming.closing import Closing
+from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 
@@ -71,11 +72,13 @@ class Embedded:
         *,
         max_workers: int,
         wait_seconds: float,
+        stall_timeout: float,
         pipe_bytes: int,
         chunk_bytes: int,
     ) -> None:
         self._workers = workers
         self._extractor = extractor
+        self._stall_timeout = stall_timeout
         self._pipe_bytes = pipe_bytes
         self._chunk_bytes = chunk_bytes
         self.slots = Slots(max_workers, wait_seconds, "workers of the embedded method")
@@ -95,7 +98,8 @@ class Embedded:
             raise ValueError("this method streams a track that an extraction found")
         slot = await self.slots.take()
         try:
-            return await self._open_or_extract_again(source, source.media, source.track, slot)
+            async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(source.track))):
+                return await self._open_or_extract_again(source, source.media, source.track, slot)
         except BaseException:
             slot.release()
             raise
@@ -108,7 +112,7 @@ class Embedded:
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
-            raise UpstreamFailed("the extraction was lost twice") from error
+            raise UpstreamFailed("The extraction was lost twice.") from error
 
     async def _extract_again(self, source: Source) -> Media:
         media = await self._extractor.extract(source.url, fresh=True)
@@ -128,7 +132,7 @@ class Embedded:
         stream = _Stream(reader, download)
         try:
             first = await stream.first()
-            container = identify(b"".join(first), declared_ext=track.ext)
+            container = identify(b"".join(first), declared_ext=track.file_ext)
         except BaseException:
             await stream.aclose()
             raise
@@ -140,6 +144,10 @@ class Embedded:
             timings={"first-byte": time.monotonic() - began},
         )
         return EmbeddedBody(head, first, stream, slot)
+
+
+def _seconds_until(track: Track) -> float:
+    return 0.0 if track.available_at is None else track.available_at - time.time()
 
 
 class _Stream:
@@ -156,14 +164,14 @@ class _Stream:
         while sum(map(len, pieces)) < SNIFF_BYTES and (piece := await self.read()):
             pieces.append(piece)
         if not pieces:
-            raise UpstreamFailed("the media server sent no byte")
+            raise UpstreamFailed("The media server sent no byte.")
         return pieces
 
     async def read(self) -> bytes:
         """`b""` only where the worker says so too, and has counted the same."""
         data = await self._reader.read()
         if not data and (written := await self._download.wait()) != self._reader.received:
-            raise UpstreamFailed(f"the worker wrote {written} bytes, {self._reader.received} came")
+            raise UpstreamFailed(f"The worker wrote {written} bytes, {self._reader.received} came.")
         return data
 
     async def _close(self) -> None:

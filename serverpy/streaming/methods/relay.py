@@ -17,6 +17,7 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead
 from serverpy.net.session import Session
 from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Source
+from serverpy.streaming.deadline import first_byte_within
 
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
@@ -69,8 +70,9 @@ class Relay:
         begun = time.monotonic()
         asked = source.range or ByteRange(None, None)
         ranges = track.request_data is None and not track.no_resume
-        await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
-        first = await read.read()
+        async with first_byte_within(self._client.stall_timeout):
+            await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
+            first = await read.read()
         if not first:
             raise UpstreamFailed("The media is empty.")
         head = _head(read, first, media, track, asked)
@@ -138,12 +140,12 @@ def _head(read: ResumingRead, first: bytes, media: Media, track: Track, asked: B
     span = read.span
     declared_type = read.headers.get("content-type")
     if span.first == 0:
-        container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.ext)
+        container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.file_ext)
     else:
-        container = containers.declared(declared_type, track.ext)
+        container = containers.declared(declared_type, track.file_ext)
     return Head(
         content_type=container.content_type,
-        ext=container.ext if container.ext != "bin" else track.ext,
+        ext=container.ext if container.ext != "bin" else track.file_ext,
         length=None if span.end is None else span.end - span.first,
         start=span.first,
         total=span.total,

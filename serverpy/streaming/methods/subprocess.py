@@ -271,9 +271,9 @@ class SubprocessBody:
                 while sum(map(len, self._first)) < SNIFF_BYTES and (piece := await self._read()):
                     self._first.append(piece)
         except TimeoutError:
-            raise ExtractionTimeout("yt-dlp gave no byte in time") from None
+            raise ExtractionTimeout("Yt-dlp gave no byte in time.") from None
         if not self._first:
-            raise UpstreamFailed("the media server sent no byte")
+            raise UpstreamFailed("The media server sent no byte.")
         container = identify(b"".join(self._first), declared_ext=found.get("ext"))
         self.head = Head(
             content_type=container.content_type,
@@ -304,7 +304,7 @@ class SubprocessBody:
             try:
                 code = await self._child.exit_code()
             except TimeoutError:
-                raise UpstreamFailed("yt-dlp did not end after its last byte") from None
+                raise UpstreamFailed("Yt-dlp did not end after its last byte.") from None
             if code != ENOUGH:
                 raise media_error(self._child.messages.text)
             self._ended = True
