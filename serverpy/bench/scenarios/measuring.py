@@ -109,13 +109,13 @@ class Plateau:
         return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
 
 
-async def plateau(sampler: Sampler, seconds: float, *, longest: float) -> Plateau:
-    """Waits for it, but no longer than `longest`, then watches it for `seconds`. Raises TargetDied."""
+async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: float = WATCHED_SECONDS) -> Plateau:
+    """Waits for it, between `least` and `longest` seconds, then watches it for `seconds`. Raises TargetDied."""
     begun = time.monotonic()
     settled = False
     while not settled and time.monotonic() - begun < longest:
         await watched(sampler, 1 / SAMPLES_A_SECOND)
-        settled = time.monotonic() - begun >= WATCHED_SECONDS and is_steady(sampler.readings)
+        settled = time.monotonic() - begun >= least and is_steady(sampler.readings)
     settling = time.monotonic() - begun
     first = len(sampler.readings)
     await watched(sampler, seconds)
@@ -207,7 +207,12 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:
             await crowd.join(clients)
-            flat = await plateau(sampler, bench.by_mode(1.0, 5.0, 15.0), longest=bench.by_mode(5.0, 45.0, 120.0))
+            flat = await plateau(
+                sampler,
+                bench.by_mode(1.0, 5.0, 15.0),
+                longest=bench.by_mode(5.0, 45.0, 120.0),
+                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent come within 5 s
+            )
             health = running.health()
             crowd.leave()
             outcomes = tuple(crowd.outcomes)
