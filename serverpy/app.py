@@ -33,7 +33,7 @@ from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.memory.budget import Budget
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.net.client import Client
-from serverpy.net.egress import Egress
+from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.settings import Settings
 from serverpy.streaming.body import Method
@@ -73,7 +73,12 @@ class Engine:
             ca_file=_text(settings.ca_file),
         )
         self._listens = False
-        self.egress = Egress(guard, proxy=settings.proxy, source_address=settings.source_address)
+        self.egress = Egress(
+            guard,
+            proxy=settings.proxy,
+            source_address=settings.source_address,
+            limits=EgressLimits(connect_seconds=settings.connect_timeout, idle_seconds=settings.stall_timeout),
+        )
         self.methods = self._make_methods(settings)
         self.delivery = Delivery(
             budget=self.budget,
@@ -82,6 +87,7 @@ class Engine:
             methods=self.methods,
             default_method=settings.method,
             max_duration=settings.max_duration,
+            max_bytes=settings.max_bytes,
             collect=settings.gc_after_stream,
         )
         for method in self.methods.values():
@@ -102,7 +108,6 @@ class Engine:
             self.client,
             self.extractor,
             wait_seconds=settings.wait_seconds,
-            max_bytes=settings.max_bytes,
             impersonate=settings.impersonate is not None,
         )
         self._embedded = Embedded(

@@ -8,6 +8,7 @@ What is reserved is given back by `Stream.aclose`, exactly once, after the body 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -43,15 +44,23 @@ class StreamRequest:
 class Stream:
     """An open body with what was reserved for it. Its owner closes it."""
 
-    def __init__(self, body: Body, method: str, reservation: Reservation, head: Head, *, collect: bool) -> None:
+    def __init__(
+        self, body: Body, method: str, reservation: Reservation, head: Head, *, max_bytes: int | None, collect: bool
+    ) -> None:
         self.head = head
         self.method = method
         self._body = body
         self._reservation = reservation
+        self._left_bytes = math.inf if max_bytes is None else max_bytes
         self._collect = collect
 
     async def read(self) -> bytes:
-        return await self._body.read()
+        """The next bytes, `b""` at the end. Raises what the body raises, and `TooLarge` beyond MAX_BYTES."""
+        chunk = await self._body.read()
+        self._left_bytes -= len(chunk)
+        if self._left_bytes < 0:
+            raise _too_large()
+        return chunk
 
     async def aclose(self) -> None:
         try:
@@ -87,6 +96,7 @@ class Delivery:
         methods: Mapping[str, Method],
         default_method: str,
         max_duration: float | None,
+        max_bytes: int | None,
         collect: bool,
     ) -> None:
         self._budget = budget
@@ -95,6 +105,7 @@ class Delivery:
         self._methods = methods
         self._default_method = default_method
         self._max_duration = max_duration
+        self._max_bytes = max_bytes
         self._collect = collect
 
     async def open(self, request: StreamRequest) -> Stream:
@@ -114,7 +125,11 @@ class Delivery:
             reservation.release()
             raise
         head = replace(body.head, timings={**clock.seconds, **body.head.timings})
-        return Stream(body, method.name, reservation, head, collect=self._collect)
+        stream = Stream(body, method.name, reservation, head, max_bytes=self._max_bytes, collect=self._collect)
+        if self._max_bytes is not None and max(head.total or 0, head.length or 0) > self._max_bytes:
+            await stream.aclose()
+            raise _too_large()
+        return stream
 
     async def info(self, url: str) -> Media:
         """What is behind `url`."""
@@ -173,6 +188,10 @@ class Delivery:
         if not selections:
             raise FormatNotFound("The page has no format that fits the selector.")
         return selections[0]
+
+
+def _too_large() -> TooLarge:
+    return TooLarge("The media is larger than this server allows.")
 
 
 def _checked(request: StreamRequest) -> StreamRequest:

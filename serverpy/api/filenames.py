@@ -12,21 +12,25 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
+_EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
+
+
 def file_name(title: str | None, ext: str) -> str:
-    """A name that every file system takes: of `title`, without path separators, control and direction characters."""
-    stem = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", title or "")).strip(" .")
-    stem = stem.encode("utf-8", "ignore")[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
-    if not stem.strip("_") or _RESERVED.fullmatch(stem):
-        stem = f"media{stem}"
-    return f"{stem}.{ext}"
+    """A name that every file system takes: of `title`, without path separators, control and direction characters.
+    `ext` comes from the page, too: one that is none becomes `bin`."""
+    return f"{_stem(title or '')}.{ext if _EXTENSION.fullmatch(ext) else 'bin'}"
 
 
 def own_name(name: str) -> str:
     """The name that the client asked for, made safe, its extension left as it is."""
     stem, dot, ext = name.rpartition(".")
-    if dot and stem and re.fullmatch(r"[A-Za-z0-9]{1,8}", ext):
-        return file_name(stem, ext)
-    return file_name(name, "").removesuffix(".")
+    return file_name(stem, ext) if dot and stem and _EXTENSION.fullmatch(ext) else _stem(name)
+
+
+def _stem(title: str) -> str:
+    stem = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", title)).strip(" .")
+    stem = stem.encode("utf-8", "ignore")[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
+    return f"media{stem}" if not stem.strip("_") or _RESERVED.fullmatch(stem) else stem
 
 
 def content_disposition(name: str, *, attachment: bool) -> str:

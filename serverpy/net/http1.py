@@ -18,7 +18,7 @@ from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import Connection
 
 HEAD_BYTES = 64 * 1024
-"""The most bytes that a response's head may have."""
+"""The most bytes that may come without one of the body: a head, trailers, framing."""
 _SAFE = "/?%:@!$&'()*+,;=~-._[]|^`{}\\"
 
 
@@ -118,7 +118,7 @@ class Exchange:
         self._chunks: deque[bytes] = deque()
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._head_bytes = 0
+        self._bare_bytes = 0
         self.status = 0
         self.headers = Headers(())
         self.touched = False
@@ -166,16 +166,19 @@ class Exchange:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(UpstreamFailed("The media server does not speak HTTP as it should."))
-        if not self.status:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._fail(UpstreamFailed("The media server answers with too many headers."))
+        self._count(len(data))
         if len(self._chunks) > 1:  # many small pieces cost far more than their bytes
             self._chunks = deque((b"".join(self._chunks),))
         if self._chunks or self.complete or self._error is not None or self.status:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
             self._connection.resume()  # only a part of the head, or only framing: the reader still waits
+
+    def _count(self, nbytes: int) -> None:
+        """Bound what brings no body: the head, and what a hostile server may put between chunks or behind them."""
+        self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
+        if self._bare_bytes > HEAD_BYTES:
+            self._fail(UpstreamFailed("The media server sends headers without an end."))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.complete or self._error is not None:
@@ -203,7 +206,8 @@ class Exchange:
         self.reusable = False  # if the answer was complete already, the server says more than it should
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.decode("latin-1"), value.decode("latin-1")))
+        if not self.status:  # trailers are dropped
+            self._fields.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from serverpy.errors import RangeNotSatisfiable, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
@@ -59,20 +59,18 @@ class _Refused(UpstreamFailed):
 class ResumingRead:
     """An open read of `span`. Holds OVERLAP_BYTES beside what its response holds. Closed by its owner."""
 
-    def __init__(
-        self, upstream: Upstream, *, window_bytes: int | None, wait_seconds: float, max_bytes: int | None
-    ) -> None:
+    def __init__(self, upstream: Upstream, *, window_bytes: int | None, wait_seconds: float) -> None:
         self._upstream = upstream
         self._step = SMALL_STEP
         self._window_bytes = window_bytes
         self._wait_seconds = wait_seconds
-        self._max_bytes = max_bytes
         self._response: Response | None = None
         self._position = 0
         self._tail = b""
         self._discard = 0
         self._expected = b""
         self._tries = 0
+        self._gained = False
         self._renewed = False
         self.span = Span(0, None, None)
         self.partial = False
@@ -93,7 +91,7 @@ class ResumingRead:
 
     async def read(self) -> bytes:
         """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout` when healing
-        failed, `TooLarge` beyond `max_bytes`."""
+        failed."""
         while True:
             try:
                 chunk = await self._read_once()
@@ -129,10 +127,10 @@ class ResumingRead:
             if self._expected or self._discard:
                 raise Unhealable("The media became shorter while it was read.")
             return b""
+        if not self._gained:
+            raise UpstreamFailed("The media server gives no more bytes.")
         self.close()
-        if self._window_bytes is None:
-            raise UpstreamFailed("The media server cut the connection.")
-        return None  # the next window
+        return None  # an answer may be shorter than its request (RFC 9110 §15.3.7): the rest is asked for
 
     def _accept(self, chunk: bytes) -> bytes | None:
         """Take off what was given before, compare where we can, count the rest."""
@@ -151,8 +149,7 @@ class ResumingRead:
         if not chunk:
             return None
         self._position += len(chunk)
-        if self._max_bytes is not None and self._position - self.span.first > self._max_bytes:
-            raise TooLarge(f"The media is larger than the {self._max_bytes} bytes that this server allows.")
+        self._gained = True
         self._tail = chunk[-OVERLAP_BYTES:] if len(chunk) >= OVERLAP_BYTES else (self._tail + chunk)[-OVERLAP_BYTES:]
         self._tries = 0
         return chunk
@@ -186,19 +183,14 @@ class ResumingRead:
 
     def _begin(self, response: Response, first: int | None, last: int | None) -> None:
         """Learn from the first answer what the whole is, and which part of it we read."""
-        self._response = response
+        self._response, self._gained = response, False
         self.headers = response.headers
         self.connect_seconds = response.connect_seconds
         span = _content_range(response.headers) if response.status == 206 else None
         if span is not None and self._window_bytes is None and _is_whole_instead(span, first, last):
             begin, end, total = 0, span[2], span[2]
         elif span is not None:
-            begin, stop, total = span
-            if first is not None and begin != first:
-                raise Unhealable("The media server answers with another range than was asked.")
-            end = stop + 1 if self._window_bytes is None else _end(last, total)
-            if end is None:
-                raise Unhealable("The media server does not tell the length of the media.")
+            begin, end, total = _wanted(span, first, last)
             self.partial = True
         else:
             if response.status == 416:
@@ -208,8 +200,6 @@ class ResumingRead:
             self._window_bytes = None
         self._position = begin
         self.span = Span(begin, end, total)
-        if self._max_bytes is not None and total is not None and total > self._max_bytes:
-            raise TooLarge(f"The media is larger than the {self._max_bytes} bytes that this server allows.")
 
     async def _before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
         """Wait, or find a fresh address, before the next try. Raises `error` when there is to be none."""
@@ -229,7 +219,7 @@ class ResumingRead:
 
     async def _reopen(self) -> None:
         """Ask again from the byte reached, or a little before it, and make ready to compare."""
-        overlap = 0 if self._window_bytes is not None and not self._tries else len(self._tail)
+        overlap = len(self._tail) if self._tries else 0
         begin = self._position - overlap
         last = None if self.span.end is None else self.span.end - 1
         headers = {"Range": self._range(begin, last)}
@@ -237,7 +227,7 @@ class ResumingRead:
         if etag is not None and not etag.startswith("W/") and not self._renewed:
             headers["If-Range"] = etag
         response = await self._request(headers, keep={206, 416})
-        self._response = response
+        self._response, self._gained = response, False
         if response.status == 206:
             found, _, total = _content_range(response.headers)
             self._discard = 0
@@ -247,6 +237,8 @@ class ResumingRead:
             found, total, self._discard = begin, _length(response.headers), begin
         if found != begin or (total is not None and self.span.total is not None and total != self.span.total):
             raise Unhealable("The media changed while it was read.")
+        if self.span.end is None and total is not None:  # now we know what the first answer did not tell
+            self.span = Span(self.span.first, total, total)
         self._expected = self._tail[len(self._tail) - overlap :]
 
     async def _request(self, headers: dict[str, str], keep: set[int]) -> Response:
@@ -302,10 +294,16 @@ def _length(headers: Headers) -> int | None:
     )
 
 
-def _end(last: int | None, total: int | None) -> int | None:
-    if last is None or total is None:
-        return total if last is None else last + 1
-    return min(last + 1, total)
+def _wanted(span: tuple[int, int, int | None], first: int | None, last: int | None) -> tuple[int, int, int]:
+    """First byte, end and total of what was asked for, of which the answer gives `span`, maybe not all."""
+    begin, _, total = span
+    if total is None:
+        raise Unhealable("The media server does not tell the length of the media.")
+    asked = max(0, total - last) if first is None and last is not None else first or 0
+    end = total if first is None or last is None else min(last + 1, total)
+    if begin != asked or begin >= end:
+        raise Unhealable("The media server answers with another range than was asked.")
+    return begin, end, total
 
 
 def _same(validator: str, headers: Headers) -> bool:

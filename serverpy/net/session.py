@@ -15,16 +15,16 @@ from http.client import HTTPResponse
 from http.cookiejar import Cookie as JarCookie
 from http.cookiejar import CookieJar
 from typing import cast
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.info import Cookie
 from serverpy.net.client import Client, Response
-from serverpy.net.http1 import Headers, Request
+from serverpy.net.http1 import Headers, Origin, Request, split
 
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_BOUND_TO_HOST = frozenset({"authorization", "cookie", "proxy-authorization"})
+_BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
@@ -42,24 +42,25 @@ class Session:
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
         """Follow redirects to a final answer, whatever its status. Raises what `Client.open` raises, and
         `UpstreamFailed` for too many redirects or one that leads to no http(s) address."""
-        host = urlsplit(url).hostname
+        begun_at = split(url)[0]
         for _ in range(MAX_REDIRECTS + 1):
-            same_host = urlsplit(url).hostname == host
-            response = await self._client.open(self._request(url, extra, body, same_host=same_host))
+            response = await self._client.open(
+                self._request(url, extra, body, trusted=_is_same(begun_at, split(url)[0]))
+            )
             self._keep_cookies(url, response.headers)
             location = response.headers.get("location")
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.close()
-            url = urljoin(url, location)
+            url = _resolve(url, location)
             if response.status in (301, 302, 303):
                 body = None  # RFC 9110 §15.4: a POST goes on as a GET
         raise UpstreamFailed("The media server redirects in circles.")
 
-    def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, same_host: bool) -> Request:
+    def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Request:
         headers = {**self._headers, **extra, "Accept-Encoding": "identity"}
-        if not same_host:
-            headers = {name: value for name, value in headers.items() if name.lower() not in _BOUND_TO_HOST}
+        if not trusted:
+            headers = {name: value for name, value in headers.items() if name.lower() not in _BOUND_TO_ORIGIN}
         cookie = self._cookie_header(url)
         if cookie:
             headers["Cookie"] = cookie
@@ -81,6 +82,20 @@ class Session:
             message["Set-Cookie"] = field
         request = urllib.request.Request(url)
         self._jar.extract_cookies(cast(HTTPResponse, _Info(message)), request)
+
+
+def _is_same(first: Origin, then: Origin) -> bool:
+    """Whether credentials may go along: the same origin, or the same host from http to https on their usual ports."""
+    upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
+    return first == then or (upgraded and first.host == then.host)
+
+
+def _resolve(url: str, location: str) -> str:
+    """The address that a redirect leads to. Browsers take bytes that are not ASCII as UTF-8, and so do we."""
+    try:
+        return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
+    except ValueError as error:
+        raise UpstreamFailed("The media server redirects to an address that cannot be understood.") from error
 
 
 class _Info:

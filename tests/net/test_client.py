@@ -208,6 +208,21 @@ def test_many_tiny_chunks_are_held_as_one_piece(site: SampleSite) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("endless", [b"X-Trailer: aaaaaaaaaaaaaaaa\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_what_brings_no_bytes_of_the_body_has_an_end(site: SampleSite, endless: bytes) -> None:
+    trailers = endless.startswith(b"X-")
+    begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" if trailers else b""
+
+    async def test() -> None:
+        async with answering(begin + endless * 10_000) as url:
+            client = make_client(site)
+            with pytest.raises(UpstreamFailed):
+                await read_all(await client.open(Request(url=url)))
+            client.close()
+
+    run(test)
+
+
 def test_an_interim_answer_is_passed_over(site: SampleSite) -> None:
     async def test() -> None:
         early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"

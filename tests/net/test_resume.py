@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
-from serverpy.errors import RangeNotSatisfiable, ServerPYError, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Client, Response
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.resume import ResumingRead
@@ -46,10 +49,8 @@ async def at(*urls: str) -> AsyncIterator[At]:
 
 
 @asynccontextmanager
-async def reading(
-    upstream: At, window_bytes: int | None = None, max_bytes: int | None = None
-) -> AsyncIterator[ResumingRead]:
-    read = ResumingRead(upstream, window_bytes=window_bytes, wait_seconds=2.0, max_bytes=max_bytes)
+async def reading(upstream: At, window_bytes: int | None = None) -> AsyncIterator[ResumingRead]:
+    read = ResumingRead(upstream, window_bytes=window_bytes, wait_seconds=2.0)
     try:
         yield read
     finally:
@@ -216,12 +217,108 @@ def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -> None
     run(test)
 
 
-def test_max_bytes_refuses_before_and_cuts_where_no_length_is_known(site: SampleSite) -> None:
+class Hostile(asyncio.Protocol):
+    """A media server of 300,000 bytes that gives what `answer` makes of each Range."""
+
+    def __init__(self, answer: Callable[[int, int], bytes], asked: list[int]) -> None:
+        self._answer = answer
+        self._asked = asked
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        match = re.search(rb"[Rr]ange: bytes=(\d+)-(\d*)", data)
+        first, last = (int(match[1]), int(match[2] or len(BYTES) - 1)) if match else (0, len(BYTES) - 1)
+        self._asked.append(first)
+        self._transport.write(self._answer(first, last))
+
+
+BYTES = bytes(range(256)) * 1200
+CAP = 100_000
+
+
+@asynccontextmanager
+async def hostile(answer: Callable[[int, int], bytes]) -> AsyncIterator[tuple[At, list[int]]]:
+    asked: list[int] = []
+    server = await asyncio.get_running_loop().create_server(lambda: Hostile(answer, asked), "127.0.0.1", 0)
+    async with at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as upstream:
+        yield upstream, asked
+    server.close()
+
+
+def part(first: int, stop: int, body: bytes) -> bytes:
+    head = f"HTTP/1.1 206 OK\r\nContent-Length: {len(body)}\r\nContent-Range: bytes {first}-{stop}/{len(BYTES)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, None), (1000, None), (1000, 250_000), (None, 150_000)])
+def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(first: int | None, last: int | None) -> None:
+    def capped(begin: int, end: int) -> bytes:
+        stop = min(end, begin + CAP - 1)
+        return part(begin, stop, BYTES[begin : stop + 1])
+
     async def test() -> None:
-        for fault in ("delay=0", "nolength"):
-            url = f"{site.http}/fault/{fault}/media/prog.mp4"
-            async with at(url) as upstream, reading(upstream, max_bytes=100_000) as read:
-                with pytest.raises(TooLarge):
-                    await open_and_drain(read, ranges=fault == "delay=0")
+        window = CAP if first is None and last is not None else None  # suffixes: this server wants to be asked plainly
+        async with hostile(capped) as (upstream, asked), reading(upstream, window) as read:
+            await read.open(first, last, None, ranges=True)
+            end = len(BYTES) if first is None or last is None else last + 1
+            begin = len(BYTES) - last if first is None and last is not None else first or 0
+            assert read.span.end == end
+            assert await drain(read) == BYTES[begin:end]
+            assert len(asked) >= 2
+
+    run(test)
+
+
+def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None:
+    async def test() -> None:
+        async with (
+            hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
+            reading(upstream, CAP) as read,
+        ):
+            await read.open(None, None, None, ranges=True)
+            with pytest.raises(UpstreamFailed):
+                await drain(read)
+            assert len(asked) <= 6
+
+    run(test)
+
+
+def test_what_began_without_a_length_ends_where_a_later_answer_says() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def answer(first: int, last: int) -> bytes:
+        if first == 0:
+            return chunked + b"c350\r\n" + BYTES[:50_000] + b"\r\nzz\r\n"
+        stop = min(last, first + CAP - 1)
+        return part(first, stop, BYTES[first : stop + 1])
+
+    async def test() -> None:
+        async with hostile(answer) as (upstream, _), reading(upstream) as read:
+            await read.open(None, None, None, ranges=True)
+            assert read.span.end is None
+            assert await drain(read) == BYTES
+
+    run(test)
+
+
+def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
+    async def test() -> None:
+        elsewhere = f"{site.http}/media/photo-1.jpg?café"
+        for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
+            head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+            async with hostile(lambda first, last, head=head: head) as (upstream, _):  # type: ignore[misc]
+                session = Session(upstream.client, {"Authorization": "secret", "X-Kept": "1"})
+                if outcome is not None:
+                    with pytest.raises(outcome):
+                        await session.open(upstream.urls[0], {})
+                    continue
+                response = await session.open(upstream.urls[0], {})
+                response.close()
+        seen = site.requests[-1]
+        assert "café" in str(seen.query) or "caf%C3%A9" in str(seen.query)
+        assert "authorization" not in seen.headers
+        assert seen.headers["x-kept"] == "1"
 
     run(test)

@@ -29,13 +29,10 @@ class Relay:
     name = "relay"
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
-    def __init__(
-        self, client: Client, extractor: Extractor, *, wait_seconds: float, max_bytes: int | None, impersonate: bool
-    ) -> None:
+    def __init__(self, client: Client, extractor: Extractor, *, wait_seconds: float, impersonate: bool) -> None:
         self._client = client
         self._extractor = extractor
         self._wait_seconds = wait_seconds
-        self._max_bytes = max_bytes
         self._impersonate = impersonate
 
     def carries(self, track: Track) -> bool:
@@ -57,7 +54,6 @@ class Relay:
             upstream,
             window_bytes=source.track.http_chunk_size,
             wait_seconds=self._wait_seconds,
-            max_bytes=self._max_bytes,
         )
         try:
             return await self._open(read, source, source.media, source.track)
