@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -170,6 +171,7 @@ class Server:
         self.delivery = engine.delivery
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
+        self.failure: ConfigurationError | None = None
 
     @property
     def status(self) -> Literal["starting", "ok", "draining"]:
@@ -184,13 +186,15 @@ class Server:
 
     async def _start_engine(self) -> None:
         """Tries until the worker comes up: a machine may be too slow, or too full, for a while. A setting that cannot
-        work will not work later."""
+        work will not work later: then the process is told to end, and `failure` says why."""
+        await self._engine.egress.start()
         while True:
             try:
-                await self._engine.start()
+                await self._engine.workers.start()
                 break
             except ConfigurationError as error:
-                logger.error("the worker cannot work: %s", error)
+                self.failure = error
+                signal.raise_signal(signal.SIGTERM)
                 return
             except ServerPYError as error:
                 logger.error("the worker does not start: %s", error)
