@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
@@ -52,10 +50,11 @@ class Reservation:
     async def grow(self, nbytes: int) -> None:
         """Hold `nbytes` more; waits for them before any newcomer does. Raises `Busy` after the budget's wait, or at
         once where every other stream waits likewise, and `TooLarge` if the sum can never fit; the bytes held so far
-        stay. One call at a time."""
+        stay. One call at a time; nothing more is nothing to wait for."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation grows once at a time, and not after its release")
-        await self._budget._grow(self, nbytes)
+        if nbytes:
+            await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
         """Hold `nbytes` more if they are free now and nobody waits for any; otherwise nothing happens."""
@@ -111,15 +110,6 @@ class Budget:
     def fits(self, nbytes: int) -> bool:
         """Whether one stream of `nbytes` could ever be admitted; asked at start of what each method holds."""
         return 0 <= nbytes <= self._total_bytes
-
-    @asynccontextmanager
-    async def admit(self, nbytes: int) -> AsyncIterator[Reservation]:
-        """`reserve`, released at the end of the block."""
-        reservation = await self.reserve(nbytes)
-        try:
-            yield reservation
-        finally:
-            reservation.release()
 
     async def reserve(self, nbytes: int) -> Reservation:
         """A place and `nbytes`; the caller releases them. Waits in the line for as long as the budget says, then raises

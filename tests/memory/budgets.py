@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from serverpy.memory.budget import Budget
+from serverpy.memory.budget import Budget, Reservation
+
+
+@asynccontextmanager
+async def admitted(tested: Budget, nbytes: int) -> AsyncIterator[Reservation]:
+    """A reservation, released at the end of the block."""
+    reservation = await tested.reserve(nbytes)
+    try:
+        yield reservation
+    finally:
+        reservation.release()
 
 
 async def turn() -> None:

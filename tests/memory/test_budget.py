@@ -11,7 +11,7 @@ import pytest
 from serverpy.errors import Busy, Draining, TooLarge
 from serverpy.memory.budget import Budget
 from serverpy.tasks import cancel, spawn
-from tests.memory.budgets import assert_empty, turn
+from tests.memory.budgets import admitted, assert_empty, turn
 
 Body = Callable[[], Awaitable[None]]
 
@@ -31,7 +31,7 @@ def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 
 def test_what_is_free_is_given_at_once_and_comes_back() -> None:
     async def body() -> None:
         tested = budget()
-        async with tested.admit(60) as reservation:
+        async with admitted(tested, 60) as reservation:
             assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
         assert_empty(tested)
         assert reservation.nbytes == 0
@@ -56,7 +56,7 @@ def test_a_failing_block_gives_back() -> None:
     async def body() -> None:
         tested = budget()
         with pytest.raises(ZeroDivisionError):
-            async with tested.admit(10):
+            async with admitted(tested, 10):
                 raise ZeroDivisionError
         assert_empty(tested)
 
@@ -99,7 +99,7 @@ def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
 def test_after_the_wait_the_server_is_busy() -> None:
     async def body() -> None:
         tested = budget(wait=0.01)
-        async with tested.admit(100 - 1):
+        async with admitted(tested, 100 - 1):
             with pytest.raises(Busy) as caught:
                 await tested.reserve(50)
             assert caught.value.retry_after >= 1
@@ -111,10 +111,10 @@ def test_after_the_wait_the_server_is_busy() -> None:
 def test_a_wait_of_nothing_refuses_at_once() -> None:
     async def body() -> None:
         tested = budget(wait=0)
-        async with tested.admit(60) as reservation:
+        async with admitted(tested, 60) as reservation:
             with pytest.raises(Busy):
                 await tested.reserve(50)
-            async with tested.admit(20):
+            async with admitted(tested, 20):
                 with pytest.raises(Busy):
                     await reservation.grow(40)
                 await reservation.grow(20)
@@ -184,7 +184,7 @@ def test_what_can_never_fit_is_told_so() -> None:
         assert not tested.fits(101)
         with pytest.raises(TooLarge):
             await tested.reserve(101)
-        async with tested.admit(60) as reservation:
+        async with admitted(tested, 60) as reservation:
             with pytest.raises(TooLarge):
                 await reservation.grow(41)
             with pytest.raises(ValueError, match="negative"):
@@ -266,10 +266,24 @@ def test_growers_stuck_by_a_release_are_found_too() -> None:
     run(body)
 
 
+def test_who_needs_nothing_more_waits_for_nobody() -> None:
+    async def body() -> None:
+        tested = budget()
+        async with admitted(tested, 50) as first, admitted(tested, 50) as second:
+            growing = spawn(first.grow(10), name="growing")
+            await turn()
+            async with asyncio.timeout(0):
+                await second.grow(0)
+            await cancel(growing)
+        assert_empty(tested)
+
+    run(body)
+
+
 def test_a_grower_waits_no_longer_than_a_newcomer() -> None:
     async def body() -> None:
         tested = budget(wait=0.01)
-        async with tested.admit(50) as first, tested.admit(50):
+        async with admitted(tested, 50) as first, admitted(tested, 50):
             with pytest.raises(Busy):
                 await first.grow(1)
             assert first.nbytes == 50
@@ -388,7 +402,7 @@ def test_stop_ends_the_line_and_lets_streams_run() -> None:
 def test_its_repr_tells() -> None:
     async def body() -> None:
         tested = budget()
-        async with tested.admit(60) as reservation:
+        async with admitted(tested, 60) as reservation:
             assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
             assert repr(reservation) == "<Reservation 60 bytes>"
         tested.stop()
