@@ -30,6 +30,7 @@ from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.options import worker_options
+from serverpy.extraction.sites import Sites
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.memory.budget import Budget
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
@@ -128,6 +129,8 @@ class Engine:
                 cookies_file=_text(settings.cookies_file),
                 impersonate=settings.impersonate,
                 ca_file=_text(settings.ca_file),
+                sites=Sites(allow=settings.allow_sites, deny=settings.deny_sites, generic=settings.generic_extractor),
+                max_duration=settings.max_duration,
                 plugin_paths=tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
             ),
             max_children=settings.max_children,

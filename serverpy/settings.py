@@ -25,22 +25,13 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from serverpy.errors import ConfigurationError
 from serverpy.memory import profile as profiles
+from serverpy.net.ports import BAD_PORTS
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "SERVERPY_"
 CONFIG_VARIABLE = "SERVERPY_CONFIG"
 CONFIG_FILE = "serverpy.toml"
-
-# https://fetch.spec.whatwg.org/#port-blocking
-BAD_PORTS: frozenset[int] = frozenset(
-    {
-        *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),
-        *(109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515),
-        *(526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049),
-        *(3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
-    }
-)
 
 MethodName: TypeAlias = Literal["auto", "relay", "embedded", "subprocess"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
@@ -49,7 +40,7 @@ _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 102
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
 _RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
-_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+_PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def parse_size(value: object) -> object:
@@ -139,7 +130,7 @@ def _address(value: str) -> str:
 def _proxy(value: str) -> str:
     try:
         parts = urlsplit(value)
-        usable = parts.scheme.lower() in _PROXY_SCHEMES and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme.lower() in _PROXY_SCHEMES and bool(parts.hostname) and bool(parts.port)
     except ValueError:
         usable = False
     if not usable:
@@ -235,7 +226,8 @@ class Settings(BaseSettings):
         shown="by profile",
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = _setting(
-        "Largest piece that is read and sent at once. Larger costs memory in every stream.",
+        "Largest piece in which the embedded and subprocess methods take bytes from their hand-over; a stream of "
+        "theirs holds two. The relay has steps of its own.",
         default=65536,
         unit="bytes",
     )
@@ -311,7 +303,9 @@ class Settings(BaseSettings):
     )
 
     proxy: Annotated[Annotated[str, AfterValidator(_proxy)] | None, BeforeValidator(_nothing)] = _setting(
-        "Proxy of extractions and media requests alike: http, https, socks4, socks4a, socks5 or socks5h.", default=None
+        "Proxy of extractions and media requests alike: http, socks4, socks4a, socks5 or socks5h, with its port. "
+        "It is given addresses, never names.",
+        default=None,
     )
     cookies_file: OptionalFile = _setting("Cookies in Netscape format, for extractions and media alike.", default=None)
     impersonate: OptionalText = _setting(

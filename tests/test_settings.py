@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from serverpy.errors import ConfigurationError
 from serverpy.memory.profile import LARGE, SMALL
-from serverpy.settings import BAD_PORTS, Settings, format_size, load_settings, mask_password, parse_size
+from serverpy.net.ports import BAD_PORTS
+from serverpy.settings import Settings, format_size, load_settings, mask_password, parse_size
 
 SECRET = "correct horse battery staple"
 
@@ -196,6 +197,8 @@ def test_each_fault_is_one_line_that_names_where_it_came_from(
         ("cors_origins", "https://example.org/path"),
         ("proxy", "ftp://host"),
         ("proxy", "http://"),
+        ("proxy", "http://host"),
+        ("proxy", "https://host:1"),
         ("proxy", "http://host:99999"),
         ("rate_limit", "lots"),
         ("source_address", "example.org"),

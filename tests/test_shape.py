@@ -14,7 +14,7 @@ PACKAGE = ROOT / "serverpy"
 EVERYWHERE = "errors tasks extraction.info"
 """What any module may import: the errors, the tasks, and the values that cross between the parts."""
 
-BASE = "settings metrics"
+BASE = "settings metrics directories"
 LOW = f"memory net state {BASE}"
 MIDDLE = f"extraction {LOW}"
 UPPER = f"streaming media {MIDDLE}"
@@ -25,14 +25,17 @@ MAY_IMPORT: dict[str, str] = {
     "logs": "",
     "extraction.info": "",
     "extraction.words": "",
+    "extraction.sites": "",
+    "net.ports": "",
+    "directories": "",
     "memory.profile": "",
     "metrics": "",
-    "settings": "memory.profile",
+    "settings": "memory.profile net.ports",
     "memory": BASE,
     "net": BASE,
     "state": BASE,
     "extraction": LOW,
-    "ytdlp": "net extraction.messages extraction.words settings",
+    "ytdlp": "net extraction.messages extraction.sites extraction.words settings",
     "media": MIDDLE,
     "streaming": f"media.containers {MIDDLE}",
     "delivery": UPPER,

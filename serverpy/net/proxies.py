@@ -1,4 +1,5 @@
-"""A connection through the operator's PROXY (http, socks4, socks5) to an address which the guard has checked.
+"""A connection through the operator's PROXY (http, socks4, socks5) to an address which the guard has checked. The
+schemes `socks4a` and `socks5h`, by which a client says that the proxy is to look names up, mean the same here.
 
 The proxy itself is reached unchecked: the operator has set it. It is given the address, never a name, so that it looks
 nothing up again.
@@ -19,6 +20,7 @@ from python_socks.async_.asyncio import Proxy
 from serverpy.errors import ConfigurationError
 
 _MAX_HEAD_BYTES = 16384
+_ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class UpstreamProxy:
     kind: ProxyType = field(init=False)
 
     def __post_init__(self) -> None:
+        scheme, separator, rest = self.url.partition("://")
+        object.__setattr__(self, "url", _ALIASES.get(scheme.lower(), scheme) + separator + rest)
         try:
             kind, *_ = parse_proxy_url(self.url)
         except ValueError:

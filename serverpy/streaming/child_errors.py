@@ -15,6 +15,7 @@ from serverpy.errors import (
     LoginRequired,
     MediaNotFound,
     ServerPYError,
+    SiteForbidden,
     TargetForbidden,
     UnsupportedConversion,
     UpstreamFailed,
@@ -42,6 +43,7 @@ _SENTENCES: dict[type[ServerPYError], str] = {
 _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
 )
+_SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
 """Names of extractors are no words: `nrkno:subscription`."""
 
@@ -64,6 +66,8 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     """The error for the child's last `ERROR:` line (or its last line at all); `otherwise` for one that is not known."""
     if "Invalid format specification" in messages:  # a traceback, not an ERROR line
         return InvalidParameter("The format selector does not parse.")
+    if _SITE_FORBIDDEN.search(messages):  # another one
+        return SiteForbidden("This server does not serve the site by which the page is read.")
     # Not `splitlines`: yt-dlp puts a carriage return into the line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]

@@ -42,8 +42,13 @@ def open_pipe(size: int) -> tuple[int, int]:
     stays as small as it is.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(PermissionError):
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
+    try:
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
+    except BaseException:
+        os.close(reader)
+        os.close(writer)
+        raise
     return reader, writer
 
 

@@ -21,6 +21,7 @@ from yt_dlp.plugins import load_all_plugins
 
 from serverpy.errors import SiteForbidden
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.sites import Sites
 from serverpy.ytdlp.embeds import embed_capable
 from serverpy.ytdlp.log import Log
 
@@ -54,28 +55,18 @@ def permitted(options: WorkerOptions) -> Extractors:
     """The extractors with those that may not run replaced by one that says so, and left out of the embeds."""
     everything = known()
     allowed = functools.partial(may_run, options)
-    classes = {key: ie if allowed(ie) else _forbidden(ie) for key, ie in everything.classes.items()}
+    classes = {key: ie if allowed(ie) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and allowed(ie)}
     return Extractors(MappingProxyType(classes), MappingProxyType(embeds))
 
 
 def may_run(options: WorkerOptions, ie: Any) -> bool:
-    """ALLOW_SITES, DENY_SITES, GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site before
-    the colon (`youtube`), in any case. Where sites are named, `generic` is one that has to be named too. The generic
-    extractor brings `html5` with it, which reads the plain players that it finds."""
-    name = "generic" if ie.IE_NAME.lower() == "html5" else ie.IE_NAME.lower()
-    if name == "generic" and not options.generic_extractor:
-        return False
-    if _named(name, options.deny_sites) or _named(ie.IE_NAME.lower(), options.deny_sites):
-        return False
-    return not options.allow_sites or _named(name, options.allow_sites)
+    """Whether the worker with these options lets the extractor run."""
+    sites = Sites(allow=options.allow_sites, deny=options.deny_sites, generic=options.generic_extractor)
+    return sites.may_run(ie.IE_NAME)
 
 
-def _named(name: str, sites: tuple[str, ...]) -> bool:
-    return any(name == site.lower() or name.startswith(f"{site.lower()}:") for site in sites)
-
-
-def _forbidden(ie: Any) -> Any:
+def refusing(ie: Any) -> Any:
     """An extractor for the same addresses, which refuses them."""
 
     class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # untyped

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import InvalidUrl, TargetForbidden, UpstreamFailed
-from serverpy.net.guard import BAD_PORTS, MAX_URL_CHARACTERS, Guard, Lookup, check_url, parse_networks, resolve
+from serverpy.net.guard import MAX_URL_CHARACTERS, Guard, Lookup, check_url, parse_networks, resolve
+from serverpy.net.ports import BAD_PORTS
 
 relaxed = settings(deadline=None)
 thorough = settings(deadline=None, max_examples=1000)

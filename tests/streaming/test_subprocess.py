@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -27,17 +28,21 @@ from serverpy.errors import (
     LoginRequired,
     MediaNotFound,
     ServerPYError,
+    SiteForbidden,
     TargetForbidden,
+    TooLarge,
     UnsupportedConversion,
     UpstreamFailed,
     UpstreamTimeout,
 )
+from serverpy.extraction.sites import Sites
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.body import Source
 from serverpy.streaming.child_errors import media_error, page_error, translate
-from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess, arguments, environment
+from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
 from tests.net.origin import Origin
@@ -83,7 +88,7 @@ def directories(tmp: Path) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("serverpy.streaming.methods.subprocess.IN_MEMORY", str(tmp_path))
     return tmp_path
 
 
@@ -289,6 +294,7 @@ def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> 
     async def test(method: Subprocess) -> None:
         opening = spawn(method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
         await eventually(lambda: bool(children()))
+        assert len(directories(private_tmp)) == 1
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
@@ -344,5 +350,116 @@ def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: Samp
         data = await read_all(body)
         await body.aclose()
         assert data.count(b"ftyp") == 1
+
+    with_method(test)
+
+
+@pytest.mark.parametrize(
+    ("sites", "page", "tube"),
+    [
+        (Sites(generic=False), False, True),
+        (Sites(deny=("sampletube",)), True, False),
+        (Sites(allow=("youtube",)), False, False),
+        (Sites(allow=("youtube", "generic")), True, False),
+        (Sites(allow=("SampleTube",)), False, True),
+    ],
+    ids=repr,
+)
+def test_sites_are_allowed_and_denied_as_in_the_worker(site: SampleSite, sites: Sites, page: bool, tube: bool) -> None:
+    """The page of a denied site does not fall to the generic extractor."""
+
+    async def served(method: Subprocess, path: str) -> bool:
+        try:
+            body = await method.open(Source(url=site.http + path))
+        except SiteForbidden:
+            return False
+        await body.aclose()
+        return True
+
+    async def test(method: Subprocess) -> None:
+        assert (await served(method, "/page/prog"), await served(method, "/tube/watch/headers")) == (page, tube)
+
+    with_method(test, sites=sites, plugin_paths=(str(PLUGIN_PATH),))
+
+
+def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(TooLarge, match=r"longer than the 1\.5 seconds"):
+            await method.open(Source(url=f"{site.http}/tube/watch/headers"))
+        assert children() == []
+        assert directories(private_tmp) == []
+        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
+        await body.aclose()
+
+    with_method(test, max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),))
+
+
+@pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
+@pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
+def test_a_start_that_fails_half_way_leaves_nothing(
+    site: SampleSite,
+    private_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    number: int,
+    kind: type[ServerPYError],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def test(method: Subprocess) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
+            with pytest.raises(kind):
+                await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        assert children() == []
+        assert directories(private_tmp) == []
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert method.slots.taken == 0
+
+    with_method(test)
+
+
+def test_what_a_killed_server_left_is_removed_before_the_first_child(site: SampleSite, private_tmp: Path) -> None:
+    async def test(method: Subprocess) -> None:
+        left = private_tmp / f"{DIRECTORY_PREFIX}left"
+        left.mkdir()
+        (left / "cookies.txt").write_text("secret")
+        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        try:
+            assert len(directories(private_tmp)) == 1
+            assert not left.exists()
+        finally:
+            await body.aclose()
+
+    with_method(test)
+
+
+def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
+    """Also one of characters that JSON writes with twelve bytes each."""
+    media = site.path("prog.mp4").read_bytes()
+
+    def serve(connection: socket.socket, head: bytes) -> None:
+        page = f"<html><title>{title}</title><video src=/prog.mp4></video>".encode()
+        kind, body = (b"video/mp4", media) if b"/prog.mp4 " in head else (b"text/html; charset=utf-8", page)
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % (kind, len(body)) + body)
+
+    async def test(method: Subprocess) -> None:
+        body = await method.open(Source(url=f"{origin.url}page"))
+        assert body.head.title == title[:300]
+        assert await read_all(body) == media
+        await body.aclose()
+
+    title = "\N{GRINNING FACE}\N{QUOTATION MARK}" * 50_000
+    with Origin(serve) as origin:
+        with_method(test)
+
+
+def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
+    async def test(method: Subprocess) -> None:
+        with pytest.raises(InvalidParameter):
+            await method.open(Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
 
     with_method(test)

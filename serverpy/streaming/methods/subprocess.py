@@ -17,6 +17,7 @@ child, stop reading its messages, remove its directory.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -26,24 +27,32 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import certifi
+import msgspec
 
+import serverpy
+from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import (
+    Busy,
     ExtractionTimeout,
+    InvalidParameter,
     InvalidUrl,
     ItemNotFound,
     MediaNotFound,
+    ServerPYError,
+    TooLarge,
     UnsupportedConversion,
     UpstreamFailed,
 )
 from serverpy.extraction.info import Track
+from serverpy.extraction.sites import Sites
 from serverpy.media.containers import SNIFF_BYTES, identify
 from serverpy.streaming.body import SESSION_BYTES, Head, Source
 from serverpy.streaming.child_errors import media_error, page_error
@@ -56,12 +65,15 @@ log = logging.getLogger(__name__)
 
 DEFAULT_FORMAT = "b/bv*/ba/all"
 """`all`, best first, is what is left for pictures: they have neither codec."""
+STOCK, LIMITED = "yt_dlp", "serverpy.ytdlp.commandline"
+"""Modules to run: yt-dlp's command line, and the same without the extractors that may not run."""
 ENOUGH = 101
 """What yt-dlp exits with once it has downloaded as many as it was told to."""
 MESSAGE_BYTES = 8 * 1024
 """What is kept of a child's messages, its last ones; a longer line is cut."""
 MAX_FOUND_BYTES = 64 * 1024
 IN_MEMORY = "/dev/shm"
+DIRECTORY_PREFIX = "serverpy-child-"
 FILE_BYTES = 256 * 1024 * 1024
 """The largest file (a fragment) that a child may write into its directory."""
 TERMINATE_SECONDS = 1.0
@@ -80,6 +92,8 @@ class ChildOptions:
     impersonate: str | None = None
     ca_file: str | None = None
     plugin_paths: tuple[str, ...] = ()
+    sites: Sites = field(default_factory=Sites)
+    max_duration: float | None = None
 
 
 class Subprocess:
@@ -93,6 +107,7 @@ class Subprocess:
         self._options = options
         self._pipe_bytes = pipe_bytes
         self._chunk_bytes = chunk_bytes
+        self._swept = False
         self.slots = Slots(max_children, wait_seconds, "children of the subprocess method")
 
     @property
@@ -105,60 +120,78 @@ class Subprocess:
     async def open(self, source: Source) -> SubprocessBody:
         if not source.url.lower().startswith(("http://", "https://")):
             raise InvalidUrl("The address is not an http(s) URL.")
+        if "\0" in f"{source.url}{source.format}":
+            raise InvalidParameter("No parameter may contain a NUL.")
         slot = await self.slots.take()
         began = time.monotonic()
         try:
-            child = _Child(self._options, source, self._pipe_bytes, self._chunk_bytes)
+            child = self._start(source)
         except BaseException:
             slot.release()
             raise
         body = SubprocessBody(child, slot)
         try:
-            await body.begin(source, self._options.extract_timeout, began)
+            await body.begin(source, self._options, began)
         except BaseException:
             await body.aclose()
             raise
         return body
+
+    def _start(self, source: Source) -> _Child:
+        try:
+            if not self._swept:
+                sweep(DIRECTORY_PREFIX, _parent())
+                self._swept = True
+            return _Child(self._options, source, self._pipe_bytes, self._chunk_bytes)
+        except OSError as error:
+            log.error("a yt-dlp child cannot be started: %s", error)
+            raise _not_started(error) from error
 
 
 PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
 """What the stock command line streams to its standard output by itself, in one go."""
 
 
+_FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
+
+
+def _not_started(error: OSError) -> ServerPYError:
+    if error.errno in _FULL:
+        return Busy("There is no room for another child process.")
+    return UpstreamFailed("Yt-dlp could not be started.")
+
+
+def _parent() -> str | None:
+    """Where the children's directories lie; None for the system's place."""
+    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+
+
 class _Child:
     """One child with its pipes and its directory. `aclose` ends all of it."""
 
     def __init__(self, options: ChildOptions, source: Source, pipe_bytes: int, chunk_bytes: int) -> None:
+        """Raises OSError, and then leaves nothing behind."""
         marker = secrets.token_hex(8)
-        self._directory = Path(
-            tempfile.mkdtemp(prefix="serverpy-child-", dir=IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
-        )
-        out = err = -1
-        try:
+        with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(pipe_bytes)
+            theirs.callback(os.close, out)
             self.out = PipeReader(reading_end, chunk_bytes)
+            failed.callback(self.out.close)
             reading_end, err = open_pipe(MESSAGE_BYTES)
+            theirs.callback(os.close, err)
             self._err = PipeReader(reading_end, MESSAGE_BYTES)
-            self._process = _start(options, source, marker, self._directory, out, err)
-        except BaseException:
-            self._abandon()
-            raise
-        finally:
-            for fd in (out, err):
-                if fd >= 0:
-                    os.close(fd)
-        self._pidfd = os.pidfd_open(self._process.pid)
+            failed.callback(self._err.close)
+            self._directory = PrivateDirectory(DIRECTORY_PREFIX, _parent())
+            failed.callback(self._directory.remove)
+            self._process = _start(options, source, marker, self._directory.path, out, err)
+            failed.callback(_kill, self._process)
+            _limit(self._process)
+            self._pidfd = os.pidfd_open(self._process.pid)
+            failed.pop_all()
         self.messages = _Messages(marker)
         self._listening = spawn(self._listen(), name="messages of a yt-dlp child")
         self._exited: asyncio.Task[int] = spawn(self._wait(), name="exit of a yt-dlp child")
         self.aclose = Closing(self._close, "close a yt-dlp child")
-
-    def _abandon(self) -> None:
-        """Undo a start that failed half-way."""
-        for reader in (getattr(self, "out", None), getattr(self, "_err", None)):
-            if reader is not None:
-                reader.close()
-        shutil.rmtree(self._directory)
 
     async def found(self) -> dict[str, Any] | None:
         """What the child says that it is about to stream; None if it ended without."""
@@ -211,7 +244,7 @@ class _Child:
             log.error("a yt-dlp child does not end: process %s", self._process.pid)
         await cancel(self._listening)
         self._err.close()
-        shutil.rmtree(self._directory)
+        self._directory.remove()
 
 
 class _Messages:
@@ -259,27 +292,27 @@ class SubprocessBody:
         self._ended = False
         self.aclose = Closing(self._close, "close subprocess body")
 
-    async def begin(self, source: Source, extract_timeout: float, began: float) -> None:
+    async def begin(self, source: Source, options: ChildOptions, began: float) -> None:
         """Until the first bytes are in hand. Raises what the child says is wrong, or `ExtractionTimeout`."""
         try:
-            async with asyncio.timeout(extract_timeout):
+            async with asyncio.timeout(options.extract_timeout):
                 found = await self._child.found()
                 if found is None:
                     await self._fail(source)
                     return
-                _refuse(found, source)
+                _refuse(found, source, options.max_duration)
                 while sum(map(len, self._first)) < SNIFF_BYTES and (piece := await self._read()):
                     self._first.append(piece)
         except TimeoutError:
             raise ExtractionTimeout("Yt-dlp gave no byte in time.") from None
         if not self._first:
             raise UpstreamFailed("The media server sent no byte.")
-        container = identify(b"".join(self._first), declared_ext=found.get("ext"))
+        container = identify(b"".join(self._first), declared_ext=_text(found.get("ext")))
         self.head = Head(
             content_type=container.content_type,
             ext=container.ext,
             estimate=_count(found.get("filesize")) or _count(found.get("filesize_approx")),
-            title=found.get("title"),
+            title=_text(found.get("title")),
             timings={"first-byte": time.monotonic() - began},
         )
 
@@ -318,13 +351,21 @@ class SubprocessBody:
             self._slot.release()
 
 
-def _refuse(found: Mapping[str, Any], source: Source) -> None:
+def _refuse(found: Mapping[str, Any], source: Source, max_duration: float | None) -> None:
     if found.get("is_live"):
         raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
     if found.get("requested_formats"):
         raise UnsupportedConversion("This method cannot merge formats: choose one that has picture and sound.")
     if source.item not in (None, 1) and found.get("playlist_index") is None:
         raise ItemNotFound("The page has one item only.")
+    duration = found.get("duration")
+    if max_duration is not None and isinstance(duration, int | float) and duration > max_duration:
+        raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
+
+
+def _text(value: object) -> str | None:
+    """A piece of a text that is not there is an empty list to yt-dlp."""
+    return value if isinstance(value, str) else None
 
 
 def _count(value: object) -> int | None:
@@ -338,7 +379,7 @@ def _start(
     options: ChildOptions, source: Source, marker: str, directory: Path, out: int, err: int
 ) -> subprocess.Popen[bytes]:
     # `Popen` itself rather than the loop's own: it reaps whatever loop or thread this runs in. It returns in 1–2 ms.
-    process = subprocess.Popen(
+    return subprocess.Popen(
         arguments(options, source, marker, directory),
         stdin=subprocess.DEVNULL,
         stdout=out,
@@ -347,9 +388,17 @@ def _start(
         env=environment(options, directory),
         start_new_session=True,
     )
+
+
+def _limit(process: subprocess.Popen[bytes]) -> None:
     for limit, value in ((resource.RLIMIT_FSIZE, FILE_BYTES), (resource.RLIMIT_CORE, 0)):
         resource.prlimit(process.pid, limit, (value, value))
-    return process
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Of a child that nobody has listened to yet; nobody else waits for it either."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, directory: Path) -> list[str]:
@@ -357,7 +406,7 @@ def arguments(options: ChildOptions, source: Source, marker: str, directory: Pat
     return [
         sys.executable,
         "-m",
-        "yt_dlp",
+        *_program(options.sites),
         "--ignore-config",
         "--no-update",
         "--no-cache-dir",
@@ -391,11 +440,16 @@ def arguments(options: ChildOptions, source: Source, marker: str, directory: Pat
     ]
 
 
+# A page's texts may be of any length; the line that tells them has to fit into MAX_FOUND_BYTES.
 FOUND = (
-    '{"title":%(title)j,"ext":%(ext)j,"id":%(id)j,"format_id":%(format_id)j,"is_live":%(is_live)j,'
+    '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
     '"filesize":%(filesize)j,"filesize_approx":%(filesize_approx)j,"playlist_index":%(playlist_index)j,'
-    '"requested_formats":%(requested_formats.:.format_id)j}'
+    '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
+
+
+def _program(sites: Sites) -> list[str]:
+    return [STOCK] if sites.unlimited else [LIMITED, msgspec.json.encode(sites).decode()]
 
 
 def _impersonation(options: ChildOptions) -> list[str]:
@@ -416,10 +470,13 @@ def environment(options: ChildOptions, directory: Path) -> dict[str, str]:
         **{f"XDG_{name}_HOME": empty for name in ("CACHE", "CONFIG", "DATA", "STATE")},
         **{f"{scheme}_proxy": proxy for scheme in ("http", "https", "ftp", "all")},
     }
-    if options.plugin_paths:
-        values["PYTHONPATH"] = os.pathsep.join(options.plugin_paths)
-    else:
+    paths = options.plugin_paths
+    if not paths:
         values["YTDLP_NO_PLUGINS"] = "1"
+    if not options.sites.unlimited:
+        paths = (*paths, str(Path(serverpy.__file__).parent.parent))
+    if paths:
+        values["PYTHONPATH"] = os.pathsep.join(paths)
     if options.ca_file:
         values["SSL_CERT_FILE"] = _authorities(options.ca_file, directory)
     return values

@@ -12,6 +12,8 @@ import pytest
 from serverpy.errors import ConfigurationError
 from serverpy.net.egress import Egress, EgressThread
 from serverpy.net.guard import Guard
+from serverpy.net.proxies import UpstreamProxy
+from serverpy.settings import load_settings
 from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, Tunnelled, by_requests
 from tests.net.origin import BODY, DEADLINE, Origin, read_exactly, read_head, send_sized
 
@@ -89,7 +91,8 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
             connection.sendall(data)
 
 
-def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory) -> None:
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory, scheme: str) -> None:
     asked_for: list[tuple[bytes, bytes]] = []
 
     def serve() -> None:
@@ -100,7 +103,7 @@ def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactor
     with Origin(send_sized) as origin, socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
-        proxy = f"socks5://127.0.0.1:{listener.getsockname()[1]}"
+        proxy = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         with EgressThread(LOOPBACK, proxy=proxy, lookup=site_at_loopback, loop_factory=loop_factory) as egress:
             reply = by_requests(f"http://site.example:{origin.port}/", egress.url)
         thread.join()
@@ -129,6 +132,23 @@ def test_settings_that_cannot_work_are_told_without_their_secrets(
     with pytest.raises(ConfigurationError) as caught:
         Egress(Guard(), proxy=proxy, source_address=source_address)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://h:1", "HTTP://u:p@h:1", "socks4://h:1", "socks4a://h:1", "Socks5H://[::1]:1"]
+)
+def test_what_the_setting_takes_the_connector_takes(proxy: str) -> None:
+    setting = load_settings(proxy=proxy).proxy
+    assert setting == proxy
+    Egress(Guard(), proxy=setting)
+
+
+@pytest.mark.parametrize("proxy", ["https://h:1", "http://h", "socks5h://h", "ftp://h:1"])
+def test_what_the_connector_refuses_the_setting_refuses(proxy: str) -> None:
+    with pytest.raises(ConfigurationError):
+        UpstreamProxy(proxy)
+    with pytest.raises(ConfigurationError, match=r"PROXY: must be .*http, socks4, socks4a, socks5, socks5h"):
+        load_settings(proxy=proxy)
 
 
 def test_the_token_does_not_show() -> None:

@@ -1,0 +1,35 @@
+"""Which of yt-dlp's extractors this server lets run: the one rule of the worker and of a child of `subprocess`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sites:
+    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site
+    before the colon (`youtube`), in any case. Where sites are named, `generic` is one that has to be named too."""
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    generic: bool = True
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether every extractor may run."""
+        return self.generic and not self.allow and not self.deny
+
+    def may_run(self, extractor: str) -> bool:
+        """Whether the extractor of that `IE_NAME` may. The generic one brings `html5` with it, which reads the plain
+        players that it finds."""
+        own = extractor.lower()
+        name = "generic" if own == "html5" else own
+        if name == "generic" and not self.generic:
+            return False
+        if _named(name, self.deny) or _named(own, self.deny):
+            return False
+        return not self.allow or _named(name, self.allow)
+
+
+def _named(name: str, sites: tuple[str, ...]) -> bool:
+    return any(name == site.lower() or name.startswith(f"{site.lower()}:") for site in sites)

@@ -1,0 +1,45 @@
+"""The command line of yt-dlp without the extractors that may not run: `python -m serverpy.ytdlp.commandline SITES …`.
+
+Started by `streaming/methods/subprocess.py` instead of `yt_dlp` where ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR say
+so. SITES is an `extraction.sites.Sites` as JSON; everything behind it is yt-dlp's. `--use-extractors` would not do:
+without the extractor of a denied site, its pages fall to the next one that takes them, at last to the generic one.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+import yt_dlp
+
+from serverpy.extraction.sites import Sites
+from serverpy.ytdlp.extractors import refusing
+
+
+def main(arguments: list[str]) -> None:
+    """Raises SystemExit with yt-dlp's code; SiteForbidden goes to stderr as the last line of its traceback."""
+    sites = msgspec.json.decode(arguments[0], type=Sites)
+
+    class Limited(yt_dlp.YoutubeDL):  # type: ignore[misc]  # untyped
+        def add_info_extractor(self, ie: Any) -> None:
+            if sites.may_run(ie.IE_NAME):
+                super().add_info_extractor(ie)
+            elif isinstance(ie, type):
+                super().add_info_extractor(refusing(ie))
+            else:
+                super().add_info_extractor(refusing(type(ie))())
+
+        def get_info_extractor(self, ie_key: str) -> Any:
+            """As yt-dlp's, but of those that were added: else an extractor could ask for one that may not run."""
+            if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
+                self._ies_instances[ie_key] = ie = self._ies[ie_key]()
+                ie.set_downloader(self)
+            return super().get_info_extractor(ie_key)
+
+    yt_dlp.YoutubeDL = Limited
+    yt_dlp.main(arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

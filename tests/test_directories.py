@@ -1,0 +1,68 @@
+"""Private directories are there as long as their maker, and no longer than until the next sweep."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serverpy.directories import PrivateDirectory, sweep
+
+PREFIX = "serverpy-test-"
+MAKER = f"""
+import sys
+from serverpy.directories import PrivateDirectory
+directory = PrivateDirectory({PREFIX!r}, sys.argv[1])
+(directory.path / "cookies.txt").write_text("secret")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_directory_is_private_empty_and_removed_with_all_that_is_in_it(tmp_path: Path) -> None:
+    directory = PrivateDirectory(PREFIX, str(tmp_path))
+    assert list(tmp_path.iterdir()) == [directory.path]
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    (directory.path / "below").mkdir()
+    (directory.path / "below" / "file").write_text("x")
+    directory.remove()
+    directory.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_removes_what_a_killed_process_left_and_nothing_of_one_that_lives(tmp_path: Path) -> None:
+    ours = PrivateDirectory(PREFIX, str(tmp_path))
+    other = tmp_path / "serverpy-other"
+    other.mkdir()
+    command = [sys.executable, "-c", MAKER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as maker:
+        assert maker.stdout is not None
+        maker.stdout.readline()
+        sweep(PREFIX, str(tmp_path))
+        assert len(list(tmp_path.glob(f"{PREFIX}*/cookies.txt"))) == 1
+        maker.kill()
+    sweep(PREFIX, str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted([ours.path, other])
+    ours.remove()
+
+
+def test_a_sweep_follows_no_link(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "file").write_text("x")
+    (tmp_path / f"{PREFIX}link").symlink_to(target)
+    sweep(PREFIX, str(tmp_path))
+    assert (target / "file").exists()
+
+
+def test_what_cannot_be_locked_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", full)
+        with pytest.raises(OSError, match="Too many"):
+            PrivateDirectory(PREFIX, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
