@@ -144,7 +144,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
     options = ["--to", order.to, "--since", repr(order.since)]
     options += [] if order.format is None else ["--format", order.format]
     options += ["--force"] if order.force else []
-    await run_all(jobs, Isolated(options, settings, order.folder, watcher), order.jobs)
+    await run_all(jobs, Isolated(options, settings, order.folder, watcher), order.jobs, watcher)
 
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
@@ -157,7 +157,8 @@ async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watch
         engine = Engine(settings)
         try:
             await engine.start()
-            await run_all(jobs, Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher), order.jobs)
+            fetcher = Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher)
+            await run_all(jobs, fetcher, order.jobs, watcher)
         finally:
             await engine.aclose()
 

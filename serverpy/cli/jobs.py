@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+
+logger = logging.getLogger(__name__)
 
 MAX_NESTING = 3
 """Playlists in playlists; deeper ones are left to the error that says so."""
@@ -22,8 +25,9 @@ class Job:
     item: int | None = field(default=None, compare=False)
 
     @property
-    def key(self) -> tuple[str, int | None]:
-        return self.url, self.item
+    def key(self) -> tuple[tuple[int, ...], str, int | None]:
+        """Of what is one at a time: a list may name a page twice, and the items that a child reports share a place."""
+        return self.order, self.url, self.item
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):
@@ -82,15 +86,16 @@ class Runner(Protocol):
         ...
 
 
-async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int) -> None:
-    """Do all of them, and those that they turn out to consist of, in their order, so many at once."""
+async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Watcher) -> None:
+    """Do all of them, and those that they turn out to consist of, in their order, so many at once. One that raises
+    after all has failed, as `watcher` is told; the others go on."""
     queue: asyncio.PriorityQueue[Job] = asyncio.PriorityQueue()
     for job in jobs:
         queue.put_nowait(job)
 
     async def work() -> None:
         while True:
-            for part in await runner.run(await queue.get()):
+            for part in await _parts(await queue.get(), runner, watcher):
                 queue.put_nowait(part)
             queue.task_done()
 
@@ -99,3 +104,12 @@ async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int) -> None:
         await queue.join()
         for worker in workers:
             worker.cancel()
+
+
+async def _parts(job: Job, runner: Runner, watcher: Watcher) -> Sequence[Job]:
+    try:
+        return await runner.run(job)
+    except Exception as error:  # a job's end: what nobody expected is a mistake of ours
+        logger.debug("a job failed unexpectedly", exc_info=True)
+        watcher.see(job, Failed("internal", f"This program made a mistake ({type(error).__name__})."))
+        return ()

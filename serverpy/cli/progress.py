@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 
 import msgspec
@@ -64,7 +65,7 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bars: dict[tuple[str, int | None], TaskID] = {}
+        self._bars: dict[tuple[tuple[int, ...], str, int | None], TaskID] = {}
 
     def see(self, job: Job, event: Event) -> None:
         if isinstance(event, Began):
@@ -130,6 +131,9 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._watcher.say(f"serverpy: {record.levelname.lower()}: {record.getMessage()}")
+        if record.exc_info:
+            for line in "".join(traceback.format_exception(*record.exc_info)).splitlines():
+                self._watcher.say(line)
 
 
 @contextlib.contextmanager

@@ -67,6 +67,18 @@ def test_a_job_that_starts_over_has_one_bar() -> None:
     assert [task.completed for task in progress.tasks] == [0]
 
 
+def test_a_page_that_is_asked_for_twice_at_once_has_two_bars() -> None:
+    """A playlist may name it twice."""
+    progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
+    bars = Bars(progress)
+    first, second = Job((0, 1), JOB.url), Job((0, 2), JOB.url)
+    bars.see(first, Began("film.mp4", 0, 9))
+    bars.see(second, Began("film (2).mp4", 0, 9))
+    bars.see(first, Done("film.mp4", 9))
+    bars.see(second, Moved(5))
+    assert [(task.description, task.completed) for task in progress.tasks] == [("film (2).mp4", 5)]
+
+
 @pytest.mark.parametrize("event", [Began("a", 1, None), Moved(5), Done("a", 5), Present("a"), Failed("busy", "No.")])
 def test_a_parent_reads_what_a_child_reports(event: Event) -> None:
     reading, writing = os.pipe()
