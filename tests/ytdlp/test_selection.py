@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serverpy.errors import FormatNotFound, InvalidParameter
 from serverpy.extraction.messages import Format
@@ -32,6 +35,15 @@ FORMATS = (
         ("bv*[vcodec~='^((he|a)vc|h26[45])']+ba", (("b-1",),)),
         ("bv[filesize<?1]", (("v",),)),
         ("mergeall", (("x",),)),
+        ("bv*[vcodec~=avc]", (("b-1",),)),
+        ("b[ext!~='^web']", (("b-1",),)),
+        ("bv*[language~=?'^en$'][vcodec~='(?i)^AVC.*E$']", (("b-1",),)),
+        ("bv[format_id!~=?'x']", (("v",),)),
+        ('bv*[ext~="mp4|m4a"]', (("b-1",),)),
+        ("bv*[ext~='^.p?4$']", (("b-1",),)),
+        ("b[ext*=eb]", (("x",),)),
+        ("b[ext^=we]", (("x",),)),
+        ("b[ext$=m]", (("x",),)),
     ],
 )
 def test_selectors_mean_what_they_mean_to_yt_dlp(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
@@ -80,8 +92,19 @@ def test_what_does_not_parse_is_refused(selector: str) -> None:
         f"({','.join(['b'] * 100)})+({','.join(['b'] * 100)})",
         "b[format_id~='(a+)+$']",
         "b[format_id~='(.|.)*x']",
-        r"b[format_id~='(.)\\1*x']",
+        r"b[format_id~='(.)\1*x']",
         "b[format_id~='.*.*.*.*.*x']",
+        f"b[protocol~='^{'.?' * 300}Z']",
+        f"b[protocol~='^{'.?' * 30}Z']",
+        f"b[protocol~='^{'(h|.)' * 14}Z']",
+        f"b[protocol ! ~= ? '^{'(h|.)' * 14}Z']",
+        f'b[protocol~="^{".??" * 20}Z"]',
+        "b[format_id~='.*.*Z']",
+        "b[protocol~='.*.*Z'][protocol~='.*.*Y']",
+        "b[protocol~='[^Z]*+Z']",
+        r"b[protocol~='\b.*\b.*\bZ']",
+        "b[protocol~='(?=.*)']",
+        "b[protocol~='(?m)^.*$']",
         "(" * 400 + "b" + ")" * 400,
     ],
 )
@@ -90,3 +113,37 @@ def test_selectors_that_would_keep_the_processor_busy_are_refused(selector: str)
     with pytest.raises(InvalidParameter):
         select(selector, FORMATS)
     assert time.monotonic() - started < 1
+
+
+def test_a_refused_regular_expression_is_told_what_may_be_used() -> None:
+    with pytest.raises(InvalidParameter, match=r"repeats a group.*Use literals"):
+        select("b[ext~='(a+)+$']", FORMATS)
+
+
+LONG = tuple(
+    Format(format_id=str(number), ext="mp4", protocol="https", acodec="none", format_note=f"{number:03}{'ab-' * 20}")
+    for number in range(300)
+)
+ATOMS = ["a", "b", "-", ".", ".*", ".?", "a+", "[ab-]", "[ab-]*", "[^Z]*", "(a|b)", "(ab|a|.)?", "a{2,9}", ".*?"]
+OTHERS = ["^", "$", "|", "(", ")", "(?:a|)", "(?i)", "Z", r"\d", "(a*)*", "(b|b)+"]
+patterns = st.lists(st.sampled_from(ATOMS + OTHERS), min_size=1, max_size=24).map("".join)
+filters = st.lists(patterns, min_size=1, max_size=3).map(
+    lambda all_: "bv" + "".join(f"[format_note~='{pattern}']" for pattern in all_)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(selector=filters)
+def test_what_is_accepted_ends_within_a_second(selector: str) -> None:
+    started = time.thread_time()
+    with contextlib.suppress(InvalidParameter, FormatNotFound):
+        select(selector, LONG)
+    assert time.thread_time() - started < 1
+
+
+@pytest.mark.parametrize("pattern", [".?" * 12 + "Z", ".*[^Z]*Z", "(a|b|.)" * 7 + "Z", "[ab-]*" * 2 + "." * 30 + "Z"])
+def test_the_slowest_that_are_accepted_end_within_a_second(pattern: str) -> None:
+    started = time.thread_time()
+    with contextlib.suppress(InvalidParameter, FormatNotFound):
+        select(f"bv[format_note~='{pattern}']", LONG * 10)
+    assert time.thread_time() - started < 1
