@@ -50,6 +50,7 @@ from serverpy.tasks import cancel, spawn
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
+SETTINGS_DO_NOT_WORK = "The server's settings do not work: its log says more."
 
 R = TypeVar("R", bound=Reply)
 
@@ -98,8 +99,10 @@ class Download:
 
     async def cancel(self) -> None:
         """Returns when the worker's thread has let go of the pipe, or after a short grace, when the worker is being
-        replaced. Nothing happens if the download has ended."""
-        await self._workers._stop(self._worker, self._call)
+        replaced. Nothing happens if the download has ended. The stopping is `Workers`' own: whoever gives up waiting
+        here does not end it."""
+        if not self._call.reply.done():
+            await asyncio.wait([self._workers._stop_soon(self._worker, self._call)])
 
 
 class Workers:
@@ -115,6 +118,10 @@ class Workers:
         self._renewal: asyncio.Task[Worker] | None = None
         self._line: deque[asyncio.Future[None]] = deque()
         self._stops: set[asyncio.Task[None]] = set()
+        self._settings_work = False
+        """A worker has come up with them."""
+        self._refused: str | None = None
+        """Why none ever will. What a worker refuses later (COOKIES_FILE may change) is tried again, with pauses."""
         self._failures = 0
         self._not_before = 0.0
         self.restarts = 0
@@ -123,7 +130,7 @@ class Workers:
     async def start(self) -> None:
         """Start the first worker. Raises ConfigurationError, or ExtractionFailed if it does not come up. Without it,
         the first request starts one."""
-        await self._current()
+        await self._running()
 
     async def aclose(self) -> None:
         """End all workers and their children; requests under way fail. Within a few seconds."""
@@ -248,10 +255,14 @@ class Workers:
 
     # Ending a request, and a worker that does not
 
-    def _stop_soon(self, worker: Worker, call: Call) -> None:
-        task = spawn(self._stop(worker, call), name=f"stop call {call.id}")
+    def _stop_soon(self, worker: Worker, call: Call) -> asyncio.Task[None]:
+        return self._keep(spawn(self._stop(worker, call), name=f"stop call {call.id}"))
+
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Until it ends; `aclose` cancels it."""
         self._stops.add(task)
         task.add_done_callback(self._stops.discard)
+        return task
 
     async def _stop(self, worker: Worker, call: Call) -> None:
         worker.cancel(call)
@@ -259,6 +270,8 @@ class Workers:
         if not call.reply.done():
             log.warning("A request does not let go of its thread: worker %s is replaced", worker.pid)
             self._retire(worker)
+            if all(each.cancelled for each in worker.calls):
+                worker.kill()  # nobody waits for anything that a retired worker still does
 
     def _retire(self, worker: Worker) -> None:
         """No new requests for `worker`; it ends when what it runs has ended."""
@@ -286,12 +299,22 @@ class Workers:
             await self._close(worker)
 
     async def _current(self) -> Worker:
-        """The worker that takes requests, started if there is none: once for all who wait, even if they leave.
-        Raises ExtractionFailed, ConfigurationError, Draining."""
+        """As `_running`, for a request: what is wrong with the settings is not the client's to know. Raises
+        ExtractionFailed, Draining."""
+        try:
+            return await self._running()
+        except ConfigurationError as error:
+            raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
+
+    async def _running(self) -> Worker:
+        """The worker that takes requests, started if there is none: once for all who wait, even if they leave. Once
+        the settings were refused, no other is started. Raises ExtractionFailed, ConfigurationError, Draining."""
         if self._worker is not None and not self._worker.gone.is_set():
             return self._worker
         if self._closed:
             raise Draining("The server is stopping.")
+        if self._refused is not None:
+            raise ConfigurationError(self._refused)
         renewal = self._renewal
         if renewal is None:
             renewal = self._renewal = spawn(self._renew(), name="start worker")
@@ -333,16 +356,15 @@ class Workers:
         try:
             await worker.start()
         except BaseException as error:
-            if isinstance(error, ExtractionFailed):
+            if isinstance(error, ServerPYError):
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
-            if isinstance(error, ConfigurationError) and self.restarts:
-                raise ExtractionFailed("The extraction process does not start.") from error
+            if isinstance(error, ConfigurationError) and not self._settings_work:
+                self._refused = error.detail
             raise
-        spawn_watch = spawn(self._watch(worker), name=f"watch worker {worker.pid}")
-        self._stops.add(spawn_watch)
-        spawn_watch.add_done_callback(self._stops.discard)
+        self._settings_work = True
+        self._keep(spawn(self._watch(worker), name=f"watch worker {worker.pid}"))
         return worker
 
     async def _watch(self, worker: Worker) -> None:
@@ -357,7 +379,11 @@ class Workers:
 def _expect(reply: Reply, kind: type[R]) -> R:
     """The reply as `kind`; raises the error that it carries instead."""
     if isinstance(reply, Failed):
-        raise to_error(reply)
+        error = to_error(reply)
+        if isinstance(error, ConfigurationError):
+            log.error("The worker cannot work with its settings: %s", error)
+            raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
+        raise error
     if not isinstance(reply, kind):
         raise ExtractionFailed("The extraction process gave an answer to another question.")
     return reply

@@ -24,15 +24,19 @@ def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
 
 def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
     """What COOKIES_FILE has now; to be copied, never changed. Raises ConfigurationError."""
-    return _read_cookies(path, os.stat(path).st_mtime_ns) if path else None
+    if not path:
+        return None
+    try:
+        return _read_cookies(path, os.stat(path).st_mtime_ns)
+    except http.cookiejar.LoadError as error:
+        raise ConfigurationError("COOKIES_FILE is not a cookie file in Netscape format.") from error
+    except OSError as error:
+        raise ConfigurationError(f"COOKIES_FILE cannot be read: {error.strerror}.") from error
 
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """The file as it was at `changed`. Raises ConfigurationError."""
+    """The file as it was at `changed`."""
     jar = YoutubeDLCookieJar(path)
-    try:
-        jar.load()
-    except (OSError, http.cookiejar.LoadError) as error:
-        raise ConfigurationError("COOKIES_FILE is not a cookie file in Netscape format.") from error
+    jar.load()
     return jar

@@ -254,7 +254,15 @@ def test_impersonation_reaches_the_tracks(site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"proxy": "nonsense"}, {"impersonate": "toaster-9"}, {"cookies_file": __file__}, {"ca_file": __file__}]
+    "options",
+    [
+        {"proxy": "nonsense"},
+        {"impersonate": "toaster-9"},
+        {"cookies_file": __file__},
+        {"cookies_file": f"{__file__}.gone"},
+        {"cookies_file": str(Path(__file__).parent)},
+        {"ca_file": __file__},
+    ],
 )
 def test_settings_that_cannot_work_are_refused_at_start(options: dict[str, Any]) -> None:
     async def test() -> None:

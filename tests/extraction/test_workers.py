@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from serverpy.errors import Busy, ExtractionFailed, ExtractionTimeout, ServerPYError
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ExtractionTimeout, ServerPYError
+from serverpy.extraction.workers import SETTINGS_DO_NOT_WORK, Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
 from tests.extraction.workers import OPTIONS, children_of, fails, gone, process_of, reader, running
@@ -169,6 +171,83 @@ def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> None:
             received = await asyncio.to_thread(reader(reading))
             assert received == site.path("prog.mp4").read_bytes()
             assert await download.wait() == len(received)
+
+    run(test)
+
+
+def test_a_retired_worker_that_is_frozen_ends_when_nobody_waits_for_it(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running(extract_timeout=0.5) as workers:
+            film = await workers.extract(f"{site.http}/page/prog")
+            downloads, pipes = [], []
+            for _ in range(2):
+                reading, writing = os.pipe()
+                pipes.append(reading)
+                downloads.append(await workers.download(film.raw_id, None, film.tracks[0].id, writing))
+            old = await process_of(workers)
+            assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
+            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
+            old.suspend()
+            await downloads[0].cancel()
+            assert not gone(old)
+            await downloads[1].cancel()
+            await eventually(lambda: gone(old))
+            assert gone(old)
+            for descriptor in pipes:
+                os.close(descriptor)
+
+    run(test)
+
+
+def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_workers(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            film = await workers.extract(f"{site.http}/page/prog")
+            reading, writing = os.pipe()
+            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            frozen = await process_of(workers)
+            frozen.suspend()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await download.cancel()
+            await eventually(lambda: gone(frozen))
+            assert gone(frozen)
+            os.close(reading)
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
+
+    run(test)
+
+
+def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_the_operator(site: SampleSite) -> None:
+    async def test() -> None:
+        workers = Workers(replace(OPTIONS, impersonate="toaster-9"))
+        try:
+            found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
+            found.append(await fails(workers, f"{site.http}/page/prog"))
+            assert {type(each) for each in found} == {ExtractionFailed}
+            assert {str(each) for each in found} == {SETTINGS_DO_NOT_WORK}
+            for _ in range(2):
+                with pytest.raises(ConfigurationError, match="toaster-9"):
+                    await workers.start()
+            assert workers.restarts == 1
+        finally:
+            await workers.aclose()
+
+    run(test)
+
+
+def test_a_cookie_file_that_breaks_later_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
+    async def test() -> None:
+        path = tmp_path / "cookies.txt"
+        path.write_text("# Netscape HTTP Cookie File\n")
+        async with running(WorkersLimits(first_pause=0.01), cookies_file=str(path)) as workers:
+            path.write_text("no such thing")
+            assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
+            (await process_of(workers)).kill()
+            await eventually(lambda: workers.restarts > 1)
+            assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
+            path.write_text("# Netscape HTTP Cookie File\n\n")
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
     run(test)
 
