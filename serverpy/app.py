@@ -42,7 +42,7 @@ from serverpy.streaming.body import Method
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
-from serverpy.streaming.os_pipe import hand_over_bytes, largest_pipe_bytes
+from serverpy.streaming.os_pipe import buffered_bytes, hand_over_bytes, largest_pipe_bytes
 from serverpy.tasks import cancel, spawn
 
 logger = logging.getLogger("serverpy")
@@ -235,7 +235,7 @@ class Server:
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists
             children=await asyncio.to_thread(children_of_this_process),
-            buffered_bytes=engine.egress.held_bytes,
+            buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
             budget_used=engine.budget.used_bytes,
             budget_total=engine.budget.total_bytes,
             loop_lag_p50=self._lag.percentile(50),

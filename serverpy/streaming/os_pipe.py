@@ -8,6 +8,9 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sys
+import termios
+import weakref
 from pathlib import Path
 
 from serverpy.errors import UpstreamFailed
@@ -52,6 +55,14 @@ def open_pipe(size: int) -> tuple[int, int]:
     return reader, writer
 
 
+_readers: weakref.WeakSet[PipeReader] = weakref.WeakSet()
+
+
+def buffered_bytes() -> int:
+    """What waits in all pipes of this process that are being read."""
+    return sum(reader.waiting_bytes for reader in list(_readers))
+
+
 class PipeReader:
     """Pulls from the reading end `fd`, which belongs to it from now on. One task reads at a time.
 
@@ -64,6 +75,14 @@ class PipeReader:
         self._chunk_bytes = chunk_bytes
         self._waiter: asyncio.Future[None] | None = None
         self.received = 0
+        _readers.add(self)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How many bytes wait in the pipe."""
+        if self._fd < 0:
+            return 0
+        return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def read(self) -> bytes:
         """The next bytes, at most one chunk, and as soon as there are any; `b""` when all writers have closed.

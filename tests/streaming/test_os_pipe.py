@@ -9,7 +9,14 @@ import os
 import pytest
 
 from serverpy.errors import UpstreamFailed
-from serverpy.streaming.os_pipe import PAGE_BYTES, PipeReader, hand_over_bytes, largest_pipe_bytes, open_pipe
+from serverpy.streaming.os_pipe import (
+    PAGE_BYTES,
+    PipeReader,
+    buffered_bytes,
+    hand_over_bytes,
+    largest_pipe_bytes,
+    open_pipe,
+)
 from serverpy.tasks import spawn
 from tests.aio import run
 
@@ -95,5 +102,21 @@ def test_a_cancelled_read_loses_nothing() -> None:
         assert await reader.read() == b"still here"
         reader.close()
         os.close(writer)
+
+    run(test)
+
+
+def test_what_waits_in_pipes_is_counted_until_they_are_closed() -> None:
+    async def test() -> None:
+        before = buffered_bytes()
+        reading_end, writing_end = open_pipe(65536)
+        reader = PipeReader(reading_end, 1000)
+        os.write(writing_end, bytes(5000))
+        assert buffered_bytes() - before == 5000
+        await reader.read()
+        assert buffered_bytes() - before == 4000
+        reader.close()
+        os.close(writing_end)
+        assert buffered_bytes() == before
 
     run(test)
