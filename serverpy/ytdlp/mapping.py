@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import http.cookiejar
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -42,6 +43,7 @@ _MAX_TEXT = 4000
 _MAX_URL = 256 * 1024
 _MAX_INLINE_SUBTITLES = 256 * 1024
 _MAX_INT = 2**53
+_EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 
 
 def media_of(info: Info, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
@@ -49,7 +51,7 @@ def media_of(info: Info, raw_id: str, jar: http.cookiejar.CookieJar, impersonati
     entries = tuple(_entries(info, raw_id, jar, impersonation))
     tracks = () if is_playlist(info) else tuple(_tracks(info, impersonation))
     subtitles = tuple(_subtitles(info))
-    page = text(info.get("webpage_url") or info.get("original_url"), _MAX_URL) or ""
+    page = address(info.get("webpage_url") or info.get("original_url")) or ""
     return Media(
         raw_id=raw_id,
         id=text(info.get("id"), _MAX_TITLE) or "",
@@ -109,10 +111,11 @@ def _is_post(entries: tuple[Entry, ...]) -> bool:
 
 def _thumbnail(info: Info) -> str | None:
     thumbnails = info.get("thumbnails")
-    best = thumbnails[-1].get("url") if isinstance(thumbnails, list) and thumbnails else None
-    for url in (info.get("thumbnail"), best):
-        if isinstance(url, str) and url.startswith(("http://", "https://")):
-            return text(url, _MAX_URL)
+    last = thumbnails[-1] if isinstance(thumbnails, list) and thumbnails else None
+    best = last.get("url") if isinstance(last, dict) else None
+    for wish in (info.get("thumbnail"), best):
+        if isinstance(wish, str) and wish.startswith(("http://", "https://")) and (url := address(wish)):
+            return url
     return None
 
 
@@ -136,7 +139,7 @@ def _entries(info: Info, raw_id: str, jar: http.cookiejar.CookieJar, impersonati
 
 def _entry_url(entry: Info) -> str | None:
     """Some extractors give a bare id as `url`; a full address is better where there is one."""
-    urls = [text(entry.get(key), _MAX_URL) for key in ("url", "webpage_url", "original_url")]
+    urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     return next((url for url in known if "://" in url), known[0] if known else None)
 
@@ -146,12 +149,12 @@ def _entry_url(entry: Info) -> str | None:
 
 def _tracks(info: Info, impersonation: Impersonation) -> Iterator[Track]:
     for fmt in formats_of(info):
-        if isinstance(fmt, dict) and isinstance(fmt.get("url"), str) and fmt["url"]:
-            yield _track(fmt, info, impersonation)
+        if isinstance(fmt, dict) and isinstance(fmt.get("url"), str) and (url := address(fmt["url"])):
+            yield _track(fmt, url, info, impersonation)
 
 
-def _track(fmt: Info, info: Info, impersonation: Impersonation) -> Track:
-    ext = (text(fmt.get("ext"), 20) or "unknown_video").lower()
+def _track(fmt: Info, url: str, info: Info, impersonation: Impersonation) -> Track:
+    ext = _extension(fmt.get("ext"), "unknown_video").lower()
     protocol = text(fmt.get("protocol"), 100) or "https"
     fragments, dynamic = _fragments(fmt)
     options = fmt.get("downloader_options")
@@ -160,7 +163,7 @@ def _track(fmt: Info, info: Info, impersonation: Impersonation) -> Track:
     impersonated = impersonation(fmt.get("impersonate"))
     return Track(
         id=text(fmt.get("format_id"), 200) or "0",
-        url=text(fmt["url"], _MAX_URL) or "",
+        url=url,
         protocol=protocol,
         ext=ext,
         container=text(fmt.get("container"), 100),
@@ -182,7 +185,7 @@ def _track(fmt: Info, info: Info, impersonation: Impersonation) -> Track:
         request_data=_body(fmt.get("request_data")),
         impersonate=impersonated,
         http_chunk_size=integer(options.get("http_chunk_size")) or None,
-        manifest_url=text(fmt.get("manifest_url"), _MAX_URL),
+        manifest_url=address(fmt.get("manifest_url")),
         manifest_data=_manifest(fmt.get("hls_media_playlist_data")),
         fragments=fragments,
         fragments_dynamic=dynamic,
@@ -233,7 +236,7 @@ def _manifest(value: Any) -> str | None:
 def _aes(value: Any) -> AesKey | None:
     if not isinstance(value, Mapping):
         return None
-    return AesKey(uri=text(value.get("uri"), _MAX_URL), key=text(value.get("key"), 200), iv=text(value.get("iv"), 200))
+    return AesKey(uri=address(value.get("uri")), key=text(value.get("key"), 200), iv=text(value.get("iv"), 200))
 
 
 def _needs_ytdlp(fmt: Info, info: Info, protocol: str, options: Mapping[str, Any]) -> bool:
@@ -258,10 +261,18 @@ def _fragments(fmt: Info) -> tuple[tuple[Fragment, ...], bool]:
 
 
 def _fragment(item: Info, base: str) -> Fragment:
-    url = item.get("url") or (urljoin(base, str(item["path"])) if item.get("path") else "")
     return Fragment(
-        url=text(url, _MAX_URL) or "", duration=number(item.get("duration")), size=integer(item.get("filesize"))
+        url=address(item.get("url")) or _joined(base, item.get("path")) or "",
+        duration=number(item.get("duration")),
+        size=integer(item.get("filesize")),
     )
+
+
+def _joined(base: str, path: Any) -> str | None:
+    try:
+        return address(urljoin(base, str(path))) if path else None
+    except ValueError:
+        return None
 
 
 # Subtitles
@@ -277,8 +288,8 @@ def _subtitles(info: Info) -> Iterator[Subtitle]:
 
 
 def _subtitle(language: str, file: Info, automatic: bool) -> Subtitle | None:
-    ext = text(file.get("ext"), 20) or "vtt"
-    url = text(file.get("url"), _MAX_URL) or _inline(file.get("data"))
+    ext = _extension(file.get("ext"), "vtt")
+    url = address(file.get("url")) or _inline(file.get("data"))
     if not url or (automatic and ext not in _AUTOMATIC_EXTENSIONS):
         return None
     return Subtitle(
@@ -322,8 +333,8 @@ def _cookies(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator[Coo
         yield Cookie(
             name=text(cookie.name, 4096) or "",
             value=text(cookie.value, 8192) or "",
-            domain=domain,
-            path=cookie.path or "/",
+            domain=text(domain, _MAX_TEXT) or "",
+            path=text(cookie.path, _MAX_TEXT) or "/",
             secure=bool(cookie.secure),
             expires=integer(cookie.expires),
         )
@@ -351,6 +362,24 @@ def text(value: Any, limit: int) -> str | None:
     if limit >= _MAX_URL and len(clean) > limit:
         return None
     return clean[:limit] or None
+
+
+def address(value: Any) -> str | None:
+    """A URL that can be taken apart: one that cannot would fail whoever tries, and with it everything else of the
+    page."""
+    url = text(value, _MAX_URL)
+    try:
+        parts = urlsplit(url or "")
+        _ = parts.hostname, parts.port  # raise where they are none
+    except ValueError:
+        return None
+    return url
+
+
+def _extension(value: Any, default: str) -> str:
+    """It becomes part of file names and headers."""
+    found = text(value, 20)
+    return found if found and _EXTENSION.fullmatch(found) else default
 
 
 def number(value: Any) -> float | None:

@@ -243,3 +243,70 @@ def test_media_are_decoded_strictly() -> None:
     body = msgspec.json.encode({"type": "Extracted", "id": 1, "media": {"raw_id": 1}})
     with pytest.raises(msgspec.ValidationError):
         messages.decode_reply(body)
+
+
+BAD = ("http://[x/a.vtt", "https://media.example:99999/a", "http://media.example:port/a", "http://a\u2100b/")
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_an_address_that_cannot_be_taken_apart_is_left_out_alone(bad: str) -> None:
+    jar = CookieJar()
+    jar.set_cookie(cookie("host", "media.example"))
+    fine = {"url": URL, "format_id": "a"}
+    media = found(
+        {
+            "formats": [fine, {"url": bad, "format_id": "b"}, {**fine, "manifest_url": bad, "hls_aes": {"uri": bad}}],
+            "subtitles": {"en": [{"url": bad, "ext": "vtt"}, {"url": "https://x.example/a.vtt", "ext": "vtt"}]},
+            "thumbnail": bad,
+            "thumbnails": [{"url": "https://x.example/a.jpg"}],
+            "original_url": bad,
+        },
+        jar,
+    )
+    assert [each.url for each in media.tracks] == [URL, URL]
+    assert (media.tracks[1].manifest_url, media.tracks[1].aes) == (None, AesKey())
+    assert [each.url for each in media.subtitles] == ["https://x.example/a.vtt"]
+    assert media.thumbnail == "https://x.example/a.jpg"
+    assert [each.name for each in media.cookies] == ["host"]
+    assert found({"webpage_url": bad, "thumbnail": bad}).webpage_url == ""
+    [entry] = found({"_type": "playlist", "entries": [{"_type": "url", "url": bad, "title": "One"}]}).entries
+    assert (entry.title, entry.url) == ("One", None)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "base"), [([{"url": BAD[0]}], URL), ([{"path": "1"}], BAD[0]), ([{"path": "http://[x/"}], URL)]
+)
+def test_fragments_that_have_no_address_are_left_to_yt_dlp(pieces: list[dict[str, str]], base: str) -> None:
+    assert track({"fragments": pieces, "fragment_base_url": base}).fragments_dynamic
+
+
+@pytest.mark.parametrize(
+    ("ext", "kept"),
+    [
+        ("mp4", "mp4"),
+        ("M4A", "m4a"),
+        ("mp4\r\nX-Evil: 1", "unknown_video"),
+        ('mp4"', "unknown_video"),
+        ("../mp4", "unknown_video"),
+        ("ü", "unknown_video"),
+        ("x" * 17, "unknown_video"),
+        ("mp4\n", "unknown_video"),
+        (None, "unknown_video"),
+    ],
+)
+def test_an_extension_is_letters_and_digits(ext: str | None, kept: str) -> None:
+    assert track({"ext": ext}).ext == kept
+
+
+def test_a_subtitles_extension_is_letters_and_digits() -> None:
+    files = [{"url": URL, "ext": "ttml"}, {"url": URL, "ext": "vtt\r\n"}]
+    assert [each.ext for each in found({"subtitles": {"en": files}}).subtitles] == ["ttml", "vtt"]
+
+
+def test_no_text_of_a_cookie_breaks_the_answer() -> None:
+    jar = CookieJar()
+    odd = cookie("name\ud800", "media.example")
+    odd.value, odd.path = "\udfff", "/\ud800"
+    jar.set_cookie(odd)
+    [crossed] = found({"formats": [{"url": URL, "format_id": "a"}]}, jar).cookies
+    assert (crossed.name, crossed.value, crossed.path) == ("name?", "?", "/?")
