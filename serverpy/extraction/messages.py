@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -42,7 +42,6 @@ class WorkerOptions:
     extract_timeout: float = 60.0
     stall_timeout: float = 60.0
     connect_timeout: float = 10.0
-    chunk_bytes: int = 65536
     allow_networks: tuple[str, ...] = ()
     deny_ports: tuple[int, ...] | None = None
     """None: the guard's own list of bad ports."""
@@ -225,11 +224,24 @@ class MessageTooLarge(ValueError):
 
 
 def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
-    """The frame to send. Raises MessageTooLarge."""
-    body = _encoder.encode(message)
+    """The frame to send. Half a surrogate pair, of which no text can be made, becomes a question mark. Raises
+    MessageTooLarge."""
+    try:
+        body = _encoder.encode(message)
+    except UnicodeEncodeError:
+        body = _encoder.encode(_clean(msgspec.to_builtins(message)))
     if len(body) > limit:
         raise MessageTooLarge(f"{type(message).__name__} of {len(body)} bytes")
     return _LENGTH.pack(len(body)) + body
+
+
+def _clean(value: Any) -> Any:
+    """Plain values, all texts in them such as can be encoded."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(inner) for key, inner in value.items()}
+    return [_clean(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def decode_request(body: bytes) -> Request:

@@ -21,7 +21,6 @@ def worker_options(
         extract_timeout=settings.extract_timeout,
         stall_timeout=settings.stall_timeout,
         connect_timeout=settings.connect_timeout,
-        chunk_bytes=settings.chunk_bytes,
         allow_networks=tuple(str(network) for network in settings.allow_networks),
         deny_ports=tuple(settings.deny_ports),
         own=own,

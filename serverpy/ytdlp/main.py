@@ -21,6 +21,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ServerPYError
 from serverpy.extraction import messages
@@ -32,6 +33,7 @@ from serverpy.extraction.messages import (
     DownloadStarted,
     Extract,
     Extracted,
+    Failed,
     Frames,
     RawGone,
     Ready,
@@ -43,6 +45,7 @@ from serverpy.extraction.messages import (
     StatsRequest,
     WorkerOptions,
 )
+from serverpy.ytdlp import limits
 
 # What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
 # through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules.
@@ -51,6 +54,8 @@ _RECEIVE_BYTES = 64 * 1024
 _MAX_DESCRIPTORS = 16
 
 log = logging.getLogger("serverpy.worker")
+
+R = TypeVar("R", bound=Reply)
 
 
 def main() -> None:
@@ -74,6 +79,7 @@ def serve(sock: socket.socket) -> int:
     if not isinstance(first, Configure):
         return 1 if first else 0
     outbox = Outbox(sock)
+    limits.set_data_limit(first.options)
     try:
         desk = Desk(first.options, Path(first.directory), outbox)
     except ConfigurationError as error:
@@ -125,9 +131,18 @@ class Outbox:
         self._lock = threading.Lock()
 
     def send(self, reply: Reply) -> None:
-        frame = messages.encode(reply)
+        """Some answer leaves in any case: one that cannot be encoded becomes an error."""
+        try:
+            frame = messages.encode(reply)
+        except Exception:
+            log.exception("The answer to request %d cannot be sent", _id_of(reply))
+            frame = messages.encode(messages.failed(_id_of(reply), ExtractionFailed("This page could not be read.")))
         with self._lock, contextlib.suppress(ConnectionError):
             self._sock.sendall(frame)
+
+
+def _id_of(reply: Reply) -> int:
+    return 0 if isinstance(reply, Ready) else reply.id
 
 
 class Desk:
@@ -136,7 +151,8 @@ class Desk:
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
         # Late, after `UNUSED` is set: these bring in yt-dlp.
         from serverpy.net.egress import Egress, EgressLimits
-        from serverpy.net.guard import BAD_PORTS, Guard, parse_networks
+        from serverpy.net.guard import Guard, parse_networks
+        from serverpy.net.ports import BAD_PORTS
         from serverpy.ytdlp.children import Ticket
         from serverpy.ytdlp.outlets import Outlets
         from serverpy.ytdlp.prepare import prepare
@@ -230,7 +246,7 @@ class Desk:
         self._raws.put(raw_id, raw)
         return Extracted(id=request.id, media=media)
 
-    def _reply_of(self, id_: int, work: Callable[[], Reply]) -> Reply:
+    def _reply_of(self, id_: int, work: Callable[[], R]) -> R | Failed:
         from serverpy.ytdlp.children import Stopped
 
         try:
@@ -254,16 +270,25 @@ class Desk:
             os.close(descriptor)
             self._outbox.send(messages.failed(request.id, Busy("Every download thread is taken.")))
             return
-        _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
+        try:
+            _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
+        except RuntimeError:  # there is no room for its stack
+            os.close(descriptor)
+            self._download_over(messages.failed(request.id, Busy("No more downloads can be started.")))
 
     def _download_once(self, request: Download, descriptor: int) -> None:
-        reply = self._reply_of(request.id, lambda: self._download(request, descriptor))
+        self._download_over(self._reply_of(request.id, lambda: self._download(request, descriptor)))
+
+    def _download_over(self, reply: DownloadEnd | Failed) -> None:
         with self._lock:
             self._downloading -= 1
-            del self._tickets[request.id]
+            del self._tickets[reply.id]
+            last = not self._downloading
         self._outbox.send(reply)
+        if last:
+            limits.give_memory_back()
 
-    def _download(self, request: Download, descriptor: int) -> Reply:
+    def _download(self, request: Download, descriptor: int) -> DownloadEnd:
         """`download.run` closes the descriptor, once it is called."""
         try:
             from serverpy.ytdlp import download
@@ -306,8 +331,18 @@ class Desk:
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Daemon: the end of the process waits for none of them."""
-    threading.Thread(target=target, name=name, daemon=True).start()
+    """Daemon: the end of the process waits for none of them. One that ends by an exception takes the process with it:
+    its requests would wait for ever, while those of a worker that dies are answered at once."""
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException:
+            with contextlib.suppress(BaseException):  # there may be no memory for the words
+                log.critical("Thread %s has failed, and the worker ends", name, exc_info=True)
+            os._exit(1)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -142,3 +143,16 @@ def test_the_moment_to_try_again_crosses_the_border() -> None:
 
 def test_an_unknown_code_is_a_failed_extraction() -> None:
     assert type(messages.to_error(Failed(id=1, code="nonsense", message="x"))) is ExtractionFailed
+
+
+@given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
+def test_whatever_a_text_is_it_crosses_the_border(text: str) -> None:
+    """Half a surrogate pair among it, which JSON cannot carry."""
+    clean = text.encode("utf-8", "replace").decode()
+    for sent, arrived in (
+        (messages.failed(7, ExtractionFailed(text)), messages.failed(7, ExtractionFailed(clean))),
+        (Selected(id=7, choices=((text,),)), Selected(id=7, choices=((clean,),))),
+        (Extracted(id=7, media=replace(MEDIA, title=text)), Extracted(id=7, media=replace(MEDIA, title=clean))),
+    ):
+        [body] = Frames().feed(messages.encode(sent))
+        assert messages.decode_reply(body) == arrived

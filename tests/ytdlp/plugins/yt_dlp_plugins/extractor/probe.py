@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.networking import Request
 from yt_dlp.networking.impersonate import ImpersonateTarget
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
-from yt_dlp.utils import Popen
+from yt_dlp.utils import ExtractorError, Popen
 
 Info = dict[str, Any]
 
@@ -44,6 +45,27 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _probe_hang(self, argument: str) -> Any:
         """Deaf to everything, as a regular expression is."""
         threading.Event().wait(3600)
+
+    def _probe_surrogate(self, argument: str) -> Any:
+        raise ExtractorError("Half a pair: \ud800", expected=True)
+
+    def _probe_exit(self, argument: str) -> Any:
+        """What no `except Exception` catches."""
+        raise SystemExit
+
+    def _probe_memory(self, argument: str) -> Any:
+        """As much as the machine may have, untouched."""
+        return len(bytearray(int(argument)))
+
+    def _probe_run(self, argument: str) -> Any:
+        """A JavaScript runtime at work, under whatever limits the worker has."""
+        script = "console.log(Array.from({length: 300000}, (_, at) => ({at, text: 'x' + at})).length)"
+        runtime = self._downloader._js_runtimes[argument]
+        found = Popen.run([runtime.info.path, "eval", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return [found[2], found[0].decode().strip(), resource.getrlimit(resource.RLIMIT_DATA)[0]]
+
+    def _probe_read(self, argument: str) -> Any:
+        return len(self._download_webpage(argument, "read"))
 
     def _probe_die(self, argument: str) -> Any:
         os.kill(os.getpid(), 9)

@@ -1,0 +1,128 @@
+"""The worker process keeps its promises to the server: an answer to every request, and no more memory than allowed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from serverpy.errors import ExtractionFailed, TooLarge
+from serverpy.extraction import messages
+from serverpy.extraction.messages import MAX_MESSAGE_BYTES, Failed, Frames, Selected
+from serverpy.sample.site import SampleSite
+from serverpy.ytdlp.limits import DATA_BYTES
+from serverpy.ytdlp.main import Outbox
+from serverpy.ytdlp.session import MAX_PAGE_BYTES
+from tests.aio import run
+from tests.extraction.workers import fails, process_of, running
+
+
+def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Outbox(theirs).send(Selected(id=7, choices=(("x" * MAX_MESSAGE_BYTES,),)))
+        [body] = Frames().feed(ours.recv(65536))
+    reply = messages.decode_reply(body)
+    assert isinstance(reply, Failed)
+    assert (reply.id, reply.code) == (7, ExtractionFailed.code)
+    assert "request 7" in caplog.text
+
+
+def test_a_broken_text_is_answered_and_costs_no_thread(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running(extract_workers=1) as workers:
+            pid = (await process_of(workers)).pid
+            started = time.monotonic()
+            assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
+            assert time.monotonic() - started < 5
+            assert (await process_of(workers)).pid == pid
+
+    run(test)
+
+
+def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running(extract_workers=1) as workers:
+            started = time.monotonic()
+            assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
+            assert time.monotonic() - started < 10
+
+    run(test)
+
+
+def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            pid = (await process_of(workers)).pid
+            assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
+            assert type(await fails(workers, f"{site.http}/probe/memory?to={3 * DATA_BYTES}")) is ExtractionFailed
+            assert (await workers.extract(f"{site.http}/page/prog")).tracks
+            assert (await process_of(workers)).pid == pid
+
+    run(test)
+
+
+def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
+    """It reserves half a gigabyte that counts, before it does anything."""
+
+    async def test() -> None:
+        async with running(max_workers=1, extract_workers=1) as workers:
+            ready = (await workers.state()).ready
+            assert ready is not None
+            assert any(name.startswith("deno-") for name in ready.js_runtimes)
+            media = await workers.extract(f"{site.http}/probe/run?to=deno")
+            code, said, limit = json.loads(media.title)
+            assert (code, said) == (0, "300000")
+            assert DATA_BYTES < limit < 2 * DATA_BYTES
+
+    run(test)
+
+
+def test_a_page_has_a_bound(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            with pages() as base:
+                media = await workers.extract(f"{site.http}/probe/read?to={base}/{MAX_PAGE_BYTES}")
+                assert media.title == str(MAX_PAGE_BYTES)
+                for size in (MAX_PAGE_BYTES + 1, 60_000_000):
+                    assert type(await fails(workers, f"{site.http}/probe/read?to={base}/{size}")) is TooLarge
+
+    assert MAX_PAGE_BYTES == 8 * 1024 * 1024
+    run(test)
+
+
+@contextmanager
+def pages() -> Iterator[str]:
+    """A site whose page `/<n>` has n bytes."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            left = int(self.path[1:])
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(left))
+            self.end_headers()
+            try:
+                while left:
+                    left -= self.wfile.write(b"<" * min(left, 65536))
+            except ConnectionError:
+                self.close_connection = True
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
