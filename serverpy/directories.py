@@ -76,7 +76,6 @@ def _locked(lock: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        log.warning("%s cannot be removed: %s", path, error.strerror)
+    shutil.rmtree(path, ignore_errors=True)  # whoever works in it may be removing it too
+    if path.exists():
+        log.warning("%s cannot be removed", path)

@@ -10,11 +10,9 @@ import asyncio
 import itertools
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -24,6 +22,7 @@ from typing import Any
 import msgspec
 
 import serverpy
+from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import ExtractionFailed, InvalidParameter
 from serverpy.extraction import messages
 from serverpy.extraction.messages import (
@@ -48,6 +47,7 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
+DIRECTORY_PREFIX = "serverpy-worker-"
 _RECEIVE_BYTES = 256 * 1024
 
 
@@ -87,7 +87,7 @@ class Worker:
         self._ids = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
         self._sock: socket.socket | None = None
-        self._directory: Path | None = None
+        self._directory: PrivateDirectory | None = None
         self._to_send: asyncio.Queue[tuple[bytes, int | None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing: asyncio.Task[None] | None = None
@@ -109,7 +109,8 @@ class Worker:
     async def start(self) -> None:
         """Returns when the worker takes requests. Raises ConfigurationError, or ExtractionFailed if it does not come
         up."""
-        self._directory = Path(tempfile.mkdtemp(prefix="serverpy-"))
+        sweep(DIRECTORY_PREFIX)
+        self._directory = PrivateDirectory(DIRECTORY_PREFIX)
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
         with theirs:
@@ -118,7 +119,7 @@ class Worker:
             spawn(self._receive(self._sock), name="worker replies"),
             spawn(self._send(self._sock), name="worker requests"),
         ]
-        self._post(Configure(options=self.options, directory=str(self._directory)))
+        self._post(Configure(options=self.options, directory=str(self._directory.path)))
         try:
             async with asyncio.timeout(START_SECONDS):
                 self.ready = await asyncio.shield(self._ready)
@@ -145,7 +146,7 @@ class Worker:
             if self._sock is not None:
                 self._sock.close()
             if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
+                self._directory.remove()
 
     def kill(self) -> None:
         """At once; `aclose` is still to be called."""

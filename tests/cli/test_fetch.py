@@ -55,7 +55,7 @@ def fetch(
             await engine.start()
             folder = Folder(path, force=force, since=time.time())
             fetcher = Fetcher(engine.delivery, wish or Wish(), folder, recorder)
-            await run_all([Job((place,), url) for place, url in enumerate(urls)], fetcher, jobs)
+            await run_all([Job((place,), url) for place, url in enumerate(urls)], fetcher, jobs, recorder)
         finally:
             await engine.aclose()
 

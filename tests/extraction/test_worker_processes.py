@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
+from pathlib import Path
 
 import psutil
+import pytest
 
 from serverpy.errors import ExtractionTimeout
+from serverpy.extraction.worker import DIRECTORY_PREFIX
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
 from tests.extraction.workers import children_of, fails, gone, process_of, running
@@ -106,5 +110,25 @@ def test_a_worker_ends_when_its_server_does() -> None:
             workers._worker._sock.shutdown(socket.SHUT_RDWR)
             await eventually(lambda: gone(process))
             assert gone(process)
+
+    run(test)
+
+
+def test_the_directory_of_a_killed_worker_and_server_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which leaves alone what a server that lives has given its own."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / f"{DIRECTORY_PREFIX}left"
+    left.mkdir()
+    (left / "cookies.txt").write_text("secret")
+
+    async def test() -> None:
+        async with running():
+            (first,) = os.listdir(tmp_path)
+            assert first != left.name
+            async with running():
+                assert first in os.listdir(tmp_path)
+        assert os.listdir(tmp_path) == []
 
     run(test)
