@@ -122,15 +122,6 @@ class Extractor:
         """For metrics."""
         return self._cache
 
-    @property
-    def running(self) -> int:
-        """Extractions under way or in line."""
-        return len(self._flights)
-
-    def cached(self, url: str) -> Media | None:
-        """What is known of `url` without any work."""
-        return self._cache.get(url)
-
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
         """What is behind `url`. With `fresh`, not from the cache, whose entry it replaces; an extraction that is under
         way is fresh enough. Raises a ServerPYError, Busy where the line is full. An extraction is cancelled when the

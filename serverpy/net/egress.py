@@ -14,17 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hmac
 import logging
 import secrets
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import ip_address
-
-import uvloop
 
 from serverpy.errors import (
     Busy,
@@ -277,70 +272,3 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
     except ValueError as error:
         raise ConfigurationError("SOURCE_ADDRESS is not a numeric address.") from error
     return _Proxied(UpstreamProxy(proxy, source_address)) if proxy else _Direct(source_address)
-
-
-class EgressThread:
-    """An `Egress` with a loop of its own in a thread, for a process that is not asynchronous. `start` returns when it
-    listens, or raises what kept it from that; `close` cuts every connection and joins the thread. Also a context
-    manager. Takes the arguments of `Egress`."""
-
-    def __init__(
-        self,
-        guard: Guard,
-        *,
-        proxy: str | None = None,
-        source_address: str | None = None,
-        limits: EgressLimits = EgressLimits(),
-        lookup: Lookup | None = None,
-        loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
-    ) -> None:
-        self.egress = Egress(guard, proxy=proxy, source_address=source_address, limits=limits, lookup=lookup)
-        self._loop_factory = loop_factory
-        self._listening: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=self._run, name="egress", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        self._listening.result()
-
-    @property
-    def url(self) -> str:
-        return self.egress.url
-
-    @property
-    def active(self) -> int:
-        return self.egress.active
-
-    def close(self) -> None:
-        """May be called more than once, and after a start that failed."""
-        if not self._thread.is_alive():
-            return
-        loop, stop = self._listening.result()
-        with contextlib.suppress(RuntimeError):  # the loop has closed in between
-            loop.call_soon_threadsafe(stop.set)
-        self._thread.join()
-
-    def __enter__(self) -> EgressThread:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=self._loop_factory) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            if self._listening.done():
-                raise
-            self._listening.set_exception(error)
-
-    async def _serve(self) -> None:
-        stop = asyncio.Event()
-        await self.egress.start()
-        try:
-            self._listening.set_result((asyncio.get_running_loop(), stop))
-            await stop.wait()
-        finally:
-            await self.egress.aclose()

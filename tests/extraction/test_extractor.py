@@ -101,12 +101,11 @@ def test_all_who_ask_at_once_share_one_extraction() -> None:
         extractor = Extractor(source)
         asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
         await turns()
-        assert extractor.cached("film") is None
+        assert extractor.cache.get("film") is None
         source.go.set()
         assert len({media.raw_id for media in await asyncio.gather(*asked)}) == 1
-        assert await extractor.extract("film") is extractor.cached("film")
+        assert await extractor.extract("film") is extractor.cache.get("film")
         assert source.asked == ["film"]
-        assert extractor.running == 0
 
     run(test)
 
@@ -124,7 +123,7 @@ def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
         source.go.set()
         fresh = await asyncio.gather(*asked)
         assert {media.raw_id for media in fresh} == {"r2"}
-        assert extractor.cached("film") is fresh[0]
+        assert extractor.cache.get("film") is fresh[0]
 
     run(test)
 
@@ -142,7 +141,6 @@ def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_left() -
         asked[2].cancel()
         await turns()
         assert source.cancelled == ["film"]
-        assert extractor.running == 0
         again = asyncio.ensure_future(extractor.extract("film"))
         await turns()
         source.go.set()

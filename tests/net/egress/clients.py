@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import curl_cffi
 import requests
 
-from serverpy.net.egress import EgressThread
 from serverpy.net.guard import Guard, parse_networks
+from tests.net.egress.threads import EgressThread
 from tests.net.origin import DEADLINE, Origin, read_exactly
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

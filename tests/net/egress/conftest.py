@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from serverpy.net.egress import EgressThread
 from serverpy.net.guard import Guard
 from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, by_curl, by_requests, by_urllib
+from tests.net.egress.threads import EgressThread
 
 
 @pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])

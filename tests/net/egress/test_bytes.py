@@ -16,9 +16,9 @@ import pytest
 import requests
 import trustme
 
-from serverpy.net.egress import EgressThread
 from serverpy.net.tunnel import CHUNK_BYTES
 from tests.net.egress.clients import Fetch, asked, by_requests, read_to_end, until
+from tests.net.egress.threads import EgressThread
 from tests.net.origin import (
     BODY,
     DEADLINE,

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serverpy.net.egress import EgressThread
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.heads import MAX_HEAD_BYTES
 from tests.net.egress.clients import (
@@ -23,6 +22,7 @@ from tests.net.egress.clients import (
     read_to_end,
     request_for,
 )
+from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, send_sized
 
 

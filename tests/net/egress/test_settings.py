@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import pytest
 
 from serverpy.errors import ConfigurationError
-from serverpy.net.egress import Egress, EgressThread
+from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard
 from serverpy.net.proxies import UpstreamProxy
 from serverpy.settings import load_settings
 from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, Tunnelled, by_requests
+from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, read_exactly, read_head, send_sized
 
 
