@@ -10,7 +10,7 @@ from serverpy.extraction.messages import WorkerOptions
 
 MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
-"""What extractions may need at the most: a page of 8 MiB costs up to 400 MB."""
+"""What extractions may need at the most: a page of 8 MiB costs up to 750 MB."""
 STACK_BYTES = 8 * MIB
 """What a thread's stack counts, used or not."""
 

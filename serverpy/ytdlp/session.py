@@ -40,8 +40,8 @@ from serverpy.ytdlp.process import process
 
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""The most that one answer may be which an extractor reads into memory, decompressed. A page costs up to forty times
-its length there, and the interpreter while it is searched; players are 3 MB, the manifests of a day 2 MB."""
+"""The most that one answer may be which an extractor reads into memory, decompressed. A page of nothing but
+links costs ninety times its length, and the interpreter while it is searched; players are 3 MB, manifests 2."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import socket
 import threading
 import time
@@ -12,15 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serverpy.errors import ExtractionFailed, TooLarge
+from serverpy.errors import Busy, ExtractionFailed, TooLarge
 from serverpy.extraction import messages
 from serverpy.extraction.messages import MAX_MESSAGE_BYTES, Failed, Frames, Selected
 from serverpy.sample.site import SampleSite
-from serverpy.ytdlp.limits import DATA_BYTES
+from serverpy.ytdlp.limits import DATA_BYTES, MIB
 from serverpy.ytdlp.main import Outbox
 from serverpy.ytdlp.session import MAX_PAGE_BYTES
-from tests.aio import run
-from tests.extraction.workers import fails, process_of, running
+from tests.aio import eventually, run
+from tests.extraction.workers import fails, process_of, reader, running
 
 
 def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -65,6 +67,40 @@ def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None
             assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
             assert type(await fails(workers, f"{site.http}/probe/memory?to={3 * DATA_BYTES}")) is ExtractionFailed
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
+            assert (await process_of(workers)).pid == pid
+
+    run(test)
+
+
+def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_download(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            process = await process_of(workers)
+            before = process.memory_info().rss
+            film = await workers.extract(f"{site.http}/page/prog")
+            assert (await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).tracks
+            assert process.memory_info().rss > before + 150 * MIB
+            reading, writing = os.pipe()
+            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            assert await asyncio.to_thread(reader(reading))
+            await download.wait()
+            await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
+            assert process.memory_info().rss < before + 50 * MIB
+
+    run(test)
+
+
+def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSite) -> None:
+    async def test() -> None:
+        async with running() as workers:
+            pid = (await process_of(workers)).pid
+            film = await workers.extract(f"{site.http}/page/prog")
+            assert (await workers.extract(f"{site.http}/probe/full")).tracks
+            for _ in range(2):
+                reading, writing = os.pipe()
+                with pytest.raises(Busy):
+                    await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+                assert await asyncio.to_thread(reader(reading)) == b""
             assert (await process_of(workers)).pid == pid
 
     run(test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -56,6 +58,24 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _probe_memory(self, argument: str) -> Any:
         """As much as the machine may have, untouched."""
         return len(bytearray(int(argument)))
+
+    def _probe_heap(self, argument: str) -> Any:
+        """A heap that is free but for the block at its end."""
+        library = ctypes.CDLL(None)
+        library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
+        for block in blocks:
+            ctypes.memset(block, 1, 2000)
+        for block in blocks[:-1]:
+            library.free(block)
+        return len(blocks)
+
+    def _probe_full(self, argument: str) -> Any:
+        """From here on, there is room for small things, and for no thread's stack."""
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        [data] = [line for line in status.splitlines() if line.startswith("VmData")]
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (int(data.split()[1]) * 1024 + 6 * 1024 * 1024, hard))
 
     def _probe_run(self, argument: str) -> Any:
         """A JavaScript runtime at work, under whatever limits the worker has."""
