@@ -6,7 +6,6 @@ The socket is opened here, so that a port in use is said in one line, and so tha
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import os
 import resource
@@ -105,8 +104,11 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     _raise_fd_limit(settings.max_streams)
     try:
         if settings.workers == 1:
-            config = _config(settings, functools.partial(_create_app, settings))
-            uvicorn.Server(config).run(sockets=[listener])
+            made = Made(settings)
+            try:
+                uvicorn.Server(_config(settings, made)).run(sockets=[listener])
+            finally:  # uvicorn passes the signal on that ended it: the reason goes before it
+                made.raise_failure()
         else:
             os.environ.update(settings.to_environment())
             _supervise(_config(settings, "serverpy.cli.serve:create_worker_app"), listener)
@@ -114,6 +116,24 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         if exit_.code == uvicorn.config.STARTUP_FAILURE:
             raise ConfigurationError("the server could not start; the lines above say why") from None
         raise
+
+
+class Made:
+    """The factory of the one application, which remembers what it made."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: FastAPI | None = None
+
+    def __call__(self) -> FastAPI:
+        self._app = _create_app(self._settings)
+        return self._app
+
+    def raise_failure(self) -> None:
+        """What made the application end by itself, if anything did."""
+        server = getattr(self._app.state, "server", None) if self._app is not None else None
+        if server is not None and server.failure is not None:
+            raise server.failure
 
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:

@@ -170,3 +170,15 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
 def test_the_address_is_one_that_a_client_here_can_use(host: str, shown: str) -> None:
     with serve.listen(load_settings(host=host, port=0)) as listener:
         assert serve.address_of(listener) == f"{shown}:{listener.getsockname()[1]}"
+
+
+def test_a_setting_that_only_the_worker_can_judge_ends_the_server_with_its_reason() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--impersonate", "nonsense"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "IMPERSONATE" in done.stderr.splitlines()[-1]
