@@ -202,7 +202,7 @@ class Server:
             except ServerPYError as error:
                 logger.error("the worker does not start: %s", error)
             await asyncio.sleep(AGAIN_SECONDS)
-        ready = (await self._engine.workers.state()).ready
+        ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     def drain(self) -> None:
@@ -223,7 +223,7 @@ class Server:
 
     async def sample(self) -> Sample:
         engine = self._engine
-        workers = await engine.workers.state()
+        workers = engine.workers.state()
         memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
         return Sample(
             uptime=time.monotonic() - self._started,

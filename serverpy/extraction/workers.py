@@ -73,7 +73,7 @@ class WorkersLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
-    """For /health. `pids` begins with the worker that takes new requests; `stats` is its own account."""
+    """For /health. `pids` begins with the worker that takes new requests."""
 
     pids: tuple[int, ...] = ()
     extractions: int = 0
@@ -81,7 +81,6 @@ class WorkersState:
     waiting: int = 0
     restarts: int = 0
     ready: Ready | None = None
-    stats: Stats | None = None
 
 
 class Download:
@@ -191,8 +190,8 @@ class Workers:
                 self._stop_soon(worker, call)
         return Download(self, worker, call)
 
-    async def state(self) -> WorkersState:
-        """What /health shows. Starts no worker, and waits no longer than a second for one."""
+    def state(self) -> WorkersState:
+        """What /health shows."""
         workers = [worker for worker in (self._worker, *self._retired) if worker]
         return WorkersState(
             pids=tuple(worker.pid for worker in workers if worker.pid is not None),
@@ -201,10 +200,10 @@ class Workers:
             waiting=len(self._line),
             restarts=self.restarts,
             ready=self._worker.ready if self._worker else None,
-            stats=await self._stats(),
         )
 
-    async def _stats(self) -> Stats | None:
+    async def stats(self) -> Stats | None:
+        """The worker's own account. Starts no worker, and waits no longer than a second for one."""
         worker = self._worker
         if worker is None or worker.gone.is_set():
             return None

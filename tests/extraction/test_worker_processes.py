@@ -41,7 +41,7 @@ def test_js_children_are_two_at_most_and_end_with_the_deadline(site: SampleSite)
             url = f"{site.http}/probe/child?to=3600"
             asked = [asyncio.ensure_future(fails(workers, url)) for _ in range(4)]
             await eventually(lambda: len(children_of(process)) == 2)
-            stats = (await workers.state()).stats
+            stats = await workers.stats()
             assert stats
             assert (stats.children, stats.extractions) == (2, 4)
             most = 0

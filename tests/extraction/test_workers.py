@@ -153,7 +153,7 @@ def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> None:
             with pytest.raises(ServerPYError):
                 await download.wait()
             await asyncio.to_thread(reader(reading))
-            assert not (await workers.state()).downloads
+            assert not workers.state().downloads
             assert workers.restarts == 0
 
     run(test)

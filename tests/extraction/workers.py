@@ -28,9 +28,9 @@ async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterat
     pids: set[int] = set()
     try:
         await workers.start()
-        pids |= set((await workers.state()).pids)
+        pids |= set(workers.state().pids)
         yield workers
-        pids |= set((await workers.state()).pids)
+        pids |= set(workers.state().pids)
     finally:
         await workers.aclose()
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
@@ -38,7 +38,7 @@ async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterat
 
 async def process_of(workers: Workers) -> psutil.Process:
     """The worker that takes requests."""
-    return psutil.Process((await workers.state()).pids[0])
+    return psutil.Process(workers.state().pids[0])
 
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:

@@ -106,7 +106,7 @@ def test_embedded_frees_the_worker_when_the_reader_leaves(site: SampleSite) -> N
             began = asyncio.get_running_loop().time()
             await body.aclose()
             assert asyncio.get_running_loop().time() - began < 1
-        state = await workers.state()
+        state = workers.state()
         assert state.downloads == 0
         assert state.restarts == 0
         await eventually(lambda: site.open_connections == 0)

@@ -111,7 +111,7 @@ def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
 
     async def test() -> None:
         async with running(max_workers=1, extract_workers=1) as workers:
-            ready = (await workers.state()).ready
+            ready = workers.state().ready
             assert ready is not None
             assert any(name.startswith("deno-") for name in ready.js_runtimes)
             media = await workers.extract(f"{site.http}/probe/run?to=deno")
