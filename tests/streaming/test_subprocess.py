@@ -79,7 +79,16 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Those of the method, not the servers that other tests keep running; what has ended and is not reaped counts."""
+    return [each for each in psutil.Process().children() if each not in BEFORE]
+
+
+BEFORE: list[psutil.Process] = []
+
+
+@pytest.fixture(autouse=True)
+def _before() -> None:
+    BEFORE[:] = psutil.Process().children()
 
 
 def directories(tmp: Path) -> list[Path]:

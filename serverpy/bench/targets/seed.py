@@ -46,5 +46,11 @@ class SeedShape(Target):
             yield Running(child, port, path, self.schemes, self.kinds)
 
 
+class HttpxShape(SeedShape):
+    needs: ClassVar[str] = "httpx (PyPI)"
+
+
 SEED = SeedShape("seed", "thread and queue (the seed's shape)", method="queue", library="requests")
-HTTPX_RELAY = SeedShape("httpx-relay", "extract, then httpx (the seed's third method)", method="httpx", library="httpx")
+HTTPX_RELAY = HttpxShape(
+    "httpx-relay", "extract, then httpx (the seed's third method)", method="httpx", library="httpx"
+)
