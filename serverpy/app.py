@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -260,6 +261,7 @@ def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
 
     app = FastAPI(title="ServerPY", version=__version__, description=serverpy.__doc__ or "", lifespan=lifespan)
     app.include_router(router)
+    app.openapi = functools.partial(_openapi, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -275,6 +277,18 @@ def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_bug)
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The schema without the 422 that FastAPI adds: what does not validate is a 400 problem document here."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        app.openapi_schema = schema
+    return app.openapi_schema
 
 
 EXPOSED_HEADERS = [

@@ -95,7 +95,15 @@ async def stream(
     )
 
 
-router.add_api_route("/stream", stream, methods=["HEAD"], include_in_schema=False)
+router.add_api_route(
+    "/stream",
+    stream,
+    methods=["HEAD"],
+    operation_id="head_stream",
+    summary="The headers of the stream, without its bytes",
+    response_class=Response,
+    responses={200: {"description": "What `GET` would answer."}, **examples(*_STREAM_ERRORS)},
+)
 
 
 def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tuple[int, dict[str, str]]:
@@ -150,6 +158,10 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
     return Response(prometheus_text(sample), media_type=CONTENT_TYPE_LATEST)
+
+
+for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready), ("/metrics", metrics)):
+    router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _server(request: Request) -> Server:

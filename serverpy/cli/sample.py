@@ -8,6 +8,8 @@ import threading
 
 import click
 
+from serverpy.errors import ConfigurationError
+
 DEFAULT_PORT = 8001
 
 
@@ -21,7 +23,10 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     from serverpy.sample import site  # makes media with PyAV: too heavy to import for a help text
 
-    site.main(port, https_port)
+    try:
+        site.main(port, https_port)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on port {port}: {error.strerror}") from None
 
 
 def _end_with_parent() -> None:

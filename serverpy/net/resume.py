@@ -75,6 +75,8 @@ class ResumingRead:
         self.span = Span(0, None, None)
         self.partial = False
         """Whether the server honours ranges."""
+        self.honoured = False
+        """Whether `span` is a range that was asked for."""
         self.headers = Headers(())
         self.connect_seconds = 0.0
 
@@ -167,10 +169,12 @@ class ResumingRead:
         if response.status == 416 and asked:
             response.close()
             raise RangeNotSatisfiable("The range lies beyond the end.", _total_of(response.headers))
-        if response.status == 206 and asked and if_range is not None and not _same(if_range, response.headers):
-            response.close()
-            response = await self._request({}, keep=set())
+        if asked and if_range is not None and not (response.status == 206 and _same(if_range, response.headers)):
+            response.close()  # the whole is wanted then, and it may still be read by ranges
+            await self._open_first(None, None, None, ranges=ranges)
+            return
         self._begin(response, first, last)
+        self.honoured = asked and self.partial
 
     async def _resolve_suffix(self, length: int) -> tuple[int, int | None]:
         """A server that insists on bounded ranges is asked for the length first."""

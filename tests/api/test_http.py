@@ -523,3 +523,25 @@ def test_every_origin_may_read_without_credentials(site: SampleSite) -> None:
         headers = open_to_all.ask("/ready", headers={"Origin": "https://app.example"}).headers
         assert headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in headers
+
+
+def test_the_whole_that_answers_a_failed_if_range_can_be_sought_as_ever(server: Server) -> None:
+    plain = server.get("/page/prog")
+    whole = server.get("/page/prog", headers={"Range": "bytes=0-9", "If-Range": '"other"'})
+    assert (whole.status, whole.body) == (200, plain.body)
+    for name in ("accept-ranges", "etag", "last-modified", "content-length"):
+        assert whole.headers[name] == plain.headers[name]
+    assert "content-range" not in whole.headers
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_monitors_may_use_head(server: Server, path: str) -> None:
+    answer = server.ask(path, verb="HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_the_schema_tells_of_head_and_of_no_error_that_never_comes(server: Server) -> None:
+    paths = server.ask("/openapi.json").json()["paths"]
+    assert set(paths["/stream"]) == {"get", "head"}
+    assert "422" not in paths["/info"]["get"]["responses"]
+    assert "422" in paths["/stream"]["get"]["responses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import operator
 import os
 import subprocess
 import sys
@@ -258,7 +259,8 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
             download.read(10)
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
-    assert wait_for(lambda: site.open_connections == 0 and left() == before), (left(), before)
+    # There may be less than before: the watcher of the first download ends by itself, a moment after it.
+    assert wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before))), (left(), before)
 
 
 @pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])

@@ -71,7 +71,7 @@ class Relay:
             first = await read.read()
         if not first:
             raise UpstreamFailed("The media is empty.")
-        head = _head(read, first, media, track, asked)
+        head = _head(read, first, media, track)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         return RelayBody(read, replace(head, timings=timings), first, Pace(source.more_bytes))
 
@@ -132,7 +132,7 @@ class Pace:
         self._handed_at = time.monotonic()
 
 
-def _head(read: ResumingRead, first: bytes, media: Media, track: Track, asked: ByteRange) -> Head:
+def _head(read: ResumingRead, first: bytes, media: Media, track: Track) -> Head:
     span = read.span
     declared_type = read.headers.get("content-type")
     if span.first == 0:
@@ -145,7 +145,7 @@ def _head(read: ResumingRead, first: bytes, media: Media, track: Track, asked: B
         length=None if span.end is None else span.end - span.first,
         start=span.first,
         total=span.total,
-        partial=read.partial and asked != ByteRange(None, None),
+        partial=read.honoured,
         seekable=read.partial,
         estimate=None if span.end is not None else track.size,
         etag=read.headers.get("etag"),
