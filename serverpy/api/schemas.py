@@ -4,11 +4,60 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from serverpy.delivery import Delivery
 from serverpy.extraction.info import Entry, Media, Subtitle, Track
 from serverpy.metrics import Sample
+
+INFO_EXAMPLE: dict[str, JsonValue] = {
+    "id": "1",
+    "title": "A film",
+    "uploader": "Somebody",
+    "duration": 10.0,
+    "kind": "video",
+    "thumbnail": "https://example.com/1.jpg",
+    "webpage_url": "https://example.com/watch?v=1",
+    "extractor": "Example",
+    "formats": [
+        {
+            "id": "360",
+            "ext": "mp4",
+            "protocol": "https",
+            "vcodec": "avc1.4d401e",
+            "acodec": "mp4a.40.2",
+            "width": 640,
+            "height": 360,
+            "fps": 25.0,
+            "bitrate": 700.0,
+            "size": 5290271,
+            "size_exact": True,
+            "language": "en",
+            "note": None,
+            "methods": ["relay", "embedded", "subprocess"],
+            "to": ["source"],
+        }
+    ],
+    "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
+    "images": [],
+    "entries": [],
+}
+HEALTH_EXAMPLE: dict[str, JsonValue] = {
+    "status": "ok",
+    "version": "0.1.0",
+    "yt_dlp": "2026.08.19",
+    "uptime": 3600.0,
+    "memory": {"pss": 52134912, "uss": 47968256, "worker": {"pss": 61134848, "uss": 56934400}},
+    "streams": 3,
+    "waiting": 0,
+    "upstreams": 3,
+    "threads": 3,
+    "fds": 29,
+    "children": 1,
+    "buffered_bytes": 0,
+    "budget": {"used": 319488, "total": 268435456},
+    "loop_lag": {"p50": 0.4, "p99": 2.1},
+}
 
 
 class FormatInfo(BaseModel):
@@ -58,6 +107,8 @@ class EntryInfo(BaseModel):
 
 class Info(BaseModel):
     """What is behind a page."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [INFO_EXAMPLE]})
 
     id: str
     title: str
@@ -163,6 +214,8 @@ class LagInfo(BaseModel):
 
 class Health(BaseModel):
     """The state of the serving process that answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [HEALTH_EXAMPLE]})
 
     status: Literal["starting", "ok", "draining"]
     version: str

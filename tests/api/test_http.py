@@ -12,8 +12,10 @@ from urllib.parse import quote, unquote
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
 
 from serverpy.api.problems import STATUS
+from serverpy.api.schemas import Health, Info
 from serverpy.metrics import HELP
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
@@ -545,3 +547,9 @@ def test_the_schema_tells_of_head_and_of_no_error_that_never_comes(server: Serve
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]
     assert "422" in paths["/stream"]["get"]["responses"]
+
+
+@pytest.mark.parametrize("model", [Info, Health])
+def test_the_examples_of_the_schema_are_answers_that_could_come(model: type[BaseModel]) -> None:
+    (example,) = model.model_json_schema()["examples"]
+    assert model.model_validate(example).model_dump() == example
