@@ -21,7 +21,6 @@ from tests.wire import Answer
 
 METHODS = ("relay", "embedded", "subprocess")
 IN_PROCESS = ("relay", "embedded")
-"""A child costs seconds of CPU: `subprocess` gets a handful of samples."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,6 @@ SAMPLES = [
     Sample("/tube/post/photos", "photo-2.jpg", "image/jpeg", {"item": 2}),
     Sample("/tube/post/with-music", "audio.m4a", "audio/mp4", {"item": 6}),
 ]
-IN_A_CHILD = [sample for sample in SAMPLES if str(sample) in ("page/moov-last", "page/mp3", "tube/post/photos 2")]
 SECURE = [sample for sample in SAMPLES if str(sample) in ("page/prog", "page/mp3", "tube/watch/headers")]
 SEGMENTED = ("hls-ts", "hls-fmp4", "hls-aes", "hls-audio", "dash", "dash-list")
 
@@ -85,7 +83,7 @@ def test_the_bytes_are_the_files(server: Server, site: SampleSite, sample: Sampl
         assert answer.headers["content-length"] == str(len(answer.body))
 
 
-@pytest.mark.parametrize("sample", IN_A_CHILD, ids=str)
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
 def test_a_child_gives_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample) -> None:
     answer = server.get(sample.page, method="subprocess", **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, "subprocess")
@@ -130,8 +128,8 @@ def test_every_segmented_format_is_what_yt_dlp_writes(server: Server, written: P
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
         expected = (written / name / each["id"]).read_bytes()
-        assert "embedded" in each["methods"]
-        for method in set(each["methods"]) & set(IN_PROCESS):
+        assert {"embedded", "subprocess"} <= set(each["methods"])
+        for method in each["methods"]:
             answer = server.get(f"/page/{name}", method=method, format=each["id"])
             check(answer, expected, segmented_type(each["vcodec"], expected), method)
 
@@ -142,15 +140,6 @@ def segmented_type(vcodec: str | None, data: bytes) -> str:
         return "video/mp2t"
     assert data[4:8] == b"ftyp"
     return "video/mp4" if vcodec else "audio/mp4"
-
-
-@pytest.mark.parametrize(("name", "selector"), [("hls-aes", "b"), ("dash", "ba")])
-def test_a_segmented_format_by_a_child_is_what_yt_dlp_writes(
-    server: Server, written: Path, name: str, selector: str
-) -> None:
-    answer = server.get(f"/page/{name}", method="subprocess", format=selector)
-    expected = next(path.read_bytes() for path in (written / name).iterdir() if path.read_bytes() == answer.body)
-    check(answer, expected, "video/mp2t" if name == "hls-aes" else "audio/mp4", "subprocess")
 
 
 # Readers
