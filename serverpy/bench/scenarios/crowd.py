@@ -78,6 +78,7 @@ def _row(target: Target, scheme: Scheme, held: Held) -> Row:
         "highest_pss": held.highest_pss,
         "each_pss": held.each_pss,
         "each_uss": held.each_uss,
+        "pipe_bytes": held.pipe_bytes / held.clients,
         "rss_peak": held.flat.peak_rss,
         "processes": held.peak_processes,
         "threads": held.peak_threads,

@@ -4,19 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
 import statistics
-import struct
-import termios
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
-
-import psutil
 
 from serverpy.bench.clients import Crowd, first_byte, for_a_while, many
+from serverpy.bench.pipes import held_in_pipes
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require, settings_for
 from serverpy.bench.scenarios.measuring import (
     LARGE,
@@ -95,27 +88,6 @@ async def _hand_over_row(queue: int, chunk: int, clients: int, bench: Bench, run
         "settled": flat.settled,
     }
     return Findings((row,))
-
-
-def held_in_pipes(pid: int) -> int:
-    """Bytes that lie in the pipes of a process and those below it now: the kernel's memory, which is in no PSS."""
-    pipes: dict[str, int] = {}
-    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        for path in Path(f"/proc/{process.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
-                name = os.readlink(path)
-                if name.startswith("pipe:") and name not in pipes:
-                    pipes[name] = _readable(path)
-    return sum(pipes.values())
-
-
-def _readable(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        answer = fcntl.ioctl(descriptor, termios.FIONREAD, struct.pack("i", 0))
-    finally:
-        os.close(descriptor)
-    return int(struct.unpack("i", answer)[0])
 
 
 # --- workers -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from serverpy.bench.clients import GOOD, Ask, Crowd, Outcome, leaving, whole
 from serverpy.bench.errors import BenchError
+from serverpy.bench.pipes import held_in_pipes
 from serverpy.bench.reference import reference
 from serverpy.bench.sampler import Reading, Sampler, read
 from serverpy.bench.scenarios.base import Bench, require
@@ -177,6 +178,8 @@ class Held:
     outcomes: tuple[Outcome, ...]
     lag_p99: float | None
     """Of its event loop, in seconds, as it says itself."""
+    pipe_bytes: int
+    """What lay in its pipes at the end: the kernel's memory, in no PSS."""
 
     @property
     def each_pss(self) -> float | None:
@@ -214,12 +217,13 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
                 least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent come within 5 s
             )
             health = running.health()
+            pipes = held_in_pipes(running.pid)
             crowd.leave()
             outcomes = tuple(crowd.outcomes)
         highest = int(sampler.peak("pss"))
     after = await base_of(running, seconds=bench.by_mode(1.0, 2.0, 2.0))
     lag = None if health is None else float(health["loop_lag"]["p99"]) / 1000
-    return Held(clients, base, flat, after, highest, outcomes, lag)
+    return Held(clients, base, flat, after, highest, outcomes, lag, pipes)
 
 
 def lost(held: Held) -> tuple[str, ...]:
