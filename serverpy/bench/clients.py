@@ -2,8 +2,8 @@
 the server they load, and strict: every byte is compared with what the media has there.
 
 Who reads slowly belongs to a `Crowd`, paced by one task; `whole`, `first_byte`, `leaving` are one request each on a
-connection of its own, `many` repeats one over connections that stay open. None of them raises for what the server does:
-the `Outcome` says how it ended, and the scenario decides.
+connection of its own, `many` repeats one over connections that stay open, as that of a `Visitor` does. None of them
+raises for what the server does: the `Outcome` says how it ended, and the scenario decides.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-import httptools
-
-from serverpy.bench.reference import Reference
+from serverpy.bench.exchange import GOOD, Answer, Ask, End, Outcome
 from serverpy.tasks import cancel, spawn
-
-End = Literal["complete", "left", "cut", "wrong", "refused", "failed"]
-"""`left`: the client went away as it was meant to, and all it had was right. `cut`: the server ended the body early and
-said so. `wrong`: other bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`: no answer."""
-
-GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 RECEIVE_BYTES = 64 * 1024
 """The kernel's buffer of a slow client. Left alone it takes megabytes in before the server feels anything of the
@@ -39,109 +32,7 @@ SLOTS = 10
 TICK_SECONDS = 0.025
 """A tick is the turn of one slot, a tenth of the clients: each has its turn every quarter of a second."""
 OPENING_AT_ONCE = 64
-PATIENCE_SECONDS = 60.0
-"""For the first byte, and between two pieces of a client that reads as fast as it can."""
-REASON_BYTES = 300
 HOPELESS_AFTER = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request: where, for what, and what the body must be."""
-
-    host: str
-    port: int
-    path: str
-    reference: Reference
-    patience: float = PATIENCE_SECONDS
-
-    def head(self) -> bytes:
-        """HTTP/1.1: without a `Connection` header it stays open (RFC 9112 §9.3)."""
-        return f"GET {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: */*\r\n\r\n".encode("latin-1")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one request went. `received` counts bytes of the body; `first_byte` and `seconds` run from the connecting;
-    `stall` is the longest time in which a slow client found nothing to read (None for others)."""
-
-    end: End
-    status: int | None
-    received: int
-    first_byte: float | None
-    seconds: float
-    stall: float | None = None
-    reason: str = ""
-
-
-class Answer:
-    """The answer to one request, as it comes: parsed, counted and compared. Feed it until `over`."""
-
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._parser = httptools.HttpResponseParser(self)
-        self._begun = time.monotonic()
-        self._error = bytearray()
-        self.status: int | None = None
-        self.received = 0
-        self.first_byte: float | None = None
-        self.framed_end = False
-        self.keeps_alive = False
-        self.wrong = ""
-
-    @property
-    def over(self) -> bool:
-        return self.framed_end or bool(self.wrong)
-
-    @property
-    def age(self) -> float:
-        return time.monotonic() - self._begun
-
-    def feed(self, data: bytes | memoryview) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.wrong = self.wrong or f"not HTTP: {error}"
-
-    def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
-        """How it ended: as its framing says, or by `left` (we went), `failure`, else the end of the connection."""
-        end, reason = self._end(left, failure)
-        return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason)
-
-    def _end(self, left: bool, failure: str) -> tuple[End, str]:
-        size = self._reference.size
-        if self.wrong:
-            return "wrong", self.wrong
-        if self.status is None:
-            return "failed", failure or "the connection ended before an answer"
-        if self.status not in (200, 206):
-            return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
-        if self.received == size:  # also the end of a body which only the connection's end delimits
-            return "complete", ""
-        if self.framed_end:
-            return "wrong", f"{self.received} bytes of {size} that looked complete"
-        if left:
-            return "left", ""
-        return "cut", failure or f"cut after {self.received} bytes of {size}"
-
-    # What the parser calls
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-
-    def on_body(self, data: bytes) -> None:
-        if self.status not in (200, 206):
-            self._error += data[: max(0, REASON_BYTES - len(self._error))]
-            return
-        if self.first_byte is None:
-            self.first_byte = self.age
-        if not self.wrong and not self._reference.matches(self.received, data):
-            self.wrong = f"wrong bytes between {self.received} and {self.received + len(data)}"
-        self.received += len(data)
-
-    def on_message_complete(self) -> None:
-        self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # later it has forgotten
 
 
 class Reader:
@@ -151,7 +42,7 @@ class Reader:
         self._ask = ask
         self._rate = rate
         self._socket = _socket(slow=True)
-        self._answer = Answer(ask.reference)
+        self._answer = Answer(ask)
         self._since = self._fed = 0.0
         self._stall = 0.0
         self.outcome: Outcome | None = None
@@ -162,7 +53,7 @@ class Reader:
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)
-                self._answer = Answer(self._ask.reference)
+                self._answer = Answer(self._ask)
                 await self._first()
         except TimeoutError:
             self._ended(failure=f"no byte within {self._ask.patience:g} s")
@@ -212,15 +103,17 @@ class Reader:
 class Crowd:
     """Clients that read slowly, all at `rate` bytes a second each, as many as have joined and not left.
 
-    Use it by `async with`: leaving it, however, closes every connection.
+    `at_once` of them may be opening at the same time; each has its turn every `slots` ticks. Use it by `async with`:
+    leaving it, however, closes every connection.
     """
 
-    def __init__(self, ask: Ask, rate: int) -> None:
+    def __init__(self, ask: Ask, rate: int, *, at_once: int = OPENING_AT_ONCE, slots: int = SLOTS) -> None:
         self._ask = ask
         self._rate = rate
+        self._slots = slots
         self._readers: list[Reader] = []
         self._gone: list[Reader] = []
-        self._gate = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._gate = asyncio.Semaphore(at_once)
 
     async def __aenter__(self) -> Self:
         self._pace = spawn(self._paced(), name="crowd")
@@ -264,9 +157,9 @@ class Crowd:
     async def _paced(self) -> None:
         slot = 0
         while True:
-            for reader in self._readers[slot::SLOTS]:
+            for reader in self._readers[slot :: self._slots]:
                 reader.turn()
-            slot = (slot + 1) % SLOTS
+            slot = (slot + 1) % self._slots
             await asyncio.sleep(TICK_SECONDS)
 
 
@@ -281,7 +174,7 @@ async def slow(ask: Ask, rate: int, seconds: float, clients: int = 1) -> list[Ou
 
 async def whole(ask: Ask) -> Outcome:
     """One client that reads all as fast as it comes."""
-    return await _read(ask, lambda _answer: False)
+    return await _read(ask, _never)
 
 
 async def first_byte(ask: Ask) -> Outcome:
@@ -291,7 +184,7 @@ async def first_byte(ask: Ask) -> Outcome:
 
 async def leaving(ask: Ask, after_bytes: int) -> Outcome:
     """One client that leaves once it has `after_bytes` of the body."""
-    return await _read(ask, lambda answer: answer.received >= after_bytes)
+    return await _read(ask, _after(after_bytes))
 
 
 async def for_a_while(ask: Ask, seconds: float) -> Outcome:
@@ -348,29 +241,52 @@ async def many(
     return tally
 
 
-async def _repeat(ask: Callable[[], Ask], tally: Tally, more: Callable[[], bool]) -> None:
-    connection: socket.socket | None = None
-    buffer = bytearray(READ_BYTES)
-    try:
-        while more():
-            fresh = connection is None
-            connection = connection or _socket()
-            tally.opened += fresh
-            asked = ask()
-            answer = Answer(asked.reference)
-            outcome = await _exchange(connection, asked, answer, buffer, fresh=fresh)
-            tally.add(outcome)
+class Visitor:
+    """One client that asks one thing after the other, over a connection that stays open where the server lets it.
+    `opened` counts connections. Its owner closes it."""
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._buffer = bytearray(READ_BYTES)
+        self.opened = 0
+
+    async def ask(self, asked: Ask, after_bytes: int | None = None) -> Outcome:
+        """The whole answer, or until `after_bytes` of it are there and the client leaves."""
+        fresh = self._connection is None
+        self._connection = self._connection or _socket()
+        self.opened += fresh
+        answer = Answer(asked)
+        enough = _never if after_bytes is None else _after(after_bytes)
+        try:
+            return await _exchange(self._connection, asked, answer, self._buffer, fresh=fresh, enough=enough)
+        finally:
             if not answer.keeps_alive:
-                connection.close()
-                connection = None
-    finally:
-        if connection is not None:
-            connection.close()
+                self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+async def _repeat(ask: Callable[[], Ask], tally: Tally, more: Callable[[], bool]) -> None:
+    with closing(Visitor()) as visitor:
+        while more():
+            tally.add(await visitor.ask(ask()))
+        tally.opened += visitor.opened
+
+
+def _never(_answer: Answer) -> bool:
+    return False
+
+
+def _after(received: int) -> Callable[[Answer], bool]:
+    return lambda answer: answer.received >= received
 
 
 async def _read(ask: Ask, enough: Callable[[Answer], bool]) -> Outcome:
     with _socket() as connection:
-        return await _exchange(connection, ask, Answer(ask.reference), bytearray(READ_BYTES), enough=enough)
+        return await _exchange(connection, ask, Answer(ask), bytearray(READ_BYTES), enough=enough)
 
 
 async def _exchange(
@@ -380,7 +296,7 @@ async def _exchange(
     buffer: bytearray,
     *,
     fresh: bool = True,
-    enough: Callable[[Answer], bool] = lambda _answer: False,
+    enough: Callable[[Answer], bool] = _never,
 ) -> Outcome:
     """One request and its answer, until it is over or we have `enough`. The connection is the caller's."""
     loop, view = asyncio.get_running_loop(), memoryview(buffer)

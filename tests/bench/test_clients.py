@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
 
-from serverpy.bench.clients import Ask, Crowd, Outcome, first_byte, for_a_while, leaving, many, slow, whole
+from serverpy.bench.clients import Crowd, Visitor, first_byte, for_a_while, leaving, many, slow, whole
+from serverpy.bench.exchange import Ask, Outcome
 from serverpy.bench.reference import BLOCK_BYTES, reference
 from serverpy.errors import ConfigurationError
 from serverpy.sample.content import large_sha256
@@ -179,3 +183,56 @@ def test_a_playlist_is_its_best_variant(site: SampleSite) -> None:
         reference("hls")
     with pytest.raises(ConfigurationError):
         reference("none.mp4")
+
+
+def part(
+    site: SampleSite, faults: str = "", span: tuple[int, int] | None = None, verb: Literal["GET", "HEAD"] = "GET"
+) -> Ask:
+    return replace(ask(site, SMALL, faults), span=span, verb=verb)
+
+
+def test_a_part_is_compared_with_the_bytes_at_its_place(site: SampleSite) -> None:
+    outcome = get(part(site, span=(1000, 3000)))
+    assert (outcome.end, outcome.status, outcome.received) == ("complete", 206, 2000), outcome
+    assert get(part(site, "norange", span=(1000, 3000))).received == reference(SMALL).size, (
+        "the whole is an answer, too"
+    )
+    assert get(part(site, "cut=500", span=(1000, 3000))).end == "cut"
+    assert get(part(site, "norange206", span=(1000, 3000))).end == "wrong"
+    assert get(part(site, span=(1 << 30, 2 << 30))).status == 416
+
+
+def test_only_the_head_is_a_whole_answer(site: SampleSite) -> None:
+    async def test() -> list[Outcome]:
+        with closing(Visitor()) as visitor:
+            asks = (part(site, verb="HEAD"), part(site), part(site, verb="HEAD"))
+            outcomes = [await visitor.ask(each) for each in asks]
+            assert visitor.opened == 1
+            return outcomes
+
+    assert [(each.end, each.received) for each in aio.run(test)] == [
+        ("complete", 0),
+        ("complete", reference(SMALL).size),
+        ("complete", 0),
+    ]
+
+
+def test_who_leaves_in_the_middle_comes_again_on_another_connection(site: SampleSite) -> None:
+    async def test() -> None:
+        with closing(Visitor()) as visitor:
+            assert (await visitor.ask(ask(site, LARGE), 100_000)).end == "left"
+            assert (await visitor.ask(ask(site, SMALL), 1 << 30)).end == "complete"
+            assert visitor.opened == 2
+
+    aio.run(test)
+
+
+def test_where_nothing_is_expected_only_the_framing_counts(site: SampleSite) -> None:
+    anything = replace(ask(site, SMALL), reference=None)
+    assert get(anything).end == "complete"
+    assert get(replace(ask(site, SMALL, "cut=1000"), reference=None)).end == "cut"
+
+
+def test_when_to_come_again_is_remembered(site: SampleSite) -> None:
+    assert get(ask(site, SMALL, "status=503,retry=7")).retry_after == "7"
+    assert get(ask(site, SMALL, "status=503")).retry_after is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from serverpy.bench.reference import reference
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario
 from serverpy.bench.scenarios.measuring import ask_for, check_whole, hold, lost, read_now
 from serverpy.bench.targets import Running, Target
@@ -33,7 +34,7 @@ async def _row(target: Target, bench: Bench, running: Running) -> Findings:
         seconds += (await check_whole(running, ask)).seconds
     after = read_now(running)
     held = await hold(bench, running, ask, 1)
-    size = ask.reference.size
+    size = reference(MEDIA).size
     row: Row = {
         "target": target.name,
         "media": MEDIA,

@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from serverpy.bench.clients import GOOD, Ask, Crowd, Outcome, leaving, whole
+from serverpy.bench.clients import Crowd, leaving, whole
 from serverpy.bench.errors import BenchError
+from serverpy.bench.exchange import GOOD, Ask, Outcome
 from serverpy.bench.pipes import held_in_pipes
 from serverpy.bench.reference import reference
 from serverpy.bench.sampler import Reading, Sampler, read
@@ -53,7 +54,7 @@ async def warm_up(running: Running, ask: Ask) -> None:
     """Until everything that is loaded lazily is loaded: a stream that is left early, then another. Raises BenchError if
     the target cannot do even that."""
     for number in range(2):
-        outcome = await leaving(ask, min(WARM_BYTES, ask.reference.size))
+        outcome = await leaving(ask, WARM_BYTES)
         running.check()
         require(outcome.end in GOOD, f"{running.child.title}: request {number + 1} failed: {outcome.reason}")
 

@@ -8,7 +8,8 @@ from bisect import bisect
 from collections.abc import Iterator
 from functools import partial
 
-from serverpy.bench.clients import GOOD, Crowd
+from serverpy.bench.clients import Crowd
+from serverpy.bench.exchange import GOOD
 from serverpy.bench.sampler import Reading
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, settings_for
 from serverpy.bench.scenarios.measuring import (

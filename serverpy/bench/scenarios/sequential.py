@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from serverpy.bench.clients import many
+from serverpy.bench.reference import reference
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require, settings_for
 from serverpy.bench.scenarios.measuring import CLIP, SMALL, ask_for, base_of, check_whole, sampler_of
 from serverpy.bench.targets import Running, Target
@@ -59,7 +60,7 @@ async def _measure(
     row: Row = {
         "target": target.name,
         "requests": requests,
-        "media_bytes": ask.reference.size,
+        "media_bytes": reference(media).size,
         "connections": connections,
         "seconds": tally.seconds,
         "rss_before": before.rss,

@@ -11,8 +11,9 @@ from itertools import count as numbers
 from typing import Literal
 from urllib.parse import urlsplit
 
-from serverpy.bench.clients import Ask, Outcome, first_byte, many
+from serverpy.bench.clients import first_byte, many
 from serverpy.bench.errors import BenchError
+from serverpy.bench.exchange import Ask, Outcome
 from serverpy.bench.reference import reference
 from serverpy.bench.sampler import Reading
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require, settings_for

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import psutil
 
 from serverpy.bench.children import running as child_of
-from serverpy.bench.clients import GOOD, Crowd, whole
+from serverpy.bench.clients import Crowd, whole
+from serverpy.bench.exchange import GOOD
 from serverpy.bench.sampler import read
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require, settings_for
 from serverpy.bench.scenarios.measuring import LARGE, RATE, SMALL, ask_for, base_of, count, plateau, sampler_of, why
