@@ -15,6 +15,7 @@ import contextlib
 import importlib.util
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -24,11 +25,18 @@ from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.http1 import Request
 from serverpy.sample import SampleSite
-from serverpy.streaming.methods.relay import Pace
+from serverpy.streaming.pace import Pace
 
 SLOW_SECONDS = 6.0
 SLOW_RATE = 64 * 1024
 READ_BYTES = 64 * 1024
+
+
+class AnyRoom:
+    def try_grow(self, _nbytes: int) -> bool:
+        return True
+
+    def shrink(self, _nbytes: int) -> None: ...
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
@@ -36,12 +44,12 @@ async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, connect_timeout=10, stall_timeout=60, ca_file=ca_file))
     response = await client.open(Request(url=url))
-    pace = Pace(lambda _: True)
+    pace = Pace(AnyRoom())
     try:
         while chunk := await response.read():
-            pace.hand(len(chunk))
+            pace.hand(len(chunk), time.monotonic())
             yield chunk
-            response.set_step(pace.step())
+            response.set_step(pace.step(time.monotonic()))
     finally:
         response.close()
 

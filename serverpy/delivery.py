@@ -120,7 +120,7 @@ class Delivery:
             source, method = await self._choose(request, methods)
             clock.lap("extract")
             await reservation.grow(max(0, method.stream_bytes - reservation.nbytes))
-            body = await method.open(replace(source, more_bytes=reservation.try_grow))
+            body = await method.open(replace(source, room=reservation))
         except BaseException:
             reservation.release()
             raise

@@ -57,8 +57,17 @@ class Reservation:
             await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if they are free now and nobody waits for any; otherwise nothing happens."""
+        """Hold `nbytes` more if nobody waits for any and half of the budget stays free for those who come; otherwise
+        nothing happens."""
         return not self._released and self._budget._try_grow(self, nbytes)
+
+    def shrink(self, nbytes: int) -> None:
+        """Give `nbytes` of what is held back; nothing happens once released."""
+        if not 0 <= nbytes <= self._nbytes:
+            raise ValueError("a reservation gives back what it holds, no more")
+        if not self._released:
+            self._nbytes -= nbytes
+            self._budget._shrink(nbytes)
 
     def release(self) -> None:
         """Give everything back; again is nothing."""
@@ -172,11 +181,15 @@ class Budget:
             self._advance()
 
     def _try_grow(self, reservation: Reservation, nbytes: int) -> bool:
-        if self._growers or self._newcomers or self.used_bytes + nbytes > self._total_bytes:
+        if self._growers or self._newcomers or self.used_bytes + nbytes > self._total_bytes // 2:
             return False
         self._add(nbytes)
         reservation._nbytes += nbytes
         return True
+
+    def _shrink(self, nbytes: int) -> None:
+        self._give_back(nbytes)
+        self._advance()
 
     def _release(self, reservation: Reservation) -> None:
         if reservation._growing is not None:

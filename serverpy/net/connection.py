@@ -14,8 +14,10 @@ from typing import Protocol, cast
 
 SMALL_STEP = 32 * 1024
 """Bytes read at once for a reader that has not proved to be fast."""
-LARGE_STEP = 256 * 1024
-"""Bytes read at once for a fast reader: fewer system calls for each byte."""
+LARGE_STEP = 1024 * 1024
+"""Bytes read at once for a fast reader: fewer system calls and turns of the loop for each byte."""
+CIPHER_STEP = 32 * 1024
+"""Ciphertext given to TLS at once: a MemoryBIO keeps the room that it once needed."""
 TLS_RECORD = 16 * 1024
 """The most plaintext that one TLS record carries (RFC 8446 §5.1)."""
 
@@ -141,23 +143,37 @@ class TlsConnection(Connection):
         self._flush()
 
     def _received(self, data: memoryview) -> None:
-        self._incoming.write(data)
         if self._handshaking is not None:
+            self._incoming.write(data)
             if not self._handshaking.done():
                 self._handshaking.set_result(None)
             return
         try:
-            self._deliver_plain()
+            self._deliver_plain(data)
         except ssl.SSLError as error:
             self._error = error
             self.abort()
 
-    def _deliver_plain(self) -> None:
+    def _deliver_plain(self, data: memoryview) -> None:
         """Decrypt what the step brought into the shared buffer, and deliver it in one piece."""
         plain, filled = self._buffers.plain, 0
+        for begin in range(0, len(data), CIPHER_STEP):
+            self._incoming.write(data[begin : begin + CIPHER_STEP])
+            filled = self._decrypt(plain, filled)
+        self._flush()
+        if filled:
+            self._deliver(plain[:filled])
+        elif not self._ended_neatly:
+            self.resume()  # half a record, or a session ticket: the reader still waits
+        if self._ended_neatly:
+            self.abort()
+
+    def _decrypt(self, plain: memoryview, filled: int) -> int:
+        """Whole records, behind the first `filled` bytes; how many it is filled with then."""
+        read = self._tls.read
         try:
             while filled + TLS_RECORD <= len(plain):
-                count = cast(int, self._tls.read(TLS_RECORD, plain[filled:]))  # with a buffer it gives a count
+                count = cast(int, read(TLS_RECORD, plain[filled:]))  # with a buffer it gives a count
                 if count == 0:
                     self._ended_neatly = True
                     break
@@ -166,13 +182,7 @@ class TlsConnection(Connection):
             pass
         except ssl.SSLZeroReturnError:
             self._ended_neatly = True
-        self._flush()
-        if filled:
-            self._deliver(plain[:filled])
-        elif not self._ended_neatly:
-            self.resume()  # half a record, or a session ticket: the reader still waits
-        if self._ended_neatly:
-            self.abort()
+        return filled
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended_neatly and self._error is None and exc is None:

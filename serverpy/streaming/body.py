@@ -7,7 +7,6 @@ pipes, threads' work and children that served this body are gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,14 +26,36 @@ class ByteRange:
     last: int | None
 
 
+class Room(Protocol):
+    """What a stream has reserved, to hold more for a while (`memory/budget.py`)."""
+
+    def try_grow(self, nbytes: int) -> bool:
+        """False if the budget has not so much to spare."""
+        ...
+
+    def shrink(self, nbytes: int) -> None: ...
+
+
+class NoRoom:
+    """Nothing beyond `stream_bytes`."""
+
+    def try_grow(self, _nbytes: int) -> bool:
+        return False
+
+    def shrink(self, _nbytes: int) -> None: ...
+
+
+NO_ROOM = NoRoom()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What a method is asked to open.
 
     `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
     extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
-    the client's validator, as sent. `more_bytes` asks for room beyond `stream_bytes`, for a reader that proved to be
-    fast: True if the budget has it to spare.
+    the client's validator, as sent. `room` is where a stream asks for more than `stream_bytes`, for a reader that
+    proved to be fast.
     """
 
     url: str
@@ -44,7 +65,7 @@ class Source:
     track: Track | None = None
     range: ByteRange | None = None
     if_range: str | None = None
-    more_bytes: Callable[[int], bool] = lambda _: False
+    room: Room = NO_ROOM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -410,3 +410,35 @@ def test_its_repr_tells() -> None:
         assert repr(reservation) == "<Reservation 60 bytes, released>"
 
     run(body)
+
+
+def test_half_of_the_budget_is_kept_from_those_who_could_do_with_less() -> None:
+    async def body() -> None:
+        tested = budget(total=100)
+        async with admitted(tested, 20) as reservation:
+            assert not reservation.try_grow(31)
+            assert reservation.try_grow(30)
+            assert (tested.used_bytes, reservation.nbytes) == (50, 50)
+            assert not reservation.try_grow(1)
+        assert_empty(tested)
+
+    run(body)
+
+
+def test_what_a_stream_gives_back_goes_to_who_waits() -> None:
+    async def body() -> None:
+        tested = budget(total=100)
+        async with admitted(tested, 90) as reservation:
+            waiter = spawn(tested.reserve(30), name="waits")
+            await turn()
+            assert tested.waiting == 1
+            reservation.shrink(40)
+            (await waiter).release()
+            assert reservation.nbytes == 50
+            with pytest.raises(ValueError, match="no more"):
+                reservation.shrink(51)
+        assert_empty(tested)
+        reservation.shrink(0)
+        assert_empty(tested)
+
+    run(body)

@@ -69,6 +69,27 @@ class BudgetMachine(RuleBasedStateMachine):
         if asking:
             asking[pick % len(asking)].cancel()
 
+    @rule(pick=PICKS, nbytes=SIZES)
+    def try_grow(self, pick: int, nbytes: int) -> None:
+        running = self._running()
+        if running:
+            reservation = running[pick % len(running)].reservation
+            assert reservation is not None
+            before = reservation.nbytes
+            grown = reservation.try_grow(nbytes)
+            assert reservation.nbytes == before + (nbytes if grown else 0)
+            assert not grown or self.tested.used_bytes <= TOTAL // 2
+
+    @rule(pick=PICKS)
+    def shrink(self, pick: int) -> None:
+        running = self._running()
+        if running:
+            reservation = running[pick % len(running)].reservation
+            assert reservation is not None
+            before = reservation.nbytes
+            reservation.shrink(before // 2)
+            assert reservation.nbytes == before - before // 2
+
     @rule(pick=PICKS)
     def release(self, pick: int) -> None:
         running = self._running()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from serverpy.errors import ExtractionFailed, UpstreamFailed
@@ -13,14 +12,12 @@ from serverpy.extraction.formats import by_id, pick_entry
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
 from serverpy.net.client import Client, Response
-from serverpy.net.connection import LARGE_STEP, SMALL_STEP
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead
 from serverpy.net.session import Session
 from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Source
 from serverpy.streaming.deadline import first_byte_within
-
-FAST_BYTES = 16 << 20
-FAST_GAP_SECONDS = 0.05
+from serverpy.streaming.pace import Pace
 
 
 class Relay:
@@ -73,7 +70,7 @@ class Relay:
             raise UpstreamFailed("The media is empty.")
         head = _head(read, first, media, track)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        return RelayBody(read, replace(head, timings=timings), first, Pace(source.more_bytes))
+        return RelayBody(read, replace(head, timings=timings), first, Pace(source.room))
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
@@ -96,40 +93,13 @@ class RelayBody:
         if self._first:
             first, self._first = self._first, b""
             return first
-        self._read.set_step(self._pace.step())
+        self._read.set_step(self._pace.step(time.monotonic()))
         chunk = await self._read.read()
-        self._pace.hand(len(chunk))
+        self._pace.hand(len(chunk), time.monotonic())
         return chunk
 
     async def aclose(self) -> None:
         self._read.close()
-
-
-class Pace:
-    """How much to read at once for this reader. Large steps cost less CPU and more memory: they are for one who comes
-    back at once, time after time (not by its first bytes, which only fill the kernel's buffers), and only if the
-    budget has the room to spare."""
-
-    def __init__(self, more_bytes: Callable[[int], bool]) -> None:
-        self._more_bytes = more_bytes
-        self._may_hurry: bool | None = None
-        self._handed_at = 0.0
-        self._swift_bytes = 0
-
-    def step(self) -> int:
-        """The step for the read that begins now."""
-        if time.monotonic() - self._handed_at > FAST_GAP_SECONDS:
-            self._swift_bytes = 0
-        if self._swift_bytes <= FAST_BYTES:
-            return SMALL_STEP
-        if self._may_hurry is None:
-            self._may_hurry = self._more_bytes(LARGE_STEP - SMALL_STEP)
-        return LARGE_STEP if self._may_hurry else SMALL_STEP
-
-    def hand(self, nbytes: int) -> None:
-        """`nbytes` go to the reader now."""
-        self._swift_bytes += nbytes
-        self._handed_at = time.monotonic()
 
 
 def _head(read: ResumingRead, first: bytes, media: Media, track: Track) -> Head:

@@ -1,0 +1,62 @@
+"""Large steps are for readers that stay fast, and only while the budget has room for them."""
+
+from __future__ import annotations
+
+from serverpy.net.connection import LARGE_STEP, SMALL_STEP
+from serverpy.streaming.body import NO_ROOM
+from serverpy.streaming.pace import FAST_BYTES, FAST_GAP_SECONDS, Pace
+
+
+class Room:
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+    def try_grow(self, nbytes: int) -> bool:
+        if nbytes > self.free:
+            return False
+        self.free -= nbytes
+        return True
+
+    def shrink(self, nbytes: int) -> None:
+        self.free += nbytes
+
+
+def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
+    """Reads so many bytes by steps, each `gap` seconds after the one before: the last step, and the time."""
+    step = 0
+    while nbytes > 0:
+        at += gap
+        step = pace.step(at)
+        pace.hand(step, at)
+        nbytes -= step
+    return step, at
+
+
+def test_large_steps_come_after_the_buffers_of_the_kernel_are_full() -> None:
+    pace = Pace(Room(LARGE_STEP))
+    assert read(pace, FAST_BYTES, 0.0)[0] == SMALL_STEP
+    assert read(pace, 2 * LARGE_STEP, 0.0)[0] == LARGE_STEP
+
+
+def test_a_reader_that_falls_behind_gives_the_room_back() -> None:
+    room = Room(LARGE_STEP)
+    pace = Pace(room)
+    _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)
+    assert room.free == SMALL_STEP
+    assert pace.step(at + 2 * FAST_GAP_SECONDS) == SMALL_STEP
+    assert room.free == LARGE_STEP
+
+
+def test_a_reader_that_pauses_each_time_never_gets_large_steps() -> None:
+    pace = Pace(Room(LARGE_STEP))
+    assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
+
+
+def test_without_room_the_steps_stay_small_until_there_is_some() -> None:
+    room = Room(0)
+    pace = Pace(room)
+    _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)
+    assert pace.step(at) == SMALL_STEP
+    room.free = LARGE_STEP
+    assert pace.step(at) == LARGE_STEP
+    assert read(Pace(NO_ROOM), FAST_BYTES + LARGE_STEP, 0.0)[0] == SMALL_STEP
