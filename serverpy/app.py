@@ -65,7 +65,8 @@ class Engine:
         self.settings = settings
         guard = _guard(settings, own)
         self.budget = Budget(settings.memory_budget, settings.max_streams, settings.wait_seconds)
-        self.workers = Workers(worker_options(settings, own=own), WorkersLimits(wait=settings.wait_seconds))
+        limits = WorkersLimits(wait=settings.wait_seconds, idle=settings.worker_idle or None)
+        self.workers = Workers(worker_options(settings, own=own), limits)
         self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
         self.client = Client(
             guard,
@@ -229,6 +230,8 @@ class Server:
         return Sample(
             uptime=time.monotonic() - self._started,
             memory=memory[0],
+            worker=workers.status,
+            workers=len(workers.pids),
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
             streams=engine.budget.streams,
             waiting=engine.waiting + workers.waiting,

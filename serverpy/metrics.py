@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
@@ -37,6 +38,8 @@ class Sample:
 
     uptime: float
     memory: Memory
+    worker: Literal["starting", "running", "stopped"]
+    workers: int
     worker_memory: Memory
     streams: int
     waiting: int
@@ -98,6 +101,10 @@ HELP = {
     "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process."),
     "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp worker."),
     "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp worker."),
+    "workers": (
+        "serverpy_workers",
+        "Processes that run yt-dlp: 0 while an idle one has been let go, more while one is replaced.",
+    ),
     "streams": ("serverpy_streams", "Streams that run, or are being opened."),
     "waiting": ("serverpy_waiting", "Requests that wait for a place or for bytes."),
     "upstreams": ("serverpy_upstreams", "Connections of relay to media servers in use."),

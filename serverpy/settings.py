@@ -84,6 +84,11 @@ def _nothing(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
 
+def _never(value: object) -> object:
+    """As `_nothing`, for a duration whose 0 means that it never ends."""
+    return 0.0 if _nothing(value) is None else value
+
+
 def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -207,6 +212,12 @@ class Settings(BaseSettings):
     )
     extract_workers: Count = _setting(
         "Extractions at once. They hold the interpreter lock: more only adds lag.", default=2, unit="threads"
+    )
+    worker_idle: Annotated[Seconds, BeforeValidator(_never)] = _setting(
+        "How long the process that runs yt-dlp is kept while nothing needs it (about 55 MB; the next need takes a "
+        "second or two to start one); 0: for ever.",
+        default=300.0,
+        unit="seconds",
     )
     max_workers: Count = _setting(
         "Threads of the embedded method, one for each running stream; with none free a request waits.",

@@ -45,6 +45,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.extract_workers, settings.max_children, settings.chunk_bytes) == (2, 2, 65536)
     assert (settings.wait_seconds, settings.extract_timeout, settings.stall_timeout) == (15, 60, 60)
     assert (settings.connect_timeout, settings.drain_seconds, settings.link_ttl) == (10, 30, 21600)
+    assert settings.worker_idle == 300
     assert (settings.method, settings.cache_ttl, settings.cache_size) == ("auto", 300, 1000)
     assert (settings.state_url, settings.rate_limit) == ("memory://", "60/minute")
     assert (settings.allow_networks, settings.allow_sites, settings.deny_sites) == ((), (), ())
@@ -59,6 +60,12 @@ def test_the_profile_fills_what_is_left_open() -> None:
     settings = load_settings(profile="large", max_workers=3)
     assert (settings.max_workers, settings.queue_chunks) == (3, LARGE.queue_chunks)
     assert (settings.max_streams, settings.memory_budget) == (LARGE.max_streams, LARGE.memory_budget)
+
+
+@pytest.mark.parametrize("text", ["0", "none", ""])
+def test_a_worker_may_be_kept_for_ever(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVERPY_WORKER_IDLE", text)
+    assert load_settings().worker_idle == 0
 
 
 def test_auto_is_resolved_too() -> None:
@@ -269,6 +276,7 @@ VALUES = st.fixed_dictionaries(
         "max_workers": NUMBERS,
         "max_streams": NUMBERS,
         "wait_seconds": SECONDS,
+        "worker_idle": st.just(0) | SECONDS,
         "max_duration": st.none() | SECONDS,
         "max_bytes": NUMBERS,
         "gc_after_stream": st.booleans(),

@@ -48,6 +48,7 @@ HEALTH_EXAMPLE: dict[str, JsonValue] = {
     "yt_dlp": "2026.08.19",
     "uptime": 3600.0,
     "memory": {"pss": 52134912, "uss": 47968256, "worker": {"pss": 61134848, "uss": 56934400}},
+    "worker": "running",
     "streams": 3,
     "waiting": 0,
     "upstreams": 3,
@@ -222,6 +223,9 @@ class Health(BaseModel):
     yt_dlp: str | None = Field(description="None until the worker has started.")
     uptime: float = Field(description="Seconds.")
     memory: ProcessMemory
+    worker: Literal["starting", "running", "stopped"] = Field(
+        description="The process that runs yt-dlp. `stopped`: it was let go while idle, and the next need starts one."
+    )
     streams: int
     waiting: int
     upstreams: int
@@ -243,6 +247,7 @@ def health_of(
         yt_dlp=yt_dlp,
         uptime=sample.uptime,
         memory=ProcessMemory(pss=own.pss, uss=own.uss, worker=MemoryInfo(pss=worker.pss, uss=worker.uss)),
+        worker=sample.worker,
         streams=sample.streams,
         waiting=sample.waiting,
         upstreams=sample.upstreams,

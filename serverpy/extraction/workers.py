@@ -2,7 +2,8 @@
 those it replaced, which finish what they run.
 
 An extraction that does not stop when it is told to (nothing interrupts a regular expression but the end of its process)
-costs a worker its place, and nobody else their request.
+costs a worker its place, and nobody else their request. A worker that has had nothing to do for a while is let go; the
+next need starts another.
 
     Workers ── Worker ══ socketpair ══ serverpy.ytdlp.main
 """
@@ -11,13 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from serverpy.errors import (
     Busy,
@@ -28,7 +27,9 @@ from serverpy.errors import (
     InvalidParameter,
     ServerPYError,
 )
+from serverpy.extraction.descriptors import closing
 from serverpy.extraction.info import Media
+from serverpy.extraction.line import Line
 from serverpy.extraction.messages import (
     DownloadEnd,
     DownloadStarted,
@@ -60,7 +61,8 @@ class WorkersLimits:
     """Seconds. `wait`: for a free extraction thread. `grace`: for a cancelled request to let go of its thread, before
     the worker is replaced. `retirement`: the longest that a replaced worker may finish what it runs; at most `retired`
     such workers are kept. `first_pause` and `longest_pause`: between starts of workers that die at once;
-    a worker which lived for `healthy` starts the count anew."""
+    a worker which lived for `healthy` starts the count anew. `idle`: how long a worker is kept that nobody needs; None
+    is for ever."""
 
     wait: float = 15.0
     grace: float = 2.0
@@ -69,12 +71,18 @@ class WorkersLimits:
     first_pause: float = 0.2
     longest_pause: float = 10.0
     healthy: float = 30.0
+    idle: float | None = None
+
+
+WorkerStatus = Literal["starting", "running", "stopped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
-    """For /health. `pids` begins with the worker that takes new requests."""
+    """For /health. `pids` begins with the worker that takes new requests. `stopped` says that there is none (it was let
+    go, or does not start): the next need starts one. `ready` is what the last that started had to say."""
 
+    status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
     extractions: int = 0
     downloads: int = 0
@@ -115,10 +123,13 @@ class Workers:
         self._all: set[Worker] = set()
         """Every worker that is not closed yet, whatever became of it."""
         self._renewal: asyncio.Task[Worker] | None = None
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line = Line()
         self._stops: set[asyncio.Task[None]] = set()
-        self._settings_work = False
-        """A worker has come up with them."""
+        self._needs = 0
+        """Requests that want a worker, or have asked one and wait."""
+        self._last_need = 0.0
+        self._ready: Ready | None = None
+        """What the last worker that came up had to say. That there was one: the settings work."""
         self._refused: str | None = None
         """Why none ever will. What a worker refuses later (COOKIES_FILE may change) is tried again, with pauses."""
         self._failures = 0
@@ -134,9 +145,7 @@ class Workers:
     async def aclose(self) -> None:
         """End all workers and their children; requests under way fail. Within a few seconds."""
         self._closed = True
-        for waiter in self._line:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._line.wake_all()
         renewals = [self._renewal] if self._renewal else []
         for task in [*renewals, *self._stops, *self._retired.values()]:
             await cancel(task)
@@ -151,55 +160,59 @@ class Workers:
     async def extract(self, url: str) -> Media:
         """Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout after EXTRACT_TIMEOUT of
         work. Cancelling tells the worker."""
-        worker = await self._free_worker()
-        call = worker.extract(url)
-        call.reply.add_done_callback(lambda _: self._wake())
-        try:
-            async with asyncio.timeout(self.options.extract_timeout):
-                reply = await asyncio.shield(call.reply)
-        except TimeoutError:
-            raise ExtractionTimeout("The extraction took too long.") from None
-        finally:
-            if not call.reply.done():
-                self._stop_soon(worker, call)
-        return _expect(reply, Extracted).media
+        with self._need():
+            worker = await self._free_worker()
+            call = worker.extract(url)
+            call.reply.add_done_callback(lambda _: self._line.wake())
+            try:
+                async with asyncio.timeout(self.options.extract_timeout):
+                    reply = await asyncio.shield(call.reply)
+            except TimeoutError:
+                raise ExtractionTimeout("The extraction took too long.") from None
+            finally:
+                if not call.reply.done():
+                    self._stop_soon(worker, call)
+            return _expect(reply, Extracted).media
 
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         """The ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream it asks for, more
         than one id for a merge. Raises InvalidParameter, FormatNotFound."""
-        worker = await self._current()
-        formats = tuple(format_of(track) for track in media.tracks)
-        request = Select(id=worker.next_id(), selector=selector, formats=formats)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return _expect(await worker.ask(request), Selected).choices
-        except TimeoutError:
-            self._retire(worker)
-            raise InvalidParameter("The format selector takes too long.") from None
+        with self._need():
+            worker = await self._current()
+            formats = tuple(format_of(track) for track in media.tracks)
+            request = Select(id=worker.next_id(), selector=selector, formats=formats)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return _expect(await worker.ask(request), Selected).choices
+            except TimeoutError:
+                self._retire(worker)
+                raise InvalidParameter("The format selector takes too long.") from None
 
     async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
         """Have yt-dlp write a track into the pipe `write_fd`, which is taken over and closed here, whatever happens.
         Raises RawGone if the worker does not know `raw_id` (any more): extract again, with `fresh`."""
-        with _closing(write_fd) as descriptor:
+        with closing(write_fd) as descriptor, self._need():
             worker = await self._current()
             call = worker.download(raw_id, item, track_id, descriptor.release())
-        try:
-            _expect(await asyncio.shield(call.started), DownloadStarted)
-        finally:
-            if not call.started.done():
-                self._stop_soon(worker, call)
-        return Download(self, worker, call)
+            call.reply.add_done_callback(lambda _: self._note_need())
+            try:
+                _expect(await asyncio.shield(call.started), DownloadStarted)
+            finally:
+                if not call.started.done():
+                    self._stop_soon(worker, call)
+            return Download(self, worker, call)
 
     def state(self) -> WorkersState:
         """What /health shows."""
         workers = [worker for worker in (self._worker, *self._retired) if worker]
         return WorkersState(
+            status="running" if self._worker else "starting" if self._renewal else "stopped",
             pids=tuple(worker.pid for worker in workers if worker.pid is not None),
             extractions=sum(len(worker.extractions) for worker in workers),
             downloads=sum(len(worker.downloads) for worker in workers),
             waiting=len(self._line),
             restarts=self.restarts,
-            ready=self._worker.ready if self._worker else None,
+            ready=self._ready,
         )
 
     async def stats(self) -> Stats | None:
@@ -220,37 +233,14 @@ class Workers:
         try:
             async with asyncio.timeout(self._limits.wait):
                 if self._line:
-                    await self._queue()
+                    await self._line.wait()
                 while True:
                     worker = await self._current()
                     if len(worker.extractions) < self.options.extract_workers:
                         return worker
-                    await self._queue(first=True)
+                    await self._line.wait(first=True)
         except TimeoutError:
             raise Busy("Every extraction thread is taken.") from None
-
-    async def _queue(self, *, first: bool = False) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if first:
-            self._line.appendleft(waiter)
-        else:
-            self._line.append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._wake()  # the turn was ours, and goes to the next
-            raise
-        finally:
-            with suppress(ValueError):
-                self._line.remove(waiter)
-
-    def _wake(self) -> None:
-        """A thread may be free: it is the next one's turn to look."""
-        for waiter in self._line:
-            if not waiter.done():
-                waiter.set_result(None)
-                return
 
     # Ending a request, and a worker that does not
 
@@ -283,7 +273,7 @@ class Workers:
             self._retired.pop(oldest).cancel()
             oldest.kill()
         self._retired[worker] = spawn(self._see_off(worker), name=f"retired worker {worker.pid}")
-        self._wake()
+        self._line.wake()
 
     async def _see_off(self, worker: Worker) -> None:
         try:
@@ -296,6 +286,36 @@ class Workers:
             worker.kill()
             self._retired.pop(worker, None)
             await self._close(worker)
+
+    # A worker that nobody needs
+
+    @contextmanager
+    def _need(self) -> Iterator[None]:
+        """Within, no worker is let go: whoever was given one finds it there."""
+        self._needs += 1
+        try:
+            yield
+        finally:
+            self._needs -= 1
+            self._note_need()
+
+    def _note_need(self) -> None:
+        self._last_need = time.monotonic()
+
+    def _idle_left(self, worker: Worker) -> float | None:
+        """In how many seconds `worker` may have been idle for long enough; None if that is never looked at."""
+        idle = self._limits.idle
+        if idle is None or worker is not self._worker:
+            return None
+        return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
+
+    async def _let_go(self, worker: Worker) -> None:
+        """It takes no more requests from here on: who comes while it ends gets another."""
+        self._worker = None
+        log.info("Worker %s has had nothing to do for a while and is ended", worker.pid)
+        await self._close(worker)
+
+    # The worker that takes requests
 
     async def _current(self) -> Worker:
         """As `_running`, for a request: what is wrong with the settings is not the client's to know. Raises
@@ -328,8 +348,11 @@ class Workers:
             lost, self._worker = self._worker, None
             await self._bury(lost)
         await asyncio.sleep(self._not_before - time.monotonic())
-        self._worker = await self._start_worker()
-        return self._worker
+        self._worker = worker = await self._start_worker()
+        self._ready = worker.ready
+        self._note_need()
+        self._keep(spawn(self._watch(worker), name=f"watch worker {worker.pid}"))
+        return worker
 
     def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
         self._renewal = None
@@ -359,18 +382,23 @@ class Workers:
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
-            if isinstance(error, ConfigurationError) and not self._settings_work:
+            if isinstance(error, ConfigurationError) and self._ready is None:
                 self._refused = error.detail
             raise
-        self._settings_work = True
-        self._keep(spawn(self._watch(worker), name=f"watch worker {worker.pid}"))
         return worker
 
     async def _watch(self, worker: Worker) -> None:
-        """A worker that dies is replaced at once, not by the next request."""
-        await worker.gone.wait()
+        """A worker that dies is replaced at once, not by the next request; one that is idle for too long is let go."""
+        while not worker.gone.is_set():
+            left = self._idle_left(worker)
+            if left is not None and left <= 0:
+                await self._let_go(worker)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await worker.gone.wait()
         if worker is self._worker and not self._closed:
-            self._wake()
+            self._line.wake()
             with suppress(ServerPYError):
                 await self._current()
 
@@ -386,28 +414,3 @@ def _expect(reply: Reply, kind: type[R]) -> R:
     if not isinstance(reply, kind):
         raise ExtractionFailed("The extraction process gave an answer to another question.")
     return reply
-
-
-class _Descriptor:
-    """A file descriptor with one owner at a time."""
-
-    def __init__(self, number: int) -> None:
-        self._number: int | None = number
-
-    def release(self) -> int:
-        number, self._number = self._number, None
-        assert number is not None
-        return number
-
-    def close(self) -> None:
-        if self._number is not None:
-            os.close(self.release())
-
-
-@contextmanager
-def _closing(number: int) -> Iterator[_Descriptor]:
-    descriptor = _Descriptor(number)
-    try:
-        yield descriptor
-    finally:
-        descriptor.close()

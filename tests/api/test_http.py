@@ -453,6 +453,7 @@ def test_health_says_what_the_contract_names(server: Server) -> None:
         "yt_dlp",
         "uptime",
         "memory",
+        "worker",
         "streams",
         "waiting",
         "upstreams",
@@ -463,7 +464,7 @@ def test_health_says_what_the_contract_names(server: Server) -> None:
         "budget",
         "loop_lag",
     }
-    assert health["status"] == "ok"
+    assert (health["status"], health["worker"]) == ("ok", "running")
     assert health["memory"]["pss"] > health["memory"]["uss"] > 1 << 20
     assert health["memory"]["worker"]["pss"] > 1 << 20
     assert (health["budget"]["used"], health["streams"], health["children"]) == (0, 0, 1)
