@@ -1,0 +1,269 @@
+"""HLS media playlists (RFC 8216, and its second edition) as segments. Pure: fed line by line, nothing is kept but what
+the next line may need, so that a playlist of any length costs the same.
+
+What is said twice is read as yt-dlp reads it, with three exceptions, where yt-dlp's file would not play: media
+sequence numbers (which decrypt) count segments that are left out and do not count initialization sections; a range is
+that of the next address only; an initialization section that is repeated is not another one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from serverpy.errors import DrmProtected, TooLarge, UpstreamFailed
+from serverpy.streaming.segments import attributes
+from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
+
+_DRM = re.compile(
+    r'URI="skd://|KEYFORMAT="(?:com\.apple\.streamingkeydelivery|com\.microsoft\.playready'
+    r'|urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed)"',
+    re.IGNORECASE,
+)
+"""FairPlay, PlayReady, Widevine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """An EXT-X-KEY of AES-128; without `iv` the sequence number is it."""
+
+    uri: str
+    key: bytes | None
+    iv: bytes | None
+
+
+class MediaPlaylist:
+    """One media playlist, while it is read. `url` is its own address, after redirects."""
+
+    def __init__(self, url: str, rules: Rules) -> None:
+        self._url = url
+        self._rules = rules
+        self._key: _Key | None = None
+        self._map: tuple[str, int, int | None] | None = None
+        self._in_advert = False
+        self._discontinuity = 0
+        self._range_end = 0
+        self._clear()
+        self._next_number = 0
+        self.count = 0
+        """Segments so far, initialization sections included."""
+        self.length: int | None = 0
+        """The sum of their lengths, as long as all are known."""
+        self.seconds = 0.0
+        self.first_number = 0
+        self.discontinuity_sequence = 0
+        self.target_seconds: float | None = None
+        self.is_playlist = False
+        """Whether there was an EXTM3U."""
+        self.is_master = False
+        self.is_complete = False
+        """Whether nothing will be added (ENDLIST, or VOD as its type)."""
+
+    def feed(self, line: str) -> Segment | None:
+        """Take the next line; the segment that it completes, if any. Raises `UpstreamFailed`, `DrmProtected`,
+        `TooLarge`."""
+        line = line.strip()
+        if not line:
+            return None
+        if not line.startswith("#"):
+            return self._take_address(line)
+        name, _, value = line.partition(":")
+        take = _TAGS.get(name)
+        if take is not None:
+            return take(self, value)
+        if line.startswith(("#ANVATO-SEGMENT-INFO", "#UPLYNK-SEGMENT")):
+            self._take_marker(line)
+        return None
+
+    # Addresses
+
+    def _take_address(self, line: str) -> Segment | None:
+        if not self.is_playlist:
+            raise UpstreamFailed("The address of the media's playlist answers with something else.")
+        if self.is_master:
+            return None
+        number, self._next_number = self._next_number, self._next_number + 1
+        first, end = self._range or (0, None)
+        if end is not None:
+            self._range_end = end
+        segment = None
+        if self._is_wanted() and not self._in_advert:
+            segment = Segment(
+                url=self._address(line),
+                number=number,
+                first=first,
+                end=end,
+                encryption=self._encryption(number),
+                duration=self._duration,
+                date=self._date,
+                discontinuity=self._discontinuity,
+                gap=self._gap,
+            )
+            self._count(segment)
+        self._clear()
+        return segment
+
+    def _clear(self) -> None:
+        """Forget what is said of one segment only."""
+        self._range: tuple[int, int] | None = None
+        self._duration: float | None = None
+        self._date: datetime | None = None
+        self._gap = False
+
+    def _count(self, segment: Segment) -> None:
+        self.count += 1
+        if self.count > MAX_SEGMENTS:
+            raise TooLarge("The media's playlist has too many segments.")
+        self.seconds += segment.duration or 0.0
+        self.length = None if self.length is None or segment.length is None else self.length + segment.length
+
+    def _is_wanted(self) -> bool:
+        return self._rules.discontinuity in (None, self._discontinuity)
+
+    def _address(self, reference: str) -> str:
+        return with_query(joined(self._url, reference), self._rules.segment_query)
+
+    def _encryption(self, number: int) -> Encryption | None:
+        key = self._key
+        return None if key is None else Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
+
+    # Tags
+
+    def _take_header(self, value: str) -> None:
+        self.is_playlist = True
+
+    def _take_variant(self, value: str) -> None:
+        self.is_master = True
+
+    def _take_map(self, value: str) -> Segment | None:
+        if not self._is_wanted() or self._in_advert:
+            return None
+        given = attributes.attributes(value)
+        if not given.get("URI"):
+            raise UpstreamFailed("The media's playlist has an initialization section without an address.")
+        first, end = attributes.byte_range(given["BYTERANGE"], 0) if given.get("BYTERANGE") else (0, None)
+        found = (self._address(given["URI"]), first, end)
+        if found == self._map:
+            return None
+        if self.count:
+            raise UpstreamFailed("The media's playlist changes its initialization section: it is several files.")
+        self._map = found
+        segment = Segment(
+            url=found[0],
+            number=self._next_number,
+            first=first,
+            end=end,
+            encryption=self._encryption(self._next_number),
+            discontinuity=self._discontinuity,
+            initial=True,
+        )
+        self._count(segment)
+        return segment
+
+    def _take_key(self, value: str) -> None:
+        _refuse_drm(value)
+        given = attributes.attributes(value)
+        method = given.get("METHOD")
+        if method == "NONE":
+            self._key = None
+        elif method == "AES-128":
+            self._key = self._key_of(given)
+        else:
+            raise UpstreamFailed("The media is encrypted in a way that this server cannot undo.")
+
+    def _key_of(self, given: dict[str, str]) -> _Key:
+        """The key as the playlist says, or as the extraction knows better (yt-dlp's `hls_aes`)."""
+        aes = self._rules.aes
+        iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
+        iv = attributes.initialization_vector(iv_text) if iv_text else None
+        if aes is not None and aes.key:
+            return _Key("", attributes.key_bytes(aes.key), iv)
+        if aes is not None and aes.uri:
+            return _Key(aes.uri, None, iv)
+        uri = given.get("URI") or ""
+        if uri[:5].lower() == "data:":
+            return _Key(uri, None, iv)
+        if not uri:
+            raise UpstreamFailed("The media's playlist has a key without an address.")
+        return _Key(with_query(joined(self._url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
+
+    def _take_drm(self, value: str) -> None:
+        raise DrmProtected("The media is encrypted with DRM.")
+
+    def _take_range(self, value: str) -> None:
+        self._range = attributes.byte_range(value, self._range_end)
+
+    def _take_duration(self, value: str) -> None:
+        self._duration = attributes.seconds(value)
+
+    def _take_date(self, value: str) -> None:
+        self._date = attributes.date(value)
+
+    def _take_gap(self, value: str) -> None:
+        self._gap = True
+
+    def _take_sequence(self, value: str) -> None:
+        number = attributes.integer(value)
+        if self._next_number == self.first_number:
+            self.first_number = number
+        self._next_number = number
+
+    def _take_discontinuity(self, value: str) -> None:
+        self._discontinuity += 1
+
+    def _take_discontinuity_sequence(self, value: str) -> None:
+        # yt-dlp's `format_index` counts this tag along, where the formats are listed as where they are loaded.
+        self._discontinuity += 1
+        self.discontinuity_sequence = attributes.integer(value)
+
+    def _take_target(self, value: str) -> None:
+        self.target_seconds = attributes.seconds(value)
+
+    def _take_type(self, value: str) -> None:
+        self.is_complete = self.is_complete or value.strip() == "VOD"
+
+    def _take_end(self, value: str) -> None:
+        self.is_complete = True
+
+    def _take_marker(self, line: str) -> None:
+        """Anvato and Uplynk say which segments are adverts."""
+        anvato = line.startswith("#ANVATO")
+        if ("type=ad" in line) if anvato else line.endswith(",ad"):
+            self._in_advert = True
+        elif ("type=master" in line) if anvato else line.endswith(",segment"):
+            self._in_advert = False
+
+
+def _refuse_drm(value: str) -> None:
+    if _DRM.search(value):
+        raise DrmProtected("The media is encrypted with DRM.")
+
+
+def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
+    _refuse_drm(value)
+
+
+_Take = Callable[[MediaPlaylist, str], Segment | None]
+
+_TAGS: dict[str, _Take] = {
+    "#EXTM3U": MediaPlaylist._take_header,
+    "#EXTINF": MediaPlaylist._take_duration,
+    "#EXT-X-BYTERANGE": MediaPlaylist._take_range,
+    "#EXT-X-DISCONTINUITY": MediaPlaylist._take_discontinuity,
+    "#EXT-X-DISCONTINUITY-SEQUENCE": MediaPlaylist._take_discontinuity_sequence,
+    "#EXT-X-ENDLIST": MediaPlaylist._take_end,
+    "#EXT-X-FAXS-CM": MediaPlaylist._take_drm,
+    "#EXT-X-GAP": MediaPlaylist._take_gap,
+    "#EXT-X-I-FRAME-STREAM-INF": MediaPlaylist._take_variant,
+    "#EXT-X-KEY": MediaPlaylist._take_key,
+    "#EXT-X-MAP": MediaPlaylist._take_map,
+    "#EXT-X-MEDIA-SEQUENCE": MediaPlaylist._take_sequence,
+    "#EXT-X-PLAYLIST-TYPE": MediaPlaylist._take_type,
+    "#EXT-X-PROGRAM-DATE-TIME": MediaPlaylist._take_date,
+    "#EXT-X-SESSION-KEY": _take_session_key,
+    "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
+    "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
+}
+"""The tags that matter here, by name; others are for players."""

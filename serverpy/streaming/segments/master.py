@@ -1,0 +1,59 @@
+"""HLS master playlists (RFC 8216 §4.3.4): which variant is read where the extraction gave a master as a format. Pure.
+
+Usually yt-dlp has read the master, and each of its variants is a format of its own; this is for the extractors that
+leave it be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from serverpy.errors import TooLarge, UpstreamFailed
+from serverpy.streaming.segments.attributes import attributes
+from serverpy.streaming.segments.sequence import joined
+
+MAX_VARIANTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One EXT-X-STREAM-INF. `is_silent` says that its sound is in a playlist of its own."""
+
+    url: str
+    bandwidth: int
+    is_silent: bool
+
+
+def variants(lines: Iterable[str], url: str) -> list[Variant]:
+    """All variants of the master at `url`, in its order. Raises `UpstreamFailed`, `TooLarge`."""
+    pending: dict[str, str] | None = None
+    apart: set[str] = set()
+    found: list[tuple[str, dict[str, str]]] = []
+    for line in map(str.strip, lines):
+        name, _, value = line.partition(":")
+        if name == "#EXT-X-STREAM-INF":
+            pending = attributes(value)
+        elif name == "#EXT-X-MEDIA":
+            media = attributes(value)
+            if media.get("TYPE") == "AUDIO" and media.get("URI"):
+                apart.add(media.get("GROUP-ID", ""))
+        elif line and not line.startswith("#") and pending is not None:
+            found.append((joined(url, line), pending))
+            pending = None
+        if len(found) > MAX_VARIANTS or len(apart) > MAX_VARIANTS:
+            raise TooLarge("The media's playlist has too many variants.")
+    return [Variant(each, _bandwidth(given), given.get("AUDIO") in apart) for each, given in found]
+
+
+def best(found: Iterable[Variant]) -> Variant:
+    """The one of the highest bandwidth among those that have sound with them. Raises `UpstreamFailed` for none."""
+    chosen = max(found, key=lambda variant: (not variant.is_silent, variant.bandwidth), default=None)
+    if chosen is None:
+        raise UpstreamFailed("The media's playlist has no variant that could be played.")
+    return chosen
+
+
+def _bandwidth(given: dict[str, str]) -> int:
+    text = given.get("BANDWIDTH", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else 0

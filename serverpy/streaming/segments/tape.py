@@ -1,0 +1,69 @@
+"""The lines of a playlist, written once and read again, packed: a playlist is long, repetitive, and held as long as its
+stream. Blocks are packed each on its own, so that a reader has one of them open at a time."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from serverpy.errors import TooLarge
+
+BLOCK_BYTES = 16 * 1024
+"""Text that is packed, and unpacked, at once; a longer line is a block of its own."""
+MAX_LINE_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class Tape:
+    """Text that comes in pieces, as lines. Holds `packed_bytes`, and while it is written an unfinished block."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._open: list[bytes] = []
+        self._open_bytes = 0
+        self._text_bytes = 0
+        self._rest = b""
+        self.packed_bytes = 0
+
+    def write(self, data: bytes) -> list[str]:
+        """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""
+        if not self._text_bytes:
+            data = data.removeprefix(_BOM)
+        self._text_bytes += len(data)
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if self._text_bytes > MAX_TEXT_BYTES or len(self._rest) > MAX_LINE_BYTES:
+            raise TooLarge("The media's playlist is too large.")
+        return [self._keep(line) for line in lines if line]
+
+    def finish(self) -> list[str]:
+        """Nothing more comes; gives the last line, if it had no end."""
+        rest, self._rest = self._rest, b""
+        lines = [self._keep(rest)] if rest else []
+        self._pack()
+        return lines
+
+    def lines(self) -> Iterator[str]:
+        """All lines that are not empty, from the first, as often as wanted."""
+        for block in self._blocks:
+            yield from map(_text, zlib.decompress(block).split(b"\n"))
+
+    def _keep(self, line: bytes) -> str:
+        if len(line) > MAX_LINE_BYTES:
+            raise TooLarge("The media's playlist is too large.")
+        self._open.append(line)
+        self._open_bytes += len(line) + 1
+        if self._open_bytes >= BLOCK_BYTES:
+            self._pack()
+        return _text(line)
+
+    def _pack(self) -> None:
+        if self._open:
+            block = zlib.compress(b"\n".join(self._open), level=6)
+            self._blocks.append(block)
+            self.packed_bytes += len(block)
+            self._open, self._open_bytes = [], 0
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "ignore")

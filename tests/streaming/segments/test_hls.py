@@ -1,0 +1,235 @@
+"""HLS media playlists as segments: what each tag means, and what no playlist may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UpstreamFailed
+from serverpy.extraction.info import AesKey
+from serverpy.streaming.segments.hls import MediaPlaylist
+from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Rules, Segment
+
+BASE = "https://media.example/film/high.m3u8?token=1"
+
+
+def read(text: str, **rules: object) -> list[Segment]:
+    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # by name
+
+
+def read_with(playlist: MediaPlaylist, text: str) -> list[Segment]:
+    return [segment for line in ("#EXTM3U\n" + text).splitlines() if (segment := playlist.feed(line)) is not None]
+
+
+def paths(segments: Iterable[Segment]) -> list[str]:
+    return [segment.url.removeprefix("https://media.example/film/") for segment in segments]
+
+
+def test_addresses_are_relative_to_the_playlist() -> None:
+    text = "#EXTINF:2.5,A title\none.ts\n#EXTINF:3\n/two.ts?a=b\nhttps://cdn.example/three.ts\n//cdn.example/four.ts"
+    found = read(text)
+    assert [segment.url for segment in found] == [
+        "https://media.example/film/one.ts",
+        "https://media.example/two.ts?a=b",
+        "https://cdn.example/three.ts",
+        "https://cdn.example/four.ts",
+    ]
+    assert [segment.duration for segment in found] == [2.5, 3.0, None, None]
+    assert [segment.number for segment in found] == [0, 1, 2, 3]
+
+
+def test_the_head_of_a_playlist_is_told() -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
+    found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")
+    assert (playlist.target_seconds, playlist.first_number, playlist.discontinuity_sequence) == (6, 7, 3)
+    assert [segment.number for segment in found] == [7, 8]
+    assert (playlist.count, playlist.seconds, playlist.length, playlist.is_complete) == (2, 11.5, None, False)
+
+
+@pytest.mark.parametrize("end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD"])
+def test_an_end_or_a_type_makes_a_playlist_complete(end: str) -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    read_with(playlist, f"one.ts\n{end}")
+    assert playlist.is_complete
+
+
+def test_a_master_is_told_and_has_no_segments() -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    assert read_with(playlist, "#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8") == []
+    assert playlist.is_master
+
+
+def test_ranges_follow_on_from_one_another() -> None:
+    text = "#EXT-X-BYTERANGE:100@50\nall.ts\n#EXT-X-BYTERANGE:20\nall.ts\nother.ts\n#EXT-X-BYTERANGE:30\nall.ts"
+    found = read(text)
+    assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
+    assert [segment.length for segment in found] == [100, 20, None, 30]
+
+
+def test_the_length_of_a_playlist_of_ranges_is_known() -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    read_with(playlist, '#EXT-X-MAP:URI="all.mp4",BYTERANGE="80@0"\n#EXT-X-BYTERANGE:100@80\nall.mp4')
+    assert playlist.length == 180
+
+
+def test_an_initialization_section_comes_where_it_stands() -> None:
+    found = read('#EXT-X-MAP:URI="init.mp4",BYTERANGE="80"\n#EXT-X-MEDIA-SEQUENCE:4\none.m4s')
+    assert paths(found) == ["init.mp4", "one.m4s"]
+    assert [(segment.initial, segment.first, segment.end) for segment in found] == [(True, 0, 80), (False, 0, None)]
+    assert found[1].number == 4
+
+
+def test_an_initialization_section_that_is_repeated_is_given_once() -> None:
+    again = '#EXT-X-MAP:URI="init.mp4"\n'
+    assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
+
+
+def test_another_initialization_section_is_refused() -> None:
+    with pytest.raises(UpstreamFailed, match="several files"):
+        read('#EXT-X-MAP:URI="a.mp4"\none.m4s\n#EXT-X-MAP:URI="b.mp4"\ntwo.m4s')
+
+
+def test_the_sequence_number_is_the_vector_of_a_key_that_has_none() -> None:
+    found = read('#EXT-X-MEDIA-SEQUENCE:258\n#EXT-X-KEY:METHOD=AES-128,URI="k"\na.ts\nb.ts')
+    vectors = [segment.encryption.iv for segment in found if segment.encryption]
+    assert vectors == [bytes(14) + b"\x01\x02", bytes(14) + b"\x01\x03"]
+    assert found[0].encryption is not None
+    assert found[0].encryption.uri == "https://media.example/film/k"
+
+
+def test_keys_rotate_and_end() -> None:
+    key = '#EXT-X-KEY:METHOD=AES-128,URI="{}",IV=0x{}\n'
+    found = read(key.format("k1", "ff") + "a.ts\n" + key.format("k2", "0" * 32) + "b.ts\n#EXT-X-KEY:METHOD=NONE\nc.ts")
+    assert [(each.encryption.uri[-2:], each.encryption.iv) for each in found if each.encryption] == [
+        ("k1", bytes(15) + b"\xff"),
+        ("k2", bytes(16)),
+    ]
+    assert found[2].encryption is None
+
+
+def test_what_the_extraction_knows_of_keys_comes_first() -> None:
+    text = '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x1\na.ts'
+    (by_key,) = read(text, aes=AesKey(key="0x" + "ab" * 16, iv="2"))
+    (by_uri,) = read(text, aes=AesKey(uri="https://keys.example/1"), key_query="t=1")
+    assert by_key.encryption is not None
+    assert by_uri.encryption is not None
+    assert (by_key.encryption.key, by_key.encryption.iv[-1]) == (b"\xab" * 16, 2)
+    assert (by_uri.encryption.uri, by_uri.encryption.iv[-1]) == ("https://keys.example/1", 1)
+
+
+def test_parameters_go_to_segments_and_keys() -> None:
+    text = '#EXT-X-MAP:URI="i.mp4?a=1"\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\na.ts?b=2&a=1'
+    plain, keyed = read(text, segment_query="a=3"), read(text, segment_query="a=3", key_query="c=4")
+    assert paths(plain) == ["i.mp4?a=3", "a.ts?b=2&a=3"]
+    uris = [found[1].encryption.uri for found in (plain, keyed) if found[1].encryption]
+    assert uris == ["https://media.example/film/k?a=3", "https://media.example/film/k?a=1&c=4"]
+
+
+def test_only_the_discontinuity_that_was_asked_for_is_given() -> None:
+    text = "a.ts\n#EXT-X-DISCONTINUITY\nb.ts\nc.ts\n#EXT-X-DISCONTINUITY\nd.ts"
+    assert paths(read(text, discontinuity=1)) == ["b.ts", "c.ts"]
+    assert [segment.discontinuity for segment in read(text)] == [0, 1, 1, 2]
+    assert [segment.number for segment in read(text, discontinuity=1)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("#ANVATO-SEGMENT-INFO: type=ad,x=1", "#ANVATO-SEGMENT-INFO: type=master"),
+        ("#UPLYNK-SEGMENT:abc,0,ad", "#UPLYNK-SEGMENT:abc,0,segment"),
+    ],
+)
+def test_adverts_are_left_out(begin: str, end: str) -> None:
+    assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
+
+
+def test_gaps_and_dates_are_told() -> None:
+    first, second = read("#EXT-X-GAP\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T10:00:00.5Z\na.ts\nb.ts")
+    assert (first.gap, second.gap) == (True, False)
+    assert first.date is not None
+    assert (first.date.isoformat(), second.date) == ("2026-11-22T10:00:00.500000+00:00", None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery"',
+        '#EXT-X-SESSION-KEY:METHOD=SAMPLE-AES,KEYFORMAT="com.microsoft.playready",URI="x"',
+        '#EXT-X-KEY:METHOD=AES-128,URI="x",KEYFORMAT="urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"',
+        "#EXT-X-FAXS-CM:URI",
+    ],
+)
+def test_drm_is_told(line: str) -> None:
+    with pytest.raises(DrmProtected):
+        read(line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"',
+        '#EXT-X-KEY:METHOD=AES-128-CTR,URI="k"',
+        "#EXT-X-KEY:METHOD=AES-128",
+        '#EXT-X-KEY:URI="k"',
+        '#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/passwd"',
+        '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x' + "0" * 33,
+        '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0xno',
+        "#EXT-X-MAP:BYTERANGE=1",
+        '#EXT-X-MAP:URI=""',
+        '#EXT-X-MAP:URI="i.mp4",BYTERANGE="x@1"',
+        "#EXT-X-BYTERANGE:0@5",
+        "#EXT-X-BYTERANGE:-5",
+        "#EXT-X-BYTERANGE:" + "9" * 5000,
+        "#EXT-X-MEDIA-SEQUENCE:many",
+        "file:///etc/passwd",
+        "ftp://media.example/a.ts",
+        "http://[/a.ts",
+        "http://media.example:port/a.ts",
+    ],
+)
+def test_what_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(UpstreamFailed):
+        read(text)
+
+
+def test_addresses_before_the_header_are_no_playlist() -> None:
+    with pytest.raises(UpstreamFailed, match="something else"):
+        MediaPlaylist(BASE, Rules()).feed("<!DOCTYPE html>")
+
+
+def test_a_playlist_has_so_many_segments_and_no_more() -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    playlist.feed("#EXTM3U")
+    for number in range(MAX_SEGMENTS):
+        assert playlist.feed(str(number)) is not None
+    with pytest.raises(TooLarge):
+        playlist.feed("one more")
+
+
+TAGS = [
+    "#EXTINF:", "#EXT-X-BYTERANGE:", "#EXT-X-DISCONTINUITY", "#EXT-X-KEY:METHOD=AES-128,URI=", "#EXT-X-KEY:METHOD=NONE",
+    '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=', "#EXT-X-MAP:", '#EXT-X-MAP:URI="i",BYTERANGE=', "#EXT-X-MEDIA-SEQUENCE:",
+    "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-GAP", "#ANVATO-SEGMENT-INFO:type=ad", "#EXT-X-TARGETDURATION:",
+    "#EXT-X-ENDLIST", "https://", "//", "",
+]  # fmt: skip
+LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=30) | st.integers().map(str)))
+
+
+@settings(deadline=None)
+@given(LINES, st.none() | st.integers(0, 3), st.none() | st.text(max_size=20))
+def test_any_lines_are_segments_or_an_error_of_ours(lines: list[str], index: int | None, query: str | None) -> None:
+    playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))
+    try:
+        found = [segment for line in ["#EXTM3U", *lines] if (segment := playlist.feed(line)) is not None]
+    except ServerPYError:
+        return
+    assert playlist.count == len(found)
+    for segment in found:
+        assert segment.url.startswith(("http://", "https://"))
+        assert segment.first >= 0
+        assert segment.end is None or segment.first < segment.end
+        assert segment.encryption is None or len(segment.encryption.iv) == 16

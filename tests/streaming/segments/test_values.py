@@ -1,0 +1,141 @@
+"""The other pure parts: packed lines, masters, fragments of DASH, queries, decryption."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+import pytest
+from Cryptodome.Cipher import AES
+from Cryptodome.Util.Padding import pad
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yt_dlp.utils import update_url_query
+
+from serverpy.errors import TooLarge, UpstreamFailed
+from serverpy.extraction.info import Fragment, Track
+from serverpy.streaming.segments.aes import Decryption
+from serverpy.streaming.segments.dash import segments_of
+from serverpy.streaming.segments.master import Variant, best, variants
+from serverpy.streaming.segments.sequence import with_query
+from serverpy.streaming.segments.tape import MAX_LINE_BYTES, MAX_TEXT_BYTES, Tape
+
+KEY, IV = b"k" * 16, b"i" * 16
+
+
+def write(tape: Tape, data: bytes, step: int) -> list[str]:
+    lines = [line for at in range(0, len(data), step) for line in tape.write(data[at : at + step])]
+    return lines + tape.finish()
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
+def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> None:
+    tape = Tape()
+    expected = [line for line in lines if line]
+    assert write(tape, "\r\n".join(lines).encode(), step) == expected
+    assert list(tape.lines()) == expected
+    assert list(tape.lines()) == expected
+
+
+def test_a_tape_is_small() -> None:
+    tape = Tape()
+    text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
+    write(tape, text.encode(), 32768)
+    assert tape.packed_bytes < len(text) / 8
+
+
+def test_a_byte_order_mark_and_bytes_that_are_no_text_are_left_out() -> None:
+    tape = Tape()
+    assert write(tape, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
+
+
+@pytest.mark.parametrize("data", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n"])
+def test_a_line_without_an_end_is_refused(data: bytes) -> None:
+    with pytest.raises(TooLarge):
+        Tape().write(data)
+
+
+def test_a_text_without_an_end_is_refused_and_little_of_it_held() -> None:
+    tape = Tape()
+    for _ in range(MAX_TEXT_BYTES // 32768):
+        tape.write(b"#\n" * 16384)
+    with pytest.raises(TooLarge):
+        tape.write(b"#")
+    assert tape.packed_bytes < MAX_TEXT_BYTES / 100
+
+
+MASTER = """#EXTM3U
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="apart",NAME="English",URI="sound.m3u8"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="muxed",NAME="English"
+#EXT-X-STREAM-INF:BANDWIDTH=100,CODECS="avc1.64001f,mp4a.40.2",AUDIO="muxed"
+low.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=900,AUDIO="apart"
+silent.m3u8
+#EXT-X-STREAM-INF:BANDWIDTH=300
+
+# a comment
+https://cdn.example/high.m3u8
+"""
+
+
+def test_the_best_variant_is_the_highest_that_has_its_sound() -> None:
+    found = variants(MASTER.splitlines(), "https://media.example/a/master.m3u8")
+    assert found == [
+        Variant("https://media.example/a/low.m3u8", 100, False),
+        Variant("https://media.example/a/silent.m3u8", 900, True),
+        Variant("https://cdn.example/high.m3u8", 300, False),
+    ]
+    assert best(found) == found[2]
+    assert best(found[1:2]) == found[1]
+
+
+def test_a_master_without_variants_is_refused() -> None:
+    with pytest.raises(UpstreamFailed):
+        best(variants(["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1"], "https://media.example/"))
+
+
+def test_a_master_has_so_many_variants_and_no_more() -> None:
+    with pytest.raises(TooLarge):
+        variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8"] * 2000, "https://media.example/")
+
+
+def test_fragments_are_segments_with_the_parameters_asked_for() -> None:
+    fragments = (Fragment(url="https://m.example/init.mp4"), Fragment(url="https://m.example/1.m4s?a=1", duration=2.0))
+    track = Track(
+        id="v", url="https://m.example/x.mpd", protocol="http_dash_segments", ext="mp4", fragments=fragments,
+        segment_query="t=5",
+    )  # fmt: skip
+    found = list(segments_of(track))
+    assert [segment.url for segment in found] == ["https://m.example/init.mp4?t=5", "https://m.example/1.m4s?a=1&t=5"]
+    assert [segment.duration for segment in found] == [None, 2.0]
+
+
+@given(
+    st.sampled_from(["", "?a=1", "?a=1&b=2&a=3", "?blank=&c=%20+"]), st.sampled_from(["a=9", "x=1&x=2", "", "=", "é=ü"])
+)
+def test_parameters_are_replaced_as_yt_dlp_does(query: str, added: str) -> None:
+    url = f"https://media.example/a.ts{query}"
+    expected = update_url_query(url, parse_qs(added)) if parse_qs(added) else url
+    assert with_query(url, added) == expected
+
+
+@given(st.binary(max_size=200), st.integers(1, 40))
+def test_decryption_gives_what_was_encrypted(plain: bytes, step: int) -> None:
+    secret = AES.new(KEY, AES.MODE_CBC, IV).encrypt(pad(plain, 16))
+    decryption = Decryption(KEY, IV)
+    given = b"".join(decryption.add(secret[at : at + step]) for at in range(0, len(secret), step))
+    assert given + decryption.finish() == plain
+
+
+@pytest.mark.parametrize("secret", [b"", b"x" * 15, b"x" * 33, AES.new(KEY, AES.MODE_CBC, IV).encrypt(b"\x00" * 32)])
+def test_what_was_cut_or_wrongly_padded_is_refused(secret: bytes) -> None:
+    decryption = Decryption(KEY, IV)
+    decryption.add(secret)
+    with pytest.raises(UpstreamFailed):
+        decryption.finish()
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 15, b"k" * 17, b"k" * 33])
+def test_a_key_has_as_many_bytes_as_a_key(key: bytes) -> None:
+    with pytest.raises(UpstreamFailed, match="key"):
+        Decryption(key, IV)
