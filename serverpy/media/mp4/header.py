@@ -1,0 +1,115 @@
+"""Writes the head of the woven file: ftyp and a moov with both tracks. What describes the samples is copied as it is;
+only their places, the track's number and what counts in the movie's time scale are ours."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+from itertools import groupby
+
+from serverpy.media.mp4.boxes import Box, damaged, fields, swapped, write, write_full
+from serverpy.media.mp4.samples import Cuts
+from serverpy.media.mp4.tracks import Edit, Track
+
+COPIED = (
+    b"stsd", b"stts", b"ctts", b"cslg", b"stss", b"stps", b"stsz", b"stz2", b"sdtp", b"stdp", b"padb", b"sbgp",
+    b"sgpd", b"subs",
+)  # fmt: skip
+"""The boxes of a sample table that do not depend on where the samples lie."""
+_UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
+_IN_USE = 0x3
+"""tkhd's flags (§8.3.2): enabled, and part of the presentation; the second track of a muxed file may have neither."""
+
+
+def write_ftyp(*, fragmented: bool = False) -> bytes:
+    brands = b"isomiso2iso5iso6mp41" if fragmented else b"isomiso2mp41"
+    return write(b"ftyp", b"isom", struct.pack(">I", 512), brands)
+
+
+def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -> bytes:
+    """A moov with `tracks` numbered from 1, each with its sample table, and `rest` behind them. The time scale of the
+    movie is that of the first."""
+    tracks = list(tracks)
+    scale = tracks[0].movie_scale
+    traks = [
+        _write_trak(number, track, scale, stbl)
+        for number, (track, stbl) in enumerate(zip(tracks, tables, strict=True), 1)
+    ]
+    duration = max(_duration(track, scale) for track in tracks)
+    return write(b"moov", _write_mvhd(tracks[0], duration, len(tracks) + 1), *traks, *rest)
+
+
+def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
+    """The sample table of a plain track whose cut k stands at `places[k]`; 64-bit places if `wide`."""
+    copied = [track.bytes_of(track.samples[kind]) for kind in COPIED if kind in track.samples]
+    offsets = swapped(array("Q" if wide else "I", places)).tobytes()
+    stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
+    return write(b"stbl", *copied, _write_stsc(cuts), stco)
+
+
+def _write_stsc(cuts: Cuts) -> bytes:
+    runs, chunk = array("I"), 1
+    for (count, description), same in groupby(zip(cuts.counts, cuts.descriptions, strict=True)):
+        runs.extend((chunk, count, description))
+        chunk += sum(1 for _ in same)
+    return write_full(b"stsc", 0, 0, struct.pack(">I", len(runs) // 3), swapped(runs).tobytes())
+
+
+def _write_trak(number: int, track: Track, scale: int, stbl: bytes) -> bytes:
+    minf = write(b"minf", *map(track.bytes_of, track.information), stbl)
+    mdia = write(b"mdia", *map(track.bytes_of, track.media), minf)
+    edits = [_write_edits(track, scale)] if track.edits else []
+    return write(b"trak", _write_tkhd(number, track, scale), *edits, mdia)
+
+
+def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
+    """§8.2.2 in version 1, with rate, volume and matrix of the source."""
+    box = track.mvhd
+    created, modified, _, _, after = _times(track.data, box, between="")
+    tail = bytes(track.data[after : box.end])
+    if len(tail) != 80:
+        raise damaged("its mvhd box has another length than it should")
+    head = struct.pack(">QQIQ", created, modified, track.movie_scale, duration)
+    return write_full(b"mvhd", 1, 0, head, tail[:-4], struct.pack(">I", next_number))
+
+
+def _write_tkhd(number: int, track: Track, scale: int) -> bytes:
+    """§8.3.2 in version 1, with layer, volume, matrix and size of the source."""
+    box = track.tkhd
+    created, modified, _, _, after = _times(track.data, box, between="4x")
+    tail = bytes(track.data[after : box.end])
+    if len(tail) != 60:
+        raise damaged("its tkhd box has another length than it should")
+    (flags,) = fields("I", track.data, box)
+    head = struct.pack(">QQI4xQ", created, modified, number, _duration(track, scale))
+    return write_full(b"tkhd", 1, flags & 0xFFFFFF | _IN_USE, head, tail)
+
+
+def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int, int]:
+    """What mvhd and tkhd begin with: created, modified, time scale or number, duration; and the offset behind it."""
+    (version,) = fields("B", data, box)
+    layout = f"QQI{between}Q" if version else f"III{between}I"
+    created, modified, third, duration = fields(layout, data, box, 4)
+    return created, modified, third, duration, box.body + 4 + struct.calcsize(f">{layout}")
+
+
+def _duration(track: Track, scale: int) -> int:
+    """The track's duration, in units of `scale`; all ones where it is not known."""
+    duration = _times(track.data, track.tkhd, between="4x")[3]
+    unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
+    return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)
+
+
+def _write_edits(track: Track, scale: int) -> bytes:
+    """edts, in version 1; durations in the movie's new time scale."""
+    entries = [_write_edit(edit, track.movie_scale, scale) for edit in track.edits]
+    return write(b"edts", write_full(b"elst", 1, 0, struct.pack(">I", len(entries)), *entries))
+
+
+def _write_edit(edit: Edit, old: int, new: int) -> bytes:
+    return struct.pack(">QqI", _rescale(edit.duration, old, new), edit.media_time, edit.rate)
+
+
+def _rescale(duration: int, old: int, new: int) -> int:
+    return min((duration * new + old // 2) // old, _UNKNOWN_64)

@@ -1,0 +1,78 @@
+"""The virtual file: which byte of it is a byte of its header, and which a byte of which source.
+
+A layout is what all requests for the same pair share: a header, and a plan of runs in packed columns. A range of it is
+a bisection and a walk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+VIDEO, AUDIO = 0, 1
+"""The sources, as indices of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes that stand next: `length` at `offset` of `source`. They belong to the run number `run`, and begin `skip`
+    bytes behind its first."""
+
+    source: int
+    offset: int
+    length: int
+    run: int
+    skip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A virtual file of `total` bytes. Run r stands at `starts[r]`, up to `starts[r + 1]`, and comes from
+    `offsets[r]` of the source `sources[r]`. `fragmented`: each run is a block of fragments, whose moof is patched on
+    its way (`fragments.py`); else runs are passed on as they are. `sizes` are those of the sources that it was made
+    for."""
+
+    header: bytes
+    starts: array[int]
+    offsets: array[int]
+    sources: bytes
+    sizes: tuple[int, int]
+    fragmented: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.starts[-1]
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds."""
+        return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
+
+    def read(self, first: int, end: int) -> Iterator[bytes | Piece]:
+        """What stands from `first` to before `end`, in order: slices of the header, and pieces of the sources."""
+        if first < min(end, len(self.header)):
+            yield self.header[first:end]
+            first = len(self.header)
+        run = bisect_right(self.starts, first) - 1
+        while first < end:
+            stop = min(end, self.starts[run + 1])
+            skip = first - self.starts[run]
+            if stop > first:
+                yield Piece(self.sources[run], self.offsets[run] + skip, stop - first, run, skip)
+            first = stop
+            run += 1
+
+    def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
+        """The first byte of `source` that the range needs, and the byte behind its last; None if it needs none."""
+        first = max(first, len(self.header))
+        if first >= end:
+            return None
+        begin_run, end_run = bisect_right(self.starts, first) - 1, bisect_right(self.starts, end - 1)
+        low = self.sources.find(source, begin_run, end_run)
+        if low < 0:
+            return None
+        high = self.sources.rfind(source, begin_run, end_run)
+        begin = self.offsets[low] + max(0, first - self.starts[low])
+        return begin, self.offsets[high] + min(end, self.starts[high + 1]) - self.starts[high]

@@ -1,0 +1,130 @@
+"""Finds what describes an MP4 (its moov, and the index of its fragments) with few ranged reads. Pure: a generator that
+yields the ranges it wants and is sent their bytes, so that whoever drives it does the reading.
+
+64 KiB from the start hold the moov of most files, or at least say how large the boxes before it are; it is then one
+read away, wherever it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from serverpy.errors import TooLarge, UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, children, damaged
+
+PROBE_BYTES = 64 * 1024
+MAX_INDEX_BYTES = 32 << 20
+"""The most that the moov (or the fragments' index) of one file may hold."""
+_MAX_READS = 16
+_MAX_BOXES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes of a file: from `first` to before `end`."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What was found in a file of `total` bytes: the major brand, the moov, and, of a fragmented file, the index of its
+    fragments, if one stands before the first of them. It counts from `sidx_end`, the offset behind it."""
+
+    total: int
+    brand: bytes
+    moov: bytes
+    fragmented: bool
+    sidx: bytes | None = None
+    sidx_end: int = 0
+
+
+class _Window:
+    """The bytes at hand."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._reads = 0
+        self.first = 0
+        self.data = memoryview(b"")
+
+    def box(self, at: int) -> Box | None:
+        """The file's own box at `at`, in the file's offsets; None if its header is not at hand."""
+        if not self.first <= at < self.first + len(self.data):
+            return None
+        found = box_at(self.data, at - self.first, self._total - self.first, may_be_open=True)
+        if found is None:
+            return None
+        return Box(found.kind, at, found.body + self.first, found.end + self.first)
+
+    def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
+        """The box at `at`, read if it is not at hand; None at the end of the file."""
+        box = self.box(at)
+        if box is None and at + 8 <= self._total:
+            yield from self.fetch(at, PROBE_BYTES)
+            box = self.box(at)
+        return box
+
+    def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise damaged("its index is too far apart")
+        end = min(first + length, self._total)
+        self.data = memoryview((yield Span(first, end)))
+        self.first = first
+        if len(self.data) != end - first:
+            raise damaged("it is shorter than it says")
+
+    def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
+        """All of `box`, read if it is not at hand."""
+        if box.end - box.start > MAX_INDEX_BYTES:
+            raise TooLarge("The index of this MP4 is larger than this server allows.")
+        if not self.first <= box.start <= box.end <= self.first + len(self.data):
+            yield from self.fetch(box.start, max(box.end - box.start, PROBE_BYTES))
+        return bytes(self.data[box.start - self.first : box.end - self.first])
+
+
+def locate(total: int) -> Generator[Span, bytes, Located]:
+    """What describes the MP4 of `total` bytes. Raises `UnsupportedConversion` for what is no MP4, `NotMedia` for a
+    damaged one, `TooLarge` for an index beyond MAX_INDEX_BYTES."""
+    window = _Window(total)
+    yield from window.fetch(0, PROBE_BYTES)
+    _check_first(window.data)
+    brand, moov, sidx, sidx_end = b"", b"", None, 0
+    at = 0
+    for _ in range(_MAX_BOXES):
+        box = yield from window.reach(at)
+        if box is None:
+            break
+        if box.kind == b"ftyp":
+            brand = bytes(window.data[8:12])
+        elif box.kind == b"moov":
+            moov = yield from window.whole(box)
+            if not is_fragmented(moov):
+                return Located(total, brand, moov, fragmented=False)
+        elif box.kind == b"sidx" and sidx is None:
+            sidx, sidx_end = (yield from window.whole(box)), box.end
+        elif box.kind == b"moof":
+            break
+        if moov and sidx:
+            break
+        at = box.end
+    if not moov:
+        raise damaged("it has no moov box where one must be")
+    return Located(total, brand, moov, fragmented=True, sidx=sidx, sidx_end=sidx_end)
+
+
+def is_fragmented(moov: bytes) -> bool:
+    """Whether the samples are in fragments (§8.8.1: mvex)."""
+    data = memoryview(moov)
+    box = box_at(data, 0, len(data))
+    return box is not None and any(child.kind == b"mvex" for child in children(data, box))
+
+
+def _check_first(data: memoryview) -> None:
+    """Before the first number is believed: whether this looks like boxes at all."""
+    kind = bytes(data[4:8])
+    if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
+        raise UnsupportedConversion("One of the two formats is no MP4: they cannot be merged without a muxer.")

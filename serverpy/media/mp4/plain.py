@@ -1,0 +1,85 @@
+"""The layout of two plain (not fragmented) tracks: one moov before one mdat, the chunks of both in the order of their
+times, the picture first among equals."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+
+from serverpy.errors import TooLarge
+from serverpy.media.mp4.header import write_ftyp, write_moov, write_table
+from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
+from serverpy.media.mp4.locate import MAX_INDEX_BYTES, Located
+from serverpy.media.mp4.samples import Cuts, cut, read_samples
+from serverpy.media.mp4.tracks import PICTURE, SOUND, Track, find_track
+
+_WIDE_FROM = 0xF0000000
+"""Media from which on places have 64 bits; what is left of 32 is more than any header."""
+
+
+def lay_out_plain(video: Located, audio: Located) -> Layout:
+    """Raises `NotMedia` for damaged files, `UnsupportedConversion` and `DrmProtected` for tracks that cannot be woven,
+    `TooLarge` for what needs more than MAX_INDEX_BYTES."""
+    tracks = find_track(video.moov, PICTURE), find_track(audio.moov, SOUND)
+    cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
+    places = array("Q"), array("Q")
+    starts, offsets, sources = array("Q"), array("Q"), bytearray()
+    at = 0
+    for source, number in _in_order(*cuts):
+        own = cuts[source]
+        places[source].append(at)
+        for extent in range(own.extents[number], own.extents[number + 1]):
+            if not (sources and sources[-1] == source and offsets[-1] + at - starts[-1] == own.offsets[extent]):
+                starts.append(at)
+                offsets.append(own.offsets[extent])
+                sources.append(source)
+            at += own.lengths[extent]
+    header = _write_header(tracks, cuts, places, at)
+    starts.append(at)
+    starts = _moved(starts, len(header))
+    layout = Layout(header, starts, offsets, bytes(sources), (video.total, audio.total))
+    if layout.nbytes > MAX_INDEX_BYTES:
+        raise TooLarge("The index of these two formats is larger than this server allows.")
+    return layout
+
+
+def _cut(track: Track, total: int) -> Cuts:
+    """The samples themselves, which weigh most, are gone before those of the other track come."""
+    return cut(track, read_samples(track, total))
+
+
+def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
+    """Source and number of each cut by time; each track keeps its own order."""
+    number = 0
+    for mine, time in enumerate(video.times):
+        while number < len(audio) and audio.times[number] < time:
+            yield AUDIO, number
+            number += 1
+        yield VIDEO, mine
+    while number < len(audio):
+        yield AUDIO, number
+        number += 1
+
+
+def _write_header(
+    tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
+) -> bytes:
+    """ftyp, moov and the header of mdat. The length of a moov does not depend on the places in it, so that it may be
+    written twice: to know its length, and with the places that follow from that."""
+    wide = media_bytes > _WIDE_FROM
+    mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
+    ftyp = write_ftyp()
+
+    def moov(first: int) -> bytes:
+        own = [
+            write_table(*each, wide=wide)
+            for each in zip(tracks, cuts, [_moved(each, first) for each in places], strict=True)
+        ]
+        return write_moov(tracks, own)
+
+    return b"".join((ftyp, moov(len(ftyp) + len(moov(0)) + len(mdat)), mdat))
+
+
+def _moved(places: array[int], by: int) -> array[int]:
+    return array("Q", (place + by for place in places))

@@ -1,0 +1,165 @@
+"""One track of a moov: which boxes describe it, and the few fields that a new moov has to change.
+
+A track that cannot stand in another file is refused here: encrypted (`DrmProtected`), or with its media elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serverpy.errors import DrmProtected, UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
+
+PICTURE = b"vide"
+SOUND = b"soun"
+_ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"sinf", b"saio", b"saiz", b"senc"})
+_ENTRY_FIELDS = {PICTURE: 78, SOUND: 28}
+"""Bytes of a sample entry before its own boxes (§12.1.3, §12.2.3)."""
+_MAX_EDITS = 1024
+_SELF_CONTAINED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; `media_time` -1 is a pause."""
+
+    duration: int
+    media_time: int
+    rate: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """A track in its moov (`data`). `samples` are the boxes of its sample table by kind, `media` and `information`
+    those beside it (in mdia and minf)."""
+
+    data: memoryview
+    number: int
+    handler: bytes
+    movie_scale: int
+    """Units of a second in the movie header and the edit list."""
+    scale: int
+    """Units of a second in the media."""
+    mvhd: Box
+    tkhd: Box
+    edits: tuple[Edit, ...]
+    media: tuple[Box, ...]
+    information: tuple[Box, ...]
+    samples: dict[bytes, Box]
+    trex: Box | None
+
+    def bytes_of(self, box: Box) -> memoryview:
+        return self.data[box.start : box.end]
+
+    @property
+    def delay(self) -> int:
+        """When the media's time 0 is shown, in microseconds: a pause delays, an edit that skips brings forward."""
+        delay = 0
+        for edit in self.edits:
+            if edit.media_time >= 0:
+                return delay - edit.media_time * 1_000_000 // self.scale
+            delay += edit.duration * 1_000_000 // self.movie_scale
+        return delay
+
+
+def find_track(moov: bytes, handler: bytes) -> Track:
+    """The first track of `moov` that `handler` names. Raises `UnsupportedConversion` where there is none."""
+    data = memoryview(moov)
+    movie = box_at(data, 0, len(data))
+    if movie is None or movie.kind != b"moov":
+        raise damaged("its moov box cannot be read")
+    inside = by_kind(data, movie)
+    for trak in children(data, movie):
+        if trak.kind == b"trak":
+            parts = by_kind(data, trak)
+            media = by_kind(data, need(parts, b"mdia"))
+            if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
+                return _read_track(data, inside, parts, media, handler)
+    raise UnsupportedConversion("One of the two formats has no such track as it says: they cannot be merged.")
+
+
+def count_tracks(moov: bytes) -> int:
+    data = memoryview(moov)
+    movie = box_at(data, 0, len(data))
+    return 0 if movie is None else sum(child.kind == b"trak" for child in children(data, movie))
+
+
+def _read_track(
+    data: memoryview, movie: dict[bytes, Box], parts: dict[bytes, Box], media: dict[bytes, Box], handler: bytes
+) -> Track:
+    mvhd, tkhd = need(movie, b"mvhd"), need(parts, b"tkhd")
+    information = by_kind(data, need(media, b"minf"))
+    samples = by_kind(data, need(information, b"stbl"))
+    _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
+    _refuse_elsewhere(data, information)
+    (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
+    return Track(
+        data=data,
+        number=number,
+        handler=handler,
+        movie_scale=_scale(data, mvhd),
+        scale=_scale(data, need(media, b"mdhd")),
+        mvhd=mvhd,
+        tkhd=tkhd,
+        edits=_read_edits(data, parts.get(b"edts")),
+        media=tuple(media[kind] for kind in (b"mdhd", b"hdlr", b"elng") if kind in media),
+        information=tuple(box for kind, box in information.items() if kind != b"stbl"),
+        samples=samples,
+        trex=_find_trex(data, movie.get(b"mvex"), number),
+    )
+
+
+def _version(data: memoryview, box: Box) -> int:
+    return fields("B", data, box)[0]
+
+
+def _scale(data: memoryview, box: Box) -> int:
+    """The time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
+    (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
+    if scale == 0:
+        raise damaged("it has a time scale of 0")
+    return scale
+
+
+def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
+    elst = None if edts is None else by_kind(data, edts).get(b"elst")
+    if elst is None:
+        return ()
+    version, count = fields("B3xI", data, elst)
+    layout, size = ("QqI", 20) if version else ("IiI", 12)
+    if count > _MAX_EDITS:
+        raise damaged("it has too many edits")
+    return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
+
+
+def _find_trex(data: memoryview, mvex: Box | None, number: int) -> Box | None:
+    if mvex is not None:
+        for box in children(data, mvex):
+            if box.kind == b"trex" and fields("I", data, box, 4)[0] == number:
+                return box
+    return None
+
+
+def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], handler: bytes) -> None:
+    (count,) = fields("I", data, stsd, 4)
+    entries = list(children(data, stsd, skip=8))
+    if count == 0 or count != len(entries):
+        raise damaged("its sample descriptions are not as many as it says")
+    kinds = {entry.kind for entry in entries} | set(samples)
+    for entry in entries:
+        inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
+        if handler == PICTURE:  # the fields of sound entries differ in QuickTime; an encrypted one is known by its kind
+            kinds |= {box.kind for box in boxes(data, inside, entry.end)}
+    if kinds & _ENCRYPTED:
+        raise DrmProtected("This format is encrypted.")
+
+
+def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
+    """A data reference may name another file (§8.7.2): ours is a new one, and nothing else is ever opened."""
+    dinf = information.get(b"dinf")
+    dref = None if dinf is None else by_kind(data, dinf).get(b"dref")
+    if dref is None:
+        raise damaged("it has no dref box where one must be")
+    for entry in children(data, dref, skip=8):
+        if not fields("I", data, entry)[0] & _SELF_CONTAINED:
+            raise UnsupportedConversion("The media of one of the two formats is in another file.")
