@@ -187,9 +187,9 @@ async def leaving(ask: Ask, after_bytes: int) -> Outcome:
     return await _read(ask, _after(after_bytes))
 
 
-async def for_a_while(ask: Ask, seconds: float) -> Outcome:
-    """One client that reads as fast as it comes, and leaves after `seconds`."""
-    return await _read(ask, lambda answer: answer.age >= seconds)
+async def for_a_while(ask: Ask, seconds: float, *, at_most: int = READ_BYTES) -> Outcome:
+    """One client that reads as fast as it comes, `at_most` so many bytes at once, and leaves after `seconds`."""
+    return await _read(ask, lambda answer: answer.age >= seconds, at_most)
 
 
 @dataclass(slots=True)
@@ -284,9 +284,9 @@ def _after(received: int) -> Callable[[Answer], bool]:
     return lambda answer: answer.received >= received
 
 
-async def _read(ask: Ask, enough: Callable[[Answer], bool]) -> Outcome:
+async def _read(ask: Ask, enough: Callable[[Answer], bool], at_most: int = READ_BYTES) -> Outcome:
     with _socket() as connection:
-        return await _exchange(connection, ask, Answer(ask), bytearray(READ_BYTES), enough=enough)
+        return await _exchange(connection, ask, Answer(ask), bytearray(at_most), enough=enough)
 
 
 async def _exchange(

@@ -37,8 +37,9 @@ class Reading:
     zombies: int
 
 
-def read(pid: int, leave_out: Collection[int] = ()) -> Reading:
-    """One reading of the tree below and with `pid`, without the processes `leave_out` and what is below them.
+def read(pid: int, leave_out: Collection[int] = (), *, alone: bool = False) -> Reading:
+    """One reading of the tree below and with `pid`, without the processes `leave_out` and what is below them; of `pid`
+    `alone`.
 
     A descendant that ends meanwhile is left out. Raises TargetDied if the root is gone or a zombie, and
     psutil.AccessDenied for processes of somebody else."""
@@ -46,7 +47,7 @@ def read(pid: int, leave_out: Collection[int] = ()) -> Reading:
     try:
         root = psutil.Process(pid)
         parts = [_part(root)]
-        family = root.children(recursive=True)
+        family = [] if alone else root.children(recursive=True)
     except psutil.NoSuchProcess:  # also ZombieProcess
         raise TargetDied(f"The process {pid} under test has ended.") from None
     if parts[0].zombies:
@@ -95,8 +96,8 @@ class Sampler:
     sampling early, TargetDied as a rule; `check` does so at any time in between, from any thread. The readings made
     until then stay."""
 
-    def __init__(self, pid: int, hz: float = 5.0, leave_out: Collection[int] = ()) -> None:
-        self._pid, self._period, self._leave_out = pid, 1 / hz, frozenset(leave_out)
+    def __init__(self, pid: int, hz: float = 5.0, leave_out: Collection[int] = (), *, alone: bool = False) -> None:
+        self._pid, self._period, self._leave_out, self._alone = pid, 1 / hz, frozenset(leave_out), alone
         self._readings: list[Reading] = []
         self._failure: Exception | None = None
         self._stopped = threading.Event()
@@ -114,7 +115,7 @@ class Sampler:
 
     def start(self) -> None:
         """Take the first reading now, in this thread: it raises what cannot be read."""
-        self._readings.append(read(self._pid, self._leave_out))
+        self._readings.append(read(self._pid, self._leave_out, alone=self._alone))
         self._thread.start()
 
     def stop(self) -> None:
@@ -136,7 +137,7 @@ class Sampler:
             while True:
                 due = max(due + self._period, time.monotonic())  # no crowd of readings after a late one
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
-                self._readings.append(read(self._pid, self._leave_out))
+                self._readings.append(read(self._pid, self._leave_out, alone=self._alone))
                 if stopped:
                     return
         except Exception as error:  # noqa: BLE001  # handed to whoever asks

@@ -9,6 +9,7 @@ from serverpy.bench.scenarios.extraction import EXTRACTION
 from serverpy.bench.scenarios.hls import HLS
 from serverpy.bench.scenarios.over_time import OVER_TIME
 from serverpy.bench.scenarios.profiles import PROFILES
+from serverpy.bench.scenarios.promise import PROMISE
 from serverpy.bench.scenarios.sequential import SEQUENTIAL
 from serverpy.bench.scenarios.speed import LATENCY, RATE, THROUGHPUT
 from serverpy.bench.scenarios.steps import STEPS
@@ -18,6 +19,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         *(STEPS, CROWD, OVER_TIME, SEQUENTIAL, HAND_OVER, WORKERS, COLLECT, OVERLOAD),
         *(LATENCY, RATE, THROUGHPUT, HLS, PROFILES, EXTRACTION),
+        PROMISE,
     )
 }
 """By name, in the order of a run."""
