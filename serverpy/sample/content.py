@@ -63,7 +63,8 @@ class FileContent:
 
     @property
     def type(self) -> str:
-        return "audio/mp4" if self.path.name == "audio-only.mp4" else type_of(self.path.name)
+        is_sound = self.path.name.startswith("audio-") and self.path.suffix == ".mp4"
+        return "audio/mp4" if is_sound else type_of(self.path.name)
 
     @property
     def modified(self) -> float:
@@ -75,6 +76,24 @@ class FileContent:
             while start < stop and (piece := file.read(min(PIECE_BYTES, stop - start))):
                 start += len(piece)
                 yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class TextContent:
+    """A text that was made for one request, or is small enough to be held."""
+
+    text: str
+    type: str
+    modified: float
+
+    @property
+    def size(self) -> int:
+        return len(self.text.encode())
+
+    def pieces(self, start: int, stop: int) -> Generator[bytes]:
+        whole = self.text.encode()[start:stop]
+        for place in range(0, len(whole), PIECE_BYTES):
+            yield whole[place : place + PIECE_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

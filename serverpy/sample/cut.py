@@ -82,7 +82,7 @@ def write_master(directory: Path, variants: list[Variant], audio: str | None = N
             f'FRAME-RATE=25.000,CODECS="{variant.codecs}"{group}',
             f"{variant.name}.m3u8",
         ]
-    _write(directory / "master.m3u8", lines)
+    write_lines(directory / "master.m3u8", lines)
 
 
 def _bandwidth(directory: Path, name: str) -> tuple[int, int]:
@@ -109,11 +109,17 @@ def encrypt_hls(directory: Path, name: str, explicit_iv: bool) -> None:
             number = AES_FIRST_SEQUENCE + int(line.removesuffix(".ts").rpartition("-")[2])
             _encrypt(directory / line, key, iv if explicit_iv else number.to_bytes(16, "big"))
         lines.append(line)
-    _write(directory / f"{name}.m3u8", lines)
+    write_lines(directory / f"{name}.m3u8", lines)
 
 
 def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
-    segment.write_bytes(AES.new(key, AES.MODE_CBC, iv).encrypt(pad(segment.read_bytes(), AES.block_size)))
+    segment.write_bytes(aes_128(segment.read_bytes(), key, iv))
+
+
+def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
+    """METHOD=AES-128 of HLS: CBC, padded by PKCS7 (RFC 8216 §4.3.2.4)."""
+    encrypted: bytes = AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plain, AES.block_size))
+    return encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ def write_manifests(directory: Path, tracks: list[tuple[Representation, int]]) -
                         "</Representation>",
                     ]
             lines.append("</AdaptationSet>")
-        _write(directory / name, [*lines, "</Period>", "</MPD>"])
+        write_lines(directory / name, [*lines, "</Period>", "</MPD>"])
 
 
 def _template(name: str) -> str:
@@ -206,5 +212,5 @@ def _list(name: str) -> str:
     )
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")

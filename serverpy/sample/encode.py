@@ -17,11 +17,13 @@ from av.video.stream import VideoStream
 
 SECONDS = 10
 FRAMES_PER_SECOND = 25
+LONG_SECONDS = 60
 SEGMENT_SECONDS = 2
 SAMPLE_RATE = 48_000
 PHOTO = (720, 1280)
 
 X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
+B_FRAMES = {"bf": "2"}
 VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
 
@@ -30,6 +32,24 @@ def encode_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, X264)
         _encode(out, video, _add_audio(out, "aac", 128_000))
+
+
+def encode_long_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
+    """A minute of the same, with B-frames and little sound."""
+    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
+        _encode(out, video, _add_audio(out, "aac", 48_000), LONG_SECONDS)
+
+
+def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
+    """Only pictures, at a frame rate that varies: some are shown twice or five times as long as the others."""
+    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
+        for frame in picture(*size, SECONDS * FRAMES_PER_SECOND):
+            assert frame.pts is not None
+            if frame.pts % 7 != 3 and frame.pts % 50 not in range(20, 24):
+                out.mux(video.encode(frame))
+        out.mux(video.encode(None))
 
 
 def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
@@ -75,11 +95,11 @@ def _add_audio(out: OutputContainer, codec: str, bitrate: int) -> AudioStream:
     return stream
 
 
-def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None) -> None:
+def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None, seconds: int = SECONDS) -> None:
     """Encode the sample into the streams given. Picture and tone go in second by second, so that they interleave."""
-    pictures = picture(video.width, video.height) if video else iter(())
-    tones = tone()
-    for _ in range(SECONDS):
+    pictures = picture(video.width, video.height, seconds * FRAMES_PER_SECOND) if video else iter(())
+    tones = tone(seconds)
+    for _ in range(seconds):
         if video:
             for _ in range(FRAMES_PER_SECOND):
                 out.mux(video.encode(next(pictures)))
@@ -90,7 +110,7 @@ def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream 
             out.mux(stream.encode(None))
 
 
-def picture(width: int, height: int, frames: int = SECONDS * FRAMES_PER_SECOND) -> Iterator[av.VideoFrame]:
+def picture(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
     """A moving ramp over a band of noise: the noise makes the size of the files that of real ones."""
     grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
     ramp = bytes(column * 255 // width for column in range(width)) * 2
@@ -117,10 +137,10 @@ def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
     return grain[start : start + size]
 
 
-def tone() -> Iterator[av.AudioFrame]:
+def tone(seconds: int) -> Iterator[av.AudioFrame]:
     """Frames of one second: a whole number of waves fits, so each second is the same and joins without a click."""
     wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
-    for second in range(SECONDS):
+    for second in range(seconds):
         frame = av.AudioFrame(format="fltp", layout="stereo", samples=SAMPLE_RATE)
         for plane in frame.planes:
             plane.update(wave.ljust(plane.buffer_size, b"\0"))

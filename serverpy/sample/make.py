@@ -1,7 +1,7 @@
 """The sample media, made with PyAV at first use and kept in a cache directory; nothing of it is stored in the project.
 
-Two pictures and one tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut
-from them without encoding again (`cut.py`). That takes about two seconds of CPU, once per version of these files.
+A few pictures and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut
+from them without encoding again. That takes about four seconds of CPU, once per version of these files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import av
 
 from serverpy.sample.cut import (
     AAC,
-    FRAGMENTED,
     Representation,
     Variant,
     copy,
@@ -28,11 +27,13 @@ from serverpy.sample.cut import (
     write_master,
 )
 from serverpy.sample.encode import SAMPLE_RATE, SECONDS, encode_mp3, encode_mp4, encode_photos, encode_webm
+from serverpy.sample.hls import make_shapes
+from serverpy.sample.tracks import make_tracks
 
 HIGH = (640, 360)
 LOW = (320, 180)
 PHOTOS = 5
-RECIPE = ("make.py", "encode.py", "cut.py")
+RECIPE = ("make.py", "encode.py", "cut.py", "boxes.py", "hls.py", "tracks.py")
 CAPTIONS = {
     "en": ("A ramp moves.", "Noise below it.", "A tone sounds."),
     "de": ("Eine Rampe bewegt sich.", "Darunter Rauschen.", "Ein Ton erklingt – überall."),
@@ -77,7 +78,7 @@ def _publish(draft: Path, target: Path) -> None:
 def make_all(directory: Path) -> None:
     """Every file of the recipe, into an empty `directory`."""
     _make_films(directory)
-    _make_tracks(directory)
+    make_tracks(directory, LOW)
     _make_hls(directory)
     _make_dash(directory)
     encode_photos([directory / f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)])
@@ -90,21 +91,8 @@ def _make_films(directory: Path) -> None:
     encode_mp4(directory / "prog-180.mp4", LOW, 800_000)
     encode_webm(directory / "vp9.webm", LOW, 600_000)
     encode_mp3(directory / "audio.mp3")
+    copy(directory / "prog.mp4", directory / "moov-last.mp4", "mp4", "video audio", {})
     (directory / "empty.mp4").touch()
-
-
-def _make_tracks(directory: Path) -> None:
-    film, webm = directory / "prog.mp4", directory / "vp9.webm"
-    first = {"movflags": "+faststart"}
-    indexed = {"movflags": f"{FRAGMENTED}+global_sidx"}
-    copy(film, directory / "moov-last.mp4", "mp4", "video audio", {})
-    copy(film, directory / "audio.m4a", "ipod", "audio", first)
-    copy(film, directory / "video-only.mp4", "mp4", "video", first)
-    copy(film, directory / "audio-only.mp4", "mp4", "audio", first)
-    copy(film, directory / "video-sidx.mp4", "mp4", "video", indexed)
-    copy(film, directory / "audio-sidx.mp4", "mp4", "audio", {**indexed, "frag_duration": "2000000"})
-    copy(webm, directory / "video-only.webm", "webm", "video", {})
-    copy(webm, directory / "audio-only.webm", "webm", "audio", {})
 
 
 def _make_hls(directory: Path) -> None:
@@ -121,6 +109,7 @@ def _make_hls(directory: Path) -> None:
         if kind == "audio":
             cut_hls(folder, "sound", films["high"][0], "audio")
         write_master(folder, variants, "sound" if kind == "audio" else None)
+    make_shapes(directory / "hls")
 
 
 def _make_dash(directory: Path) -> None:

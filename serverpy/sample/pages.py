@@ -78,6 +78,21 @@ def _dead(place: Place) -> str:
     return player(f"http://127.0.0.1:{place.closed_port}/media/prog.mp4", "video/mp4")
 
 
+HLS_SHAPES = {
+    "byterange": "HLS in one file of transport stream",
+    "byterange-fmp4": "HLS in one file of fragmented MP4",
+    "keys": "HLS under keys that take turns",
+    "aes-fmp4": "HLS of fragmented MP4 under AES-128",
+    "discontinuity": "HLS whose encoding changes",
+    "discontinuity-fmp4": "HLS whose init map changes",
+    "gap": "HLS with a gap",
+    "anvato": "HLS with Anvato's advertisements",
+    "uplynk": "HLS with Uplynk's advertisements",
+    "group": "HLS with its sound apart and no CODECS",
+    "group-muxed": "HLS with an audio group it does not need",
+    "addresses": "HLS with addresses of every form",
+}
+
 PAGES: dict[str, Page] = {
     "prog": Page("A progressive film", _media("prog.mp4")),
     "moov-last": Page("The index comes last", _media("moov-last.mp4")),
@@ -89,6 +104,7 @@ PAGES: dict[str, Page] = {
     "hls-fmp4": Page("HLS of fragmented MP4", _manifest("/hls/fmp4/master.m3u8")),
     "hls-aes": Page("HLS under AES-128", _manifest("/hls/aes/master.m3u8")),
     "hls-audio": Page("HLS with its sound apart", _manifest("/hls/audio/master.m3u8")),
+    **{f"hls-{kind}": Page(title, _manifest(f"/hls/{kind}/master.m3u8")) for kind, title in HLS_SHAPES.items()},
     "dash": Page("DASH by template", _manifest("/dash/manifest.mpd")),
     "dash-list": Page("DASH by list", _manifest("/dash/list.mpd")),
     "two": Page("Two films on one page", _two),

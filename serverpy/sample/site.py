@@ -14,7 +14,7 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +27,10 @@ from uvicorn.server import ServerState
 
 from serverpy.errors import ConfigurationError
 from serverpy.sample import pages
-from serverpy.sample.content import ChangedContent, Content, FileContent, large_content, type_of
-from serverpy.sample.faults import Faults, Tokens, parse_faults
+from serverpy.sample.content import type_of
+from serverpy.sample.faults import parse_faults
 from serverpy.sample.make import ensure_media
-from serverpy.sample.media import NO_FAULTS, serve
+from serverpy.sample.shelf import Shelf
 from serverpy.sample.tube import Tube
 from serverpy.sample.wire import Connection, Exchange, Request, read_exchange
 
@@ -45,11 +45,9 @@ class Site:
     """The ASGI application. Routes go by the first part of the path; each handler gets what follows it."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        self.shelf = Shelf(directory)
         self.requests: deque[Request] = deque(maxlen=REMEMBERED_REQUESTS)
-        self.tokens = Tokens()
         self.closed_port = 0
-        self._turns: Counter[str] = Counter()
         self._routes: dict[str, Handler] = {
             "": self._index,
             "media": self._media,
@@ -58,7 +56,7 @@ class Site:
             "page": self._page,
             "fault": self._fault,
             "redirect": self._redirect,
-            "tube": Tube(self._content),
+            "tube": Tube(self.shelf),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,60 +72,27 @@ class Site:
             return
         await handler(exchange, rest)
 
-    def path(self, name: str) -> Path:
-        """The file behind `/media/<name>`, `hls/…` or `dash/…`. Raises KeyError if there is none."""
-        path = (self.directory / name).resolve()
-        if not path.is_file() or not path.is_relative_to(self.directory.resolve()):
-            raise KeyError(name)
-        return path
-
-    def _content(self, name: str) -> Content | None:
-        size = name.removeprefix("large-").removesuffix(".mp4")
-        if name == f"large-{size}.mp4" and size.isdecimal():
-            return large_content(int(size), self.path("prog.mp4"))
-        try:
-            return FileContent(self.path(name))
-        except (KeyError, ValueError):  # ValueError: a name that no file can have
-            return None
-
     async def _index(self, exchange: Exchange, rest: str) -> None:
         await exchange.reply(200, pages.index(), "text/html; charset=utf-8")
 
     async def _media(self, exchange: Exchange, rest: str) -> None:
-        await self._file(exchange, rest)
+        await self.shelf.send(exchange, rest)
 
     async def _hls(self, exchange: Exchange, rest: str) -> None:
-        await self._file(exchange, f"hls/{rest}")
+        await self.shelf.send(exchange, f"hls/{rest}")
 
     async def _dash(self, exchange: Exchange, rest: str) -> None:
-        await self._file(exchange, f"dash/{rest}")
-
-    async def _file(self, exchange: Exchange, name: str, faults: Faults = NO_FAULTS, turn: int = 0) -> None:
-        """`turn` counts the requests that this address had before."""
-        if name == "not-media.mp4":
-            await exchange.reply(200, pages.html("Not media", "<p>Sorry.</p>"), "text/html; charset=utf-8")
-            return
-        content = self._content(name)
-        if content is None:
-            await exchange.refuse(404, "no such file")
-            return
-        if faults.changes and turn:
-            content = ChangedContent(content, told=faults.changes == "told")
-        if faults.times is not None and turn >= faults.times:
-            faults = NO_FAULTS
-        await serve(exchange, content, faults, self.tokens)
+        await self.shelf.send(exchange, f"dash/{rest}")
 
     async def _fault(self, exchange: Exchange, rest: str) -> None:
         """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`"""
         spec, _, path = rest.partition("/")
         try:
-            faults = parse_faults(spec)
+            how = self.shelf.misbehave(spec, path)
         except ValueError as error:
             await exchange.refuse(400, str(error))
             return
-        turn = self._turns[rest]
-        self._turns[rest] += 1
-        await self._file(exchange, path.removeprefix("media/"), faults, turn)
+        await self.shelf.send(exchange, path.removeprefix("media/"), how)
 
     async def _page(self, exchange: Exchange, name: str) -> None:
         if name.startswith("fault/"):
@@ -159,7 +124,7 @@ class Site:
             return
         source = f"/fault/{spec}/media/{name}"
         if faults.expire is not None:
-            source += f"?token={self.tokens.issue(faults.expire)}"
+            source += f"?token={self.shelf.tokens.issue(faults.expire)}"
         body = pages.player(source, type_of(name))
         await exchange.reply(200, pages.html(f"A film with faults: {spec}", body), "text/html; charset=utf-8")
 
@@ -242,7 +207,7 @@ class SampleSite:
 
     def path(self, name: str) -> Path:
         """The file behind `/media/<name>`."""
-        return self._app.path(name)
+        return self._app.shelf.path(name)
 
     def _listen(self) -> Iterator[tuple[socket.socket, ssl.SSLContext | None]]:
         port, https_port = self._wanted

@@ -11,84 +11,36 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from typing import Any
 
 from serverpy.sample import pages
-from serverpy.sample.content import Content
+from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, H264, POST_BODY, RENDITIONS, WATCH, duration_of
 from serverpy.sample.cut import AAC
 from serverpy.sample.encode import PHOTO, SECONDS, SEGMENT_SECONDS
-from serverpy.sample.make import HIGH, LOW, PHOTOS
-from serverpy.sample.media import serve
+from serverpy.sample.faults import parse_faults
+from serverpy.sample.make import HIGH, PHOTOS
 from serverpy.sample.ranges import asked_span
+from serverpy.sample.shelf import BEHAVED, Misbehaviour, Shelf
 from serverpy.sample.wire import Exchange
 
 COOKIE = "tube_session"
 TOKEN_HEADER = "x-tube-token"
-CHUNK_BYTES = 512 * 1024
 PAGE_ITEMS = 10
 LATER_SECONDS = 2
 WINDOW_SEGMENTS = 3
 SOURCE_SEGMENTS = SECONDS // SEGMENT_SECONDS
-POST_BODY = b"video=post&sign=3a7f"
 
-H264 = "avc1.42c01e"
-FULL = ("180", "360", "video", "audio", "hls", "webm", "chunked")
-WATCH = {
-    "full": FULL,
-    "headers": ("360",),
-    "chunked": ("chunked",),
-    "drm": ("drm",),
-    "slow": ("360",),
-    "post": ("post",),
-    "later": ("360",),
-}
-ERRORS = frozenset({"geo", "login", "gone"})
 KINDS = frozenset({"watch", "playlist", "post", "live", "audio"})
 
-Finder = Callable[[str], Content | None]
-Json = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """One format as the API describes it. `file` is the sample's; `path` is where it is served below `/tube/media/`."""
-
-    path: str
-    file: str
-    ext: str = "mp4"
-    size: tuple[int, int] | None = None
-    vcodec: str = "none"
-    acodec: str = "none"
-    protocol: str = "http"
-    extra: tuple[tuple[str, object], ...] = ()
-
-
-RENDITIONS = {
-    "180": Rendition("prog-180.mp4", "prog-180.mp4", size=LOW, vcodec="avc1.42c014", acodec=AAC),
-    "360": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC),
-    "video": Rendition("video-only.mp4", "video-only.mp4", size=HIGH, vcodec=H264),
-    "audio": Rendition("audio-only.mp4", "audio-only.mp4", "m4a", acodec=AAC),
-    "hls": Rendition("hls/ts/master.m3u8", "hls/ts/master.m3u8", protocol="hls"),
-    "webm": Rendition("vp9.webm", "vp9.webm", "webm", LOW, "vp9", "opus"),
-    "chunked": Rendition(
-        "chunked/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("chunk_bytes", CHUNK_BYTES),)
-    ),
-    "drm": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("drm", True),)),
-    "post": Rendition(
-        "post/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("post_body", POST_BODY.decode()),)
-    ),
-    "m4a": Rendition("audio.m4a", "audio.m4a", "m4a", acodec=AAC),
-    "mp3": Rendition("audio.mp3", "audio.mp3", "mp3", acodec="mp3"),
-}
+Json = dict[str, Any]
 
 
 class Tube:
     """Answers `/tube/…`. Keeps the sessions and tokens it gave out for as long as the site lives."""
 
-    def __init__(self, find: Finder) -> None:
-        self._find = find
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
         self._sessions: set[str] = set()
         self._tokens: dict[str, float] = {}
         """The time since the epoch from which a token is good."""
@@ -124,6 +76,8 @@ class Tube:
         await exchange.reply(status, json.dumps(answer or {"error": "unknown"}).encode(), "application/json")
 
     def _describe(self, exchange: Exchange, kind: str, name: str) -> Json | None:
+        if kind == "watch" and name.startswith("fault/"):
+            return self._faulty(*name.removeprefix("fault/").split("/", 1))
         if kind == "watch":
             return self._watch(name)
         if kind == "audio":
@@ -151,12 +105,25 @@ class Tube:
             details |= {"available_at": available_at, "token": self._issue(available_at)}
         return details
 
+    def _faulty(self, spec: str, name: str = "") -> Json | None:
+        """The film `name`, whose media are served with faults, by way of a token of their own if theirs expire."""
+        try:
+            faults = parse_faults(spec)
+        except ValueError:
+            return None
+        details = self._watch(name)
+        for described in (details or {}).get("formats", ()):
+            described["path"] = described["path"].replace("/tube/media/", f"/tube/media/fault/{spec}/")
+            if faults.expire is not None:
+                described["path"] += f"?token={self._shelf.tokens.issue(faults.expire)}"
+        return details
+
     def _details(self, name: str, title: str, formats: tuple[str, ...]) -> Json:
         return {
             "id": name,
             "title": title,
             "uploader": "The Sample Channel",
-            "duration": SECONDS,
+            "duration": duration_of(name),
             "thumbnail": "/media/photo-1.jpg",
             "token": self._issue(),
             "formats": [self._format(key) for key in formats],
@@ -171,7 +138,7 @@ class Tube:
 
     def _format(self, key: str) -> Json:
         rendition = RENDITIONS[key]
-        content = self._find(rendition.file)
+        content = self._shelf.find(rendition.file)
         assert content
         width, height = rendition.size or (None, None)
         return {
@@ -208,12 +175,26 @@ class Tube:
             await exchange.refuse(403, "the token or the session is missing, wrong, or not good yet")
         elif path.startswith("live/"):
             await self._live_media(exchange, path.removeprefix("live/"))
-        elif path.startswith("chunked/") and not _is_small_range(exchange):
+        elif path.startswith("fault/"):
+            await self._faulty_film(exchange, *path.removeprefix("fault/").split("/", 1))
+        else:
+            await self._film(exchange, path)
+
+    async def _faulty_film(self, exchange: Exchange, spec: str, path: str = "") -> None:
+        try:
+            how = self._shelf.misbehave(spec, f"tube/{path}")
+        except ValueError as error:
+            await exchange.refuse(400, str(error))
+            return
+        await self._film(exchange, path, how)
+
+    async def _film(self, exchange: Exchange, path: str, how: Misbehaviour = BEHAVED) -> None:
+        if path.startswith("chunked/") and not _is_small_range(exchange):
             await exchange.refuse(403, f"only ranges of at most {CHUNK_BYTES} bytes")
         elif path.startswith("post/") and (exchange.request.method, exchange.request.body) != ("POST", POST_BODY):
             await exchange.refuse(403, "only by POST with the signed body")
         else:
-            await self._serve(exchange, path.removeprefix("chunked/").removeprefix("post/"))
+            await self._shelf.send(exchange, path.removeprefix("chunked/").removeprefix("post/"), how)
 
     def _admits(self, exchange: Exchange) -> bool:
         headers = exchange.request.headers
@@ -223,13 +204,6 @@ class Tube:
             return False
         good_from = self._tokens.get(headers.get(TOKEN_HEADER, ""), math.inf)
         return session is not None and session.value in self._sessions and good_from <= time.time()
-
-    async def _serve(self, exchange: Exchange, name: str) -> None:
-        content = self._find(name)
-        if content is None:
-            await exchange.refuse(404, "no such file")
-            return
-        await serve(exchange, content)
 
     async def _live_media(self, exchange: Exchange, path: str) -> None:
         name, _, file = path.partition("/")
@@ -242,7 +216,7 @@ class Tube:
             made = WINDOW_SEGMENTS + int((time.monotonic() - since) / SEGMENT_SECONDS)
             await _playlist_text(exchange, live_window(made, _end_of(name)))
         elif re.fullmatch(r"\d+\.ts", file):
-            await self._serve(exchange, f"hls/ts/high-{int(file.removesuffix('.ts')) % SOURCE_SEGMENTS}.ts")
+            await self._shelf.send(exchange, f"hls/ts/high-{int(file.removesuffix('.ts')) % SOURCE_SEGMENTS}.ts")
         else:
             await exchange.refuse(404, "no such file")
 

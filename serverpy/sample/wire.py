@@ -98,7 +98,12 @@ class Request:
     @property
     def origin(self) -> str:
         """Scheme, host and port as the client named them."""
-        return f"{self.scheme}://{self.headers.get('host', '127.0.0.1')}"
+        return f"{self.scheme}://{self.host}"
+
+    @property
+    def host(self) -> str:
+        """Host and port as the client named them."""
+        return self.headers.get("host", "127.0.0.1")
 
 
 @dataclass(slots=True)

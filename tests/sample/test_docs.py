@@ -3,9 +3,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from serverpy.sample.catalogue import ERRORS, WATCH
 from serverpy.sample.faults import FAULTS
 from serverpy.sample.pages import PAGES
-from serverpy.sample.tube import ERRORS, WATCH
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sample.md").read_text(encoding="utf-8")
 

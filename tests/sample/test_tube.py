@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serverpy.sample import SampleSite
-from serverpy.sample.tube import CHUNK_BYTES, POST_BODY, live_window
+from serverpy.sample.catalogue import CHUNK_BYTES, POST_BODY
+from serverpy.sample.tube import live_window
 
 from .raw import Answer, ask
 

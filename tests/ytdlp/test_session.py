@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from serverpy.sample.catalogue import ERRORS, WATCH
 from serverpy.sample.pages import PAGES
 from serverpy.sample.site import SampleSite
-from serverpy.sample.tube import ERRORS, WATCH
 
 ROOT = Path(__file__).parents[2]
 SLOW = {"slow"}

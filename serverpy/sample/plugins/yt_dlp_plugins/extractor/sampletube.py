@@ -21,7 +21,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     IE_DESC = "The sample site of ServerPY"
     _VALID_URL = (
         r"https?://(?:127\.0\.0\.1|localhost)(?::\d+)?"
-        r"/tube/(?P<kind>watch|playlist|post|live|audio)/(?P<id>[\w-]+)"
+        r"/tube/(?P<kind>watch|playlist|post|live|audio)/(?P<id>(?:fault/[^/?#]+/)?[\w-]+)"
     )
 
     def _real_extract(self, url: str) -> Info:
@@ -86,6 +86,8 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             entry |= {"downloader_options": {"http_chunk_size": described["chunk_bytes"]}, "quality": -1}
         if "post_body" in described:
             entry["request_data"] = described["post_body"].encode()
+        if "container" in described:
+            entry["container"] = described["container"]
         if described.get("drm"):
             entry["has_drm"] = True
         if "available_at" in data:

@@ -1,0 +1,101 @@
+"""Lays the samples of an MP4 out anew, in ways that muxers seldom choose and readers have to know."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
+BASE_DATA_OFFSET = 0x000001
+WIDE_HEAD_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box (ISO/IEC 14496-12 §4.2) with a 32-bit size, and where its content is in the file."""
+
+    kind: bytes
+    start: int
+    stop: int
+
+
+def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+    """The boxes between `start` and `stop`, not those inside them."""
+    end = len(film) if stop is None else stop
+    while start < end:
+        size, kind = struct.unpack_from(">I4s", film, start)
+        assert 8 <= size <= end - start, f"no box at {start}"
+        yield Box(kind, start + 8, start + size)
+        start += size
+
+
+def each_sample_a_chunk(film: bytes) -> bytes:
+    """A film of one track whose `mdat` comes before its `moov`, each sample in a chunk of its own."""
+    (offset,) = (box.start for box in boxes(film) if box.kind == b"mdat")
+    sizes = _sample_sizes(film)
+    offsets = list(accumulate(sizes[:-1], initial=offset))
+    chunks = _full_box(b"stco", struct.pack(f">I{len(offsets)}I", len(offsets), *offsets))
+    return _with_moov(film, film[:offset], {b"stsc": _chunk_sizes(1), b"stco": chunks})
+
+
+def one_wide_chunk(film: bytes) -> bytes:
+    """The same with all samples in one chunk, and 64 bits where 32 would do: for the size of `mdat` and its place."""
+    (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
+    size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
+    head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)
+    chunk = _full_box(b"co64", struct.pack(">IQ", 1, len(head)))
+    return _with_moov(film, head, {b"stsc": _chunk_sizes(len(_sample_sizes(film))), b"stco": chunk})
+
+
+def based_on_their_places(film: bytes) -> bytes:
+    """A fragmented film whose fragments name the place that their data are counted from (§8.8.7), with the places put
+    right: libav writes them as if the `sidx` before them were not there."""
+    out = bytearray(film)
+    for moof in boxes(film):
+        if moof.kind == b"moof":
+            for box in _descendants(film, moof.start, moof.stop):
+                if box.kind == b"tfhd":
+                    (flags,) = struct.unpack_from(">I", film, box.start)
+                    assert flags & BASE_DATA_OFFSET
+                    struct.pack_into(">Q", out, box.start + 8, moof.start - 8)
+    return bytes(out)
+
+
+def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:
+    """`head`, the content of `mdat`, and `moov` with other boxes in the place of those named in `changed`."""
+    inside = {box.kind: box for box in boxes(film)}
+    mdat, moov = inside[b"mdat"], inside[b"moov"]
+    return head + film[mdat.start : mdat.stop] + _rebuilt(film, moov, changed)
+
+
+def _rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
+    if box.kind in changed:
+        return changed[box.kind]
+    if box.kind not in CONTAINERS:
+        return film[box.start - 8 : box.stop]
+    content = b"".join(_rebuilt(film, child, changed) for child in boxes(film, box.start, box.stop))
+    return struct.pack(">I4s", len(content) + 8, box.kind) + content
+
+
+def _sample_sizes(film: bytes) -> tuple[int, ...]:
+    """The table of `stsz` (§8.7.3), or as many times the one size that all samples have."""
+    (stsz,) = (box for box in _descendants(film) if box.kind == b"stsz")
+    size, count = struct.unpack_from(">II", film, stsz.start + 4)
+    return (size,) * count if size else struct.unpack_from(f">{count}I", film, stsz.start + 12)
+
+
+def _descendants(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+    for box in boxes(film, start, stop):
+        yield box
+        if box.kind in CONTAINERS:
+            yield from _descendants(film, box.start, box.stop)
+
+
+def _chunk_sizes(samples: int) -> bytes:
+    return _full_box(b"stsc", struct.pack(">IIII", 1, 1, samples, 1))
+
+
+def _full_box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4sI", len(content) + 12, kind, 0) + content

@@ -1,0 +1,132 @@
+"""What SampleTube shows: its films, and the formats that each is offered in. Pure tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from serverpy.sample.cut import AAC
+from serverpy.sample.encode import LONG_SECONDS, SECONDS
+from serverpy.sample.make import HIGH, LOW
+
+CHUNK_BYTES = 512 * 1024
+POST_BODY = b"video=post&sign=3a7f"
+H264 = "avc1.42c01e"
+H264_LOW = "avc1.42c014"
+H264_B_FRAMES = "avc1.4d400c"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One format as the API describes it. `file` is the sample's; `path` is where it is served below `/tube/media/`."""
+
+    path: str
+    file: str
+    ext: str = "mp4"
+    size: tuple[int, int] | None = None
+    vcodec: str = "none"
+    acodec: str = "none"
+    protocol: str = "http"
+    extra: tuple[tuple[str, object], ...] = ()
+
+
+def _video(file: str, size: tuple[int, int], vcodec: str, **extra: object) -> Rendition:
+    return Rendition(file, file, size=size, vcodec=vcodec, extra=tuple(extra.items()))
+
+
+def _audio(file: str, **extra: object) -> Rendition:
+    return Rendition(file, file, "m4a", acodec=AAC, extra=tuple(extra.items()))
+
+
+def _in_chunks(rendition: Rendition) -> Rendition:
+    """The same, served in small ranges only."""
+    extra = (*rendition.extra, ("chunk_bytes", CHUNK_BYTES))
+    return replace(rendition, path=f"chunked/{rendition.path}", extra=extra)
+
+
+_DASH_VIDEO, _DASH_AUDIO = {"container": "mp4_dash"}, {"container": "m4a_dash"}
+
+_TRACKS = {
+    "video": _video("video-only.mp4", HIGH, H264),
+    "video-180": _video("video-180.mp4", LOW, H264_LOW),
+    "audio": _audio("audio-only.mp4"),
+    "video-sidx": _video("video-sidx.mp4", HIGH, H264, **_DASH_VIDEO),
+    "video-180-sidx": _video("video-180-sidx.mp4", LOW, H264_LOW, **_DASH_VIDEO),
+    "audio-sidx": _audio("audio-sidx.mp4", **_DASH_AUDIO),
+    **{f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264) for layout in ("last", "chunks", "wide")},
+    **{
+        f"audio-{layout}": _audio(f"audio-{layout}.mp4") for layout in ("last", "chunks", "wide", "cut", "late", "long")
+    },
+    **{
+        f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264, **_DASH_VIDEO) for layout in ("based", "fragments")
+    },
+    **{
+        f"audio-{layout}": _audio(f"audio-{layout}.mp4", **_DASH_AUDIO)
+        for layout in ("based", "fragments", "long-sidx")
+    },
+    **{f"video-{name}": _video(f"video-{name}.mp4", LOW, H264_B_FRAMES) for name in ("cut", "long")},
+    "video-uneven": _video("video-uneven.mp4", LOW, "avc1.4d400d"),
+    "video-long-sidx": _video("video-long-sidx.mp4", LOW, H264_B_FRAMES, **_DASH_VIDEO),
+}
+"""One picture or one sound each."""
+
+RENDITIONS = {
+    **_TRACKS,
+    **{f"{name}-chunked": _in_chunks(_TRACKS[name]) for name in ("video-sidx", "video-180-sidx", "audio-sidx")},
+    **{f"{name}-chunked": _in_chunks(_TRACKS[name]) for name in ("video", "audio")},
+    "180": Rendition("prog-180.mp4", "prog-180.mp4", size=LOW, vcodec=H264_LOW, acodec=AAC),
+    "360": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC),
+    "long": Rendition("long.mp4", "long.mp4", size=LOW, vcodec=H264_B_FRAMES, acodec=AAC),
+    "hls": Rendition("hls/ts/master.m3u8", "hls/ts/master.m3u8", protocol="hls"),
+    "webm": Rendition("vp9.webm", "vp9.webm", "webm", LOW, "vp9", "opus"),
+    "video-webm": Rendition("video-only.webm", "video-only.webm", "webm", LOW, "vp9"),
+    "audio-webm": Rendition("audio-only.webm", "audio-only.webm", "webm", acodec="opus"),
+    "chunked": Rendition(
+        "chunked/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("chunk_bytes", CHUNK_BYTES),)
+    ),
+    "drm": Rendition("prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("drm", True),)),
+    "post": Rendition(
+        "post/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("post_body", POST_BODY.decode()),)
+    ),
+    "m4a": Rendition("audio.m4a", "audio.m4a", "m4a", acodec=AAC),
+    "mp3": Rendition("audio.mp3", "audio.mp3", "mp3", acodec="mp3"),
+}
+
+FULL = ("180", "360", "video", "audio", "hls", "webm", "chunked")
+PAIRS = {
+    "pair": ("video", "video-180", "audio"),
+    "pair-sidx": ("video-sidx", "video-180-sidx", "audio-sidx"),
+    "pair-sidx-chunked": ("video-sidx-chunked", "video-180-sidx-chunked", "audio-sidx-chunked"),
+    "pair-chunked": ("video-chunked", "audio-chunked"),
+    "pair-last": ("video-last", "audio-last"),
+    "pair-based": ("video-based", "audio-based"),
+    "pair-fragments": ("video-fragments", "audio-fragments"),
+    "pair-mixed": ("video-sidx", "audio"),
+    "pair-chunks": ("video-chunks", "audio-chunks"),
+    "pair-wide": ("video-wide", "audio-wide"),
+    "pair-uneven": ("video-uneven", "audio"),
+    "pair-cut": ("video-cut", "audio-cut"),
+    "pair-late": ("video-long", "audio-late"),
+    "pair-muxed": ("360", "audio"),
+    "pair-webm": ("video-webm", "audio-webm"),
+    "long": ("video-long", "audio-long"),
+    "long-sidx": ("video-long-sidx", "audio-long-sidx"),
+    "long-muxed": ("long",),
+}
+"""Films whose picture and sound are apart."""
+WATCH = {
+    "full": FULL,
+    "headers": ("360",),
+    "chunked": ("chunked",),
+    "drm": ("drm",),
+    "slow": ("360",),
+    "post": ("post",),
+    "later": ("360",),
+    **PAIRS,
+}
+ERRORS = frozenset({"geo", "login", "gone"})
+LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
+
+
+def duration_of(film: str) -> int:
+    """Seconds, as the page says them."""
+    return LONG_SECONDS if film in LONG else SECONDS

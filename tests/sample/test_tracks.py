@@ -1,0 +1,185 @@
+"""Picture and sound apart: each track in the layout that its name says, with the samples that it should have."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from serverpy.sample import SampleSite
+from serverpy.sample.boxes import boxes
+from serverpy.sample.catalogue import LONG, PAIRS, RENDITIONS
+from serverpy.sample.cut import h264_codec
+from serverpy.sample.make import ensure_media
+
+from .conftest import YtDlp
+from .raw import ask
+
+CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"}
+LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "fragments")
+
+
+@pytest.fixture(scope="module")
+def media() -> Path:
+    return ensure_media()
+
+
+def tree(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """Every box with its content, in the order of the file."""
+    for box in boxes(film, start, stop):
+        yield box.kind, film[box.start : box.stop]
+        if box.kind in CONTAINERS:
+            yield from tree(film, box.start, box.stop)
+
+
+def first(film: bytes, kind: bytes) -> bytes:
+    return next(content for found, content in tree(film) if found == kind)
+
+
+def numbers(content: bytes) -> tuple[int, ...]:
+    """The 32-bit numbers behind the version of a full box."""
+    return struct.unpack(f">{len(content) // 4 - 1}i", content[4:])
+
+
+def samples(film: Path | io.BytesIO, kind: str = "") -> list[tuple[int | None, int | None, bool, str]]:
+    with av.open(film, "r") as container:
+        (stream,) = (s for s in container.streams if kind in ("", s.type))
+        return [
+            (packet.pts, packet.dts, packet.is_keyframe, hashlib.sha256(bytes(packet)).hexdigest())
+            for packet in container.demux(stream)
+            if packet.size
+        ]
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_holds_the_same_samples(media: Path, kind: str, layout: str) -> None:
+    expected = [sample[3] for sample in samples(media / "prog.mp4", kind)]
+    assert [sample[3] for sample in samples(media / f"{kind}-{layout}.mp4")] == expected
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_the_index_comes_last(media: Path, kind: str) -> None:
+    for layout in ("last", "chunks"):
+        kinds = [box.kind for box in boxes((media / f"{kind}-{layout}.mp4").read_bytes())]
+        assert kinds.index(b"mdat") < kinds.index(b"moov")
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_each_sample_is_a_chunk_or_all_are_one(media: Path, kind: str) -> None:
+    count = len(samples(media / f"{kind}-only.mp4"))
+    split = (media / f"{kind}-chunks.mp4").read_bytes()
+    assert numbers(first(split, b"stsc")) == (1, 1, 1, 1)
+    assert numbers(first(split, b"stco"))[0] == count
+    wide = (media / f"{kind}-wide.mp4").read_bytes()
+    mdat = wide.index(b"mdat") + 12
+    assert struct.unpack_from(">I", wide, mdat - 16) == (1,)
+    moov = wide.index(b"moov", struct.unpack_from(">Q", wide, mdat - 8)[0])
+    tables = dict(tree(wide[moov - 4 :]))
+    assert numbers(tables[b"stsc"]) == (1, 1, count, 1)
+    assert struct.unpack(">IQ", tables[b"co64"][4:]) == (1, mdat)
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_fragments_are_indexed_or_not_and_say_where_they_are_or_not(media: Path, kind: str) -> None:
+    base_data_offset, default_base_is_moof = 0x1, 0x20000
+    for layout, index, flag in (
+        ("sidx", b"sidx", default_base_is_moof),
+        ("based", b"sidx", base_data_offset),
+        ("fragments", b"moof", default_base_is_moof),
+    ):
+        film = (media / f"{kind}-{layout}.mp4").read_bytes()
+        assert [box.kind for box in boxes(film)][:3] == [b"ftyp", b"moov", index]
+        flags = int.from_bytes(first(film, b"tfhd")[1:4], "big")
+        assert flags & (base_data_offset | default_base_is_moof) == flag
+
+
+def test_pictures_may_be_reordered_and_uneven(media: Path) -> None:
+    for name in ("long", "uneven", "cut"):
+        film = media / f"video-{name}.mp4"
+        assert any(pts != dts for pts, dts, _, _ in samples(film))
+        assert b"ctts" in dict(tree(film.read_bytes()))
+    shown = sorted(pts for pts, _, _, _ in samples(media / "video-uneven.mp4") if pts is not None)
+    assert len({later - sooner for sooner, later in pairwise(shown)}) >= 3
+
+
+def edits(film: Path) -> list[tuple[int, int]]:
+    """Duration and media time of each edit (ISO/IEC 14496-12 §8.6.6), version 0."""
+    count, *entries = numbers(first(film.read_bytes(), b"elst"))
+    assert len(entries) == count * 3
+    return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]
+
+
+def test_a_cut_begins_between_key_frames(media: Path) -> None:
+    for kind in ("video", "audio"):
+        ((_, media_time),) = edits(media / f"{kind}-cut.mp4")
+        assert media_time > 0
+    hidden = [key for pts, _, key, _ in samples(media / "video-cut.mp4") if pts is not None and pts < 0]
+    assert hidden[0]
+    assert len(hidden) > 10
+    assert not next(key for pts, _, key, _ in samples(media / "video-cut.mp4") if pts == 0)
+
+
+def test_late_sound_begins_with_an_empty_edit(media: Path) -> None:
+    (duration, media_time), *_ = edits(media / "audio-late.mp4")
+    assert media_time == -1
+    assert duration == pytest.approx(400, abs=30)
+
+
+@pytest.mark.parametrize("name", ["video-long", "audio-long", "video-long-sidx", "audio-long-sidx", "long"])
+def test_the_long_film_lasts_a_minute(media: Path, name: str) -> None:
+    with av.open(media / f"{name}.mp4") as film:
+        assert film.duration is not None
+        assert film.duration / 1_000_000 == pytest.approx(60, abs=0.2)
+
+
+def test_the_catalogue_names_the_codec_that_is_in_the_file(media: Path) -> None:
+    for key, rendition in RENDITIONS.items():
+        if rendition.vcodec.startswith("avc1"):
+            assert (key, h264_codec(media / rendition.file)) == (key, rendition.vcodec)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_yt_dlp_sees_each_film_as_files_with_their_sizes(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
+    info = ytdlp.info(f"{site.http}/tube/watch/{name}")
+    assert info["duration"] == (60 if name in LONG else 10)
+    found: dict[str, dict[str, Any]] = {entry["format_id"]: entry for entry in info["formats"]}
+    assert set(found) == set(PAIRS[name])
+    for key, entry in found.items():
+        assert entry["protocol"] == "http"
+        assert entry["filesize"] == site.path(RENDITIONS[key].file).stat().st_size
+        assert ("http_chunk_size" in entry.get("downloader_options", {})) == key.endswith("chunked")
+
+
+@pytest.mark.parametrize(
+    ("path", "format", "file"),
+    [
+        ("pair-sidx-chunked", "bv", "video-sidx.mp4"),
+        ("pair-wide", "ba", "audio-wide.mp4"),
+        ("fault/cut=1000000,id=pair/pair", "bv", "video-only.mp4"),
+        ("fault/expire=10000000/long", "bv", "video-long.mp4"),
+        ("fault/nolength/pair-webm", "ba", "audio-only.webm"),
+    ],
+)
+def test_yt_dlp_downloads_a_track_through_its_faults(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
+) -> None:
+    got = ytdlp.get(f"{site.http}/tube/watch/{path}", format, tmp_path)
+    assert got == site.path(file).read_bytes()
+
+
+def test_an_expiring_film_gives_another_address_at_each_visit(site: SampleSite, ytdlp: YtDlp) -> None:
+    url = f"{site.http}/tube/watch/fault/expire=1000/pair"
+    first_visit, second_visit = ({f["url"] for f in ytdlp.info(url)["formats"]} for _ in range(2))
+    assert not first_visit & second_visit
+
+
+def test_a_film_with_an_unknown_fault_is_not_there(site: SampleSite) -> None:
+    assert ask(f"{site.http}/tube/api/watch/fault/odd/pair").status == 404
