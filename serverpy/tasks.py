@@ -15,6 +15,44 @@ async def cancel(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
+class Stall:
+    """Around steps of which none may take longer than `seconds`, each between `begin` and `end`. A block whose step
+    does is cancelled, and raises TimeoutError. One timer for all steps: `asyncio.timeout` makes one for each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun: float | None = None
+        self._expired = False
+
+    def begin(self) -> None:
+        self._begun = self._loop.time()
+
+    def end(self) -> None:
+        self._begun = None
+
+    def __enter__(self) -> Stall:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._seconds, self._look)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _where: object) -> None:
+        self._timer.cancel()
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError("a step took too long") from error
+
+    def _look(self) -> None:
+        """Whether a step is overdue; if not, look again when the one that runs now would be."""
+        waited = 0.0 if self._begun is None else self._loop.time() - self._begun
+        if waited >= self._seconds:
+            self._expired = True
+            self._task.cancel()
+        else:
+            self._timer = self._loop.call_later(self._seconds - waited, self._look)
+
+
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     """Start `coroutine`; the caller keeps the task, and awaits or cancels it."""
     return asyncio.get_running_loop().create_task(coroutine, name=name)

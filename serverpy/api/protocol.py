@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with bounds: no more than one chunk waits for a slow client, heads have a size and a time.
 
-It also lets a response cut its connection (`scope["extensions"]["serverpy.cut"]`), which ASGI has no word for.
+It also does what ASGI has no word for: a response may cut its connection, and be told when the client leaves.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ HEAD_SECONDS = 30.0
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 CUT = "serverpy.cut"
+"""In `scope["extensions"]`: call it to end the connection in mid-body."""
+LEFT = "serverpy.left"
+"""In `scope["extensions"]`: give it what is to be called, once, when the client leaves; None to hear nothing. Whoever
+asks wants no body of the request."""
 UNFRAMED = "serverpy.unframed"
 """In `scope["extensions"]` of an HTTP/1.0 request: to be called before a body of unknown length, and what it gave at
 the end of that body."""
@@ -47,6 +51,9 @@ class StreamProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _in_first_line = True
+    _on_left: Callable[[], None] | None = None
+    _wants_body = True
+    _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -57,6 +64,8 @@ class StreamProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_done()
         super().connection_lost(exc)
+        self._lost = True
+        self._say_left()
 
     def data_received(self, data: bytes) -> None:
         """The parser takes a target in ASCII only; curl and others send what they were given, as it is. Percent-encoded
@@ -82,7 +91,8 @@ class StreamProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._header_bytes = 0
-        self._extensions: dict[str, Any] = {CUT: self._cut}
+        self._wants_body = True
+        self._extensions: dict[str, Any] = {CUT: self._cut, LEFT: self._tell}
         self.scope["extensions"] = self._extensions
         if self._head_timer is None:
             self._await_head()
@@ -108,8 +118,25 @@ class StreamProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_done()
         super().on_headers_complete()
+        self.cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all that a cycle uses
         if self.scope["http_version"] == "1.0":
             self._extensions[UNFRAMED] = self._unframe
+
+    def on_body(self, body: bytes) -> None:
+        if self._wants_body:
+            super().on_body(body)
+
+    def _tell(self, left: Callable[[], None] | None) -> None:
+        self._on_left = left
+        if left is not None:
+            self._wants_body = False
+            self.flow.resume_reading()  # else its leaving could not be seen
+            if self._lost:
+                self.loop.call_soon(self._say_left)
+
+    def _say_left(self) -> None:
+        if self._on_left is not None:
+            self._on_left()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
@@ -138,3 +165,35 @@ class StreamProtocol(HttpToolsProtocol):
             if raw is not None:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+
+class HeadFirst:
+    """The transport as one answer sees it: the head goes out with the first bytes of the body, in one system call.
+
+    The head waits for no more than this turn of the loop; a 100 (Continue) before it counts as such."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self.write: Callable[[bytes], None] = self._hold
+        self.is_closing = transport.is_closing
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _hold(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            head, self._head = self._head, None
+            self.write = self._transport.write
+            self._transport.writelines((head, data))
+
+    def _flush(self) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self.write = self._transport.write
+            self._transport.write(head)

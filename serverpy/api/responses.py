@@ -10,16 +10,17 @@ import time
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serverpy.api.problems import problem
-from serverpy.api.protocol import CUT, UNFRAMED
+from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
 from serverpy.errors import ServerPYError
-from serverpy.tasks import cancel, spawn
+from serverpy.tasks import Stall
 
 logger = logging.getLogger("serverpy.stream")
 
+FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
 Head = tuple[int, dict[str, str]]
 """Status and headers."""
 
@@ -45,15 +46,24 @@ class StreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves."""
-        serving = spawn(self._serve(scope, receive, send), name=f"stream {self._request_id}")
-        leaving = spawn(_gone(receive), name=f"watch {self._request_id}")
+        serving = asyncio.current_task()
+        assert serving is not None
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            left = True
+            serving.cancel()
+
+        self._watch = scope["extensions"][LEFT]
+        self._watch(leave)
         try:
-            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                await serving
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            if not left or serving.uncancel() > 0:
+                raise
         finally:
-            await cancel(serving)
-            await cancel(leaving)
+            self._watch(None)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
@@ -65,6 +75,7 @@ class StreamResponse(Response):
                 await self._send(stream, scope, send)
                 end = "complete"
             finally:
+                self._watch(None)  # nothing interrupts the closing
                 await stream.aclose()
         except ServerPYError as error:
             end = error.code
@@ -86,15 +97,17 @@ class StreamResponse(Response):
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if scope["method"] != "HEAD":
-            while chunk := await stream.read():
-                size = len(chunk)
-                async with asyncio.timeout(self._stall_timeout):
+            with Stall(self._stall_timeout) as stall:
+                while chunk := await stream.read():
+                    size = len(chunk)
+                    stall.begin()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     del chunk
                     # uvicorn waits for the client before it writes, not after: without this, the next chunk would be
                     # read while this one still waits in the transport.
-                    await send({"type": "http.response.body", "body": b"", "more_body": True})
-                self._sent_bytes += size
+                    await send(FLUSH)
+                    stall.end()
+                    self._sent_bytes += size
         end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -123,9 +136,6 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _cut(scope: Scope, receive: Receive, error: Exception) -> None:
-    """End the connection in mid-body. A server that has no way to (only ours has) gets the error itself."""
-    cut = scope.get("extensions", {}).get(CUT)
-    if cut is None:
-        raise error
-    cut()
+    """End the connection in mid-body."""
+    scope["extensions"][CUT]()
     await _gone(receive)

@@ -144,15 +144,19 @@ class Exchange:
         return self._chunks.popleft()
 
     async def _more(self, timeout: float) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        clock = loop.call_later(timeout, self._give_up)
         self._connection.resume()
         try:
-            async with asyncio.timeout(timeout):
-                await self._waiter
-        except TimeoutError:
-            raise UpstreamTimeout("The media server fell silent.") from None
+            await self._waiter
         finally:
+            clock.cancel()
             self._waiter = None
+
+    def _give_up(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(UpstreamTimeout("The media server fell silent."))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
