@@ -26,7 +26,8 @@ IDLE_CONNECTIONS = 64
 class Response:
     """An answer, its head known. Its owner reads it and closes it."""
 
-    def __init__(self, client: Client, origin: Origin, connection: Connection, exchange: Exchange) -> None:
+    def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
+        self.url = url
         self._client = client
         self._origin = origin
         self._connection = connection
@@ -121,7 +122,7 @@ class Client:
         except BaseException:
             self.release(origin, connection, keep=False)
             raise
-        return Response(self, origin, connection, exchange)
+        return Response(self, request.url, origin, connection, exchange)
 
     async def _connect(self, origin: Origin) -> Connection:
         try:

@@ -128,7 +128,7 @@ def test_every_segmented_format_is_what_yt_dlp_writes(server: Server, written: P
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
         expected = (written / name / each["id"]).read_bytes()
-        assert {"embedded", "subprocess"} <= set(each["methods"])
+        assert set(each["methods"]) == set(METHODS)
         for method in each["methods"]:
             answer = server.get(f"/page/{name}", method=method, format=each["id"])
             check(answer, expected, segmented_type(each["vcodec"], expected), method)
@@ -246,7 +246,7 @@ def test_media_that_change_meanwhile_are_never_spliced(server: Server, site: Sam
     assert site.path("prog.mp4").read_bytes().startswith(answer.body)
 
 
-@pytest.mark.parametrize("method", ["embedded", "subprocess"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_hole_among_segments_is_a_cut(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))

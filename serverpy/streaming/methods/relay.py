@@ -4,27 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from dataclasses import replace
+from typing import Protocol
 
-from serverpy.errors import ExtractionFailed, UpstreamFailed
+from serverpy.errors import UpstreamFailed
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.formats import by_id, pick_entry
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
 from serverpy.net.client import Client, Response
 from serverpy.net.connection import SMALL_STEP
-from serverpy.net.resume import OVERLAP_BYTES, ResumingRead
-from serverpy.net.session import Session
+from serverpy.net.http1 import Headers
+from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
+from serverpy.streaming.address import Address
 from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Source
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.pace import Pace
+from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
+from serverpy.streaming.segments.reading import SegmentedRead
+
+
+class Read(Protocol):
+    """An open read, whatever is behind it: one file (`ResumingRead`) or many (`SegmentedRead`)."""
+
+    span: Span
+    partial: bool
+    honoured: bool
+    headers: Headers
+    connect_seconds: float
+
+    async def read(self) -> bytes: ...
+
+    def set_step(self, nbytes: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Relay:
-    """Progressive media over http(s). Gives ranges wherever the source can, and heals (`net/resume.py`)."""
+    """Media over http(s): plain files, HLS and DASH. Gives ranges wherever the source can, and heals
+    (`net/resume.py`)."""
 
     name = "relay"
-    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
+    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + PLAYLIST_BYTES
 
     def __init__(self, client: Client, extractor: Extractor, *, wait_seconds: float, impersonate: bool) -> None:
         self._client = client
@@ -33,11 +54,11 @@ class Relay:
         self._impersonate = impersonate
 
     def carries(self, track: Track) -> bool:
-        """Plain http(s) files. A request that must look like a browser's is yt-dlp's (curl_cffi) to make, and so is a
-        window that the extractor set by a Range header of its own."""
+        """Plain http(s) files, and finished HLS and DASH. A request that must look like a browser's is yt-dlp's
+        (curl_cffi) to make, and so is a window that the extractor set by a Range header of its own."""
         return (
-            track.protocol in ("http", "https")
-            and not (track.has_drm or track.needs_ytdlp or track.fragments or track.fragments_dynamic)
+            (_is_plain(track) or _is_segmented(track))
+            and not (track.has_drm or track.needs_ytdlp or track.fragments_dynamic)
             and track.impersonate is None
             and not self._impersonate
             and not any(name.lower() == "range" for name in track.headers)
@@ -46,31 +67,37 @@ class Relay:
     async def open(self, source: Source) -> RelayBody:
         assert source.media is not None
         assert source.track is not None
-        upstream = _Upstream(self._client, self._extractor, source, source.media, source.track)
-        read = ResumingRead(
-            upstream,
-            window_bytes=source.track.http_chunk_size,
-            wait_seconds=self._wait_seconds,
-        )
+        await self._until_available(source.track)
+        begun = time.monotonic()
+        address = Address(self._client, self._extractor, source, source.media, source.track)
+        read = self._make_read(address, source)
         try:
-            return await self._open(read, source, source.media, source.track)
+            async with first_byte_within(self._client.stall_timeout):
+                await self._begin(read, source, source.track)
+                first = await _first_bytes(read)
+            head = _head(read, b"".join(first), source.media, source.track)
         except BaseException:
             read.close()
             raise
-
-    async def _open(self, read: ResumingRead, source: Source, media: Media, track: Track) -> RelayBody:
-        await self._until_available(track)
-        begun = time.monotonic()
-        asked = source.range or ByteRange(None, None)
-        ranges = track.request_data is None and not track.no_resume
-        async with first_byte_within(self._client.stall_timeout):
-            await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
-            first = await read.read()
-        if not first:
-            raise UpstreamFailed("The media is empty.")
-        head = _head(read, first, media, track)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         return RelayBody(read, replace(head, timings=timings), first, Pace(source.room))
+
+    def _make_read(self, address: Address, source: Source) -> ResumingRead | SegmentedRead:
+        if _is_segmented(address.track):
+            return SegmentedRead(address, source.room, wait_seconds=self._wait_seconds)
+        window_bytes = address.track.http_chunk_size
+        return ResumingRead(_Upstream(address), window_bytes=window_bytes, wait_seconds=self._wait_seconds)
+
+    async def _begin(self, read: ResumingRead | SegmentedRead, source: Source, track: Track) -> None:
+        """With the bytes that `source` asks for."""
+        asked = source.range or ByteRange(None, None)
+        if isinstance(read, ResumingRead):
+            ranges = track.request_data is None and not track.no_resume
+            await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
+        elif source.if_range is None:
+            await read.open(asked.first, asked.last)
+        else:  # segments have no validator of their own that it could be compared with: the whole
+            await read.open(None, None)
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
@@ -83,16 +110,15 @@ class Relay:
 class RelayBody:
     """An open relay. `read` after `aclose` is an error of the caller."""
 
-    def __init__(self, read: ResumingRead, head: Head, first: bytes, pace: Pace) -> None:
+    def __init__(self, read: Read, head: Head, first: list[bytes], pace: Pace) -> None:
         self.head = head
         self._read = read
-        self._first = first
+        self._first = deque(first)
         self._pace = pace
 
     async def read(self) -> bytes:
         if self._first:
-            first, self._first = self._first, b""
-            return first
+            return self._first.popleft()
         self._read.set_step(self._pace.step(time.monotonic()))
         chunk = await self._read.read()
         self._pace.hand(len(chunk), time.monotonic())
@@ -102,7 +128,29 @@ class RelayBody:
         self._read.close()
 
 
-def _head(read: ResumingRead, first: bytes, media: Media, track: Track) -> Head:
+def _is_plain(track: Track) -> bool:
+    return track.protocol in ("http", "https") and not track.fragments
+
+
+def _is_segmented(track: Track) -> bool:
+    """Finished HLS, or DASH whose fragments are known. Subtitles in segments have to be put together anew, which is
+    yt-dlp's."""
+    if track.is_live or track.is_from_start or track.ext == "vtt":
+        return False
+    return track.protocol in HLS_PROTOCOLS or (track.protocol == DASH_PROTOCOL and bool(track.fragments))
+
+
+async def _first_bytes(read: Read) -> list[bytes]:
+    """As many chunks as it takes to tell what they are. Raises `UpstreamFailed` for no bytes at all."""
+    first: list[bytes] = []
+    while sum(map(len, first)) < containers.SNIFF_BYTES and (chunk := await read.read()):
+        first.append(chunk)
+    if not first:
+        raise UpstreamFailed("The media is empty.")
+    return first
+
+
+def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
     span = read.span
     declared_type = read.headers.get("content-type")
     if span.first == 0:
@@ -125,31 +173,11 @@ def _head(read: ResumingRead, first: bytes, media: Media, track: Track) -> Head:
 
 
 class _Upstream:
-    """The track's address of the moment, and how to find a fresh one."""
+    """The media of a track that is one file (`net/resume.py::Upstream`)."""
 
-    def __init__(self, client: Client, extractor: Extractor, source: Source, media: Media, track: Track) -> None:
-        self._client = client
-        self._extractor = extractor
-        self._source = source
-        self._media = media
-        self._track = track
-        self._session = Session(client, track.headers, media.cookies)
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.renew = address.renew
 
     async def open(self, headers: dict[str, str]) -> Response:
-        body = self._track.request_data
-        return await self._session.open(self._track.url, headers, None if body is None else body.encode("latin-1"))
-
-    async def renew(self) -> bool:
-        """Extract again; the same format of the same item, or nothing. Raises what an extraction raises."""
-        media = await self._extractor.extract(self._source.url, fresh=True)
-        if self._source.item is not None:
-            entry = pick_entry(media, self._source.item)
-            media = entry.media if entry is not None and entry.media is not None else media
-        track = by_id(media.tracks, self._track.id)
-        if track is None or track.ext != self._track.ext:
-            raise ExtractionFailed("The page no longer offers the format that was being streamed.")
-        if (track.url, track.headers, media.cookies) == (self._track.url, self._track.headers, self._media.cookies):
-            return False
-        self._media, self._track = media, track
-        self._session = Session(self._client, track.headers, media.cookies)
-        return True
+        return await self._address.open_media(self._address.track.url, headers)

@@ -38,7 +38,7 @@ class MediaPlaylist:
     """One media playlist, while it is read. `url` is its own address, after redirects."""
 
     def __init__(self, url: str, rules: Rules) -> None:
-        self._url = url
+        self.url = url
         self._rules = rules
         self._key: _Key | None = None
         self._map: tuple[str, int, int | None] | None = None
@@ -123,7 +123,7 @@ class MediaPlaylist:
         return self._rules.discontinuity in (None, self._discontinuity)
 
     def _address(self, reference: str) -> str:
-        return with_query(joined(self._url, reference), self._rules.segment_query)
+        return with_query(joined(self.url, reference), self._rules.segment_query)
 
     def _encryption(self, number: int) -> Encryption | None:
         key = self._key
@@ -187,7 +187,7 @@ class MediaPlaylist:
             return _Key(uri, None, iv)
         if not uri:
             raise UpstreamFailed("The media's playlist has a key without an address.")
-        return _Key(with_query(joined(self._url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
+        return _Key(with_query(joined(self.url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
 
     def _take_drm(self, value: str) -> None:
         raise DrmProtected("The media is encrypted with DRM.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
@@ -78,8 +79,14 @@ class Rules:
         )
 
 
+_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/\S*")
+"""Addresses that need no second look: most of those in long playlists."""
+
+
 def joined(base: str, reference: str) -> str:
     """The absolute http(s) address of `reference` (RFC 3986 §5). Raises `UpstreamFailed` for one that is none."""
+    if _ABSOLUTE.fullmatch(reference):
+        return reference
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
@@ -93,7 +100,7 @@ def joined(base: str, reference: str) -> str:
 
 def with_query(url: str, query: str | None) -> str:
     """`url` with the parameters of `query` in place of its own of the same names, as yt-dlp's `update_url_query`."""
-    added = parse_qs(query or "")
+    added = parse_qs(query) if query else {}
     if not added:
         return url
     parts = urlsplit(url)

@@ -16,7 +16,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Tape:
-    """Text that comes in pieces, as lines. Holds `packed_bytes`, and while it is written an unfinished block."""
+    """Text that comes in pieces, as lines. Belongs to one stream, which reads one block of it at a time."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -25,6 +25,11 @@ class Tape:
         self._text_bytes = 0
         self._rest = b""
         self.packed_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What is packed, and one block that is not."""
+        return self.packed_bytes + BLOCK_BYTES
 
     def write(self, data: bytes) -> list[str]:
         """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""

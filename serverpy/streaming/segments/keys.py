@@ -1,0 +1,49 @@
+"""The keys of encrypted segments: those of the extraction, those in the playlist itself, those at an address."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote_to_bytes
+
+from serverpy.errors import UpstreamFailed
+from serverpy.streaming.segments.sequence import Encryption
+
+MAX_KEYS = 8
+"""Keys that are kept: playlists go from one to the next, and some to and fro."""
+MAX_KEY_BYTES = 32
+
+
+class Keys:
+    """The last keys of one stream, by address."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, bytes] = OrderedDict()
+
+    async def get(self, encryption: Encryption, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The key of `encryption`; `fetch` gets what is at its address. Raises `UpstreamFailed` for what is none."""
+        if encryption.key is not None:
+            return encryption.key
+        if encryption.uri[:5].lower() == "data:":
+            return _inline(encryption.uri)
+        key = self._keys.get(encryption.uri)
+        if key is None:
+            key = await fetch()
+            self._keys[encryption.uri] = key
+            if len(self._keys) > MAX_KEYS:
+                self._keys.popitem(last=False)
+        return key
+
+
+def _inline(uri: str) -> bytes:
+    """The bytes of a `data:` address (RFC 2397)."""
+    head, _, data = uri.partition(",")
+    content = unquote_to_bytes(data)
+    if not head.lower().endswith(";base64"):
+        return content
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error as error:
+        raise UpstreamFailed("The media's key is not one.") from error

@@ -1,0 +1,176 @@
+"""The list of a track's segments: fetched if it is a playlist, and read from the beginning as often as wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from serverpy.errors import Busy, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.info import Track
+from serverpy.net.client import Response
+from serverpy.net.connection import SMALL_STEP
+from serverpy.net.resume import ResumingRead
+from serverpy.streaming.address import Address
+from serverpy.streaming.body import Room
+from serverpy.streaming.segments import dash, master
+from serverpy.streaming.segments.hls import MediaPlaylist
+from serverpy.streaming.segments.sequence import Rules, Segment
+from serverpy.streaming.segments.tape import Tape
+
+PLAYLIST_BYTES = 48 * 1024
+"""The packed playlist that a stream may hold, and the block of it that is open, before it asks for more room."""
+HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
+DASH_PROTOCOL = "http_dash_segments"
+
+
+class Listing(Protocol):
+    """`count` segments, whose bytes are `length` in sum if that is known."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    def segments(self) -> Iterator[Segment]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DashListing:
+    """The fragments of an extraction, which holds them."""
+
+    track: Track
+    length: None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.track.fragments)
+
+    def segments(self) -> Iterator[Segment]:
+        return dash.segments_of(self.track)
+
+
+@dataclass(frozen=True, slots=True)
+class HlsListing:
+    """A media playlist that was read once already, and so is known to be one."""
+
+    tape: Tape
+    url: str
+    rules: Rules
+    count: int
+    length: int | None
+
+    def segments(self) -> Iterator[Segment]:
+        playlist = MediaPlaylist(self.url, self.rules)
+        return (segment for line in self.tape.lines() if (segment := playlist.feed(line)) is not None)
+
+
+class Holding:
+    """What a stream holds of playlists, against what is reserved for that."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._reserved_bytes = PLAYLIST_BYTES
+
+    def hold(self, nbytes: int) -> None:
+        """Raises `Busy` if there is no room for so many."""
+        if nbytes > self._reserved_bytes:
+            more = max(nbytes - self._reserved_bytes, PLAYLIST_BYTES)
+            if not self._room.try_grow(more):
+                raise Busy("The playlist of the media needs more memory than is free.")
+            self._reserved_bytes += more
+
+
+async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Listing:
+    """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
+    `DrmProtected`, and `UnsupportedConversion` for a live stream."""
+    if address.track.protocol == DASH_PROTOCOL:
+        return DashListing(address.track)
+    fetching = _Fetching(address, Rules.of(address.track), holding, wait_seconds)
+    playlist, tape = await fetching.first()
+    if playlist.is_master:
+        variant = master.best(master.variants(tape.lines(), playlist.url))
+        playlist, tape = await fetching.fetch(variant.url)
+        if playlist.is_master:
+            raise UpstreamFailed("The media's playlist leads to a list of variants again.")
+    if not playlist.count:
+        raise UpstreamFailed("The media's playlist has no segments.")
+    if not playlist.is_complete:
+        raise UnsupportedConversion("A live stream cannot be streamed by this method.")
+    return HlsListing(tape, playlist.url, fetching.rules, playlist.count, playlist.length)
+
+
+class _Fetching:
+    """Playlists, read line by line as they come."""
+
+    def __init__(self, address: Address, rules: Rules, holding: Holding, wait_seconds: float) -> None:
+        self._address = address
+        self._holding = holding
+        self._wait_seconds = wait_seconds
+        self.rules = rules
+
+    async def first(self) -> tuple[MediaPlaylist, Tape]:
+        """That of the track; the extraction may have fetched it."""
+        track = self._address.track
+        if track.manifest_data is None:
+            return await self.fetch(None)
+        reader, data = _Reader(track.url, self.rules, self._holding), track.manifest_data.encode()
+        for at in range(0, len(data), SMALL_STEP):
+            reader.add(data[at : at + SMALL_STEP])
+            await asyncio.sleep(0)
+        return reader.finish()
+
+    async def fetch(self, url: str | None) -> tuple[MediaPlaylist, Tape]:
+        """The playlist at `url`, or at the track's own address, which may be renewed."""
+        upstream = _Playlist(self._address, url)
+        read = ResumingRead(upstream, window_bytes=None, wait_seconds=self._wait_seconds)
+        try:
+            await read.open(None, None, None, ranges=False)
+            reader = _Reader(upstream.found_at, self.rules, self._holding)
+            while chunk := await read.read():
+                reader.add(chunk)
+            return reader.finish()
+        finally:
+            read.close()
+
+
+class _Playlist:
+    """Where a playlist comes from (`net/resume.py::Upstream`). `found_at` is the address after redirects."""
+
+    def __init__(self, address: Address, url: str | None) -> None:
+        self._address = address
+        self._url = url
+        self.found_at = ""
+
+    async def open(self, headers: dict[str, str]) -> Response:
+        response = await self._address.open(self._url or self._address.track.url, headers)
+        self.found_at = response.url
+        return response
+
+    async def renew(self) -> bool:
+        return self._url is None and await self._address.renew()
+
+
+class _Reader:
+    """The first reading of a playlist: every line is looked at, and kept packed."""
+
+    def __init__(self, url: str, rules: Rules, holding: Holding) -> None:
+        self._playlist = MediaPlaylist(url, rules)
+        self._tape = Tape()
+        self._holding = holding
+
+    def add(self, data: bytes) -> None:
+        self._look_at(self._tape.write(data))
+
+    def finish(self) -> tuple[MediaPlaylist, Tape]:
+        self._look_at(self._tape.finish())
+        if not self._playlist.is_playlist:
+            raise UpstreamFailed("The address of the media's playlist answers with something else.")
+        return self._playlist, self._tape
+
+    def _look_at(self, lines: list[str]) -> None:
+        for line in lines:
+            self._playlist.feed(line)
+        self._holding.hold(self._tape.held_bytes)

@@ -1,0 +1,173 @@
+"""A track's segments as one file: fetched in order, each over the connection that the one before has left, with
+nothing held in between. A segment that cannot be had is the end; there are no holes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.net.connection import SMALL_STEP
+from serverpy.net.http1 import Headers
+from serverpy.net.resume import Span
+from serverpy.streaming.address import Address
+from serverpy.streaming.body import Room
+from serverpy.streaming.segments.keys import Keys
+from serverpy.streaming.segments.listing import DASH_PROTOCOL, Holding, Listing, load
+from serverpy.streaming.segments.piece import Piece
+from serverpy.streaming.segments.sequence import Segment
+
+_STRIDE = 500
+"""Segments that are passed over at once, without giving way to other streams."""
+
+
+class SegmentedRead:
+    """An open read of `span`, like a `ResumingRead`. Closed by its owner.
+
+    Where a segment's address has expired, the playlist is read again, and if that does not help the page: what is
+    listed then must be the same segments."""
+
+    def __init__(self, address: Address, room: Room, *, wait_seconds: float) -> None:
+        self._address = address
+        self._wait_seconds = wait_seconds
+        self._holding = Holding(room)
+        self._keys = Keys()
+        self._listing: Listing | None = None
+        self._segments: Iterator[Segment] = iter(())
+        self._index = -1
+        self._renewals = 0
+        self._piece: Piece | None = None
+        self._skip = 0
+        self._left: int | None = None
+        self._step = SMALL_STEP
+        self.span = Span(0, None, None)
+        self.partial = False
+        """Whether ranges of these bytes can be asked for."""
+        self.honoured = False
+        """Whether `span` is a range that was asked for."""
+        self.headers = Headers(())
+        """Of the first answer."""
+        self.connect_seconds = 0.0
+
+    async def open(self, first: int | None, last: int | None) -> None:
+        """Begin with the bytes asked (as in `Range`; `None, None` is the whole), or with the whole where not all
+        lengths are known. Raises what reading raises, what `load` raises, and `RangeNotSatisfiable`."""
+        listing = await self._load()
+        self._segments = listing.segments()
+        total = listing.length
+        if total is not None:
+            begin, end = _within(first, last, total)
+            self.span, self.partial = Span(begin, end, total), True
+            self.honoured = (first, last) != (None, None)
+            self._skip, self._left = begin, end - begin
+        self._piece = await self._next_piece()
+        if self._piece is not None:
+            self.headers, self.connect_seconds = self._piece.headers, self._piece.connect_seconds
+
+    async def read(self) -> bytes:
+        """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout`, and what an
+        extraction raises."""
+        while self._piece is not None and self._left != 0:
+            chunk = await self._piece.read()
+            if chunk:
+                return self._accept(chunk)
+            self._piece.close()
+            self._piece = await self._next_piece()
+        return b""
+
+    def set_step(self, nbytes: int) -> None:
+        """How much is read at once, also of the segments to come."""
+        self._step = nbytes
+        if self._piece is not None:
+            self._piece.set_step(nbytes)
+
+    def close(self) -> None:
+        piece, self._piece = self._piece, None
+        if piece is not None:
+            piece.close()
+
+    def _accept(self, chunk: bytes) -> bytes:
+        if self._left is not None:
+            chunk = chunk[: self._left]
+            self._left -= len(chunk)
+        return chunk
+
+    async def _next_piece(self) -> Piece | None:
+        """The next segment that has bytes to give, open; None after the last."""
+        while True:
+            self._piece = None
+            segment = next(self._segments, None)
+            if segment is None:
+                return None
+            self._index += 1
+            if self._skip == 0 or segment.length is None or segment.length > self._skip:
+                break
+            self._skip -= segment.length
+            await self._give_way()
+        self._renewals = 0
+        skip, self._skip = self._skip, 0
+        piece = Piece(self._address, segment, self._keys, self._renew, wait_seconds=self._wait_seconds)
+        try:
+            await piece.open(skip, self._left, self._step)
+        except BaseException:
+            piece.close()
+            raise
+        return piece
+
+    async def _give_way(self) -> None:
+        if self._index % _STRIDE == 0:
+            await asyncio.sleep(0)
+
+    # Expired addresses
+
+    async def _renew(self, segment: Segment) -> Segment | None:
+        """The segment of the moment under a fresh address: from the playlist, the first time, else from the page."""
+        self._renewals += 1
+        if self._renewals == 1 and self._is_fetched():
+            fresh = await self._again(segment)
+            if _asked(fresh) != _asked(segment):
+                return fresh
+        if not await self._address.renew():
+            return None
+        return await self._again(segment)
+
+    def _is_fetched(self) -> bool:
+        track = self._address.track
+        return track.protocol != DASH_PROTOCOL and track.manifest_data is None
+
+    async def _again(self, segment: Segment) -> Segment:
+        """Read the list anew, up to where we are."""
+        count = None if self._listing is None else self._listing.count
+        self._listing, self._segments = None, iter(())  # two lists are not held at once
+        listing = await self._load()
+        segments = listing.segments()
+        for passed in range(0, self._index, _STRIDE):
+            for _ in islice(segments, min(_STRIDE, self._index - passed)):
+                pass
+            await asyncio.sleep(0)
+        fresh = next(segments, None)
+        if fresh is None or listing.count != count or not fresh.replaces(segment):
+            raise UpstreamFailed("The media's playlist changed while it was read.")
+        self._segments = segments
+        return fresh
+
+    async def _load(self) -> Listing:
+        self._listing = await load(self._address, self._holding, wait_seconds=self._wait_seconds)
+        return self._listing
+
+
+def _asked(segment: Segment) -> tuple[str, str | None]:
+    """What of a segment goes into requests."""
+    return segment.url, None if segment.encryption is None else segment.encryption.uri
+
+
+def _within(first: int | None, last: int | None, total: int) -> tuple[int, int]:
+    """The first byte and the end of a range as asked (RFC 9110 §14.1.2). Raises `RangeNotSatisfiable`."""
+    if first is None:
+        begin, end = (0, total) if last is None else (max(0, total - last), total)
+    else:
+        begin, end = first, total if last is None else min(last + 1, total)
+    if begin >= end:
+        raise RangeNotSatisfiable("The range lies beyond the end.", total)
+    return begin, end
