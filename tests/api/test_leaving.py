@@ -74,6 +74,17 @@ def test_leaving_while_the_page_is_read(server: Server, site: SampleSite, method
     server.settled()
 
 
+def test_leaving_after_saying_more_than_was_asked_for(server: Server, site: SampleSite) -> None:
+    """A body that nobody reads is dropped; the one who sent it may still leave, and be seen leaving."""
+    before = len(site.requests)
+    target = server.target("/page/slow?seconds=60&for=body")
+    body = b"x" * 1_000_000
+    head = f"GET {target} HTTP/1.1\r\nHost: sample\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server.send(head.encode() + body):
+        until_asked(site, "/page/slow", before)
+    server.settled()
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
 def test_leaving_before_the_first_byte(server: Server, site: SampleSite, method: str, verb: str) -> None:

@@ -1,0 +1,88 @@
+"""A step that takes too long ends its block with TimeoutError, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serverpy.tasks import Stall, cancel, spawn
+from tests.aio import run
+
+SHORT = 0.02
+
+
+async def hang(seconds: float, before: float = 0.0) -> None:
+    """A step that never ends, begun `before` seconds after the block."""
+    with Stall(seconds) as stall:
+        await asyncio.sleep(before)
+        stall.begin()
+        await asyncio.Event().wait()
+
+
+def test_a_step_that_takes_too_long_is_a_timeout() -> None:
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            await hang(SHORT)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    run(test)
+
+
+def test_time_between_steps_does_not_count() -> None:
+    async def test() -> None:
+        with Stall(SHORT) as stall:
+            stall.begin()
+            stall.end()
+            await asyncio.sleep(5 * SHORT)
+
+    run(test)
+
+
+def test_each_step_has_the_whole_time() -> None:
+    async def test() -> None:
+        with Stall(10 * SHORT) as stall:
+            for _ in range(15):
+                stall.begin()
+                await asyncio.sleep(SHORT)
+                stall.end()
+
+    run(test)
+
+
+def test_a_step_is_timed_from_its_own_begin() -> None:
+    """The timer that runs when it begins is older."""
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with pytest.raises(TimeoutError):
+            await hang(4 * SHORT, before=3 * SHORT)
+        assert loop.time() - begun >= 7 * SHORT - 0.001
+
+    run(test)
+
+
+def test_cancelling_from_outside_stays_a_cancellation() -> None:
+    async def test() -> None:
+        task = spawn(hang(60), name="hangs")
+        await asyncio.sleep(0)
+        await cancel(task)
+        assert task.cancelled()
+
+    run(test)
+
+
+def test_an_error_of_the_block_passes() -> None:
+    async def fail() -> None:
+        with Stall(60) as stall:
+            stall.begin()
+            raise ZeroDivisionError
+
+    async def test() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+
+    run(test)
