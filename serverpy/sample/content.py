@@ -79,21 +79,20 @@ class FileContent:
 
 
 @dataclass(frozen=True, slots=True)
-class TextContent:
-    """A text that was made for one request, or is small enough to be held."""
+class HeldContent:
+    """Bytes made for one request, few enough to be held."""
 
-    text: str
+    data: bytes
     type: str
     modified: float
 
     @property
     def size(self) -> int:
-        return len(self.text.encode())
+        return len(self.data)
 
     def pieces(self, start: int, stop: int) -> Generator[bytes]:
-        whole = self.text.encode()[start:stop]
-        for place in range(0, len(whole), PIECE_BYTES):
-            yield whole[place : place + PIECE_BYTES]
+        for place in range(start, stop, PIECE_BYTES):
+            yield self.data[place : min(place + PIECE_BYTES, stop)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ PAGES: dict[str, Page] = {
     **{f"hls-{kind}": Page(title, _manifest(f"/hls/{kind}/master.m3u8")) for kind, title in HLS_SHAPES.items()},
     "dash": Page("DASH by template", _manifest("/dash/manifest.mpd")),
     "dash-list": Page("DASH by list", _manifest("/dash/list.mpd")),
+    "live": Page("A broadcast", _manifest("/live/on-air/master.m3u8")),
     "two": Page("Two films on one page", _two),
     "unicode": Page('映画「サンプル」🎬 "quoted" / it\'s größer & <more>', _media("prog.mp4")),
     "none": Page("Nothing to see here", lambda _place: "<p>Only text.</p>"),

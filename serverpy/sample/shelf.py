@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serverpy.sample import pages
-from serverpy.sample.content import ChangedContent, Content, FileContent, TextContent, large_content
+from serverpy.sample.content import ChangedContent, Content, FileContent, HeldContent, large_content
 from serverpy.sample.faults import Faults, Tokens, parse_faults
 from serverpy.sample.media import NO_FAULTS, serve
 from serverpy.sample.wire import Exchange, Request
@@ -90,7 +90,7 @@ def _rendered(content: Content, name: str, request: Request, faults: Faults) -> 
     text = text.replace("{origin}", request.origin).replace("{host}", request.host)
     if faults.expire is not None and name.endswith(".m3u8"):
         text = hand_on(text, request.query.get("token", ""))
-    return TextContent(text, content.type, content.modified)
+    return HeldContent(text.encode(), content.type, content.modified)
 
 
 def hand_on(playlist: str, token: str) -> str:

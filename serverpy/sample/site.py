@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import ssl
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from serverpy.errors import ConfigurationError
 from serverpy.sample import pages
 from serverpy.sample.content import type_of
 from serverpy.sample.faults import parse_faults
+from serverpy.sample.live import Broadcast, Live
 from serverpy.sample.make import ensure_media
 from serverpy.sample.shelf import Shelf
 from serverpy.sample.tube import Tube
@@ -46,6 +48,7 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.shelf = Shelf(directory)
+        self.live = Live(self.shelf)
         self.requests: deque[Request] = deque(maxlen=REMEMBERED_REQUESTS)
         self.closed_port = 0
         self._routes: dict[str, Handler] = {
@@ -56,7 +59,9 @@ class Site:
             "page": self._page,
             "fault": self._fault,
             "redirect": self._redirect,
-            "tube": Tube(self.shelf),
+            "live": self.live,
+            "counts": self._counts,
+            "tube": Tube(self.shelf, self.live),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,18 +90,24 @@ class Site:
         await self.shelf.send(exchange, f"dash/{rest}")
 
     async def _fault(self, exchange: Exchange, rest: str) -> None:
-        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`"""
+        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`, `/fault/<spec>/live/…`"""
         spec, _, path = rest.partition("/")
         try:
             how = self.shelf.misbehave(spec, path)
         except ValueError as error:
             await exchange.refuse(400, str(error))
             return
-        await self.shelf.send(exchange, path.removeprefix("media/"), how)
+        name = path.removeprefix("media/")
+        if name.startswith("live/"):
+            await self.live(exchange, name.removeprefix("live/"), how)
+        else:
+            await self.shelf.send(exchange, name, how)
 
     async def _page(self, exchange: Exchange, name: str) -> None:
         if name.startswith("fault/"):
             await self._fault_page(exchange, name.removeprefix("fault/"))
+        elif name.startswith("live/"):
+            await self._live_page(exchange, name.removeprefix("live/"))
         elif name == "empty":
             await exchange.reply(200, b"", "text/html; charset=utf-8")
         elif name == "redirect":
@@ -127,6 +138,21 @@ class Site:
             source += f"?token={self.shelf.tokens.issue(faults.expire)}"
         body = pages.player(source, type_of(name))
         await exchange.reply(200, pages.html(f"A film with faults: {spec}", body), "text/html; charset=utf-8")
+
+    async def _live_page(self, exchange: Exchange, spec: str) -> None:
+        """`/page/live/<spec>`: a player for that broadcast."""
+        try:
+            source = f"/live/{self.live.address(spec)}"
+        except ValueError as error:
+            await exchange.refuse(400, str(error))
+            return
+        body = pages.player(source, type_of("master.m3u8"))
+        await exchange.reply(200, pages.html(f"A broadcast: {spec}", body), "text/html; charset=utf-8")
+
+    async def _counts(self, exchange: Exchange, rest: str) -> None:
+        """`/counts/<path>`: how often each address below that path was asked for, of the requests remembered."""
+        counts = Counter(request.path for request in self.requests if request.path.startswith(f"/{rest}"))
+        await exchange.reply(200, json.dumps(counts).encode(), "application/json")
 
     async def _redirect(self, exchange: Exchange, rest: str) -> None:
         await _see(exchange, exchange.request.query.get("to", "/"))
@@ -190,6 +216,14 @@ class SampleSite:
     def requests(self) -> list[Request]:
         """What was asked so far, oldest first (the last 10,000): a copy, which any thread may take."""
         return list(self._app.requests)
+
+    def counts(self, path: str = "/") -> Counter[str]:
+        """How often each address that begins with `path` was asked for, of the requests remembered."""
+        return Counter(request.path for request in self.requests if request.path.startswith(path))
+
+    def broadcast(self, spec: str) -> Broadcast:
+        """The broadcast behind `/live/<spec>` and `/tube/live/<spec>`, to be stepped. Raises ValueError."""
+        return self._app.live.broadcast(spec)
 
     @property
     def connections(self) -> list[Connection]:

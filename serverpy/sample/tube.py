@@ -15,11 +15,11 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from serverpy.sample import pages
-from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, H264, POST_BODY, RENDITIONS, WATCH, duration_of
-from serverpy.sample.cut import AAC
-from serverpy.sample.encode import PHOTO, SECONDS, SEGMENT_SECONDS
+from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, POST_BODY, RENDITIONS, WATCH, duration_of
+from serverpy.sample.encode import PHOTO
 from serverpy.sample.faults import parse_faults
-from serverpy.sample.make import HIGH, PHOTOS
+from serverpy.sample.live import Live
+from serverpy.sample.make import PHOTOS
 from serverpy.sample.ranges import asked_span
 from serverpy.sample.shelf import BEHAVED, Misbehaviour, Shelf
 from serverpy.sample.wire import Exchange
@@ -28,8 +28,6 @@ COOKIE = "tube_session"
 TOKEN_HEADER = "x-tube-token"
 PAGE_ITEMS = 10
 LATER_SECONDS = 2
-WINDOW_SEGMENTS = 3
-SOURCE_SEGMENTS = SECONDS // SEGMENT_SECONDS
 
 KINDS = frozenset({"watch", "playlist", "post", "live", "audio"})
 
@@ -39,12 +37,12 @@ Json = dict[str, Any]
 class Tube:
     """Answers `/tube/…`. Keeps the sessions and tokens it gave out for as long as the site lives."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, live: Live) -> None:
         self._shelf = shelf
+        self._live_shows = live
         self._sessions: set[str] = set()
         self._tokens: dict[str, float] = {}
         """The time since the epoch from which a token is good."""
-        self._live_since: dict[str, float] = {}
 
     async def __call__(self, exchange: Exchange, rest: str) -> None:
         first, _, name = rest.partition("/")
@@ -61,8 +59,6 @@ class Tube:
         if (kind, name) == ("watch", "slow"):
             await exchange.connection.closed.wait()
             return
-        if kind == "live":
-            self._live_since.setdefault(name, time.monotonic())
         session = secrets.token_urlsafe(12)
         self._sessions.add(session)
         cookie = f"{COOKIE}={session}; Path=/tube/media; HttpOnly; SameSite=Lax"
@@ -154,13 +150,19 @@ class Tube:
             **dict(rendition.extra),
         }
 
-    def _live(self, name: str) -> Json:
+    def _live(self, name: str) -> Json | None:
+        """The broadcast `<show>`, or `fault/<spec>/<show>`."""
+        prefix, _, show = name.rpartition("/")
+        try:
+            address = self._live_shows.address(show)
+        except ValueError:
+            return None
         return {
             "id": name,
             "title": f"Live: {name}",
             "uploader": "The Sample Channel",
             "token": self._issue(),
-            "path": f"/tube/media/live/{name}/master.m3u8",
+            "path": f"/tube/media/{prefix + '/' if prefix else ''}live/{address}",
         }
 
     def _post(self, name: str) -> Json:
@@ -174,7 +176,7 @@ class Tube:
         if not self._admits(exchange):
             await exchange.refuse(403, "the token or the session is missing, wrong, or not good yet")
         elif path.startswith("live/"):
-            await self._live_media(exchange, path.removeprefix("live/"))
+            await self._live_shows(exchange, path.removeprefix("live/"))
         elif path.startswith("fault/"):
             await self._faulty_film(exchange, *path.removeprefix("fault/").split("/", 1))
         else:
@@ -186,7 +188,10 @@ class Tube:
         except ValueError as error:
             await exchange.refuse(400, str(error))
             return
-        await self._film(exchange, path, how)
+        if path.startswith("live/"):
+            await self._live_shows(exchange, path.removeprefix("live/"), how)
+        else:
+            await self._film(exchange, path, how)
 
     async def _film(self, exchange: Exchange, path: str, how: Misbehaviour = BEHAVED) -> None:
         if path.startswith("chunked/") and not _is_small_range(exchange):
@@ -205,21 +210,6 @@ class Tube:
         good_from = self._tokens.get(headers.get(TOKEN_HEADER, ""), math.inf)
         return session is not None and session.value in self._sessions and good_from <= time.time()
 
-    async def _live_media(self, exchange: Exchange, path: str) -> None:
-        name, _, file = path.partition("/")
-        since = self._live_since.get(name)
-        if since is None:
-            await exchange.refuse(404, "nobody has opened the page of this broadcast yet")
-        elif file == "master.m3u8":
-            await _playlist_text(exchange, _live_master())
-        elif file == "index.m3u8":
-            made = WINDOW_SEGMENTS + int((time.monotonic() - since) / SEGMENT_SECONDS)
-            await _playlist_text(exchange, live_window(made, _end_of(name)))
-        elif re.fullmatch(r"\d+\.ts", file):
-            await self._shelf.send(exchange, f"hls/ts/high-{int(file.removesuffix('.ts')) % SOURCE_SEGMENTS}.ts")
-        else:
-            await exchange.refuse(404, "no such file")
-
 
 def _is_small_range(exchange: Exchange) -> bool:
     header = exchange.request.headers.get("range", "")
@@ -237,40 +227,3 @@ def _playlist(name: str, page: int) -> Json | None:
     numbers = range((page - 1) * PAGE_ITEMS + 1, min(page * PAGE_ITEMS, count) + 1)
     items = [{"path": f"/tube/watch/item-{n}", "id": f"item-{n}", "title": f"Item {n}"} for n in numbers]
     return {"id": name, "title": f"A playlist of {count}", "count": count, "items": items}
-
-
-def _end_of(name: str) -> int | None:
-    """`ends-<n>` is a broadcast of n segments; all others go on for ever."""
-    match = re.fullmatch(r"ends-(\d+)", name)
-    return int(match[1]) if match else None
-
-
-def live_window(made: int, end: int | None) -> str:
-    """The media playlist once `made` segments exist: the last three of them. The film is played again and again;
-    each time it begins, the timestamps jump (EXT-X-DISCONTINUITY)."""
-    stop = made if end is None else min(made, end)
-    start = max(stop - WINDOW_SEGMENTS, 0)
-    seams_before = max(start - 1, 0) // SOURCE_SEGMENTS
-    lines = [
-        "#EXTM3U",
-        "#EXT-X-VERSION:6",
-        f"#EXT-X-TARGETDURATION:{SEGMENT_SECONDS}",
-        f"#EXT-X-MEDIA-SEQUENCE:{start}",
-        f"#EXT-X-DISCONTINUITY-SEQUENCE:{seams_before}",
-    ]
-    for number in range(start, stop):
-        if number and number % SOURCE_SEGMENTS == 0:
-            lines.append("#EXT-X-DISCONTINUITY")
-        lines += [f"#EXTINF:{SEGMENT_SECONDS:.6f},", f"{number}.ts"]
-    if stop == end:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"
-
-
-def _live_master() -> str:
-    stream = f'#EXT-X-STREAM-INF:BANDWIDTH=5000000,RESOLUTION={HIGH[0]}x{HIGH[1]},CODECS="{H264},{AAC}"'
-    return f"#EXTM3U\n{stream}\nindex.m3u8\n"
-
-
-async def _playlist_text(exchange: Exchange, text: str) -> None:
-    await exchange.reply(200, text.encode(), "application/vnd.apple.mpegurl", {"Cache-Control": "no-store"})

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 
 from serverpy.sample import SampleSite
 from serverpy.sample.catalogue import CHUNK_BYTES, POST_BODY
-from serverpy.sample.tube import live_window
 
-from .raw import Answer, ask
+from .raw import ask
 
 
 def visit(site: SampleSite, path: str) -> tuple[dict[str, Any], str, str]:
@@ -63,30 +61,3 @@ def test_posted_media_want_the_signed_body(site: SampleSite) -> None:
 def test_a_token_for_later_is_refused_before_its_time(site: SampleSite) -> None:
     data, *headers = visit(site, "watch/later")
     assert ask(site.http + data["formats"][0]["path"], *headers).status == 403
-
-
-def live(site: SampleSite, name: str, file: str) -> Answer:
-    _, *headers = visit(site, f"live/{name}")
-    return ask(f"{site.http}/tube/media/live/{name}/{file}", *headers)
-
-
-def test_a_broadcast_begins_with_a_full_window_when_its_page_is_first_opened(site: SampleSite) -> None:
-    text = live(site, "first", "index.m3u8").body.decode()
-    assert "#EXT-X-MEDIA-SEQUENCE:0\n" in text
-    assert re.findall(r"^\d+\.ts$", text, re.MULTILINE) == ["0.ts", "1.ts", "2.ts"]
-    assert live(site, "first", "7.ts").body == site.path("hls/ts/high-2.ts").read_bytes()
-
-
-def test_the_window_slides_over_seams() -> None:
-    text = live_window(made=7, end=None)
-    assert "#EXT-X-MEDIA-SEQUENCE:4\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
-    assert "4.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:2.000000,\n5.ts\n" in text
-    assert "#EXT-X-DISCONTINUITY-SEQUENCE:0\n#EXT-X-DISCONTINUITY\n" in live_window(made=8, end=None)
-    assert "#EXT-X-DISCONTINUITY-SEQUENCE:1\n#EXTINF" in live_window(made=9, end=None)
-    assert "ENDLIST" not in live_window(made=100, end=None)
-
-
-def test_a_broadcast_may_end() -> None:
-    assert live_window(made=9, end=6) == live_window(made=6, end=6)
-    assert live_window(made=6, end=6).endswith("5.ts\n#EXT-X-ENDLIST\n")
-    assert "ENDLIST" not in live_window(made=5, end=6)

@@ -21,7 +21,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     IE_DESC = "The sample site of ServerPY"
     _VALID_URL = (
         r"https?://(?:127\.0\.0\.1|localhost)(?::\d+)?"
-        r"/tube/(?P<kind>watch|playlist|post|live|audio)/(?P<id>(?:fault/[^/?#]+/)?[\w-]+)"
+        r"/tube/(?P<kind>watch|playlist|post|live|audio)/(?P<id>(?:fault/[^/?#]+/)?[\w,=.-]+)"
     )
 
     def _real_extract(self, url: str) -> Info:
