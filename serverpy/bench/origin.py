@@ -43,10 +43,11 @@ class Origin:
         path = f"{media}/master.m3u8" if is_playlist(media) else f"media/{media}"
         return f"{self.base(scheme)}/{path}"
 
-    def page(self, media: str, scheme: Scheme = "http", fresh: str = "") -> str:
-        """A page with a player for it. Another `fresh` makes it another page, which no cache knows."""
+    def page(self, media: str, scheme: Scheme = "http", fresh: str = "", faults: str = "id=bench") -> str:
+        """A page with a player for it. Another `fresh` makes it another page, which no cache knows. A file may
+        misbehave as `faults` say (`docs/sample.md`)."""
         # The fault which is none gives every file a page; `docs/sample.md` has the pages of the playlists.
-        path = media.replace("/", "-") if is_playlist(media) else f"fault/id=bench/{media}"
+        path = media.replace("/", "-") if is_playlist(media) else f"fault/{faults}/{media}"
         return f"{self.base(scheme)}/page/{path}" + (f"?fresh={fresh}" if fresh else "")
 
     def size(self, media: str) -> int:

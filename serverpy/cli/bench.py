@@ -127,7 +127,9 @@ def _order(
     for name in methods or ():
         if name not in TARGETS:
             raise click.UsageError(f"{name!r} cannot be measured; there are {', '.join(TARGETS)}.")
-    chosen = [scenario for scenario in SCENARIOS.values() if not names or scenario.name in names]
+    chosen = [
+        scenario for scenario in SCENARIOS.values() if (scenario.name in names if names else not scenario.only_named)
+    ]
     return Order(chosen, mode, out, methods, streams, shlex.join(["serverpy", *sys.argv[1:]]))
 
 
@@ -137,7 +139,7 @@ def _list() -> None:
 
     print("Scenarios:")
     for scenario in SCENARIOS.values():
-        print(f"  {scenario.name:<15} {scenario.title}")
+        print(f"  {scenario.name:<15} {scenario.title}{' (only if named)' if scenario.only_named else ''}")
     print("Methods:")
     for target in TARGETS.values():
         reason = target.missing()

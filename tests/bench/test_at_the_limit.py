@@ -70,7 +70,14 @@ def test_a_broken_promise_fails_the_cell() -> None:
         assert list(problems({**kept, **change}, [outcome("wrong", 200, reason="wrong bytes")])), change
 
 
-HUNGRY = "import sys; print(0, flush=True); sys.stdin.readline(); kept = bytearray(64 << 20); kept[::4096] = kept[::4096]; print(len(kept))"
+HUNGRY = """
+import sys
+print(0, flush=True)
+sys.stdin.readline()
+kept = bytearray(64 << 20)
+kept[::4096] = kept[::4096]
+print(len(kept))
+"""
 
 
 @pytest.mark.parametrize(("more", "enough"), [(16 * MIB, False), (128 * MIB, True)])

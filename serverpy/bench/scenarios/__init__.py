@@ -7,9 +7,12 @@ from serverpy.bench.scenarios.crowd import CROWD
 from serverpy.bench.scenarios.embedded import COLLECT, HAND_OVER, OVERLOAD, WORKERS
 from serverpy.bench.scenarios.extraction import EXTRACTION
 from serverpy.bench.scenarios.hls import HLS
+from serverpy.bench.scenarios.idle import IDLE
+from serverpy.bench.scenarios.mixed import MIXED, SOAK
 from serverpy.bench.scenarios.over_time import OVER_TIME
 from serverpy.bench.scenarios.profiles import PROFILES
 from serverpy.bench.scenarios.promise import PROMISE
+from serverpy.bench.scenarios.saturation import SATURATION
 from serverpy.bench.scenarios.sequential import SEQUENTIAL
 from serverpy.bench.scenarios.speed import LATENCY, RATE, THROUGHPUT
 from serverpy.bench.scenarios.steps import STEPS
@@ -19,9 +22,9 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         *(STEPS, CROWD, OVER_TIME, SEQUENTIAL, HAND_OVER, WORKERS, COLLECT, OVERLOAD),
         *(LATENCY, RATE, THROUGHPUT, HLS, PROFILES, EXTRACTION),
-        PROMISE,
+        *(IDLE, SATURATION, MIXED, PROMISE, SOAK),
     )
 }
-"""By name, in the order of a run."""
+"""By name, in the order of a run that names them; one that names none leaves out those which are `only_named`."""
 
 __all__ = ["SCENARIOS", "Bench", "Cell", "Findings", "Mode", "Plan", "Result", "Scenario", "new_bench"]

@@ -65,6 +65,8 @@ class Scenario:
     cells: Callable[[Plan], Iterable[Cell]]
     targets: tuple[str, ...]
     """Whom it can measure; none of them chosen and installed: it is skipped."""
+    only_named: bool = False
+    """Too long for a run that names no scenarios."""
 
 
 @dataclass(frozen=True, slots=True)

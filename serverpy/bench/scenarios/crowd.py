@@ -37,13 +37,15 @@ def cells(plan: Plan) -> Iterator[Cell]:
         return
     for target in plan.those(*SECURE):
         yield cell(target, 200, "https", plan.mode)
-    for target in plan.those(*MANY):
-        yield cell(target, 1000, "http", plan.mode)
+    for scheme in ("http", "https"):
+        for target in plan.those(*plan.by_mode((), MANY[:2], MANY)):
+            if scheme in target.schemes:
+                yield cell(target, 1000, scheme, plan.mode)
 
 
 def cell(target: Target, clients: int, scheme: Scheme, mode: Mode) -> Cell:
     seconds = (
-        (6 if mode == "quick" else 13)
+        (5 if mode == "quick" else 11)
         + clients / 25
         + (clients * CHILD_SECONDS / 2 if target.name == "subprocess" else 0)
     )

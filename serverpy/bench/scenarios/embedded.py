@@ -47,7 +47,7 @@ def hand_over_cells(plan: Plan) -> Iterator[Cell]:
     every = tuple((queue, chunk) for queue in QUEUES for chunk in CHUNKS)
     for queue, chunk in plan.by_mode(QUICK_CELLS, every, every):
         title = f"queue of {queue}, chunks of {chunk // 1024} KiB"
-        yield Cell(title, plan.by_mode(7, 15, 35), partial(_hand_over, queue, chunk))
+        yield Cell(title, plan.by_mode(6, 11, 30), partial(_hand_over, queue, chunk))
 
 
 def _hand_over(queue: int, chunk: int, bench: Bench) -> Findings:

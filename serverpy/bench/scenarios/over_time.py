@@ -32,11 +32,11 @@ TARGETS = ("relay", "embedded", "subprocess", "seed")
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
-    seconds = plan.by_mode(5.0, 120.0, 120.0)
+    seconds = plan.by_mode(5.0, 90.0, 120.0)
     names = plan.by_mode(("relay", "embedded"), TARGETS[:3], TARGETS)
     for target in plan.those(*names):
         clients = CHILDREN if target.name == "subprocess" else (plan.streams or (CLIENTS,))[0]
-        yield Cell(f"{target.title}, {clients} clients", seconds + 3, partial(measure, target, clients, seconds))
+        yield Cell(f"{target.title}, {clients} clients", seconds + 2, partial(measure, target, clients, seconds))
 
 
 def measure(target: Target, clients: int, seconds: float, bench: Bench) -> Findings:

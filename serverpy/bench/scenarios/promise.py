@@ -68,7 +68,7 @@ def cells(plan: Plan) -> Iterator[Cell]:
     for target in plan.those(*plan.by_mode(NAMES[:1], NAMES, NAMES)):
         for limited in plan.by_mode((False,), (False, True), (False, True)):
             title = f"{target.title}, {clients} clients{', its memory limited' if limited else ''}"
-            yield Cell(title, seconds + plan.by_mode(4, 8, 8), partial(measure, target, load, limited))
+            yield Cell(title, seconds + plan.by_mode(3, 8, 8), partial(measure, target, load, limited))
 
 
 def measure(target: Target, load: Load, limited: bool, bench: Bench) -> Findings:

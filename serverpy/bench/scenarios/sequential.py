@@ -1,4 +1,4 @@
-"""`sequential`: one request after the other. What is left behind by a hundred of a 5 MB clip, and by 10,000 short ones.
+"""`sequential`: one request after the other. What a hundred of a 5 MB clip leave behind, and thousands of short ones.
 
 The short ones come over a few connections at once: it is what they leave that counts here, not their pace.
 """
@@ -22,15 +22,21 @@ WARM_REQUESTS = 3
 def cells(plan: Plan) -> Iterator[Cell]:
     clips = plan.by_mode(15, 100, 100)
     for target in plan.those(*plan.by_mode(CLIPS[:2], CLIPS, CLIPS)):
-        yield _cell(target, CLIP, clips, 1, 4 + clips / 10)
+        yield _cell(target, CLIP, clips, 1, plan.by_mode(2, 4, 4) + clips / 10)
     for target in plan.those("subprocess"):
         children = plan.by_mode(0, 20, 20)
         if children:
             yield _cell(target, CLIP, children, 1, 8 + 2 * children)
-    short = {"relay": plan.by_mode(300, 10_000, 10_000), "embedded": plan.by_mode(0, 2_000, 10_000)}
+    short = {"relay": plan.by_mode(300, 5_000, 10_000), "embedded": plan.by_mode(0, 1_000, 10_000)}
     for target in plan.those(*(name for name, requests in short.items() if requests)):
         requests = short[target.name]
-        yield _cell(target, SMALL, requests, SHORT_CONNECTIONS, 4 + requests / (350 if target.name == "relay" else 60))
+        yield _cell(
+            target,
+            SMALL,
+            requests,
+            SHORT_CONNECTIONS,
+            plan.by_mode(3, 4, 4) + requests / (350 if target.name == "relay" else 60),
+        )
 
 
 def _cell(target: Target, media: str, requests: int, connections: int, seconds: float) -> Cell:
