@@ -45,11 +45,12 @@ from serverpy.extraction.messages import (
     StatsRequest,
     WorkerOptions,
 )
-from serverpy.ytdlp import limits
+from serverpy.ytdlp import impersonation, limits
 
 # What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
-# through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules.
-UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet")
+# through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules. And cffi with
+# its parser of C (1.3 MB), without which Cryptodome calls its library by ctypes, as fast; curl_cffi needs none of it.
+UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 _RECEIVE_BYTES = 64 * 1024
 _MAX_DESCRIPTORS = 16
 
@@ -63,6 +64,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     for name in UNUSED:
         sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
+    impersonation.hide()
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
     code = 1
     try:

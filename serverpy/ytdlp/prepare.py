@@ -20,7 +20,7 @@ from yt_dlp.utils import Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
-from serverpy.ytdlp import session
+from serverpy.ytdlp import impersonation, session
 from serverpy.ytdlp.children import Gate, install
 from serverpy.ytdlp.cookies import cookies_of_file
 from serverpy.ytdlp.extractors import warm_up
@@ -53,7 +53,7 @@ def describe() -> Ready:
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
         js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
-        impersonation="CurlCFFI" in yt_dlp.networking.common._REQUEST_HANDLERS,
+        impersonation=impersonation.installed(),
         plugins=tuple(sorted(yt_dlp.globals.plugin_ies.value)),
     )
 

@@ -24,12 +24,14 @@ from yt_dlp import YoutubeDL
 from yt_dlp.compat import urllib_req_to_req
 from yt_dlp.cookies import YoutubeDLCookieJar
 from yt_dlp.networking import Request
+from yt_dlp.networking.common import _RH_PREFERENCES
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 from yt_dlp.networking.impersonate import ImpersonateTarget
 from yt_dlp.utils import DownloadError
 
 from serverpy.errors import TooLarge
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp import impersonation
 from serverpy.ytdlp.cache import SectionCache
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.cookies import cookies_of_file, copy_cookies
@@ -79,13 +81,26 @@ class Session(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._ies_instances[ie_key]
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
-        curl = [handler for handler in handlers if handler.RH_KEY == "CurlCFFI"]
-        director = super().build_request_director([SharedRequestsRH, DataRH, *curl], preferences)
-        bundle = process().bundle
-        for handler in director.handlers.values():
-            if handler.RH_KEY == "CurlCFFI" and bundle is not None:
-                handler.verify = str(bundle)
-        return director
+        return super().build_request_director([SharedRequestsRH, DataRH], preferences)
+
+    def _load_impersonation(self) -> None:
+        """Adds the handler for it to those of this session, if it can be had."""
+        director = self._request_director
+        if "CurlCFFI" in director.handlers or (kind := impersonation.handler()) is None:
+            return
+        (handler,) = super().build_request_director([kind]).handlers.values()
+        if (bundle := process().bundle) is not None:
+            handler.verify = str(bundle)
+        director.add_handler(handler)
+        director.preferences.update(_RH_PREFERENCES)
+
+    def _get_available_impersonate_targets(self) -> Any:
+        self._load_impersonation()
+        return super()._get_available_impersonate_targets()
+
+    def _impersonate_target_available(self, target: Any) -> Any:
+        self._load_impersonation()
+        return super()._impersonate_target_available(target)
 
     def impersonation_name(self, wish: Any) -> str | None:
         """curl_cffi's name for the target that a format asks for, else for that of IMPERSONATE."""
@@ -105,6 +120,8 @@ class Session(YoutubeDL):  # type: ignore[misc]  # untyped
         request = Request(req) if isinstance(req, str) else req
         request.headers.pop("Ytdl-Request-Proxy", None)
         request.proxies = {"all": self._proxy}
+        if request.extensions.get("impersonate") is not None:
+            self._load_impersonation()
         try:
             response = super().urlopen(request)
         except HTTPError as error:

@@ -1,0 +1,41 @@
+"""Requests that look like a browser's: curl_cffi, loaded when the first request asks for it.
+
+It is 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading it along with everything else; `handler`
+makes up for that, once for the process.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib.machinery import PathFinder
+from typing import Any
+
+_NAME = "curl_cffi"
+_lock = threading.Lock()
+
+
+def hide() -> None:
+    """To be called before yt-dlp is imported: it takes curl_cffi as not installed."""
+    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented: the import fails
+
+
+def installed() -> bool:
+    """Whether there is a curl_cffi to load."""
+    return PathFinder.find_spec(_NAME) is not None
+
+
+def handler() -> Any | None:
+    """yt-dlp's request handler that imitates browsers, or None if there is none here. The first call takes 0.05 s."""
+    with _lock:
+        if sys.modules.get(_NAME, _lock) is None:
+            del sys.modules[_NAME]
+        try:
+            import curl_cffi
+            import yt_dlp.dependencies
+
+            yt_dlp.dependencies.curl_cffi = curl_cffi
+            from yt_dlp.networking._curlcffi import CurlCFFIRH
+        except ImportError:
+            return None
+        return CurlCFFIRH
