@@ -52,6 +52,12 @@ def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
         out.mux(video.encode(None))
 
 
+def encode_clip(path: Path, size: tuple[int, int], bitrate: int) -> None:
+    """H.264 alone, `moov` first."""
+    with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
+        _encode(out, _add_video(out, "libx264", size, bitrate, X264), None)
+
+
 def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
     """VP9 and Opus."""
     with av.open(path, "w", format="webm") as out:
