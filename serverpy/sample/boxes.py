@@ -55,7 +55,7 @@ def based_on_their_places(film: bytes) -> bytes:
     out = bytearray(film)
     for moof in boxes(film):
         if moof.kind == b"moof":
-            for box in _descendants(film, moof.start, moof.stop):
+            for box in within(film, moof.start, moof.stop):
                 if box.kind == b"tfhd":
                     (flags,) = struct.unpack_from(">I", film, box.start)
                     assert flags & BASE_DATA_OFFSET
@@ -81,16 +81,17 @@ def _rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
 
 def _sample_sizes(film: bytes) -> tuple[int, ...]:
     """The table of `stsz` (§8.7.3), or as many times the one size that all samples have."""
-    (stsz,) = (box for box in _descendants(film) if box.kind == b"stsz")
+    (stsz,) = (box for box in within(film) if box.kind == b"stsz")
     size, count = struct.unpack_from(">II", film, stsz.start + 4)
     return (size,) * count if size else struct.unpack_from(f">{count}I", film, stsz.start + 12)
 
 
-def _descendants(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+def within(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
+    """The same, each followed by those inside it."""
     for box in boxes(film, start, stop):
         yield box
         if box.kind in CONTAINERS:
-            yield from _descendants(film, box.start, box.stop)
+            yield from within(film, box.start, box.stop)
 
 
 def _chunk_sizes(samples: int) -> bytes:

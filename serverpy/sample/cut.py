@@ -174,43 +174,5 @@ def _boxes(film: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += size
 
 
-def write_manifests(directory: Path, tracks: list[tuple[Representation, int]]) -> None:
-    """`manifest.mpd` names the segments by number in a template, `list.mpd` one by one."""
-    for name, segments in (("manifest.mpd", _template), ("list.mpd", _list)):
-        lines = [
-            '<?xml version="1.0" encoding="UTF-8"?>',
-            '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" minBufferTime="PT2S"'
-            f' profiles="urn:mpeg:dash:profile:isoff-main:2011" mediaPresentationDuration="PT{SECONDS}S">',
-            f'<Period id="1" duration="PT{SECONDS}S">',
-        ]
-        for kind in ("video", "audio"):
-            lines.append(f'<AdaptationSet contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">')
-            for track, bandwidth in tracks:
-                if track.kind == kind:
-                    lines += [
-                        f'<Representation id="{track.name}" codecs="{track.codecs}" bandwidth="{bandwidth}"'
-                        f" {track.attributes}>",
-                        segments(track.name),
-                        "</Representation>",
-                    ]
-            lines.append("</AdaptationSet>")
-        write_lines(directory / name, [*lines, "</Period>", "</MPD>"])
-
-
-def _template(name: str) -> str:
-    return (
-        f'<SegmentTemplate timescale="1000" duration="{SEGMENT_SECONDS * 1000}" startNumber="1"'
-        ' initialization="$RepresentationID$-init.mp4" media="$RepresentationID$-$Number$.m4s"/>'
-    )
-
-
-def _list(name: str) -> str:
-    urls = "".join(f'<SegmentURL media="{name}-{n}.m4s"/>' for n in range(1, SECONDS // SEGMENT_SECONDS + 1))
-    return (
-        f'<SegmentList timescale="1000" duration="{SEGMENT_SECONDS * 1000}">'
-        f'<Initialization sourceURL="{name}-init.mp4"/>{urls}</SegmentList>'
-    )
-
-
 def write_lines(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n")

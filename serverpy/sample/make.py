@@ -23,17 +23,18 @@ from serverpy.sample.cut import (
     cut_hls,
     encrypt_hls,
     h264_codec,
-    write_manifests,
     write_master,
 )
-from serverpy.sample.encode import SAMPLE_RATE, SECONDS, encode_mp3, encode_mp4, encode_photos, encode_webm
+from serverpy.sample.dash import make_dash_shapes
+from serverpy.sample.encode import SAMPLE_RATE, SECONDS, encode_clip, encode_mp3, encode_mp4, encode_photos, encode_webm
 from serverpy.sample.hls import make_shapes
 from serverpy.sample.tracks import make_tracks
 
 HIGH = (640, 360)
 LOW = (320, 180)
+CLIP = (160, 90)
 PHOTOS = 5
-RECIPE = ("make.py", "encode.py", "cut.py", "boxes.py", "hls.py", "tracks.py")
+RECIPE = ("make.py", "encode.py", "cut.py", "boxes.py", "hls.py", "dash.py", "tracks.py")
 CAPTIONS = {
     "en": ("A ramp moves.", "Noise below it.", "A tone sounds."),
     "de": ("Eine Rampe bewegt sich.", "Darunter Rauschen.", "Ein Ton erklingt – überall."),
@@ -89,6 +90,7 @@ def make_all(directory: Path) -> None:
 def _make_films(directory: Path) -> None:
     encode_mp4(directory / "prog.mp4", HIGH, 4_000_000)
     encode_mp4(directory / "prog-180.mp4", LOW, 800_000)
+    encode_clip(directory / "clip.mp4", CLIP, 49_000)
     encode_webm(directory / "vp9.webm", LOW, 600_000)
     encode_mp3(directory / "audio.mp3")
     copy(directory / "prog.mp4", directory / "moov-last.mp4", "mp4", "video audio", {})
@@ -121,7 +123,7 @@ def _make_dash(directory: Path) -> None:
         Representation("video-180", low, "video", h264_codec(low), 'width="320" height="180" frameRate="25"'),
         Representation("audio", high, "audio", AAC, f'audioSamplingRate="{SAMPLE_RATE}"'),
     ]
-    write_manifests(folder, [(track, cut_dash(folder, track)) for track in tracks])
+    make_dash_shapes(folder, [(track, cut_dash(folder, track)) for track in tracks])
 
 
 def _web_vtt(lines: tuple[str, ...]) -> str:

@@ -1,0 +1,178 @@
+"""The shapes of DASH: manifests that name the fragments which `cut.py` has made in one way or another, and copies of
+them by other names."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serverpy.sample.boxes import boxes, within
+from serverpy.sample.cut import Representation, write_lines
+from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
+
+SEGMENTS = SECONDS // SEGMENT_SECONDS
+FIRST_PERIOD_SEGMENTS = 3
+INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "audio": "audio-sidx.mp4"}
+"""The file, with a `sidx`, that the on-demand profile has for each representation."""
+
+Tracks = list[tuple[Representation, int]]
+"""Representations with their bandwidths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A period of a manifest: `segments` gives what stands inside a representation, `base` inside the period."""
+
+    seconds: int
+    segments: Callable[[Representation], str]
+    base: str = ""
+    set_base: str = ""
+
+
+def make_dash_shapes(folder: Path, tracks: Tracks) -> None:
+    """The manifests of `SHAPES` in `folder`, which has the fragments of all tracks; the indexed films are beside it."""
+    for name, make in SHAPES.items():
+        make(folder, name, tracks)
+
+
+def manifest(tracks: Tracks, periods: list[Period], base: str = "") -> list[str]:
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" minBufferTime="PT2S"'
+        f' profiles="urn:mpeg:dash:profile:isoff-main:2011" mediaPresentationDuration="PT{SECONDS}S">',
+        *_base_url(base),
+    ]
+    for number, period in enumerate(periods, start=1):
+        lines += [f'<Period id="{number}" duration="PT{period.seconds}S">', *_base_url(period.base)]
+        for kind in ("video", "audio"):
+            lines.append(f'<AdaptationSet contentType="{kind}" mimeType="{kind}/mp4" segmentAlignment="true">')
+            lines += _base_url(period.set_base)
+            for track, bandwidth in tracks:
+                if track.kind == kind:
+                    lines += [
+                        f'<Representation id="{track.name}" codecs="{track.codecs}" bandwidth="{bandwidth}"'
+                        f" {track.attributes}>",
+                        period.segments(track),
+                        "</Representation>",
+                    ]
+            lines.append("</AdaptationSet>")
+        lines.append("</Period>")
+    return [*lines, "</MPD>"]
+
+
+def _base_url(base: str) -> list[str]:
+    return [f"<BaseURL>{base}</BaseURL>"] if base else []
+
+
+def _template(media: str, inside: str = "", init: str = "$RepresentationID$-init.mp4", **attributes: int) -> str:
+    named = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f'<SegmentTemplate initialization="{init}" media="{media}"{named}>{inside}</SegmentTemplate>'
+
+
+def _by_number(folder: Path, name: str, tracks: Tracks) -> None:
+    def segments(_track: Representation) -> str:
+        return _template(
+            "$RepresentationID$-$Number$.m4s", timescale=1000, duration=SEGMENT_SECONDS * 1000, startNumber=1
+        )
+
+    write_lines(folder / name, manifest(tracks, [Period(SECONDS, segments)]))
+
+
+def _by_list(folder: Path, name: str, tracks: Tracks) -> None:
+    def segments(track: Representation) -> str:
+        urls = "".join(f'<SegmentURL media="{track.name}-{n}.m4s"/>' for n in range(1, SEGMENTS + 1))
+        return (
+            f'<SegmentList timescale="1000" duration="{SEGMENT_SECONDS * 1000}">'
+            f'<Initialization sourceURL="{track.name}-init.mp4"/>{urls}</SegmentList>'
+        )
+
+    write_lines(folder / name, manifest(tracks, [Period(SECONDS, segments)]))
+
+
+def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
+    """One file a representation, its index named by its range."""
+    for track, source in INDEXED.items():
+        shutil.copyfile(folder.parent / source, folder / f"{track}.mp4")
+
+    def segments(track: Representation) -> str:
+        film = (folder / f"{track.name}.mp4").read_bytes()
+        (index,) = (box for box in boxes(film) if box.kind == b"sidx")
+        return (
+            f'<BaseURL>{track.name}.mp4</BaseURL><SegmentBase indexRange="{index.start - 8}-{index.stop - 1}">'
+            f'<Initialization range="0-{index.start - 9}"/></SegmentBase>'
+        )
+
+    write_lines(folder / name, manifest(tracks, [Period(SECONDS, segments)]))
+
+
+def _by_time(folder: Path, name: str, tracks: Tracks) -> None:
+    """Segments named by the time at which they begin, in a timeline."""
+
+    def segments(track: Representation) -> str:
+        clock, starts = _starts(folder, track.name)
+        for number, start in enumerate(starts, start=1):
+            shutil.copyfile(folder / f"{track.name}-{number}.m4s", folder / f"{track.name}-at-{start}.m4s")
+        ends = [*starts[1:], SECONDS * clock]
+        lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        if len(set(lengths)) == 1:
+            line = f'<S t="0" d="{lengths[0]}" r="{len(lengths) - 1}"/>'
+        else:
+            line = "".join(f'<S t="{start}" d="{length}"/>' for start, length in zip(starts, lengths, strict=True))
+        timeline = f"<SegmentTimeline>{line}</SegmentTimeline>"
+        return _template("$RepresentationID$-at-$Time$.m4s", timeline, timescale=clock)
+
+    write_lines(folder / name, manifest(tracks, [Period(SECONDS, segments)]))
+
+
+def _starts(folder: Path, track: str) -> tuple[int, list[int]]:
+    """The ticks of a second, and the time of each fragment in them: `mdhd` (ISO/IEC 14496-12 §8.4.2) of version 0,
+    `tfdt` (§8.8.12) of version 1."""
+    head = (folder / f"{track}-init.mp4").read_bytes()
+    (clock,) = (struct.unpack_from(">I", head, box.start + 12)[0] for box in within(head) if box.kind == b"mdhd")
+    starts = []
+    for number in range(1, SEGMENTS + 1):
+        fragment = (folder / f"{track}-{number}.m4s").read_bytes()
+        starts += [struct.unpack_from(">Q", fragment, b.start + 4)[0] for b in within(fragment) if b.kind == b"tfdt"]
+    return clock, starts
+
+
+def _periods(folder: Path, name: str, tracks: Tracks) -> None:
+    """Two periods; the second goes on with the numbers of the first, after the same init segment again."""
+    second = FIRST_PERIOD_SEGMENTS + 1
+
+    def segments(start: int) -> Callable[[Representation], str]:
+        return lambda _track: _template("$RepresentationID$-$Number$.m4s", duration=SEGMENT_SECONDS, startNumber=start)
+
+    seconds = FIRST_PERIOD_SEGMENTS * SEGMENT_SECONDS
+    periods = [Period(seconds, segments(1)), Period(SECONDS - seconds, segments(second))]
+    write_lines(folder / name, manifest(tracks, periods))
+
+
+def _bases(folder: Path, name: str, tracks: Tracks) -> None:
+    """An address put together from the bases of all four levels, the first with the origin; numbers of three digits."""
+    for track, _ in tracks:
+        target = folder / "bases" / track.name
+        target.mkdir(parents=True)
+        shutil.copyfile(folder / f"{track.name}-init.mp4", target / "init.mp4")
+        for number in range(1, SEGMENTS + 1):
+            shutil.copyfile(folder / f"{track.name}-{number}.m4s", target / f"{number:03}.m4s")
+
+    def segments(track: Representation) -> str:
+        template = _template("$Number%03d$.m4s", init="init.mp4", duration=SEGMENT_SECONDS, startNumber=1)
+        return f"<BaseURL>{track.name}/</BaseURL>{template}"
+
+    period = Period(SECONDS, segments, base="dash/", set_base="bases/")
+    write_lines(folder / name, manifest(tracks, [period], base="{origin}/"))
+
+
+SHAPES: dict[str, Callable[[Path, str, Tracks], None]] = {
+    "manifest.mpd": _by_number,
+    "list.mpd": _by_list,
+    "on-demand.mpd": _on_demand,
+    "time.mpd": _by_time,
+    "periods.mpd": _periods,
+    "bases.mpd": _bases,
+}

@@ -1,0 +1,69 @@
+"""The shapes of DASH: what stock yt-dlp makes of each."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import av
+import pytest
+
+from serverpy.sample import SampleSite
+
+from .conftest import YtDlp
+from .raw import ask
+
+FRAGMENTS = [f"-{number}.m4s" for number in range(1, 6)]
+WHOLE = ["-init.mp4", *FRAGMENTS]
+PERIODS = ["-init.mp4", *FRAGMENTS[:3], "-init.mp4", *FRAGMENTS[3:]]
+
+
+@pytest.mark.parametrize("format", ["bv", "wv", "ba"])
+@pytest.mark.parametrize(("page", "suffixes"), [("time", WHOLE), ("bases", WHOLE), ("periods", PERIODS)])
+def test_yt_dlp_downloads_the_fragments_in_order(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path, page: str, suffixes: list[str], format: str
+) -> None:
+    track = {"bv": "video-360", "wv": "video-180", "ba": "audio"}[format]
+    expected = b"".join(site.path(f"dash/{track}{suffix}").read_bytes() for suffix in suffixes)
+    assert ytdlp.get(f"{site.http}/page/dash-{page}", format, tmp_path) == expected
+
+
+def test_on_demand_is_a_plain_file_to_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
+    info = ytdlp.info(f"{site.http}/page/dash-on-demand")
+    assert [(entry["protocol"], entry["container"], entry["url"]) for entry in info["formats"]] == [
+        ("http", "m4a_dash", f"{site.http}/dash/audio.mp4"),
+        ("http", "mp4_dash", f"{site.http}/dash/video-180.mp4"),
+        ("http", "mp4_dash", f"{site.http}/dash/video-360.mp4"),
+    ]
+
+
+@pytest.mark.parametrize("track", ["video-360", "video-180", "audio"])
+def test_the_ranges_of_on_demand_are_those_of_head_and_index(site: SampleSite, track: str) -> None:
+    text = ask(f"{site.http}/dash/on-demand.mpd").body.decode()
+    match = re.search(
+        rf'{track}\.mp4</BaseURL><SegmentBase indexRange="(\d+)-(\d+)"><Initialization range="0-(\d+)"/>', text
+    )
+    assert match
+    start, last, head_last = map(int, match.groups())
+    film = site.path(f"dash/{track}.mp4").read_bytes()
+    assert head_last + 1 == start
+    assert film[start + 4 : start + 8] == b"sidx"
+    assert int.from_bytes(film[start : start + 4], "big") == last + 1 - start
+
+
+def test_the_timeline_covers_the_film(site: SampleSite) -> None:
+    text = ask(f"{site.http}/dash/time.mpd").body.decode()
+    assert len(re.findall(r"<S ", text)) == 1 + 1 + 5
+    assert re.search(r'<S t="0" d="\d+" r="4"/>', text)
+
+
+def test_the_bases_name_the_host_that_was_asked(site: SampleSite) -> None:
+    text = ask(f"{site.http}/dash/bases.mpd").body.decode()
+    assert re.findall(r"<BaseURL>(.*)</BaseURL>", text)[:3] == [f"{site.http}/", "dash/", "bases/"]
+
+
+def test_fragments_of_both_periods_play_on(site: SampleSite) -> None:
+    joined = b"".join(site.path(f"dash/video-180{suffix}").read_bytes() for suffix in PERIODS)
+    with av.open(io.BytesIO(joined), "r") as film:
+        assert sum(packet.size > 0 for packet in film.demux()) == 250
