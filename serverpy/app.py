@@ -33,6 +33,8 @@ from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.options import worker_options
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.media.layouts import Layouts
+from serverpy.media.weave import Weaver
 from serverpy.memory.budget import Budget
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.net.client import Client
@@ -89,6 +91,7 @@ class Engine:
             extractor=self.extractor,
             selector=self.workers,
             methods=self.methods,
+            weaver=Weaver(self.methods["relay"], Layouts(self.budget)),
             default_method=settings.method,
             max_duration=settings.max_duration,
             max_bytes=settings.max_bytes,

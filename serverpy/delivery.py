@@ -12,18 +12,22 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from serverpy.errors import FormatNotFound, InvalidParameter, MediaNotFound, TooLarge, UnsupportedConversion
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.formats import by_id, default_track, only_track, pick_entry
+from serverpy.extraction.formats import Choice, by_id, default_choices, is_seekable, pick_entry, selected
 from serverpy.extraction.info import Media, Track
 from serverpy.extraction.workers import Workers
+from serverpy.media.weave import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.streaming.body import Body, ByteRange, Head, Method, Source
 
 AUTO = ("relay", "embedded")
 """The methods that `auto` tries, in this order."""
+AS_THEY_ARE = ("mp4", "webm", "m4a", "mp3", "opus", "flac", "wav")
+"""Values of `to` that the media may be already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,8 @@ class Clock:
 
 
 class Delivery:
-    """Opens streams. `methods` by their names, `default_method` one of them or `auto`."""
+    """Opens streams. `methods` by their names, `default_method` one of them or `auto`. `weaver` opens pairs of tracks,
+    for whoever allows its method."""
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class Delivery:
         extractor: Extractor,
         selector: Workers,
         methods: Mapping[str, Method],
+        weaver: Weaver,
         default_method: str,
         max_duration: float | None,
         max_bytes: int | None,
@@ -103,6 +109,7 @@ class Delivery:
         self._extractor = extractor
         self._selector = selector
         self._methods = methods
+        self._weaver = weaver
         self._default_method = default_method
         self._max_duration = max_duration
         self._max_bytes = max_bytes
@@ -117,15 +124,14 @@ class Delivery:
         reservation = await self._budget.reserve(methods[0].stream_bytes)
         try:
             clock.lap("wait")
-            source, method = await self._choose(request, methods)
+            source, choices = await self._choose(request, methods)
             clock.lap("extract")
-            await reservation.grow(max(0, method.stream_bytes - reservation.nbytes))
-            body = await method.open(replace(source, room=reservation))
+            body, name = await self._open_first(replace(source, room=reservation), choices, methods, reservation)
         except BaseException:
             reservation.release()
             raise
         head = replace(body.head, timings={**clock.seconds, **body.head.timings})
-        stream = Stream(body, method.name, reservation, head, max_bytes=self._max_bytes, collect=self._collect)
+        stream = Stream(body, name, reservation, head, max_bytes=self._max_bytes, collect=self._collect)
         if self._max_bytes is not None and max(head.total or 0, head.length or 0) > self._max_bytes:
             await stream.aclose()
             raise _too_large()
@@ -139,25 +145,59 @@ class Delivery:
         """The methods that can stream `track`."""
         return [] if track.has_drm else [name for name, method in self._methods.items() if method.carries(track)]
 
+    def conversions_of(self, track: Track) -> list[str]:
+        """The values of `to` that can be had of `track`: what it is already."""
+        if not self.methods_of(track):
+            return []
+        return ["source", *(name for name in AS_THEY_ARE if _is_already((track,), name))]
+
     def _allowed(self, name: str | None) -> list[Method]:
         name = name or self._default_method
         if name != "auto" and name not in self._methods:
             raise InvalidParameter(f"There is no method of that name; there are auto, {', '.join(self._methods)}.")
         return [self._methods[each] for each in (AUTO if name == "auto" else (name,))]
 
-    async def _choose(self, request: StreamRequest, methods: list[Method]) -> tuple[Source, Method]:
-        """Find the track that is asked for, and the first method that carries it."""
+    async def _choose(self, request: StreamRequest, methods: list[Method]) -> tuple[Source, list[Choice]]:
+        """Find the tracks that are asked for; of several choices, each is for when those before it prove impossible."""
         if methods[0].name == "subprocess":  # its child extracts for itself
-            return Source(url=request.url, format=request.format, item=request.item), methods[0]
+            if request.to != "source":
+                raise UnsupportedConversion("A child process gives the source's bytes only: leave out `to`.")
+            return Source(url=request.url, format=request.format, item=request.item), []
         source = await self._locate(request)
         assert source.media is not None
         if self._max_duration is not None and (source.media.duration or 0) > self._max_duration:
             raise TooLarge(f"The media is longer than the {self._max_duration:g} seconds that this server allows.")
-        track = await self._pick(source.media, request.format, methods)
-        method = next((method for method in methods if method.carries(track)), None)
+        choices = await self._pick(source.media, request.format, methods)
+        choices = [choice for choice in choices if request.to == "source" or _is_already(choice, request.to)]
+        if not choices:
+            raise UnsupportedConversion(f"This format cannot be turned into {request.to}.")
+        return source, choices
+
+    async def _open_first(
+        self, source: Source, choices: list[Choice], methods: list[Method], reservation: Reservation
+    ) -> tuple[Body, str]:
+        """The first of `choices` that can be had, and the name of its method. What looked like two MP4s may turn out
+        to be something else."""
+        for choice in choices[:-1]:
+            try:
+                return await self._open(source, choice, methods, reservation)
+            except UnsupportedConversion:
+                continue
+        return await self._open(source, choices[-1] if choices else None, methods, reservation)
+
+    async def _open(
+        self, source: Source, choice: Choice | None, methods: list[Method], reservation: Reservation
+    ) -> tuple[Body, str]:
+        if choice is not None and len(choice) == 2:
+            await _hold(reservation, self._weaver.stream_bytes)
+            return await self._weaver.open(source, choice, reservation), self._weaver.name
+        track = None if choice is None else choice[0]
+        method = next((method for method in methods if track is None or method.carries(track)), None)
         if method is None:
+            assert track is not None
             raise FormatNotFound(f"The format {track.id} cannot be streamed by the method asked for.")
-        return replace(source, track=track), method
+        await _hold(reservation, method.stream_bytes)
+        return await method.open(replace(source, track=track)), method.name
 
     async def _locate(self, request: StreamRequest) -> Source:
         """The page, or its item, that holds the tracks."""
@@ -176,12 +216,15 @@ class Delivery:
             raise UnsupportedConversion("This item is a playlist itself: ask for its own address.")
         return replace(source, url=url, media=media)
 
-    async def _pick(self, media: Media, wanted: str | None, methods: list[Method]) -> Track:
+    async def _pick(self, media: Media, wanted: str | None, methods: list[Method]) -> list[Choice]:
+        weaves = partial(self._weaves, methods=methods)
         if wanted is None:
-            return default_track(media, lambda track: any(method.carries(track) for method in methods))
+            return default_choices(media, lambda track: any(method.carries(track) for method in methods), weaves)
         exact = by_id(media.tracks, wanted)
-        chosen = [exact.id] if exact is not None else await self._select(media, wanted)
-        return only_track(media, chosen)
+        return [selected(media, [exact.id] if exact is not None else await self._select(media, wanted), weaves)]
+
+    def _weaves(self, track: Track, methods: list[Method]) -> bool:
+        return any(method.name == self._weaver.name for method in methods) and self._weaver.weaves(track)
 
     async def _select(self, media: Media, wanted: str) -> tuple[str, ...]:
         selections = await self._selector.select(media, wanted)
@@ -190,13 +233,25 @@ class Delivery:
         return selections[0]
 
 
+async def _hold(reservation: Reservation, nbytes: int) -> None:
+    """Just as much as the body that is opened next may hold."""
+    if reservation.nbytes > nbytes:
+        reservation.shrink(reservation.nbytes - nbytes)
+    await reservation.grow(nbytes - reservation.nbytes)
+
+
+def _is_already(choice: Choice, to: str) -> bool:
+    """Whether the bytes of `choice` are what `to` asks for: a woven pair is an MP4, a plain file what its name says."""
+    return to == "mp4" if len(choice) == 2 else choice[0].ext == to and is_seekable(choice[0])
+
+
 def _too_large() -> TooLarge:
     return TooLarge("The media is larger than this server allows.")
 
 
 def _checked(request: StreamRequest) -> StreamRequest:
     """Refuse what this server cannot do before anything is reserved."""
-    if request.to != "source":
+    if request.to not in ("source", *AS_THEY_ARE):
         raise UnsupportedConversion(f"Turning media into {request.to} is not available: leave out `to`.")
     if request.start is not None or request.end is not None:
         raise InvalidParameter("`start` and `end` cannot cut a stream whose bytes are the source's.")

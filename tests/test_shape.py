@@ -37,6 +37,8 @@ MAY_IMPORT: dict[str, str] = {
     "extraction": LOW,
     "ytdlp": "net extraction.messages extraction.sites extraction.words settings",
     "media": MIDDLE,
+    "media.forward": f"streaming.body {MIDDLE}",
+    "media.weave": f"streaming.body {MIDDLE}",
     "streaming": f"media.containers {MIDDLE}",
     "delivery": UPPER,
     "api": f"delivery {UPPER}",

@@ -35,7 +35,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "language": "en",
             "note": None,
             "methods": ["relay", "embedded", "subprocess"],
-            "to": ["source"],
+            "to": ["source", "mp4"],
         }
     ],
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
@@ -135,14 +135,14 @@ def info_of(media: Media, delivery: Delivery) -> Info:
         thumbnail=media.thumbnail,
         webpage_url=media.webpage_url,
         extractor=media.extractor,
-        formats=[_format(track, delivery.methods_of(track)) for track in media.tracks],
+        formats=[_format(track, delivery.methods_of(track), delivery.conversions_of(track)) for track in media.tracks],
         subtitles=[_subtitle(subtitle) for subtitle in media.subtitles],
         images=_images(media),
         entries=[_entry(number, entry) for number, entry in enumerate(media.entries, 1)],
     )
 
 
-def _format(track: Track, methods: list[str]) -> FormatInfo:
+def _format(track: Track, methods: list[str], conversions: list[str]) -> FormatInfo:
     return FormatInfo(
         id=track.id,
         ext=track.ext,
@@ -158,7 +158,7 @@ def _format(track: Track, methods: list[str]) -> FormatInfo:
         language=track.language,
         note=track.note,
         methods=methods,
-        to=["source"] if methods else [],
+        to=conversions,
     )
 
 

@@ -1,7 +1,7 @@
-"""Which track of a page is streamed: pure choice over the values of an extraction.
+"""Which tracks of a page are streamed: pure choice over the values of an extraction.
 
 yt-dlp lists tracks worst first; "best" here is its order, with one preference of ours: among tracks as high as the
-best, one that can be sought.
+best, one that can be sought, be it two tracks that are woven into one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from serverpy.extraction.info import Entry, Media, Track
 
 Carried = Callable[[Track], bool]
 """Whether the methods that the request allows can stream a track."""
+Weaves = Callable[[Track], bool]
+"""Whether a picture or a sound can be woven with its like into one file that can be sought."""
+Choice = tuple[Track] | tuple[Track, Track]
+"""One track, or picture and sound."""
+
+UNKNOWN = "unknown"
+"""A codec that the extraction could not tell."""
 
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:
@@ -39,38 +46,73 @@ def is_seekable(track: Track) -> bool:
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments
 
 
-def default_track(media: Media, carried: Carried) -> Track:
-    """The best single file of `media` that can be streamed.
+def default_choices(media: Media, carried: Carried, weaves: Weaves) -> list[Choice]:
+    """The best of `media` that can be streamed, and sought if possible; then what to give if that proves impossible.
+
+    Picture and sound apart are chosen where they can be woven, and no single file is as good: higher than all of them,
+    or as high as the best of them where that cannot be sought.
 
     Raises `DrmProtected`, `FormatNotFound` (nothing can be streamed) and `UnsupportedConversion` where picture and
-    sound are apart: neither alone is what was asked for."""
+    sound are apart and cannot be woven: neither alone is what was asked for."""
     tracks = [track for track in media.tracks if not track.has_drm]
     if not tracks:
         raise DrmProtected("All formats of this page are encrypted with DRM.") if media.tracks else _no_media()
     usable = [track for track in tracks if carried(track)]
     if not usable:
         raise FormatNotFound("None of the formats of this page can be streamed by the methods allowed.")
-    both = [track for track in usable if track.has_video and track.has_audio]
-    pictures = [track for track in usable if track.has_video and not track.has_audio]
+    mute = silent(tracks)
+    both = [track for track in usable if track.has_video and track.has_audio and track.id not in mute]
+    pictures = [track for track in usable if track.has_video and (not track.has_audio or track.id in mute)]
     sounds = [track for track in usable if track.has_audio and not track.has_video]
-    if not both and pictures and sounds:
+    pair = _best_pair(pictures, sounds, weaves)
+    if not both and pair is None and pictures and sounds:
         raise UnsupportedConversion(
-            "Picture and sound of this page are apart, and merging is not available: choose one of its formats, "
+            "Picture and sound of this page are apart, and cannot be merged: choose one of its formats, "
             f"for example format={pictures[-1].id} or format={sounds[-1].id}."
         )
-    return _best(both or pictures or sounds or usable)
+    single = _best(both or pictures or sounds or usable)
+    if pair is None:
+        return [(single,)]
+    if not both:
+        return [pair]
+    return [pair, (single,)] if _is_better(pair[0], single) else [(single,)]
 
 
-def only_track(media: Media, selection: Sequence[str]) -> Track:
-    """The track that a selector chose. Raises `UnsupportedConversion` for a merge of several."""
-    if len(selection) > 1:
-        raise UnsupportedConversion("Merging formats is not available: choose a single one.")
-    track = by_id(media.tracks, selection[0]) if selection else None
-    if track is None:
+def selected(media: Media, selection: Sequence[str], weaves: Weaves) -> Choice:
+    """What a selector chose. Raises `UnsupportedConversion` for a merge that cannot be woven."""
+    tracks = [by_id(media.tracks, each) for each in selection]
+    found = [track for track in tracks if track is not None]
+    if not found or len(found) != len(tracks):
         raise FormatNotFound("The page has no format that fits the selector.")
-    if track.has_drm:
+    if any(track.has_drm for track in found):
         raise DrmProtected("This format is encrypted with DRM.")
-    return track
+    if len(found) == 1:
+        return (found[0],)
+    if len(found) == 2:
+        for video, audio in (found, found[::-1]):
+            if video.has_video and audio.has_audio and weaves(video) and weaves(audio):
+                return video, audio
+    raise UnsupportedConversion("These formats cannot be merged: choose two MP4s, or a single format.")
+
+
+def silent(tracks: Sequence[Track]) -> set[str]:
+    """The ids of HLS variants of whose sound nothing is said, beside renditions of sound alone in the same playlist:
+    their own segments most likely have none (RFC 8216 §4.3.4.2 wants CODECS wherever a group is named)."""
+    apart = {track.manifest_url for track in tracks if track.has_audio and not track.has_video} - {None}
+    return {track.id for track in tracks if track.has_video and track.acodec == UNKNOWN and track.manifest_url in apart}
+
+
+def _best_pair(pictures: Sequence[Track], sounds: Sequence[Track], weaves: Weaves) -> tuple[Track, Track] | None:
+    """The last picture and the last sound that may be woven."""
+    picture = next(filter(weaves, reversed(pictures)), None)
+    sound = next(filter(weaves, reversed(sounds)), None)
+    return None if picture is None or sound is None else (picture, sound)
+
+
+def _is_better(picture: Track, single: Track) -> bool:
+    if (picture.height or 0) != (single.height or 0):
+        return (picture.height or 0) > (single.height or 0)
+    return not is_seekable(single)
 
 
 def _best(tracks: Sequence[Track]) -> Track:

@@ -11,12 +11,16 @@ keep the lines moving, whatever the sizes:
 - A newcomer may join the line only if every one in it would still fit beside the others' charges once nothing runs.
 - A grower that would fit but for the charges of the line ends the wait of the newcomers at its tail.
 - When every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
+
+What outlives the stream that made it (a cached index) is *kept*: it counts like a stream's bytes until it is forgotten.
+Who keeps things that nobody uses at the moment is asked for them before anyone is refused (`reclaim`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
@@ -69,6 +73,13 @@ class Reservation:
             self._nbytes -= nbytes
             self._budget._shrink(nbytes)
 
+    def keep(self, nbytes: int) -> None:
+        """Let `nbytes` of it outlive the stream: they are the budget's from now on, until `Budget.forget`."""
+        if self._released or nbytes > self._nbytes:
+            raise ValueError("nobody keeps more than there is")
+        self._nbytes -= nbytes
+        self._budget._keep(nbytes)
+
     def release(self) -> None:
         """Give everything back; again is nothing."""
         if not self._released:
@@ -90,6 +101,7 @@ class Budget:
         self._wait_seconds = wait_seconds
         self._waiter_bytes = waiter_bytes
         self._reserved_bytes = 0
+        self._kept_bytes = 0
         self._streams = 0
         self._stopped = False
         # Dictionaries as ordered sets: a waiter leaves from anywhere in one step.
@@ -97,6 +109,8 @@ class Budget:
         self._growers: dict[_Waiter, Reservation] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self.reclaim: Callable[[int], int] = lambda nbytes: 0
+        """Asked to let go of kept bytes that nobody uses, as many as are missing; says how many it let go."""
 
     @property
     def total_bytes(self) -> int:
@@ -104,8 +118,13 @@ class Budget:
 
     @property
     def used_bytes(self) -> int:
-        """Reserved by streams, or charged for the line."""
-        return self._reserved_bytes + self._waiter_bytes * len(self._newcomers)
+        """Reserved by streams, kept beyond them, or charged for the line."""
+        return self._reserved_bytes + self._kept_bytes + self._waiter_bytes * len(self._newcomers)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Those of `used_bytes` that outlive streams."""
+        return self._kept_bytes
 
     @property
     def streams(self) -> int:
@@ -143,6 +162,11 @@ class Budget:
             self._newcomers.pop(waiter, None)
             self._advance()
         return Reservation(self, nbytes)
+
+    def forget(self, nbytes: int) -> None:
+        """Give back bytes that were kept."""
+        self._kept_bytes -= nbytes
+        self._advance()
 
     def stop(self) -> None:
         """Admit nobody any more: newcomers, and those in the line, get `Draining`. Running streams may still grow."""
@@ -238,7 +262,9 @@ class Budget:
 
     def _make_room(self, nbytes: int) -> bool:
         """Whether `nbytes` are free for a grower, if need be by sending newcomers away, the last to come first."""
-        if self._reserved_bytes + nbytes > self._total_bytes:
+        if self._has_room(nbytes):
+            return True
+        if self._reserved_bytes + self._kept_bytes + nbytes > self._total_bytes:
             return False
         while self.used_bytes + nbytes > self._total_bytes:
             _refuse(self._newcomers.popitem()[0], self._busy("The memory of the line is needed by a running stream."))
@@ -247,14 +273,23 @@ class Budget:
     def _can_admit(self, nbytes: int, charged: int = 0) -> bool:
         """`charged`: 1 for a newcomer whose own charge falls away with its admission."""
         freed = charged * self._waiter_bytes
-        return self._streams < self._max_streams and self.used_bytes - freed + nbytes <= self._total_bytes
+        return self._streams < self._max_streams and self._has_room(nbytes - freed)
+
+    def _has_room(self, nbytes: int) -> bool:
+        """Whether `nbytes` are free, if need be by letting go of what is kept and unused."""
+        missing = self.used_bytes + nbytes - self._total_bytes
+        if missing > 0 and self._kept_bytes:
+            freed = self.reclaim(missing)
+            self._kept_bytes -= freed
+            missing -= freed
+        return missing <= 0
 
     def _may_line_up(self, nbytes: int) -> bool:
         if self._wait_seconds <= 0 or len(self._newcomers) >= self._max_streams:
             return False
         largest = max(nbytes, *(waiter.nbytes for waiter in self._newcomers), 0)
         charges = self._waiter_bytes * len(self._newcomers)
-        return largest + charges <= self._total_bytes and self.used_bytes + self._waiter_bytes <= self._total_bytes
+        return largest + charges <= self._total_bytes and self._has_room(self._waiter_bytes)
 
     def _check_size(self, nbytes: int, held: int = 0) -> None:
         if nbytes < 0:
@@ -271,6 +306,10 @@ class Budget:
         self._streams += streams
         if self._streams:
             self._idle.clear()
+
+    def _keep(self, nbytes: int) -> None:
+        self._reserved_bytes -= nbytes
+        self._kept_bytes += nbytes
 
     def _give_back(self, nbytes: int, streams: int = 0) -> None:
         self._reserved_bytes -= nbytes

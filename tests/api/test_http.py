@@ -14,9 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
+from serverpy.api.exposition import HELP
 from serverpy.api.problems import STATUS
 from serverpy.api.schemas import Health, Info
-from serverpy.metrics import HELP
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
 from tests.wire import Answer
@@ -421,7 +421,7 @@ def test_info_is_the_whole_of_what_the_contract_names(server: Server, site: Samp
     film = by_id["360"]
     assert (film["size"], film["size_exact"]) == (site.path("prog.mp4").stat().st_size, True)
     assert film["methods"] == ["relay", "embedded", "subprocess"]
-    assert film["to"] == ["source"]
+    assert film["to"] == ["source", "mp4"]
     assert {"de", "en"} <= {each["language"] for each in info["subtitles"]}
 
 

@@ -11,20 +11,20 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-VIDEO, AUDIO = 0, 1
-"""The sources, as indices of a pair."""
+VIDEO, AUDIO, HEADER = 0, 1, 2
+"""Where bytes come from: the two sources, as indices of a pair, and the layout's own header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that stand next: `length` at `offset` of `source`. They belong to the run number `run`, and begin `skip`
-    bytes behind its first."""
+    """Bytes that stand next: `length` at `offset` of `source`. Those of a track belong to the run number `run`, and
+    begin `skip` bytes behind its first."""
 
     source: int
     offset: int
     length: int
-    run: int
-    skip: int
+    run: int = 0
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Layout:
         """What it holds."""
         return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
-    def read(self, first: int, end: int) -> Iterator[bytes | Piece]:
-        """What stands from `first` to before `end`, in order: slices of the header, and pieces of the sources."""
+    def read(self, first: int, end: int) -> Iterator[Piece]:
+        """What stands from `first` to before `end`, in order."""
         if first < min(end, len(self.header)):
-            yield self.header[first:end]
+            yield Piece(HEADER, first, min(end, len(self.header)) - first)
             first = len(self.header)
         run = bisect_right(self.starts, first) - 1
         while first < end:

@@ -30,9 +30,9 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
     """The bytes of a range, read from the sources as the layout says."""
-    sources = video, audio
+    sources = video, audio, layout.header
     return b"".join(
-        piece if isinstance(piece, bytes) else sources[piece.source][piece.offset : piece.offset + piece.length]
+        sources[piece.source][piece.offset : piece.offset + piece.length]
         for piece in layout.read(first, layout.total if end is None else end)
     )
 
