@@ -47,7 +47,7 @@ class SegmentedRead:
         self.honoured = False
         """Whether `span` is a range that was asked for."""
         self.headers = Headers(())
-        """Of the first answer."""
+        """The type that the first answer has; its validators are not those of the whole."""
         self.connect_seconds = 0.0
 
     async def open(self, first: int | None, last: int | None) -> None:
@@ -63,7 +63,9 @@ class SegmentedRead:
             self._skip, self._left = begin, end - begin
         self._piece = await self._next_piece()
         if self._piece is not None:
-            self.headers, self.connect_seconds = self._piece.headers, self._piece.connect_seconds
+            declared = self._piece.headers.get("content-type")
+            self.headers = Headers(() if declared is None else (("content-type", declared),))
+            self.connect_seconds = self._piece.connect_seconds
 
     async def read(self) -> bytes:
         """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout`, and what an

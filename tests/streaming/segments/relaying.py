@@ -1,0 +1,102 @@
+"""The relay without a server around it: a track whose page a test makes up, streamed from a shelf."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.info import Cookie, Media, Track
+from serverpy.net.client import Client
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.streaming.body import NO_ROOM, Body, ByteRange, Head, Room, Source
+from serverpy.streaming.methods.relay import Relay
+from tests.aio import run
+from tests.streaming.segments.shelf import Shelf
+
+PAGE = "https://page.example/watch"
+
+
+@dataclass
+class Page:
+    """What an extraction finds: `track`, as it is at that time. `visits` counts them."""
+
+    track: Callable[[int], Track]
+    cookies: tuple[Cookie, ...] = ()
+    visits: int = 0
+
+    async def extract(self, url: str) -> Media:
+        self.visits += 1
+        return Media(
+            raw_id=str(self.visits),
+            id="1",
+            title="A film",
+            kind="video",
+            extractor="made up",
+            webpage_url=PAGE,
+            tracks=(self.track(self.visits),),
+            cookies=self.cookies,
+        )
+
+
+def hls(
+    shelf: Shelf, playlist: str | None = None, *, path: str = "/high.m3u8", query: str = "", **fields: object
+) -> Track:
+    """A track of HLS; `playlist`, without its head and its end, is put on the shelf."""
+    if playlist is not None:
+        shelf.files[path] = f"#EXTM3U\n{playlist}\n#EXT-X-ENDLIST\n".encode()
+    track = Track(
+        id="high", url=shelf.url + path + query, protocol="m3u8_native", ext="mp4", vcodec="avc1", acodec="mp4a"
+    )
+    return replace(track, **fields)  # type: ignore[arg-type]  # by name
+
+
+def relay_of(client: Client, page: Page) -> Relay:
+    return Relay(client, Extractor(page), wait_seconds=2.0, impersonate=False)
+
+
+@asynccontextmanager
+async def client_for(shelf: Shelf, *, stall_timeout: float = 10.0) -> AsyncIterator[Client]:
+    """It may reach the shelf only, and must have closed everything in the end."""
+    allowed = parse_networks([shelf.url.removeprefix("http://")])
+    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=stall_timeout)
+    try:
+        yield client
+        assert client.open_connections == 0
+    finally:
+        client.close()
+
+
+async def opened(
+    client: Client, page: Page, range_: ByteRange | None = None, *, if_range: str | None = None, room: Room = NO_ROOM
+) -> Body:
+    media = await page.extract(PAGE)
+    track = media.tracks[0]
+    relay = relay_of(client, page)
+    assert relay.carries(track)
+    return await relay.open(Source(url=PAGE, media=media, track=track, range=range_, if_range=if_range, room=room))
+
+
+async def drained(body: Body) -> bytes:
+    data = bytearray()
+    try:
+        while chunk := await body.read():
+            data += chunk
+    finally:
+        await body.aclose()
+    return bytes(data)
+
+
+def stream(
+    shelf: Shelf, track: Track | Page, range_: ByteRange | None = None, *, room: Room = NO_ROOM
+) -> tuple[Head, bytes]:
+    """All of it, in a loop of its own."""
+    page = track if isinstance(track, Page) else Page(lambda _visit: track)
+
+    async def whole() -> tuple[Head, bytes]:
+        async with client_for(shelf) as client:
+            body = await opened(client, page, range_, room=room)
+            return body.head, await drained(body)
+
+    return run(whole)

@@ -1,0 +1,136 @@
+"""A media server on loopback whose files a test puts there: ranges, kept connections, and refusals on order."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it came."""
+
+    verb: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Shelf:
+    """A context manager. `files` are by path, or made for each request; `refuse` gives a status for a target that is
+    refused now; `cuts` is after how many bytes the next answer for a path breaks off; `headers` are sent along with
+    the file of a path."""
+
+    files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
+    refuse: Callable[[str], int | None] = lambda _target: None
+    redirects: dict[str, str] = field(default_factory=dict)
+    cuts: dict[str, int] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    knows_ranges: bool = True
+    asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+
+    def __enter__(self) -> Shelf:
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def targets(self, path: str = "") -> list[str]:
+        """What was asked for, of all that begins so."""
+        return [asked.target for asked in self.asked if asked.target.startswith(path)]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left in mid-answer is none of ours; anything else is a mistake in a test."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.shelf.connections += 1
+
+    def do_GET(self) -> None:
+        shelf, path = self.server.shelf, urlsplit(self.path).path
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        shelf.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
+        status = shelf.refuse(self.path)
+        if status is not None:
+            self._answer(status, b"no", {})
+        elif path in shelf.redirects:
+            self._answer(302, b"", {"Location": shelf.redirects[path]})
+        elif path not in shelf.files:
+            self._answer(404, b"no such file", {})
+        else:
+            file = shelf.files[path]
+            self._send_file(path, file if isinstance(file, bytes) else file())
+
+    do_POST = do_GET
+
+    def _send_file(self, path: str, data: bytes) -> None:
+        shelf = self.server.shelf
+        headers = shelf.headers.get(path, {})
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None or not shelf.knows_ranges:
+            self._answer(200, data, headers, shelf.cuts.pop(path, None))
+            return
+        first, last = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
+        if first > last:
+            self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+            return
+        told = {"Content-Range": f"bytes {first}-{last}/{len(data)}", **headers}
+        self._answer(206, data[first : last + 1], told, shelf.cuts.pop(path, None))
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        self.close_connection = self.close_connection or cut is not None
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+class Tokens:
+    """What `Shelf.refuse` may be: the query of an address is a token, which is good for so many requests."""
+
+    def __init__(self, good_for: int) -> None:
+        self._good_for = good_for
+        self._used: dict[str, int] = {}
+
+    def __call__(self, target: str) -> int | None:
+        token = urlsplit(target).query
+        if not token:
+            return None
+        self._used[token] = self._used.get(token, 0) + 1
+        return 403 if self._used[token] > self._good_for else None

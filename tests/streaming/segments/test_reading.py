@@ -1,0 +1,488 @@
+"""Segments as one file, from a real server: every byte of each, in order, once; or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+from Cryptodome.Cipher import AES
+from Cryptodome.Util.Padding import pad
+
+from serverpy.errors import (
+    Busy,
+    DrmProtected,
+    NotMedia,
+    RangeNotSatisfiable,
+    ServerPYError,
+    TargetForbidden,
+    TooLarge,
+    UnsupportedConversion,
+    UpstreamFailed,
+)
+from serverpy.extraction.info import AesKey, Cookie, Fragment, Track
+from serverpy.net.client import Client
+from serverpy.streaming.body import Body, ByteRange
+from serverpy.tasks import cancel, spawn
+from tests.aio import run
+from tests.streaming.segments.relaying import Page, client_for, drained, hls, opened, stream
+from tests.streaming.segments.shelf import Shelf, Tokens
+
+KEY = b"0123456789abcdef"
+PIECES = [b"\x47" + random.Random(seed).randbytes(size) for seed, size in enumerate((70_000, 40_000, 333, 90_000))]
+FILE = b"".join(PIECES)
+LIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(len(PIECES)))
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with Shelf({f"/{number}.ts": piece for number, piece in enumerate(PIECES)}) as shelf:
+        yield shelf
+
+
+def encrypted(plain: bytes, iv: int, key: bytes = KEY) -> bytes:
+    return AES.new(key, AES.MODE_CBC, iv.to_bytes(16, "big")).encrypt(pad(plain, 16))
+
+
+def encrypt(shelf: Shelf, first: int = 0) -> None:
+    for number, piece in enumerate(PIECES):
+        shelf.files[f"/{number}.ts"] = encrypted(piece, first + number)
+    shelf.files["/key"] = KEY
+
+
+# What is read
+
+
+def test_the_segments_are_one_file_over_one_connection(shelf: Shelf) -> None:
+    head, data = stream(shelf, hls(shelf, LIST))
+    assert data == FILE
+    assert (head.length, head.seekable, head.partial) == (None, False, False)
+    assert shelf.connections == 1
+    assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
+
+
+def test_addresses_are_relative_to_where_the_playlist_was_found(shelf: Shelf) -> None:
+    shelf.redirects["/moved.m3u8"] = "/deep/down/high.m3u8"
+    shelf.files |= {f"/deep/down/{number}.ts": piece for number, piece in enumerate(PIECES)}
+    hls(shelf, LIST, path="/deep/down/high.m3u8")
+    assert stream(shelf, hls(shelf, path="/moved.m3u8"))[1] == FILE
+
+
+def test_a_playlist_that_came_with_the_page_is_not_fetched(shelf: Shelf) -> None:
+    track = hls(shelf, manifest_data=f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST")
+    assert stream(shelf, track)[1] == FILE
+    assert shelf.targets("/high") == []
+
+
+def test_a_master_is_read_through_its_best_variant(shelf: Shelf) -> None:
+    hls(shelf, "0.ts", path="/low.m3u8")
+    hls(shelf, LIST, path="/best.m3u8")
+    variants = "#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nbest.m3u8"
+    assert stream(shelf, hls(shelf, variants))[1] == FILE
+
+
+def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
+    track = Track(
+        id="v",
+        url=f"{shelf.url}/film.mpd",
+        protocol="http_dash_segments",
+        ext="mp4",
+        fragments=tuple(Fragment(url=f"{shelf.url}/{number}.ts") for number in (0, 1, 0, 3)),
+        dash_periods=True,
+        segment_query="token=5",
+    )
+    assert stream(shelf, track)[1] == PIECES[0] + PIECES[1] + PIECES[0] + PIECES[3]
+    assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
+
+
+def test_gaps_are_asked_for_like_any_other(shelf: Shelf) -> None:
+    assert stream(shelf, hls(shelf, f"#EXT-X-GAP\n{LIST}"))[1] == FILE
+
+
+# Encryption
+
+
+def test_segments_open_with_the_key_of_the_playlist_which_is_fetched_once(shelf: Shelf) -> None:
+    encrypt(shelf, first=7)
+    head = '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-KEY:METHOD=AES-128,URI="/key"\n'
+    assert stream(shelf, hls(shelf, head + LIST))[1] == FILE
+    assert len(shelf.targets("/key")) == 1
+
+
+def test_keys_rotate_and_may_stand_in_the_playlist_itself(shelf: Shelf) -> None:
+    encrypt(shelf)
+    other = b"another key, yes"
+    shelf.files["/1.ts"], shelf.files["/key2"] = encrypted(PIECES[1], 1, other), other
+    shelf.files["/3.ts"] = PIECES[3]
+    inline = "data:text/plain;base64,MDEyMzQ1Njc4OWFiY2RlZg=="
+    keys = ["key", "key2", inline]
+    tags = [f'#EXT-X-KEY:METHOD=AES-128,URI="{key}"\n{number}.ts' for number, key in enumerate(keys)]
+    assert stream(shelf, hls(shelf, "\n".join([*tags, "#EXT-X-KEY:METHOD=NONE", "3.ts"])))[1] == FILE
+
+
+def test_the_key_of_the_extraction_comes_before_the_playlists(shelf: Shelf) -> None:
+    encrypt(shelf)
+    text = f'#EXT-X-KEY:METHOD=AES-128,URI="nowhere"\n{LIST}'
+    assert stream(shelf, hls(shelf, text, aes=AesKey(key=KEY.hex())))[1] == FILE
+    assert stream(shelf, hls(shelf, text, aes=AesKey(uri=f"{shelf.url}/key")))[1] == FILE
+
+
+@pytest.mark.parametrize(
+    ("key", "segment"),
+    [
+        (KEY[:15], encrypted(PIECES[0], 0)),
+        (b"", encrypted(PIECES[0], 0)),
+        (b"x" * 100_000, encrypted(PIECES[0], 0)),
+        (b"a key of 16 byte", encrypted(PIECES[0], 0)),
+        (KEY, encrypted(PIECES[0], 0)[:-1]),
+        (KEY, encrypted(b"", 0)),
+        (KEY, b""),
+        (None, encrypted(PIECES[0], 0)),
+    ],
+)
+def test_what_does_not_open_is_an_error(shelf: Shelf, key: bytes | None, segment: bytes) -> None:
+    shelf.files |= {"/0.ts": segment} | ({"/key": key} if key is not None else {})
+    with pytest.raises((UpstreamFailed, NotMedia)):
+        stream(shelf, hls(shelf, '#EXT-X-KEY:METHOD=AES-128,URI="key"\n0.ts'))
+
+
+# Ranges
+
+
+INIT = b"\x00\x00\x00\x1cftypisom"
+FILM = INIT + FILE
+
+
+@pytest.fixture
+def ranged(shelf: Shelf) -> Track:
+    """An initialization section and all segments in one file, in another order."""
+    shelf.files["/all.mp4"] = FILE + INIT
+    shelf.headers["/all.mp4"] = {"ETag": '"all"'}
+    lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
+    lines += [line for piece in PIECES[1:] for line in (f"#EXT-X-BYTERANGE:{len(piece)}", "all.mp4")]
+    return hls(shelf, "\n".join(lines))
+
+
+def test_a_playlist_of_ranges_has_a_length(shelf: Shelf, ranged: Track) -> None:
+    head, data = stream(shelf, ranged)
+    assert data == FILM
+    assert (head.length, head.total, head.seekable, head.etag) == (len(data), len(data), True, None)
+
+
+def test_any_range_of_it_can_be_had(shelf: Shelf, ranged: Track) -> None:
+    whole, dice = FILM, random.Random(5)
+    for _ in range(15):
+        first = dice.randrange(len(whole))
+        last = dice.randrange(first, len(whole) + 5)
+        head, data = stream(shelf, ranged, ByteRange(first, last))
+        assert data == whole[first : last + 1]
+        assert (head.start, head.length, head.total, head.partial) == (first, len(data), len(whole), True)
+    assert stream(shelf, ranged, ByteRange(None, 1000))[1] == whole[-1000:]
+    assert stream(shelf, ranged, ByteRange(70_013, None))[1] == whole[70_013:]
+
+
+def test_a_range_asks_for_no_more_than_it_needs(shelf: Shelf, ranged: Track) -> None:
+    stream(shelf, ranged, ByteRange(100_012, 100_111))
+    assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099"]
+
+
+def test_a_range_beyond_the_end_is_told(shelf: Shelf, ranged: Track) -> None:
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        stream(shelf, ranged, ByteRange(len(FILE) + 12, None))
+    assert caught.value.size == len(FILE) + 12
+
+
+def test_a_validator_that_nobody_gave_brings_the_whole(shelf: Shelf, ranged: Track) -> None:
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
+            assert (body.head.partial, body.head.length) == (False, len(FILM))
+            await body.aclose()
+
+    run(test)
+
+
+def test_a_range_of_segments_without_lengths_is_the_whole(shelf: Shelf) -> None:
+    head, data = stream(shelf, hls(shelf, LIST), ByteRange(5, 9))
+    assert (head.partial, data) == (False, FILE)
+
+
+def test_a_server_that_knows_no_ranges_cannot_give_them(shelf: Shelf, ranged: Track) -> None:
+    shelf.knows_ranges = False
+    with pytest.raises(UpstreamFailed, match="ranges"):
+        stream(shelf, ranged)
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_file_that_is_shorter_than_its_ranges_is_an_error(shelf: Shelf, ranged: Track, length: int) -> None:
+    shelf.files["/all.mp4"] = FILE[:length]
+    with pytest.raises(UpstreamFailed):
+        stream(shelf, ranged)
+
+
+# Requests
+
+
+def test_every_request_carries_the_headers_and_its_cookies(shelf: Shelf) -> None:
+    encrypt(shelf)
+    track = hls(
+        shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}', headers={"Referer": PAGE_ADDRESS}, request_data="form=1"
+    )
+    cookies = (
+        Cookie(name="a", value="1", domain="127.0.0.1"),
+        Cookie(name="elsewhere", value="1", domain="example.org"),
+        Cookie(name="k", value="2", domain="127.0.0.1", path="/key"),
+    )
+    assert stream(shelf, Page(lambda _: track, cookies))[1] == FILE
+    assert {asked.headers["Referer"] for asked in shelf.asked} == {PAGE_ADDRESS}
+    sent = {asked.target: set(asked.headers["Cookie"].split("; ")) for asked in shelf.asked}
+    assert sent["/key"] == {"a=1", "k=2"}
+    assert sent["/high.m3u8"] == sent["/0.ts"] == {"a=1"}
+    posted = {asked.target for asked in shelf.asked if asked.verb == "POST"}
+    assert posted == {f"/{number}.ts" for number in range(len(PIECES))}
+    assert all(asked.body == b"form=1" for asked in shelf.asked if asked.verb == "POST")
+
+
+PAGE_ADDRESS = "https://page.example/watch"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:1/0.ts",
+        "http://169.254.169.254/0.ts",
+        '#EXT-X-MAP:URI="http://10.0.0.1/init.mp4"\n0.ts',
+        '#EXT-X-KEY:METHOD=AES-128,URI="http://[::1]/key"\n0.ts',
+    ],
+)
+def test_the_guard_is_asked_of_segments_keys_and_maps(shelf: Shelf, text: str) -> None:
+    with pytest.raises(TargetForbidden):
+        stream(shelf, hls(shelf, text))
+
+
+# Healing
+
+
+@pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
+def test_a_cut_is_healed(shelf: Shelf, place: str) -> None:
+    track = hls(shelf, LIST)
+    shelf.cuts[place] = 40
+    assert stream(shelf, track)[1] == FILE
+
+
+def test_a_cut_in_an_encrypted_segment_is_healed(shelf: Shelf) -> None:
+    encrypt(shelf)
+    shelf.cuts["/0.ts"] = 30_001
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}'))[1] == FILE
+
+
+@pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
+def test_a_refusal_that_passes_is_healed(shelf: Shelf, place: str) -> None:
+    encrypt(shelf)
+    left = [503, 429]
+    shelf.refuse = lambda target: left.pop() if target == place and left else None
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}'))[1] == FILE
+
+
+def test_a_segment_whose_address_expired_is_found_in_the_playlist_again(shelf: Shelf) -> None:
+    """Each reading of the playlist gives other addresses."""
+    readings = itertools.count(1)
+
+    def playlist() -> bytes:
+        return f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
+
+    shelf.files["/high.m3u8"] = playlist
+    shelf.refuse = Tokens(good_for=2)
+    page = Page(lambda _: hls(shelf))
+    assert stream(shelf, page)[1] == FILE
+    assert page.visits == 1
+    assert len(shelf.targets("/high.m3u8")) == 2
+
+
+def test_a_playlist_that_expired_is_found_on_the_page_again(shelf: Shelf) -> None:
+    """Each visit of the page gives another address of the playlist, whose token its segments share."""
+
+    def track(visit: int) -> Track:
+        return hls(shelf, LIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
+
+    shelf.refuse = Tokens(good_for=3)
+    page = Page(track)
+    assert stream(shelf, page)[1] == FILE
+    assert page.visits == 2
+
+
+def test_fragments_that_expired_are_found_on_the_page_again(shelf: Shelf) -> None:
+    def track(visit: int) -> Track:
+        fragments = tuple(Fragment(url=f"{shelf.url}/{n}.ts?{visit}") for n in range(len(PIECES)))
+        url = f"{shelf.url}/film.mpd"
+        return Track(id="v", url=url, protocol="http_dash_segments", ext="mp4", fragments=fragments)
+
+    shelf.refuse = Tokens(good_for=3)
+    page = Page(track)
+    assert stream(shelf, page)[1] == FILE
+    assert page.visits == 2
+
+
+def test_another_playlist_at_the_fresh_address_is_never_spliced(shelf: Shelf) -> None:
+    page = Page(lambda visit: hls(shelf, LIST if visit == 1 else f"{LIST}\nmore.ts", path=f"/{visit}.m3u8"))
+    shelf.refuse = lambda target: 403 if target in ("/2.ts", "/1.m3u8") and shelf.targets("/2") else None
+    with pytest.raises(UpstreamFailed, match="changed"):
+        stream(shelf, page)
+
+
+@pytest.mark.parametrize("status", [403, 404, 500])
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, status: int) -> None:
+    shelf.refuse = lambda target: status if target == f"/{number}.ts" else None
+    page = Page(lambda _: hls(shelf, LIST))
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            given = bytearray()
+            with pytest.raises(UpstreamFailed):
+                await _drain_into(given, await opened(client, page))
+            assert FILE.startswith(given)
+            assert len(given) == sum(map(len, PIECES[:number]))
+
+    if number:
+        run(test)
+    else:
+        with pytest.raises(UpstreamFailed):
+            stream(shelf, page)
+    assert len(shelf.targets(f"/{number}.ts")) <= 4
+
+
+async def _drain_into(given: bytearray, body: Body) -> None:
+    try:
+        while chunk := await body.read():
+            given += chunk
+    finally:
+        await body.aclose()
+
+
+# What cannot be streamed
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", UpstreamFailed),
+        ("#EXTM3U\n#EXT-X-ENDLIST", UpstreamFailed),
+        ("<!DOCTYPE html><p>no", UpstreamFailed),
+        ("\x00" * 5000, UpstreamFailed),
+        ("#EXTM3U\n0.ts", UnsupportedConversion),
+        ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhigh.m3u8", UpstreamFailed),
+        ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1", UpstreamFailed),
+        ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nnowhere.m3u8", UpstreamFailed),
+        ('#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x"\n0.ts', DrmProtected),
+        ('#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n0.ts', UpstreamFailed),
+        ('#EXTM3U\n#EXT-X-MAP:URI="nowhere.mp4"\n0.ts\n#EXT-X-ENDLIST', UpstreamFailed),
+        ("#EXTM3U\nempty.ts\n0.ts\n#EXT-X-ENDLIST", UpstreamFailed),
+        ("#EXTM3U\npage.html\n#EXT-X-ENDLIST", NotMedia),
+    ],
+)
+def test_what_is_no_finished_playlist_is_told(shelf: Shelf, text: str, error: type[ServerPYError]) -> None:
+    shelf.files |= {"/high.m3u8": text.encode(), "/empty.ts": b"", "/page.html": b"<p>not media</p>"}
+    with pytest.raises(error):
+        stream(shelf, hls(shelf))
+
+
+def test_an_empty_segment_in_mid_stream_is_the_end(shelf: Shelf) -> None:
+    shelf.files["/1.ts"] = b""
+    with pytest.raises(UpstreamFailed):
+        stream(shelf, hls(shelf, LIST))
+
+
+HOSTILE = {
+    "a million segments": lambda: b"#EXTM3U\n" + b"#EXTINF:1,\na.ts\n" * 1_000_000,
+    "a million tags": lambda: b"#EXTM3U\n" + b"#EXT-X-DISCONTINUITY\n" * 1_000_000,
+    "an endless line": lambda: b"#EXTM3U\n#" + b"x" * 8_000_000,
+    "nothing but newlines": lambda: b"#EXTM3U\n" + b"\n" * 20_000_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
+    shelf.files["/high.m3u8"] = HOSTILE[name]()
+
+    async def test() -> int:
+        async with client_for(shelf) as client:
+            tracemalloc.start()
+            try:
+                with pytest.raises((TooLarge, UnsupportedConversion, UpstreamFailed)):
+                    await opened(client, Page(lambda _: hls(shelf)), room=_Room(1 << 20))
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    assert run(test) < 1_500_000
+
+
+# Memory
+
+
+class _Room:
+    """Grants `free` bytes, and counts."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.grown = 0
+
+    def try_grow(self, nbytes: int) -> bool:
+        if nbytes > self.free:
+            return False
+        self.free -= nbytes
+        self.grown += nbytes
+        return True
+
+    def shrink(self, nbytes: int) -> None:
+        self.grown -= nbytes
+
+
+def long_list() -> str:
+    dice = random.Random(1)
+    return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
+
+
+def test_a_long_playlist_asks_for_its_room(shelf: Shelf) -> None:
+    room = _Room(10 << 20)
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            body = await opened(client, Page(lambda _: hls(shelf, long_list())), room=room)
+            await body.aclose()
+
+    run(test)
+    assert 200_000 < room.grown < 500_000
+
+
+def test_a_long_playlist_without_room_is_told_to_come_later(shelf: Shelf) -> None:
+    with pytest.raises(Busy):
+        stream(shelf, hls(shelf, long_list()), room=_Room(100_000))
+
+
+# Leaving
+
+
+def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+    """Cancelled after so many turns of the loop, it leaves no connection."""
+    encrypt(shelf)
+    track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}')
+
+    async def whole(client: Client) -> bytes:
+        return await drained(await opened(client, Page(lambda _: track)))
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            for turns in range(0, 120, 3):
+                task = spawn(whole(client), name="reader")
+                for _ in range(turns):
+                    await asyncio.sleep(0.0005)
+                await cancel(task)
+                assert client.open_connections == 0
+                assert task.cancelled() or task.result() == FILE
+
+    run(test)
