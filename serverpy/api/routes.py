@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal, Protocol, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -20,7 +20,7 @@ from serverpy.api.ranges import parse_range
 from serverpy.api.responses import StreamResponse
 from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.delivery import Delivery, Stream, StreamRequest
-from serverpy.metrics import Sample, prometheus_text
+from serverpy.metrics import Sample
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
 PAGE = "https://example.com/watch?v=1"
@@ -190,11 +190,18 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics", summary="The same figures for Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
-    return Response(prometheus_text(sample), media_type=CONTENT_TYPE_LATEST)
+    return await asyncio.to_thread(_exposed, sample)
 
 
 for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready), ("/metrics", metrics)):
     router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _exposed(sample: Sample) -> Response:
+    """In a thread: the first call imports."""
+    from serverpy.api.exposition import CONTENT_TYPE, prometheus_text
+
+    return Response(prometheus_text(sample), media_type=CONTENT_TYPE)
 
 
 def _server(request: Request) -> Server:

@@ -89,12 +89,25 @@ def create_worker_app() -> FastAPI:
 
 def _create_app(settings: Settings) -> FastAPI:
     """Called by uvicorn in its running loop, after it has set its own signal handlers."""
+    _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
 
     app = create_app(settings)
     Drain(lambda: getattr(app.state, "server", None), settings.drain_seconds)
     return app
+
+
+def _import_fastapi() -> None:
+    """Its models of the OpenAPI document are built by the first request for that, not here: 1.4 MB."""
+    from pydantic import BaseModel
+
+    before = BaseModel.model_config
+    BaseModel.model_config = {**before, "defer_build": True}
+    try:
+        import fastapi  # noqa: F401  for its effect
+    finally:
+        BaseModel.model_config = before
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:

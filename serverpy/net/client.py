@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from typing import TYPE_CHECKING
 
 import certifi
 
@@ -16,7 +17,9 @@ from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.guard import Guard, resolve
 from serverpy.net.http1 import Exchange, Headers, Origin, Request
-from serverpy.net.proxies import UpstreamProxy
+
+if TYPE_CHECKING:
+    from serverpy.net.proxies import UpstreamProxy
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
@@ -71,7 +74,7 @@ class Client:
         self._guard = guard
         self._connect_timeout = connect_timeout
         self.stall_timeout = stall_timeout
-        self._proxy = UpstreamProxy(proxy, source_address) if proxy else None
+        self._proxy = _upstream_proxy(proxy, source_address) if proxy else None
         self._source = (source_address, 0) if source_address else None
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
@@ -203,3 +206,9 @@ class Client:
             timer.cancel()
             connection.abort()
         self._idle.clear()
+
+
+def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
+    from serverpy.net.proxies import UpstreamProxy  # its library is 0.5 MB, which few need
+
+    return UpstreamProxy(url, source_address)

@@ -9,6 +9,7 @@ MemoryBIOs, for the same bound: a step of ciphertext and a step of plaintext, no
 from __future__ import annotations
 
 import asyncio
+import mmap
 import ssl
 from typing import Protocol, cast
 
@@ -33,11 +34,12 @@ class Receiver(Protocol):
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share."""
+    """The receive buffers that all connections of one loop share. Mapped, so that only the pages count which have ever
+    been written to: until somebody reads in large steps, that is a small one."""
 
     def __init__(self) -> None:
-        self.raw = memoryview(bytearray(LARGE_STEP))
-        self.plain = memoryview(bytearray(LARGE_STEP + 3 * TLS_RECORD))  # with what an earlier step left undone
+        self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
+        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # with what an earlier step left undone
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from serverpy.errors import (
     Busy,
@@ -31,9 +32,11 @@ from serverpy.errors import (
 )
 from serverpy.net.guard import Guard, Lookup, resolve
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
-from serverpy.net.proxies import UpstreamProxy
 from serverpy.net.tunnel import CHUNK_BYTES, Client, Upstream
 from serverpy.tasks import spawn
+
+if TYPE_CHECKING:
+    from serverpy.net.proxies import UpstreamProxy
 
 log = logging.getLogger(__name__)
 
@@ -271,4 +274,8 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
             _version(source_address)
     except ValueError as error:
         raise ConfigurationError("SOURCE_ADDRESS is not a numeric address.") from error
-    return _Proxied(UpstreamProxy(proxy, source_address)) if proxy else _Direct(source_address)
+    if not proxy:
+        return _Direct(source_address)
+    from serverpy.net.proxies import UpstreamProxy  # its library is 0.5 MB, which few need
+
+    return _Proxied(UpstreamProxy(proxy, source_address))

@@ -1,0 +1,67 @@
+"""The sample of `metrics.py` in Prometheus' text format. Imported at the first scrape: the library is 1.3 MB, which a
+server that nobody scrapes need not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from serverpy.metrics import Sample
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+HELP = {
+    "uptime": ("serverpy_uptime_seconds", "Since this process started."),
+    "memory.pss": ("serverpy_memory_pss_bytes", "Proportional set size of this process."),
+    "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process."),
+    "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp worker."),
+    "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp worker."),
+    "workers": (
+        "serverpy_workers",
+        "Processes that run yt-dlp: 0 while an idle one has been let go, more while one is replaced.",
+    ),
+    "streams": ("serverpy_streams", "Streams that run, or are being opened."),
+    "waiting": ("serverpy_waiting", "Requests that wait for a place or for bytes."),
+    "upstreams": ("serverpy_upstreams", "Connections of relay to media servers in use."),
+    "threads": ("serverpy_threads", "Threads of this process."),
+    "fds": ("serverpy_fds", "Open file descriptors of this process."),
+    "children": ("serverpy_children", "Processes below this one, the worker among them."),
+    "buffered_bytes": (
+        "serverpy_buffered_bytes",
+        "Bytes that wait in the hand-overs of embedded and subprocess, and in the proxy of its children.",
+    ),
+    "budget_used": ("serverpy_budget_used_bytes", "Reserved of MEMORY_BUDGET."),
+    "budget_total": ("serverpy_budget_total_bytes", "MEMORY_BUDGET."),
+    "loop_lag_p50": ("serverpy_loop_lag_p50_milliseconds", "Lag of the event loop, median of a minute."),
+    "loop_lag_p99": ("serverpy_loop_lag_p99_milliseconds", "Lag of the event loop, 99th percentile of a minute."),
+}
+"""Field of the sample → Prometheus name and help."""
+
+
+def prometheus_text(sample: Sample) -> bytes:
+    """The sample in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Sampled(sample))
+    return generate_latest(registry)
+
+
+class _Sampled(Collector):
+    def __init__(self, sample: Sample) -> None:
+        self._values = _flat(asdict(sample))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for field, (name, help_text) in HELP.items():
+            yield GaugeMetricFamily(name, help_text, value=self._values[field])
+
+
+def _flat(values: dict[str, object]) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": number for inner, number in value.items()}
+        elif isinstance(value, int | float):
+            flat[name] = value
+    return flat
