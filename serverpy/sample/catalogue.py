@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from serverpy.sample.cut import AAC
 from serverpy.sample.encode import LONG_SECONDS, SECONDS
+from serverpy.sample.hostile import FILMS, INDEXED_FILMS
 from serverpy.sample.make import HIGH, LOW
 
 CHUNK_BYTES = 512 * 1024
@@ -91,6 +92,11 @@ RENDITIONS = {
     "mp3": Rendition("audio.mp3", "audio.mp3", "mp3", acodec="mp3"),
 }
 
+RENDITIONS |= {
+    f"hostile-{name}": Rendition(f"hostile/{name}.mp4", f"hostile/{name}.mp4", size=LOW, vcodec=H264_LOW)
+    for name in (*FILMS, *INDEXED_FILMS)
+}
+
 FULL = ("180", "360", "video", "audio", "hls", "webm", "chunked")
 PAIRS = {
     "pair": ("video", "video-180", "audio"),
@@ -123,6 +129,11 @@ WATCH = {
     "later": ("360",),
     **PAIRS,
 }
+TRAPS = {
+    **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
+    **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
+}
+"""Films whose picture means harm."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from serverpy.sample import pages
 from serverpy.sample.content import ChangedContent, Content, FileContent, HeldContent, large_content
 from serverpy.sample.faults import Faults, Tokens, parse_faults
+from serverpy.sample.hostile import hostile
 from serverpy.sample.media import NO_FAULTS, serve
 from serverpy.sample.wire import Exchange, Request
 
@@ -52,6 +53,8 @@ class Shelf:
         size = name.removeprefix("large-").removesuffix(".mp4")
         if name == f"large-{size}.mp4" and size.isdecimal():
             return large_content(int(size), self.path("prog.mp4"))
+        if name.startswith("hostile/"):
+            return hostile(name.removeprefix("hostile/"), self.directory)
         try:
             return FileContent(self.path(name))
         except (KeyError, ValueError):  # ValueError: a name that no file can have

@@ -59,6 +59,7 @@ class Site:
             "page": self._page,
             "fault": self._fault,
             "redirect": self._redirect,
+            "hostile": self._hostile,
             "live": self.live,
             "counts": self._counts,
             "tube": Tube(self.shelf, self.live),
@@ -89,8 +90,11 @@ class Site:
     async def _dash(self, exchange: Exchange, rest: str) -> None:
         await self.shelf.send(exchange, f"dash/{rest}")
 
+    async def _hostile(self, exchange: Exchange, rest: str) -> None:
+        await self.shelf.send(exchange, f"hostile/{rest}")
+
     async def _fault(self, exchange: Exchange, rest: str) -> None:
-        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `/fault/<spec>/dash/…`, `/fault/<spec>/live/…`"""
+        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `…/dash/…`, `…/hostile/…`, `…/live/…`"""
         spec, _, path = rest.partition("/")
         try:
             how = self.shelf.misbehave(spec, path)
@@ -108,6 +112,9 @@ class Site:
             await self._fault_page(exchange, name.removeprefix("fault/"))
         elif name.startswith("live/"):
             await self._live_page(exchange, name.removeprefix("live/"))
+        elif name.startswith("hostile/"):
+            body = pages.player(f"/{name}", type_of(name))
+            await exchange.reply(200, pages.html("A trap", body), "text/html; charset=utf-8")
         elif name == "empty":
             await exchange.reply(200, b"", "text/html; charset=utf-8")
         elif name == "redirect":

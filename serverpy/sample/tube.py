@@ -15,7 +15,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from serverpy.sample import pages
-from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, POST_BODY, RENDITIONS, WATCH, duration_of
+from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, POST_BODY, RENDITIONS, TRAPS, WATCH, duration_of
 from serverpy.sample.encode import PHOTO
 from serverpy.sample.faults import parse_faults
 from serverpy.sample.live import Live
@@ -92,7 +92,7 @@ class Tube:
         if name == "crash":
             return {"id": name}
         item = re.fullmatch(r"item-\d+", name)
-        formats = ("360",) if item else WATCH.get(name)
+        formats = ("360",) if item else (WATCH | TRAPS).get(name)
         if formats is None:
             return None
         details = self._details(name, f"SampleTube film: {name}", formats)

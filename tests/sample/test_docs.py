@@ -6,6 +6,7 @@ from pathlib import Path
 from serverpy.sample.catalogue import ERRORS, WATCH
 from serverpy.sample.faults import FAULTS
 from serverpy.sample.hls import SHAPES
+from serverpy.sample.hostile import HOSTILE
 from serverpy.sample.live import SHOW_PARTS
 from serverpy.sample.pages import PAGES
 
@@ -15,3 +16,4 @@ TEXT = (Path(__file__).parents[2] / "docs" / "sample.md").read_text(encoding="ut
 def test_the_docs_name_every_fault_page_and_film() -> None:
     words = set(re.findall(r"[\w-]+", TEXT))
     assert set(FAULTS) | set(PAGES) | set(WATCH) | ERRORS | set(SHAPES) | set(SHOW_PARTS) <= words
+    assert {name.partition(".")[0] for name in HOSTILE} <= words

@@ -23,6 +23,7 @@ FILMS: dict[str, Codecs] = {
     "prog.mp4": {"video": "h264", "audio": "aac"},
     "prog-180.mp4": {"video": "h264", "audio": "aac"},
     "moov-last.mp4": {"video": "h264", "audio": "aac"},
+    "clip.mp4": {"video": "h264"},
     "vp9.webm": {"video": "vp9", "audio": "opus"},
     "audio.mp3": {"audio": "mp3"},
     "audio.m4a": {"audio": "aac"},
