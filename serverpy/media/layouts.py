@@ -52,6 +52,7 @@ class _Entry:
         self.woven = woven
         self.nbytes = woven.layout.nbytes + FIXED_BYTES
         self.users = 0
+        self.is_idle = False
 
 
 class Lease:
@@ -102,8 +103,8 @@ class Layouts:
         if entry is None or entry.woven is not woven:
             return
         del self._entries[key]
-        if not entry.users:
-            self._idle_bytes -= entry.nbytes
+        if entry.is_idle:
+            self._use(entry)
             self._budget.forget(entry.nbytes)
 
     async def _make(self, key: Key, reservation: Reservation, make: Callable[[], Awaitable[Woven]]) -> _Entry:
@@ -120,15 +121,19 @@ class Layouts:
             if not made.done():
                 made.set_result(None)
         self._entries[key] = entry
-        self._idle_bytes += entry.nbytes
         return entry
 
     def _lend(self, entry: _Entry) -> Lease:
         self._entries.move_to_end(entry.key)
-        if not entry.users:
-            self._idle_bytes -= entry.nbytes
+        if entry.is_idle:
+            self._use(entry)
         entry.users += 1
         return Lease(self, entry)
+
+    def _use(self, entry: _Entry) -> None:
+        entry.is_idle = False
+        self._idle_bytes -= entry.nbytes
+        self._budget.use(entry.nbytes)
 
     def _release(self, entry: _Entry) -> None:
         entry.users -= 1
@@ -137,18 +142,20 @@ class Layouts:
         if self._entries.get(entry.key) is not entry:
             self._budget.forget(entry.nbytes)
             return
+        entry.is_idle = True
         self._idle_bytes += entry.nbytes
-        freed = self._evict(self._idle_bytes - self._max_idle_bytes)
-        self._budget.forget(freed)
+        self._budget.spare(entry.nbytes)
+        self._trim()
+
+    def _trim(self) -> None:
+        while self._idle_bytes > self._max_idle_bytes:
+            oldest = next(entry for entry in self._entries.values() if entry.is_idle)
+            self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """The budget's question."""
-        return self._evict(nbytes)
-
-    def _evict(self, nbytes: int) -> int:
-        """Let go of idle layouts until `nbytes` are free; how many were."""
+        """The budget's question: let go of idle layouts until `nbytes` are free; how many were."""
         freed = 0
-        for entry in [each for each in self._entries.values() if not each.users]:
+        for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:
                 break
             del self._entries[entry.key]

@@ -13,7 +13,7 @@ keep the lines moving, whatever the sizes:
 - When every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
 
 What outlives the stream that made it (a cached index) is *kept*: it counts like a stream's bytes until it is forgotten.
-Who keeps things that nobody uses at the moment is asked for them before anyone is refused (`reclaim`).
+While nobody uses it, it is *spare*: no longer counted as used, and asked for (`reclaim`) before anyone waits.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Budget:
         self._waiter_bytes = waiter_bytes
         self._reserved_bytes = 0
         self._kept_bytes = 0
+        self._spare_bytes = 0
         self._streams = 0
         self._stopped = False
         # Dictionaries as ordered sets: a waiter leaves from anywhere in one step.
@@ -110,7 +111,7 @@ class Budget:
         self._idle = asyncio.Event()
         self._idle.set()
         self.reclaim: Callable[[int], int] = lambda nbytes: 0
-        """Asked to let go of kept bytes that nobody uses, as many as are missing; says how many it let go."""
+        """Asked to let go of spare bytes, as many as are missing; says how many it let go."""
 
     @property
     def total_bytes(self) -> int:
@@ -122,9 +123,9 @@ class Budget:
         return self._reserved_bytes + self._kept_bytes + self._waiter_bytes * len(self._newcomers)
 
     @property
-    def kept_bytes(self) -> int:
-        """Those of `used_bytes` that outlive streams."""
-        return self._kept_bytes
+    def spare_bytes(self) -> int:
+        """Kept, but unused: whoever needs them gets them. At no time are they and `used_bytes` more than the total."""
+        return self._spare_bytes
 
     @property
     def streams(self) -> int:
@@ -167,6 +168,17 @@ class Budget:
         """Give back bytes that were kept."""
         self._kept_bytes -= nbytes
         self._advance()
+
+    def spare(self, nbytes: int) -> None:
+        """Kept bytes are out of use."""
+        self._kept_bytes -= nbytes
+        self._spare_bytes += nbytes
+        self._advance()
+
+    def use(self, nbytes: int) -> None:
+        """Spare bytes are in use again."""
+        self._spare_bytes -= nbytes
+        self._kept_bytes += nbytes
 
     def stop(self) -> None:
         """Admit nobody any more: newcomers, and those in the line, get `Draining`. Running streams may still grow."""
@@ -277,10 +289,10 @@ class Budget:
 
     def _has_room(self, nbytes: int) -> bool:
         """Whether `nbytes` are free, if need be by letting go of what is kept and unused."""
-        missing = self.used_bytes + nbytes - self._total_bytes
-        if missing > 0 and self._kept_bytes:
+        missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
+        if missing > 0 and self._spare_bytes:
             freed = self.reclaim(missing)
-            self._kept_bytes -= freed
+            self._spare_bytes -= freed
             missing -= freed
         return missing <= 0
 
