@@ -17,7 +17,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.streaming.address import Address
-from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Source
+from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Room, Source
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
@@ -70,7 +70,7 @@ class Relay:
         await self._until_available(source.track)
         begun = time.monotonic()
         address = Address(self._client, self._extractor, source, source.media, source.track)
-        read = self._make_read(address, source)
+        read = self._make_read(address, source.track, source.room)
         try:
             async with first_byte_within(self._client.stall_timeout):
                 await self._begin(read, source, source.track)
@@ -82,11 +82,10 @@ class Relay:
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         return RelayBody(read, replace(head, timings=timings), first, Pace(source.room))
 
-    def _make_read(self, address: Address, source: Source) -> ResumingRead | SegmentedRead:
-        if _is_segmented(address.track):
-            return SegmentedRead(address, source.room, wait_seconds=self._wait_seconds)
-        window_bytes = address.track.http_chunk_size
-        return ResumingRead(_Upstream(address), window_bytes=window_bytes, wait_seconds=self._wait_seconds)
+    def _make_read(self, address: Address, track: Track, room: Room) -> ResumingRead | SegmentedRead:
+        if _is_segmented(track):
+            return SegmentedRead(address, room, wait_seconds=self._wait_seconds)
+        return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=self._wait_seconds)
 
     async def _begin(self, read: ResumingRead | SegmentedRead, source: Source, track: Track) -> None:
         """With the bytes that `source` asks for."""
@@ -155,6 +154,8 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
     declared_type = read.headers.get("content-type")
     if span.first == 0:
         container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.file_ext)
+    elif _is_segmented(track):  # many are MPEG-TS, which their extension does not say
+        container = containers.by_type(declared_type) or containers.declared(declared_type, track.file_ext)
     else:
         container = containers.declared(declared_type, track.file_ext)
     return Head(

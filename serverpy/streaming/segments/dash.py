@@ -1,19 +1,27 @@
 """DASH as values: the fragments that yt-dlp has resolved (templates, base addresses, periods) as segments. Pure.
 
 Several periods are one list: each begins with an initialization section of its own, which goes into the file as it
-comes, as in yt-dlp's.
+comes, as in yt-dlp's. The list is written down as lines (`tape.py`), since an extraction holds it far less tightly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from serverpy.extraction.info import Track
+from serverpy.extraction.info import Fragment
+from serverpy.streaming.segments.attributes import seconds
 from serverpy.streaming.segments.sequence import Segment, joined, with_query
 
 
-def segments_of(track: Track) -> Iterator[Segment]:
-    """The segments of a track with fragments, in order. Raises `UpstreamFailed` for an address that is none."""
-    for number, fragment in enumerate(track.fragments):
-        url = with_query(joined(track.url, fragment.url), track.segment_query)
-        yield Segment(url=url, number=number, duration=fragment.duration)
+def line_of(fragment: Fragment) -> bytes:
+    """A fragment as a line: how many seconds, and where. Line ends in an address mean nothing (WHATWG URL §4.4)."""
+    url = fragment.url.replace("\r", "").replace("\n", "")
+    return f"{'' if fragment.duration is None else fragment.duration} {url}\n".encode()
+
+
+def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
+    """The segments of such lines, in order; `query` is yt-dlp's `extra_param_to_segment_url`. Raises `UpstreamFailed`
+    for an address that is none."""
+    for number, line in enumerate(lines):
+        duration, _, url = line.partition(" ")
+        yield Segment(url=with_query(joined(base, url), query), number=number, duration=seconds(duration))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from serverpy.errors import Busy, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import Busy, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.info import Track
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
@@ -16,11 +16,13 @@ from serverpy.streaming.address import Address
 from serverpy.streaming.body import Room
 from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
-from serverpy.streaming.segments.sequence import Rules, Segment
+from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Rules, Segment
 from serverpy.streaming.segments.tape import Tape
 
 PLAYLIST_BYTES = 48 * 1024
 """The packed playlist that a stream may hold, and the block of it that is open, before it asks for more room."""
+STRIDE = 500
+"""Segments that are passed over at once, without giving way to other streams."""
 HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
 DASH_PROTOCOL = "http_dash_segments"
 
@@ -39,17 +41,16 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DashListing:
-    """The fragments of an extraction, which holds them."""
+    """The fragments of an extraction."""
 
-    track: Track
+    tape: Tape
+    url: str
+    query: str | None
+    count: int
     length: None = None
 
-    @property
-    def count(self) -> int:
-        return len(self.track.fragments)
-
     def segments(self) -> Iterator[Segment]:
-        return dash.segments_of(self.track)
+        return dash.segments_of(self.tape.lines(), self.url, self.query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Li
     """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
     `DrmProtected`, and `UnsupportedConversion` for a live stream."""
     if address.track.protocol == DASH_PROTOCOL:
-        return DashListing(address.track)
+        return await _fragments(address.take_listed(), holding)
     fetching = _Fetching(address, Rules.of(address.track), holding, wait_seconds)
     playlist, tape = await fetching.first()
     if playlist.is_master:
@@ -102,6 +103,20 @@ async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Li
     return HlsListing(tape, playlist.url, fetching.rules, playlist.count, playlist.length)
 
 
+async def _fragments(track: Track, holding: Holding) -> DashListing:
+    if len(track.fragments) > MAX_SEGMENTS:
+        raise TooLarge("The media has too many segments.")
+    tape = Tape()
+    for number, fragment in enumerate(track.fragments):
+        tape.write(dash.line_of(fragment))
+        if number % STRIDE == 0:
+            holding.hold(tape.held_bytes)
+            await asyncio.sleep(0)
+    tape.finish()
+    holding.hold(tape.held_bytes)
+    return DashListing(tape, track.url, track.segment_query, len(track.fragments))
+
+
 class _Fetching:
     """Playlists, read line by line as they come."""
 
@@ -113,7 +128,7 @@ class _Fetching:
 
     async def first(self) -> tuple[MediaPlaylist, Tape]:
         """That of the track; the extraction may have fetched it."""
-        track = self._address.track
+        track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
         reader, data = _Reader(track.url, self.rules, self._holding), track.manifest_data.encode()

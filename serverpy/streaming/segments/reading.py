@@ -14,12 +14,9 @@ from serverpy.net.resume import Span
 from serverpy.streaming.address import Address
 from serverpy.streaming.body import Room
 from serverpy.streaming.segments.keys import Keys
-from serverpy.streaming.segments.listing import DASH_PROTOCOL, Holding, Listing, load
+from serverpy.streaming.segments.listing import STRIDE, Holding, Listing, load
 from serverpy.streaming.segments.piece import Piece
 from serverpy.streaming.segments.sequence import Segment
-
-_STRIDE = 500
-"""Segments that are passed over at once, without giving way to other streams."""
 
 
 class SegmentedRead:
@@ -118,7 +115,7 @@ class SegmentedRead:
         return piece
 
     async def _give_way(self) -> None:
-        if self._index % _STRIDE == 0:
+        if self._index % STRIDE == 0:
             await asyncio.sleep(0)
 
     # Expired addresses
@@ -126,7 +123,7 @@ class SegmentedRead:
     async def _renew(self, segment: Segment) -> Segment | None:
         """The segment of the moment under a fresh address: from the playlist, the first time, else from the page."""
         self._renewals += 1
-        if self._renewals == 1 and self._is_fetched():
+        if self._renewals == 1 and not self._address.brings_list:
             fresh = await self._again(segment)
             if _asked(fresh) != _asked(segment):
                 return fresh
@@ -134,18 +131,14 @@ class SegmentedRead:
             return None
         return await self._again(segment)
 
-    def _is_fetched(self) -> bool:
-        track = self._address.track
-        return track.protocol != DASH_PROTOCOL and track.manifest_data is None
-
     async def _again(self, segment: Segment) -> Segment:
         """Read the list anew, up to where we are."""
         count = None if self._listing is None else self._listing.count
         self._listing, self._segments = None, iter(())  # two lists are not held at once
         listing = await self._load()
         segments = listing.segments()
-        for passed in range(0, self._index, _STRIDE):
-            for _ in islice(segments, min(_STRIDE, self._index - passed)):
+        for passed in range(0, self._index, STRIDE):
+            for _ in islice(segments, min(STRIDE, self._index - passed)):
                 pass
             await asyncio.sleep(0)
         fresh = next(segments, None)

@@ -3,14 +3,15 @@ stream. Blocks are packed each on its own, so that a reader has one of them open
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Text that is packed, and unpacked, at once; a longer line is a block of its own."""
-MAX_LINE_BYTES = 64 * 1024
+"""Text that is packed, and unpacked, at once; with its last line it may be more."""
+MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -24,12 +25,13 @@ class Tape:
         self._open_bytes = 0
         self._text_bytes = 0
         self._rest = b""
+        self._largest_bytes = BLOCK_BYTES
         self.packed_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         """What is packed, and one block that is not."""
-        return self.packed_bytes + BLOCK_BYTES
+        return self.packed_bytes + self._largest_bytes
 
     def write(self, data: bytes) -> list[str]:
         """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""
@@ -51,7 +53,7 @@ class Tape:
     def lines(self) -> Iterator[str]:
         """All lines that are not empty, from the first, as often as wanted."""
         for block in self._blocks:
-            yield from map(_text, zlib.decompress(block).split(b"\n"))
+            yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 
     def _keep(self, line: bytes) -> str:
         if len(line) > MAX_LINE_BYTES:
@@ -67,6 +69,7 @@ class Tape:
             block = zlib.compress(b"\n".join(self._open), level=6)
             self._blocks.append(block)
             self.packed_bytes += len(block)
+            self._largest_bytes = max(self._largest_bytes, self._open_bytes)
             self._open, self._open_bytes = [], 0
 
 

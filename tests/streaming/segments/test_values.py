@@ -14,7 +14,7 @@ from yt_dlp.utils import update_url_query
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.info import Fragment, Track
 from serverpy.streaming.segments.aes import Decryption
-from serverpy.streaming.segments.dash import segments_of
+from serverpy.streaming.segments.dash import line_of, segments_of
 from serverpy.streaming.segments.master import Variant, best, variants
 from serverpy.streaming.segments.sequence import with_query
 from serverpy.streaming.segments.tape import MAX_LINE_BYTES, MAX_TEXT_BYTES, Tape
@@ -105,7 +105,8 @@ def test_fragments_are_segments_with_the_parameters_asked_for() -> None:
         id="v", url="https://m.example/x.mpd", protocol="http_dash_segments", ext="mp4", fragments=fragments,
         segment_query="t=5",
     )  # fmt: skip
-    found = list(segments_of(track))
+    lines = b"".join(map(line_of, track.fragments)).decode().splitlines()
+    found = list(segments_of(lines, track.url, track.segment_query))
     assert [segment.url for segment in found] == ["https://m.example/init.mp4?t=5", "https://m.example/1.m4s?a=1&t=5"]
     assert [segment.duration for segment in found] == [None, 2.0]
 
