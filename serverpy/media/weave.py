@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,11 +21,12 @@ from typing import Any, TypeVar
 from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
 from serverpy.extraction.formats import is_seekable
 from serverpy.extraction.info import Track
+from serverpy.media.blocks import read_block
 from serverpy.media.containers import MP4
 from serverpy.media.forward import Changed, Forward, Ranged
 from serverpy.media.layouts import FIXED_BYTES, Layouts, Lease, Version, Woven
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
-from serverpy.media.mp4.locate import PROBE_BYTES, Located, Span, locate
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
 from serverpy.media.mp4.woven import lay_out, peak_bytes
 from serverpy.memory.budget import Reservation
 from serverpy.net.connection import SMALL_STEP
@@ -44,9 +46,11 @@ class Weaver:
     """Opens woven files. `method` reads the sources; `layouts` are shared with nobody else."""
 
     name = "relay"
-    stream_bytes = 2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + CHUNK_BYTES + ENOUGH_BYTES
-    """Two reads of a plain file, a chunk of each in hand, and what goes out together. The layout comes on top: while it
-    is made, and then once for all who share it."""
+    stream_bytes = (
+        2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
+    )
+    """Two reads of a plain file, a chunk of each in hand, what goes out together, and a moof that is patched. The
+    layout comes on top: while it is made, and then once for all who share it."""
 
     def __init__(self, method: Method, layouts: Layouts) -> None:
         self._method = method
@@ -70,10 +74,11 @@ class Weaver:
         ranged = Ranged(self._method, replace(source, track=video)), Ranged(self._method, replace(source, track=audio))
         key = (video.url, audio.url)
         make = partial(self._make, ranged, reservation)
+        begun = time.monotonic()
         for is_last in (False, True):
             lease = await self._layouts.lease(key, reservation, make)
             try:
-                return await _begin(lease, source, ranged)
+                return await _begin(lease, source, ranged, begun)
             except Changed:
                 self._layouts.discard(key, lease.woven)
                 lease.release()
@@ -172,9 +177,9 @@ class WovenBody:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged]) -> WovenBody:
+async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
     """The body for the range that `source` asks for, its first bytes in hand."""
-    woven, layout, begun = lease.woven, lease.woven.layout, time.monotonic()
+    woven, layout = lease.woven, lease.woven.layout
     asked = source.range if source.if_range in (None, woven.etag) else None
     first, end = _resolve(asked, layout.total)
     readers, starts = dict[int, Forward](), dict[int, int]()
@@ -212,12 +217,15 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
         if piece.source == HEADER:
             for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
                 yield layout.header[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
+        elif layout.numbers is not None:
+            async with aclosing(read_block(layout, piece, readers[piece.source])) as parts:
+                async for part in parts:
+                    yield part
         else:
-            at, left = piece.offset, piece.length
-            while left:
-                chunk = await readers[piece.source].some(at, left)
+            at, end = piece.offset, piece.offset + piece.length
+            while at < end:
+                chunk = await readers[piece.source].some(at, end - at)
                 at += len(chunk)
-                left -= len(chunk)
                 yield chunk
 
 

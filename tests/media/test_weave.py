@@ -2,18 +2,108 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
+import pytest
+
+from serverpy.sample.catalogue import RENDITIONS
 from serverpy.sample.make import ensure_media
 from tests.media.mp4.films import packets
 from tests.server import Server
 
+PAIRS = {
+    "pair": ("video", "audio"),
+    "pair-last": ("video-last", "audio-last"),
+    "pair-chunks": ("video-chunks", "audio-chunks"),
+    "pair-wide": ("video-wide", "audio-wide"),
+    "pair-chunked": ("video-chunked", "audio-chunked"),
+    "pair-uneven": ("video-uneven", "audio"),
+    "pair-cut": ("video-cut", "audio-cut"),
+    "pair-late": ("video-long", "audio-late"),
+    "pair-sidx": ("video-sidx", "audio-sidx"),
+    "pair-sidx-chunked": ("video-sidx-chunked", "audio-sidx-chunked"),
+    "pair-based": ("video-based", "audio-based"),
+    "long": ("video-long", "audio-long"),
+    "long-sidx": ("video-long-sidx", "audio-long-sidx"),
+}
+"""Pages of the sample site, and the formats that are the best of each."""
 
-def test_a_pair_of_plain_tracks_is_one_file_of_known_length(server: Server) -> None:
-    answer = server.get("/tube/watch/pair")
+
+@pytest.fixture(scope="module")
+def media() -> Path:
+    return ensure_media()
+
+
+@pytest.mark.parametrize("page", PAIRS)
+def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both(server: Server, media: Path, page: str) -> None:
+    answer = server.get(f"/tube/watch/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.headers["content-type"] == "video/mp4"
     assert answer.headers["content-length"] == str(len(answer.body))
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["x-serverpy-method"] == "relay"
-    media = ensure_media()
-    assert packets(answer.body, "video") == packets((media / "video-only.mp4").read_bytes(), "video")
-    assert packets(answer.body, "audio") == packets((media / "audio-only.mp4").read_bytes(), "audio")
+    for kind, name in zip(("video", "audio"), PAIRS[page], strict=True):
+        assert packets(answer.body, kind) == packets((media / RENDITIONS[name].file).read_bytes(), kind)
+
+
+@pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "long-sidx"])
+def test_every_range_is_that_of_the_whole(server: Server, page: str) -> None:
+    whole = server.get(f"/tube/watch/{page}")
+    total, dice = len(whole.body), random.Random(page)
+    for _ in range(25):
+        first, last = sorted(dice.sample(range(total), 2))
+        part = server.get(f"/tube/watch/{page}", headers={"Range": f"bytes={first}-{last}"})
+        assert (part.status, part.headers["content-range"]) == (206, f"bytes {first}-{last}/{total}")
+        assert part.headers["etag"] == whole.headers["etag"]
+        assert part.body == whole.body[first : last + 1]
+
+
+def test_a_suffix_is_the_end_of_the_whole(server: Server) -> None:
+    whole = server.get("/tube/watch/pair")
+    part = server.get("/tube/watch/pair", headers={"Range": "bytes=-70000"})
+    assert (part.status, part.body) == (206, whole.body[-70000:])
+
+
+def test_a_range_beyond_the_end_is_refused(server: Server) -> None:
+    total = int(server.get("/tube/watch/pair", verb="HEAD").headers["content-length"])
+    answer = server.get("/tube/watch/pair", headers={"Range": f"bytes={total}-"})
+    assert (answer.status, answer.code) == (416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{total}"
+
+
+def test_another_validator_gets_the_whole(server: Server) -> None:
+    etag = server.get("/tube/watch/pair", verb="HEAD").headers["etag"]
+    same = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": etag})
+    other = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": '"another"'})
+    assert (same.status, len(same.body)) == (206, 100)
+    assert (other.status, str(len(other.body))) == (200, other.headers["content-length"])
+
+
+def test_head_has_the_headers_of_get(server: Server) -> None:
+    names = ("content-type", "content-length", "accept-ranges", "etag", "content-disposition")
+    head, get = (server.get("/tube/watch/pair-sidx", verb=verb) for verb in ("HEAD", "GET"))
+    assert [head.headers[name] for name in names] == [get.headers[name] for name in names]
+    assert head.body == b""
+
+
+def test_a_selector_may_merge(server: Server) -> None:
+    answer = server.get("/tube/watch/full", format="bv[ext=mp4]+ba[ext=m4a]", to="mp4")
+    assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
+    assert len(packets(answer.body, "audio")) > 0
+
+
+@pytest.mark.parametrize(
+    ("page", "format"),
+    [("pair-webm", ""), ("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
+)
+def test_what_cannot_be_woven_is_refused(server: Server, page: str, format: str) -> None:
+    answer = server.get(f"/tube/watch/{page}", format=format)
+    assert (answer.status, answer.code) == (422, "unsupported_conversion")
+
+
+def test_nothing_is_left_of_a_woven_stream(server: Server) -> None:
+    with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
+        exchange.read(1)
+        assert server.health()["streams"] == 1
+    server.settled()

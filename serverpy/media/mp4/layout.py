@@ -30,16 +30,16 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A virtual file of `total` bytes. Run r stands at `starts[r]`, up to `starts[r + 1]`, and comes from
-    `offsets[r]` of the source `sources[r]`. `fragmented`: each run is a block of fragments, whose moof is patched on
-    its way (`fragments.py`); else runs are passed on as they are. `sizes` are those of the sources that it was made
-    for."""
+    `offsets[r]` of the source `sources[r]`. `sizes` are those of the sources that it was made for. Runs are passed on
+    as they are, unless there are `numbers`, those of the tracks in the sources: then each run is a block of fragments,
+    whose moofs are patched on their way (`fragments.py`)."""
 
     header: bytes
     starts: array[int]
     offsets: array[int]
     sources: bytes
     sizes: tuple[int, int]
-    fragmented: bool = False
+    numbers: tuple[int, int] | None = None
 
     @property
     def total(self) -> int:
@@ -65,7 +65,8 @@ class Layout:
             run += 1
 
     def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
-        """The first byte of `source` that the range needs, and the byte behind its last; None if it needs none."""
+        """The first byte of `source` that the range needs, and the byte behind its last; None if it needs none. A block
+        of fragments is needed from its beginning on."""
         first = max(first, len(self.header))
         if first >= end:
             return None
@@ -74,5 +75,5 @@ class Layout:
         if low < 0:
             return None
         high = self.sources.rfind(source, begin_run, end_run)
-        begin = self.offsets[low] + max(0, first - self.starts[low])
+        begin = self.offsets[low] + (max(0, first - self.starts[low]) if self.numbers is None else 0)
         return begin, self.offsets[high] + min(end, self.starts[high + 1]) - self.starts[high]

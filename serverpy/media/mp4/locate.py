@@ -16,6 +16,8 @@ from serverpy.media.mp4.boxes import Box, box_at, children, damaged
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
 """The most that the moov (or the fragments' index) of one file may hold."""
+MAX_MOOF_BYTES = 64 * 1024
+"""A minute of 60 pictures a second has 58 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 
@@ -30,8 +32,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What was found in a file of `total` bytes: the major brand, the moov, and, of a fragmented file, the index of its
-    fragments, if one stands before the first of them. It counts from `sidx_end`, the offset behind it."""
+    """What was found in a file of `total` bytes: the major brand, the moov, and, of a fragmented file, the first moof
+    and the index of the fragments, if one stands before that. It counts from `sidx_end`, the offset behind it."""
 
     total: int
     brand: bytes
@@ -39,6 +41,7 @@ class Located:
     fragmented: bool
     sidx: bytes | None = None
     sidx_end: int = 0
+    moof: bytes = b""
 
 
 class _Window:
@@ -92,7 +95,7 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
-    brand, moov, sidx, sidx_end = b"", b"", None, 0
+    brand, moov, sidx, sidx_end, moof = b"", b"", None, 0, b""
     at = 0
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
@@ -107,13 +110,14 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
         elif box.kind == b"sidx" and sidx is None:
             sidx, sidx_end = (yield from window.whole(box)), box.end
         elif box.kind == b"moof":
-            break
-        if moov and sidx:
+            if box.end - box.start > MAX_MOOF_BYTES:
+                raise TooLarge("The fragments of this MP4 are larger than this server allows.")
+            moof = yield from window.whole(box)
             break
         at = box.end
-    if not moov:
-        raise damaged("it has no moov box where one must be")
-    return Located(total, brand, moov, fragmented=True, sidx=sidx, sidx_end=sidx_end)
+    if not moov or not moof:
+        raise damaged(f"it has no {'moof' if moov else 'moov'} box where one must be")
+    return Located(total, brand, moov, fragmented=True, sidx=sidx, sidx_end=sidx_end, moof=moof)
 
 
 def is_fragmented(moov: bytes) -> bool:

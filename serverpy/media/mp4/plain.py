@@ -7,10 +7,9 @@ import struct
 from array import array
 from collections.abc import Iterator
 
-from serverpy.errors import TooLarge
 from serverpy.media.mp4.header import write_ftyp, write_moov, write_table
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
-from serverpy.media.mp4.locate import MAX_INDEX_BYTES, Located
+from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import PICTURE, SOUND, Track, find_track
 
@@ -19,8 +18,7 @@ _WIDE_FROM = 0xF0000000
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
-    """Raises `NotMedia` for damaged files, `UnsupportedConversion` and `DrmProtected` for tracks that cannot be woven,
-    `TooLarge` for what needs more than MAX_INDEX_BYTES."""
+    """Raises as `lay_out` does."""
     tracks = find_track(video.moov, PICTURE), find_track(audio.moov, SOUND)
     cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
     places = array("Q"), array("Q")
@@ -38,10 +36,7 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
     header = _write_header(tracks, cuts, places, at)
     starts.append(at)
     starts = _moved(starts, len(header))
-    layout = Layout(header, starts, offsets, bytes(sources), (video.total, audio.total))
-    if layout.nbytes > MAX_INDEX_BYTES:
-        raise TooLarge("The index of these two formats is larger than this server allows.")
-    return layout
+    return Layout(header, starts, offsets, bytes(sources), (video.total, audio.total))
 
 
 def _cut(track: Track, total: int) -> Cuts:
