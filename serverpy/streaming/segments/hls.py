@@ -16,6 +16,7 @@ from datetime import datetime
 from serverpy.errors import DrmProtected, TooLarge, UpstreamFailed
 from serverpy.streaming.segments import attributes
 from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
+from serverpy.streaming.segments.variables import Variables
 
 _DRM = re.compile(
     r'URI="skd://|KEYFORMAT="(?:com\.apple\.streamingkeydelivery|com\.microsoft\.playready'
@@ -42,6 +43,7 @@ class MediaPlaylist:
         self._rules = rules
         self._key: _Key | None = None
         self._map: tuple[str, int, int | None] | None = None
+        self._variables: Variables | None = None
         self._in_advert = False
         self._discontinuity = 0
         self._range_end = 0
@@ -67,6 +69,8 @@ class MediaPlaylist:
         line = line.strip()
         if not line:
             return None
+        if self._variables is not None and "{$" in line:
+            line = self._variables.resolve(line)
         if not line.startswith("#"):
             return self._take_address(line)
         name, _, value = line.partition(":")
@@ -136,6 +140,10 @@ class MediaPlaylist:
 
     def _take_variant(self, value: str) -> None:
         self.is_master = True
+
+    def _take_variable(self, value: str) -> None:
+        self._variables = self._variables or Variables(self.url)
+        self._variables.define(value)
 
     def _take_map(self, value: str) -> Segment | None:
         if not self._is_wanted() or self._in_advert:
@@ -251,6 +259,7 @@ _TAGS: dict[str, _Take] = {
     "#EXTM3U": MediaPlaylist._take_header,
     "#EXTINF": MediaPlaylist._take_duration,
     "#EXT-X-BYTERANGE": MediaPlaylist._take_range,
+    "#EXT-X-DEFINE": MediaPlaylist._take_variable,
     "#EXT-X-DISCONTINUITY": MediaPlaylist._take_discontinuity,
     "#EXT-X-DISCONTINUITY-SEQUENCE": MediaPlaylist._take_discontinuity_sequence,
     "#EXT-X-ENDLIST": MediaPlaylist._take_end,

@@ -154,6 +154,38 @@ def test_gaps_and_dates_are_told() -> None:
     assert (first.date.isoformat(), second.date) == ("2026-11-22T10:00:00.500000+00:00", None)
 
 
+def test_variables_stand_for_their_values() -> None:
+    text = '#EXT-X-DEFINE:NAME="dir",VALUE="a/b"\n#EXT-X-DEFINE:QUERYPARAM="token"\n'
+    found = read(text + '#EXT-X-MAP:URI="{$dir}/i.mp4"\n{$dir}/one.ts?{$token}&{other}')
+    assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
+
+
+def test_without_variables_nothing_stands_for_anything() -> None:
+    assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '#EXT-X-DEFINE:IMPORT="a"',
+        '#EXT-X-DEFINE:NAME="a"',
+        '#EXT-X-DEFINE:QUERYPARAM="nothing"',
+        '#EXT-X-DEFINE:NAME="a",VALUE="1"\n{$b}.ts',
+    ],
+)
+def test_a_variable_without_a_value_is_refused(text: str) -> None:
+    with pytest.raises(UpstreamFailed, match="variable"):
+        read(text)
+
+
+def test_variables_do_not_make_a_line_long() -> None:
+    define = f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 8000}"\n'
+    with pytest.raises(TooLarge):
+        read(define + "{$a}" * 5000)
+    with pytest.raises(TooLarge):
+        read(define * 2)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -213,7 +245,8 @@ def test_a_playlist_has_so_many_segments_and_no_more() -> None:
 TAGS = [
     "#EXTINF:", "#EXT-X-BYTERANGE:", "#EXT-X-DISCONTINUITY", "#EXT-X-KEY:METHOD=AES-128,URI=", "#EXT-X-KEY:METHOD=NONE",
     '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=', "#EXT-X-MAP:", '#EXT-X-MAP:URI="i",BYTERANGE=', "#EXT-X-MEDIA-SEQUENCE:",
-    "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-GAP", "#ANVATO-SEGMENT-INFO:type=ad", "#EXT-X-TARGETDURATION:",
+    "#EXT-X-PROGRAM-DATE-TIME:", "#EXT-X-GAP", "#ANVATO-SEGMENT-INFO:type=ad", '#EXT-X-DEFINE:NAME="a",VALUE=',
+    "#EXT-X-TARGETDURATION:",
     "#EXT-X-ENDLIST", "https://", "//", "",
 ]  # fmt: skip
 LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=30) | st.integers().map(str)))

@@ -1,0 +1,47 @@
+"""Variables in playlists (EXT-X-DEFINE and `{$name}`, RFC 8216's second edition §4.3 and §4.4.2.3). Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+from serverpy.errors import TooLarge, UpstreamFailed
+from serverpy.streaming.segments.attributes import attributes
+
+MAX_VALUES_LENGTH = 8 * 1024
+"""Of all variables of a playlist together."""
+MAX_LINE_LENGTH = 32 * 1024
+"""Of a line, with the values in it."""
+_REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+
+
+class Variables:
+    """Those that a playlist at `url` has defined so far."""
+
+    def __init__(self, url: str) -> None:
+        self._query = parse_qs(urlsplit(url).query)
+        self._values: dict[str, str] = {}
+        self._length = 0
+
+    def define(self, text: str) -> None:
+        """Take an EXT-X-DEFINE. Raises `UpstreamFailed` for one that gives no value here, `TooLarge`."""
+        given = attributes(text)
+        if "NAME" in given and "VALUE" in given:
+            name, value = given["NAME"], given["VALUE"]
+        elif given.get("QUERYPARAM") in self._query:
+            name, value = given["QUERYPARAM"], self._query[given["QUERYPARAM"]][0]
+        else:
+            raise UpstreamFailed("The media's playlist has a variable without a value.")
+        self._length += len(name) + len(value)
+        if self._length > MAX_VALUES_LENGTH:
+            raise TooLarge("The media's playlist has too many variables.")
+        self._values[name] = value
+
+    def resolve(self, line: str) -> str:
+        """`line` with the values in place of their names. Raises `UpstreamFailed` for a name that has none."""
+        names = _REFERENCE.findall(line)
+        if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
+            raise TooLarge("The media's playlist is too large.")
+        if any(name not in self._values for name in names):
+            raise UpstreamFailed("The media's playlist has a variable without a value.")
+        return _REFERENCE.sub(lambda match: self._values[match[1]], line)
