@@ -9,6 +9,10 @@ from itertools import accumulate
 
 CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
 BASE_DATA_OFFSET = 0x000001
+DATA_OFFSET, FIRST_SAMPLE_FLAGS, SAMPLE_DURATIONS, SAMPLE_SIZES = 0x000001, 0x000004, 0x000100, 0x000200
+RUN_HEAD_BYTES = 20
+SIDX_ENTRIES = 32
+"""Where the references begin in the content of a `sidx` of version 1 (§8.16.3)."""
 WIDE_HEAD_BYTES = 16
 
 
@@ -61,6 +65,41 @@ def based_on_their_places(film: bytes) -> bytes:
                     assert flags & BASE_DATA_OFFSET
                     struct.pack_into(">Q", out, box.start + 8, moof.start - 8)
     return bytes(out)
+
+
+def in_two_runs(film: bytes) -> bytes:
+    """A fragmented film with one `sidx`, the samples of each fragment in two `trun`s instead of one."""
+    out = bytearray()
+    for box in boxes(film):
+        if box.kind == b"mfra":
+            break
+        whole = film[box.start - 8 : box.stop]
+        out += _rebuilt(film, box, {b"trun": _two_runs(film, box)}) if box.kind == b"moof" else whole
+    (index,) = (box for box in boxes(film) if box.kind == b"sidx")
+    place = index.start + SIDX_ENTRIES
+    while place < index.stop:
+        (size,) = struct.unpack_from(">I", film, place)
+        struct.pack_into(">I", out, place, size + RUN_HEAD_BYTES)
+        place += 12
+    return bytes(out)
+
+
+def _two_runs(film: bytes, moof: Box) -> bytes:
+    """What stands for the one `trun` (§8.8.8) of a `moof`, which grows by the head of the second."""
+    (run,) = (box for box in within(film, moof.start, moof.stop) if box.kind == b"trun")
+    flags, count, offset = struct.unpack_from(">IIi", film, run.start)
+    assert flags & DATA_OFFSET
+    assert flags & SAMPLE_SIZES
+    entry_bytes = 4 * (flags >> 8 & 0xF).bit_count()
+    entries = run.start + 12 + 4 * bool(flags & FIRST_SAMPLE_FLAGS)
+    half = count // 2
+    middle = entries + half * entry_bytes
+    sizes = range(entries + 4 * bool(flags & SAMPLE_DURATIONS), middle, entry_bytes)
+    before = sum(struct.unpack_from(">I", film, place)[0] for place in sizes)
+    offset += RUN_HEAD_BYTES
+    first = struct.pack(">IIi", flags, half, offset) + film[run.start + 12 : middle]
+    second = struct.pack(">IIi", flags & ~FIRST_SAMPLE_FLAGS, count - half, offset + before) + film[middle : run.stop]
+    return b"".join(struct.pack(">I4s", len(content) + 8, b"trun") + content for content in (first, second))
 
 
 def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:

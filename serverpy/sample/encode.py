@@ -23,6 +23,8 @@ SAMPLE_RATE = 48_000
 PHOTO = (720, 1280)
 
 X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
+BIT_EXACT = {"fflags": "+bitexact"}
+"""Without it a WebM has a random identity."""
 B_FRAMES = {"bf": "2"}
 VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
@@ -60,7 +62,7 @@ def encode_clip(path: Path, size: tuple[int, int], bitrate: int) -> None:
 
 def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
     """VP9 and Opus."""
-    with av.open(path, "w", format="webm") as out:
+    with av.open(path, "w", format="webm", options=BIT_EXACT) as out:
         video = _add_video(out, "libvpx-vp9", size, bitrate, VP9)
         _encode(out, video, _add_audio(out, "libopus", 96_000))
 

@@ -9,9 +9,9 @@ import av
 from av.packet import Packet
 from av.stream import Stream
 
-from serverpy.sample.boxes import based_on_their_places, each_sample_a_chunk, one_wide_chunk
+from serverpy.sample.boxes import based_on_their_places, each_sample_a_chunk, in_two_runs, one_wide_chunk
 from serverpy.sample.cut import FRAGMENTED, copy
-from serverpy.sample.encode import encode_long_mp4, encode_uneven_mp4
+from serverpy.sample.encode import BIT_EXACT, encode_long_mp4, encode_uneven_mp4
 
 FIRST = {"movflags": "+faststart"}
 LAST: dict[str, str] = {}
@@ -38,7 +38,7 @@ def _make_plain(directory: Path) -> None:
     copy(film, directory / "audio-only.mp4", "mp4", "audio", FIRST)
     for kind in ("video", "audio"):
         copy(film, directory / f"{kind}-last.mp4", "mp4", kind, LAST)
-        copy(webm, directory / f"{kind}-only.webm", "webm", kind, {})
+        copy(webm, directory / f"{kind}-only.webm", "webm", kind, BIT_EXACT)
         track = (directory / f"{kind}-last.mp4").read_bytes()
         (directory / f"{kind}-chunks.mp4").write_bytes(each_sample_a_chunk(track))
         (directory / f"{kind}-wide.mp4").write_bytes(one_wide_chunk(track))
@@ -53,6 +53,8 @@ def _make_fragmented(directory: Path) -> None:
             copy(film, directory / f"{kind}-{name}.mp4", "mp4", kind, {"movflags": flags, **more})
         track = directory / f"{kind}-based.mp4"
         track.write_bytes(based_on_their_places(track.read_bytes()))
+        indexed = (directory / f"{kind}-sidx.mp4").read_bytes()
+        (directory / f"{kind}-runs.mp4").write_bytes(in_two_runs(indexed))
     copy(small, directory / "video-180-sidx.mp4", "mp4", "video", {"movflags": FRAGMENTED + INDEX})
 
 

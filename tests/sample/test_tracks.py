@@ -15,7 +15,7 @@ import pytest
 
 from serverpy.sample import SampleSite
 from serverpy.sample.boxes import boxes
-from serverpy.sample.catalogue import LONG, PAIRS, RENDITIONS
+from serverpy.sample.catalogue import LONG, PAIRS, RENDITIONS, TRAPS
 from serverpy.sample.cut import h264_codec
 from serverpy.sample.make import ensure_media
 
@@ -142,7 +142,7 @@ def test_the_long_film_lasts_a_minute(media: Path, name: str) -> None:
 
 def test_the_catalogue_names_the_codec_that_is_in_the_file(media: Path) -> None:
     for key, rendition in RENDITIONS.items():
-        if rendition.vcodec.startswith("avc1"):
+        if rendition.vcodec.startswith("avc1") and key not in TRAPS:
             assert (key, h264_codec(media / rendition.file)) == (key, rendition.vcodec)
 
 
