@@ -1,4 +1,4 @@
-"""The charts, from results alone. The only module that loads matplotlib (extra `bench`), and without a display.
+"""The charts, from results alone. Only these (and `canvas`, `limit_plots`) load matplotlib (extra `bench`).
 
 The same results give the same bytes. Every target has one colour, one marker and one line style in all charts; all
 colours have a contrast of 3 to 1 against white and against the dark page, and no chart is read by colour alone: bars
@@ -7,83 +7,29 @@ carry their figure, lines their marker. A chart whose scenario was not measured 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
+from serverpy.bench.canvas import Plot, bytes_axis, finished, grid, new_canvas
 from serverpy.bench.claims import TRAFFIC
 from serverpy.bench.finders import each, over_time, top
+from serverpy.bench.limit_plots import promises, soaked
 from serverpy.bench.looks import SHOWN, shown
 from serverpy.bench.measured import Figure, NotMeasured, Results, Row, number
-from serverpy.bench.svg import INK, PAPER, finish
+from serverpy.bench.svg import INK, PAPER
 from serverpy.bench.units import MB, digits, seconds, size, whole_size
 
-GRID = 0.18
 PARTS = ("#3a7fd0", "#c56a0a", "#128f68", "#c2558d", "#8b6fd0", "#8a7d1c", "#1b8ea3", "#d3483f", "#7d7d7d")
 """Of the stacked bars, in the order of the steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """One chart: `name` is that of its file, `caption` says in a sentence what it shows, with figures."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
 
 
 def draw_all(results: Results) -> list[Plot]:
     """Every chart there is something to show in, in the order of the report."""
     drawn = (draw(results) for draw in CHARTS)
     return [plot for plot in drawn if plot is not None]
-
-
-@contextmanager
-def _canvas(name: str, width: float, height: float) -> Iterator[Canvas]:
-    style: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 10,
-        "axes.titlesize": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "figure.facecolor": PAPER,
-        "axes.facecolor": "none",
-        "legend.frameon": False,
-        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    }
-    with mpl.rc_context(style):
-        yield Canvas(figsize=(width, height), layout="constrained")
-
-
-def _plot(canvas: Canvas, name: str, title: str, caption: str) -> Plot:
-    FigureCanvasSVG(canvas)
-    file = io.StringIO()
-    canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return Plot(name, title, caption, finish(file.getvalue(), name, title, caption))
-
-
-def _grid(axes: Axes, axis: str) -> None:
-    axes.grid(True, axis=axis, color=INK, alpha=GRID, linewidth=0.7)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-
-
-def _bytes_axis(axes: Axes, which: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: size(value) if value else "0"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 # --- What a process is made of -------------------------------------------------------------------------------------
@@ -107,7 +53,7 @@ def breakdown(results: Results) -> Plot | None:
     steps = list(dict.fromkeys(str(row["step"]) for row in rows))
     colours = {step: PARTS[index % len(PARTS)] for index, step in enumerate(steps)}
     present = [(process, label) for process, label in BARS if any(row["process"] == process for row in rows)]
-    with _canvas("breakdown", 8.6, 1.7 + 0.62 * (len(present) + 1)) as canvas:
+    with new_canvas("breakdown", 8.6, 1.7 + 0.62 * (len(present) + 1)) as canvas:
         axes = canvas.add_subplot()
         totals = []
         for place, (process, _) in enumerate(present):
@@ -118,15 +64,15 @@ def breakdown(results: Results) -> Plot | None:
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.set_xlabel("memory (PSS)")
-        _bytes_axis(axes, "x")
-        _grid(axes, "x")
+        bytes_axis(axes, "x")
+        grid(axes, "x")
         axes.margins(x=0.12)
         handles = [Rectangle((0, 0), 1, 1, color=colours[step]) for step in steps]
         canvas.legend(handles, steps, loc="outside lower center", ncols=4, fontsize=9)
         parts_text = ", ".join(
             f"{label.replace(chr(10), ' ')} {size(total)}" for (_, label), total in zip(present, totals, strict=True)
         )
-        return _plot(
+        return finished(
             canvas,
             "breakdown",
             "What the memory consists of",
@@ -160,7 +106,7 @@ def over_the_time(results: Results) -> Plot | None:
     lines = [line for line in results.series("over-time") if len(line["t"]) > 1]
     if not lines:
         return None
-    with _canvas("over-time", 8.6, 4.6) as canvas:
+    with new_canvas("over-time", 8.6, 4.6) as canvas:
         memory, people = canvas.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         for line in lines:
             look = shown(str(line["target"]))
@@ -170,14 +116,14 @@ def over_the_time(results: Results) -> Plot | None:
             people.plot(line["t"], line["clients"], look.dash, color=look.colour, linewidth=1.5)
         memory.set_ylim(bottom=0)
         memory.set_ylabel("memory of all processes (PSS)")
-        _bytes_axis(memory, "y")
+        bytes_axis(memory, "y")
         memory.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
         people.set_ylabel("clients")
         people.set_xlabel("seconds")
         people.set_ylim(bottom=0)
         for axes in (memory, people):
-            _grid(axes, "both")
-        return _plot(canvas, "over-time", "Memory over time", _over_time_caption(results, lines))
+            grid(axes, "both")
+        return finished(canvas, "over-time", "Memory over time", _over_time_caption(results, lines))
 
 
 def _over_time_caption(results: Results, lines: Sequence[Row]) -> str:
@@ -203,17 +149,17 @@ def per_stream(results: Results) -> Plot | None:
     if not bars:
         return None
     bars.sort(key=lambda bar: bar[2])
-    with _canvas("per-stream", 8.6, 1.0 + 0.34 * len(bars)) as canvas:
+    with new_canvas("per-stream", 8.6, 1.0 + 0.34 * len(bars)) as canvas:
         axes = canvas.add_subplot()
         axes.set_xscale("log")
         _bars(axes, bars, [size(value) for _, _, value, _ in bars])
         axes.axvspan(15 * MB, 35 * MB, color=INK, alpha=0.10, linewidth=0)
         axes.text(23 * MB, -0.75, "claimed, embedded", ha="center", va="center", fontsize=8)
         axes.set_xlabel("memory of each further slow reader (PSS, logarithmic)")
-        _bytes_axis(axes, "x")
-        _grid(axes, "x")
+        bytes_axis(axes, "x")
+        grid(axes, "x")
         least, most = bars[0], bars[-1]
-        return _plot(
+        return finished(
             canvas,
             "per-stream",
             "Memory of each further stream",
@@ -248,7 +194,7 @@ def by_clients(results: Results) -> Plot | None:
             lines[target] = sorted(points)
     if not lines:
         return None
-    with _canvas("by-clients", 8.6, 4.6) as canvas:
+    with new_canvas("by-clients", 8.6, 4.6) as canvas:
         axes = canvas.add_subplot()
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -262,11 +208,11 @@ def by_clients(results: Results) -> Plot | None:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("clients at once, reading 64 KB a second (logarithmic)")
         axes.set_ylabel("memory of all processes (PSS, logarithmic)")
-        _bytes_axis(axes, "y")
-        _grid(axes, "both")
+        bytes_axis(axes, "y")
+        grid(axes, "both")
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
         ends = "; ".join(f"{shown(t).title} {size(p[-1][1])} at {p[-1][0]:,}" for t, p in lines.items())
-        return _plot(
+        return finished(
             canvas,
             "by-clients",
             "The whole process by number of clients",
@@ -296,7 +242,7 @@ def queue_by_chunk(results: Results) -> Plot | None:
             held[int(row["queue_chunks"]), int(row["chunk_bytes"])] = (each_pss.value + pipe.value, row)
     if not held:
         return None
-    with _canvas("queue", 7.6, 1.5 + 0.72 * len(queues)) as canvas:
+    with new_canvas("queue", 7.6, 1.5 + 0.72 * len(queues)) as canvas:
         axes = canvas.add_subplot()
         most = max(value for value, _ in held.values())
         for (queue, chunk), (value, row) in held.items():
@@ -310,7 +256,7 @@ def queue_by_chunk(results: Results) -> Plot | None:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         low, high = min(value for value, _ in held.values()), most
-        return _plot(
+        return finished(
             canvas,
             "queue",
             "Queue and chunk",
@@ -352,17 +298,17 @@ def cpu_per_gb(results: Results) -> Plot | None:
                 texts.append(f"{digits(cpu.value)} s{beside}")
     if not bars:
         return None
-    with _canvas("cpu", 8.6, 1.0 + 0.34 * len(bars)) as canvas:
+    with new_canvas("cpu", 8.6, 1.0 + 0.34 * len(bars)) as canvas:
         axes = canvas.add_subplot()
         _bars(axes, bars, texts)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.margins(x=0.28)
         axes.set_xlim(left=0)
         axes.set_xlabel("CPU seconds for each GB relayed to one fast reader")
-        _grid(axes, "x")
+        grid(axes, "x")
         ranked = sorted(zip(bars, texts, strict=True), key=lambda pair: pair[0][2])
         (least, least_text), (most, most_text) = ranked[0], ranked[-1]
-        return _plot(canvas, "cpu", "CPU for each GB",
+        return finished(canvas, "cpu", "CPU for each GB",
                      f"From {least_text} ({least[0]}) to {most_text} ({most[0]}).")  # fmt: skip
 
 
@@ -373,4 +319,6 @@ CHARTS: tuple[Callable[[Results], Plot | None], ...] = (
     breakdown,
     queue_by_chunk,
     cpu_per_gb,
+    promises,
+    soaked,
 )

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from serverpy.bench.canvas import Plot
 from serverpy.bench.claims import CONTRADICTIONS, SECTIONS, Judged, Verdict, judge
 from serverpy.bench.finders import each, largest_crowd
+from serverpy.bench.limits import LIMITS, Reached, measure
 from serverpy.bench.looks import SHOWN, shown
 from serverpy.bench.measured import Figure, Found, NotMeasured, Results, Row, noted, number, parse
 from serverpy.bench.page import (
@@ -29,7 +31,8 @@ from serverpy.bench.page import (
     to_html,
     to_markdown,
 )
-from serverpy.bench.plots import Plot, draw_all
+from serverpy.bench.plots import draw_all
+from serverpy.bench.raw_tables import everything
 from serverpy.bench.remarks import REMARKS, say
 from serverpy.bench.units import Unit, digits, figure, seconds, size, whole_size
 
@@ -40,6 +43,10 @@ HEADLINE = ("nginx", "relay", "embedded", "seed", "httpx-relay", "mediaflow", "s
 MARKS = {
     Verdict.HELD: "good", Verdict.TOO_HIGH: "bad", Verdict.TOO_LOW: "bad", Verdict.WRONG: "bad",
     Verdict.FAILED: "bad", Verdict.NOT_MEASURED: "none",
+}  # fmt: skip
+LIMIT_MARKS = {
+    Reached.AIM: "good", Reached.REACH: "good", Reached.MISSED: "bad", Reached.FAILED: "bad",
+    Reached.NOT_MEASURED: "none",
 }  # fmt: skip
 
 
@@ -130,11 +137,12 @@ def build(results: Results, plots: Sequence[Plot], raw: Mapping[str, Any]) -> Pa
     judged = {section.key: [judge(claim, results) for claim in section.claims] for section in SECTIONS}
     blocks = (
         *_opening(results, judged),
+        *_limits(results),
         *_charts(plots),
         *_servers(results),
         *_claims(judged),
         *_reasons({each.claim.key: each for rows in judged.values() for each in rows}),
-        *_scenario_tables(results),
+        *everything(results),
         *_method(results),
         Code(json.dumps(raw, indent=1, ensure_ascii=False), folded="Everything that was measured, as JSON"),
     )
@@ -206,6 +214,28 @@ def _compared(results: Results) -> Iterator[str]:
             beside.append(f"{shown(target).title} {size(theirs.value)} ({digits(theirs.value / ours.value)} × as much)")
     others = f"; beside it {', '.join(beside)}" if beside else ""
     yield f"A further slow client costs **{size(ours.value)}** with ServerPY's `relay`{others}."
+
+
+def _limits(results: Results) -> Iterator[Block]:
+    yield Heading("At the limit")
+    yield Paragraph(
+        "What the project set out to reach with a relay in Python: the cost of nginx (`proxy_buffering off`), which "
+        "does the same in the same run. **Reach** is enough, **aim** is as good as it gets."
+    )
+    measured = [measure(limit, results) for limit in LIMITS]
+    rows = tuple(
+        (
+            each.limit.what,
+            each.limit.bound(each.limit.reach),
+            each.limit.bound(each.limit.aim),
+            each.said,
+            f"`{each.limit.command}`",
+            each.verdict.value,
+        )
+        for each in measured
+    )
+    head = ("figure", "reach", "aim", "measured", "by", "verdict")
+    yield Table(head, rows, tuple(LIMIT_MARKS[each.verdict] for each in measured))
 
 
 def _charts(plots: Sequence[Plot]) -> Iterator[Block]:
@@ -300,63 +330,6 @@ def _reasons(judged: Mapping[str, Judged]) -> Iterator[Block]:
         said = say(remark, judged)
         yield Heading(said.title, 3)
         yield Paragraph(said.text)
-
-
-# --- Everything measured -------------------------------------------------------------------------------------------
-
-UNITS: Mapping[str, Unit] = {
-    **dict.fromkeys(("cpu", "wall", "cpu_per_request", "lag_p99", "longest_stall", "settling"), "seconds"),
-    **dict.fromkeys(("throughput", "bytes_per_second"), "bytes per second"),
-    **dict.fromkeys(("requests_per_second", "requests_per_cpu_second"), "per second"),
-    **dict.fromkeys(("ratio_to_nginx",), "times"),
-    **dict.fromkeys(("growth", "added", "pss", "budget"), "bytes"),
-}
-
-
-def unit_of(name: str) -> Unit:
-    """By the name of a field; sizes and times say what they are."""
-    if name.startswith("cpu_per_gb"):
-        return "cpu"
-    if name in UNITS:
-        return UNITS[name]
-    if "pss" in name or "rss" in name or name.endswith("_bytes"):
-        return "bytes"
-    if "first_byte" in name or name.startswith("cpu_per_") or name == "seconds":
-        return "seconds"
-    return "count"
-
-
-def _scenario_tables(results: Results) -> Iterator[Block]:
-    yield Heading("Everything that was measured")
-    for scenario in results.scenarios.values():
-        yield Heading(scenario.title, 3)
-        if scenario.status != "done":
-            because = f": {scenario.reason}" if scenario.reason else ""
-            yield Paragraph(f"`{scenario.name}` {scenario.status}{because}.", warning=scenario.status != "skipped")
-        if scenario.rows:
-            yield _raw_table(scenario.rows)
-        for line in scenario.series:
-            if line.get("pss"):
-                yield Paragraph(f"{shown(str(line['target'])).title}: {len(line['pss'])} readings, "
-                                f"{size(min(line['pss']))} to {size(max(line['pss']))}.")  # fmt: skip
-
-
-def _raw_table(rows: Sequence[Row]) -> Table:
-    names = tuple(dict.fromkeys(name for row in rows for name in row))
-    cells = tuple(tuple(_raw_cell(name, row.get(name)) for name in names) for row in rows)
-    return Table(tuple(name.replace("_", " ") for name in names), cells)
-
-
-def _raw_cell(name: str, value: object) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        if name in ("chunk_bytes", "budget"):
-            return whole_size(value)
-        return f"{value:,}" if isinstance(value, int) and unit_of(name) == "count" else figure(value, unit_of(name))
-    return str(value)
 
 
 def _method(results: Results) -> Iterator[Block]:

@@ -50,6 +50,30 @@ def hand_over(queue: int, chunk: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def promise(target: str, limit: str | None, **more: Any) -> dict[str, Any]:
+    row = {
+        "target": target, "limit": limit, "clients": 2000, "budget": 64 * MIB, "base_pss": 50 * MB, "held": True,
+        "highest_pss": 90 * MB, "allowed_pss": 50 * MB + 1.1 * 64 * MIB, "served": 1200, "refused": 800,
+        "timed_out": 0, "failed": 0, "wrong": 0,
+    }  # fmt: skip
+    return {**row, **more}
+
+
+def promise_line(target: str, limit: str | None) -> dict[str, Any]:
+    pss = [50 * MB, 80 * MB, 90 * MB, 70 * MB]
+    return {"target": target, "limit": limit, "allowed": 50 * MB + 1.1 * 64 * MIB, "t": [0.0, 0.05, 0.1, 0.15],
+            "pss": pss}  # fmt: skip
+
+
+def saturation(target: str, extracting: bool, lag: float | None, silence: float, **more: Any) -> dict[str, Any]:
+    row = {
+        "target": target, "extracting": extracting, "streams": 55, "seconds": 62.0, "extractions": 500 * extracting,
+        "extractions_per_second": 8.0 * extracting, "cpu": 1.0, "lag_p50": lag, "lag_p99": lag, "lag_seconds": 60.0,
+        "answer_p99": 0.008, "longest_stall": 0.0, "longest_silence": silence,
+    }  # fmt: skip
+    return {**row, **more}
+
+
 def scenario(name: str, rows: list[dict[str, Any]], series: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     title = name.replace("-", " ")
     return {
@@ -96,10 +120,11 @@ def whole_run() -> dict[str, Any]:
             scenario("overload", [{"limited": on, "asked": 400, "served": 100 if on else 400, "refused": 300 * on,
                                    "peak_pss": (115 if on else 139) * MB, "first_byte_p99": 0.4}
                                   for on in (False, True)]),
-            scenario("latency", [{"target": t, "state": s, "first_byte_p50": b, "first_byte_p99": b * 2,
-                                  "origin_first_byte_p50": 0.002} for t, s, b in
-                                 (("relay", "cold", 0.06), ("relay", "cached", 0.006), ("embedded", "cold", 0.07),
-                                  ("seed", "cold", 0.21), ("subprocess", "cold", 3.1))]),
+            scenario("latency", [{"target": t, "state": s, "in_flight": n, "first_byte_p50": b, "first_byte_p99": b * 2,
+                                  "origin_first_byte_p50": 0.002, "origin_first_byte_p99": 0.004} for t, s, n, b in
+                                 (("relay", "cold", 1, 0.06), ("relay", "cached", 1, 0.006),
+                                  ("relay", "cached", 50, 0.09), ("embedded", "cold", 1, 0.07),
+                                  ("seed", "cold", 1, 0.21), ("subprocess", "cold", 1, 3.1))]),
             scenario("rate", [{"target": t, "state": s, "requests_per_second": r, "requests_per_cpu_second": r}
                               for t, s, r in
                               (("relay", "cold", 31.0), ("relay", "cached", 900.0), ("embedded", "cold", 25.0),
@@ -109,6 +134,18 @@ def whole_run() -> dict[str, Any]:
             scenario("profiles", [{"profile": p, "streams": n, "budget": b * MIB, "base_pss": 107 * MB, "carried": n,
                                    "peak_pss": (107 + 0.08 * n) * MB, "embedded_carried": e} for p, n, b, e in
                                   (("small", 200, 64, 5), ("medium", 1000, 256, 20), ("large", 4000, 1024, 50))]),
+            scenario("idle", [{"state": s, "pss": p * MB, "uss": p * MB, "first_byte": b} for s, p, b in
+                              (("first extraction", 105.8, 0.3), ("worker let go", 50.4, None))]),
+            scenario("saturation", [saturation("relay", False, 0.005, 0.04), saturation("relay", True, 0.007, 0.06),
+                                    saturation("seed", True, None, 0.28)]),
+            scenario("mixed", [{"target": "relay", "requests": 10_000, "growth_rss": 1.5 * MB, "growth_pss": 1.4 * MB,
+                                "threads_before": 14, "threads_after": 13, "fds_before": 32, "fds_after": 32,
+                                "processes_before": 2, "processes_after": 2, "zombies": 0}]),
+            scenario("promise", [promise("relay", None), promise("relay", "prlimit"), promise("embedded", None)],
+                     [promise_line("relay", None), promise_line("relay", "prlimit")]),
+            scenario("soak", [{"target": "relay", "seconds": 1800.0, "pss_first_quarter": 107 * MB,
+                               "pss_last_quarter": 108 * MB, "pss_slope_per_hour": 1.9 * MB}],
+                     [{"target": "relay", "t": [float(t) for t in range(1800)], "pss": [107 * MB] * 1800}]),
             scenario("extraction", [{"kind": k, "cpu": c, "wall": c * 1.2} for k, c in
                                     (("slim", 0.021), ("stock", 0.146), ("child", 2.9))]),
         ],

@@ -5,13 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from serverpy.bench.confine import confined, data_bytes
+from serverpy.bench.errors import BenchError
 from serverpy.bench.exchange import Outcome
-from serverpy.bench.scenarios import Bench, new_bench
+from serverpy.bench.sampler import Reading
+from serverpy.bench.scenarios import SCENARIOS, Bench, new_bench
+from serverpy.bench.scenarios.idle import measure as measure_idle
+from serverpy.bench.scenarios.mixed import measure_mixed, soak, trend
+from serverpy.bench.scenarios.mixed import problems as leftovers
+from serverpy.bench.scenarios.mixture import Mixed
 from serverpy.bench.scenarios.promise import Load, kind_of, measure, problems
+from serverpy.bench.scenarios.saturation import measure as measure_saturation
 from serverpy.bench.targets import TARGETS, sample_origin
 
 MIB = 1 << 20
@@ -69,6 +77,80 @@ def test_a_broken_promise_fails_the_cell() -> None:
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):
         assert list(problems({**kept, **change}, [outcome("wrong", 200, reason="wrong bytes")])), change
 
+
+# --- What is left --------------------------------------------------------------------------------------------------
+
+
+def test_requests_of_all_kinds_end_as_they_have_to(bench: Bench) -> None:
+    found = measure_mixed(TARGETS["relay"], 200, bench)
+    (row,) = found.rows
+    assert row["unexpected"] == 0, found.problems
+    kinds = {name: number for name, number in row.items() if name.startswith("asked ")}
+    assert len(kinds) == 12
+    assert sum(kinds.values()) == 200
+    assert kinds["asked left"] == 10
+    assert row["zombies"] == 0
+    assert row["processes_after"] <= row["processes_before"] == 2
+    assert not any("still held" in problem for problem in found.problems)
+
+
+def reading(**more: int) -> Reading:
+    return replace(Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0), **more)
+
+
+def test_whatever_is_left_behind_is_a_problem() -> None:
+    idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
+    assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
+    assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == ["left behind: 2 fds, 1 zombies"]
+    held = {**idle, "streams": 2, "budget": {"used": 7, "total": 9}}
+    assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still held: 2 streams, 7 budget"]
+    assert list(leftovers(Mixed(unexpected=1, reasons=["head: cut"]), reading(), reading(), idle)) == [
+        "1 requests ended otherwise than they had to: head: cut"
+    ]
+
+
+def test_a_soak_watches_the_memory_and_says_how_it_goes(bench: Bench) -> None:
+    found = soak(4.0, bench)
+    (row,), (series,) = found.rows, found.series
+    assert row["unexpected"] == 0, found.problems
+    assert row["requests"] > 50
+    assert row["slow_clients"] >= 20
+    assert len(series["t"]) == len(series["pss"]) >= 4
+    assert 0 < row["pss_first_quarter"] < 2 * row["pss_last_quarter"]
+
+
+def test_the_trend_is_an_hours() -> None:
+    found = trend([0.0, 1.0, 2.0, 3.0], [100, 101, 102, 103])
+    assert found == {"pss_first_quarter": 100, "pss_last_quarter": 103, "pss_slope_per_hour": pytest.approx(3600)}
+    with pytest.raises(BenchError):
+        trend([0.0], [1])
+
+
+def test_a_soak_runs_only_if_it_is_named() -> None:
+    assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak"]
+
+
+# --- Saturation and idling -----------------------------------------------------------------------------------------
+
+
+def test_streams_go_on_while_extractions_saturate(bench: Bench) -> None:
+    found = measure_saturation(TARGETS["relay"], 0.5, 1.5, bench)
+    assert not found.problems
+    before, during = found.rows
+    assert (before["extractions"], before["streams"]) == (0, 55)
+    assert during["extractions"] > 0
+    assert during["lag_p99"] >= during["lag_p50"] >= 0
+    assert during["answer_longest"] >= during["answer_p99"] > 0
+
+
+def test_an_idle_server_lets_its_worker_go_and_comes_back(bench: Bench) -> None:
+    first, idle, known, new = measure_idle(bench).rows
+    assert [row["processes"] for row in (first, idle, known, new)] == [2, 1, 1, 2]
+    assert idle["pss"] < first["pss"]
+    assert min(row["first_byte"] for row in (first, known, new)) > 0
+
+
+# --- Less memory for a process -------------------------------------------------------------------------------------
 
 HUNGRY = """
 import sys

@@ -12,14 +12,16 @@ from xml.etree import ElementTree
 import pytest
 
 from serverpy.bench.claims import SECTIONS, Claim, Verdict, judge, verdict
+from serverpy.bench.limits import LIMITS, Reached, measure
 from serverpy.bench.looks import SHOWN
 from serverpy.bench.measured import Figure, NotMeasured, parse
 from serverpy.bench.page import Bullets, Page, Paragraph, Table, to_html, to_markdown
 from serverpy.bench.plots import PARTS, draw_all
 from serverpy.bench.remarks import REMARKS, say
 from serverpy.bench.report import HEADLINE, headline, write
+from serverpy.bench.scenarios import SCENARIOS
 from serverpy.bench.units import Unit, digits, figure, whole_size
-from tests.bench.sample_results import MB, crowd, scenario, whole_run
+from tests.bench.sample_results import MB, crowd, promise, saturation, scenario, whole_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLAIMS = {claim.key: claim for section in SECTIONS for claim in section.claims}
@@ -200,6 +202,84 @@ def test_a_row_without_its_figure_is_no_zero() -> None:
     assert judged.measured == "not measured (this run has no `each_pss`)"
 
 
+# --- Limits --------------------------------------------------------------------------------------------------------
+
+BY_NAME = {limit.what: limit for limit in LIMITS}
+STALL = "longest stall of a stream meanwhile"
+LAG = "lag of the event loop while extractions saturate, 99th percentile"
+LEFT = "threads, descriptors, processes and zombies left by them"
+PROMISE = "part of the budget and a tenth that `relay` takes under 2,000 clients"
+
+
+def only(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"meta": {}, "scenarios": [scenario(name, rows)]}
+
+
+def limit(what: str, run: dict[str, Any]) -> tuple[Reached, str]:
+    measured = measure(BY_NAME[what], parse(run))
+    return measured.verdict, measured.said
+
+
+def test_every_limit_stands_in_the_report_with_its_bounds_its_figure_and_how_to_get_it(tmp_path: Path) -> None:
+    markdown, html = report(whole_run(), tmp_path)
+    rows = [row for table in tables(markdown) for row in table]
+    for each in LIMITS:
+        found = measure(each, parse(whole_run()))
+        bounds = [each.bound(each.reach), each.bound(each.aim)]
+        assert [each.what, *bounds, found.said, f"`{each.command}`", found.verdict.value] in rows
+    assert "At the limit" in html
+
+
+def test_limits_have_names_of_their_own_and_commands_that_exist() -> None:
+    assert len(BY_NAME) == len(LIMITS)
+    for each in LIMITS:
+        scenario_name = each.command.removeprefix("serverpy bench ").split()[0]
+        assert scenario_name in SCENARIOS
+
+
+@pytest.mark.parametrize(
+    ("what", "verdict", "said"),
+    [
+        ("each further slow stream, http source, 1,000 clients", Reached.AIM, "0.079 MB (1.1 × nginx)"),
+        ("each further slow stream, https source, 200 clients", Reached.AIM, "0.16 MB (1.1 × nginx)"),
+        ("each further slow stream, https source, 1,000 clients", Reached.NOT_MEASURED, "not measured"),
+        ("server and worker after start and first extraction", Reached.REACH, "106 MB"),
+        ("the same, once idle", Reached.MISSED, "50.4 MB"),
+        ("200 relayed streams on top of that", Reached.AIM, "15.8 MB"),
+        ("CPU for each GB, http source, against nginx", Reached.REACH, "1.2 ×"),
+        ("first byte over the origin's own, cached, one at a time, median", Reached.REACH, "4 ms"),
+        ("the same, 50 in flight, 99th percentile", Reached.MISSED, "176 ms"),
+        ("requests for each second of server CPU, 64 KB, cached", Reached.REACH, "900"),
+        ("CPU of an extraction", Reached.REACH, "21 ms"),
+        (LAG, Reached.AIM, "7 ms"),
+        (STALL, Reached.REACH, "60 ms"),
+        ("growth after 10,000 mixed requests (RSS)", Reached.AIM, "1.5 MB"),
+        (LEFT, Reached.AIM, "0"),
+        (PROMISE, Reached.REACH, "54.2 % (1,200 of 2,000 served, 800 told to come again)"),
+    ],
+)
+def test_a_limit_is_reached_met_or_missed(what: str, verdict: Reached, said: str) -> None:
+    found = limit(what, whole_run())
+    assert found[0] is verdict
+    assert found[1].startswith(said)
+
+
+def test_a_short_watch_says_how_much_of_the_meters_minute_it_was() -> None:
+    rows = [saturation("relay", True, 0.02, 0.06, seconds=15.0, lag_seconds=20.0)]
+    assert limit(LAG, only("saturation", rows)) == (Reached.REACH, "20 ms (15 s of the 20 s that the meter has)")
+
+
+def test_a_promise_that_gave_wrong_bytes_is_a_failure() -> None:
+    assert limit(PROMISE, only("promise", [promise("relay", None, wrong=1)]))[0] is Reached.FAILED
+    assert limit(PROMISE, only("promise", [promise("relay", None, highest_pss=900 * MB)]))[0] is Reached.MISSED
+
+
+def test_one_thing_left_misses_the_limit() -> None:
+    run = whole_run()
+    next(each for each in run["scenarios"] if each["name"] == "mixed")["rows"][0]["fds_after"] = 33
+    assert limit(LEFT, run) == (Reached.MISSED, "1")
+
+
 # --- Failures ------------------------------------------------------------------------------------------------------
 
 
@@ -355,7 +435,7 @@ def test_the_documentation_is_written_from_the_same_run(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     markdown = (docs / "benchmark.md").read_text(encoding="utf-8")
     drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
-    assert len(drawn) == 6
+    assert len(drawn) == 8
     assert all((docs / name).is_file() for name in drawn)
     assert json.loads((docs / "benchmark.json").read_text(encoding="utf-8")) == whole_run()
 
@@ -384,7 +464,7 @@ def test_the_headline_shows_a_failure_as_one() -> None:
 
 def test_the_charts_are_well_formed_and_their_text_is_text() -> None:
     plots = {plot.name: plot for plot in draw_all(parse(whole_run()))}
-    assert set(plots) == {"per-stream", "by-clients", "over-time", "breakdown", "queue", "cpu"}
+    assert set(plots) == {"per-stream", "by-clients", "over-time", "breakdown", "queue", "cpu", "promise", "soak"}
     for plot in plots.values():
         root = ElementTree.fromstring(plot.svg)
         assert root.get("role") == "img"

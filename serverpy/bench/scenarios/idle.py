@@ -21,10 +21,10 @@ LONGEST_SECONDS = 30.0
 
 def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those(NAME):
-        yield Cell("server, worker, and without it", plan.by_mode(8, 10, 10), _measure)
+        yield Cell("server, worker, and without it", plan.by_mode(8, 10, 10), measure)
 
 
-def _measure(bench: Bench) -> Findings:
+def measure(bench: Bench) -> Findings:
     with bench.start(TARGETS[NAME], {"WORKER_IDLE": WORKER_IDLE}) as running:
         return bench.run(_rows(running))
 

@@ -27,6 +27,8 @@ CLIP = "prog.mp4"
 """5 MB."""
 SMALL = "photo-1.jpg"
 """100 KB."""
+SHORT = "clip.mp4"
+"""64 KB."""
 
 RATE = 64 * 1024
 """Bytes a second that a slow client reads."""

@@ -53,11 +53,11 @@ def mixed_cells(plan: Plan) -> Iterator[Cell]:
         yield Cell(
             f"{target.title}, {number} requests",
             plan.by_mode(6, 22, 22) + number / 200,
-            partial(_mixed, target, number),
+            partial(measure_mixed, target, number),
         )
 
 
-def _mixed(target: Target, requests: int, bench: Bench) -> Findings:
+def measure_mixed(target: Target, requests: int, bench: Bench) -> Findings:
     with closed_port() as port, bench.start(target, _settings(target, bench, port)) as running:
         mixture = kinds(target.name, bench, running, port)
         return bench.run(_mixed_row(target, mixture, requests, bench, running))
@@ -147,21 +147,23 @@ def _listed(left: Mapping[str, int]) -> str:
 def soak_cells(plan: Plan) -> Iterator[Cell]:
     minutes = plan.by_mode(1, 30, 60)
     for target in plan.those("relay"):
-        yield Cell(f"{target.title}, {minutes} minutes", 60 * minutes + 40, partial(_soak, 60.0 * minutes))
+        yield Cell(f"{target.title}, {minutes} minutes", 60 * minutes + 40, partial(soak, 60.0 * minutes))
 
 
-def _soak(seconds: float, bench: Bench) -> Findings:
+def soak(seconds: float, bench: Bench) -> Findings:
     target = TARGETS["relay"]
     with closed_port() as port, bench.start(target, _settings(target, bench, port)) as running:
         mixture = kinds(target.name, bench, running, port)
-        return bench.run(_soaked(target, mixture, seconds, running))
+        return bench.run(_soaked(target, mixture, seconds, bench, running))
 
 
-async def _soaked(target: Target, mixture: tuple[Kind, ...], seconds: float, running: Running) -> Findings:
+async def _soaked(
+    target: Target, mixture: tuple[Kind, ...], seconds: float, bench: Bench, running: Running
+) -> Findings:
     slow = ask_for(running, LARGE)
     await warm_up(running, slow)
     await ask_all(mixture, CONNECTIONS, seconds=min(20.0, seconds / 10))
-    before = await at_rest(running, seconds=KEPT_SECONDS)
+    before = await at_rest(running, seconds=bench.by_mode(0.0, KEPT_SECONDS, KEPT_SECONDS))
     begun = time.monotonic()
     with sampler_of(running, SOAK_HZ) as sampler:
         async with Crowd(slow, RATE) as crowd:

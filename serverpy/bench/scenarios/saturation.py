@@ -51,11 +51,11 @@ def cells(plan: Plan) -> Iterator[Cell]:
     for target in plan.those(*plan.by_mode(TARGETS[:1], TARGETS, TARGETS)):
         # Who says nothing of itself needs no minute for that.
         seconds = during if target.name in OURS else min(during, 20.0)
-        work = partial(_measure, target, before, seconds)
+        work = partial(measure, target, before, seconds)
         yield Cell(f"{target.title}, {STREAMS} streams", before + seconds + plan.by_mode(4, 8, 8), work)
 
 
-def _measure(target: Target, before: float, during: float, bench: Bench) -> Findings:
+def measure(target: Target, before: float, during: float, bench: Bench) -> Findings:
     with bench.start(target, settings_for(target, STREAMS + LIVE)) as running:
         return bench.run(_rows(target, before, during, bench, running))
 

@@ -17,7 +17,7 @@ from serverpy.bench.exchange import Ask, Outcome
 from serverpy.bench.reference import reference
 from serverpy.bench.sampler import Reading
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require, settings_for
-from serverpy.bench.scenarios.measuring import LARGE, SMALL, ask_for, check_whole, read_now, why
+from serverpy.bench.scenarios.measuring import LARGE, SHORT, SMALL, ask_for, check_whole, read_now, why
 from serverpy.bench.targets import Running, Scheme, Target
 
 State = Literal["cold", "cached"]
@@ -36,12 +36,12 @@ def states(target: Target) -> tuple[State, ...]:
     return ("cold",) if target.reads_pages else ("cached",)
 
 
-def asks(running: Running, target: Target, state: State) -> Callable[[], Ask]:
+def asks(running: Running, target: Target, state: State, media: str = SMALL) -> Callable[[], Ask]:
     """Each of them for a page that nobody has asked for, if it is to be cold."""
     fresh = numbers()
     if state == "cold" and target.reads_pages:
-        return lambda: ask_for(running, SMALL, fresh=f"{state}-{next(fresh)}")
-    ask = ask_for(running, SMALL)
+        return lambda: ask_for(running, media, fresh=f"{state}-{next(fresh)}")
+    ask = ask_for(running, media)
     return lambda: ask
 
 
@@ -71,6 +71,7 @@ async def _latency_rows(target: Target, bench: Bench, running: Running) -> Findi
         rows.append(_latency_row(target, state, 1, [await first_byte(ask()) for _ in range(requests)], origin))
     if target.name != "subprocess":
         ask = asks(running, target, "cached")
+        origin = await asyncio.gather(*(first_byte(_at_origin(bench)) for _ in range(IN_FLIGHT)))
         crowd = await asyncio.gather(*(first_byte(ask()) for _ in range(IN_FLIGHT)))
         rows.append(_latency_row(target, states(target)[-1], IN_FLIGHT, list(crowd), origin))
     return Findings(tuple(rows))
@@ -91,6 +92,7 @@ def _latency_row(target: Target, state: State, in_flight: int, outcomes: list[Ou
         "first_byte_p50": percentile(times, 0.5),
         "first_byte_p99": percentile(times, 0.99),
         "origin_first_byte_p50": percentile(theirs, 0.5),
+        "origin_first_byte_p99": percentile(theirs, 0.99),
     }
 
 
@@ -118,10 +120,10 @@ def _rate(target: Target, bench: Bench) -> Findings:
 
 
 async def _rate_rows(target: Target, connections: int, bench: Bench, running: Running) -> Findings:
-    await check_whole(running, ask_for(running, SMALL))
+    await check_whole(running, ask_for(running, SHORT))
     rows = []
     for state in states(target):
-        ask = asks(running, target, state)
+        ask = asks(running, target, state, SHORT)
         await many(ask, connections, count=connections)  # their connections' first requests
         before = read_now(running)
         seconds = bench.by_mode(1.5, 5.0, 15.0)
@@ -217,5 +219,5 @@ def _throughput_row(name: str, scheme: Scheme, runs: list[tuple[float, float]], 
 
 
 LATENCY = Scenario("latency", "Time to the first byte", latency_cells, ALL)
-RATE = Scenario("rate", "Requests a second, 100 KB each", rate_cells, ALL)
+RATE = Scenario("rate", "Requests a second, 64 KB each", rate_cells, ALL)
 THROUGHPUT = Scenario("throughput", "CPU for each GB, one fast reader", throughput_cells, FAST)

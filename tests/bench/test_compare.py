@@ -1,0 +1,46 @@
+"""Two runs are compared where both measured the same, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serverpy.bench.compare import Change, changes
+from serverpy.bench.measured import Results, parse
+
+
+def results(**rows: list[dict[str, Any]]) -> Results:
+    scenarios = [{"name": name, "status": "done", "rows": found} for name, found in rows.items()]
+    return parse({"meta": {"complete": True}, "scenarios": scenarios})
+
+
+def crowd(clients: int, each: float | None, **more: Any) -> dict[str, Any]:
+    return {"target": "relay", "clients": clients, "scheme": "http", "base_pss": 1e8, "each_pss": each, **more}
+
+
+def test_the_same_rows_are_compared_field_by_field() -> None:
+    found = list(changes(results(crowd=[crowd(10, 100.0), crowd(50, 80.0)]), results(crowd=[crowd(50, 60.0)])))
+    what = "ServerPY relay, 50 clients, http"
+    assert found == [Change("crowd", what, "base_pss", 1e8, 1e8), Change("crowd", what, "each_pss", 80.0, 60.0)]
+    assert found[1].ratio == 0.75
+
+
+def test_what_failed_or_is_missing_in_one_of_them_is_left_out() -> None:
+    earlier = results(crowd=[crowd(10, None), crowd(50, 80.0, failed=1), crowd(200, 80.0)])
+    now = results(crowd=[crowd(10, 60.0), crowd(50, 60.0), crowd(200, 60.0, complete=199), crowd(1000, 60.0)])
+    assert [(change.what, change.name) for change in changes(earlier, now)] == [
+        ("ServerPY relay, 10 clients, http", "base_pss")
+    ]
+
+
+def test_a_number_that_was_measured_does_not_tell_rows_apart() -> None:
+    def row(requests: int, rate: float) -> dict[str, Any]:
+        return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
+
+    (change,) = changes(results(rate=[row(7000, 8000.0)]), results(rate=[row(7500, 9000.0)]))
+    assert (change.before, change.now) == (8000.0, 9000.0)
+
+
+def test_growth_from_nothing_has_no_ratio() -> None:
+    row = {"target": "nginx", "requests": 100, "growth_pss": 0}
+    (change,) = changes(results(sequential=[row]), results(sequential=[row]))
+    assert change.ratio is None
