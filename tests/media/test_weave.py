@@ -24,6 +24,7 @@ PAIRS = {
     "pair-sidx": ("video-sidx", "audio-sidx"),
     "pair-sidx-chunked": ("video-sidx-chunked", "audio-sidx-chunked"),
     "pair-based": ("video-based", "audio-based"),
+    "pair-fragments": ("video-fragments", "audio-fragments"),
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }

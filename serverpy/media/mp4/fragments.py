@@ -19,6 +19,7 @@ from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, wri
 from serverpy.media.mp4.header import write_ftyp, write_moov
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
+from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import PICTURE, SOUND, Track, count_tracks, find_track
 
@@ -32,7 +33,7 @@ _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"st
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
     """Raises as `lay_out` does."""
     tracks = _only_track(video, PICTURE), _only_track(audio, SOUND)
-    indices = _index_of(video), _index_of(audio)
+    indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
         patch_moof(located.moof, track.number, 1, 1, 0)  # so that what cannot be woven is known before the first byte
     order = sorted(
@@ -68,10 +69,13 @@ def _only_track(source: Located, handler: bytes) -> Track:
     return track
 
 
-def _index_of(source: Located) -> Index:
-    if source.sidx is None:
-        raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
-    return read_sidx(source.sidx, source.sidx_end, source.total)
+def _index_of(source: Located, track: Track) -> Index:
+    if source.sidx is not None:
+        return read_sidx(source.sidx, source.sidx_end, source.total)
+    if source.mfra:
+        end = source.total - len(source.mfra)
+        return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
+    raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
 
 
 def _write_moov(tracks: tuple[Track, Track]) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged
+from serverpy.media.mp4.mfra import MFRO_BYTES, mfra_bytes
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
@@ -32,16 +33,18 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What was found in a file of `total` bytes: the major brand, the moov, and, of a fragmented file, the first moof
-    and the index of the fragments, if one stands before that. It counts from `sidx_end`, the offset behind it."""
+    """What was found in a file of `total` bytes: the moov, and, of a fragmented file, the first moof
+    and the index of the fragments: the sidx if one stands before that (it counts from `sidx_end`, the offset behind
+    it), else the mfra if there is one at the end."""
 
     total: int
-    brand: bytes
     moov: bytes
     fragmented: bool
     sidx: bytes | None = None
     sidx_end: int = 0
     moof: bytes = b""
+    moof_start: int = 0
+    mfra: bytes = b""
 
 
 class _Window:
@@ -95,29 +98,42 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
-    brand, moov, sidx, sidx_end, moof = b"", b"", None, 0, b""
+    moov, sidx, sidx_end = b"", None, 0
     at = 0
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
         if box is None:
             break
-        if box.kind == b"ftyp":
-            brand = bytes(window.data[8:12])
-        elif box.kind == b"moov":
+        if box.kind == b"moov":
             moov = yield from window.whole(box)
             if not is_fragmented(moov):
-                return Located(total, brand, moov, fragmented=False)
+                return Located(total, moov, fragmented=False)
         elif box.kind == b"sidx" and sidx is None:
             sidx, sidx_end = (yield from window.whole(box)), box.end
-        elif box.kind == b"moof":
-            if box.end - box.start > MAX_MOOF_BYTES:
-                raise TooLarge("The fragments of this MP4 are larger than this server allows.")
-            moof = yield from window.whole(box)
-            break
+        elif box.kind == b"moof" and moov:
+            moof = yield from _small(window, box)
+            mfra = b"" if sidx is not None else (yield from _mfra(window, total))
+            return Located(total, moov, True, sidx, sidx_end, moof, box.start, mfra)
         at = box.end
-    if not moov or not moof:
-        raise damaged(f"it has no {'moof' if moov else 'moov'} box where one must be")
-    return Located(total, brand, moov, fragmented=True, sidx=sidx, sidx_end=sidx_end, moof=moof)
+    raise damaged(f"it has no {'moof' if moov else 'moov'} box where one must be")
+
+
+def _small(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
+    if box.end - box.start > MAX_MOOF_BYTES:
+        raise TooLarge("The fragments of this MP4 are larger than this server allows.")
+    return (yield from window.whole(box))
+
+
+def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
+    """The mfra at the end of the file, or nothing: its last 16 bytes tell how long it is."""
+    yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
+    length = mfra_bytes(bytes(window.data))
+    if not 8 <= length <= total:
+        return b""
+    box = yield from window.reach(total - length)
+    if box is None or box.kind != b"mfra" or box.end != total:
+        return b""
+    return (yield from window.whole(box))
 
 
 def is_fragmented(moov: bytes) -> bool:

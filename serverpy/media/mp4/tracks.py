@@ -91,6 +91,8 @@ def _read_track(
     information = by_kind(data, need(media, b"minf"))
     samples = by_kind(data, need(information, b"stbl"))
     _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
+    if handler == SOUND:
+        _refuse_quicktime(data, samples[b"stsd"])
     _refuse_elsewhere(data, information)
     (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
     return Track(
@@ -152,6 +154,14 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
         raise DrmProtected("This format is encrypted.")
+
+
+def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
+    """QuickTime's later descriptions of sound, which MP4 does not have: what it calls version 1 says so in stsd."""
+    if _version(data, stsd) == 0:
+        for entry in children(data, stsd, skip=8):
+            if fields("H", data, entry, 8)[0]:
+                raise UnsupportedConversion("The sound is described as only QuickTime does: it cannot be merged.")
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:

@@ -1,0 +1,63 @@
+"""The other index of a fragmented track: the list of random access points at the end of the file (ISO/IEC 14496-12
+§8.8.9 to §8.8.11, mfra), for files that have no sidx. It tells times and where moofs are; a block reaches to the next.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from serverpy.errors import UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields
+from serverpy.media.mp4.sidx import Index, Reference
+
+MFRO_BYTES = 16
+_SYNC = 0x90000000
+"""sidx's way to say: begins with a point where decoding may begin (§8.16.3.3)."""
+
+
+def mfra_bytes(mfro: bytes) -> int:
+    """The length of the mfra that ends with `mfro`; 0 if that is none."""
+    size, kind, _, whole = struct.unpack(">I4sII", mfro)
+    return whole if (size, kind) == (MFRO_BYTES, b"mfro") else 0
+
+
+def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
+    """The index of the track `number`, whose times count in `scale`, from an mfra box that begins at `end` of the file.
+    Raises `NotMedia` for a damaged one, `UnsupportedConversion` where it leaves out the beginning."""
+    data = memoryview(mfra)
+    box = box_at(data, 0, len(data))
+    if box is None:
+        raise damaged("its index cannot be read")
+    points = dict[int, int]()
+    for tfra in children(data, box):
+        if tfra.kind == b"tfra" and fields("I", data, tfra, 4)[0] == number:
+            for time, moof in _entries(data, tfra):
+                points.setdefault(moof, time)
+    places, times = list(points), list(points.values())
+    if not places or places[0] != first_moof:
+        raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
+    ends, later = [*places[1:], end], times[1:]
+    if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
+        raise damaged("its index is out of order")
+    durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
+    durations.append(durations[-1] if durations else scale)  # how long the last one is only its own boxes tell
+    return Index(
+        scale,
+        tuple(
+            Reference(place, end - place, time, duration, _SYNC)
+            for place, end, time, duration in zip(places, ends, times, durations, strict=True)
+        ),
+    )
+
+
+def _entries(data: memoryview, tfra: Box) -> Iterator[tuple[int, int]]:
+    """Time and place of each entry."""
+    version, lengths, count = fields("B7xII", data, tfra)
+    numbers = sum(1 + (lengths >> shift & 3) for shift in (0, 2, 4))
+    size = (16 if version else 8) + numbers
+    if count * size > tfra.end - tfra.body - 16:
+        raise damaged("its index is shorter than it says")
+    for entry in range(count):
+        time, moof = fields("QQ" if version else "II", data, tfra, 16 + entry * size)
+        yield time, moof
