@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from serverpy.sample.cut import AAC
+from serverpy.sample.dash import SHAPES as DASH
 from serverpy.sample.encode import LONG_SECONDS, SECONDS
+from serverpy.sample.hls import SHAPES as HLS
 from serverpy.sample.hostile import FILMS, INDEXED_FILMS
 from serverpy.sample.make import HIGH, LOW
 
@@ -38,6 +40,10 @@ def _audio(file: str, **extra: object) -> Rendition:
     return Rendition(file, file, "m4a", acodec=AAC, extra=tuple(extra.items()))
 
 
+def _manifest(file: str, protocol: str) -> Rendition:
+    return Rendition(file, file, protocol=protocol)
+
+
 def _in_chunks(rendition: Rendition) -> Rendition:
     """The same, served in small ranges only."""
     extra = (*rendition.extra, ("chunk_bytes", CHUNK_BYTES))
@@ -46,6 +52,9 @@ def _in_chunks(rendition: Rendition) -> Rendition:
 
 _DASH_VIDEO, _DASH_AUDIO = {"container": "mp4_dash"}, {"container": "m4a_dash"}
 
+_PLAIN = ("last", "chunks", "wide")
+_FRAGMENTED = ("based", "runs", "fragments")
+
 _TRACKS = {
     "video": _video("video-only.mp4", HIGH, H264),
     "video-180": _video("video-180.mp4", LOW, H264_LOW),
@@ -53,17 +62,10 @@ _TRACKS = {
     "video-sidx": _video("video-sidx.mp4", HIGH, H264, **_DASH_VIDEO),
     "video-180-sidx": _video("video-180-sidx.mp4", LOW, H264_LOW, **_DASH_VIDEO),
     "audio-sidx": _audio("audio-sidx.mp4", **_DASH_AUDIO),
-    **{f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264) for layout in ("last", "chunks", "wide")},
-    **{
-        f"audio-{layout}": _audio(f"audio-{layout}.mp4") for layout in ("last", "chunks", "wide", "cut", "late", "long")
-    },
-    **{
-        f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264, **_DASH_VIDEO) for layout in ("based", "fragments")
-    },
-    **{
-        f"audio-{layout}": _audio(f"audio-{layout}.mp4", **_DASH_AUDIO)
-        for layout in ("based", "fragments", "long-sidx")
-    },
+    **{f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264) for layout in _PLAIN},
+    **{f"audio-{layout}": _audio(f"audio-{layout}.mp4") for layout in (*_PLAIN, "cut", "late", "long")},
+    **{f"video-{layout}": _video(f"video-{layout}.mp4", HIGH, H264, **_DASH_VIDEO) for layout in _FRAGMENTED},
+    **{f"audio-{layout}": _audio(f"audio-{layout}.mp4", **_DASH_AUDIO) for layout in (*_FRAGMENTED, "long-sidx")},
     **{f"video-{name}": _video(f"video-{name}.mp4", LOW, H264_B_FRAMES) for name in ("cut", "long")},
     "video-uneven": _video("video-uneven.mp4", LOW, "avc1.4d400d"),
     "video-long-sidx": _video("video-long-sidx.mp4", LOW, H264_B_FRAMES, **_DASH_VIDEO),
@@ -92,6 +94,19 @@ RENDITIONS = {
     "mp3": Rendition("audio.mp3", "audio.mp3", "mp3", acodec="mp3"),
 }
 
+SIGNATURE = "3a7f"
+SEGMENTED = {
+    **{f"hls-{kind}": _manifest(f"hls/{kind}/master.m3u8", "hls") for kind in ("ts", "fmp4", "aes", "audio", *HLS)},
+    **{f"dash-{name.removesuffix('.mpd')}": _manifest(f"dash/{name}", "dash") for name in DASH},
+    "hls-signed": replace(
+        _manifest("hls/aes/master.m3u8", "hls"),
+        path="signed/hls/aes/master.m3u8",
+        extra=(("fields", {"extra_param_to_segment_url": f"sig={SIGNATURE}"}),),
+    ),
+}
+"""Films of segments."""
+
+RENDITIONS |= SEGMENTED
 RENDITIONS |= {
     f"hostile-{name}": Rendition(f"hostile/{name}.mp4", f"hostile/{name}.mp4", size=LOW, vcodec=H264_LOW)
     for name in (*FILMS, *INDEXED_FILMS)
@@ -106,6 +121,7 @@ PAIRS = {
     "pair-last": ("video-last", "audio-last"),
     "pair-based": ("video-based", "audio-based"),
     "pair-fragments": ("video-fragments", "audio-fragments"),
+    "pair-runs": ("video-runs", "audio-runs"),
     "pair-mixed": ("video-sidx", "audio"),
     "pair-chunks": ("video-chunks", "audio-chunks"),
     "pair-wide": ("video-wide", "audio-wide"),
@@ -128,6 +144,7 @@ WATCH = {
     "post": ("post",),
     "later": ("360",),
     **PAIRS,
+    **{name: (name,) for name in SEGMENTED},
 }
 TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},

@@ -15,7 +15,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from serverpy.sample import pages
-from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, POST_BODY, RENDITIONS, TRAPS, WATCH, duration_of
+from serverpy.sample.catalogue import CHUNK_BYTES, ERRORS, POST_BODY, RENDITIONS, SIGNATURE, TRAPS, WATCH, duration_of
 from serverpy.sample.encode import PHOTO
 from serverpy.sample.faults import parse_faults
 from serverpy.sample.live import Live
@@ -30,6 +30,8 @@ PAGE_ITEMS = 10
 LATER_SECONDS = 2
 
 KINDS = frozenset({"watch", "playlist", "post", "live", "audio"})
+
+_SPECIAL = re.compile(r"^(?:chunked|post|signed)/")
 
 Json = dict[str, Any]
 
@@ -198,8 +200,10 @@ class Tube:
             await exchange.refuse(403, f"only ranges of at most {CHUNK_BYTES} bytes")
         elif path.startswith("post/") and (exchange.request.method, exchange.request.body) != ("POST", POST_BODY):
             await exchange.refuse(403, "only by POST with the signed body")
+        elif path.startswith("signed/") and not _is_signed(exchange):
+            await exchange.refuse(403, "only with the signature in the query")
         else:
-            await self._shelf.send(exchange, path.removeprefix("chunked/").removeprefix("post/"), how)
+            await self._shelf.send(exchange, _SPECIAL.sub("", path), how)
 
     def _admits(self, exchange: Exchange) -> bool:
         headers = exchange.request.headers
@@ -209,6 +213,11 @@ class Tube:
             return False
         good_from = self._tokens.get(headers.get(TOKEN_HEADER, ""), math.inf)
         return session is not None and session.value in self._sessions and good_from <= time.time()
+
+
+def _is_signed(exchange: Exchange) -> bool:
+    """Playlists need no signature; what they name does."""
+    return exchange.request.path.endswith(".m3u8") or exchange.request.query.get("sig") == SIGNATURE
 
 
 def _is_small_range(exchange: Exchange) -> bool:

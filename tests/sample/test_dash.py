@@ -29,6 +29,11 @@ def test_yt_dlp_downloads_the_fragments_in_order(
     assert ytdlp.get(f"{site.http}/page/dash-{page}", format, tmp_path) == expected
 
 
+def test_the_tube_has_dash_for_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+    expected = b"".join(site.path(f"dash/audio{suffix}").read_bytes() for suffix in PERIODS)
+    assert ytdlp.get(f"{site.http}/tube/watch/dash-periods", "ba", tmp_path) == expected
+
+
 def test_on_demand_is_a_plain_file_to_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/dash-on-demand")
     assert [(entry["protocol"], entry["container"], entry["url"]) for entry in info["formats"]] == [

@@ -23,7 +23,7 @@ from .conftest import YtDlp
 from .raw import ask
 
 CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"}
-LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "fragments")
+LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "runs", "fragments")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,17 @@ def test_fragments_are_indexed_or_not_and_say_where_they_are_or_not(media: Path,
         assert [box.kind for box in boxes(film)][:3] == [b"ftyp", b"moov", index]
         flags = int.from_bytes(first(film, b"tfhd")[1:4], "big")
         assert flags & (base_data_offset | default_base_is_moof) == flag
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_fragments_of_two_runs_are_as_long_as_their_index_says(media: Path, kind: str) -> None:
+    film = (media / f"{kind}-runs.mp4").read_bytes()
+    places = [box.start - 8 for box in boxes(film) if box.kind == b"moof"]
+    lengths = [stop - start for start, stop in pairwise([*places, len(film)])]
+    entries = numbers(first(film, b"sidx")[28:])
+    assert list(entries[::3]) == lengths
+    kinds = [found for found, _ in tree(film)]
+    assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
 def test_pictures_may_be_reordered_and_uneven(media: Path) -> None:

@@ -68,9 +68,8 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _formats(self, url: str, data: Info, described: Info) -> list[Info]:
         address = urljoin(url, described["path"])
         headers = {"X-Tube-Token": data["token"]}
-        if described["protocol"] == "hls":
-            formats: list[Info] = self._extract_m3u8_formats(address, data["id"], "mp4", m3u8_id="hls", headers=headers)
-            return [{**entry, "http_headers": headers} for entry in formats]
+        if described["protocol"] in ("hls", "dash"):
+            return self._segmented(address, data["id"], described, headers)
         entry: Info = {
             "format_id": described["id"],
             "url": address,
@@ -93,6 +92,13 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         if "available_at" in data:
             entry["available_at"] = data["available_at"]
         return [entry]
+
+    def _segmented(self, address: str, name: str, described: Info, headers: dict[str, str]) -> list[Info]:
+        if described["protocol"] == "hls":
+            formats: list[Info] = self._extract_m3u8_formats(address, name, "mp4", m3u8_id="hls", headers=headers)
+        else:
+            formats = self._extract_mpd_formats(address, name, mpd_id="dash", headers=headers)
+        return [{**entry, "http_headers": headers, **described.get("fields", {})} for entry in formats]
 
     def _playlist(self, url: str, name: str) -> Info:
         first = self._ask(url, "playlist", name, page=1)
