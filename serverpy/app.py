@@ -36,6 +36,7 @@ from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.media.layouts import Layouts
 from serverpy.media.weave import Weaver
 from serverpy.memory.budget import Budget
+from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
@@ -173,6 +174,7 @@ class Server:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lag = LagMeter()
+        self._heap = Heap(engine.budget)
         self._started = time.monotonic()
         self._starting: asyncio.Task[None] | None = None
         self._draining = False
@@ -190,6 +192,7 @@ class Server:
     async def start(self) -> None:
         """Begin. The worker comes up meanwhile; until then `/ready` says so, and requests wait for it."""
         self._lag.start()
+        self._heap.start()
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
@@ -224,6 +227,7 @@ class Server:
         if self._starting is not None:
             await cancel(self._starting)
         await self._engine.aclose()
+        await self._heap.aclose()
         await self._lag.aclose()
 
     async def sample(self) -> Sample:

@@ -104,6 +104,7 @@ class Budget:
         self._kept_bytes = 0
         self._spare_bytes = 0
         self._streams = 0
+        self._admitted = 0
         self._stopped = False
         # Dictionaries as ordered sets: a waiter leaves from anywhere in one step.
         self._newcomers: dict[_Waiter, None] = {}
@@ -130,6 +131,11 @@ class Budget:
     @property
     def streams(self) -> int:
         return self._streams
+
+    @property
+    def admitted(self) -> int:
+        """Streams that were let in since the start."""
+        return self._admitted
 
     @property
     def waiting(self) -> int:
@@ -316,6 +322,7 @@ class Budget:
     def _add(self, nbytes: int, streams: int = 0) -> None:
         self._reserved_bytes += nbytes
         self._streams += streams
+        self._admitted += streams
         if self._streams:
             self._idle.clear()
 

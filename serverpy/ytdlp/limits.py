@@ -1,10 +1,8 @@
-"""How much memory the worker process may take, and giving back what it no longer needs."""
+"""How much memory the worker process may take."""
 
 from __future__ import annotations
 
-import ctypes
 import resource
-from collections.abc import Callable
 
 from serverpy.extraction.messages import WorkerOptions
 
@@ -22,18 +20,3 @@ def set_data_limit(options: WorkerOptions) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (ours if hard == resource.RLIM_INFINITY else min(ours, hard), hard))
-
-
-def give_memory_back() -> None:
-    """Have the C library return its free pages to the system: a heap that is used at its end keeps all below."""
-    if _trim is not None:
-        _trim(0)
-
-
-def _find_trim() -> Callable[[int], int] | None:
-    """glibc's alone."""
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return found
-
-
-_trim = _find_trim()

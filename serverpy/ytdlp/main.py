@@ -45,6 +45,7 @@ from serverpy.extraction.messages import (
     StatsRequest,
     WorkerOptions,
 )
+from serverpy.memory.heap import give_memory_back
 from serverpy.ytdlp import impersonation, limits
 
 # What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
@@ -288,7 +289,7 @@ class Desk:
             last = not self._downloading
         self._outbox.send(reply)
         if last:
-            limits.give_memory_back()
+            give_memory_back()
 
     def _download(self, request: Download, descriptor: int) -> DownloadEnd:
         """`download.run` closes the descriptor, once it is called."""

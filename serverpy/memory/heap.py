@@ -1,0 +1,70 @@
+"""Giving back to the system what the C library keeps free: by the worker after its last download, by the server after
+its last stream."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+from typing import Protocol
+
+from serverpy.tasks import cancel, spawn
+
+GIVE_BACK_SECONDS = 5.0
+
+
+def give_memory_back() -> None:
+    """Have the C library return its free pages to the system: a heap that is used at its end keeps all below. Takes
+    some milliseconds, without the interpreter lock."""
+    if _trim is not None:
+        _trim(0)
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    """glibc's alone."""
+    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return found
+
+
+_trim = _find_trim()
+
+
+class Admissions(Protocol):
+    """`Budget`, for those who watch it."""
+
+    @property
+    def streams(self) -> int: ...
+    @property
+    def admitted(self) -> int: ...
+
+
+class Heap:
+    """Gives memory back, in a thread, within `seconds` after the last stream has ended, and no more often than that.
+    Between `start` and `aclose`."""
+
+    def __init__(
+        self,
+        admissions: Admissions,
+        *,
+        seconds: float = GIVE_BACK_SECONDS,
+        give_back: Callable[[], None] = give_memory_back,
+    ) -> None:
+        self._admissions = admissions
+        self._seconds = seconds
+        self._give_back = give_back
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = spawn(self._watch(), name="give memory back")
+
+    async def aclose(self) -> None:
+        if self._task is not None:
+            await cancel(self._task)
+
+    async def _watch(self) -> None:
+        done = 0
+        while True:
+            await asyncio.sleep(self._seconds)
+            if not self._admissions.streams and self._admissions.admitted != done:
+                done = self._admissions.admitted
+                await asyncio.to_thread(self._give_back)
