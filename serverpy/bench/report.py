@@ -50,16 +50,15 @@ LIMIT_MARKS = {
 }  # fmt: skip
 
 
-def write(results_path: Path, out: Path, docs: Path | None = None) -> Path:
+def write(results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = ()) -> Path:
     """Writes `report.md`, `report.html` and `img/*.svg` into `out`, and into `docs` (the repository's) `benchmark.md`,
-    `benchmark.json` and `img/*.svg`. Returns the HTML page's path.
+    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have are added.
 
-    Raises OSError, or ValueError if the file holds no results. Each file is replaced as a whole.
+    Raises OSError, or ValueError if a file holds no results. Each file is replaced as a whole.
     """
-    text = results_path.read_text(encoding="utf-8")
-    raw = json.loads(text)
-    if not isinstance(raw, dict):
-        raise ValueError(f"{results_path} holds no results")
+    raw = _read(results_path)
+    for path in more:
+        raw = together(raw, _read(path))
     results = parse(raw)
     plots = draw_all(results)
     page = build(results, plots, raw)
@@ -71,8 +70,26 @@ def write(results_path: Path, out: Path, docs: Path | None = None) -> Path:
         for plot in plots:
             _put(docs / "img" / f"{plot.name}.svg", plot.svg)
         _put(docs / "benchmark.md", to_markdown(page, "img"))
-        _put(docs / "benchmark.json", text)
+        _put(docs / "benchmark.json", json.dumps(raw, indent=1, allow_nan=False) + "\n")
     return out / "report.html"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
+        raise ValueError(f"{path} holds no results")
+    return raw
+
+
+def together(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The first run, with the scenarios that only the other has; its `meta` says which those are, and how and when the
+    other was made."""
+    known = {scenario["name"] for scenario in first["scenarios"]}
+    added = [scenario for scenario in other["scenarios"] if scenario["name"] not in known]
+    said = {name: other["meta"].get(name) for name in ("command", "started", "complete")}
+    note = {"scenarios": [scenario["name"] for scenario in added], **said}
+    meta = {**first["meta"], "added": [*first["meta"].get("added", ()), note]}
+    return {**first, "meta": meta, "scenarios": [*first["scenarios"], *added]}
 
 
 def _put(path: Path, text: str) -> None:
@@ -364,5 +381,7 @@ def _facts(meta: Row) -> Iterator[tuple[str, str]]:
     yield "system", f"{machine.get('os', 'unknown')}, kernel {machine.get('kernel', 'unknown')}"
     for name, reason in (meta.get("missing") or {}).items():
         yield f"left out: {name}", str(reason)
+    for added in meta.get("added") or ():
+        yield f"added: {', '.join(added['scenarios'])}", f"{added['started']}, by {added['command']}"
     for name, version in versions.items():
         yield name, str(version) if version else "not installed"

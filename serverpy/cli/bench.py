@@ -53,6 +53,14 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="results.json",
     help="Measure nothing: write the report of an earlier run anew.",
 )
+@click.option(
+    "--with",
+    "more",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="results.json",
+    help="Add the scenarios that only this earlier run has to the report.",
+)
 @click.option("--list", "listing", is_flag=True, help="Say what can be measured, and end.")
 def command(
     scenarios: tuple[str, ...],
@@ -62,6 +70,7 @@ def command(
     mode: Mode | None,
     docs: Path | None,
     earlier: Path | None,
+    more: tuple[Path, ...],
     listing: bool,
 ) -> None:
     """Measure what streams cost here: memory, CPU, time, for our methods and their rivals, on the same bytes.
@@ -73,7 +82,7 @@ def command(
         _list()
         return
     if earlier is not None:
-        _report(earlier, out, docs)
+        _report(earlier, out, docs, more)
         return
     from serverpy.bench.progress import watching  # the bench loads much: not for a help text
     from serverpy.bench.run import INTERRUPTED, RESULTS, run
@@ -84,11 +93,11 @@ def command(
     if code == INTERRUPTED:
         print(f"serverpy: interrupted; what was measured is in {out / RESULTS}", file=sys.stderr)
         sys.exit(code)
-    _report(out / RESULTS, out, docs)
+    _report(out / RESULTS, out, docs, more)
     sys.exit(code)
 
 
-def _report(results: Path, out: Path, docs: Path | None) -> None:
+def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...]) -> None:
     """Writes it, then prints the headline and where it is."""
     from rich import box
     from rich.console import Console
@@ -97,7 +106,7 @@ def _report(results: Path, out: Path, docs: Path | None) -> None:
     from serverpy.bench import report
 
     try:
-        path = report.write(results, out, docs)
+        path = report.write(results, out, docs, more)
         head, *rows = report.headline(json.loads(results.read_text(encoding="utf-8")))
     except ValueError as error:
         raise click.UsageError(f"{results} cannot be read: {error}.") from None

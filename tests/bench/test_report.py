@@ -343,6 +343,19 @@ def test_an_empty_run_makes_a_report_without_charts(tmp_path: Path) -> None:
     assert not (tmp_path / "img").exists()
 
 
+def test_scenarios_of_another_run_are_added_and_named(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    first.write_text(json.dumps(without("soak")), encoding="utf-8")
+    other = whole_run()
+    other["meta"] |= {"command": "serverpy bench soak", "started": "2026-11-23T08:00:00Z"}
+    second.write_text(json.dumps(other), encoding="utf-8")
+    write(first, tmp_path, tmp_path / "docs", (second,))
+    markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    assert "| added: soak | 2026-11-23T08:00:00Z, by serverpy bench soak |" in markdown
+    assert (tmp_path / "docs" / "img" / "soak.svg").exists()
+    assert write(tmp_path / "docs" / "benchmark.json", tmp_path).exists(), "what was written is results again"
+
+
 def test_what_is_no_results_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     for text in ("[]", "{}", "not JSON"):

@@ -38,7 +38,7 @@ WARM_SHARE = 20
 """One request of so many comes before the measuring, of the same mixture."""
 KEPT_SECONDS = 12.0
 """A connection to a media server is kept for a next request 10 s long: those of the warming up must not hide others."""
-REST_SECONDS = 20.0
+REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
 
