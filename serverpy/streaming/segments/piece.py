@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.media import containers
 from serverpy.net.client import Response
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import ResumingRead
@@ -12,6 +13,9 @@ from serverpy.streaming.address import Address
 from serverpy.streaming.segments.aes import Decryption
 from serverpy.streaming.segments.keys import MAX_KEY_BYTES, Keys
 from serverpy.streaming.segments.sequence import Encryption, Segment
+
+_TELLING_BYTES = 64
+"""Fewer bytes may look like text by chance."""
 
 Renew = Callable[[Segment], Awaitable[Segment | None]]
 """Finds the same segment under a fresh address; None if there is none but the one we had."""
@@ -100,13 +104,16 @@ class Piece:
             raise UpstreamFailed("The media server does not give the ranges that the playlist names.")
 
     async def read(self) -> bytes:
-        """The next bytes, `b""` at the end. Raises `UpstreamFailed`, `UpstreamTimeout`."""
+        """The next bytes, `b""` at the end. Raises `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` for a page in
+        place of the segment: some servers excuse themselves with a 200."""
         while not self._is_over:
             chunk = await self._read.read()
             self._is_over = not chunk
             if self._decryption is not None:
                 chunk = self._decryption.add(chunk) if chunk else self._decryption.finish()
             if chunk:
+                if self._is_empty and len(chunk) >= _TELLING_BYTES:
+                    containers.identify(chunk[: containers.SNIFF_BYTES])
                 self._is_empty = False
                 return chunk
         if self._is_empty:

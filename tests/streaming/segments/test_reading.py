@@ -390,6 +390,12 @@ def test_what_is_no_finished_playlist_is_told(shelf: Shelf, text: str, error: ty
         stream(shelf, hls(shelf))
 
 
+def test_a_page_in_place_of_a_segment_is_the_end(shelf: Shelf) -> None:
+    shelf.files["/1.ts"] = b"<!DOCTYPE html>" + b"<p>Come back later.</p>" * 10
+    with pytest.raises(NotMedia):
+        stream(shelf, hls(shelf, LIST))
+
+
 def test_an_empty_segment_in_mid_stream_is_the_end(shelf: Shelf) -> None:
     shelf.files["/1.ts"] = b""
     with pytest.raises(UpstreamFailed):
@@ -409,7 +415,7 @@ def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
     async def test() -> int:
-        async with client_for(shelf) as client:
+        async with client_for(shelf, stall_timeout=60.0) as client:  # what is traced is slow
             tracemalloc.start()
             try:
                 with pytest.raises((TooLarge, UnsupportedConversion, UpstreamFailed)):

@@ -1,0 +1,97 @@
+"""The real server before every shape of HLS and DASH that the sample site has: what yt-dlp writes is what the relay
+gives; and before its traps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serverpy.sample.hls import parts_of
+from serverpy.sample.hostile import PLAYLISTS
+from serverpy.sample.site import SampleSite
+from tests.server import Server
+from tests.wire import Answer
+
+SHAPES = (
+    "hls-byterange", "hls-byterange-fmp4", "hls-keys", "hls-aes-fmp4", "hls-discontinuity", "hls-anvato", "hls-uplynk",
+    "hls-group", "hls-group-muxed", "hls-addresses", "dash-on-demand", "dash-time", "dash-periods", "dash-bases",
+)  # fmt: skip
+WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
+HARMLESS = {"bad-duration"}
+"""Nothing hangs on how long a segment says it is."""
+OTHER_TRAPS = ("million", "endless", "long-line", "empty", "html", "binary")
+
+
+@pytest.fixture(scope="module")
+def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All formats of all shapes, as `<page>/<format>`, by one run of the command line."""
+    folder = tmp_path_factory.mktemp("written")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
+            *("--fixup", "never", "--format", "all", "--output", f"{folder}/%(webpage_url_basename)s/%(format_id)s"),
+            *(f"{site.http}/page/{name}" for name in SHAPES),
+        ],
+        env={**os.environ, "YTDLP_NO_PLUGINS": "1"},
+        check=True,
+        timeout=90,
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_format_is_what_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+    formats = server.get(f"/page/{name}", path="/info").json()["formats"]
+    assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
+    for each in formats:
+        assert "relay" in each["methods"]
+        answer = server.get(f"/page/{name}", method="auto", format=each["id"])
+        assert (answer.status, answer.complete) == (200, True)
+        assert answer.headers["x-serverpy-method"] == "relay"
+        assert answer.body == (written / name / each["id"]).read_bytes()
+        assert ("content-length" in answer.headers) == (name in WITH_LENGTH)
+        assert answer.headers["accept-ranges"] == ("bytes" if name in WITH_LENGTH else "none")
+
+
+@pytest.mark.parametrize("name", WITH_LENGTH[:2])
+def test_a_range_is_the_same_bytes_of_the_same_type(server: Server, site: SampleSite, name: str) -> None:
+    kind = name.removeprefix("hls-")
+    whole = b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high"))
+    first, last = len(whole) // 3, len(whole) - 1000
+    answer = server.get(f"/page/{name}", headers={"Range": f"bytes={first}-{last}"})
+    assert (answer.status, answer.body) == (206, whole[first : last + 1])
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+    assert answer.headers["content-type"] == server.get(f"/page/{name}", verb="HEAD").headers["content-type"]
+
+
+def test_a_gap_is_a_cut(server: Server, site: SampleSite) -> None:
+    answer = server.get("/page/hls-gap", method="relay")
+    before = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in (0, 1))
+    assert (answer.status, answer.complete, answer.body) == (200, False, before)
+
+
+def test_a_second_initialization_section_is_told(server: Server) -> None:
+    answer = server.get("/page/hls-discontinuity-fmp4", method="relay")
+    assert (answer.status, answer.code) == (502, "upstream_failed")
+
+
+@pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_TRAPS} - HARMLESS))
+def test_a_trap_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
+    """Whatever the page's extraction makes of it."""
+    answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
+    assert is_told(answer), (answer.status, answer.headers, len(answer.body))
+    server.settled(5.0)
+
+
+@pytest.mark.parametrize("name", sorted(HARMLESS))
+def test_what_does_no_harm_is_streamed(server: Server, name: str) -> None:
+    answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
+    assert (answer.status, answer.complete) == (200, True)
+
+
+def is_told(answer: Answer) -> bool:
+    return not answer.complete if answer.status == 200 else answer.code is not None
