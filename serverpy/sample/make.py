@@ -1,7 +1,7 @@
 """The sample media, made with PyAV at first use and kept in a cache directory; nothing of it is stored in the project.
 
 A few pictures and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut
-from them without encoding again. That takes about four seconds of CPU, once per version of these files.
+from them without encoding again. That takes about three seconds of CPU, once per version of these files.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -127,7 +127,14 @@ def render(page: Page, place: Place) -> bytes:
     return html(page.title, page.body(place))
 
 
-def index() -> bytes:
-    """The front page: a link to each."""
-    items = "".join(f'<li><a href="/page/{name}">{escape(page.title)}</a></li>' for name, page in PAGES.items())
-    return html("ServerPY's sample site", f"<ul>{items}</ul>")
+def index(films: Iterable[str]) -> bytes:
+    """The front page: a link to each page, to each film of the tube, and to its broadcast."""
+    listed = _list((f"/page/{name}", page.title) for name, page in PAGES.items())
+    tube = _list((f"/tube/watch/{film}", film) for film in films)
+    live = _list([("/tube/live/on-air", "on air")])
+    return html("ServerPY's sample site", f"{listed}<h2>SampleTube</h2>{tube}<h2>Live</h2>{live}")
+
+
+def _list(links: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f'<li><a href="{escape(link)}">{escape(title)}</a></li>' for link, title in links)
+    return f"<ul>{items}</ul>"

@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 
 from serverpy.errors import ConfigurationError
 from serverpy.sample import pages
+from serverpy.sample.catalogue import WATCH
 from serverpy.sample.content import type_of
 from serverpy.sample.faults import parse_faults
 from serverpy.sample.live import Broadcast, Live
@@ -79,7 +80,7 @@ class Site:
         await handler(exchange, rest)
 
     async def _index(self, exchange: Exchange, rest: str) -> None:
-        await exchange.reply(200, pages.index(), "text/html; charset=utf-8")
+        await exchange.reply(200, pages.index(WATCH), "text/html; charset=utf-8")
 
     async def _media(self, exchange: Exchange, rest: str) -> None:
         await self.shelf.send(exchange, rest)

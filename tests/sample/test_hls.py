@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,13 @@ def test_addresses_are_written_in_every_form_for_the_host_that_was_asked(site: S
         f"//{host}/hls/ts/high-3.ts",
         f"../addresses/./../ts/high-4.ts?{QUERY}",
     ]
+
+
+def test_addresses_are_those_of_https_over_https() -> None:
+    with SampleSite(https_port=0) as site:
+        trust = ssl.create_default_context(cafile=site.ca_file)
+        with urllib.request.urlopen(f"{site.https}/hls/addresses/high.m3u8", context=trust) as answer:
+            assert f"\n{site.https}/hls/ts/high-1.ts\n" in answer.read().decode()
 
 
 def test_the_gap_is_not_there(site: SampleSite) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from serverpy.errors import ConfigurationError
 from serverpy.sample import SampleSite, large_sha256
+from serverpy.sample.catalogue import WATCH
 from serverpy.sample.pages import PAGES
 
 from .raw import ask, connect
@@ -230,6 +232,14 @@ def test_pages_answer_as_their_names_say(site: SampleSite) -> None:
     assert ask(f"{site.http}/page/empty").body == b""
     assert ask(f"{site.http}/media/empty.mp4").headers["content-length"] == "0"
     assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
+
+
+def test_the_front_page_leads_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
+    links = set(re.findall(r'href="([^"]+)"', ask(f"{site.http}/").body.decode()))
+    assert links == {f"/page/{name}" for name in PAGES} | {f"/tube/watch/{name}" for name in WATCH} | {
+        "/tube/live/on-air"
+    }
+    assert {ask(f"{site.http}{link}", method="HEAD").status for link in links if "slow" not in link} == {200}
 
 
 def test_the_slow_page_takes_the_seconds_it_is_told(site: SampleSite) -> None:
