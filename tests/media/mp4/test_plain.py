@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from serverpy.media.mp4.layout import Layout
+from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
+from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
+from serverpy.media.mp4.samples import read_samples
+from serverpy.media.mp4.tracks import PICTURE, SOUND, find_track
 from serverpy.sample.make import ensure_media
+from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located, packets
 
 PAIRS = {
@@ -55,3 +63,108 @@ def test_every_range_is_that_of_the_whole(media: Path) -> None:
     for _ in range(200):
         first, end = sorted(dice.sample(range(len(film) + 1), 2))
         assert read(layout, video, audio, first, end) == film[first:end]
+
+
+def samples_of(film: bytes, handler: bytes) -> list[bytes]:
+    """Each sample of a track, by the tables of `film`."""
+    found = located(film)
+    samples = read_samples(find_track(found.moov, handler), len(film))
+    chunk_of = [chunk for chunk in range(len(samples.chunks)) for _ in range(*samples.first[chunk : chunk + 2])]
+    return [
+        film[at : at + samples.ends[number + 1] - samples.ends[number]]
+        for number, chunk in enumerate(chunk_of)
+        for at in [samples.chunks[chunk] + samples.ends[number] - samples.ends[samples.first[chunk]]]
+    ]
+
+
+@st.composite
+def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
+    """A track of a few seconds in any layout, and its samples."""
+    compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
+    sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
+    samples = [handler[:1] * size for size in sizes]
+    borders = sorted(draw(st.sets(st.integers(1, len(samples) - 1), max_size=10))) if len(samples) > 1 else []
+    chunked = [after - before for before, after in itertools.pairwise([0, *borders, len(samples)])]
+    deltas = draw(st.lists(st.integers(0, 900), min_size=len(samples), max_size=len(samples)))
+    film = Film(
+        samples=samples,
+        chunked=chunked,
+        stts=[(1, delta) for delta in deltas],
+        handler=handler,
+        scale=draw(st.sampled_from([100, 300, 1000])),
+        movie_scale=draw(st.sampled_from([90, 1000])),
+        edits=draw(st.sampled_from([(), ((100, 0),), ((50, -1), (100, 30))])),
+        descriptions=draw(st.lists(st.integers(1, 2), min_size=len(chunked), max_size=len(chunked))),
+        wide=draw(st.booleans()),
+        moov_last=draw(st.booleans()),
+        compact_bits=compact,
+        before=draw(st.binary(max_size=20)),
+    )
+    return film, samples
+
+
+@settings(max_examples=150, deadline=None)
+@given(films(PICTURE), films(SOUND))
+def test_any_layout_of_the_samples_can_be_woven(
+    video: tuple[Film, list[bytes]], audio: tuple[Film, list[bytes]]
+) -> None:
+    picture, sound = bytes(video[0]), bytes(audio[0])
+    layout = laid_out(picture, sound)
+    film = read(layout, picture, sound)
+    assert len(film) == layout.total
+    assert samples_of(film, PICTURE) == video[1]
+    assert samples_of(film, SOUND) == audio[1]
+
+
+def test_each_source_is_read_forwards_whatever_its_chunks(media: Path) -> None:
+    for layout in ("only", "last", "chunks", "wide"):
+        video, audio = ((media / f"{kind}-{layout}.mp4").read_bytes() for kind in ("video", "audio"))
+        whole = laid_out(video, audio)
+        pieces = list(whole.read(0, whole.total))
+        for source in (VIDEO, AUDIO):
+            places = [piece.offset for piece in pieces if piece.source == source]
+            assert places == sorted(places)
+            assert len(places) >= 10  # seconds
+
+
+def test_samples_of_a_second_stand_together(media: Path) -> None:
+    """So that a player that reads on has both tracks of what it shows: never more than a second of one alone."""
+    video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
+    layout = laid_out(video, audio)
+    sources = [piece.source for piece in layout.read(len(layout.header), layout.total)]
+    assert len(sources) in (20, 21)
+    assert all(one != other for one, other in itertools.pairwise(sources))
+
+
+def test_offsets_have_64_bits_where_they_must() -> None:
+    """A track of 5 GB, whose one sample size stands for all: only its head is ever looked at."""
+    count, size = 5_000, 1_000_000
+    head = Film(
+        samples=(),
+        chunked=(count,),
+        stts=[(count, 40)],
+        wide=True,
+        replaced={
+            b"stsz": sample_table(b"stsz", size, count),
+            b"stco": sample_table(b"co64", 1, 0, 4096),
+        },
+    )
+    moov = head.moov(0)
+    video = Located(4096 + count * size, moov, fragmented=False)
+    sound = bytes(Film(handler=SOUND))
+    layout = lay_out_plain(video, located(sound))
+    assert layout.total == len(layout.header) + count * size + len(b"firstsecondthird")
+    assert b"co64" in layout.header
+    assert struct.pack(">I4sQ", 1, b"mdat", layout.total - len(layout.header) + 16) == layout.header[-16:]
+    last = list(layout.read(layout.total - size, layout.total))[-1]
+    assert (last.source, last.offset + last.length) == (VIDEO, video.total)
+
+
+def test_the_movies_time_scale_is_that_of_the_picture() -> None:
+    video = bytes(Film(movie_scale=600))
+    audio = bytes(Film(handler=SOUND, movie_scale=90, edits=[(90, -1), (45, 0)]))
+    film = read(laid_out(video, audio), video, audio)
+    track = find_track(located(film).moov, SOUND)
+    assert track.movie_scale == 600
+    assert [(edit.duration, edit.media_time) for edit in track.edits] == [(600, -1), (300, 0)]
+    assert (find_track(located(film).moov, PICTURE).number, track.number) == (1, 2)
