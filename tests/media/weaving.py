@@ -1,0 +1,104 @@
+"""The weaver without a server around it: two tracks whose page a test makes up, woven from a shelf."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from serverpy.errors import ExtractionFailed
+from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.info import Media, Track
+from serverpy.media.layouts import Layouts
+from serverpy.media.weave import Weaver, WovenBody
+from serverpy.memory.budget import Budget, Reservation
+from serverpy.net.client import Client
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.streaming.body import ByteRange, Source
+from serverpy.streaming.methods.relay import Relay
+from tests.streaming.segments.shelf import Shelf
+
+PAGE = "https://page.example/watch"
+BUDGET_BYTES = 64 << 20
+
+
+class _NoPages:
+    async def extract(self, url: str) -> Media:
+        raise ExtractionFailed("there is no such page")
+
+
+@dataclass
+class Loom:
+    """A weaver, the budget that it is charged to, and what it weaves: `/video` and `/audio` of the shelf."""
+
+    shelf: Shelf
+    client: Client
+    budget: Budget
+    layouts: Layouts
+    weaver: Weaver
+
+    @property
+    def source(self) -> Source:
+        tracks = (
+            Track(id="v", url=f"{self.shelf.url}/video", protocol="http", ext="mp4", vcodec="avc1"),
+            Track(id="a", url=f"{self.shelf.url}/audio", protocol="http", ext="m4a", acodec="mp4a"),
+        )
+        media = Media(
+            raw_id="1", id="1", title="A film", kind="video", extractor="made up", webpage_url=PAGE, tracks=tracks
+        )
+        return Source(url=PAGE, media=media)
+
+    async def open(self, range_: ByteRange | None = None, *, if_range: str | None = None) -> Woven:
+        reservation = await self.budget.reserve(self.weaver.stream_bytes)
+        source = replace(self.source, range=range_, if_range=if_range, room=reservation)
+        assert source.media is not None
+        video, audio = source.media.tracks
+        assert self.weaver.weaves(video)
+        assert self.weaver.weaves(audio)
+        try:
+            return Woven(await self.weaver.open(source, (video, audio), reservation), reservation)
+        except BaseException:
+            reservation.release()
+            raise
+
+    async def read(self, range_: ByteRange | None = None) -> bytes:
+        """A range, opened, read to its end and closed."""
+        woven = await self.open(range_)
+        try:
+            return await woven.rest()
+        finally:
+            await woven.aclose()
+
+
+@dataclass
+class Woven:
+    """An open body with its reservation."""
+
+    body: WovenBody
+    reservation: Reservation
+
+    async def rest(self) -> bytes:
+        data = bytearray()
+        while chunk := await self.body.read():
+            data += chunk
+        return bytes(data)
+
+    async def aclose(self) -> None:
+        await self.body.aclose()
+        self.reservation.release()
+
+
+@asynccontextmanager
+async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
+    """It must have closed all, and given back all but what is spare, in the end."""
+    allowed = parse_networks([shelf.url.removeprefix("http://")])
+    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=10.0)
+    budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
+    layouts = Layouts(budget)
+    relay = Relay(client, Extractor(_NoPages()), wait_seconds=2.0, impersonate=False)
+    try:
+        yield Loom(shelf, client, budget, layouts, Weaver(relay, layouts))
+        assert client.open_connections == 0
+        assert (budget.used_bytes, budget.streams) == (0, 0)
+    finally:
+        client.close()
