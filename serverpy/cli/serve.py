@@ -92,9 +92,11 @@ def _create_app(settings: Settings) -> FastAPI:
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
+    from serverpy.memory.heap import settle
 
     app = create_app(settings)
     Drain(lambda: getattr(app.state, "server", None), settings.drain_seconds)
+    settle()
     return app
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 from collections.abc import Callable
 from typing import Protocol
 
 from serverpy.tasks import cancel, spawn
 
 GIVE_BACK_SECONDS = 5.0
+
+
+def settle() -> None:
+    """To be called when everything is loaded. What is there will stay: the collector looks at it no more, and a full
+    collection takes a tenth of its time."""
+    gc.collect()
+    gc.freeze()
 
 
 def give_memory_back() -> None:
