@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import av
 
+from serverpy.media.mp4.boxes import Box, boxes
 from serverpy.media.mp4.locate import Located, Span, locate
 
 
@@ -52,3 +53,8 @@ def packets(film: bytes, kind: str) -> list[Packet]:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def own_boxes(film: bytes) -> list[Box]:
+    """The boxes of a file, not those inside them."""
+    return list(boxes(memoryview(film), 0, len(film)))

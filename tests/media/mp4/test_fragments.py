@@ -1,0 +1,133 @@
+"""Fragments keep their length when they are numbered anew; what counts from the file's beginning is moved."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from serverpy.errors import DrmProtected, NotMedia, UnsupportedConversion
+from serverpy.media.mp4.boxes import write, write_full
+from serverpy.media.mp4.fragments import lay_out_fragments, patch_moof
+from serverpy.media.mp4.layout import AUDIO, VIDEO
+from serverpy.media.mp4.locate import Located
+from serverpy.media.mp4.sidx import read_sidx
+from serverpy.media.mp4.woven import lay_out
+from serverpy.sample.make import ensure_media
+from tests.media.mp4.films import located, own_boxes
+
+BASE, BASE_IS_MOOF, DURATION = 0x1, 0x20000, 0x8
+
+
+def tfhd(flags: int, number: int = 5, *optional: bytes) -> bytes:
+    return write_full(b"tfhd", 0, flags, struct.pack(">I", number), *optional)
+
+
+def moof(*trafs: bytes) -> bytes:
+    return write(b"moof", write_full(b"mfhd", 0, 0, struct.pack(">I", 99)), *trafs)
+
+
+def patched(*trafs: bytes) -> bytes:
+    return patch_moof(moof(*trafs), 5, 2, 7, -100)
+
+
+@pytest.fixture(scope="module")
+def media() -> Path:
+    return ensure_media()
+
+
+def test_numbers_are_changed_and_nothing_else() -> None:
+    trun = write_full(b"trun", 0, 1, struct.pack(">II", 3, 120))
+    given = moof(write(b"traf", tfhd(BASE_IS_MOOF | DURATION, 5, b"\0\0\0\x28"), trun, trun))
+    expected = given.replace(struct.pack(">I", 99), struct.pack(">I", 7)).replace(
+        struct.pack(">II", BASE_IS_MOOF | DURATION, 5), struct.pack(">II", BASE_IS_MOOF | DURATION, 2)
+    )
+    assert patch_moof(given, 5, 2, 7, -100) == expected
+
+
+def test_a_base_in_the_file_moves_along() -> None:
+    assert tfhd(BASE, 2, struct.pack(">Q", 900)) in patched(write(b"traf", tfhd(BASE, 5, struct.pack(">Q", 1000))))
+
+
+def test_each_traf_of_a_track_is_changed() -> None:
+    traf = write(b"traf", tfhd(BASE_IS_MOOF))
+    assert patched(traf, traf).count(tfhd(BASE_IS_MOOF, 2)) == 2
+
+
+def test_a_base_that_is_its_own_moof_may_stay_alone() -> None:
+    assert tfhd(0, 2) in patched(write(b"traf", tfhd(0)))
+    with pytest.raises(UnsupportedConversion):
+        patched(write(b"traf", tfhd(0)), write(b"traf", tfhd(0)))
+
+
+@pytest.mark.parametrize("kind", [b"senc", b"saio", b"saiz"])
+def test_encrypted_fragments_are_refused(kind: bytes) -> None:
+    with pytest.raises(DrmProtected):
+        patched(write(b"traf", tfhd(BASE_IS_MOOF), write_full(kind, 0, 0, bytes(4))))
+
+
+@pytest.mark.parametrize(
+    "traf",
+    [
+        write(b"traf", tfhd(BASE_IS_MOOF, 6)),
+        write(b"traf", write_full(b"tfhd", 0, BASE)),
+        write(b"traf", tfhd(BASE, 5, b"\0\0\0\0")),
+        write(b"traf", struct.pack(">I4s", 100, b"tfhd")),
+        write(b"traf", struct.pack(">I4s", 0, b"tfhd")),
+    ],
+)
+def test_fragments_of_another_track_and_damaged_ones_are_refused(traf: bytes) -> None:
+    with pytest.raises(NotMedia):
+        patched(traf)
+
+
+def test_each_track_has_an_index_that_reaches_to_the_end(media: Path) -> None:
+    """So that a player which seeks by it needs no other box, whichever track it asks for."""
+    layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
+    head = own_boxes(layout.header)
+    assert [box.kind for box in head] == [b"ftyp", b"moov", b"sidx", b"sidx"]
+    for source, box in zip((VIDEO, AUDIO), head[2:], strict=True):
+        index = read_sidx(layout.header[box.start : box.end], box.end, layout.total)
+        places = [layout.starts[run] for run, each in enumerate(layout.sources) if each == source]
+        assert [reference.offset for reference in index.references] == places
+        assert index.references[-1].offset + index.references[-1].size == layout.total
+
+
+def test_fragments_stand_in_the_order_of_their_times(media: Path) -> None:
+    layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
+    assert list(layout.sources) == [VIDEO, AUDIO] * 5
+
+
+def changed(source: Located, **fields: object) -> Located:
+    values = {name: getattr(source, name) for name in source.__slots__}
+    return Located(**(values | fields))
+
+
+def sidx(*references: int, scale: int = 1000) -> bytes:
+    entries = b"".join(struct.pack(">III", reference, 100, 0) for reference in references)
+    return write_full(b"sidx", 0, 0, struct.pack(">IIIIHH", 1, scale, 0, 0, 0, len(references)), entries)
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        (sidx(), NotMedia),
+        (sidx(10, 0x7FFFFFFF), NotMedia),
+        (sidx(10, scale=0), NotMedia),
+        (sidx(10)[:-4], NotMedia),
+        (sidx(0x80000010), UnsupportedConversion),
+        (None, UnsupportedConversion),
+    ],
+    ids=["empty", "beyond the end", "no scale", "short", "of indices", "none"],
+)
+def test_an_index_that_cannot_be_used_is_refused(media: Path, index: bytes | None, error: type[Exception]) -> None:
+    video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
+    with pytest.raises(error):
+        lay_out_fragments(video, changed(audio, sidx=index))
+
+
+def test_plain_and_fragmented_tracks_cannot_be_woven(media: Path) -> None:
+    video, audio = ((media / name).read_bytes() for name in ("video-sidx.mp4", "audio-only.mp4"))
+    with pytest.raises(UnsupportedConversion):
+        lay_out(located(video), located(audio))
