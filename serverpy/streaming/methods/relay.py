@@ -54,7 +54,7 @@ class Relay:
         self._impersonate = impersonate
 
     def carries(self, track: Track) -> bool:
-        """Plain http(s) files, and finished HLS and DASH. A request that must look like a browser's is yt-dlp's
+        """Plain http(s) files, HLS, and DASH that is not live. A request that must look like a browser's is yt-dlp's
         (curl_cffi) to make, and so is a window that the extractor set by a Range header of its own."""
         return (
             (_is_plain(track) or _is_segmented(track))
@@ -84,7 +84,8 @@ class Relay:
 
     def _make_read(self, address: Address, track: Track, room: Room) -> ResumingRead | SegmentedRead:
         if _is_segmented(track):
-            return SegmentedRead(address, room, wait_seconds=self._wait_seconds)
+            patience = self._client.stall_timeout
+            return SegmentedRead(address, room, wait_seconds=self._wait_seconds, patience=patience)
         return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=self._wait_seconds)
 
     async def _begin(self, read: ResumingRead | SegmentedRead, source: Source, track: Track) -> None:
@@ -132,11 +133,13 @@ def _is_plain(track: Track) -> bool:
 
 
 def _is_segmented(track: Track) -> bool:
-    """Finished HLS, or DASH whose fragments are known. Subtitles in segments have to be put together anew, which is
-    yt-dlp's."""
-    if track.is_live or track.is_from_start or track.ext == "vtt":
+    """HLS, finished or live, or DASH whose fragments are known. Subtitles in segments have to be put together anew,
+    which is yt-dlp's."""
+    if track.is_from_start or track.ext == "vtt":
         return False
-    return track.protocol in HLS_PROTOCOLS or (track.protocol == DASH_PROTOCOL and bool(track.fragments))
+    if track.protocol == DASH_PROTOCOL:
+        return bool(track.fragments) and not track.is_live
+    return track.protocol in HLS_PROTOCOLS
 
 
 async def _first_bytes(read: Read) -> list[bytes]:

@@ -60,6 +60,8 @@ class MediaPlaylist:
         self.is_playlist = False
         """Whether there was an EXTM3U."""
         self.is_master = False
+        self.is_event = False
+        """Whether nothing will be taken away (EVENT as its type)."""
         self.is_complete = False
         """Whether nothing will be added (ENDLIST, or VOD as its type)."""
 
@@ -231,6 +233,7 @@ class MediaPlaylist:
 
     def _take_type(self, value: str) -> None:
         self.is_complete = self.is_complete or value.strip() == "VOD"
+        self.is_event = value.strip() == "EVENT"
 
     def _take_end(self, value: str) -> None:
         self.is_complete = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from serverpy.errors import Busy, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import Busy, TooLarge, UpstreamFailed
 from serverpy.extraction.info import Track
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
@@ -55,13 +55,20 @@ class DashListing:
 
 @dataclass(frozen=True, slots=True)
 class HlsListing:
-    """A media playlist that was read once already, and so is known to be one."""
+    """A media playlist that was read once already, and so is known to be one. `is_complete` says that nothing will be
+    added to it."""
 
     tape: Tape
     url: str
     rules: Rules
     count: int
     length: int | None
+    seconds: float
+    first_number: int
+    target_seconds: float | None
+    is_complete: bool
+    begins_at_edge: bool
+    """If it is not complete: an event that nobody calls live is a recording whose end is not marked, or not yet."""
 
     def segments(self) -> Iterator[Segment]:
         playlist = MediaPlaylist(self.url, self.rules)
@@ -86,7 +93,7 @@ class Holding:
 
 async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Listing:
     """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
-    `DrmProtected`, and `UnsupportedConversion` for a live stream."""
+    `DrmProtected`."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), holding)
     fetching = _Fetching(address, Rules.of(address.track), holding, wait_seconds)
@@ -96,11 +103,20 @@ async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Li
         playlist, tape = await fetching.fetch(variant.url)
         if playlist.is_master:
             raise UpstreamFailed("The media's playlist leads to a list of variants again.")
-    if not playlist.count:
+    if not playlist.count and playlist.is_complete:
         raise UpstreamFailed("The media's playlist has no segments.")
-    if not playlist.is_complete:
-        raise UnsupportedConversion("A live stream cannot be streamed by this method.")
-    return HlsListing(tape, playlist.url, fetching.rules, playlist.count, playlist.length)
+    return HlsListing(
+        tape=tape,
+        url=playlist.url,
+        rules=fetching.rules,
+        count=playlist.count,
+        length=playlist.length if playlist.is_complete else None,
+        seconds=playlist.seconds,
+        first_number=playlist.first_number,
+        target_seconds=playlist.target_seconds,
+        is_complete=playlist.is_complete,
+        begins_at_edge=address.track.is_live or not playlist.is_event,
+    )
 
 
 async def _fragments(track: Track, holding: Holding) -> DashListing:

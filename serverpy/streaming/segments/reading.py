@@ -1,38 +1,37 @@
 """A track's segments as one file: fetched in order, each over the connection that the one before has left, with
-nothing held in between. A segment that cannot be had is the end; there are no holes."""
+nothing held in between. A segment that cannot be had is the end: there are no holes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from itertools import islice
 
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.errors import RangeNotSatisfiable
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
 from serverpy.streaming.address import Address
 from serverpy.streaming.body import Room
 from serverpy.streaming.segments.keys import Keys
-from serverpy.streaming.segments.listing import STRIDE, Holding, Listing, load
+from serverpy.streaming.segments.listing import STRIDE, HlsListing, Holding, Listing, load
+from serverpy.streaming.segments.live import LiveWalk
 from serverpy.streaming.segments.piece import Piece
 from serverpy.streaming.segments.sequence import Segment
+from serverpy.streaming.segments.walk import FinishedWalk, Walk
 
 
 class SegmentedRead:
     """An open read of `span`, like a `ResumingRead`. Closed by its owner.
 
-    Where a segment's address has expired, the playlist is read again, and if that does not help the page: what is
-    listed then must be the same segments."""
+    `patience` is how many seconds a live stream may list nothing new. Where a segment's address has expired, the
+    playlist is read again, and if that does not help the page: what is listed then must be the same segments."""
 
-    def __init__(self, address: Address, room: Room, *, wait_seconds: float) -> None:
+    def __init__(self, address: Address, room: Room, *, wait_seconds: float, patience: float) -> None:
         self._address = address
         self._wait_seconds = wait_seconds
+        self._patience = patience
         self._holding = Holding(room)
         self._keys = Keys()
-        self._listing: Listing | None = None
-        self._segments: Iterator[Segment] = iter(())
-        self._index = -1
+        self._walk: Walk | None = None
         self._renewals = 0
         self._piece: Piece | None = None
         self._skip = 0
@@ -51,7 +50,7 @@ class SegmentedRead:
         """Begin with the bytes asked (as in `Range`; `None, None` is the whole), or with the whole where not all
         lengths are known. Raises what reading raises, what `load` raises, and `RangeNotSatisfiable`."""
         listing = await self._load()
-        self._segments = listing.segments()
+        self._walk = self._walk_along(listing)
         total = listing.length
         if total is not None:
             begin, end = _within(first, last, total)
@@ -94,16 +93,10 @@ class SegmentedRead:
 
     async def _next_piece(self) -> Piece | None:
         """The next segment that has bytes to give, open; None after the last."""
-        while True:
-            self._piece = None
-            segment = next(self._segments, None)
-            if segment is None:
-                return None
-            self._index += 1
-            if self._skip == 0 or segment.length is None or segment.length > self._skip:
-                break
-            self._skip -= segment.length
-            await self._give_way()
+        self._piece = None
+        segment = await self._next_segment()
+        if segment is None:
+            return None
         self._renewals = 0
         skip, self._skip = self._skip, 0
         piece = Piece(self._address, segment, self._keys, self._renew, wait_seconds=self._wait_seconds)
@@ -114,42 +107,40 @@ class SegmentedRead:
             raise
         return piece
 
-    async def _give_way(self) -> None:
-        if self._index % STRIDE == 0:
-            await asyncio.sleep(0)
+    async def _next_segment(self) -> Segment | None:
+        """The next one that has bytes of the span."""
+        assert self._walk is not None
+        passed = 0
+        while (segment := await self._walk.next()) is not None:
+            if self._skip == 0 or segment.length is None or segment.length > self._skip:
+                return segment
+            self._skip -= segment.length
+            passed += 1
+            if passed % STRIDE == 0:
+                await asyncio.sleep(0)
+        return None
 
     # Expired addresses
 
     async def _renew(self, segment: Segment) -> Segment | None:
         """The segment of the moment under a fresh address: from the playlist, the first time, else from the page."""
         self._renewals += 1
+        assert self._walk is not None
         if self._renewals == 1 and not self._address.brings_list:
-            fresh = await self._again(segment)
+            fresh = await self._walk.again(segment)
             if _asked(fresh) != _asked(segment):
                 return fresh
         if not await self._address.renew():
             return None
-        return await self._again(segment)
-
-    async def _again(self, segment: Segment) -> Segment:
-        """Read the list anew, up to where we are."""
-        count = None if self._listing is None else self._listing.count
-        self._listing, self._segments = None, iter(())  # two lists are not held at once
-        listing = await self._load()
-        segments = listing.segments()
-        for passed in range(0, self._index, STRIDE):
-            for _ in islice(segments, min(STRIDE, self._index - passed)):
-                pass
-            await asyncio.sleep(0)
-        fresh = next(segments, None)
-        if fresh is None or listing.count != count or not fresh.replaces(segment):
-            raise UpstreamFailed("The media's playlist changed while it was read.")
-        self._segments = segments
-        return fresh
+        return await self._walk.again(segment)
 
     async def _load(self) -> Listing:
-        self._listing = await load(self._address, self._holding, wait_seconds=self._wait_seconds)
-        return self._listing
+        return await load(self._address, self._holding, wait_seconds=self._wait_seconds)
+
+    def _walk_along(self, listing: Listing) -> Walk:
+        if isinstance(listing, HlsListing) and not listing.is_complete:
+            return LiveWalk(listing, self._load, patience=self._patience)
+        return FinishedWalk(listing, self._load)
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:

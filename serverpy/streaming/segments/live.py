@@ -1,0 +1,117 @@
+"""A list that goes on: read from near its edge, loaded again as it grows, until it says that it has ended.
+
+    loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
+       ▲                                                    │ not yet
+       └──────────── a target duration later, or half ──────┘
+
+What has left the list before it was read is an error: there are no holes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.streaming.segments.listing import STRIDE, HlsListing
+from serverpy.streaming.segments.sequence import Segment
+from serverpy.streaming.segments.walk import Load
+
+EDGE_TARGETS = 3
+"""How many target durations before the end a client begins (RFC 8216 §6.3.3)."""
+_MIN_TARGET_SECONDS = 0.2
+_MAX_TARGET_SECONDS = 60.0
+_USUAL_TARGET_SECONDS = 6.0
+
+
+class LiveWalk:
+    """Along a live playlist. `patience` is how many seconds it may list nothing new (at least three target durations);
+    then `UpstreamTimeout` is raised."""
+
+    def __init__(
+        self, listing: HlsListing, load: Load, *, patience: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._load = load
+        self._patience = patience
+        self._clock = clock
+        self._last_number: int | None = None
+        self._initial: Segment | None = None
+        self._grown_at = clock()
+        self._segments: Iterator[Segment] = iter(())
+        self._edge = (0, 0, False)
+        self._take(listing)
+        before_edge = listing.seconds - EDGE_TARGETS * self._target_seconds
+        self._passed_seconds = max(0.0, before_edge) if listing.begins_at_edge else 0.0
+
+    async def next(self) -> Segment | None:
+        while True:
+            for passed, segment in enumerate(self._segments, 1):
+                if self._is_next(segment):
+                    return segment
+                if passed % STRIDE == 0:
+                    await asyncio.sleep(0)
+            if self._is_complete:
+                return None
+            await self._reload()
+
+    async def again(self, segment: Segment) -> Segment:
+        await self._reload_now()
+        for passed, fresh in enumerate(self._segments, 1):
+            if passed % STRIDE == 0:
+                await asyncio.sleep(0)
+            if (fresh.number, fresh.initial) == (segment.number, segment.initial):
+                return fresh
+        raise UpstreamFailed("The live stream no longer has the segment that was being read.")
+
+    def _is_next(self, segment: Segment) -> bool:
+        if segment.initial:
+            return self._is_new_initial(segment)
+        if self._last_number is None:
+            self._passed_seconds -= segment.duration or 0.0
+            if self._passed_seconds >= 0:
+                return False
+        elif segment.number <= self._last_number:
+            return False
+        self._last_number = segment.number
+        self._grown_at = self._clock()
+        return True
+
+    def _is_new_initial(self, segment: Segment) -> bool:
+        """Each load lists the initialization section again, maybe with a fresh token."""
+        known, self._initial = self._initial, segment
+        if known is None:
+            return True
+        if (_path(known), known.first, known.end) != (_path(segment), segment.first, segment.end):
+            raise UpstreamFailed("The media's playlist changes its initialization section: it is several files.")
+        return False
+
+    async def _reload(self) -> None:
+        """When it is due: RFC 8216 §6.3.4."""
+        due = self._loaded_at + self._target_seconds * (1.0 if self._has_changed else 0.5)
+        await asyncio.sleep(max(0.0, due - self._clock()))
+        await self._reload_now()
+        if self._clock() - self._grown_at > max(self._patience, 3 * self._target_seconds):
+            raise UpstreamTimeout("The live stream lists no more segments.")
+
+    async def _reload_now(self) -> None:
+        self._segments = iter(())  # two lists are not held at once
+        listing = await self._load()
+        if not isinstance(listing, HlsListing):
+            raise UpstreamFailed("The media's playlist changed while it was read.")
+        self._take(listing)
+        if self._last_number is not None and listing.first_number > self._last_number + 1:
+            raise UpstreamFailed("The live stream went on faster than it was read.")
+
+    def _take(self, listing: HlsListing) -> None:
+        target = _USUAL_TARGET_SECONDS if listing.target_seconds is None else listing.target_seconds
+        self._target_seconds = min(max(target, _MIN_TARGET_SECONDS), _MAX_TARGET_SECONDS)
+        self._segments = listing.segments()
+        self._is_complete = listing.is_complete
+        edge, self._edge = self._edge, (listing.first_number, listing.count, listing.is_complete)
+        self._has_changed = self._edge != edge
+        self._loaded_at = self._clock()
+
+
+def _path(segment: Segment) -> str:
+    return segment.url.partition("?")[0]

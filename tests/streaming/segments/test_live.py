@@ -1,0 +1,170 @@
+"""A list that goes on: each segment once, in order, from near the edge to the end; or an error, never a hole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from Cryptodome.Cipher import AES
+from Cryptodome.Util.Padding import pad
+
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.extraction.info import Track
+from serverpy.net.client import Client
+from serverpy.sample.site import SampleSite
+from serverpy.tasks import cancel, spawn
+from tests.aio import eventually, run
+from tests.server import Server
+from tests.streaming.segments.relaying import Page, client_for, drained, hls, opened, stream
+from tests.streaming.segments.shelf import Shelf, Tokens
+
+
+@dataclass
+class Show:
+    """A broadcast of `total` segments, which shows `window` of them and goes on by `pace` at each look at its list.
+    A target duration of 0 is the shortest wait that a client may make of it."""
+
+    shelf: Shelf
+    window: int = 4
+    total: int = 12
+    pace: int = 1
+    ends: bool = True
+    before: str = ""
+    looks: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        self.shelf.files["/live.m3u8"] = self.playlist
+        for number in range(self.total):
+            self.shelf.files[f"/{number}.ts"] = piece(number)
+
+    def playlist(self) -> bytes:
+        made = min(self.window + self.looks * self.pace, self.total)
+        self.looks += 1
+        first = max(0, made - self.window)
+        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:0", f"#EXT-X-MEDIA-SEQUENCE:{first}", self.before]
+        lines += [f"#EXTINF:0.1,\n{number}.ts" for number in range(first, made)]
+        lines += ["#EXT-X-ENDLIST"] if made == self.total and self.ends else []
+        return "\n".join(lines).encode()
+
+    def track(self, query: str = "") -> Track:
+        return hls(self.shelf, path="/live.m3u8", query=query, is_live=True)
+
+
+def piece(number: int) -> bytes:
+    return b"\x47" + number.to_bytes(2, "big") * 1000
+
+
+def pieces(*numbers: int) -> bytes:
+    return b"".join(map(piece, numbers))
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with Shelf() as shelf:
+        yield shelf
+
+
+def test_every_segment_comes_once_until_the_list_ends(shelf: Shelf) -> None:
+    head, data = stream(shelf, Show(shelf).track())
+    assert data == pieces(*range(12))
+    assert (head.length, head.seekable) == (None, False)
+
+
+def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> None:
+    assert stream(shelf, Show(shelf, window=20, total=25).track())[1] == pieces(*range(14, 25))
+
+
+def test_a_list_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> None:
+    assert stream(shelf, Show(shelf, window=20, total=20).track())[1] == pieces(*range(20))
+
+
+def test_an_initialization_section_comes_once_whatever_its_token(shelf: Shelf) -> None:
+    shelf.files["/init.mp4"] = init = b"\x00\x00\x00\x1cftypisom"
+    show = Show(shelf, window=20, total=23)
+    show.before = '#EXT-X-MAP:URI="init.mp4"'
+    assert stream(shelf, show.track())[1] == init + pieces(*range(14, 23))
+    assert len(shelf.targets("/init.mp4")) == 1
+
+
+def test_the_sequence_number_opens_what_is_encrypted(shelf: Shelf) -> None:
+    show = Show(shelf, before='#EXT-X-KEY:METHOD=AES-128,URI="key"')
+    shelf.files["/key"] = key = b"0123456789abcdef"
+    for number in range(show.total):
+        cipher = AES.new(key, AES.MODE_CBC, number.to_bytes(16, "big"))
+        shelf.files[f"/{number}.ts"] = cipher.encrypt(pad(piece(number), 16))
+    assert stream(shelf, show.track())[1] == pieces(*range(12))
+    assert len(shelf.targets("/key")) == 1
+
+
+def test_a_list_that_went_on_too_far_is_an_error(shelf: Shelf) -> None:
+    with pytest.raises(UpstreamFailed, match="faster"):
+        stream(shelf, Show(shelf, window=2, pace=4).track())
+
+
+def test_a_segment_that_left_before_it_was_read_is_an_error(shelf: Shelf) -> None:
+    show = Show(shelf)
+    del shelf.files["/5.ts"]
+    with pytest.raises(UpstreamFailed):
+        stream(shelf, show.track())
+
+
+def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
+    page = Page(lambda _: Show(shelf, ends=False).track())
+
+    async def test() -> None:
+        async with client_for(shelf, stall_timeout=1.0) as client:
+            body = await opened(client, page)
+            with pytest.raises(UpstreamTimeout, match="no more segments"):
+                await drained(body)
+
+    run(test)
+
+
+def test_a_list_whose_token_expires_is_found_on_the_page_again(shelf: Shelf) -> None:
+    show = Show(shelf)
+    shelf.refuse = Tokens(good_for=3)
+    page = Page(lambda visit: show.track(f"?{visit}"))
+    assert stream(shelf, page)[1] == pieces(*range(12))
+    assert page.visits >= 3
+
+
+def test_a_reader_may_leave_while_it_waits_for_news(shelf: Shelf) -> None:
+    show = Show(shelf, ends=False)
+
+    async def whole(client: Client) -> bytes:
+        return await drained(await opened(client, Page(lambda _: show.track())))
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            task = spawn(whole(client), name="reader")
+            await eventually(lambda: show.looks > 10)
+            await cancel(task)
+            assert show.looks > 10
+            assert task.cancelled()
+
+    run(test)
+
+
+def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(shelf: Shelf) -> None:
+    show = Show(shelf, window=20, total=22, before="#EXT-X-PLAYLIST-TYPE:EVENT")
+    page = Page(lambda _: hls(shelf, path="/live.m3u8"))
+    assert stream(shelf, page)[1] == pieces(*range(22))
+    assert show.looks == 3
+
+
+# The real server
+
+
+@pytest.mark.parametrize("kind", ["ts", "fmp4", "aes"])
+def test_a_broadcast_is_streamed_to_its_end(server: Server, site: SampleSite, kind: str) -> None:
+    page = f"/page/live/clock=request,target=0,window=4,ends=12,kind={kind},quality=low,id=live-{kind}"
+    answer = server.get(page)
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.headers["x-serverpy-method"] == "relay"
+    folder, suffix = ("fmp4", "m4s") if kind == "fmp4" else ("ts", "ts")
+    parts = [site.path(f"hls/{folder}/low-{number % 5}.{suffix}").read_bytes() for number in range(12)]
+    head = site.path("hls/fmp4/low-init.mp4").read_bytes() if kind == "fmp4" else b""
+    begins = {first: head + b"".join(parts[first:]) for first in range(12)}
+    assert answer.body in begins.values()
+    assert len(answer.body) > len(begins[8])
