@@ -97,8 +97,8 @@ class Weaver:
             (video, video_version), (audio, audio_version) = await _together(
                 _find(ranged[VIDEO], growth), _find(ranged[AUDIO], growth)
             )
-            await growth.grow(peak_bytes(video, audio))
             async with self._turn:
+                await growth.grow(await _in_thread(partial(peak_bytes, video, audio)))
                 layout = await _in_thread(partial(lay_out, video, audio))
             await growth.settle(layout.nbytes + FIXED_BYTES)
         except BaseException:

@@ -20,6 +20,7 @@ MAX_SAMPLES = 4 << 20
 """Of one track; a day of 48 kHz AAC has 4,050,000."""
 MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
+_SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
 """Of one track: 20 MB of plan. A film of 12 hours whose every frame stands alone has as many."""
 
@@ -69,6 +70,23 @@ def read_samples(track: Track, total: int) -> Samples:
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond its end")
     return Samples(ends, first, chunks, described)
+
+
+def unlisted_bytes(track: Track, total: int) -> int:
+    """What the samples and cuts of `track` weigh beyond a multiple of their tables: one number may stand for the size
+    of all, another for that they last a second each."""
+    size, count = _uniform(track)
+    seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
+    cuts = min(count, seconds + total // MAX_CUT_BYTES + 1)
+    return (_SAMPLE_BYTES * count if size else 0) + _CUT_BYTES * cuts
+
+
+def _uniform(track: Track) -> tuple[int, int]:
+    """The size of all samples, or 0, and their number."""
+    box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
+    size, count = fields("II", track.data, box, 4)
+    _check_count(count)
+    return (size if box.kind == b"stsz" else 0), count
 
 
 def _read_sizes(track: Track) -> Iterable[int]:

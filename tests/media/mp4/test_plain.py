@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
 from serverpy.media.mp4.samples import read_samples
 from serverpy.media.mp4.tracks import PICTURE, SOUND, find_track
+from serverpy.media.mp4.woven import peak_bytes
 from serverpy.sample.make import ensure_media
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located, packets
 
+SMALL_BYTES = 64 * 1024
 PAIRS = {
     "moov first": ("video-only.mp4", "audio-only.mp4"),
     "one of two tracks": ("prog.mp4", "audio.m4a"),
@@ -168,3 +171,28 @@ def test_the_movies_time_scale_is_that_of_the_picture() -> None:
     assert track.movie_scale == 600
     assert [(edit.duration, edit.media_time) for edit in track.edits] == [(600, -1), (300, 0)]
     assert (find_track(located(film).moov, PICTURE).number, track.number) == (1, 2)
+
+
+COSTLY = {
+    "many samples": Film(samples=[b"x"] * 20_000, chunked=[20] * 1000, stts=[(20_000, 40)]),
+    "a chunk for each": Film(samples=[b"x"] * 20_000, chunked=[1] * 20_000, stts=[(20_000, 40)], wide=True),
+    "times for each": Film(samples=[b"x"] * 20_000, chunked=[20_000], stts=[(1, 30), (1, 50)] * 10_000),
+    "a second each": Film(samples=[b"x"] * 20_000, chunked=[20] * 1000, stts=[(20_000, 1000)]),
+    "one size for all": Film(
+        samples=[b"x"] * 20_000,
+        chunked=[20_000],
+        stts=[(20_000, 40)],
+        replaced={b"stsz": sample_table(b"stsz", 1, 20_000)},
+    ),
+}
+
+
+@pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
+def test_laying_out_holds_no_more_than_it_said(film: Film) -> None:
+    video, audio = located(bytes(film)), located(bytes(Film(handler=SOUND)))
+    tracemalloc.start()
+    try:
+        lay_out_plain(video, audio)
+        assert tracemalloc.get_traced_memory()[1] <= peak_bytes(video, audio) + SMALL_BYTES
+    finally:
+        tracemalloc.stop()
