@@ -12,7 +12,7 @@ from serverpy.extraction.messages import MAX_MEDIA_BYTES, WorkerOptions
 from serverpy.ytdlp import session
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.cookies import copy_cookies
-from serverpy.ytdlp.faults import translate
+from serverpy.ytdlp.faults import close_responses, translate
 from serverpy.ytdlp.mapping import Info, is_playlist, media_of
 from serverpy.ytdlp.raws import Raw
 
@@ -32,6 +32,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _check_found(media, ydl)
             return media, Raw(info, copy_cookies(ydl.cookiejar), options)
     except Exception as error:  # yt-dlp and its extractors raise anything
+        close_responses(error)
         ticket.check()
         raise translate(error) from error
 

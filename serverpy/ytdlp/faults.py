@@ -42,6 +42,14 @@ def translate(error: BaseException) -> ServerPYError:
     return _refused(chain) or _by_type(chain) or _by_words(chain) or _by_network(chain) or _unexpected(chain)
 
 
+def close_responses(error: BaseException) -> None:
+    """An answer that was refused stays with the error that says so; its socket would stay open until the collector
+    finds both."""
+    for link in _chain(error):
+        if isinstance(link, HTTPError):
+            link.close()
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and everything it came from, outermost first."""
     waiting = [error]

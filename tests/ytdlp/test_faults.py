@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from yt_dlp.networking.exceptions import ProxyError, TransportError
+from yt_dlp import YoutubeDL
+from yt_dlp.networking.exceptions import HTTPError, ProxyError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from serverpy.errors import (
@@ -20,7 +21,8 @@ from serverpy.errors import (
     TargetForbidden,
     UpstreamFailed,
 )
-from serverpy.ytdlp.faults import MAX_CHARACTERS, clean, translate
+from serverpy.sample.site import SampleSite
+from serverpy.ytdlp.faults import MAX_CHARACTERS, clean, close_responses, translate
 
 
 def reported(error: Exception) -> DownloadError:
@@ -111,3 +113,22 @@ def test_words_fit_to_be_shown(text: str, shown: str) -> None:
 
 def test_long_words_are_cut() -> None:
     assert len(clean("word " * 1000)) <= MAX_CHARACTERS
+
+
+def ask_for_nothing(site: SampleSite) -> None:
+    """As an extractor does, and tells it."""
+    with YoutubeDL({"quiet": True}) as ydl:
+        try:
+            ydl.urlopen(f"{site.http}/page/absent")
+        except HTTPError as error:
+            raise ExtractorError("Unable to download webpage", cause=error) from None
+
+
+def test_a_refused_answer_does_not_outlive_what_was_raised_because_of_it(site: SampleSite) -> None:
+    with pytest.raises(ExtractorError) as caught:
+        ask_for_nothing(site)
+    refused = caught.value.cause
+    assert isinstance(refused, HTTPError)
+    assert not refused.response.closed
+    close_responses(caught.value)
+    assert refused.response.closed
