@@ -92,7 +92,7 @@ class Engine:
             extractor=self.extractor,
             selector=self.workers,
             methods=self.methods,
-            weaver=Weaver(self.methods["relay"], Layouts(self.budget)),
+            weaver=Weaver(self._relay, Layouts(self.budget)),
             default_method=settings.method,
             max_duration=settings.max_duration,
             max_bytes=settings.max_bytes,
@@ -112,7 +112,7 @@ class Engine:
             settings.memory_budget,
             largest_pipe_bytes(),
         )
-        relay = Relay(
+        self._relay = Relay(
             self.client,
             self.extractor,
             wait_seconds=settings.wait_seconds,
@@ -144,7 +144,7 @@ class Engine:
             pipe_bytes=pipe_bytes,
             chunk_bytes=settings.chunk_bytes,
         )
-        return {method.name: method for method in (relay, self._embedded, self._subprocess)}
+        return {method.name: method for method in (self._relay, self._embedded, self._subprocess)}
 
     @property
     def waiting(self) -> int:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from serverpy.errors import UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.info import Track
 from serverpy.media.layouts import Version
-from serverpy.streaming.body import Body, ByteRange, Method, Room, Source
+from serverpy.streaming.body import Body, ByteRange, Room, Source
 
 GAP_BYTES = 256 * 1024
 """What is read through rather than asked for anew: a request costs about as much."""
+
+
+_LEAST_BYTES = 4096
+"""What is read at once where only a few bytes are needed."""
+
+
+class SteppedBody(Body, Protocol):
+    """A body whose reads can be made to end where they should."""
+
+    at_most: int
+
+
+class Opener(Protocol):
+    """The method that reads the sources: `relay`."""
+
+    def carries(self, track: Track) -> bool: ...
+    async def open(self, source: Source) -> SteppedBody: ...
 
 
 class Changed(UpstreamFailed):
@@ -43,12 +62,12 @@ class Borrowed:
 class Ranged:
     """A source that can be read by ranges, whichever address it has at the moment."""
 
-    def __init__(self, method: Method, source: Source) -> None:
+    def __init__(self, method: Opener, source: Source) -> None:
         self.room = Borrowed(source.room)
         self._method = method
         self._source = replace(source, room=self.room)
 
-    async def open(self, first: int, end: int, version: Version | None) -> Body:
+    async def open(self, first: int, end: int, version: Version | None) -> SteppedBody:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
         Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
         asked = ByteRange(first, end - 1)
@@ -78,12 +97,10 @@ class Forward:
         self._ranged = ranged
         self._version = version
         self._end = end
-        self._body: Body | None = None
+        self._body: SteppedBody | None = None
         self._chunk = b""
         self._used = 0
         self._at = 0
-        self.opened = 0
-        """How often a connection was asked for."""
 
     async def go_to(self, offset: int) -> None:
         """Make ready to read at `offset`."""
@@ -101,7 +118,7 @@ class Forward:
             self._at += skipped
             if here > skipped:
                 return self._take(most)
-            await self._next_chunk(offset)
+            await self._next_chunk(offset, most)
 
     async def exactly(self, offset: int, length: int) -> bytes:
         """`length` bytes at `offset`."""
@@ -131,16 +148,16 @@ class Forward:
             self._used = 0
         return taken
 
-    async def _next_chunk(self, offset: int) -> None:
+    async def _next_chunk(self, offset: int, most: int) -> None:
         assert self._body is not None
         self._chunk, self._used = b"", 0
+        self._body.at_most = max(offset - self._at + most, _LEAST_BYTES)
         self._chunk = await self._body.read()
         if not self._chunk:  # the end of what was asked for, not of what is needed
             await self._open(offset)
 
     async def _open(self, offset: int) -> None:
         await self.aclose()
-        self.opened += 1
         end = self._end if offset < self._end else self._version.total
         self._body = await self._ranged.open(offset, end, self._version)
         self._at, self._used = offset, 0

@@ -23,7 +23,7 @@ from serverpy.extraction.formats import is_seekable
 from serverpy.extraction.info import Track
 from serverpy.media.blocks import read_block
 from serverpy.media.containers import MP4
-from serverpy.media.forward import Changed, Forward, Ranged
+from serverpy.media.forward import Changed, Forward, Opener, Ranged
 from serverpy.media.layouts import FIXED_BYTES, Layouts, Lease, Version, Woven
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
@@ -31,7 +31,7 @@ from serverpy.media.mp4.woven import lay_out, peak_bytes
 from serverpy.memory.budget import Reservation
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
-from serverpy.streaming.body import SESSION_BYTES, Body, ByteRange, Head, Method, Source
+from serverpy.streaming.body import SESSION_BYTES, Body, ByteRange, Head, Source
 from serverpy.tasks import cancel, spawn
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Weaver:
     """Two reads of a plain file, a chunk of each in hand, what goes out together, and a moof that is patched. The
     layout comes on top: while it is made, and then once for all who share it."""
 
-    def __init__(self, method: Method, layouts: Layouts) -> None:
+    def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
         self._turn = asyncio.Semaphore(1)  # one layout at a time: they hold the interpreter lock, and memory
@@ -142,11 +142,7 @@ class WovenBody:
         self._readers = readers
         self._pieces = pieces
         self._first = b""
-
-    @property
-    def opened(self) -> int:
-        """How many connections were asked for so far."""
-        return sum(reader.opened for reader in self._readers.values())
+        self._later = b""
 
     async def begin(self) -> None:
         """Open what the range begins with, of both sources at once, and take the first bytes in hand."""
@@ -167,13 +163,19 @@ class WovenBody:
             self._lease.release()
 
     async def _gather(self) -> bytes:
-        """The next pieces, until they are worth a write."""
-        parts, size = list[bytes](), 0
-        async for part in self._pieces:
-            parts.append(part)
-            size += len(part)
-            if size >= ENOUGH_BYTES:
-                break
+        """The next piece, or small ones together until they are worth a write. A large one behind them waits: to put
+        it to the others would be a copy of it."""
+        parts, size = [self._later] if self._later else [], len(self._later)
+        self._later = b""
+        if size < ENOUGH_BYTES:
+            async for part in self._pieces:
+                if parts and len(part) >= ENOUGH_BYTES:
+                    self._later = part
+                    break
+                parts.append(part)
+                size += len(part)
+                if size >= ENOUGH_BYTES:
+                    break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -13,7 +13,7 @@ from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
 from serverpy.net.client import Client, Response
-from serverpy.net.connection import SMALL_STEP
+from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.streaming.address import Address
@@ -115,11 +115,13 @@ class RelayBody:
         self._read = read
         self._first = deque(first)
         self._pace = pace
+        self.at_most = LARGE_STEP
+        """The most that a read asks the socket for: whoever needs the bytes up to a border need not cut them there."""
 
     async def read(self) -> bytes:
         if self._first:
             return self._first.popleft()
-        self._read.set_step(self._pace.step(time.monotonic()))
+        self._read.set_step(min(self._pace.step(time.monotonic()), self.at_most))
         chunk = await self._read.read()
         self._pace.hand(len(chunk), time.monotonic())
         return chunk
