@@ -9,7 +9,7 @@ import pytest
 
 from serverpy.sample.catalogue import RENDITIONS
 from serverpy.sample.make import ensure_media
-from tests.media.mp4.films import packets
+from tests.media.mp4.films import decoded, packets, sought
 from tests.server import Server
 
 PAIRS = {
@@ -108,3 +108,20 @@ def test_nothing_is_left_of_a_woven_stream(server: Server) -> None:
         exchange.read(1)
         assert server.health()["streams"] == 1
     server.settled()
+
+
+@pytest.mark.parametrize("page", ["long", "long-sidx", "pair-cut", "pair-uneven"])
+def test_a_woven_film_decodes_as_its_sources_do(server: Server, media: Path, page: str) -> None:
+    film = server.get(f"/tube/watch/{page}").body
+    for kind, name in zip(("video", "audio"), PAIRS[page], strict=True):
+        assert decoded(film, kind) == decoded((media / RENDITIONS[name].file).read_bytes(), kind)
+
+
+@pytest.mark.parametrize("page", ["long", "long-sidx"])
+@pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
+def test_a_seek_lands_on_a_key_frame_just_before(server: Server, page: str, seconds: float) -> None:
+    """With few jumps: a fragmented film with an index for one track only, or none, takes 730 to be searched."""
+    time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
+    assert is_key
+    assert seconds - 5 <= time <= seconds
+    assert jumps < 20
