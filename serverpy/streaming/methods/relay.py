@@ -127,7 +127,10 @@ class RelayBody:
         return chunk
 
     async def aclose(self) -> None:
-        self._read.close()
+        if isinstance(self._read, SegmentedRead):
+            await self._read.aclose()
+        else:
+            self._read.close()
 
 
 def _is_plain(track: Track) -> bool:

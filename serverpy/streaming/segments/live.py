@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.streaming.segments.listing import STRIDE, HlsListing
 from serverpy.streaming.segments.sequence import Segment
-from serverpy.streaming.segments.walk import Load
+from serverpy.streaming.segments.walk import Load, find
 
 EDGE_TARGETS = 3
 """How many target durations before the end a client begins (RFC 8216 §6.3.3)."""
@@ -57,12 +57,13 @@ class LiveWalk:
 
     async def again(self, segment: Segment) -> Segment:
         await self._reload_now()
-        for passed, fresh in enumerate(self._segments, 1):
-            if passed % STRIDE == 0:
-                await asyncio.sleep(0)
-            if (fresh.number, fresh.initial) == (segment.number, segment.initial):
-                return fresh
-        raise UpstreamFailed("The live stream no longer has the segment that was being read.")
+        fresh = await find(self._segments, segment)
+        if fresh is None:
+            raise UpstreamFailed("The live stream no longer has the segment that was being read.")
+        return fresh
+
+    async def back(self, segment: Segment) -> Segment | None:
+        return None  # nothing is opened ahead of a live stream: we are there
 
     def _is_next(self, segment: Segment) -> bool:
         if segment.initial:

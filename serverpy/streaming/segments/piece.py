@@ -82,6 +82,9 @@ class Piece:
     def connect_seconds(self) -> float:
         return self._read.connect_seconds
 
+    def is_of(self, segment: Segment) -> bool:
+        return self._place.segment is segment
+
     async def open(self, skip: int, most: int | None, step: int) -> None:
         """Ask for no more than `most` bytes. Raises what `ResumingRead.open` raises, and `UpstreamFailed` for a server
         that gives no ranges where the playlist names some, or a key that is none."""

@@ -1,5 +1,5 @@
-"""A track's segments as one file: fetched in order, each over the connection that the one before has left, with
-nothing held in between. A segment that cannot be had is the end: there are no holes."""
+"""A track's segments as one file: fetched in order, each over the connection that the one before has left; to a
+reader who would wait for it, the next is opened ahead. A segment that cannot be had is the end: there are no holes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
 from serverpy.streaming.address import Address
 from serverpy.streaming.body import Room
+from serverpy.streaming.segments.ahead import AFTER_BYTES, Ahead, Waits
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.listing import STRIDE, HlsListing, Holding, Listing, load
 from serverpy.streaming.segments.live import LiveWalk
-from serverpy.streaming.segments.piece import Piece
+from serverpy.streaming.segments.piece import Piece, Renew
 from serverpy.streaming.segments.sequence import Segment
 from serverpy.streaming.segments.walk import FinishedWalk, Walk
 
@@ -32,7 +33,9 @@ class SegmentedRead:
         self._holding = Holding(room)
         self._keys = Keys()
         self._walk: Walk | None = None
-        self._renewals = 0
+        self._ahead = Ahead(room)
+        self._waits = Waits()
+        self._given_bytes = 0
         self._piece: Piece | None = None
         self._skip = 0
         self._left: int | None = None
@@ -66,12 +69,14 @@ class SegmentedRead:
     async def read(self) -> bytes:
         """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout`, and what an
         extraction raises."""
+        self._waits.asked()
         while self._piece is not None and self._left != 0:
             chunk = await self._piece.read()
             if chunk:
+                self._waits.given()
+                self._given_bytes += len(chunk)
                 return self._accept(chunk)
-            self._piece.close()
-            self._piece = await self._next_piece()
+            await self._turn_to_next()
         return b""
 
     def set_step(self, nbytes: int) -> None:
@@ -81,9 +86,14 @@ class SegmentedRead:
             self._piece.set_step(nbytes)
 
     def close(self) -> None:
+        """End what `open` began. `aclose` also ends what reading began besides."""
         piece, self._piece = self._piece, None
         if piece is not None:
             piece.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await self._ahead.drop()
 
     def _accept(self, chunk: bytes) -> bytes:
         if self._left is not None:
@@ -91,15 +101,28 @@ class SegmentedRead:
             self._left -= len(chunk)
         return chunk
 
+    async def _turn_to_next(self) -> None:
+        """From a piece that is over to the next, and to the one after that if the reader would have to wait for it."""
+        self.close()
+        self._piece = await (self._ahead.take() if self._ahead.is_under_way else self._next_piece())
+        if self._piece is not None:
+            self._piece.set_step(self._step)
+            waited = self._waits.reader_waited_more()
+            if (
+                waited
+                and self._given_bytes > AFTER_BYTES
+                and self._left is None
+                and isinstance(self._walk, FinishedWalk)
+            ):
+                self._ahead.begin(self._next_piece)
+
     async def _next_piece(self) -> Piece | None:
         """The next segment that has bytes to give, open; None after the last."""
-        self._piece = None
         segment = await self._next_segment()
         if segment is None:
             return None
-        self._renewals = 0
         skip, self._skip = self._skip, 0
-        piece = Piece(self._address, segment, self._keys, self._renew, wait_seconds=self._wait_seconds)
+        piece = Piece(self._address, segment, self._keys, self._renewing(), wait_seconds=self._wait_seconds)
         try:
             await piece.open(skip, self._left, self._step)
         except BaseException:
@@ -122,17 +145,28 @@ class SegmentedRead:
 
     # Expired addresses
 
-    async def _renew(self, segment: Segment) -> Segment | None:
-        """The segment of the moment under a fresh address: from the playlist, the first time, else from the page."""
-        self._renewals += 1
-        assert self._walk is not None
-        if self._renewals == 1 and not self._address.brings_list:
-            fresh = await self._walk.again(segment)
-            if _asked(fresh) != _asked(segment):
-                return fresh
-        if not await self._address.renew():
-            return None
-        return await self._walk.again(segment)
+    def _renewing(self) -> Renew:
+        """How one piece finds its segment again: in the playlist, the first time, else on the page."""
+        is_first = not self._address.brings_list
+
+        async def renew(segment: Segment) -> Segment | None:
+            nonlocal is_first
+            assert self._walk is not None
+            if self._piece is not None and self._piece.is_of(segment):
+                await self._ahead.drop()
+                fresh = await self._walk.back(segment)  # the way goes on from here, and the address may be new already
+                if fresh is not None and _asked(fresh) != _asked(segment):
+                    return fresh
+            if is_first:
+                is_first = False
+                fresh = await self._walk.again(segment)
+                if _asked(fresh) != _asked(segment):
+                    return fresh
+            if not await self._address.renew():
+                return None
+            return await self._walk.again(segment)
+
+        return renew
 
     async def _load(self) -> Listing:
         return await load(self._address, self._holding, wait_seconds=self._wait_seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import islice
 from typing import Protocol
 
 from serverpy.errors import UpstreamFailed
@@ -23,8 +22,12 @@ class Walk(Protocol):
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the list anew and find `segment`, the one given last, in it. Raises `UpstreamFailed` if it is not what
-        it was."""
+        """Load the list anew and find `segment` in it; `next` is the one behind it. Raises `UpstreamFailed` if it is
+        not what it was."""
+        ...
+
+    async def back(self, segment: Segment) -> Segment | None:
+        """Find `segment` in the list that is at hand, if one is; `next` is the one behind it."""
         ...
 
 
@@ -34,23 +37,33 @@ class FinishedWalk:
     def __init__(self, listing: Listing, load: Load) -> None:
         self._load = load
         self._count = listing.count
+        self._listing: Listing | None = listing
         self._segments: Iterator[Segment] = listing.segments()
-        self._index = -1
 
     async def next(self) -> Segment | None:
-        self._index += 1
         return next(self._segments, None)
 
     async def again(self, segment: Segment) -> Segment:
-        self._segments = iter(())  # two lists are not held at once
+        self._listing, self._segments = None, iter(())  # two lists are not held at once
         listing = await self._load()
-        segments = listing.segments()
-        for passed in range(0, self._index, STRIDE):
-            for _ in islice(segments, min(STRIDE, self._index - passed)):
-                pass
-            await asyncio.sleep(0)
-        fresh = next(segments, None)
+        self._listing = listing
+        fresh = await self.back(segment)
         if fresh is None or listing.count != self._count or not fresh.replaces(segment):
             raise UpstreamFailed("The media's playlist changed while it was read.")
-        self._segments = segments
         return fresh
+
+    async def back(self, segment: Segment) -> Segment | None:
+        if self._listing is None:
+            return None
+        self._segments = self._listing.segments()
+        return await find(self._segments, segment)
+
+
+async def find(segments: Iterator[Segment], segment: Segment) -> Segment | None:
+    """The one of the same number; `segments` goes on behind it. Other streams have their turn meanwhile."""
+    for passed, found in enumerate(segments, 1):
+        if (found.number, found.initial) == (segment.number, segment.initial):
+            return found
+        if passed % STRIDE == 0:
+            await asyncio.sleep(0)
+    return None

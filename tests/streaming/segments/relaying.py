@@ -79,13 +79,18 @@ async def opened(
 
 
 async def drained(body: Body) -> bytes:
-    data = bytearray()
+    given = bytearray()
+    await drain_into(given, body)
+    return bytes(given)
+
+
+async def drain_into(given: bytearray, body: Body) -> None:
+    """To the end, or to the error, and close."""
     try:
         while chunk := await body.read():
-            data += chunk
+            given += chunk
     finally:
         await body.aclose()
-    return bytes(data)
 
 
 def stream(

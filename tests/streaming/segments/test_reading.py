@@ -24,10 +24,10 @@ from serverpy.errors import (
 )
 from serverpy.extraction.info import AesKey, Cookie, Fragment, Track
 from serverpy.net.client import Client
-from serverpy.streaming.body import Body, ByteRange
+from serverpy.streaming.body import ByteRange
 from serverpy.tasks import cancel, spawn
 from tests.aio import run
-from tests.streaming.segments.relaying import Page, client_for, drained, hls, opened, stream
+from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
 KEY = b"0123456789abcdef"
@@ -342,7 +342,7 @@ def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, stat
         async with client_for(shelf) as client:
             given = bytearray()
             with pytest.raises(UpstreamFailed):
-                await _drain_into(given, await opened(client, page))
+                await drain_into(given, await opened(client, page))
             assert FILE.startswith(given)
             assert len(given) == sum(map(len, PIECES[:number]))
 
@@ -352,14 +352,6 @@ def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, stat
         with pytest.raises(UpstreamFailed):
             stream(shelf, page)
     assert len(shelf.targets(f"/{number}.ts")) <= 4
-
-
-async def _drain_into(given: bytearray, body: Body) -> None:
-    try:
-        while chunk := await body.read():
-            given += chunk
-    finally:
-        await body.aclose()
 
 
 # What cannot be streamed

@@ -1,0 +1,146 @@
+"""The next segment, opened before its turn: over a second connection, if there is room; and never out of turn."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from serverpy.errors import UpstreamFailed
+from serverpy.extraction.info import Fragment, Track
+from serverpy.net.client import Client
+from serverpy.streaming.segments.ahead import AFTER_BYTES, AHEAD_BYTES, Waits
+from serverpy.tasks import cancel, spawn
+from tests.aio import run
+from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
+from tests.streaming.segments.shelf import Shelf, Tokens
+
+SIZE = 300_000
+COUNT = 9
+PIECES = [b"\x47" + random.Random(number).randbytes(SIZE - 1) for number in range(COUNT)]
+FILE = b"".join(PIECES)
+LIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(COUNT))
+BEFORE = AFTER_BYTES // SIZE + 1
+"""How many segments are read before anything is opened ahead."""
+
+
+@dataclass
+class Budget:
+    """Room for `free` bytes more."""
+
+    free: int = AHEAD_BYTES
+
+    def try_grow(self, nbytes: int) -> bool:
+        grows = nbytes <= self.free
+        self.free -= nbytes if grows else 0
+        return grows
+
+    def shrink(self, nbytes: int) -> None:
+        self.free += nbytes
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    with Shelf({f"/{number}.ts": piece for number, piece in enumerate(PIECES)}) as shelf:
+        yield shelf
+
+
+def test_a_reader_who_would_wait_has_the_next_segment_opened(shelf: Shelf) -> None:
+    room = Budget()
+    assert stream(shelf, hls(shelf, LIST), room=room)[1] == FILE
+    assert (shelf.connections, room.free) == (2, 0)
+    assert shelf.targets() == ["/high.m3u8", *(f"/{number}.ts" for number in range(COUNT))]
+
+
+def test_without_room_nothing_is_opened_ahead(shelf: Shelf) -> None:
+    assert stream(shelf, hls(shelf, LIST), room=Budget(AHEAD_BYTES - 1))[1] == FILE
+    assert shelf.connections == 1
+
+
+def test_the_failure_of_the_next_segment_waits_for_its_turn(shelf: Shelf) -> None:
+    missing = BEFORE + 2
+    del shelf.files[f"/{missing}.ts"]
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+            given = bytearray()
+            with pytest.raises(UpstreamFailed):
+                await drain_into(given, body)
+            assert given == b"".join(PIECES[:missing])
+
+    run(test)
+
+
+def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) -> None:
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+            given = 0
+            while given < (BEFORE + 1) * SIZE + 1000:
+                given += len(await body.read())
+            assert shelf.connections == 2
+            await body.aclose()
+            assert client.open_connections == 0
+
+    run(test)
+
+
+def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+    async def whole(client: Client) -> bytes:
+        return await drained(await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget()))
+
+    async def test() -> None:
+        async with client_for(shelf) as client:
+            for turns in range(0, 100, 4):
+                task = spawn(whole(client), name="reader")
+                await asyncio.sleep(0.0005 * turns)
+                await cancel(task)
+                assert client.open_connections == 0
+                assert task.cancelled() or task.result() == FILE
+
+    run(test)
+
+
+@pytest.mark.parametrize("good_for", [1, 2, 3, 4, 5])
+def test_addresses_that_expire_are_found_in_the_playlist_again(shelf: Shelf, good_for: int) -> None:
+    readings = itertools.count(1)
+
+    def playlist() -> bytes:
+        return f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
+
+    shelf.files["/high.m3u8"] = playlist
+    shelf.refuse = Tokens(good_for)
+    page = Page(lambda _: hls(shelf))
+    assert stream(shelf, page, room=Budget())[1] == FILE
+    assert page.visits == 1
+
+
+@pytest.mark.parametrize("cut", range(3, COUNT))
+def test_fragments_that_expire_and_are_cut_are_found_on_the_page_again(shelf: Shelf, cut: int) -> None:
+    """The segment that is cut asks for a fresh address while the one after it does."""
+
+    def track(visit: int) -> Track:
+        fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))
+        url = f"{shelf.url}/film.mpd"
+        return Track(id="v", url=url, protocol="http_dash_segments", ext="mp4", fragments=fragments)
+
+    shelf.refuse = Tokens(good_for=cut + 1)
+    shelf.cuts[f"/{cut}.ts"] = SIZE // 2
+    page = Page(track)
+    assert stream(shelf, page, room=Budget())[1] == FILE
+
+
+def test_who_waits_for_whom_is_measured_by_the_clock() -> None:
+    now = 0.0
+    waits = Waits(lambda: now)
+    for reader, server, waited in ((1.0, 2.0, True), (2.0, 1.0, False), (0.0, 0.5, True)):
+        now += reader
+        waits.asked()
+        now += server
+        waits.given()
+        assert waits.reader_waited_more() is waited
