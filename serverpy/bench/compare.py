@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from serverpy.bench.looks import shown
-from serverpy.bench.measured import Results, Row, unsound
+from serverpy.bench.measured import Results, Row, parse, unsound
+from serverpy.bench.page import Block, Heading, Paragraph, Table
+from serverpy.bench.raw_tables import unit_of
+from serverpy.bench.units import digits, figure
+
+AGAINST = "against"
+"""Where `results.json` keeps the figures of the earlier run, once it was compared."""
 
 COMPARED = {
     "steps": ("pss",),
@@ -54,6 +61,36 @@ def changes(earlier: Results, now: Results) -> Iterator[Change]:
             for name in names:
                 if old.get(name) is not None and row.get(name) is not None:
                     yield Change(scenario, _what(scenario, row), name, float(old[name]), float(row[name]))
+
+
+def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an earlier run: when it was, and its figures. Raises ValueError for what are no results."""
+    before = parse(earlier)
+    return {
+        "started": str(before.meta.get("started", "")),
+        "version": str((before.meta.get("versions") or {}).get("serverpy", "")),
+        "changes": [asdict(change) for change in changes(before, parse(now))],
+    }
+
+
+def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
+    """The section of the report; none without an earlier run."""
+    if kept is None:
+        return
+    yield Heading("Compared with an earlier run")
+    yield Paragraph(
+        f"That run was started {kept['started']}. Rows which one of the two has not, or in which it failed, are left "
+        "out. The last column is the later figure in units of the earlier one."
+    )
+    rows = [_row(Change(**change)) for change in kept["changes"]]
+    yield Table(("", "", "earlier", "this run", "ratio"), tuple(rows))
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    unit = unit_of(change.name)
+    ratio = "" if change.ratio is None else f"{digits(change.ratio)} ×"
+    name = change.name.replace("_", " ")
+    return (f"{change.scenario}: {change.what}", name, figure(change.before, unit), figure(change.now, unit), ratio)
 
 
 def _identity(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from serverpy.bench.canvas import Plot
 from serverpy.bench.claims import CONTRADICTIONS, SECTIONS, Judged, Verdict, judge
+from serverpy.bench.compare import AGAINST, compared, comparison
 from serverpy.bench.finders import each, largest_crowd
 from serverpy.bench.limits import LIMITS, Reached, measure
 from serverpy.bench.looks import SHOWN, shown
@@ -50,15 +51,20 @@ LIMIT_MARKS = {
 }  # fmt: skip
 
 
-def write(results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = ()) -> Path:
+def write(
+    results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = (), against: Path | None = None
+) -> Path:
     """Writes `report.md`, `report.html` and `img/*.svg` into `out`, and into `docs` (the repository's) `benchmark.md`,
-    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have are added.
+    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have are added;
+    the figures of the run `against` stand beside those that it has, too.
 
     Raises OSError, or ValueError if a file holds no results. Each file is replaced as a whole.
     """
     raw = _read(results_path)
     for path in more:
         raw = together(raw, _read(path))
+    if against is not None:
+        raw = {**raw, AGAINST: compared(_read(against), raw)}
     results = parse(raw)
     plots = draw_all(results)
     page = build(results, plots, raw)
@@ -159,6 +165,7 @@ def build(results: Results, plots: Sequence[Plot], raw: Mapping[str, Any]) -> Pa
         *_servers(results),
         *_claims(judged),
         *_reasons({each.claim.key: each for rows in judged.values() for each in rows}),
+        *comparison(raw.get(AGAINST)),
         *everything(results),
         *_method(results),
         Code(json.dumps(raw, indent=1, ensure_ascii=False), folded="Everything that was measured, as JSON"),

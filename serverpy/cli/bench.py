@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from serverpy.bench.scenarios import Mode
 
 DEFAULT_OUT = "bench-results"
+WIDTH = 132
+"""Of the headline, in a log."""
 
 
 def _words(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -61,6 +63,12 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="results.json",
     help="Add the scenarios that only this earlier run has to the report.",
 )
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="results.json",
+    help="Show the figures of an earlier run beside those of this one.",
+)
 @click.option("--list", "listing", is_flag=True, help="Say what can be measured, and end.")
 def command(
     scenarios: tuple[str, ...],
@@ -71,6 +79,7 @@ def command(
     docs: Path | None,
     earlier: Path | None,
     more: tuple[Path, ...],
+    against: Path | None,
     listing: bool,
 ) -> None:
     """Measure what streams cost here: memory, CPU, time, for our methods and their rivals, on the same bytes.
@@ -82,7 +91,7 @@ def command(
         _list()
         return
     if earlier is not None:
-        _report(earlier, out, docs, more)
+        _report(earlier, out, docs, more, against)
         return
     from serverpy.bench.progress import watching  # the bench loads much: not for a help text
     from serverpy.bench.run import INTERRUPTED, RESULTS, run
@@ -93,11 +102,11 @@ def command(
     if code == INTERRUPTED:
         print(f"serverpy: interrupted; what was measured is in {out / RESULTS}", file=sys.stderr)
         sys.exit(code)
-    _report(out / RESULTS, out, docs, more)
+    _report(out / RESULTS, out, docs, more, against)
     sys.exit(code)
 
 
-def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...]) -> None:
+def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...], against: Path | None) -> None:
     """Writes it, then prints the headline and where it is."""
     from rich import box
     from rich.console import Console
@@ -106,16 +115,17 @@ def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...])
     from serverpy.bench import report
 
     try:
-        path = report.write(results, out, docs, more)
+        path = report.write(results, out, docs, more, against)
         head, *rows = report.headline(json.loads(results.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise click.UsageError(f"{results} cannot be read: {error}.") from None
+        raise click.UsageError(f"No report can be made: {error}.") from None
     table = Table(*head, box=box.SIMPLE)
     for row in rows:
         if set(row[1:]) != {"not measured"}:
             table.add_row(*row)
     if table.row_count:
-        Console(highlight=False, markup=False).print(table)
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(highlight=False, markup=False, width=width).print(table)
     print(f"The report: {path}")
 
 
