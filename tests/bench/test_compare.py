@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serverpy.bench.compare import Change, changes
+from serverpy.bench.compare import Change, changes, compared, comparison
 from serverpy.bench.measured import Results, parse
+from serverpy.bench.page import Table
 
 
 def results(**rows: list[dict[str, Any]]) -> Results:
@@ -44,3 +45,14 @@ def test_growth_from_nothing_has_no_ratio() -> None:
     row = {"target": "nginx", "requests": 100, "growth_pss": 0}
     (change,) = changes(results(sequential=[row]), results(sequential=[row]))
     assert change.ratio is None
+
+
+def test_the_report_shows_both_figures_and_their_ratio() -> None:
+    def raw(each: float) -> dict[str, Any]:
+        scenario = {"name": "crowd", "status": "done", "rows": [crowd(50, each)]}
+        return {"meta": {"started": "2026-01-01T00:00:00+00:00"}, "scenarios": [scenario]}
+
+    table = list(comparison(compared(raw(80_000.0), raw(60_000.0))))[-1]
+    assert isinstance(table, Table)
+    assert table.rows[1] == ("crowd: ServerPY relay, 50 clients, http", "each pss", "0.08 MB", "0.06 MB", "0.75 ×")
+    assert list(comparison(None)) == []
