@@ -9,7 +9,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Commands that tests need, each with the Debian package it comes from; and what the bench measures besides.
-SYSTEM := curl:curl
+SYSTEM := curl:curl chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg
 BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

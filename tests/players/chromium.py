@@ -1,0 +1,134 @@
+"""A headless Chromium, spoken to in the DevTools protocol over a pipe: messages of JSON, each ended by a NUL.
+
+https://chromedevtools.github.io/devtools-protocol/"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+from tests.players.tools import direct, tool
+
+SECONDS = 30.0
+"""No test waits longer for one answer."""
+END_SECONDS = 10.0
+
+OPTIONS = (
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-sandbox",  # it does not start as root otherwise
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+)
+PIPE = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
+"""Chromium reads messages from descriptor 3 and writes them to 4."""
+
+
+class Page:
+    """One tab. Its owner is the browser."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self._browser = browser
+        self._session = session
+
+    def go(self, url: str) -> None:
+        answer = self._browser.call("Page.navigate", {"url": url}, self._session)
+        assert "errorText" not in answer, answer
+        self.run("document.readyState != 'loading' || new Promise(done => addEventListener('DOMContentLoaded', done))")
+
+    def run(self, script: str) -> Any:
+        """The value of the expression; of a promise, what it comes to. What is thrown there fails the test."""
+        answer = self._browser.call(
+            "Runtime.evaluate",
+            {"expression": script, "awaitPromise": True, "returnByValue": True},
+            self._session,
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+
+class Browser:
+    """A Chromium that runs, by its pipe."""
+
+    def __init__(self, to: IO[bytes], answers: IO[bytes]) -> None:
+        self._to = to
+        self._answers = answers
+        self._read = bytearray()
+        self._last_id = 0
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[Page]:
+        """A new tab, closed afterwards."""
+        target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        try:
+            yield Page(self, session)
+        finally:
+            self.call("Target.closeTarget", {"targetId": target})
+
+    def call(self, method: str, params: dict[str, Any], session: str | None = None) -> dict[str, Any]:
+        """What the browser answers; events that come meanwhile are passed over."""
+        self._last_id += 1
+        message = {"id": self._last_id, "method": method, "params": params}
+        if session is not None:
+            message["sessionId"] = session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        deadline = time.monotonic() + SECONDS
+        while (answer := self._receive(method, deadline)).get("id") != self._last_id:
+            pass
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _receive(self, waits_for: str, deadline: float) -> dict[str, Any]:
+        """The next message."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            while b"\0" not in self._read:
+                assert selector.select(max(0.0, deadline - time.monotonic())), f"{waits_for}: no answer"
+                data = os.read(self._answers.fileno(), 65536)
+                assert data, f"{waits_for}: Chromium has ended"
+                self._read += data
+        text, _, self._read = self._read.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser with a profile of its own. It is closed, and killed with all its processes if it stays."""
+    with tempfile.TemporaryDirectory(prefix="serverpy-chromium-", ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", PIPE, tool("chromium"), *OPTIONS, f"--user-data-dir={profile}"],
+            env={**direct(), "HOME": profile},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                browser = Browser(process.stdin, process.stdout)
+                yield browser
+                browser.call("Browser.close", {})
+                process.wait(END_SECONDS)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""Chromium plays woven films from `/stream`, and seeks in them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.players.chromium import Browser, Page, chromium
+from tests.players.films import FILMS, sources
+from tests.server import Server
+
+PAGE = b"""<!DOCTYPE html>
+<title>A film</title>
+<video></video>
+<script>
+const video = document.querySelector("video");
+const until = (event, holds = () => true) => new Promise((done, failed) => {
+  const look = () => holds() && done();
+  video.addEventListener(event, look);
+  video.addEventListener("error", () => failed(new Error(video.error.message)));
+});
+const load = async (address) => {
+  const loaded = until("loadeddata");
+  video.src = address;
+  await loaded;
+  return {duration: video.duration, width: video.videoWidth, height: video.videoHeight};
+};
+const seek = async (seconds) => {
+  const sought = until("seeked");
+  video.currentTime = seconds;
+  await sought;
+  return video.currentTime;
+};
+const play = async (seconds) => {
+  const [begin, frames] = [video.currentTime, video.getVideoPlaybackQuality().totalVideoFrames];
+  const played = until("timeupdate", () => video.currentTime >= begin + seconds);
+  await video.play();
+  await played;
+  video.pause();
+  return {
+    seconds: video.currentTime - begin,
+    frames: video.getVideoPlaybackQuality().totalVideoFrames - frames,
+    sound: video.webkitAudioDecodedByteCount,
+    error: video.error && video.error.message,
+  };
+};
+</script>
+"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def player() -> Iterator[str]:
+    """The address of the page, at a server of its own: another origin than the film's."""
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, name="player")
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}/"
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@dataclass(frozen=True)
+class Film:
+    """What the sources say of a film."""
+
+    seconds: float
+    width: int
+    height: int
+
+
+def film_of(name: str) -> Film:
+    picture, sound = sources(name)
+    with av.open(str(picture)) as container:
+        video = container.streams.video[0]
+        width, height = video.width, video.height
+    return Film(max(end_of(picture), end_of(sound)), width, height)
+
+
+def end_of(file: Path) -> float:
+    """When its last packet ends."""
+    with av.open(str(file)) as container:
+        (stream,) = container.streams
+        assert stream.time_base is not None
+        packets = ((packet.pts, packet.duration) for packet in container.demux(stream))
+        return float(max(pts + (length or 0) for pts, length in packets if pts is not None) * stream.time_base)
+
+
+def loaded(page: Page, server: Server, player: str, film: str) -> dict[str, float]:
+    page.go(player)
+    address = f"{server.url}{server.target(f'/tube/watch/{film}')}"
+    found: dict[str, float] = page.run(f"load({json.dumps(address)})")
+    return found
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_chromium_plays_a_woven_film_and_seeks_in_it(server: Server, browser: Browser, player: str, name: str) -> None:
+    film = film_of(name)
+    with browser.page() as page:
+        found = loaded(page, server, player, name)
+        assert (found["width"], found["height"]) == (film.width, film.height)
+        assert found["duration"] == pytest.approx(film.seconds, abs=0.1)
+        place = film.seconds * 2 / 3
+        assert page.run(f"seek({place})") == pytest.approx(place, abs=0.01)
+        played = page.run("play(0.5)")
+        assert played["error"] is None
+        assert played["seconds"] >= 0.5
+        assert played["frames"] > 0
+        assert played["sound"] > 0
