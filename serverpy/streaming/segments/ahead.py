@@ -20,8 +20,9 @@ from serverpy.tasks import cancel, spawn
 AHEAD_BYTES = SMALL_STEP + OVERLAP_BYTES + 12 * 1024
 """A step, what is kept to compare, and the objects of a connection."""
 
-AFTER_BYTES = 1024 * 1024
-"""What a reader has to have taken before anything is opened ahead of it."""
+AFTER_BYTES = 8 * 1024 * 1024
+"""What a reader has to have taken before anything is opened ahead of it: the first bytes only fill the kernel's
+buffers, however slow it is."""
 
 Open = Callable[[], Coroutine[Any, Any, Piece | None]]
 

@@ -19,7 +19,7 @@ from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
-SIZE = 300_000
+SIZE = 1_500_000
 COUNT = 9
 PIECES = [b"\x47" + random.Random(number).randbytes(SIZE - 1) for number in range(COUNT)]
 FILE = b"".join(PIECES)
