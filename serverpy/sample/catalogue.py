@@ -143,6 +143,7 @@ WATCH = {
     "slow": ("360",),
     "post": ("post",),
     "later": ("360",),
+    "pair-or-film": ("180", "video-sidx", "audio"),
     **PAIRS,
     **{name: (name,) for name in SEGMENTED},
 }

@@ -103,6 +103,31 @@ def test_what_cannot_be_woven_is_refused(server: Server, page: str, format: str)
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
+def test_a_pair_that_proves_impossible_gives_way_to_the_film(server: Server, media: Path) -> None:
+    answer = server.get("/tube/watch/pair-or-film")
+    assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
+    server.settled()
+
+
+@pytest.mark.parametrize("page", ["pair", "pair-sidx"])
+@pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
+def test_sources_heal(server: Server, faults: str, page: str) -> None:
+    """Addresses that expire, connections that are reset, refusals that pass."""
+    answer = server.get(f"/tube/watch/fault/{faults}/{page}")
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.body == server.get(f"/tube/watch/{page}").body
+
+
+def test_a_server_without_ranges_is_told_of(server: Server) -> None:
+    answer = server.get("/tube/watch/fault/norange/pair")
+    assert (answer.status, answer.code) == (422, "unsupported_conversion")
+
+
+def test_a_method_that_cannot_weave_says_so(server: Server) -> None:
+    answer = server.get("/tube/watch/pair", method="embedded")
+    assert (answer.status, answer.code) == (422, "unsupported_conversion")
+
+
 def test_nothing_is_left_of_a_woven_stream(server: Server) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
