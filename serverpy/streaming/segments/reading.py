@@ -60,7 +60,7 @@ class SegmentedRead:
             self.span, self.partial = Span(begin, end, total), True
             self.honoured = (first, last) != (None, None)
             self._skip, self._left = begin, end - begin
-        self._piece = await self._next_piece()
+        self._piece = await self._next_piece(self._step)
         if self._piece is not None:
             declared = self._piece.headers.get("content-type")
             self.headers = Headers(() if declared is None else (("content-type", declared),))
@@ -104,19 +104,18 @@ class SegmentedRead:
     async def _turn_to_next(self) -> None:
         """From a piece that is over to the next, and to the one after that if the reader would have to wait for it."""
         self.close()
-        self._piece = await (self._ahead.take() if self._ahead.is_under_way else self._next_piece())
-        if self._piece is not None:
-            self._piece.set_step(self._step)
-            waited = self._waits.reader_waited_more()
-            if (
-                waited
-                and self._given_bytes > AFTER_BYTES
-                and self._left is None
-                and isinstance(self._walk, FinishedWalk)
-            ):
-                self._ahead.begin(self._next_piece)
+        self._piece = await (self._ahead.take() if self._ahead.is_under_way else self._next_piece(self._step))
+        if self._piece is None:
+            return
+        self._piece.set_step(self._step)
+        if self._waits.reader_waited_more() and self._may_look_ahead():
+            self._ahead.begin(lambda: self._next_piece(SMALL_STEP))
 
-    async def _next_piece(self) -> Piece | None:
+    def _may_look_ahead(self) -> bool:
+        """Not for a range, of which the pieces are cut to measure, and not beyond the edge of a live stream."""
+        return self._given_bytes > AFTER_BYTES and self._left is None and isinstance(self._walk, FinishedWalk)
+
+    async def _next_piece(self, step: int) -> Piece | None:
         """The next segment that has bytes to give, open; None after the last."""
         segment = await self._next_segment()
         if segment is None:
@@ -124,7 +123,7 @@ class SegmentedRead:
         skip, self._skip = self._skip, 0
         piece = Piece(self._address, segment, self._keys, self._renewing(), wait_seconds=self._wait_seconds)
         try:
-            await piece.open(skip, self._left, self._step)
+            await piece.open(skip, self._left, step)
         except BaseException:
             piece.close()
             raise
