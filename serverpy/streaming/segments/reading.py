@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from serverpy.errors import RangeNotSatisfiable
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
@@ -37,6 +37,7 @@ class SegmentedRead:
         self._waits = Waits()
         self._given_bytes = 0
         self._piece: Piece | None = None
+        self._is_over = False
         self._skip = 0
         self._left: int | None = None
         self._step = SMALL_STEP
@@ -61,6 +62,7 @@ class SegmentedRead:
             self.honoured = (first, last) != (None, None)
             self._skip, self._left = begin, end - begin
         self._piece = await self._next_piece(self._step)
+        self._is_over = self._piece is None
         if self._piece is not None:
             declared = self._piece.headers.get("content-type")
             self.headers = Headers(() if declared is None else (("content-type", declared),))
@@ -70,7 +72,9 @@ class SegmentedRead:
         """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout`, and what an
         extraction raises."""
         self._waits.asked()
-        while self._piece is not None and self._left != 0:
+        while not self._is_over and self._left != 0:
+            if self._piece is None:
+                raise UpstreamFailed("The media has failed before.")  # to go on would leave a hole
             chunk = await self._piece.read()
             if chunk:
                 self._waits.given()
@@ -106,6 +110,7 @@ class SegmentedRead:
         self.close()
         self._piece = await (self._ahead.take() if self._ahead.is_under_way else self._next_piece(self._step))
         if self._piece is None:
+            self._is_over = True
             return
         self._piece.set_step(self._step)
         if self._waits.reader_waited_more() and self._may_look_ahead():
