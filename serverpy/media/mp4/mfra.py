@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields
-from serverpy.media.mp4.sidx import Index, Reference
+from serverpy.media.mp4.sidx import MAX_DURATION, MAX_REFERENCES, Index, Reference, too_many_blocks
 
 MFRO_BYTES = 16
 _SYNC = 0x90000000
@@ -42,6 +42,8 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
         raise damaged("its index is out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
     durations.append(durations[-1] if durations else scale)  # how long the last one is only its own boxes tell
+    if max(durations) > MAX_DURATION:
+        raise damaged("its index is out of order")
     return Index(
         scale,
         tuple(
@@ -54,6 +56,8 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
 def _entries(data: memoryview, tfra: Box) -> Iterator[tuple[int, int]]:
     """Time and place of each entry."""
     version, lengths, count = fields("B7xII", data, tfra)
+    if count > MAX_REFERENCES:
+        raise too_many_blocks()
     numbers = sum(1 + (lengths >> shift & 3) for shift in (0, 2, 4))
     size = (16 if version else 8) + numbers
     if count * size > tfra.end - tfra.body - 16:

@@ -6,12 +6,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serverpy.errors import UnsupportedConversion
+from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import box_at, damaged, fields, write_full
 
 _OTHER_INDEX = 1 << 31
 """The bit of a reference that leads to another sidx; the other 31 are its size."""
 MAX_REFERENCE_BYTES = _OTHER_INDEX - 1
+MAX_DURATION = (1 << 32) - 1
+MAX_REFERENCES = (1 << 16) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     return Index(scale, tuple(references))
 
 
+def too_many_blocks() -> TooLarge:
+    return TooLarge("The fragments of one of the two formats are more, or larger, than an index can tell of.")
+
+
 def sidx_bytes(count: int) -> int:
     """The length of what `write_sidx` gives."""
     return 40 + 12 * count
@@ -69,8 +75,8 @@ def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead
     track, the last to `end`: what stands between belongs to the other track. `ahead` are the bytes from the end of
     this box to the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
-    if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > 0xFFFF:
-        raise UnsupportedConversion("The fragments of one of the two formats are too large to be indexed.")
+    if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
+        raise too_many_blocks()
     entries = b"".join(
         struct.pack(">III", size, reference.duration, reference.access)
         for size, reference in zip(sizes, index.references, strict=True)

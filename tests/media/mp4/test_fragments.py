@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from serverpy.errors import DrmProtected, NotMedia, UnsupportedConversion
+from serverpy.errors import DrmProtected, NotMedia, TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import write, write_full
 from serverpy.media.mp4.fragments import lay_out_fragments, patch_moof
 from serverpy.media.mp4.layout import AUDIO, VIDEO
 from serverpy.media.mp4.locate import Located
+from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import read_sidx
 from serverpy.media.mp4.woven import lay_out
 from serverpy.sample.make import ensure_media
@@ -131,3 +132,37 @@ def test_plain_and_fragmented_tracks_cannot_be_woven(media: Path) -> None:
     video, audio = ((media / name).read_bytes() for name in ("video-sidx.mp4", "audio-only.mp4"))
     with pytest.raises(UnsupportedConversion):
         lay_out(located(video), located(audio))
+
+
+def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
+    rows = b"".join(struct.pack(">QQBBB", time, moof, 1, 1, 1) for time, moof in entries)
+    tfra = write_full(b"tfra", 1, 0, struct.pack(">III", number, 0, len(entries)), rows)
+    return write(b"mfra", tfra)
+
+
+def test_the_list_at_the_end_is_an_index_too() -> None:
+    """A block reaches to the next moof that is listed; how long the last one is, only its own boxes tell."""
+    index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
+    found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
+    assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        (mfra(), UnsupportedConversion),
+        (mfra((0, 100), number=2), UnsupportedConversion),
+        (mfra((0, 300), (50, 700)), UnsupportedConversion),
+        (mfra((0, 100), (50, 1000)), NotMedia),
+        (mfra((0, 100), (50, 700), (60, 300)), NotMedia),
+        (mfra((50, 100), (40, 300), (30, 400)), NotMedia),
+        (mfra((0, 100), (1 << 40, 300)), NotMedia),
+        (write(b"mfra", write_full(b"tfra", 1, 0, struct.pack(">III", 1, 0, 0xFFFFFFFF))), TooLarge),
+        (write(b"mfra", write_full(b"tfra", 1, 0, struct.pack(">III", 1, 0, 9))), NotMedia),
+        (b"\0\0\0\0mfra", NotMedia),
+    ],
+    ids=["empty", "another's", "late", "beyond", "backwards", "back in time", "an age", "of 64 GB", "short", "damaged"],
+)
+def test_a_list_at_the_end_that_cannot_be_used_is_refused(index: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        read_mfra(index, 1, 1000, 100, 1000)
