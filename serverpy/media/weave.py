@@ -260,7 +260,7 @@ async def _probe(ranged: Ranged) -> tuple[Version, bytes]:
 async def _fetch(ranged: Ranged, span: Span, version: Version, growth: Growth) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        await growth.grow(2 * length)
+        await growth.grow(3 * length)  # as it comes, at once, and the part of it that is kept
     body = await ranged.open(span.first, span.end, version)
     try:
         return await _drain(body, length)
