@@ -14,7 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from serverpy.errors import FormatNotFound, InvalidParameter, MediaNotFound, TooLarge, UnsupportedConversion
+from serverpy.errors import (
+    DrmProtected,
+    FormatNotFound,
+    InvalidParameter,
+    MediaNotFound,
+    NotMedia,
+    TooLarge,
+    UnsupportedConversion,
+)
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.formats import Choice, by_id, default_choices, is_seekable, pick_entry, selected
 from serverpy.extraction.info import Media, Track
@@ -181,7 +189,7 @@ class Delivery:
         for choice in choices[:-1]:
             try:
                 return await self._open(source, choice, methods, reservation)
-            except UnsupportedConversion:
+            except (UnsupportedConversion, DrmProtected, NotMedia, TooLarge):
                 continue
         return await self._open(source, choices[-1] if choices else None, methods, reservation)
 
