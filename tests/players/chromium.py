@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from tests.players.tools import direct, tool
 
-SECONDS = 30.0
+SECONDS = 60.0
 """No test waits longer for one answer."""
 END_SECONDS = 10.0
 
@@ -35,7 +36,7 @@ OPTIONS = (
     "--mute-audio",
     "--autoplay-policy=no-user-gesture-required",
 )
-PIPE = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
+PIPE = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
 """Chromium reads messages from descriptor 3 and writes them to 4."""
 
 
@@ -63,11 +64,12 @@ class Page:
 
 
 class Browser:
-    """A Chromium that runs, by its pipe."""
+    """A Chromium that runs, by its pipe. `log_file` is for what it complains of."""
 
-    def __init__(self, to: IO[bytes], answers: IO[bytes]) -> None:
+    def __init__(self, to: IO[bytes], answers: IO[bytes], log_file: Path) -> None:
         self._to = to
         self._answers = answers
+        self._log_file = log_file
         self._read = bytearray()
         self._last_id = 0
 
@@ -103,7 +105,7 @@ class Browser:
             while b"\0" not in self._read:
                 assert selector.select(max(0.0, deadline - time.monotonic())), f"{waits_for}: no answer"
                 data = os.read(self._answers.fileno(), 65536)
-                assert data, f"{waits_for}: Chromium has ended"
+                assert data, f"{waits_for}: Chromium has ended: {self._log_file.read_text(errors='replace')}"
                 self._read += data
         text, _, self._read = self._read.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
@@ -113,19 +115,22 @@ class Browser:
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser with a profile of its own. It is closed, and killed with all its processes if it stays."""
-    with tempfile.TemporaryDirectory(prefix="serverpy-chromium-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", PIPE, tool("chromium"), *OPTIONS, f"--user-data-dir={profile}"],
-            env={**direct(), "HOME": profile},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+    with tempfile.TemporaryDirectory(prefix="serverpy-chromium-", ignore_cleanup_errors=True) as home:
+        log_file = Path(home, "log")
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", PIPE, tool("chromium"), *OPTIONS, f"--user-data-dir={home}/profile"],
+                env={**direct(), "HOME": home},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         with process:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                browser = Browser(process.stdin, process.stdout)
+                browser = Browser(process.stdin, process.stdout, log_file)
                 yield browser
                 browser.call("Browser.close", {})
                 process.wait(END_SECONDS)
