@@ -63,8 +63,9 @@ from serverpy.tasks import cancel, spawn
 
 log = logging.getLogger(__name__)
 
-DEFAULT_FORMAT = "b/bv*/ba/all"
-"""`all`, best first, is what is left for pictures: they have neither codec."""
+DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
+"""Picture and sound that are apart are asked for together, which is refused: neither alone is what was meant. `all`,
+best first, is what is left for pictures: they have neither codec."""
 STOCK, LIMITED = "yt_dlp", "serverpy.ytdlp.commandline"
 """Modules to run: yt-dlp's command line, and the same without the extractors that may not run."""
 ENOUGH = 101
@@ -113,6 +114,9 @@ class Subprocess:
     @property
     def stream_bytes(self) -> int:
         return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
+
+    def bytes_for(self, _track: Track) -> int:
+        return self.stream_bytes
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
