@@ -204,7 +204,7 @@ class Delivery:
         if method is None:
             assert track is not None
             raise FormatNotFound(f"The format {track.id} cannot be streamed by the method asked for.")
-        await _hold(reservation, method.stream_bytes)
+        await _hold(reservation, method.stream_bytes if track is None else method.bytes_for(track))
         return await method.open(replace(source, track=track)), method.name
 
     async def _locate(self, request: StreamRequest) -> Source:

@@ -106,14 +106,18 @@ class Body(Protocol):
 
 
 class Method(Protocol):
-    """One way to turn a `Source` into a `Body`. `stream_bytes` is the most that one stream holds, in bytes; it is
-    reserved from the budget before `open`."""
+    """One way to turn a `Source` into a `Body`. `stream_bytes` is the most that a stream of one file holds, and what is
+    reserved before anything is known of the media."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def stream_bytes(self) -> int: ...
+
+    def bytes_for(self, track: Track) -> int:
+        """The most that a stream of `track` holds, reserved from the budget before `open`."""
+        ...
 
     def carries(self, track: Track) -> bool:
         """Whether this method can stream such a track at all."""

@@ -89,6 +89,9 @@ class Embedded:
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
+    def bytes_for(self, _track: Track) -> int:
+        return self.stream_bytes
+
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
         return track.protocol in PROTOCOLS and not live and not track.has_drm

@@ -45,13 +45,16 @@ class Relay:
     (`net/resume.py`)."""
 
     name = "relay"
-    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + PLAYLIST_BYTES
+    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
     def __init__(self, client: Client, extractor: Extractor, *, wait_seconds: float, impersonate: bool) -> None:
         self._client = client
         self._extractor = extractor
         self._wait_seconds = wait_seconds
         self._impersonate = impersonate
+
+    def bytes_for(self, track: Track) -> int:
+        return self.stream_bytes + (PLAYLIST_BYTES if _is_segmented(track) else 0)
 
     def carries(self, track: Track) -> bool:
         """Plain http(s) files, HLS, and DASH that is not live. A request that must look like a browser's is yt-dlp's
