@@ -16,7 +16,7 @@ COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes 
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system run bench test check format settings-doc lock clean
+.PHONY: help install install-dev system run bench test check format settings-doc media-doc lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
@@ -53,6 +53,9 @@ format: install-dev ## format the sources, and mend what lint can mend
 
 settings-doc: install-dev ## write docs/settings.md anew from the settings
 	$(BIN)/python -m serverpy.cli.docs
+
+media-doc: install-dev system ## write docs/media.md anew from what a server gives of each sample
+	$(BIN)/python -m tests.media.table
 
 lock: $(BIN)/python ## write the lock files anew (LOCK_FLAGS=--upgrade for newer versions)
 	rm -rf $(VENV)/lock

@@ -1,0 +1,192 @@
+"""What a client sees of a stream of the sample site: whether its bytes are right, whether its length is known, whether
+ranges are given; and what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from serverpy.sample.site import SampleSite
+from tests.media.mp4.films import packets
+from tests.media.samples import CUTS, LIVE, PAIRS, Sample
+from tests.players.films import FILMS, sources
+from tests.server import Server
+from tests.wire import Answer
+
+WOVEN = "woven"
+METHODS = ("relay", "embedded", "subprocess")
+BROADCAST = 12
+"""Segments, after which the broadcast is over."""
+SHOWN = 5
+"""Of these the broadcast is made, again and again."""
+NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Three cells of the table."""
+
+    exact: str
+    length: str = NONE
+    ranges: str = NONE
+
+    @property
+    def streams(self) -> bool:
+        return self.length != NONE
+
+
+def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes]) -> Facts:
+    """`expected` are the bytes by the format; of several, a child is asked for the best alone, for it takes seconds."""
+    if method == WOVEN:
+        return _woven_facts(server, sample, expected)
+    if sample in LIVE:
+        return _live_facts(server, sample, method)
+    if sample in PAIRS:
+        return _unwoven_facts(server, sample, method)
+    ids = [each["id"] for each in formats(server, sample)]
+    return _format_facts(server, sample, method, expected, ids[-1:] if method == "subprocess" else ids)
+
+
+def formats(server: Server, sample: Sample) -> list[dict[str, Any]]:
+    """As `/info` tells them, the best last."""
+    told: list[dict[str, Any]] = server.get(sample.page, path="/info").json()["formats"]
+    return told
+
+
+def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes], ids: list[str]) -> Facts:
+    seen = set[tuple[str, str]]()
+    for each in ids:
+        ask = partial(server.get, sample.page, method=method, format=each)
+        answer = ask()
+        wrong = _wrong(answer, expected.get(each), sample)
+        if wrong is not None:
+            return Facts(wrong) if answer.status != 200 else Facts(wrong, *_length_and_ranges(ask, answer))
+        seen.add(_length_and_ranges(ask, answer))
+    length, ranges = (" or ".join(sorted(set(cells))) for cells in zip(*seen, strict=True))
+    return Facts("yes" if len(ids) == 1 else f"yes, {len(ids)} formats", length, ranges)
+
+
+def _wrong(answer: Answer, expected: bytes | None, sample: Sample) -> str | None:
+    """Why the answer is not what yt-dlp writes, None if it is."""
+    if answer.status != 200:
+        return _refusal(answer)
+    assert expected is not None, f"yt-dlp writes nothing of {sample.title}"
+    if answer.complete:
+        assert answer.body == expected, f"{sample.title}: {len(answer.body)} bytes, not those {len(expected)}"
+        return None
+    assert sample.title in CUTS, f"{sample.title} was cut"
+    assert expected.startswith(answer.body)
+    return f"no: {CUTS[sample.title]}"
+
+
+def _refusal(answer: Answer) -> str:
+    return f"no: {answer.status} `{answer.code}`, “{answer.json()['detail']}”"
+
+
+def _length_and_ranges(ask: partial[Answer], answer: Answer) -> tuple[str, str]:
+    """Both as they are found: a length that is right, a range that is that part of the whole."""
+    length = answer.headers.get("content-length")
+    assert length in (None, str(len(answer.body))) or not answer.complete
+    first = len(answer.body) // 3
+    part = ask(headers={"Range": f"bytes={first}-{2 * first}"})
+    if part.status == 206:
+        assert part.body == answer.body[first : 2 * first + 1]
+    return _yes(length is not None), _yes(part.status == 206)
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
+def _woven_facts(server: Server, sample: Sample, expected: Mapping[str, bytes]) -> Facts:
+    ask = partial(server.get, sample.page)
+    answer = ask()
+    assert (answer.status, answer.complete) == (200, True), answer.body
+    for kind, source in zip(("video", "audio"), _apart(server, sample, expected), strict=True):
+        assert packets(answer.body, kind) == packets(source, kind)
+    return Facts("yes, its packets", *_length_and_ranges(ask, answer))
+
+
+def _apart(server: Server, sample: Sample, expected: Mapping[str, bytes]) -> tuple[bytes, bytes]:
+    """Picture and sound: the sample's files, or the best that yt-dlp wrote."""
+    if sample.title in FILMS:
+        picture, sound = sources(sample.title)
+        return picture.read_bytes(), sound.read_bytes()
+    best = {bool(each["vcodec"]): each["id"] for each in formats(server, sample)}
+    return expected[best[True]], expected[best[False]]
+
+
+def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
+    answer = server.get(sample.page, method=method)
+    assert answer.status != 200
+    return Facts(_refusal(answer))
+
+
+def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
+    """Each segment once, from some place near the edge to the end of the broadcast."""
+    answer = server.get(_own(sample, method), method=method)
+    if answer.status != 200:
+        return Facts(_refusal(answer))
+    assert answer.complete
+    assert answer.body in _endings(server.site)
+    return Facts(
+        "yes, from the edge on",
+        _yes("content-length" in answer.headers),
+        _yes(answer.headers["accept-ranges"] == "bytes"),
+    )
+
+
+def _own(sample: Sample, name: str) -> str:
+    """The page of a broadcast that nobody else watches."""
+    return f"{sample.page},id={name}-{time.monotonic_ns()}"
+
+
+def _endings(site: SampleSite) -> list[bytes]:
+    parts = [site.path(f"hls/ts/high-{number % SHOWN}.ts").read_bytes() for number in range(BROADCAST)]
+    return [b"".join(parts[begin:]) for begin in range(BROADCAST)]
+
+
+# Costs
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Milliseconds to the first byte of the media, at the first visit and at the next; the bytes that are reserved
+    while a client reads slowly."""
+
+    first: int
+    again: int
+    reserved: int | None
+
+
+def costs_of(server: Server, sample: Sample, method: str) -> Costs:
+    """Of the best format of a page that the server has not seen yet. Nothing else may be under way."""
+    page = _own(sample, "costs") if sample in LIVE else f"{sample.page}?visit={method}"
+    params = {} if method == WOVEN else {"method": method}
+    if method != WOVEN and sample not in LIVE:
+        params["format"] = formats(server, sample)[-1]["id"]
+    first = _milliseconds(server, page, params)
+    again = _milliseconds(server, page, params)
+    return Costs(first, again, _reserved(server, page, params))
+
+
+def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
+    begun = time.monotonic()
+    with server.open(page, **params) as exchange:
+        assert exchange.read(1)
+        assert exchange.status == 200, exchange.rest()
+    spent = round((time.monotonic() - begun) * 1000)
+    server.settled(5)
+    return spent
+
+
+def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | None:
+    """None if it is over before it can be looked at: the kernel's buffers hold all of a small file."""
+    with server.open(page, receive_bytes=4096, **params) as exchange:
+        exchange.read(1)
+        reserved: int = server.health()["budget"]["used"]
+    server.settled(5)
+    return reserved or None

@@ -1,0 +1,68 @@
+"""What docs/media.md tells of: pages of the sample site, and what yt-dlp itself makes of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from serverpy.sample import PLUGIN_PATH
+from serverpy.sample.hls import SHAPES
+from serverpy.sample.site import SampleSite
+from tests.players.films import FILMS
+
+SECONDS = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A page of the sample site. `title` is its name in the table."""
+
+    title: str
+    page: str
+
+    def __str__(self) -> str:
+        return self.title
+
+
+def _page(name: str) -> Sample:
+    return Sample(name, f"/page/{name}")
+
+
+def _film(name: str) -> Sample:
+    return Sample(name, f"/tube/watch/{name}")
+
+
+FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, ("headers", "chunked", "post")))
+HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
+DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
+LIVE = (Sample("live", "/tube/live/speed=4,target=1,begin=4,ends=12"),)
+PAIRS = tuple(map(_film, FILMS))
+
+CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
+"""By the sample: why a stream ends early, as it should."""
+
+Written = dict[str, dict[str, bytes]]
+"""By the page, then by the format: the bytes."""
+
+
+def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
+    """Of every format, what yt-dlp's command line writes below `folder`; nothing for what it refuses."""
+    output = f"{folder}/%(webpage_url_basename)s/%(format_id)s"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
+            *("--fixup", "never", "--ignore-errors", "--no-part", "--format", "all", "--output", output),
+            *(f"{site.http}{sample.page}" for sample in samples),
+        ],
+        env={**os.environ, "PYTHONPATH": str(PLUGIN_PATH)},
+        stderr=subprocess.DEVNULL,
+        check=False,  # what it refuses is to be found in the table
+        timeout=SECONDS,
+    )
+    return {
+        page.name: {path.name: path.read_bytes() for path in page.iterdir() if path.stat().st_size}
+        for page in folder.iterdir()
+    }

@@ -1,0 +1,71 @@
+"""docs/media.md says what is so: all but the times and the bytes reserved is asked of a server again, for some samples
+of each kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverpy.sample.site import SampleSite
+from tests.media.measuring import METHODS, WOVEN, facts_of
+from tests.media.samples import DASH, FILES, HLS, LIVE, Sample, Written, written
+from tests.media.table import PAGE, asked
+from tests.server import Server
+
+COLUMNS = 7
+AGAIN = {
+    "prog", "mp3", "headers", "post", "hls-ts", "hls-byterange", "hls-keys", "hls-discontinuity-fmp4", "hls-gap",
+    "dash", "dash-on-demand",
+}  # fmt: skip
+"""Asked by relay and embedded."""
+CHILDREN = {"prog", "hls-ts", "hls-gap"}
+PAIRS_AGAIN = {"pair", "pair-sidx", "pair-last", "pair-cut"}
+SAMPLES = tuple(sample for sample in (*FILES, *HLS, *DASH) if sample.title in AGAIN)
+
+
+def again() -> list[tuple[Sample, str]]:
+    """The rows that are asked for again."""
+    rows = [(sample, method) for sample in SAMPLES for method in METHODS[:2]]
+    rows += [(sample, METHODS[2]) for sample in SAMPLES if sample.title in CHILDREN]
+    rows += [(sample, METHODS[0]) for sample in LIVE]
+    return rows + [
+        (sample, method)
+        for sample, method in asked()
+        if sample.title in PAIRS_AGAIN or (method == WOVEN and sample in DASH)
+    ]
+
+
+@pytest.fixture(scope="module")
+def table() -> dict[tuple[str, str], list[str]]:
+    """The cells of the page, by sample and method."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {(row[0], row[1]): row[2:] for row in rows if row[0] != "sample"}
+
+
+@pytest.fixture(scope="module")
+def expected(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return written(site, tmp_path_factory.mktemp("written"), SAMPLES)
+
+
+def test_there_is_a_row_for_every_sample_by_every_method(table: dict[tuple[str, str], list[str]]) -> None:
+    assert list(table) == [(sample.title, method) for sample, method in asked()]
+
+
+def test_no_cell_is_empty_without_a_reason(table: dict[tuple[str, str], list[str]]) -> None:
+    for exact, *others in table.values():
+        assert len(others) == COLUMNS - 3
+        assert all(others)
+        assert exact.startswith(("yes", "no: "))
+        assert "–" not in others or exact.startswith("no: ")
+
+
+@pytest.mark.parametrize(("sample", "method"), again(), ids=str)
+def test_a_row_is_so(
+    server: Server, expected: Written, table: dict[tuple[str, str], list[str]], sample: Sample, method: str
+) -> None:
+    facts = facts_of(server, sample, method, expected.get(sample.title, {}))
+    assert table[sample.title, method][:3] == [facts.exact, facts.length, facts.ranges]
+
+
+def test_every_woven_film_has_the_packets_of_its_sources(table: dict[tuple[str, str], list[str]]) -> None:
+    assert {cells[0] for (_, method), cells in table.items() if method == WOVEN} == {"yes, its packets"}
