@@ -30,7 +30,8 @@ from serverpy.extraction.workers import Workers
 from serverpy.media.weave import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
-from serverpy.streaming.body import Body, ByteRange, Head, Method, Source
+from serverpy.streaming.body import UNCUT, Body, ByteRange, Head, Method, Source
+from serverpy.streaming.segments.listing import HLS_PROTOCOLS
 
 AUTO = ("relay", "embedded")
 """The methods that `auto` tries, in this order."""
@@ -127,7 +128,7 @@ class Delivery:
         """The stream that `request` asks for, its first bytes in hand. Raises a `ServerPYError`; leaves nothing behind
         when it raises or is cancelled."""
         request = _checked(request)
-        methods = self._allowed(request.method)
+        methods = self._allowed(request.method, has_start=request.start is not None)
         clock = Clock()
         reservation = await self._budget.reserve(methods[0].stream_bytes)
         try:
@@ -159,11 +160,14 @@ class Delivery:
             return []
         return ["source", *(name for name in AS_THEY_ARE if _is_already((track,), name))]
 
-    def _allowed(self, name: str | None) -> list[Method]:
+    def _allowed(self, name: str | None, *, has_start: bool) -> list[Method]:
         name = name or self._default_method
         if name != "auto" and name not in self._methods:
             raise InvalidParameter(f"There is no method of that name; there are auto, {', '.join(self._methods)}.")
-        return [self._methods[each] for each in (AUTO if name == "auto" else (name,))]
+        names = AUTO if name == "auto" else (name,)
+        if has_start and "relay" not in names:  # which alone reads live lists for itself
+            raise InvalidParameter(UNCUT)
+        return [self._methods[each] for each in names if each == "relay" or not has_start]
 
     async def _choose(self, request: StreamRequest, methods: list[Method]) -> tuple[Source, list[Choice]]:
         """Find the tracks that are asked for; of several choices, each is for when those before it prove impossible."""
@@ -175,6 +179,8 @@ class Delivery:
         assert source.media is not None
         if self._max_duration is not None and (source.media.duration or 0) > self._max_duration:
             raise TooLarge(f"The media is longer than the {self._max_duration:g} seconds that this server allows.")
+        if request.start is not None and not _may_be_live(source.media):
+            raise InvalidParameter(UNCUT)
         choices = await self._pick(source.media, request.format, methods)
         choices = [choice for choice in choices if request.to == "source" or _is_already(choice, request.to)]
         if not choices:
@@ -209,7 +215,13 @@ class Delivery:
 
     async def _locate(self, request: StreamRequest) -> Source:
         """The page, or its item, that holds the tracks."""
-        source = Source(url=request.url, format=request.format, range=request.range, if_range=request.if_range)
+        source = Source(
+            url=request.url,
+            format=request.format,
+            range=request.range,
+            if_range=request.if_range,
+            start=request.start,
+        )
         media = await self._extractor.extract(request.url)
         entry = pick_entry(media, request.item)
         if entry is None:
@@ -253,6 +265,11 @@ def _is_already(choice: Choice, to: str) -> bool:
     return to == "mp4" if len(choice) == 2 else choice[0].ext == to and is_seekable(choice[0])
 
 
+def _may_be_live(media: Media) -> bool:
+    """Whether one may say where to begin: of HLS, its list alone tells."""
+    return any(track.protocol in HLS_PROTOCOLS for track in media.tracks)
+
+
 def _too_large() -> TooLarge:
     return TooLarge("The media is larger than this server allows.")
 
@@ -261,8 +278,10 @@ def _checked(request: StreamRequest) -> StreamRequest:
     """Refuse what this server cannot do before anything is reserved."""
     if request.to not in ("source", *AS_THEY_ARE):
         raise UnsupportedConversion(f"Turning media into {request.to} is not available: leave out `to`.")
-    if request.start is not None or request.end is not None:
-        raise InvalidParameter("`start` and `end` cannot cut a stream whose bytes are the source's.")
+    if request.end is not None:
+        raise InvalidParameter(UNCUT)
+    if request.start is not None and not math.isfinite(request.start):
+        raise InvalidParameter("`start` is a number of seconds.")
     if request.item is not None and request.item < 1:
         raise InvalidParameter("`item` counts from 1.")
     return replace(request, url=check_url(request.url))

@@ -59,7 +59,11 @@ class StreamQuery(BaseModel):
     to: To = Field("source", description="What to turn the media into.")
     method: Literal["auto", "relay", "embedded", "subprocess"] | None = None
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
-    start: float | None = Field(None, description="Seconds.")
+    start: float | None = Field(
+        None,
+        description="Seconds. Of a live stream: from the oldest that can be had, or, below 0, back from its end; "
+        "without it, the edge.",
+    )
     end: float | None = Field(None, description="Seconds.")
     download: bool = Field(False, description="`1`: as an attachment.")
     filename: str | None = Field(None, max_length=255, description="Overrides the name.")

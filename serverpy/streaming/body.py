@@ -15,6 +15,9 @@ from serverpy.extraction.info import Media, Track
 SESSION_BYTES = 32 * 1024
 """The objects of one stream in the serving process: connections, parsers, headers, cookies, tasks; measured, with a
 margin."""
+UNCUT = (
+    "`start` and `end` cannot cut a stream whose bytes are the source's; of a live stream, `start` says where to begin."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,9 @@ class Source:
 
     `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
     extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
-    the client's validator, as sent. `room` is where a stream asks for more than `stream_bytes`, for a reader that
-    proved to be fast.
+    the client's validator, as sent. `start` is where in a live stream to begin: seconds from the oldest segment listed,
+    below 0 back from the end of the list, None for the edge. `room` is where a stream asks for more than
+    `stream_bytes`, for a reader that proved to be fast.
     """
 
     url: str
@@ -65,6 +69,7 @@ class Source:
     track: Track | None = None
     range: ByteRange | None = None
     if_range: str | None = None
+    start: float | None = None
     room: Room = NO_ROOM
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Protocol
 
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import InvalidParameter, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
@@ -17,7 +17,7 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.streaming.address import Address
-from serverpy.streaming.body import SESSION_BYTES, ByteRange, Head, Room, Source
+from serverpy.streaming.body import SESSION_BYTES, UNCUT, ByteRange, Head, Source
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
@@ -73,7 +73,7 @@ class Relay:
         await self._until_available(source.track)
         begun = time.monotonic()
         address = Address(self._client, self._extractor, source, source.media, source.track)
-        read = self._make_read(address, source.track, source.room)
+        read = self._make_read(address, source, source.track)
         try:
             async with first_byte_within(self._client.stall_timeout):
                 await self._begin(read, source, source.track)
@@ -85,11 +85,14 @@ class Relay:
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         return RelayBody(read, replace(head, timings=timings), first, Pace(source.room))
 
-    def _make_read(self, address: Address, track: Track, room: Room) -> ResumingRead | SegmentedRead:
+    def _make_read(self, address: Address, source: Source, track: Track) -> ResumingRead | SegmentedRead:
+        wait_seconds = self._wait_seconds
         if _is_segmented(track):
             patience = self._client.stall_timeout
-            return SegmentedRead(address, room, wait_seconds=self._wait_seconds, patience=patience)
-        return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=self._wait_seconds)
+            return SegmentedRead(address, source.room, wait_seconds=wait_seconds, patience=patience, start=source.start)
+        if source.start is not None:
+            raise InvalidParameter(UNCUT)
+        return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=wait_seconds)
 
     async def _begin(self, read: ResumingRead | SegmentedRead, source: Source, track: Track) -> None:
         """With the bytes that `source` asks for."""

@@ -90,6 +90,15 @@ class Holding:
                 raise Busy("The playlist of the media needs more memory than is free.")
             self._reserved_bytes += more
 
+    def move_to(self, room: Room) -> bool:
+        """Hold it in another room, if that has so much to spare."""
+        more = self._reserved_bytes - PLAYLIST_BYTES
+        if more and not room.try_grow(more):
+            return False
+        self._room.shrink(more)
+        self._room = room
+        return True
+
 
 async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Listing:
     """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,

@@ -1,4 +1,5 @@
-"""A list that goes on: read from near its edge, loaded again as it grows, until it says that it has ended.
+"""A list that goes on: read from near its edge, or from where it was asked; loaded again as it grows, until it says
+that it has ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
@@ -19,18 +20,25 @@ from serverpy.streaming.segments.sequence import Segment
 from serverpy.streaming.segments.walk import Load, find
 
 EDGE_TARGETS = 3
-"""How many target durations before the end a client begins (RFC 8216 §6.3.3)."""
+"""How many target durations before the end a client begins, at the latest (RFC 8216 §6.3.3)."""
 _MIN_TARGET_SECONDS = 0.2
 _MAX_TARGET_SECONDS = 60.0
 _USUAL_TARGET_SECONDS = 6.0
 
 
 class LiveWalk:
-    """Along a live playlist. `patience` is how many seconds it may list nothing new (at least three target durations);
-    then `UpstreamTimeout` is raised."""
+    """Along a live playlist. `start` is where: seconds from the oldest segment listed, or, below 0, back from the end
+    of the list; None is the edge. `patience` is how many seconds it may list nothing new (at least three target
+    durations); then `UpstreamTimeout` is raised."""
 
     def __init__(
-        self, listing: HlsListing, load: Load, *, patience: float, clock: Callable[[], float] = time.monotonic
+        self,
+        listing: HlsListing,
+        load: Load,
+        *,
+        patience: float,
+        start: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._patience = patience
@@ -41,8 +49,8 @@ class LiveWalk:
         self._segments: Iterator[Segment] = iter(())
         self._edge = (0, 0, False)
         self._take(listing)
-        before_edge = listing.seconds - EDGE_TARGETS * self._target_seconds
-        self._passed_seconds = max(0.0, before_edge) if listing.begins_at_edge else 0.0
+        edge = max(0.0, listing.seconds - EDGE_TARGETS * self._target_seconds)
+        self._passed_seconds = min(edge, _begin(listing, edge, start))
 
     async def next(self) -> Segment | None:
         while True:
@@ -112,6 +120,13 @@ class LiveWalk:
         edge, self._edge = self._edge, (listing.first_number, listing.count, listing.is_complete)
         self._has_changed = self._edge != edge
         self._loaded_at = self._clock()
+
+
+def _begin(listing: HlsListing, edge: float, start: float | None) -> float:
+    """Where to begin, in seconds from the oldest segment."""
+    if start is None:
+        return edge if listing.begins_at_edge else 0.0
+    return start if start >= 0 else max(0.0, listing.seconds + start)
 
 
 def _path(segment: Segment) -> str:

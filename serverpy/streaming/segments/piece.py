@@ -66,6 +66,7 @@ class Piece:
     """A segment from `skip` bytes on. Holds what a `ResumingRead` holds. Closed by its owner."""
 
     def __init__(self, address: Address, segment: Segment, keys: Keys, renew: Renew, *, wait_seconds: float) -> None:
+        self._segment = segment
         self._place = _Place(address, segment, renew)
         self._keys = keys
         self._wait_seconds = wait_seconds
@@ -81,6 +82,11 @@ class Piece:
     @property
     def connect_seconds(self) -> float:
         return self._read.connect_seconds
+
+    @property
+    def segment(self) -> Segment:
+        """As it was listed first."""
+        return self._segment
 
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.errors import InvalidParameter, RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
 from serverpy.streaming.address import Address
-from serverpy.streaming.body import Room
+from serverpy.streaming.body import UNCUT, Room
 from serverpy.streaming.segments.ahead import AFTER_BYTES, Ahead, Waits
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.listing import STRIDE, HlsListing, Holding, Listing, load
@@ -23,13 +23,17 @@ from serverpy.streaming.segments.walk import FinishedWalk, Walk
 class SegmentedRead:
     """An open read of `span`, like a `ResumingRead`. Closed by its owner.
 
-    `patience` is how many seconds a live stream may list nothing new. Where a segment's address has expired, the
-    playlist is read again, and if that does not help the page: what is listed then must be the same segments."""
+    `start` is where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new. Where a
+    segment's address has expired, the playlist is read again, and if that does not help the page: what is listed then
+    must be the same segments."""
 
-    def __init__(self, address: Address, room: Room, *, wait_seconds: float, patience: float) -> None:
+    def __init__(
+        self, address: Address, room: Room, *, wait_seconds: float, patience: float, start: float | None = None
+    ) -> None:
         self._address = address
         self._wait_seconds = wait_seconds
         self._patience = patience
+        self._start = start
         self._holding = Holding(room)
         self._keys = Keys()
         self._walk: Walk | None = None
@@ -49,13 +53,18 @@ class SegmentedRead:
         self.headers = Headers(())
         """The type that the first answer has; its validators are not those of the whole."""
         self.connect_seconds = 0.0
+        self.follows_edge = False
+        """Whether the stream is live, and read from its edge."""
+        self.segment: Segment | None = None
+        """Whose bytes `read` gave last."""
 
     async def open(self, first: int | None, last: int | None) -> None:
         """Begin with the bytes asked (as in `Range`; `None, None` is the whole), or with the whole where not all
-        lengths are known. Raises what reading raises, what `load` raises, and `RangeNotSatisfiable`."""
+        lengths are known. Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and
+        `InvalidParameter` for a `start` in what is not live."""
         listing = await self._load()
         self._walk = self._walk_along(listing)
-        total = listing.length
+        total = None if self._start is not None else listing.length
         if total is not None:
             begin, end = _within(first, last, total)
             self.span, self.partial = Span(begin, end, total), True
@@ -79,9 +88,14 @@ class SegmentedRead:
             if chunk:
                 self._waits.given()
                 self._given_bytes += len(chunk)
+                self.segment = self._piece.segment
                 return self._accept(chunk)
             await self._turn_to_next()
         return b""
+
+    def move_to(self, room: Room) -> bool:
+        """Hold what lists take beyond the stream's own bytes in `room` from now on; False if that has not so much."""
+        return self._holding.move_to(room)
 
     def set_step(self, nbytes: int) -> None:
         """How much is read at once, also of the segments to come."""
@@ -177,8 +191,13 @@ class SegmentedRead:
 
     def _walk_along(self, listing: Listing) -> Walk:
         if isinstance(listing, HlsListing) and not listing.is_complete:
-            return LiveWalk(listing, self._load, patience=self._patience)
-        return FinishedWalk(listing, self._load)
+            self.follows_edge = self._start is None and listing.begins_at_edge
+            return LiveWalk(listing, self._load, patience=self._patience, start=self._start)
+        if self._start is None:
+            return FinishedWalk(listing, self._load)
+        if not (isinstance(listing, HlsListing) and self._address.track.is_live):
+            raise InvalidParameter(UNCUT)
+        return LiveWalk(listing, self._load, patience=self._patience, start=self._start)  # it has just ended
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:

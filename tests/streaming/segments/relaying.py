@@ -69,13 +69,20 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 10.0) -> AsyncItera
 
 
 async def opened(
-    client: Client, page: Page, range_: ByteRange | None = None, *, if_range: str | None = None, room: Room = NO_ROOM
+    client: Client,
+    page: Page,
+    range_: ByteRange | None = None,
+    *,
+    if_range: str | None = None,
+    start: float | None = None,
+    room: Room = NO_ROOM,
 ) -> Body:
     media = await page.extract(PAGE)
     track = media.tracks[0]
     relay = relay_of(client, page)
     assert relay.carries(track)
-    return await relay.open(Source(url=PAGE, media=media, track=track, range=range_, if_range=if_range, room=room))
+    source = Source(url=PAGE, media=media, track=track, range=range_, if_range=if_range, start=start, room=room)
+    return await relay.open(source)
 
 
 async def drained(body: Body) -> bytes:
@@ -94,14 +101,19 @@ async def drain_into(given: bytearray, body: Body) -> None:
 
 
 def stream(
-    shelf: Shelf, track: Track | Page, range_: ByteRange | None = None, *, room: Room = NO_ROOM
+    shelf: Shelf,
+    track: Track | Page,
+    range_: ByteRange | None = None,
+    *,
+    start: float | None = None,
+    room: Room = NO_ROOM,
 ) -> tuple[Head, bytes]:
     """All of it, in a loop of its own."""
     page = track if isinstance(track, Page) else Page(lambda _visit: track)
 
     async def whole() -> tuple[Head, bytes]:
         async with client_for(shelf) as client:
-            body = await opened(client, page, range_, room=room)
+            body = await opened(client, page, range_, start=start, room=room)
             return body.head, await drained(body)
 
     return run(whole)

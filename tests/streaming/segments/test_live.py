@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from Cryptodome.Cipher import AES
 from Cryptodome.Util.Padding import pad
 
-from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.errors import InvalidParameter, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.info import Track
 from serverpy.net.client import Client
 from serverpy.sample.site import SampleSite
@@ -73,6 +74,26 @@ def test_every_segment_comes_once_until_the_list_ends(shelf: Shelf) -> None:
 
 def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track())[1] == pieces(*range(14, 25))
+
+
+@pytest.mark.parametrize(
+    ("start", "first"),
+    [(0.0, 0), (0.25, 2), (-1.0, 10), (-100.0, 0), (-0.05, 14), (100.0, 14)],
+    ids=["oldest", "after it", "back from the end", "further than there is", "beyond the edge", "not there yet"],
+)
+def test_a_client_may_begin_elsewhere(shelf: Shelf, start: float, first: int) -> None:
+    assert stream(shelf, Show(shelf, window=20, total=25).track(), start=start)[1] == pieces(*range(first, 25))
+
+
+def test_where_to_begin_counts_in_a_list_that_has_ended_too(shelf: Shelf) -> None:
+    head, data = stream(shelf, Show(shelf, window=20, total=20).track(), start=-1.0)
+    assert data == pieces(*range(10, 20))
+    assert (head.length, head.seekable) == (None, False)
+
+
+def test_where_to_begin_means_nothing_in_what_is_not_live(shelf: Shelf) -> None:
+    with pytest.raises(InvalidParameter):
+        stream(shelf, hls(shelf, "#EXTINF:1,\n0.ts"), start=0.0)
 
 
 def test_a_list_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> None:
@@ -168,3 +189,19 @@ def test_a_broadcast_is_streamed_to_its_end(server: Server, site: SampleSite, ki
     begins = {first: head + b"".join(parts[first:]) for first in range(12)}
     assert answer.body in begins.values()
     assert len(answer.body) > len(begins[8])
+
+
+@pytest.mark.parametrize(("start", "first"), [(0, 0), (3, 1), (-4, 6)])
+def test_a_broadcast_may_be_streamed_from_its_oldest_segment(
+    server: Server, site: SampleSite, start: int, first: int
+) -> None:
+    page = f"/tube/live/clock=request,target=0,window=8,ends=10,quality=low,id=start{start}"
+    answer = server.get(page, start=start)
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.body == b"".join(site.path(f"hls/ts/low-{number % 5}.ts").read_bytes() for number in range(first, 10))
+
+
+@pytest.mark.parametrize("asked", [{"start": 0, "method": "embedded"}, {"start": "nan"}, {"end": 5}], ids=str)
+def test_a_broadcast_is_not_cut_otherwise(server: Server, asked: dict[str, Any]) -> None:
+    answer = server.get("/tube/live/clock=step,ends=3,quality=low,id=uncut", **asked)
+    assert (answer.status, answer.code) == (400, "invalid_parameter")
