@@ -47,7 +47,7 @@ from serverpy.extraction.messages import (
     WorkerOptions,
 )
 from serverpy.memory.heap import give_memory_back, settle
-from serverpy.ytdlp import impersonation, limits
+from serverpy.ytdlp import impersonation, lighten, limits
 
 # What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
 # through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules. And cffi with
@@ -67,6 +67,7 @@ def main() -> None:
     for name in UNUSED:
         sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
     impersonation.hide()
+    lighten.install()
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
     code = 1
     try:

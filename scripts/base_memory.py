@@ -1,0 +1,90 @@
+"""What a server holds before anybody streams: after its start, after the first extraction, and once idle.
+
+    python scripts/base_memory.py [--idle 5]
+
+Starts `serverpy serve --demo`, lets its worker go after `--idle` seconds, and prints three figures of each process (not
+of the sample site), in MB of 10^6 bytes. PSS: shared pages are divided among those who share them, also outside of this
+tree. Anonymous: what is this process's alone. RSS: what PSS would be if nobody else on the machine used a library of
+ours. Run it twice after a change: the first run compiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+FIGURES = ("Pss", "Anonymous", "Rss")
+SETTLE_SECONDS = 1.0
+
+
+def figures(process: psutil.Process) -> dict[str, float]:
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
+    return {name: sizes[name] for name in FIGURES}
+
+
+def processes(server: psutil.Process) -> dict[str, psutil.Process]:
+    found = {"server": server}
+    for child in server.children(recursive=True):
+        if "serverpy.ytdlp.main" in child.cmdline():
+            found["worker"] = child
+    return found
+
+
+def show(label: str, server: psutil.Process) -> None:
+    found = {name: figures(process) for name, process in processes(server).items()}
+    found["tree"] = {figure: sum(each[figure] for each in found.values()) for figure in FIGURES}
+    for name, sizes in found.items():
+        print(f"{label:18}{name:8}" + "".join(f"{figure} {sizes[figure]:5.1f}   " for figure in FIGURES))
+
+
+@contextlib.contextmanager
+def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
+    """The server, and an address of its own that extracts the sample page."""
+    command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
+        try:
+            said = ""
+            while "curl" not in said:
+                line = child.stdout.readline()
+                if not line:
+                    raise SystemExit("the server did not start")
+                said += line
+            server, page = re.search(r"ready at (\S+)/", said), re.search(r"sample page: (\S+)", said)
+            assert server is not None
+            assert page is not None
+            yield psutil.Process(child.pid), f"{server[1]}/info?url={quote(page[1], safe='')}"
+        finally:
+            child.terminate()
+            child.wait(60)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--idle", type=float, default=5.0)
+    idle: float = parser.parse_args().idle
+    with serving(idle) as (server, extraction):
+        time.sleep(SETTLE_SECONDS)
+        show("started", server)
+        with urllib.request.urlopen(extraction, timeout=60) as answer:
+            answer.read()
+        time.sleep(SETTLE_SECONDS)
+        show("first extraction", server)
+        while "worker" in processes(server):
+            time.sleep(SETTLE_SECONDS)
+        show("idle", server)
+
+
+if __name__ == "__main__":
+    main()
