@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def player() -> Iterator[str]:
     """The address of the page, at a server of its own: another origin than the film's."""
-    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:  # Chromium opens connections to spare
         thread = threading.Thread(target=httpd.serve_forever, name="player")
         thread.start()
         try:
