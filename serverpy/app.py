@@ -43,6 +43,7 @@ from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.settings import Settings
 from serverpy.streaming.body import Method
+from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
@@ -71,6 +72,7 @@ class Engine:
         limits = WorkersLimits(wait=settings.wait_seconds, idle=settings.worker_idle or None)
         self.workers = Workers(worker_options(settings, own=own), limits)
         self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.fanout = Fanout(self.budget)
         self.client = Client(
             guard,
             connect_timeout=settings.connect_timeout,
@@ -115,6 +117,7 @@ class Engine:
         self._relay = Relay(
             self.client,
             self.extractor,
+            self.fanout,
             wait_seconds=settings.wait_seconds,
             impersonate=settings.impersonate is not None,
         )
@@ -243,6 +246,8 @@ class Server:
             streams=engine.budget.streams,
             waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
+            live_upstreams=engine.fanout.upstreams,
+            live_cuts=engine.fanout.cuts,
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists
             children=await asyncio.to_thread(children_of_this_process),

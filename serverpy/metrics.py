@@ -40,6 +40,8 @@ class Sample:
     streams: int
     waiting: int
     upstreams: int
+    live_upstreams: int
+    live_cuts: int
     threads: int
     fds: int
     children: int

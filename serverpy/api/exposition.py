@@ -26,6 +26,8 @@ HELP = {
     "streams": ("serverpy_streams", "Streams that run, or are being opened."),
     "waiting": ("serverpy_waiting", "Requests that wait for a place or for bytes."),
     "upstreams": ("serverpy_upstreams", "Connections of relay to media servers in use."),
+    "live_upstreams": ("serverpy_live_upstreams", "Live streams that are read once for all who watch them."),
+    "live_cuts": ("serverpy_live_cuts", "Clients that were cut since the start: a live stream left them behind."),
     "threads": ("serverpy_threads", "Threads of this process."),
     "fds": ("serverpy_fds", "Open file descriptors of this process."),
     "children": ("serverpy_children", "Processes below this one, the worker among them."),

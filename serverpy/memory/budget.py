@@ -170,6 +170,13 @@ class Budget:
             self._advance()
         return Reservation(self, nbytes)
 
+    def try_keep(self, nbytes: int) -> bool:
+        """Keep `nbytes` that no stream has reserved, on the terms of `Reservation.try_grow`."""
+        if not self._can_spare(nbytes):
+            return False
+        self._kept_bytes += nbytes
+        return True
+
     def forget(self, nbytes: int) -> None:
         """Give back bytes that were kept."""
         self._kept_bytes -= nbytes
@@ -223,11 +230,14 @@ class Budget:
             self._advance()
 
     def _try_grow(self, reservation: Reservation, nbytes: int) -> bool:
-        if self._growers or self._newcomers or self.used_bytes + nbytes > self._total_bytes // 2:
+        if not self._can_spare(nbytes):
             return False
         self._add(nbytes)
         reservation._nbytes += nbytes
         return True
+
+    def _can_spare(self, nbytes: int) -> bool:
+        return not (self._growers or self._newcomers) and self.used_bytes + nbytes <= self._total_bytes // 2
 
     def _shrink(self, nbytes: int) -> None:
         self._give_back(nbytes)

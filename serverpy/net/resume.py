@@ -114,6 +114,10 @@ class ResumingRead:
         if response is not None:
             response.close()
 
+    async def aclose(self) -> None:
+        """For owners whose other kinds of read have something to wait for."""
+        self.close()
+
     # Reading
 
     async def _read_once(self) -> bytes | None:

@@ -15,6 +15,7 @@ from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.streaming.body import ByteRange, Source
+from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
 from tests.streaming.segments.shelf import Shelf
 
@@ -95,7 +96,7 @@ async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterat
     client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=10.0)
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
     layouts = Layouts(budget)
-    relay = Relay(client, Extractor(_NoPages()), wait_seconds=2.0, impersonate=False)
+    relay = Relay(client, Extractor(_NoPages()), Fanout(budget), wait_seconds=2.0, impersonate=False)
     try:
         yield Loom(shelf, client, budget, layouts, Weaver(relay, layouts))
         assert client.open_connections == 0

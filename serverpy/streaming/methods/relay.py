@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,15 +18,17 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.streaming.address import Address
-from serverpy.streaming.body import SESSION_BYTES, UNCUT, ByteRange, Head, Source
+from serverpy.streaming.body import NO_ROOM, SESSION_BYTES, UNCUT, ByteRange, Head, Source
 from serverpy.streaming.deadline import first_byte_within
+from serverpy.streaming.fanout import Fanout, Reader
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
 from serverpy.streaming.segments.reading import SegmentedRead
 
 
 class Read(Protocol):
-    """An open read, whatever is behind it: one file (`ResumingRead`) or many (`SegmentedRead`)."""
+    """An open read, whatever is behind it: one file (`ResumingRead`), many (`SegmentedRead`), or many that are shared
+    (`Reader`)."""
 
     span: Span
     partial: bool
@@ -37,7 +40,7 @@ class Read(Protocol):
 
     def set_step(self, nbytes: int) -> None: ...
 
-    def close(self) -> None: ...
+    async def aclose(self) -> None: ...
 
 
 class Relay:
@@ -47,9 +50,12 @@ class Relay:
     name = "relay"
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
-    def __init__(self, client: Client, extractor: Extractor, *, wait_seconds: float, impersonate: bool) -> None:
+    def __init__(
+        self, client: Client, extractor: Extractor, fanout: Fanout, *, wait_seconds: float, impersonate: bool
+    ) -> None:
         self._client = client
         self._extractor = extractor
+        self._fanout = fanout
         self._wait_seconds = wait_seconds
         self._impersonate = impersonate
 
@@ -71,19 +77,51 @@ class Relay:
         assert source.media is not None
         assert source.track is not None
         await self._until_available(source.track)
-        begun = time.monotonic()
-        address = Address(self._client, self._extractor, source, source.media, source.track)
-        read = self._make_read(address, source, source.track)
+        begun, read = time.monotonic(), None
         try:
             async with first_byte_within(self._client.stall_timeout):
-                await self._begin(read, source, source.track)
+                read = await self._open_read(source, source.media, source.track)
                 first = await _first_bytes(read)
             head = _head(read, b"".join(first), source.media, source.track)
         except BaseException:
-            read.close()
+            if read is not None:
+                await read.aclose()
             raise
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        return RelayBody(read, replace(head, timings=timings), first, Pace(source.room))
+        pace = Pace(NO_ROOM if isinstance(read, Reader) else source.room)
+        return RelayBody(read, replace(head, timings=timings), first, pace)
+
+    async def _open_read(self, source: Source, media: Media, track: Track) -> Read:
+        """What is live and read from its edge, together with all who do so."""
+        if source.start is not None or track.protocol not in HLS_PROTOCOLS:
+            return await self._open_own(source, media, track)
+        key = (source.url, source.item, media.id, track.id, track.ext)
+        # Where only the list tells, as of most files, nobody waits for another's: who comes second may be on its own.
+        async with self._fanout.turn(key) if track.is_live else nullcontext():
+            if (reader := self._fanout.join(key)) is not None:
+                return reader
+            own = await self._open_own(source, media, track)
+            if isinstance(own, SegmentedRead) and own.follows_edge:
+                return self._fanout.share(key, own) or own
+            return own
+
+    async def _open_own(self, source: Source, media: Media, track: Track) -> ResumingRead | SegmentedRead:
+        """With the bytes that `source` asks for."""
+        asked = source.range or ByteRange(None, None)
+        address = Address(self._client, self._extractor, source, media, track)
+        read = self._make_read(address, source, track)
+        try:
+            if isinstance(read, ResumingRead):
+                ranges = track.request_data is None and not track.no_resume
+                await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
+            elif source.if_range is None:
+                await read.open(asked.first, asked.last)
+            else:  # segments have no validator of their own that it could be compared with: the whole
+                await read.open(None, None)
+        except BaseException:
+            await read.aclose()
+            raise
+        return read
 
     def _make_read(self, address: Address, source: Source, track: Track) -> ResumingRead | SegmentedRead:
         wait_seconds = self._wait_seconds
@@ -93,17 +131,6 @@ class Relay:
         if source.start is not None:
             raise InvalidParameter(UNCUT)
         return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=wait_seconds)
-
-    async def _begin(self, read: ResumingRead | SegmentedRead, source: Source, track: Track) -> None:
-        """With the bytes that `source` asks for."""
-        asked = source.range or ByteRange(None, None)
-        if isinstance(read, ResumingRead):
-            ranges = track.request_data is None and not track.no_resume
-            await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
-        elif source.if_range is None:
-            await read.open(asked.first, asked.last)
-        else:  # segments have no validator of their own that it could be compared with: the whole
-            await read.open(None, None)
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
@@ -133,10 +160,7 @@ class RelayBody:
         return chunk
 
     async def aclose(self) -> None:
-        if isinstance(self._read, SegmentedRead):
-            await self._read.aclose()
-        else:
-            self._read.close()
+        await self._read.aclose()
 
 
 def _is_plain(track: Track) -> bool:

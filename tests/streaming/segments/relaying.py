@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.info import Cookie, Media, Track
+from serverpy.memory.budget import Budget
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.streaming.body import NO_ROOM, Body, ByteRange, Head, Room, Source
+from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
 from tests.aio import run
 from tests.streaming.segments.shelf import Shelf
@@ -52,8 +54,9 @@ def hls(
     return replace(track, **fields)  # type: ignore[arg-type]  # by name
 
 
-def relay_of(client: Client, page: Page) -> Relay:
-    return Relay(client, Extractor(page), wait_seconds=2.0, impersonate=False)
+def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
+    budget = budget or Budget(64 << 20, max_streams=50, wait_seconds=5.0)
+    return Relay(client, Extractor(page), Fanout(budget), wait_seconds=2.0, impersonate=False)
 
 
 @asynccontextmanager

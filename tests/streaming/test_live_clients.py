@@ -1,0 +1,177 @@
+"""Many clients on one live stream of the real server: one upstream, each byte for each, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from serverpy.sample.site import SampleSite
+from tests.server import Server, serving
+from tests.wire import Exchange
+
+CLIENTS = 10
+
+
+class Show:
+    """A broadcast that is stepped by the test, and begins with three segments: the third is the edge."""
+
+    def __init__(self, server: Server, parts: str, *, page: str = "tube") -> None:
+        spec = f"clock=step,target=0,begin=3,{parts}"
+        self.server, self.site = server, server.site
+        self.broadcast = self.site.broadcast(spec)
+        self.page = f"/{page}/live/{spec}"
+        self._folder = f"/tube/media/live/{spec}/" if page == "tube" else f"/live/{spec}/"
+
+    def bytes(self, first: int, end: int | None = None) -> bytes:
+        """Segments `first` to before `end`, or all from there on, with what comes before them."""
+        show, end = self.broadcast.show, self.broadcast.made if end is None else end
+        initial = self.site.path(f"hls/fmp4/{show.quality}-init.mp4").read_bytes() if show.kind == "fmp4" else b""
+        return initial + b"".join(self.site.path(show.source(number)).read_bytes() for number in range(first, end))
+
+    @contextmanager
+    def clients(self, count: int) -> Iterator[list[Exchange]]:
+        """So many, one after the other, each with an answer that has begun."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.client()) for _ in range(count)]
+
+    def client(self, *, receive_bytes: int | None = None, **params: Any) -> Exchange:
+        exchange = self.server.open(self.page, receive_bytes=receive_bytes, **params)
+        assert exchange.status == 200
+        return exchange
+
+    def step(self, clients: list[Exchange], first: int = 2) -> None:
+        """One segment more, which all get. They began with segment `first`."""
+        self.broadcast.step()
+        self.await_all(clients, first)
+
+    def await_all(self, clients: list[Exchange], first: int = 2) -> None:
+        wanted = self.bytes(first)
+        for client in clients:
+            assert client.read(len(wanted)) == wanted
+
+    def asked(self, suffix: str = "ts") -> dict[str, int]:
+        """How often each file was asked for."""
+        paths = self.site.counts(self._folder)
+        return {name: count for path, count in paths.items() if (name := path.rpartition("/")[2]).endswith(suffix)}
+
+
+def once(first: int, end: int) -> dict[str, int]:
+    return {f"{number}.ts": 1 for number in range(first, end)}
+
+
+def finish(client: Exchange) -> bytes:
+    answer = client.rest()
+    assert answer.complete
+    return answer.body
+
+
+@pytest.mark.parametrize("page", ["tube", "page"])
+def test_ten_clients_make_one_request_a_segment(server: Server, page: str) -> None:
+    """Whether the page says that it is live, or the list alone."""
+    show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
+    with show.clients(CLIENTS) as clients:
+        for _ in range(4):
+            show.step(clients)
+        assert server.health()["upstreams"] <= 1
+        show.broadcast.end()
+        assert {finish(client) for client in clients} == {show.bytes(2, 7)}
+    assert show.asked() == once(2, 7)
+    server.settled()
+
+
+def test_clients_that_come_at_once_share_one_upstream(server: Server) -> None:
+    show = Show(server, "window=6,quality=low,id=rush")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.open(show.page)) for _ in range(CLIENTS)]
+        show.await_all(clients)
+        show.step(clients)
+        show.broadcast.end()
+        assert {finish(client) for client in clients} == {show.bytes(2, 4)}
+    assert show.asked() == once(2, 4)
+    assert show.asked("init.mp4") == {}
+
+
+def test_who_joins_begins_with_the_latest_segment(server: Server) -> None:
+    show = Show(server, "window=6,quality=low,kind=fmp4,id=joins")
+    with show.client() as first:
+        show.step([first])
+        show.step([first])
+        with show.client() as second:
+            show.step([second], first=4)
+            show.await_all([first])
+            show.broadcast.end()
+            assert (finish(first), finish(second)) == (show.bytes(2, 6), show.bytes(4, 6))
+    assert show.asked("init.mp4") == {"init.mp4": 1}
+    assert set(show.asked("m4s").values()) == {1}
+
+
+def test_who_says_where_to_begin_has_an_upstream_of_its_own(server: Server) -> None:
+    show = Show(server, "window=6,quality=low,id=own")
+    with show.client() as edge, show.client(start=0) as own:
+        show.step([edge])
+        show.broadcast.end()
+        assert (finish(edge), finish(own)) == (show.bytes(2, 4), show.bytes(0, 4))
+    assert show.asked() == {"0.ts": 1, "1.ts": 1, "2.ts": 2, "3.ts": 2}
+
+
+def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
+    """A small budget makes a small ring."""
+    with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=5, stall_timeout=20) as server:
+        show = Show(server, "window=4,id=stalls")
+        with show.clients(CLIENTS - 1) as clients, show.client(receive_bytes=4096) as stalled:
+            for _ in range(9):
+                show.step(clients)
+                assert server.health()["budget"]["used"] <= 4 << 20
+            show.broadcast.end()
+            whole = show.bytes(2, 12)
+            assert {finish(client) for client in clients} == {whole}
+            left = stalled.rest()
+            assert not left.complete
+            assert whole.startswith(left.body)
+        assert show.asked() == once(2, 12)
+        server.settled()
+        assert server.log.count("relay: complete") == CLIENTS - 1
+        assert server.log.count("relay: too_slow") == 1
+        assert b"serverpy_live_cuts 1.0" in server.ask("/metrics").body
+
+
+def test_a_token_that_expires_is_renewed_once_for_all(server: Server) -> None:
+    show = Show(server, "window=6,quality=low,expire=3,id=token")
+    with show.clients(CLIENTS) as clients:
+        visits = server.site.counts(show.page)[show.page]
+        for _ in range(9):
+            show.step(clients)
+        show.broadcast.end()
+        assert {finish(client) for client in clients} == {show.bytes(2, 12)}
+        assert server.site.counts(show.page)[show.page] == visits + 3
+    assert show.asked() == once(2, 12)
+
+
+def test_a_list_that_went_on_too_far_cuts_all(server: Server) -> None:
+    show = Show(server, "window=2,keep=0,quality=low,id=overrun")
+    with show.clients(3) as clients:
+        show.step(clients)
+        before = show.bytes(2, 4)
+        show.broadcast.step(9)
+        answers = [client.rest() for client in clients]
+        assert {(answer.complete, answer.body) for answer in answers} == {(False, before)}
+    server.settled()
+
+
+def test_those_who_leave_do_not_disturb_and_the_last_closes_the_upstream(server: Server) -> None:
+    show = Show(server, "window=6,quality=low,id=leave")
+    with show.clients(3) as clients:
+        show.step(clients)
+        clients[0].leave()
+        show.step(clients[1:])
+        clients[1].leave()
+        show.step(clients[2:])
+        assert server.health()["streams"] <= 2
+    server.settled()
+    assert show.asked() == once(2, 6)
+    with show.clients(1) as (again,):
+        show.await_all([again], first=5)
+    server.settled()
