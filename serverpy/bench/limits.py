@@ -43,7 +43,11 @@ class Limit:
         return value >= bound if self.at_least else value <= bound
 
     def bound(self, value: float | None) -> str:
-        return "–" if value is None else f"{'≥' if self.at_least else '≤'} {figure(value, self.unit)}"
+        if value is None:
+            return "–"
+        # As it was set: two digits would make 1.2 of 1.25.
+        exact = f"{value:g} ×" if self.unit == "times" else figure(value, self.unit)
+        return f"{'≥' if self.at_least else '≤'} {exact}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +146,23 @@ def _window(row: Row, names: Sequence[str]) -> str:
     return f"{digits(seconds)} s of the {digits(float(row.get('lag_seconds') or 60))} s that the meter has"
 
 
+MIXED_REQUESTS = 10_000
+
+
 def left(name: str) -> Finder:
-    return lambda results: results.get("mixed", name, target="relay")
+    """A field of the mixed requests; a note where they were fewer than the limit speaks of."""
+
+    def find(results: Results) -> Found:
+        row = results.row("mixed", target="relay")
+        if isinstance(row, NotMeasured):
+            return row
+        return noted(number(row, name), _fewer(row))
+
+    return find
+
+
+def _fewer(row: Row) -> str:
+    return "" if row["requests"] >= MIXED_REQUESTS else f"{row['requests']:,} requests"
 
 
 def things_left(results: Results) -> Found:
@@ -154,7 +173,7 @@ def things_left(results: Results) -> Found:
     total = float(row["zombies"])
     for name in ("threads", "fds", "processes"):
         total += max(0, row[f"{name}_after"] - row[f"{name}_before"])
-    return Figure(total)
+    return Figure(total, _fewer(row))
 
 
 def promised(target: str, limit: bool) -> Finder:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from serverpy.bench.clients import Crowd
+from serverpy.bench.clients import Crowd, whole
+from serverpy.bench.exchange import Ask
 from serverpy.bench.sampler import Reading
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require, settings_for
 from serverpy.bench.scenarios.measuring import (
@@ -38,6 +39,8 @@ WARM_SHARE = 20
 """One request of so many comes before the measuring, of the same mixture."""
 KEPT_SECONDS = 12.0
 """A connection to a media server is kept for a next request 10 s long: those of the warming up must not hide others."""
+POOLED = 64
+"""More at once than such a pool has threads."""
 REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
@@ -74,6 +77,7 @@ async def _mixed_row(
 ) -> Findings:
     await warm_up(running, ask_for(running, LARGE))
     await ask_all(mixture, CONNECTIONS, count=requests // WARM_SHARE)
+    await fill_pool(running)
     before = await at_rest(running, seconds=bench.by_mode(0.0, KEPT_SECONDS, KEPT_SECONDS))
     begun = time.monotonic()
     mixed = await ask_all(mixture, CONNECTIONS, count=requests)
@@ -91,6 +95,14 @@ async def _mixed_row(
         **{f"asked {name}": number for name, number in sorted(mixed.kinds.items())},
     }
     return Findings((row,), problems=tuple(problems(mixed, before, after, running.health())))
+
+
+async def fill_pool(running: Running) -> None:
+    """A pool makes its threads as they are needed, and keeps them: one that came later would look like one that was
+    left. Reading its memory, `/health` needs one."""
+    if running.health_path is not None:
+        ask = Ask(running.host, running.port, running.health_path, None)
+        await asyncio.gather(*(whole(ask) for _ in range(POOLED)))
 
 
 async def at_rest(running: Running, *, seconds: float, goal: Reading | None = None) -> Reading:
@@ -163,6 +175,7 @@ async def _soaked(
     slow = ask_for(running, LARGE)
     await warm_up(running, slow)
     await ask_all(mixture, CONNECTIONS, seconds=min(20.0, seconds / 10))
+    await fill_pool(running)
     before = await at_rest(running, seconds=bench.by_mode(0.0, KEPT_SECONDS, KEPT_SECONDS))
     begun = time.monotonic()
     with sampler_of(running, SOAK_HZ) as sampler:

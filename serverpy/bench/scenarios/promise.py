@@ -111,6 +111,7 @@ async def _measure(target: Target, load: Load, limited: bool, running: Running) 
         "readings": len(readings),
         "tree_base_pss": tree.pss,
         "tree_highest_pss": int(whole.peak("pss")),
+        "tree_held": whole.peak("pss") <= tree.pss + load.allowed,
         **{kind: found[kind] for kind in ("served", "refused", "timed_out", "failed", "wrong")},
     }
     series: Row = {
