@@ -214,7 +214,7 @@ class Broadcast:
         segment, self._segment = self._segment, self.upstream.segment
         if self._segment is not None and self._segment.initial and self._keep_initial(chunk):
             return self._announce()
-        self.ring.add(chunk, begins=self._segment is not segment)
+        self.ring.add(chunk, begins=self._segment != segment)
         self.ring.drop_below(min((reader.next for reader in self._readers if reader.is_waited_for), default=0))
         return self._announce()
 
