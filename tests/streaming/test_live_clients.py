@@ -175,3 +175,9 @@ def test_those_who_leave_do_not_disturb_and_the_last_closes_the_upstream(server:
     with show.clients(1) as (again,):
         show.await_all([again], first=5)
     server.settled()
+
+
+def test_info_says_how_a_broadcast_can_be_streamed(server: Server) -> None:
+    show = Show(server, "quality=low,id=info")
+    (track,) = server.get(show.page, path="/info").json()["formats"]
+    assert (track["methods"], track["to"]) == (["relay"], ["source"])
