@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from serverpy.errors import (
     InvalidParameter,
     MediaNotFound,
     NotMedia,
+    ServerPYError,
     TooLarge,
     UnsupportedConversion,
 )
@@ -31,6 +32,7 @@ from serverpy.media.weave import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.streaming.body import UNCUT, Body, ByteRange, Head, Method, Source
+from serverpy.streaming.methods.relay import RelayBody
 from serverpy.streaming.segments.listing import HLS_PROTOCOLS
 
 AUTO = ("relay", "embedded")
@@ -74,6 +76,16 @@ class Stream:
         if self._left_bytes < 0:
             raise _too_large()
         return chunk
+
+    @property
+    def loss(self) -> ServerPYError | None:
+        """Why there is nothing more to read, if that came while nobody read."""
+        return self._body.loss if isinstance(self._body, RelayBody) else None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when that comes."""
+        if isinstance(self._body, RelayBody):
+            self._body.when_lost(tell)
 
     async def aclose(self) -> None:
         try:

@@ -23,12 +23,19 @@ class Stall:
         self._seconds = seconds
         self._begun: float | None = None
         self._expired = False
+        self._over = False
 
     def begin(self) -> None:
         self._begun = self._loop.time()
 
     def end(self) -> None:
         self._begun = None
+
+    def expire(self) -> None:
+        """End the block as if a step had taken too long; nothing once it is left."""
+        if not (self._expired or self._over):
+            self._expired = True
+            self._task.cancel()
 
     def __enter__(self) -> Stall:
         task = asyncio.current_task()
@@ -40,6 +47,7 @@ class Stall:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _where: object) -> None:
         self._timer.cancel()
+        self._over = True
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError("a step took too long") from error
 
@@ -47,8 +55,7 @@ class Stall:
         """Whether a step is overdue; if not, look again when the one that runs now would be."""
         waited = 0.0 if self._begun is None else self._loop.time() - self._begun
         if waited >= self._seconds:
-            self._expired = True
-            self._task.cancel()
+            self.expire()
         else:
             self._timer = self._loop.call_later(self._seconds - waited, self._look)
 

@@ -65,6 +65,26 @@ def test_a_step_is_timed_from_its_own_begin() -> None:
     run(test)
 
 
+def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> None:
+    stall = Stall(60)
+
+    async def hang_until_told() -> None:
+        with stall:
+            asyncio.get_running_loop().call_soon(stall.expire)
+            await asyncio.Event().wait()
+
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            await hang_until_told()
+        stall.expire()
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    run(test)
+
+
 def test_cancelling_from_outside_stays_a_cancellation() -> None:
     async def test() -> None:
         task = spawn(hang(60), name="hangs")

@@ -91,13 +91,20 @@ class StreamResponse(Response):
             logger.info("%s %s: %s, %d bytes in %.2f s", self._request_id, method, end, self._sent_bytes, seconds)
 
     async def _send(self, stream: Stream, scope: Scope, send: Send) -> None:
-        """Raises what reading raises, and `TimeoutError` for a client that stopped reading."""
+        """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
         status, headers = self._head(stream)
         end = _unframed(scope) if "Content-Length" not in headers else _nothing
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if scope["method"] != "HEAD":
+            await self._send_body(stream, send)
+        end()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_body(self, stream: Stream, send: Send) -> None:
+        try:
             with Stall(self._stall_timeout) as stall:
+                stream.when_lost(stall.expire)
                 while chunk := await stream.read():
                     size = len(chunk)
                     stall.begin()
@@ -108,8 +115,10 @@ class StreamResponse(Response):
                     await send(FLUSH)
                     stall.end()
                     self._sent_bytes += size
-        end()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            if stream.loss is not None:
+                raise stream.loss from None
+            raise
 
     async def _refuse(self, error: ServerPYError, scope: Scope, receive: Receive, send: Send) -> None:
         await problem(error)(scope, receive, send)

@@ -153,7 +153,7 @@ class Broadcast:
         self.ring = Ring(room)
         self.initial: list[bytes] = []
         """The initialization section."""
-        self.on_cut = on_cut
+        self._on_cut = on_cut
         self._room = room
         self._on_over = on_over
         self._readers: set[Reader] = set()
@@ -215,7 +215,13 @@ class Broadcast:
         if self._segment is not None and self._segment.initial and self._keep_initial(chunk):
             return self._announce()
         self.ring.add(chunk, begins=self._segment != segment)
-        self.ring.drop_below(min((reader.next for reader in self._readers if reader.is_waited_for), default=0))
+        needed = self.ring.end
+        for reader in self._readers:
+            if reader.next >= self.ring.first:
+                needed = min(needed, reader.next)
+            elif reader.lose():
+                self._on_cut()
+        self.ring.drop_below(needed)
         return self._announce()
 
     def _keep_initial(self, chunk: bytes) -> bool:
@@ -251,16 +257,27 @@ class Reader:
         self._next = 0 if ring.end == 0 else ring.boundary
         self.headers = broadcast.upstream.headers
         self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
+        self.loss: TooSlow | None = None
+        """Why there is nothing more to read, for who has fallen behind."""
+        self._tell: Callable[[], None] | None = None
 
     @property
     def next(self) -> int:
         """The number of the chunk that it needs next."""
         return self._broadcast.ring.end if self._next is None else self._next
 
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether it has not fallen behind."""
-        return self.next >= self._broadcast.ring.first
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when it falls behind, which is while nobody reads."""
+        self._tell = tell
+
+    def lose(self) -> bool:
+        """It has fallen behind; False if that is known."""
+        if self.loss is not None:
+            return False
+        self.loss = TooSlow("The live stream went on while it was read too slowly.")
+        if self._tell is not None:
+            self._tell()
+        return True
 
     async def read(self) -> bytes:
         """The next bytes; `b""` at the end. Raises what the upstream raises, and `TooSlow` for who has fallen
@@ -281,6 +298,8 @@ class Reader:
     def _take(self) -> bytes | None:
         """What is there already."""
         broadcast, ring = self._broadcast, self._broadcast.ring
+        if self.loss is not None:
+            raise self.loss
         if self._initial_given < len(broadcast.initial):
             self._initial_given += 1
             return broadcast.initial[self._initial_given - 1]
@@ -288,8 +307,5 @@ class Reader:
             self._next = ring.boundary
         if self._next is None or self._next >= ring.end:
             return None
-        if self._next < ring.first:
-            broadcast.on_cut()
-            raise TooSlow("The live stream went on while it was read too slowly.")
         self._next += 1
         return ring.get(self._next - 1)

@@ -159,14 +159,16 @@ def test_who_falls_behind_is_cut_alone() -> None:
         budget = budget_of()
         fanout, spring = Fanout(budget), Spring()
         first, slow = shared(fanout, spring), joined(fanout)
+        told: list[Reader] = []
+        slow.when_lost(lambda: told.append(slow))
         count = 2 * RING_BYTES // len(CHUNK)
         spring.pour(segment(1), *[CHUNK] * count)
         spring.end()
         assert len(await drained(first)) == count * len(CHUNK)
         assert budget.used_bytes <= RING_BYTES
+        assert (told, fanout.cuts) == ([slow], 1)
         with pytest.raises(TooSlow):
             await slow.read()
-        assert fanout.cuts == 1
         await first.aclose()
         await slow.aclose()
         assert budget.used_bytes == 0

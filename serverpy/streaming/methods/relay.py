@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Protocol
 
-from serverpy.errors import InvalidParameter, UpstreamFailed
+from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.info import Media, Track
 from serverpy.media import containers
@@ -158,6 +159,16 @@ class RelayBody:
         chunk = await self._read.read()
         self._pace.hand(len(chunk), time.monotonic())
         return chunk
+
+    @property
+    def loss(self) -> ServerPYError | None:
+        """Why there is nothing more to read, if that came while nobody read."""
+        return self._read.loss if isinstance(self._read, Reader) else None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when that comes: a client that takes nothing would be told at its next read only."""
+        if isinstance(self._read, Reader):
+            self._read.when_lost(tell)
 
     async def aclose(self) -> None:
         await self._read.aclose()
