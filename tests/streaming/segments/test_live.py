@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from Cryptodome.Cipher import AES
 from Cryptodome.Util.Padding import pad
 
 from serverpy.errors import InvalidParameter, UpstreamFailed, UpstreamTimeout
-from serverpy.extraction.info import Track
 from serverpy.net.client import Client
 from serverpy.sample.site import SampleSite
 from serverpy.tasks import cancel, spawn
@@ -19,45 +17,7 @@ from tests.aio import eventually, run
 from tests.server import Server
 from tests.streaming.segments.relaying import Page, client_for, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
-
-
-@dataclass
-class Show:
-    """A broadcast of `total` segments, which shows `window` of them and goes on by `pace` at each look at its list.
-    A target duration of 0 is the shortest wait that a client may make of it."""
-
-    shelf: Shelf
-    window: int = 4
-    total: int = 12
-    pace: int = 1
-    ends: bool = True
-    before: str = ""
-    looks: int = field(default=0)
-
-    def __post_init__(self) -> None:
-        self.shelf.files["/live.m3u8"] = self.playlist
-        for number in range(self.total):
-            self.shelf.files[f"/{number}.ts"] = piece(number)
-
-    def playlist(self) -> bytes:
-        made = min(self.window + self.looks * self.pace, self.total)
-        self.looks += 1
-        first = max(0, made - self.window)
-        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:0", f"#EXT-X-MEDIA-SEQUENCE:{first}", self.before]
-        lines += [f"#EXTINF:0.1,\n{number}.ts" for number in range(first, made)]
-        lines += ["#EXT-X-ENDLIST"] if made == self.total and self.ends else []
-        return "\n".join(lines).encode()
-
-    def track(self, query: str = "") -> Track:
-        return hls(self.shelf, path="/live.m3u8", query=query, is_live=True)
-
-
-def piece(number: int) -> bytes:
-    return b"\x47" + number.to_bytes(2, "big") * 1000
-
-
-def pieces(*numbers: int) -> bytes:
-    return b"".join(map(piece, numbers))
+from tests.streaming.segments.show import Show, piece, pieces
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""The relay of live streams that are shared: who opens, who joins, and who is cancelled meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from serverpy.errors import UpstreamFailed
+from serverpy.memory.budget import Budget
+from serverpy.streaming.body import Body, Source
+from serverpy.streaming.methods.relay import Relay
+from serverpy.tasks import cancel, spawn
+from tests.aio import eventually, run
+from tests.streaming.segments.relaying import PAGE, Page, client_for, drained, relay_of
+from tests.streaming.segments.shelf import Shelf, Tokens
+from tests.streaming.segments.show import Show, pieces
+
+
+@dataclass
+class Viewing:
+    """One relay, one page, and a budget which all of it comes from."""
+
+    relay: Relay
+    page: Page
+    budget: Budget
+
+    async def open(self, *, start: float | None = None) -> Body:
+        media = await self.page.extract(PAGE)
+        return await self.relay.open(Source(url=PAGE, media=media, track=media.tracks[0], start=start))
+
+    async def whole(self) -> bytes:
+        return await drained(await self.open())
+
+
+@asynccontextmanager
+async def viewing(shelf: Shelf, page: Page) -> AsyncIterator[Viewing]:
+    """Everything of it must be closed and given back in the end."""
+    budget = Budget(64 << 20, max_streams=50, wait_seconds=5.0)
+    async with client_for(shelf) as client:
+        yield Viewing(relay_of(client, page, budget), page, budget)
+        await eventually(lambda: not (budget.used_bytes or client.open_connections))
+        assert (budget.used_bytes, client.open_connections) == (0, 0)
+
+
+def run_with(shelf: Shelf, page: Page, test: Callable[[Viewing], Coroutine[None, None, None]]) -> None:
+    async def whole() -> None:
+        async with viewing(shelf, page) as view:
+            await test(view)
+
+    with shelf:
+        run(whole)
+
+
+def page_of(show: Show) -> Page:
+    return Page(lambda _visit: show.track())
+
+
+def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None:
+    shelf, held = Shelf(), threading.Event()
+    show = Show(shelf)
+
+    def playlist() -> bytes:
+        held.wait(10)
+        return show.playlist()
+
+    shelf.files["/live.m3u8"] = playlist
+
+    async def test(view: Viewing) -> None:
+        first, second = spawn(view.whole(), name="first"), spawn(view.whole(), name="second")
+        await eventually(lambda: bool(shelf.targets("/live")))
+        await cancel(first)
+        held.set()
+        assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each has looked at the list
+        assert len(shelf.targets("/5.ts")) == 1
+
+    run_with(shelf, page_of(show), test)
+
+
+def test_a_failure_to_open_is_everyones_own() -> None:
+    shelf = Shelf()
+    show = Show(shelf)
+    shelf.refuse = lambda target: 410 if target.startswith("/live") else None
+
+    async def test(view: Viewing) -> None:
+        tasks = [spawn(view.whole(), name="viewer") for _ in range(3)]
+        for task in tasks:
+            with pytest.raises(UpstreamFailed):
+                await task
+
+    run_with(shelf, page_of(show), test)
+
+
+def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
+    shelf = Shelf()
+    show = Show(shelf, total=30)
+
+    async def leave_early(view: Viewing, seconds: float) -> None:
+        task = spawn(view.whole(), name="leaves")
+        await asyncio.sleep(seconds)
+        await cancel(task)
+
+    async def test(view: Viewing) -> None:
+        moments = random.Random(1)
+        stays = spawn(view.whole(), name="stays")
+        await eventually(lambda: len(shelf.targets("/2.ts")) == 1)
+        while not stays.done():
+            await asyncio.gather(*(leave_early(view, moments.uniform(0, 0.1)) for _ in range(5)))
+        assert await stays in [pieces(*range(first, 30)) for first in range(4)]
+        assert max(len(shelf.targets(f"/{number}.ts")) for number in range(4, 30)) == 1
+
+    run_with(shelf, page_of(show), test)
+
+
+def test_an_address_that_expires_is_found_again_once_for_all() -> None:
+    shelf = Shelf()
+    show = Show(shelf)
+    shelf.refuse = Tokens(good_for=4)
+    page = Page(lambda visit: show.track(f"?{visit}"))
+
+    async def test(view: Viewing) -> None:
+        bodies = [await view.open() for _ in range(5)]
+        visits = page.visits
+        data = await asyncio.gather(*map(drained, bodies))
+        assert set(data) == {pieces(*range(12))}
+        assert 1 <= page.visits - visits <= 3
+
+    run_with(shelf, page, test)
+
+
+def test_who_says_where_to_begin_is_on_its_own() -> None:
+    shelf = Shelf()
+    show = Show(shelf, pace=0, ends=False, window=12)
+
+    async def test(view: Viewing) -> None:
+        bodies = [await view.open(), await view.open(start=0.0), await view.open(start=0.0)]
+        assert len(shelf.targets("/0.ts")) == 2
+        for body in bodies:
+            await body.aclose()
+
+    run_with(shelf, page_of(show), test)
