@@ -87,7 +87,11 @@ class KeptRoom:
 
 
 @dataclass(slots=True)
-class _Turn:
+class Turn:
+    """Of those who would open the same thing. `is_vain` says that somebody did, and there was nothing to share: then
+    nobody need wait for another any more."""
+
+    is_vain: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
@@ -98,7 +102,7 @@ class Fanout:
     def __init__(self, budget: Keeper) -> None:
         self._budget = budget
         self._broadcasts: dict[Hashable, Broadcast] = {}
-        self._turns: dict[Hashable, _Turn] = {}
+        self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
         """Readers that were cut since the start, for they had fallen behind."""
 
@@ -107,13 +111,13 @@ class Fanout:
         return len(self._broadcasts)
 
     @asynccontextmanager
-    async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """One at a time, so that only the first opens an upstream."""
-        turn = self._turns.setdefault(key, _Turn())
+    async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
+        """One at a time, so that only the first opens an upstream; if it leaves meanwhile, the next."""
+        turn = self._turns.setdefault(key, Turn())
         turn.users += 1
         try:
             async with turn.lock:
-                yield
+                yield turn
         finally:
             turn.users -= 1
             if not turn.users:

@@ -82,8 +82,9 @@ def test_ten_clients_make_one_request_a_segment(server: Server, page: str) -> No
     server.settled()
 
 
-def test_clients_that_come_at_once_share_one_upstream(server: Server) -> None:
-    show = Show(server, "window=6,quality=low,id=rush")
+@pytest.mark.parametrize("page", ["tube", "page"])
+def test_clients_that_come_at_once_share_one_upstream(server: Server, page: str) -> None:
+    show = Show(server, f"window=6,quality=low,id=rush-{page}", page=page)
     with ExitStack() as stack:
         clients = [stack.enter_context(server.open(show.page)) for _ in range(CLIENTS)]
         show.await_all(clients)

@@ -17,9 +17,9 @@ from serverpy.streaming.body import Body, Source
 from serverpy.streaming.methods.relay import Relay
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, run
-from tests.streaming.segments.relaying import PAGE, Page, client_for, drained, relay_of
+from tests.streaming.segments.relaying import PAGE, Page, client_for, drained, hls, relay_of
 from tests.streaming.segments.shelf import Shelf, Tokens
-from tests.streaming.segments.show import Show, pieces
+from tests.streaming.segments.show import Show, piece, pieces
 
 
 @dataclass
@@ -144,3 +144,24 @@ def test_who_says_where_to_begin_is_on_its_own() -> None:
             await body.aclose()
 
     run_with(shelf, page_of(show), test)
+
+
+def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be_one() -> None:
+    """The answers with the first segment wait for each other, but for that of the first to open."""
+    shelf, together = Shelf(), threading.Barrier(4)
+    film = "#EXTINF:1,\n0.ts\n#EXTINF:1,\n1.ts"
+    first = threading.Event()
+
+    def segment() -> bytes:
+        if first.is_set():
+            together.wait(10)
+        first.set()
+        return piece(0)
+
+    shelf.files |= {"/0.ts": segment, "/1.ts": piece(1)}
+
+    async def test(view: Viewing) -> None:
+        data = await asyncio.gather(*(view.whole() for _ in range(5)))
+        assert set(data) == {pieces(0, 1)}
+
+    run_with(shelf, Page(lambda _visit: hls(shelf, film, path="/film.m3u8")), test)

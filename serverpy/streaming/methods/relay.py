@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.streaming.address import Address
 from serverpy.streaming.body import NO_ROOM, SESSION_BYTES, UNCUT, ByteRange, Head, Source
 from serverpy.streaming.deadline import first_byte_within
-from serverpy.streaming.fanout import Fanout, Reader
+from serverpy.streaming.fanout import Fanout, Reader, Turn
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
 from serverpy.streaming.segments.reading import SegmentedRead
@@ -97,14 +96,25 @@ class Relay:
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, media, track)
         key = (source.url, source.item, media.id, track.id, track.ext)
-        # Where only the list tells, as of most files, nobody waits for another's: who comes second may be on its own.
-        async with self._fanout.turn(key) if track.is_live else nullcontext():
+        async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
                 return reader
+            if not turn.is_vain:
+                return await self._open_first(key, turn, source, media, track)
+        return await self._open_own(source, media, track)
+
+    async def _open_first(self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track) -> Read:
+        """While others wait to know whether it is live, which its list alone tells."""
+        try:
             own = await self._open_own(source, media, track)
-            if isinstance(own, SegmentedRead) and own.follows_edge:
-                return self._fanout.share(key, own) or own
-            return own
+        except ServerPYError:
+            turn.is_vain = True
+            raise
+        reader = None
+        if isinstance(own, SegmentedRead) and own.follows_edge:
+            reader = self._fanout.share(key, own)
+        turn.is_vain = reader is None
+        return reader or own
 
     async def _open_own(self, source: Source, media: Media, track: Track) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
