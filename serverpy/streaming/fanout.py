@@ -6,9 +6,12 @@
 
 Pull is the back-pressure here, too: the upstream is read when a reader has had all there is and wants more, so the
 fastest sets the pace. Who falls so far behind that the ring no longer has its next bytes is cut; the others do not
-notice. Who joins begins with the initialization section, if there is one, and the latest segment that the ring still
-has from its beginning, or else the next one. An end, and an error, reach every reader after the bytes before it. The
-last reader to leave closes the upstream.
+notice. Since segments come in bursts, which are no measure of a client's line, the upstream waits a little before it
+leaves one behind who still reads: for half of what a segment lasts at most, so that it keeps up in any case.
+
+Who joins begins with the initialization section, if there is one, and the latest segment that the ring still has from
+its beginning, or else the next one. An end, and an error, reach every reader after the bytes before it. The last
+reader to leave closes the upstream.
 
 What one reader holds is its own reservation, and that covers the upstream, too, whoever began it: each has reserved
 as if it were alone. The ring is charged to the budget once, in what is spare of it.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +37,10 @@ from serverpy.tasks import cancel, spawn
 JOIN_BYTES = 1024 * 1024
 """What a ring has to have for a second reader: otherwise that one would be cut at its first pause, and had better have
 an upstream of its own."""
+
+
+READS_SECONDS = 1.0
+"""Who has taken nothing for so long does not read."""
 
 
 class TooSlow(Busy):
@@ -165,6 +172,9 @@ class Broadcast:
         self._is_whole = True
         self._is_over = False
         self._error: Exception | None = UpstreamFailed("The live stream is no longer read.")
+        self._patience = 0.0
+        self.moved = asyncio.Event()
+        """Set by readers who have taken something."""
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._task = spawn(self._pump(), name="live upstream")
@@ -202,6 +212,7 @@ class Broadcast:
         try:
             await self._wanted.wait()
             while chunk := await self.upstream.read():
+                await self._wait_for_the_slow(len(chunk))
                 self._wanted.clear()
                 self._add(chunk)
                 await self._wanted.wait()
@@ -218,7 +229,15 @@ class Broadcast:
         segment, self._segment = self._segment, self.upstream.segment
         if self._segment is not None and self._segment.initial and self._keep_initial(chunk):
             return self._announce()
-        self.ring.add(chunk, begins=self._segment != segment)
+        begins = self._segment != segment
+        if begins and self._segment is not None:
+            self._patience = (self._segment.duration or 0.0) / 2
+        self.ring.add(chunk, begins=begins)
+        self._trim()
+        return self._announce()
+
+    def _trim(self) -> None:
+        """Drop what nobody needs, and know who has fallen behind."""
         needed = self.ring.end
         for reader in self._readers:
             if reader.next >= self.ring.first:
@@ -226,7 +245,22 @@ class Broadcast:
             elif reader.lose():
                 self._on_cut()
         self.ring.drop_below(needed)
-        return self._announce()
+
+    async def _wait_for_the_slow(self, nbytes: int) -> None:
+        """Before a chunk of `nbytes` would leave one behind who reads."""
+        loop = asyncio.get_running_loop()
+        while self._patience > 0 and self._would_lose_one_who_reads(nbytes, loop.time()):
+            begun = loop.time()
+            self.moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._patience, READS_SECONDS)):
+                    await self.moved.wait()
+            self._patience -= loop.time() - begun
+            self._trim()
+
+    def _would_lose_one_who_reads(self, nbytes: int, now: float) -> bool:
+        first = self.ring.first_beside(nbytes)
+        return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
 
     def _keep_initial(self, chunk: bytes) -> bool:
         """For those who will join. Without room for it nobody can, and it is a chunk like any other."""
@@ -261,6 +295,8 @@ class Reader:
         self._next = 0 if ring.end == 0 else ring.boundary
         self.headers = broadcast.upstream.headers
         self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
+        self.took_at = asyncio.get_running_loop().time()
+        """When it took a chunk last."""
         self.loss: TooSlow | None = None
         """Why there is nothing more to read, for who has fallen behind."""
         self._tell: Callable[[], None] | None = None
@@ -289,6 +325,8 @@ class Reader:
         while True:
             chunk = self._take()
             if chunk is not None:
+                self.took_at = asyncio.get_running_loop().time()
+                self._broadcast.moved.set()
                 return chunk
             if not await self._broadcast.wait():
                 return b""

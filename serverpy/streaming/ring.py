@@ -54,13 +54,25 @@ class Ring:
 
     def add(self, chunk: bytes, *, begins: bool) -> None:
         """`begins` says that a segment begins with it."""
+        first = self.first_beside(len(chunk))
+        while self.first < first:
+            self._drop()
         if begins:
             self.boundary = self.end
         self._chunks.append(chunk)
-        self._bytes += _cost(chunk)
-        while self._bytes > self._granted_bytes and len(self._chunks) > 1:
-            if not self._grow():
-                self._drop()
+        self._bytes += _cost(len(chunk))
+
+    def first_beside(self, nbytes: int) -> int:
+        """The number of the oldest chunk that there is room for beside a new one of `nbytes`; takes that room."""
+        while self._bytes + _cost(nbytes) > self._granted_bytes and self._grow():
+            pass
+        excess, first = self._bytes + _cost(nbytes) - self._granted_bytes, self.first
+        for chunk in self._chunks:
+            if excess <= 0:
+                break
+            excess -= _cost(len(chunk))
+            first += 1
+        return first
 
     def get(self, number: int) -> bytes:
         """Of `first` to before `end`."""
@@ -83,11 +95,11 @@ class Ring:
         return True
 
     def _drop(self) -> None:
-        self._bytes -= _cost(self._chunks.popleft())
+        self._bytes -= _cost(len(self._chunks.popleft()))
         if self.boundary == self.first:
             self.boundary = None
         self.first += 1
 
 
-def _cost(chunk: bytes) -> int:
-    return len(chunk) + CHUNK_BYTES
+def _cost(nbytes: int) -> int:
+    return nbytes + CHUNK_BYTES

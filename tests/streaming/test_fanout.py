@@ -56,8 +56,8 @@ class Spring:
         self.closings += 1
 
 
-def segment(number: int, *, initial: bool = False) -> Segment:
-    return Segment(url=f"http://media.example/{number}.ts", number=number, initial=initial)
+def segment(number: int, *, initial: bool = False, duration: float | None = None) -> Segment:
+    return Segment(url=f"http://media.example/{number}.ts", number=number, initial=initial, duration=duration)
 
 
 def budget_of(nbytes: int = 64 << 20) -> Budget:
@@ -81,6 +81,14 @@ async def drained(reader: Reader) -> bytes:
     while chunk := await reader.read():
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+async def read_slowly(reader: Reader, seconds: float) -> int:
+    count = 0
+    while chunk := await reader.read():
+        count += len(chunk)
+        await asyncio.sleep(seconds)
+    return count
 
 
 def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
@@ -172,6 +180,40 @@ def test_who_falls_behind_is_cut_alone() -> None:
         await first.aclose()
         await slow.aclose()
         assert budget.used_bytes == 0
+
+    run(test)
+
+
+def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
+    async def test() -> None:
+        fanout, spring = Fanout(budget_of()), Spring()
+        first, slow = shared(fanout, spring), joined(fanout)
+        count = 3 * RING_BYTES // len(CHUNK)
+        spring.pour(segment(1, duration=60.0), *[CHUNK] * count)
+        spring.end()
+        reading = spawn(read_slowly(slow, 0.001), name="slow")
+        assert len(await drained(first)) == count * len(CHUNK)
+        assert await reading == count * len(CHUNK)
+        assert fanout.cuts == 0
+        await first.aclose()
+        await slow.aclose()
+
+    run(test)
+
+
+def test_the_others_wait_for_half_a_segment_at_most() -> None:
+    async def test() -> None:
+        fanout, spring = Fanout(budget_of()), Spring()
+        first, slow = shared(fanout, spring), joined(fanout)
+        count = 2 * RING_BYTES // len(CHUNK)
+        spring.pour(segment(1, duration=0.4), *[CHUNK] * count)
+        spring.end()
+        reading = spawn(read_slowly(slow, 0.1), name="slow")
+        assert len(await drained(first)) == count * len(CHUNK)
+        with pytest.raises(TooSlow):
+            await reading
+        await first.aclose()
+        await slow.aclose()
 
     run(test)
 
