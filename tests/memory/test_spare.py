@@ -28,6 +28,21 @@ def test_kept_bytes_outlive_their_stream() -> None:
     run(test)
 
 
+def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> None:
+    async def test() -> None:
+        budget = budget_of(100)
+        reservation = await budget.reserve(20)
+        assert budget.try_keep(30)
+        assert not budget.try_keep(1)
+        reservation.release()
+        assert (budget.used_bytes, budget.streams) == (30, 0)
+        assert budget.try_keep(20)
+        budget.forget(50)
+        assert budget.used_bytes == 0
+
+    run(test)
+
+
 def test_no_more_is_kept_than_is_held() -> None:
     async def test() -> None:
         reservation = await budget_of(100).reserve(60)
