@@ -55,8 +55,8 @@ def write(
     results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = (), against: Path | None = None
 ) -> Path:
     """Writes `report.md`, `report.html` and `img/*.svg` into `out`, and into `docs` (the repository's) `benchmark.md`,
-    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have are added;
-    the figures of the run `against` stand beside those that it has, too.
+    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have, or that failed
+    here, are added; the figures of the run `against` stand beside those that it has, too.
 
     Raises OSError, or ValueError if a file holds no results. Each file is replaced as a whole.
     """
@@ -88,14 +88,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def together(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The first run, with the scenarios that only the other has; its `meta` says which those are, and how and when the
-    other was made."""
-    known = {scenario["name"] for scenario in first["scenarios"]}
-    added = [scenario for scenario in other["scenarios"] if scenario["name"] not in known]
+    """The first run, with the scenarios that only the other has, or that failed in the first; its `meta` says which
+    those are, and how and when the other was made."""
+    sound = [scenario for scenario in first["scenarios"] if scenario["status"] in ("done", "skipped")]
+    names = {scenario["name"] for scenario in sound}
+    added = [scenario for scenario in other["scenarios"] if scenario["name"] not in names]
+    replaced = {scenario["name"] for scenario in added}
+    kept = [scenario for scenario in first["scenarios"] if scenario["name"] not in replaced]
     said = {name: other["meta"].get(name) for name in ("command", "started", "complete")}
     note = {"scenarios": [scenario["name"] for scenario in added], **said}
     meta = {**first["meta"], "added": [*first["meta"].get("added", ()), note]}
-    return {**first, "meta": meta, "scenarios": [*first["scenarios"], *added]}
+    return {**first, "meta": meta, "scenarios": [*kept, *added]}
 
 
 def _put(path: Path, text: str) -> None:

@@ -61,7 +61,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Add the scenarios that only this earlier run has to the report.",
+    help="Add the scenarios that only this earlier run has, or that failed in the other.",
 )
 @click.option(
     "--against",

@@ -18,7 +18,7 @@ from serverpy.bench.measured import Figure, NotMeasured, parse
 from serverpy.bench.page import Bullets, Page, Paragraph, Table, to_html, to_markdown
 from serverpy.bench.plots import PARTS, draw_all
 from serverpy.bench.remarks import REMARKS, say
-from serverpy.bench.report import HEADLINE, headline, write
+from serverpy.bench.report import HEADLINE, headline, together, write
 from serverpy.bench.scenarios import SCENARIOS
 from serverpy.bench.units import Unit, digits, figure, whole_size
 from tests.bench.sample_results import MB, crowd, promise, saturation, scenario, whole_run
@@ -554,3 +554,14 @@ def test_sizes_that_were_set_are_binary() -> None:
 def test_a_claim_needs_a_range_or_words() -> None:
     claim = Claim(key="x", what="x", find=lambda _: NotMeasured("x"), unit="bytes", low=None, high=2 * MB)
     assert claim.claimed == "at most 2 MB"
+
+
+def test_another_run_brings_what_failed_in_the_first() -> None:
+    other = whole_run()
+    other["scenarios"] = [each for each in other["scenarios"] if each["name"] in ("collect", "workers")]
+    first = failed_run()
+    both = together(first, other)
+    found = {each["name"]: each for each in both["scenarios"]}
+    assert found["collect"]["status"] == "done"
+    assert len(found) == len(both["scenarios"]) == len(first["scenarios"])
+    assert both["meta"]["added"][-1]["scenarios"] == ["collect"]

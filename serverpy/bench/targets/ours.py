@@ -52,6 +52,6 @@ def _environment(origin: Origin, settings: Mapping[str, str]) -> dict[str, str]:
     return {f"SERVERPY_{name}": value for name, value in values.items()}
 
 
-RELAY = OurMethod("relay", "ServerPY relay", kinds=("file",))
+RELAY = OurMethod("relay", "ServerPY relay")
 EMBEDDED = OurMethod("embedded", "ServerPY embedded")
 SUBPROCESS = OurMethod("subprocess", "ServerPY subprocess")
