@@ -13,9 +13,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serverpy.api.problems import MEDIA_TYPE, document
 
@@ -24,11 +25,13 @@ TARGET_BYTES = 32 * 1024
 HEADER_BYTES = 32 * 1024
 HEAD_SECONDS = 30.0
 """How long a client may take to say what it wants."""
+PIPELINED = 16
+"""Requests that may wait on one connection for the answer to another: each holds some kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 CUT = "serverpy.cut"
-"""In `scope["extensions"]`: call it to end the connection in mid-body."""
+"""In `scope["extensions"]`: call it to end the connection in mid-body. Nothing more is to be sent or waited for."""
 LEFT = "serverpy.left"
 """In `scope["extensions"]`: give it what is to be called, once, when the client leaves; None to hear nothing. Whoever
 asks wants no body of the request."""
@@ -51,12 +54,13 @@ class StreamProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _in_first_line = True
-    _on_left: Callable[[], None] | None = None
     _wants_body = True
     _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        # By answer: while one is being closed, that to the next request may have begun.
+        self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}
         # uvicorn waits for the client before each write: with a limit of 0, all but the chunk in flight is with us.
         transport.set_write_buffer_limits(high=0)
         self._await_head()
@@ -65,7 +69,8 @@ class StreamProtocol(HttpToolsProtocol):
         self._head_done()
         super().connection_lost(exc)
         self._lost = True
-        self._say_left()
+        for cycle in list(self._on_left):
+            self._say_left(cycle)
 
     def data_received(self, data: bytes) -> None:
         """The parser takes a target in ASCII only; curl and others send what they were given, as it is. Percent-encoded
@@ -78,7 +83,11 @@ class StreamProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser does not take, as a problem document; uvicorn's own is plain text."""
+        """What the parser does not take, as a problem document; uvicorn's own is plain text. In the middle of an answer
+        there is no place for one."""
+        if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
+            self.transport.abort()
+            return
         content = document(400, "Bad request", "bad_request", "This is not HTTP as it is spoken here.")
         body = json.dumps(content).encode()
         head = (
@@ -92,7 +101,7 @@ class StreamProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._header_bytes = 0
         self._wants_body = True
-        self._extensions: dict[str, Any] = {CUT: self._cut, LEFT: self._tell}
+        self._extensions: dict[str, Any] = {}
         self.scope["extensions"] = self._extensions
         if self._head_timer is None:
             self._await_head()
@@ -117,26 +126,36 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_done()
+        if len(self.pipeline) >= PIPELINED:
+            raise OverflowError("too many requests wait on this connection")  # the parser stops, and says that of us
         super().on_headers_complete()
-        self.cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all that a cycle uses
-        if self.scope["http_version"] == "1.0":
-            self._extensions[UNFRAMED] = self._unframe
+        cycle = self.cycle
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all that a cycle uses
+        self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._tell, cycle)}
+        if self._on_left:
+            self.flow.resume_reading()  # uvicorn stops it while one waits: nobody would be seen leaving
+        if cycle.scope["http_version"] == "1.0":
+            self._extensions[UNFRAMED] = partial(_unframe, cycle)
 
     def on_body(self, body: bytes) -> None:
         if self._wants_body:
             super().on_body(body)
 
-    def _tell(self, left: Callable[[], None] | None) -> None:
-        self._on_left = left
-        if left is not None:
-            self._wants_body = False
-            self.flow.resume_reading()  # else its leaving could not be seen
-            if self._lost:
-                self.loop.call_soon(self._say_left)
+    def _tell(self, cycle: RequestResponseCycle, left: Callable[[], None] | None) -> None:
+        if left is None:
+            self._on_left.pop(cycle, None)
+            return
+        self._on_left[cycle] = left
+        self._wants_body = False
+        self.flow.resume_reading()  # else its leaving could not be seen
+        if self._lost:
+            self.loop.call_soon(self._say_left, cycle)
 
-    def _say_left(self) -> None:
-        if self._on_left is not None:
-            self._on_left()
+    def _say_left(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True  # which uvicorn notes of the request that came last only
+        left = self._on_left.pop(cycle, None)
+        if left is not None:
+            left()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
@@ -146,25 +165,26 @@ class StreamProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _unframe(self) -> Callable[[], None]:
-        """HTTP/1.0 knows no chunks (RFC 9112 §7.1): the end of the connection ends the body. uvicorn would send chunks
-        all the same, unless it believes in a length; at the end it is told that all of it has come."""
-        cycle = self.cycle
-        cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
-
-        def end() -> None:
-            cycle.expected_content_length = 0
-
-        return end
-
-    def _cut(self) -> None:
+    def _cut(self, cycle: RequestResponseCycle) -> None:
         """End the connection so that the client can tell: short of its Content-Length or its final chunk. HTTP/1.0 has
         neither, so there the end is a reset."""
-        if self.scope["http_version"] == "1.0":
+        if cycle.scope["http_version"] == "1.0":
             raw: socket.socket | None = self.transport.get_extra_info("socket")
             if raw is not None:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        cycle.disconnected = True  # so that uvicorn does not wonder where the rest of the answer is
         self.transport.abort()
+
+
+def _unframe(cycle: RequestResponseCycle) -> Callable[[], None]:
+    """HTTP/1.0 knows no chunks (RFC 9112 §7.1): the end of the connection ends the body. uvicorn would send chunks
+    all the same, unless it believes in a length; at the end it is told that all of it has come."""
+    cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+
+    def end() -> None:
+        cycle.expected_content_length = 0
+
+    return end
 
 
 class HeadFirst:

@@ -80,12 +80,12 @@ class StreamResponse(Response):
         except ServerPYError as error:
             end = error.code
             if self._started:
-                await _cut(scope, receive, error)
+                _cut(scope)
             else:
-                await self._refuse(error, scope, receive, send)
-        except TimeoutError as error:
+                await problem(error)(scope, receive, send)
+        except TimeoutError:
             end = "stalled"
-            await _cut(scope, receive, error)
+            _cut(scope)
         finally:
             seconds = time.monotonic() - begun
             logger.info("%s %s: %s, %d bytes in %.2f s", self._request_id, method, end, self._sent_bytes, seconds)
@@ -120,9 +120,6 @@ class StreamResponse(Response):
                 raise stream.loss from None
             raise
 
-    async def _refuse(self, error: ServerPYError, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem(error)(scope, receive, send)
-
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -138,13 +135,6 @@ def _nothing() -> None:
     pass
 
 
-async def _gone(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cut(scope: Scope, receive: Receive, error: Exception) -> None:
+def _cut(scope: Scope) -> None:
     """End the connection in mid-body."""
     scope["extensions"][CUT]()
-    await _gone(receive)
