@@ -235,12 +235,20 @@ class Workers:
                 if self._line:
                     await self._line.wait()
                 while True:
-                    worker = await self._current()
+                    worker = await self._current_in_turn()
                     if len(worker.extractions) < self.options.extract_workers:
                         return worker
                     await self._line.wait(first=True)
         except TimeoutError:
             raise Busy("Every extraction thread is taken.") from None
+
+    async def _current_in_turn(self) -> Worker:
+        """Whoever was woken and gets none passes the turn on: nobody else may be left to do so."""
+        try:
+            return await self._current()
+        except BaseException:
+            self._line.wake()
+            raise
 
     # Ending a request, and a worker that does not
 

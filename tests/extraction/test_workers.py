@@ -302,3 +302,21 @@ def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
         assert {child.pid for child in ours.children()} <= before
 
     run(test)
+
+
+def test_all_who_wait_learn_that_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
+    """Also those who wait behind others, when nothing runs any more whose end would wake them."""
+
+    async def test() -> None:
+        path = tmp_path / "cookies.txt"
+        path.write_text("# Netscape HTTP Cookie File\n")
+        limits = WorkersLimits(first_pause=0.01, longest_pause=0.01, wait=50)
+        async with running(limits, cookies_file=str(path), extract_workers=1) as workers:
+            slow = f"{site.http}/page/slow?seconds=60"
+            asked = [asyncio.ensure_future(fails(workers, f"{slow}&{number}")) for number in range(5)]
+            await eventually(lambda: workers.state().waiting == 4)
+            path.unlink()
+            (await process_of(workers)).kill()
+            assert {type(each) for each in await asyncio.gather(*asked)} == {ExtractionFailed}
+
+    run(test)
