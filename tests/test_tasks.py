@@ -43,8 +43,8 @@ def test_time_between_steps_does_not_count() -> None:
 
 def test_each_step_has_the_whole_time() -> None:
     async def test() -> None:
-        with Stall(10 * SHORT) as stall:
-            for _ in range(15):
+        with Stall(25 * SHORT) as stall:
+            for _ in range(30):
                 stall.begin()
                 await asyncio.sleep(SHORT)
                 stall.end()
