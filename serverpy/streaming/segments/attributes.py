@@ -8,7 +8,8 @@ from datetime import datetime
 
 from serverpy.errors import UpstreamFailed
 
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)(?:,|$)')
+_ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
+"""A name begins at a comma only, so that a long line without sense costs no more than its length."""
 _MAX_DIGITS = 20
 """A decimal-integer is below 2^64."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,9 @@ from serverpy.streaming.segments.tape import Tape
 PLAYLIST_BYTES = 48 * 1024
 """The packed playlist that a stream may hold, and the block of it that is open, before it asks for more room."""
 STRIDE = 500
-"""Segments that are passed over at once, without giving way to other streams."""
+"""Lines of a list that are read at once, without giving way to other streams."""
+_TEXT_STEP = SMALL_STEP // 4
+"""Characters, of at most four bytes each."""
 HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
 DASH_PROTOCOL = "http_dash_segments"
 
@@ -36,7 +38,9 @@ class Listing(Protocol):
     @property
     def length(self) -> int | None: ...
 
-    def segments(self) -> Iterator[Segment]: ...
+    def segments(self) -> Iterator[Segment | None]:
+        """All, from the first; None after each STRIDE lines, whatever stood in them, for whoever gives way then."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class DashListing:
     count: int
     length: None = None
 
-    def segments(self) -> Iterator[Segment]:
-        return dash.segments_of(self.tape.lines(), self.url, self.query)
+    def segments(self) -> Iterator[Segment | None]:
+        return _with_pauses(dash.segments_of(self.tape.lines(), self.url, self.query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,17 @@ class HlsListing:
     begins_at_edge: bool
     """If it is not complete: an event that nobody calls live is a recording whose end is not marked, or not yet."""
 
-    def segments(self) -> Iterator[Segment]:
-        playlist = MediaPlaylist(self.url, self.rules)
-        return (segment for line in self.tape.lines() if (segment := playlist.feed(line)) is not None)
+    def segments(self) -> Iterator[Segment | None]:
+        return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.tape.lines()))
+
+
+def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
+    """What each line completes."""
+    for passed, segment in enumerate(lines, 1):
+        if segment is not None:
+            yield segment
+        if passed % STRIDE == 0:
+            yield None
 
 
 class Holding:
@@ -105,10 +117,11 @@ async def load(address: Address, holding: Holding, *, wait_seconds: float) -> Li
     `DrmProtected`."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), holding)
-    fetching = _Fetching(address, Rules.of(address.track), holding, wait_seconds)
+    fetching = _Fetching(address, holding, wait_seconds)
     playlist, tape = await fetching.first()
     if playlist.is_master:
         variant = master.best(master.variants(tape.lines(), playlist.url))
+        del playlist, tape  # two lists are not held at once
         playlist, tape = await fetching.fetch(variant.url)
         if playlist.is_master:
             raise UpstreamFailed("The media's playlist leads to a list of variants again.")
@@ -145,20 +158,20 @@ async def _fragments(track: Track, holding: Holding) -> DashListing:
 class _Fetching:
     """Playlists, read line by line as they come."""
 
-    def __init__(self, address: Address, rules: Rules, holding: Holding, wait_seconds: float) -> None:
+    def __init__(self, address: Address, holding: Holding, wait_seconds: float) -> None:
         self._address = address
         self._holding = holding
         self._wait_seconds = wait_seconds
-        self.rules = rules
+        self.rules = Rules.of(address.track)
 
     async def first(self) -> tuple[MediaPlaylist, Tape]:
         """That of the track; the extraction may have fetched it."""
         track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
-        reader, data = _Reader(track.url, self.rules, self._holding), track.manifest_data.encode()
-        for at in range(0, len(data), SMALL_STEP):
-            reader.add(data[at : at + SMALL_STEP])
+        reader, text = _Reader(track.url, self.rules, self._holding), track.manifest_data
+        for at in range(0, len(text), _TEXT_STEP):
+            reader.add(text[at : at + _TEXT_STEP].encode())
             await asyncio.sleep(0)
         return reader.finish()
 
@@ -168,6 +181,7 @@ class _Fetching:
         read = ResumingRead(upstream, window_bytes=None, wait_seconds=self._wait_seconds)
         try:
             await read.open(None, None, None, ranges=False)
+            self.rules = Rules.of(self._address.track)  # it may have been renewed
             reader = _Reader(upstream.found_at, self.rules, self._holding)
             while chunk := await read.read():
                 reader.add(chunk)

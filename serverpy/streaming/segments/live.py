@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
-from serverpy.streaming.segments.listing import STRIDE, HlsListing
+from serverpy.streaming.segments.listing import HlsListing
 from serverpy.streaming.segments.sequence import Segment
-from serverpy.streaming.segments.walk import Load, find
+from serverpy.streaming.segments.walk import Load, find, upcoming
 
 EDGE_TARGETS = 3
 """How many target durations before the end a client begins, at the latest (RFC 8216 §6.3.3)."""
@@ -28,7 +28,7 @@ _USUAL_TARGET_SECONDS = 6.0
 
 class LiveWalk:
     """Along a live playlist. `start` is where: seconds from the oldest segment listed, or, below 0, back from the end
-    of the list; None is the edge. `patience` is how many seconds it may list nothing new (at least three target
+    of the list; None is the edge. `patience` is how many seconds a reader waits for news (at least three target
     durations); then `UpstreamTimeout` is raised."""
 
     def __init__(
@@ -45,22 +45,22 @@ class LiveWalk:
         self._clock = clock
         self._last_number: int | None = None
         self._initial: Segment | None = None
-        self._grown_at = clock()
-        self._segments: Iterator[Segment] = iter(())
+        self._segments: Iterator[Segment | None] = iter(())
         self._edge = (0, 0, False)
         self._take(listing)
         edge = max(0.0, listing.seconds - EDGE_TARGETS * self._target_seconds)
         self._passed_seconds = min(edge, _begin(listing, edge, start))
 
     async def next(self) -> Segment | None:
+        begun = self._clock()  # a reader who was busy until now has not waited
         while True:
-            for passed, segment in enumerate(self._segments, 1):
+            while (segment := await upcoming(self._segments)) is not None:
                 if self._is_next(segment):
                     return segment
-                if passed % STRIDE == 0:
-                    await asyncio.sleep(0)
             if self._is_complete:
                 return None
+            if self._clock() - begun > max(self._patience, 3 * self._target_seconds):
+                raise UpstreamTimeout("The live stream lists no more segments.")
             await self._reload()
 
     async def again(self, segment: Segment) -> Segment:
@@ -76,15 +76,17 @@ class LiveWalk:
     def _is_next(self, segment: Segment) -> bool:
         if segment.initial:
             return self._is_new_initial(segment)
-        if self._last_number is None:
-            self._passed_seconds -= segment.duration or 0.0
-            if self._passed_seconds >= 0:
-                return False
-        elif segment.number <= self._last_number:
+        is_behind = self._is_passed_over(segment) if self._last_number is None else segment.number <= self._last_number
+        if not is_behind:
+            self._last_number = segment.number
+        return not is_behind
+
+    def _is_passed_over(self, segment: Segment) -> bool:
+        """Whether it ends before the place where to begin."""
+        if self._passed_seconds <= 0:
             return False
-        self._last_number = segment.number
-        self._grown_at = self._clock()
-        return True
+        self._passed_seconds -= segment.duration or 0.0
+        return self._passed_seconds >= 0
 
     def _is_new_initial(self, segment: Segment) -> bool:
         """Each load lists the initialization section again, maybe with a fresh token."""
@@ -100,8 +102,6 @@ class LiveWalk:
         due = self._loaded_at + self._target_seconds * (1.0 if self._has_changed else 0.5)
         await asyncio.sleep(max(0.0, due - self._clock()))
         await self._reload_now()
-        if self._clock() - self._grown_at > max(self._patience, 3 * self._target_seconds):
-            raise UpstreamTimeout("The live stream lists no more segments.")
 
     async def _reload_now(self) -> None:
         self._segments = iter(())  # two lists are not held at once

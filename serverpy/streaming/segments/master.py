@@ -14,6 +14,8 @@ from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.sequence import joined
 
 MAX_VARIANTS = 1000
+MAX_LENGTH = 1 << 20
+"""Of all its lines: they are read at one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ def variants(lines: Iterable[str], url: str) -> list[Variant]:
     pending: dict[str, str] | None = None
     apart: set[str] = set()
     found: list[tuple[str, dict[str, str]]] = []
+    length = 0
     for line in map(str.strip, lines):
+        length += len(line) + 1
         name, _, value = line.partition(":")
         if name == "#EXT-X-STREAM-INF":
             pending = attributes(value)
@@ -41,7 +45,7 @@ def variants(lines: Iterable[str], url: str) -> list[Variant]:
         elif line and not line.startswith("#") and pending is not None:
             found.append((joined(url, line), pending))
             pending = None
-        if len(found) > MAX_VARIANTS or len(apart) > MAX_VARIANTS:
+        if max(len(found), len(apart)) > MAX_VARIANTS or length > MAX_LENGTH:
             raise TooLarge("The media's playlist has too many variants.")
     return [Variant(each, _bandwidth(given), given.get("AUDIO") in apart) for each, given in found]
 

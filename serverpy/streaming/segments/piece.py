@@ -72,6 +72,7 @@ class Piece:
         self._wait_seconds = wait_seconds
         self._read = self._reading(_Bytes(self._place))
         self._decryption: Decryption | None = None
+        self._is_from_start = True
         self._is_empty = True
         self._is_over = False
 
@@ -95,6 +96,7 @@ class Piece:
         """Ask for no more than `most` bytes. Raises what `ResumingRead.open` raises, and `UpstreamFailed` for a server
         that gives no ranges where the playlist names some, or a key that is none."""
         segment = self._place.segment
+        self._is_from_start = skip == 0
         if segment.encryption is not None:
             self._decryption = Decryption(await self._key(segment.encryption), segment.encryption.iv)
         self._read.set_step(step)
@@ -121,7 +123,7 @@ class Piece:
             if self._decryption is not None:
                 chunk = self._decryption.add(chunk) if chunk else self._decryption.finish()
             if chunk:
-                if self._is_empty and len(chunk) >= _TELLING_BYTES:
+                if self._is_empty and self._is_from_start and len(chunk) >= _TELLING_BYTES:
                     containers.identify(chunk[: containers.SNIFF_BYTES])
                 self._is_empty = False
                 return chunk

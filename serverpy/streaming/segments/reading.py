@@ -3,8 +3,6 @@ reader who would wait for it, the next is opened ahead. A segment that cannot be
 
 from __future__ import annotations
 
-import asyncio
-
 from serverpy.errors import InvalidParameter, RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
@@ -13,7 +11,7 @@ from serverpy.streaming.address import Address
 from serverpy.streaming.body import UNCUT, Room
 from serverpy.streaming.segments.ahead import AFTER_BYTES, Ahead, Waits
 from serverpy.streaming.segments.keys import Keys
-from serverpy.streaming.segments.listing import STRIDE, HlsListing, Holding, Listing, load
+from serverpy.streaming.segments.listing import HlsListing, Holding, Listing, load
 from serverpy.streaming.segments.live import LiveWalk
 from serverpy.streaming.segments.piece import Piece, Renew
 from serverpy.streaming.segments.sequence import Segment
@@ -151,14 +149,10 @@ class SegmentedRead:
     async def _next_segment(self) -> Segment | None:
         """The next one that has bytes of the span."""
         assert self._walk is not None
-        passed = 0
         while (segment := await self._walk.next()) is not None:
             if self._skip == 0 or segment.length is None or segment.length > self._skip:
                 return segment
             self._skip -= segment.length
-            passed += 1
-            if passed % STRIDE == 0:
-                await asyncio.sleep(0)
         return None
 
     # Expired addresses

@@ -21,8 +21,7 @@ class Tape:
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
-        self._open: list[bytes] = []
-        self._open_bytes = 0
+        self._open = bytearray()
         self._text_bytes = 0
         self._rest = b""
         self._largest_bytes = BLOCK_BYTES
@@ -58,19 +57,19 @@ class Tape:
     def _keep(self, line: bytes) -> str:
         if len(line) > MAX_LINE_BYTES:
             raise TooLarge("The media's playlist is too large.")
-        self._open.append(line)
-        self._open_bytes += len(line) + 1
-        if self._open_bytes >= BLOCK_BYTES:
+        self._open += line
+        self._open += b"\n"
+        if len(self._open) >= BLOCK_BYTES:
             self._pack()
         return _text(line)
 
     def _pack(self) -> None:
         if self._open:
-            block = zlib.compress(b"\n".join(self._open), level=6)
+            block = zlib.compress(self._open, level=6)
             self._blocks.append(block)
             self.packed_bytes += len(block)
-            self._largest_bytes = max(self._largest_bytes, self._open_bytes)
-            self._open, self._open_bytes = [], 0
+            self._largest_bytes = max(self._largest_bytes, len(self._open))
+            self._open = bytearray()
 
 
 def _text(line: bytes) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 from serverpy.errors import UpstreamFailed
-from serverpy.streaming.segments.listing import STRIDE, Listing
+from serverpy.streaming.segments.listing import Listing
 from serverpy.streaming.segments.sequence import Segment
 
 Load = Callable[[], Awaitable[Listing]]
@@ -38,10 +38,10 @@ class FinishedWalk:
         self._load = load
         self._count = listing.count
         self._listing: Listing | None = listing
-        self._segments: Iterator[Segment] = listing.segments()
+        self._segments: Iterator[Segment | None] = listing.segments()
 
     async def next(self) -> Segment | None:
-        return next(self._segments, None)
+        return await upcoming(self._segments)
 
     async def again(self, segment: Segment) -> Segment:
         self._listing, self._segments = None, iter(())  # two lists are not held at once
@@ -59,11 +59,18 @@ class FinishedWalk:
         return await find(self._segments, segment)
 
 
-async def find(segments: Iterator[Segment], segment: Segment) -> Segment | None:
-    """The one of the same number; `segments` goes on behind it. Other streams have their turn meanwhile."""
-    for passed, found in enumerate(segments, 1):
+async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
+    """The next one, None after the last. Other streams have their turn meanwhile (`listing.py::Listing.segments`)."""
+    for segment in segments:
+        if segment is not None:
+            return segment
+        await asyncio.sleep(0)
+    return None
+
+
+async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
+    """The one of the same number; `segments` goes on behind it."""
+    while (found := await upcoming(segments)) is not None:
         if (found.number, found.initial) == (segment.number, segment.initial):
             return found
-        if passed % STRIDE == 0:
-            await asyncio.sleep(0)
     return None

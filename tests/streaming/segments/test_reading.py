@@ -188,6 +188,13 @@ def test_a_range_asks_for_no_more_than_it_needs(shelf: Shelf, ranged: Track) -> 
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099"]
 
 
+def test_a_range_in_the_midst_of_a_segment_may_look_like_text(shelf: Shelf) -> None:
+    """Stuffing, for example."""
+    shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
+    track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
+    assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
+
+
 def test_a_range_beyond_the_end_is_told(shelf: Shelf, ranged: Track) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
         stream(shelf, ranged, ByteRange(len(FILE) + 12, None))
@@ -311,6 +318,13 @@ def test_a_playlist_that_expired_is_found_on_the_page_again(shelf: Shelf) -> Non
     page = Page(track)
     assert stream(shelf, page)[1] == FILE
     assert page.visits == 2
+
+
+def test_what_a_fresh_page_says_of_segments_holds_for_its_playlist(shelf: Shelf) -> None:
+    page = Page(lambda visit: hls(shelf, LIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
+    shelf.refuse = lambda target: 403 if target == "/1.m3u8" else None
+    assert stream(shelf, page)[1] == FILE
+    assert shelf.targets("/0.ts") == ["/0.ts?token=2"]
 
 
 def test_fragments_that_expired_are_found_on_the_page_again(shelf: Shelf) -> None:

@@ -14,7 +14,9 @@ from yt_dlp.utils import update_url_query
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.info import Fragment, Track
 from serverpy.streaming.segments.aes import Decryption
+from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.dash import line_of, segments_of
+from serverpy.streaming.segments.listing import STRIDE, DashListing
 from serverpy.streaming.segments.master import Variant, best, variants
 from serverpy.streaming.segments.sequence import with_query
 from serverpy.streaming.segments.tape import MAX_LINE_BYTES, MAX_TEXT_BYTES, Tape
@@ -97,6 +99,32 @@ def test_a_master_without_variants_is_refused() -> None:
 def test_a_master_has_so_many_variants_and_no_more() -> None:
     with pytest.raises(TooLarge):
         variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8"] * 2000, "https://media.example/")
+
+
+def test_a_master_has_so_much_text_and_no_more() -> None:
+    with pytest.raises(TooLarge):
+        variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8", *["# a comment"] * 100_000], "https://media.example/")
+
+
+@pytest.mark.parametrize(
+    "line", ["A" * 32_000, "A=" * 16_000 + '"', ',A="' * 8_000, "," + " " * 32_000, "A=B" * 10_000 + '"']
+)
+def test_a_line_without_sense_costs_no_more_than_its_length(line: str) -> None:
+    """Time is not measured: where it grew with the square, this took longer than any test may."""
+    for _ in range(200):
+        attributes(line)
+
+
+def test_attributes_stand_between_commas() -> None:
+    found = attributes('METHOD=AES-128, URI="a,B=1,c",IV=0x1,,X="",Y=')
+    assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
+
+
+def test_a_list_pauses_between_its_lines_whatever_stands_in_them() -> None:
+    tape = Tape()
+    write(tape, b"#\n" * 10 * STRIDE + b"one.ts\n", 32768)
+    found = list(DashListing(tape, "https://media.example/", None, 1).segments())
+    assert found.count(None) == 10
 
 
 def test_fragments_are_segments_with_the_parameters_asked_for() -> None:
