@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from serverpy.errors import UnsupportedConversion, UpstreamFailed
+from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.info import Track
 from serverpy.media.layouts import Version
 from serverpy.streaming.body import Body, ByteRange, Room, Source
@@ -72,7 +72,10 @@ class Ranged:
         Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
         asked = ByteRange(first, end - 1)
         validator = None if version is None else version.validator
-        body = await self._method.open(replace(self._source, range=asked, if_range=validator))
+        try:
+            body = await self._method.open(replace(self._source, range=asked, if_range=validator))
+        except RangeNotSatisfiable as beyond:  # which is ours, not the client's
+            raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
             await body.aclose()

@@ -143,16 +143,18 @@ class WovenBody:
         self._pieces = pieces
         self._first = b""
         self._later = b""
+        self._left = head.length or 0
 
     async def begin(self) -> None:
         """Open what the range begins with, of both sources at once, and take the first bytes in hand."""
         self._first = await self._gather()
 
     async def read(self) -> bytes:
-        if self._first:
-            first, self._first = self._first, b""
-            return first
-        return await self._gather()
+        chunk, self._first = self._first or await self._gather(), b""
+        if not chunk and self._left:
+            raise UpstreamFailed("The media has failed before.")  # what failed once has nothing more to give
+        self._left -= len(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         try:

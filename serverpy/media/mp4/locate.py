@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged
 from serverpy.media.mp4.mfra import MFRO_BYTES, mfra_bytes
+from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
@@ -21,6 +22,9 @@ MAX_MOOF_BYTES = 64 * 1024
 """A minute of 60 pictures a second has 58 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
+_MAX_TOTAL = 1 << 62
+"""Places are written with 64 bits, and counted on from there."""
+_FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class Located:
     """What was found in a file of `total` bytes: the moov, and, of a fragmented file, the first moof
-    and the index of the fragments: the sidx if one stands before that (it counts from `sidx_end`, the offset behind
-    it), else the mfra if there is one at the end."""
+    and the index of the fragments: the sidx if one of all of them stands before that (it counts from `sidx_end`, the
+    offset behind it), else the mfra if there is one at the end."""
 
     total: int
     moov: bytes
@@ -95,6 +99,8 @@ class _Window:
 def locate(total: int) -> Generator[Span, bytes, Located]:
     """What describes the MP4 of `total` bytes. Raises `UnsupportedConversion` for what is no MP4, `NotMedia` for a
     damaged one, `TooLarge` for an index beyond MAX_INDEX_BYTES."""
+    if total > _MAX_TOTAL:
+        raise damaged("it says that it is longer than any file")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
@@ -112,10 +118,25 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
             sidx, sidx_end = (yield from window.whole(box)), box.end
         elif box.kind == b"moof" and moov:
             moof = yield from _small(window, box)
+            if sidx is not None and (yield from _goes_on(window, indexed_end(sidx, sidx_end))):
+                sidx = None
             mfra = b"" if sidx is not None else (yield from _mfra(window, total))
             return Located(total, moov, True, sidx, sidx_end, moof, box.start, mfra)
         at = box.end
     raise damaged(f"it has no {'moof' if moov else 'moov'} box where one must be")
+
+
+def _goes_on(window: _Window, at: int) -> Generator[Span, bytes, bool]:
+    """Whether there are fragments from `at` on, where the index ends: some films have one before each fragment, of that
+    one alone."""
+    for _ in range(_MAX_BOXES):
+        box = yield from window.reach(at)
+        if box is None:
+            return False
+        if box.kind in _FRAGMENT:
+            return True
+        at = box.end
+    return True
 
 
 def _small(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:

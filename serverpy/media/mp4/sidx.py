@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serverpy.errors import TooLarge, UnsupportedConversion
-from serverpy.media.mp4.boxes import box_at, damaged, fields, write_full
+from serverpy.media.mp4.boxes import Box, box_at, damaged, fields, table, write_full
 
 _OTHER_INDEX = 1 << 31
 """The bit of a reference that leads to another sidx; the other 31 are its size."""
 MAX_REFERENCE_BYTES = _OTHER_INDEX - 1
 MAX_DURATION = (1 << 32) - 1
+MAX_TIME = (1 << 64) - 1
 MAX_REFERENCES = (1 << 16) - 1
 
 
@@ -38,20 +39,19 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     """The index in a sidx box that counts from `anchor`. Raises `NotMedia` where it leads beyond `total`,
     `UnsupportedConversion` for an index of indices."""
     data = memoryview(sidx)
-    box = box_at(data, 0, len(data))
-    if box is None:
-        raise damaged("its index cannot be read")
-    (version,) = fields("B", data, box)
-    scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
+    box = _whole(data)
+    at, scale, time, ahead, count = _head(data, box)
     if scale == 0:
         raise damaged("its index has a time scale of 0")
-    at, offset, references = 32 if version else 24, anchor + ahead, list[Reference]()
+    offset, references = anchor + ahead, list[Reference]()
     for number in range(count):
         size, duration, access = fields("III", data, box, at + 12 * number)
         if size & _OTHER_INDEX:
             raise UnsupportedConversion("The fragments of one of the two formats are indexed in several steps.")
         if offset + size > total:
             raise damaged("its index leads beyond its end")
+        if time > MAX_TIME:
+            raise damaged("its times are beyond all bounds")
         if size:
             references.append(Reference(offset, size, time, duration, access))
         offset += size
@@ -59,6 +59,28 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     if not references:
         raise damaged("its index is empty")
     return Index(scale, tuple(references))
+
+
+def indexed_end(sidx: bytes, anchor: int) -> int:
+    """Where that ends of which a sidx box tells that counts from `anchor`. Raises `NotMedia`."""
+    data = memoryview(sidx)
+    box = _whole(data)
+    at, _, _, ahead, count = _head(data, box)
+    return anchor + ahead + sum(size & MAX_REFERENCE_BYTES for size in table("I", data, box, at, 3 * count)[::3])
+
+
+def _whole(data: memoryview) -> Box:
+    box = box_at(data, 0, len(data))
+    if box is None:
+        raise damaged("its index cannot be read")
+    return box
+
+
+def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
+    """Where the references begin in the box; scale, first time, bytes before the first block, number of references."""
+    (version,) = fields("B", data, box)
+    scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
+    return 32 if version else 24, scale, time, ahead, count
 
 
 def too_many_blocks() -> TooLarge:

@@ -110,6 +110,11 @@ def sidx(*references: int, scale: int = 1000) -> bytes:
     return write_full(b"sidx", 0, 0, struct.pack(">IIIIHH", 1, scale, 0, 0, 0, len(references)), entries)
 
 
+def sidx_at_the_end_of_time() -> bytes:
+    entries = struct.pack(">IIIIII", 0, 1, 0, 10, 1, 0)
+    return write_full(b"sidx", 1, 0, struct.pack(">IIQQHH", 1, 1000, 0xFFFFFFFFFFFFFFFF, 0, 0, 2), entries)
+
+
 @pytest.mark.parametrize(
     ("index", "error"),
     [
@@ -118,9 +123,10 @@ def sidx(*references: int, scale: int = 1000) -> bytes:
         (sidx(10, scale=0), NotMedia),
         (sidx(10)[:-4], NotMedia),
         (sidx(0x80000010), UnsupportedConversion),
+        (sidx_at_the_end_of_time(), NotMedia),
         (None, UnsupportedConversion),
     ],
-    ids=["empty", "beyond the end", "no scale", "short", "of indices", "none"],
+    ids=["empty", "beyond the end", "no scale", "short", "of indices", "beyond all times", "none"],
 )
 def test_an_index_that_cannot_be_used_is_refused(media: Path, index: bytes | None, error: type[Exception]) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))

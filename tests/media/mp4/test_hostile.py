@@ -145,6 +145,11 @@ def test_sound_as_only_quicktime_describes_it_cannot_be_woven() -> None:
         laid_out(bytes(Film()), bytes(Film(handler=SOUND, entry=later)))
 
 
+def test_a_file_longer_than_any_is_damaged() -> None:
+    with pytest.raises(NotMedia):
+        next(locate(1 << 70))
+
+
 def test_a_file_that_is_shorter_than_it_says_is_damaged() -> None:
     search = locate(10_000)
     assert next(search) == Span(0, 10_000)
