@@ -329,6 +329,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":  # of the one route that was asked; there is another for HEAD beside each
+        headers["Allow"] = "GET, HEAD"
     return render(document(error.status_code, str(error.detail), code, f"{error.detail}."), headers)
 
 

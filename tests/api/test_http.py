@@ -369,7 +369,7 @@ def test_an_unknown_path_and_a_wrong_method_are_problem_documents(server: Server
     check_problem(server.ask("/nowhere"), 404, "not_found")
     answer = server.get("/page/prog", verb="POST")
     check_problem(answer, 405, "method_not_allowed")
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD"  # RFC 9110 §10.2.1: all of them
 
 
 def test_a_request_id_that_can_stand_in_a_log_is_kept(server: Server) -> None:
