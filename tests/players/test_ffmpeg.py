@@ -15,7 +15,7 @@ from tests.server import Server
 HASHES = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
 MOST_REQUESTS = 6
 """Of one source: for its index; for the begin, where a player looks what it has; for the place sought. FFmpeg
-makes 3 of a plain film and 4 of one in fragments."""
+makes 3 of a plain film and 5 of one in fragments with both kinds of index."""
 
 
 def address(server: Server, film: str) -> str:
