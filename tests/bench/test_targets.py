@@ -154,7 +154,7 @@ def test_a_setting_of_a_server_reaches_it_and_the_environment_does_not(
 def test_what_a_target_cannot_do_is_refused(origin: Origin) -> None:
     with pytest.raises(BenchError, match="COLOUR"), TARGETS["seed"].start(origin, settings={"COLOUR": "red"}):
         pytest.fail("it has started")
-    with TARGETS["relay"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
+    with TARGETS["seed"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
         running_.path("hls/ts")
 
 
