@@ -8,6 +8,7 @@ What is reserved is given back by `Stream.aclose`, exactly once, after the body 
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ from serverpy.net.guard import check_url
 from serverpy.streaming.body import UNCUT, Body, ByteRange, Head, Method, Source
 from serverpy.streaming.methods.relay import RelayBody
 from serverpy.streaming.segments.listing import HLS_PROTOCOLS
+
+logger = logging.getLogger(__name__)
 
 AUTO = ("relay", "embedded")
 """The methods that `auto` tries, in this order."""
@@ -207,8 +210,9 @@ class Delivery:
         for choice in choices[:-1]:
             try:
                 return await self._open(source, choice, methods, reservation)
-            except (UnsupportedConversion, DrmProtected, NotMedia, TooLarge):
-                continue
+            except (UnsupportedConversion, DrmProtected, NotMedia, TooLarge) as error:
+                ids = "+".join(track.id for track in choice)
+                logger.info("%s cannot be had, and the next best is tried: %s: %s", ids, error.code, error.detail)
         return await self._open(source, choices[-1] if choices else None, methods, reservation)
 
     async def _open(

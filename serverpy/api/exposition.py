@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serverpy.metrics import Sample
@@ -27,7 +27,6 @@ HELP = {
     "waiting": ("serverpy_waiting", "Requests that wait for a place or for bytes."),
     "upstreams": ("serverpy_upstreams", "Connections of relay to media servers in use."),
     "live_upstreams": ("serverpy_live_upstreams", "Live streams that are read once for all who watch them."),
-    "live_cuts": ("serverpy_live_cuts", "Clients that were cut since the start: a live stream left them behind."),
     "threads": ("serverpy_threads", "Threads of this process."),
     "fds": ("serverpy_fds", "Open file descriptors of this process."),
     "children": ("serverpy_children", "Processes below this one, the worker among them."),
@@ -40,7 +39,11 @@ HELP = {
     "loop_lag_p50": ("serverpy_loop_lag_p50_milliseconds", "Lag of the event loop, median of a minute."),
     "loop_lag_p99": ("serverpy_loop_lag_p99_milliseconds", "Lag of the event loop, 99th percentile of a minute."),
 }
-"""Field of the sample → Prometheus name and help."""
+"""Field of the sample → Prometheus name and help, of what goes up and down."""
+COUNTERS = {
+    "live_cuts": ("serverpy_live_cuts", "Clients that were cut since the start: a live stream left them behind."),
+}
+"""The same of what only goes up."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
@@ -54,9 +57,11 @@ class _Sampled(Collector):
     def __init__(self, sample: Sample) -> None:
         self._values = _flat(asdict(sample))
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         for field, (name, help_text) in HELP.items():
             yield GaugeMetricFamily(name, help_text, value=self._values[field])
+        for field, (name, help_text) in COUNTERS.items():
+            yield CounterMetricFamily(name, help_text, value=self._values[field])
 
 
 def _flat(values: dict[str, object]) -> dict[str, float]:

@@ -236,7 +236,10 @@ class Workers:
                     await self._line.wait()
                 while True:
                     worker = await self._current_in_turn()
-                    if len(worker.extractions) < self.options.extract_workers:
+                    free = self.options.extract_workers - len(worker.extractions)
+                    if free > 0:
+                        if free > 1:
+                            self._line.wake()  # a new worker has several at once
                         return worker
                     await self._line.wait(first=True)
         except TimeoutError:

@@ -36,6 +36,7 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
+        self._is_chunked = exchange.headers.get("transfer-encoding") is not None
         self.status = exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
@@ -46,8 +47,9 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def set_step(self, nbytes: int) -> None:
-        """How much is read at once, and so held, from now on: `SMALL_STEP` to `LARGE_STEP`."""
-        self._connection.step = nbytes
+        """How much is read at once, and so held, from now on: `SMALL_STEP` to `LARGE_STEP`. A chunked body stays at the
+        first: its chunks may be of one byte, each of which is an object until they are joined."""
+        self._connection.step = SMALL_STEP if self._is_chunked else nbytes
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, end it otherwise. Does not block."""

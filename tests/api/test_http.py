@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
-from serverpy.api.exposition import HELP
+from serverpy.api.exposition import COUNTERS, HELP
 from serverpy.api.problems import STATUS
 from serverpy.api.schemas import Health, Info
 from serverpy.sample.site import SampleSite
@@ -483,7 +483,7 @@ def test_metrics_are_healths_figures_for_prometheus(server: Server) -> None:
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
-    assert found.keys() == {name for name, _ in HELP.values()}
+    assert found.keys() == {name for name, _ in (HELP | COUNTERS).values()}
     assert found["serverpy_budget_total_bytes"] == server.health()["budget"]["total"]
     assert found["serverpy_streams"] == 0
 

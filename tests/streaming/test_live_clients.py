@@ -138,7 +138,7 @@ def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) 
         server.settled()
         assert server.log.count("relay: complete") == CLIENTS - 1
         assert server.log.count("relay: too_slow") == 1
-        assert b"serverpy_live_cuts 1.0" in server.ask("/metrics").body
+        assert b"serverpy_live_cuts_total 1.0" in server.ask("/metrics").body
 
 
 def test_a_token_that_expires_is_renewed_once_for_all(server: Server) -> None:

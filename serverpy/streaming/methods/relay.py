@@ -101,7 +101,7 @@ class Relay:
                 return reader
             if not turn.is_vain:
                 return await self._open_first(key, turn, source, media, track)
-        return await self._open_own(source, media, track)
+        return await self._join_after_all(key, await self._open_own(source, media, track))
 
     async def _open_first(self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track) -> Read:
         """While others wait to know whether it is live, which its list alone tells."""
@@ -115,6 +115,20 @@ class Relay:
             reader = self._fanout.share(key, own)
         turn.is_vain = reader is None
         return reader or own
+
+    async def _join_after_all(self, key: Hashable, own: ResumingRead | SegmentedRead) -> Read:
+        """The first may have failed where those who come after it do not."""
+        if not isinstance(own, SegmentedRead) or not own.follows_edge:
+            return own
+        reader = self._fanout.join(key)
+        if reader is None:
+            return self._fanout.share(key, own) or own
+        try:
+            await own.aclose()
+        except BaseException:
+            await reader.aclose()
+            raise
+        return reader
 
     async def _open_own(self, source: Source, media: Media, track: Track) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
