@@ -99,7 +99,7 @@ def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
 
     async def test() -> None:
-        async with client_for(shelf, stall_timeout=1.0) as client:
+        async with client_for(shelf, stall_timeout=3.0) as client:
             body = await opened(client, page)
             with pytest.raises(UpstreamTimeout, match="no more segments"):
                 await drained(body)
