@@ -4,9 +4,6 @@ an end which cannot be taken for a good one."""
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +15,7 @@ from serverpy.sample import large_sha256
 from serverpy.sample.site import SampleSite
 from tests.server import Server, answers_under_way
 from tests.wire import Answer
+from tests.written import write_all
 
 METHODS = ("relay", "embedded", "subprocess")
 IN_PROCESS = ("relay", "embedded")
@@ -106,19 +104,8 @@ def test_https_is_the_same_in_a_child(server: Server, site: SampleSite) -> None:
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All formats of all segmented pages, as `<page>/<format>`, by one run of the command line."""
-    folder = tmp_path_factory.mktemp("written")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
-            *("--fixup", "never", "--format", "all", "--output", f"{folder}/%(webpage_url_basename)s/%(format_id)s"),
-            *(f"{site.http}/page/{name}" for name in SEGMENTED),
-        ],
-        env={**os.environ, "YTDLP_NO_PLUGINS": "1"},
-        check=True,
-        timeout=60,
-    )
-    return folder
+    """All formats of all these pages, as `<page>/<format>`."""
+    return write_all(site, SEGMENTED, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SEGMENTED)

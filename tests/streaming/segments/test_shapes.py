@@ -3,9 +3,6 @@ gives; and before its traps."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from serverpy.sample.hostile import PLAYLISTS
 from serverpy.sample.site import SampleSite
 from tests.server import Server
 from tests.wire import Answer
+from tests.written import write_all
 
 SHAPES = (
     "hls-byterange", "hls-byterange-fmp4", "hls-keys", "hls-aes-fmp4", "hls-discontinuity", "hls-anvato", "hls-uplynk",
@@ -28,19 +26,8 @@ OTHER_TRAPS = ("million", "endless", "long-line", "empty", "html", "binary")
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All formats of all shapes, as `<page>/<format>`, by one run of the command line."""
-    folder = tmp_path_factory.mktemp("written")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
-            *("--fixup", "never", "--format", "all", "--output", f"{folder}/%(webpage_url_basename)s/%(format_id)s"),
-            *(f"{site.http}/page/{name}" for name in SHAPES),
-        ],
-        env={**os.environ, "YTDLP_NO_PLUGINS": "1"},
-        check=True,
-        timeout=90,
-    )
-    return folder
+    """All formats of all these pages, as `<page>/<format>`."""
+    return write_all(site, SHAPES, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -1,0 +1,26 @@
+"""What the command line of yt-dlp writes: the bytes that the methods are compared with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from serverpy.sample.site import SampleSite
+
+
+def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
+    """All formats of the site's pages of these names, as `folder/<page>/<format>`, by one run. Returns `folder`."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
+            *("--fixup", "never", "--format", "all", "--output", f"{folder}/%(webpage_url_basename)s/%(format_id)s"),
+            *(f"{site.http}/page/{name}" for name in pages),
+        ],
+        env={**os.environ, "YTDLP_NO_PLUGINS": "1"},
+        check=True,
+        timeout=90,
+    )
+    return folder
