@@ -75,5 +75,8 @@ class Cut:
         self._egress = egress
 
     def __call__(self) -> None:
-        with suppress(RuntimeError):  # the loop has closed, and the connections with it
-            asyncio.run_coroutine_threadsafe(self._egress.aclose(), self._loop)
+        closing = self._egress.aclose()
+        try:
+            asyncio.run_coroutine_threadsafe(closing, self._loop)
+        except RuntimeError:  # the loop has closed, and the connections with it
+            closing.close()
