@@ -24,17 +24,18 @@ from starlette.responses import Response
 
 import serverpy
 from serverpy import __version__
-from serverpy.api.frame import Frame
+from serverpy.api.middleware import RequestMiddleware
 from serverpy.api.problems import document, problem, render
 from serverpy.api.routes import router
+from serverpy.body import Method
 from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.options import worker_options
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.workers import Workers, WorkersLimits
-from serverpy.media.layouts import Layouts
-from serverpy.media.weave import Weaver
+from serverpy.media.weave.cache import Layouts
+from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
@@ -42,7 +43,6 @@ from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.settings import Settings
-from serverpy.streaming.body import Method
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
@@ -286,7 +286,7 @@ def create_app(settings: Settings, own: Own | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(Frame)
+    app.add_middleware(RequestMiddleware)
     app.add_exception_handler(ServerPYError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from serverpy.body import UNCUT, Body, Head, Method, Source
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -25,16 +26,16 @@ from serverpy.errors import (
     TooLarge,
     UnsupportedConversion,
 )
+from serverpy.extraction.choice import Choice, by_id, default_choices, is_seekable, pick_entry, selected
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.formats import Choice, by_id, default_choices, is_seekable, pick_entry, selected
-from serverpy.extraction.info import Media, Track
+from serverpy.extraction.values import Media, Track
 from serverpy.extraction.workers import Workers
-from serverpy.media.weave import Weaver
+from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
-from serverpy.streaming.body import UNCUT, Body, ByteRange, Head, Method, Source
+from serverpy.ranges import ByteRange
 from serverpy.streaming.methods.relay import RelayBody
-from serverpy.streaming.segments.listing import HLS_PROTOCOLS
+from serverpy.streaming.segments.manifest import HLS_PROTOCOLS
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
-"""Background tasks with a name and an owner. `asyncio.create_task` alone keeps only a weak reference."""
+"""Background tasks with a name and an owner, and the ways in which they end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -63,3 +63,29 @@ class Stall:
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     """Start `coroutine`; the caller keeps the task, and awaits or cancels it."""
     return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+
+class Closing:
+    """Close a resource once. `await closing()` runs `close` at the first call, in a task of its own; every caller waits
+    for that task. A cancelled caller stops waiting; the closing goes on. `close` has to bound its own time."""
+
+    def __init__(self, close: Callable[[], Coroutine[None, None, None]], name: str) -> None:
+        self._close = close
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        if self._task is None:
+            self._task = spawn(self._close(), name=self._name)
+        await asyncio.shield(self._task)
+
+
+async def in_thread(work: Callable[[], T], *, name: str) -> T:
+    """Run `work` in a thread. A thread cannot be told to stop: a cancelled caller waits until `work` has ended, because
+    what `work` uses is the caller's to close."""
+    task = spawn(asyncio.to_thread(work), name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

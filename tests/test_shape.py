@@ -11,36 +11,38 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors tasks extraction.info"
+EVERYWHERE = "errors tasks ranges containers extraction.values"
 """What any module may import: the errors, the tasks, and the values that cross between the parts."""
 
-BASE = "settings metrics directories"
-LOW = f"memory net state {BASE}"
+LOW = "memory net"
 MIDDLE = f"extraction {LOW}"
-UPPER = f"streaming media {MIDDLE}"
+CONTRACTS = f"body {MIDDLE}"
+UPPER = f"streaming media settings metrics directories {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "tasks": "",
+    "ranges": "",
+    "containers": "",
+    "aes": "",
     "logs": "",
-    "extraction.info": "",
-    "extraction.words": "",
+    "extraction.values": "",
+    "extraction.error_text": "",
     "extraction.sites": "",
     "net.ports": "",
     "directories": "",
+    "memory.room": "",
     "memory.profile": "",
     "memory.heap": "",
     "metrics": "",
     "settings": "memory.profile net.ports",
-    "memory": BASE,
-    "net": BASE,
-    "state": BASE,
-    "extraction": LOW,
-    "ytdlp": "net memory.heap extraction.messages extraction.sites extraction.words settings",
-    "media": MIDDLE,
-    "media.forward": f"streaming.body {MIDDLE}",
-    "media.weave": f"streaming.body {MIDDLE}",
-    "streaming": f"media.containers {MIDDLE}",
+    "memory": "",
+    "net": "memory.room",
+    "extraction": f"settings directories {LOW}",
+    "body": "memory.room",
+    "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text settings",
+    "media": CONTRACTS,
+    "streaming": f"aes directories {CONTRACTS}",
     "delivery": UPPER,
     "api": f"delivery {UPPER}",
     "web": f"delivery {UPPER}",
@@ -129,6 +131,6 @@ def test_only_the_worker_loads_ytdlp() -> None:
 def test_a_turned_arrow_is_found() -> None:
     source = "def late():\n    from serverpy.api import problems\n    import serverpy.media.mp4\n    import av\n"
     assert turned("media.job", ast.parse(source)) == ["api.problems"]
-    assert turned("streaming.methods.relay", ast.parse("import serverpy.media.containers")) == []
+    assert turned("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
     assert turned("streaming.methods.relay", ast.parse("import serverpy.media.mp4")) == ["media.mp4"]
     assert turned("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]

@@ -14,13 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__, errors
 from serverpy.api.filenames import content_disposition, file_name, own_name
-from serverpy.api.frame import REQUEST_ID
+from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.problems import examples
-from serverpy.api.ranges import parse_range
 from serverpy.api.responses import StreamResponse
 from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.delivery import Delivery, Stream, StreamRequest
 from serverpy.metrics import Sample
+from serverpy.ranges import parse_range
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
 PAGE = "https://example.com/watch?v=1"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from serverpy.delivery import Delivery
-from serverpy.extraction.info import Entry, Media, Subtitle, Track
+from serverpy.extraction.values import Entry, Media, Subtitle, Track
 from serverpy.metrics import Sample
 
 INFO_EXAMPLE: dict[str, JsonValue] = {

@@ -9,13 +9,14 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from serverpy.api.filenames import file_name
+from serverpy.body import Head
 from serverpy.cli.jobs import MAX_NESTING, Began, Done, Event, Failed, Job, Moved, Present, Watcher
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version
 from serverpy.delivery import Delivery, Stream, StreamRequest
 from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed
-from serverpy.extraction.info import Entry
-from serverpy.streaming.body import ByteRange, Head
+from serverpy.extraction.values import Entry
+from serverpy.ranges import ByteRange
 from serverpy.tasks import spawn
 
 OVERLAP_BYTES = 64 * 1024

@@ -18,7 +18,7 @@ from typing import Protocol
 import msgspec
 
 from serverpy.errors import Busy, Draining
-from serverpy.extraction.info import Media
+from serverpy.extraction.values import Media
 from serverpy.tasks import spawn
 
 MAX_CACHE_BYTES = 32 * 1024 * 1024

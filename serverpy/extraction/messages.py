@@ -16,7 +16,7 @@ import msgspec
 
 from serverpy import errors
 from serverpy.errors import CapacityError, ExtractionFailed, ServerPYError
-from serverpy.extraction.info import Media, Track
+from serverpy.extraction.values import Media, Track
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024

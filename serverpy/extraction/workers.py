@@ -28,8 +28,6 @@ from serverpy.errors import (
     ServerPYError,
 )
 from serverpy.extraction.descriptors import closing
-from serverpy.extraction.info import Media
-from serverpy.extraction.line import Line
 from serverpy.extraction.messages import (
     DownloadEnd,
     DownloadStarted,
@@ -45,6 +43,8 @@ from serverpy.extraction.messages import (
     format_of,
     to_error,
 )
+from serverpy.extraction.values import Media
+from serverpy.extraction.waiting import WaitingQueue
 from serverpy.extraction.worker import Call, Worker
 from serverpy.tasks import cancel, spawn
 
@@ -123,7 +123,7 @@ class Workers:
         self._all: set[Worker] = set()
         """Every worker that is not closed yet, whatever became of it."""
         self._renewal: asyncio.Task[Worker] | None = None
-        self._line = Line()
+        self._line = WaitingQueue()
         self._stops: set[asyncio.Task[None]] = set()
         self._needs = 0
         """Requests that want a worker, or have asked one and wait."""

@@ -18,7 +18,7 @@ from typing import cast
 from urllib.parse import urljoin
 
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.info import Cookie
+from serverpy.extraction.values import Cookie
 from serverpy.net.client import Client, Response
 from serverpy.net.http1 import Headers, Origin, Request, split
 

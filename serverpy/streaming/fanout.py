@@ -26,13 +26,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serverpy.errors import Busy, UpstreamFailed
+from serverpy.memory.room import Room
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
-from serverpy.streaming.body import Room
-from serverpy.streaming.closing import Closing
 from serverpy.streaming.ring import CHUNK_BYTES, Ring
-from serverpy.streaming.segments.sequence import Segment
-from serverpy.tasks import cancel, spawn
+from serverpy.streaming.segments.segment import Segment
+from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
 """What a ring has to have for a second reader: otherwise that one would be cut at its first pause, and had better have
@@ -51,7 +50,7 @@ class TooSlow(Busy):
 
 
 class Upstream(Protocol):
-    """An open live stream (`segments/reading.py::SegmentedRead`)."""
+    """An open live stream (`segments/segmented.py::SegmentedRead`)."""
 
     segment: Segment | None
     headers: Headers

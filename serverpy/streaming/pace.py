@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from serverpy.memory.room import Room
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
-from serverpy.streaming.body import Room
 
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05

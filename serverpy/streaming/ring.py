@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from serverpy.streaming.body import Room
+from serverpy.memory.room import Room
 
 RING_BYTES = 8 * 1024 * 1024
 """The most that one ring holds: 13 seconds at 5 Mbit/s."""

@@ -14,7 +14,7 @@ import msgspec
 import yt_dlp
 
 from serverpy.extraction.sites import Sites
-from serverpy.ytdlp.extractors import refusing
+from serverpy.ytdlp.session.extractors import refusing
 
 
 def main(arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.extraction.words import NO_ANSWER, NO_MEDIA, kind_of, refusal, refused_tunnel
+from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, refusal, refused_tunnel
 from serverpy.net.guard import is_public
 from serverpy.net.heads import REFUSED_HEADER
 

@@ -47,7 +47,8 @@ from serverpy.extraction.messages import (
     WorkerOptions,
 )
 from serverpy.memory.heap import give_memory_back, settle
-from serverpy.ytdlp import impersonation, lighten, limits
+from serverpy.ytdlp import limits
+from serverpy.ytdlp.session import impersonation, strip_tests
 
 # What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
 # through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules. And cffi with
@@ -67,7 +68,7 @@ def main() -> None:
     for name in UNUSED:
         sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
     impersonation.hide()
-    lighten.install()
+    strip_tests.install()
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
     code = 1
     try:
@@ -160,9 +161,9 @@ class Desk:
         from serverpy.net.guard import Guard, parse_networks
         from serverpy.net.ports import BAD_PORTS
         from serverpy.ytdlp.children import Ticket
-        from serverpy.ytdlp.outlets import Outlets
+        from serverpy.ytdlp.page.raw_store import RawStore
         from serverpy.ytdlp.prepare import prepare
-        from serverpy.ytdlp.raws import RawStore
+        from serverpy.ytdlp.session.proxies import Outlets
 
         ports = BAD_PORTS if options.deny_ports is None else frozenset(options.deny_ports)
         guard = Guard(parse_networks(options.allow_networks), ports)
@@ -245,7 +246,7 @@ class Desk:
             self._outbox.send(reply)
 
     def _extract(self, request: Extract) -> Reply:
-        from serverpy.ytdlp.extract import extract
+        from serverpy.ytdlp.page.extract import extract
 
         raw_id = f"{self._tag}-{request.id}"
         media, raw = extract(request.url, self._options, self._tickets[request.id], raw_id)
@@ -298,7 +299,7 @@ class Desk:
     def _download(self, request: Download, descriptor: int) -> DownloadEnd:
         """`download.run` closes the descriptor, once it is called."""
         try:
-            from serverpy.ytdlp import download
+            from serverpy.ytdlp.download import track
 
             raw = self._raws.get(request.raw_id)
             if raw is None:
@@ -308,7 +309,7 @@ class Desk:
             os.close(descriptor)
             raise
         ticket = self._tickets[request.id]
-        count = download.run(raw, request.item, request.track_id, descriptor, ticket, self._options)
+        count = track.run(raw, request.item, request.track_id, descriptor, ticket, self._options)
         return DownloadEnd(id=request.id, bytes=count)
 
     # Questions
@@ -321,7 +322,7 @@ class Desk:
     def _answer(self, request: Select | StatsRequest) -> Reply:
         if isinstance(request, StatsRequest):
             return self._stats(request.id)
-        from serverpy.ytdlp.selection import select
+        from serverpy.ytdlp.page.selection import select
 
         return Selected(id=request.id, choices=select(request.selector, request.formats))
 

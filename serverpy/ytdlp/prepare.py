@@ -20,12 +20,12 @@ from yt_dlp.utils import Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
-from serverpy.ytdlp import impersonation, session
 from serverpy.ytdlp.children import Gate, install
-from serverpy.ytdlp.cookies import cookies_of_file
-from serverpy.ytdlp.extractors import warm_up
-from serverpy.ytdlp.outlets import Outlets
-from serverpy.ytdlp.process import Process, process, share
+from serverpy.ytdlp.session import impersonation, instance
+from serverpy.ytdlp.session.cookies import cookies_of_file
+from serverpy.ytdlp.session.extractors import warm_up
+from serverpy.ytdlp.session.proxies import Outlets
+from serverpy.ytdlp.shared import Process, process, share
 
 _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkeylogfile)")
 
@@ -108,7 +108,7 @@ def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
 
 def _check_impersonation(options: WorkerOptions) -> None:
     try:
-        with session.open(options):
+        with instance.open(options):
             pass
     except (ValueError, YoutubeDLError) as error:
         raise ConfigurationError(f"IMPERSONATE={options.impersonate!r} is no target that is available.") from error

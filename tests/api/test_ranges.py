@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serverpy.api.ranges import parse_range
 from serverpy.errors import RangeNotSatisfiable
-from serverpy.streaming.body import ByteRange
+from serverpy.ranges import ByteRange, parse_range
 
 LARGEST = 2**63 - 1
 

@@ -9,7 +9,7 @@ import pytest
 
 from serverpy.errors import Busy, Draining, MediaNotFound
 from serverpy.extraction.extractor import Cache, Extractor
-from serverpy.extraction.info import Media
+from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
 from tests.aio import run
 from tests.extraction.workers import running

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from serverpy.errors import DrmProtected, FormatNotFound, ServerPYError, UnsupportedConversion
-from serverpy.extraction.formats import Choice, default_choices, is_seekable, selected, silent
-from serverpy.extraction.info import Media, Track
+from serverpy.extraction.choice import Choice, default_choices, is_seekable, selected, silent
+from serverpy.extraction.values import Media, Track
 
 MASTER = "https://example.com/master.m3u8"
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from serverpy import errors
 from serverpy.errors import Busy, ExtractionFailed, ServerPYError
 from serverpy.extraction import messages
-from serverpy.extraction.info import Cookie, Entry, Fragment, Media, Subtitle, Track
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
@@ -37,6 +36,7 @@ from serverpy.extraction.messages import (
     StatsRequest,
     WorkerOptions,
 )
+from serverpy.extraction.values import Cookie, Entry, Fragment, Media, Subtitle, Track
 
 MEDIA = Media(
     raw_id="r",

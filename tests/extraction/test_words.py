@@ -17,8 +17,8 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.extraction.words import kind_of, refusal, refused_tunnel
-from serverpy.streaming.child_errors import page_error
+from serverpy.extraction.error_text import kind_of, refusal, refused_tunnel
+from serverpy.streaming.child.errors import page_error
 from serverpy.ytdlp.faults import translate
 
 

@@ -24,8 +24,8 @@ from serverpy.errors import (
     TargetForbidden,
     UpstreamFailed,
 )
-from serverpy.extraction.info import Media
 from serverpy.extraction.messages import RawGone
+from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
 from tests.aio import run
 from tests.extraction.workers import fails, reader, running

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serverpy import containers
+from serverpy.containers import Container, declared, identify, sniff
 from serverpy.errors import NotMedia
-from serverpy.media import containers
-from serverpy.media.containers import Container, declared, identify, sniff
 
 TS_PACKET = b"G" + bytes(187)
 

@@ -13,10 +13,10 @@ import pytest
 
 from serverpy.errors import RangeNotSatisfiable, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import boxes, write
-from serverpy.media.weave import Weaver
+from serverpy.media.weave.weaver import Weaver
+from serverpy.ranges import ByteRange
 from serverpy.sample.cut import FRAGMENTED, copy
 from serverpy.sample.make import ensure_media
-from serverpy.streaming.body import ByteRange
 from tests.aio import eventually, run
 from tests.media.mp4.films import own_boxes, packets
 from tests.media.weaving import loom

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from serverpy.body import Source
 from serverpy.errors import ExtractionFailed
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.info import Media, Track
-from serverpy.media.layouts import Layouts
-from serverpy.media.weave import Weaver, WovenBody
+from serverpy.extraction.values import Media, Track
+from serverpy.media.weave.cache import Layouts
+from serverpy.media.weave.weaver import Weaver, WovenBody
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.streaming.body import ByteRange, Source
+from serverpy.ranges import ByteRange
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
 from tests.streaming.segments.shelf import Shelf

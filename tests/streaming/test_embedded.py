@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from serverpy.body import Source
 from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
-from serverpy.extraction.info import Media, Track
 from serverpy.extraction.messages import RawGone
+from serverpy.extraction.values import Media, Track
+from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
-from serverpy.streaming.body import ByteRange, Source
 from serverpy.streaming.methods.embedded import Download, Embedded
 from serverpy.tasks import spawn
 from serverpy.ytdlp.children import Ticket
-from serverpy.ytdlp.download import transfer
+from serverpy.ytdlp.download.track import transfer
 from tests.aio import eventually, run
 from tests.ytdlp.streams import progressive, session
 

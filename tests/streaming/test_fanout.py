@@ -9,11 +9,11 @@ import pytest
 
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
+from serverpy.memory.room import Room
 from serverpy.net.http1 import Headers
-from serverpy.streaming.body import Room
 from serverpy.streaming.fanout import JOIN_BYTES, Fanout, Reader, TooSlow
 from serverpy.streaming.ring import RING_BYTES
-from serverpy.streaming.segments.sequence import Segment
+from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, run
 

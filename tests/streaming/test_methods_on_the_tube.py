@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import serverpy.sample
+from serverpy.body import Source
 from serverpy.errors import UnsupportedConversion
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample.site import SampleSite
-from serverpy.streaming.body import Source
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
 from tests.aio import eventually, run

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from serverpy.memory.room import NO_ROOM
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
-from serverpy.streaming.body import NO_ROOM
 from serverpy.streaming.pace import FAST_BYTES, FAST_GAP_SECONDS, Pace
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from serverpy.body import Body, Source
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
-from serverpy.streaming.body import Body, Source
 from serverpy.streaming.methods.relay import Relay
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, run

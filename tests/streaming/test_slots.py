@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from serverpy.errors import Busy
-from serverpy.streaming.closing import Closing
 from serverpy.streaming.slots import Slots
-from serverpy.tasks import spawn
+from serverpy.tasks import Closing, spawn
 from tests.aio import run
 
 

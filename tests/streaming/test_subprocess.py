@@ -15,6 +15,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from serverpy.body import Source
 from serverpy.errors import (
     Busy,
     DrmProtected,
@@ -40,8 +41,7 @@ from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
-from serverpy.streaming.body import Source
-from serverpy.streaming.child_errors import media_error, page_error, translate
+from serverpy.streaming.child.errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
 from serverpy.tasks import spawn
 from tests.aio import eventually, run

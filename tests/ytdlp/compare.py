@@ -17,10 +17,10 @@ from yt_dlp import YoutubeDL
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample import PLUGIN_PATH
-from serverpy.ytdlp import session
 from serverpy.ytdlp.faults import translate
-from serverpy.ytdlp.outlets import Outlets
 from serverpy.ytdlp.prepare import prepare
+from serverpy.ytdlp.session import instance
+from serverpy.ytdlp.session.proxies import Outlets
 from tests.extraction.workers import OPTIONS
 
 
@@ -45,14 +45,14 @@ def main(urls: list[str]) -> None:
 
 
 def by_stock(url: str) -> Any:
-    params = {"format": session.FORMAT, "check_formats": False, "noplaylist": True, "extract_flat": "in_playlist"}
-    params |= {"playlistend": session.MAX_ENTRIES + 1, "writesubtitles": True, "quiet": True, "logger": Silent()}
+    params = {"format": instance.FORMAT, "check_formats": False, "noplaylist": True, "extract_flat": "in_playlist"}
+    params |= {"playlistend": instance.MAX_ENTRIES + 1, "writesubtitles": True, "quiet": True, "logger": Silent()}
     with YoutubeDL({**params, "cachedir": False}) as ydl:
         return outcome(ydl, url)
 
 
 def by_session(url: str) -> Any:
-    with session.open(OPTIONS) as ydl:
+    with instance.open(OPTIONS) as ydl:
         return outcome(ydl, url)
 
 

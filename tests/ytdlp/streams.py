@@ -16,8 +16,8 @@ from yt_dlp import YoutubeDL
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.ytdlp.children import Ticket
-from serverpy.ytdlp.download import transfer
-from serverpy.ytdlp.outlets import Outlets
+from serverpy.ytdlp.download.track import transfer
+from serverpy.ytdlp.session.proxies import Outlets
 
 DEADLINE = 20.0
 

@@ -23,7 +23,7 @@ from serverpy.errors import ServerPYError, TargetForbidden, UnsupportedConversio
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.children import Ticket
-from serverpy.ytdlp.raws import Raw
+from serverpy.ytdlp.page.raw_store import Raw
 from tests.ytdlp.streams import Running, progressive, session, wait_for
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yt_dlp
 
-from serverpy.ytdlp.embeds import embed_capable
+from serverpy.ytdlp.session.embeds import embed_capable
 
 # In a process of its own: it imports every extractor there is.
 EXACT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serverpy.ytdlp.expiry import expires_at
+from serverpy.ytdlp.page.expiry import expires_at
 
 NOW = 1_795_000_000.0  # 2026-11-18T11:06:40Z
 SOON = int(NOW) + 3600

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from serverpy.errors import TooLarge
-from serverpy.extraction.info import Entry, Fragment, Media, Track
 from serverpy.extraction.messages import MAX_MEDIA_BYTES
-from serverpy.ytdlp.extract import within_bounds
+from serverpy.extraction.values import Entry, Fragment, Media, Track
+from serverpy.ytdlp.page.extract import within_bounds
 
 PIECES = tuple(Fragment(url=f"https://media.example/{number:06}.m4s" + "x" * 150) for number in range(15_000))
 TRACK = Track(id="best", url="https://media.example/", protocol="http_dash_segments", ext="mp4", fragments=PIECES)

@@ -8,9 +8,9 @@ import sys
 
 CODE = """
 import json, sys
-from serverpy.ytdlp import lighten
+from serverpy.ytdlp.session import strip_tests
 if sys.argv[1] == "light":
-    lighten.install()
+    strip_tests.install()
 from yt_dlp.extractor.vimeo import VimeoIE
 from yt_dlp.extractor.youtube import YoutubeIE, YoutubeTabIE
 kinds = VimeoIE, YoutubeIE, YoutubeTabIE

@@ -20,7 +20,7 @@ from serverpy.extraction.messages import MAX_MESSAGE_BYTES, Failed, Frames, Sele
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.limits import DATA_BYTES, MIB
 from serverpy.ytdlp.main import Outbox
-from serverpy.ytdlp.session import MAX_PAGE_BYTES
+from serverpy.ytdlp.session.instance import MAX_PAGE_BYTES
 from tests.aio import eventually, run
 from tests.extraction.workers import fails, process_of, reader, running
 

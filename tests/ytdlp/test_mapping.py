@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from serverpy.extraction import messages
-from serverpy.extraction.info import AesKey, Fragment, Media, Track
 from serverpy.extraction.messages import Extracted
-from serverpy.ytdlp.mapping import media_of
+from serverpy.extraction.values import AesKey, Fragment, Media, Track
+from serverpy.ytdlp.page.mapping import media_of
 
 URL = "https://media.example/film.mp4"
 

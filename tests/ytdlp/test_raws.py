@@ -9,7 +9,7 @@ import pytest
 
 from serverpy.errors import FormatNotFound, ItemNotFound
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.ytdlp.raws import Raw, RawStore, estimate
+from serverpy.ytdlp.page.raw_store import Raw, RawStore, estimate
 
 
 def raw(info: dict[str, Any]) -> Raw:

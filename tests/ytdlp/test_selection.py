@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serverpy.errors import FormatNotFound, InvalidParameter
 from serverpy.extraction.messages import Format
-from serverpy.ytdlp.selection import select
+from serverpy.ytdlp.page.selection import select
 
 FORMATS = (
     Format(format_id="a", ext="m4a", protocol="https", vcodec="none", acodec="mp4a.40.2", tbr=128, language="en"),

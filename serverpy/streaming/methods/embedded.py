@@ -11,16 +11,16 @@ import logging
 import time
 from typing import Protocol
 
+from serverpy.body import SESSION_BYTES, Head, Source
+from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.formats import pick_entry
-from serverpy.extraction.info import Media, Track
+from serverpy.extraction.choice import pick_entry
 from serverpy.extraction.messages import RawGone
-from serverpy.media.containers import SNIFF_BYTES, identify
-from serverpy.streaming.body import SESSION_BYTES, Head, Source
-from serverpy.streaming.closing import Closing
+from serverpy.extraction.values import Media, Track
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
+from serverpy.tasks import Closing
 
 log = logging.getLogger(__name__)
 

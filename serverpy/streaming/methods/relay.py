@@ -9,21 +9,23 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Protocol
 
+from serverpy import containers
+from serverpy.body import SESSION_BYTES, UNCUT, Head, Source
 from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.info import Media, Track
-from serverpy.media import containers
+from serverpy.extraction.values import Media, Track
+from serverpy.memory.room import NO_ROOM
 from serverpy.net.client import Client, Response
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
-from serverpy.streaming.address import Address
-from serverpy.streaming.body import NO_ROOM, SESSION_BYTES, UNCUT, ByteRange, Head, Source
+from serverpy.ranges import ByteRange
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Reader, Turn
 from serverpy.streaming.pace import Pace
-from serverpy.streaming.segments.listing import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
-from serverpy.streaming.segments.reading import SegmentedRead
+from serverpy.streaming.segments.manifest import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
+from serverpy.streaming.segments.segmented import SegmentedRead
+from serverpy.streaming.track_source import TrackSource
 
 
 class Read(Protocol):
@@ -133,7 +135,7 @@ class Relay:
     async def _open_own(self, source: Source, media: Media, track: Track) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
         asked = source.range or ByteRange(None, None)
-        address = Address(self._client, self._extractor, source, media, track)
+        address = TrackSource(self._client, self._extractor, source, media, track)
         read = self._make_read(address, source, track)
         try:
             if isinstance(read, ResumingRead):
@@ -148,7 +150,7 @@ class Relay:
             raise
         return read
 
-    def _make_read(self, address: Address, source: Source, track: Track) -> ResumingRead | SegmentedRead:
+    def _make_read(self, address: TrackSource, source: Source, track: Track) -> ResumingRead | SegmentedRead:
         wait_seconds = self._wait_seconds
         if _is_segmented(track):
             patience = self._client.stall_timeout
@@ -249,7 +251,7 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
 class _Upstream:
     """The media of a track that is one file (`net/resume.py::Upstream`)."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: TrackSource) -> None:
         self._address = address
         self.renew = address.renew
 

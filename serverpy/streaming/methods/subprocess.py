@@ -38,6 +38,8 @@ import certifi
 import msgspec
 
 import serverpy
+from serverpy.body import SESSION_BYTES, Head, Source
+from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import (
     Busy,
@@ -51,15 +53,12 @@ from serverpy.errors import (
     UnsupportedConversion,
     UpstreamFailed,
 )
-from serverpy.extraction.info import Track
 from serverpy.extraction.sites import Sites
-from serverpy.media.containers import SNIFF_BYTES, identify
-from serverpy.streaming.body import SESSION_BYTES, Head, Source
-from serverpy.streaming.child_errors import media_error, page_error
-from serverpy.streaming.closing import Closing
+from serverpy.extraction.values import Track
+from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
-from serverpy.tasks import cancel, spawn
+from serverpy.tasks import Closing, cancel, spawn
 
 log = logging.getLogger(__name__)
 

@@ -1,16 +1,17 @@
 """DASH as values: the fragments that yt-dlp has resolved (templates, base addresses, periods) as segments. Pure.
 
 Several periods are one list: each begins with an initialization section of its own, which goes into the file as it
-comes, as in yt-dlp's. The list is written down as lines (`tape.py`), since an extraction holds it far less tightly.
+comes, as in yt-dlp's. The list is kept as packed lines
+(`packed_lines.py`), which take far less memory than an extraction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from serverpy.extraction.info import Fragment
+from serverpy.extraction.values import Fragment
 from serverpy.streaming.segments.attributes import seconds
-from serverpy.streaming.segments.sequence import Segment, joined, with_query
+from serverpy.streaming.segments.segment import Segment, joined, with_query
 
 
 def line_of(fragment: Fragment) -> bytes:

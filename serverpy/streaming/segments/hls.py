@@ -15,7 +15,7 @@ from datetime import datetime
 
 from serverpy.errors import DrmProtected, TooLarge, UpstreamFailed
 from serverpy.streaming.segments import attributes
-from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
+from serverpy.streaming.segments.segment import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
 from serverpy.streaming.segments.variables import Variables
 
 _DRM = re.compile(

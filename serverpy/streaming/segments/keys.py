@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
 
 from serverpy.errors import UpstreamFailed
-from serverpy.streaming.segments.sequence import Encryption
+from serverpy.streaming.segments.segment import Encryption
 
 MAX_KEYS = 8
 """Keys that are kept: playlists go from one to the next, and some to and fro."""

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
-from serverpy.streaming.segments.listing import HlsListing
-from serverpy.streaming.segments.sequence import Segment
-from serverpy.streaming.segments.walk import Load, find, upcoming
+from serverpy.streaming.segments.cursor import Load, find, upcoming
+from serverpy.streaming.segments.manifest import HlsManifest
+from serverpy.streaming.segments.segment import Segment
 
 EDGE_TARGETS = 3
 """How many target durations before the end a client begins, at the latest (RFC 8216 §6.3.3)."""
@@ -26,14 +26,14 @@ _MAX_TARGET_SECONDS = 60.0
 _USUAL_TARGET_SECONDS = 6.0
 
 
-class LiveWalk:
+class LiveCursor:
     """Along a live playlist. `start` is where: seconds from the oldest segment listed, or, below 0, back from the end
     of the list; None is the edge. `patience` is how many seconds a reader waits for news (at least three target
     durations); then `UpstreamTimeout` is raised."""
 
     def __init__(
         self,
-        listing: HlsListing,
+        listing: HlsManifest,
         load: Load,
         *,
         patience: float,
@@ -106,13 +106,13 @@ class LiveWalk:
     async def _reload_now(self) -> None:
         self._segments = iter(())  # two lists are not held at once
         listing = await self._load()
-        if not isinstance(listing, HlsListing):
+        if not isinstance(listing, HlsManifest):
             raise UpstreamFailed("The media's playlist changed while it was read.")
         self._take(listing)
         if self._last_number is not None and listing.first_number > self._last_number + 1:
             raise UpstreamFailed("The live stream went on faster than it was read.")
 
-    def _take(self, listing: HlsListing) -> None:
+    def _take(self, listing: HlsManifest) -> None:
         target = _USUAL_TARGET_SECONDS if listing.target_seconds is None else listing.target_seconds
         self._target_seconds = min(max(target, _MIN_TARGET_SECONDS), _MAX_TARGET_SECONDS)
         self._segments = listing.segments()
@@ -122,7 +122,7 @@ class LiveWalk:
         self._loaded_at = self._clock()
 
 
-def _begin(listing: HlsListing, edge: float, start: float | None) -> float:
+def _begin(listing: HlsManifest, edge: float, start: float | None) -> float:
     """Where to begin, in seconds from the oldest segment."""
     if start is None:
         return edge if listing.begins_at_edge else 0.0

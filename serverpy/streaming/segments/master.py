@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
-from serverpy.streaming.segments.sequence import joined
+from serverpy.streaming.segments.segment import joined
 
 MAX_VARIANTS = 1000
 MAX_LENGTH = 1 << 20

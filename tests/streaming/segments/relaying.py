@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from serverpy.body import Body, Head, Source
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.info import Cookie, Media, Track
+from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.memory.budget import Budget
+from serverpy.memory.room import NO_ROOM, Room
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.streaming.body import NO_ROOM, Body, ByteRange, Head, Room, Source
+from serverpy.ranges import ByteRange
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
 from tests.aio import run

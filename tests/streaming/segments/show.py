@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from serverpy.extraction.info import Track
+from serverpy.extraction.values import Track
 from tests.streaming.segments.relaying import hls
 from tests.streaming.segments.shelf import Shelf
 

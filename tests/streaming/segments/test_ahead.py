@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import pytest
 
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.info import Fragment, Track
+from serverpy.extraction.values import Fragment, Track
 from serverpy.net.client import Client
-from serverpy.streaming.segments.ahead import AFTER_BYTES, AHEAD_BYTES, Waits
+from serverpy.streaming.segments.prefetch import AFTER_BYTES, AHEAD_BYTES, Waits
 from serverpy.tasks import cancel, spawn
 from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream

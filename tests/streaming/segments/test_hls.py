@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UpstreamFailed
-from serverpy.extraction.info import AesKey
+from serverpy.extraction.values import AesKey
 from serverpy.streaming.segments.hls import MediaPlaylist
-from serverpy.streaming.segments.sequence import MAX_SEGMENTS, Rules, Segment
+from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
 
 BASE = "https://media.example/film/high.m3u8?token=1"
 

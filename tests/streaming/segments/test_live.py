@@ -13,10 +13,10 @@ from serverpy.errors import InvalidParameter, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Client
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.segments.hls import MediaPlaylist
-from serverpy.streaming.segments.listing import HlsListing
-from serverpy.streaming.segments.live import LiveWalk
-from serverpy.streaming.segments.sequence import Rules
-from serverpy.streaming.segments.tape import Tape
+from serverpy.streaming.segments.live import LiveCursor
+from serverpy.streaming.segments.manifest import HlsManifest
+from serverpy.streaming.segments.packed_lines import PackedLines
+from serverpy.streaming.segments.segment import Rules
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, run
 from tests.server import Server
@@ -142,11 +142,11 @@ def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(sh
 # The walk alone
 
 
-def listing(*lines: str) -> HlsListing:
-    tape, playlist = Tape(), MediaPlaylist("https://media.example/live.m3u8", Rules())
+def listing(*lines: str) -> HlsManifest:
+    tape, playlist = PackedLines(), MediaPlaylist("https://media.example/live.m3u8", Rules())
     for line in tape.write("\n".join(("#EXTM3U", *lines, "")).encode()) + tape.finish():
         playlist.feed(line)
-    return HlsListing(
+    return HlsManifest(
         tape=tape,
         url=playlist.url,
         rules=Rules(),
@@ -163,14 +163,14 @@ def listing(*lines: str) -> HlsListing:
 def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
     now, looks = 0.0, 0
 
-    async def load() -> HlsListing:
+    async def load() -> HlsManifest:
         nonlocal looks
         looks += 1
         return listing("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
 
     async def test() -> None:
         nonlocal now
-        walk = LiveWalk(listing("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
+        walk = LiveCursor(listing("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
         first = await walk.next()
         now += 100.0
         second = await walk.next()
@@ -182,11 +182,11 @@ def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
 
 
 def test_segments_that_do_not_say_how_long_they_are_are_given_from_the_oldest() -> None:
-    async def load() -> HlsListing:
+    async def load() -> HlsManifest:
         return listing("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
     async def test() -> None:
-        walk = LiveWalk(listing("0.ts"), load, patience=1.0)
+        walk = LiveCursor(listing("0.ts"), load, patience=1.0)
         found = [await walk.next() for _ in range(3)]
         assert [None if each is None else each.number for each in found] == [0, 1, None]
 

@@ -22,9 +22,9 @@ from serverpy.errors import (
     TooLarge,
     UpstreamFailed,
 )
-from serverpy.extraction.info import AesKey, Cookie, Fragment, Track
+from serverpy.extraction.values import AesKey, Cookie, Fragment, Track
 from serverpy.net.client import Client
-from serverpy.streaming.body import ByteRange
+from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
 from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream

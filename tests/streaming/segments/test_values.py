@@ -11,20 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yt_dlp.utils import update_url_query
 
+from serverpy.aes import Decryption
 from serverpy.errors import TooLarge, UpstreamFailed
-from serverpy.extraction.info import Fragment, Track
-from serverpy.streaming.segments.aes import Decryption
+from serverpy.extraction.values import Fragment, Track
 from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.dash import line_of, segments_of
-from serverpy.streaming.segments.listing import STRIDE, DashListing
+from serverpy.streaming.segments.manifest import STRIDE, DashManifest
 from serverpy.streaming.segments.master import Variant, best, variants
-from serverpy.streaming.segments.sequence import with_query
-from serverpy.streaming.segments.tape import MAX_LINE_BYTES, MAX_TEXT_BYTES, Tape
+from serverpy.streaming.segments.packed_lines import MAX_LINE_BYTES, MAX_TEXT_BYTES, PackedLines
+from serverpy.streaming.segments.segment import with_query
 
 KEY, IV = b"k" * 16, b"i" * 16
 
 
-def write(tape: Tape, data: bytes, step: int) -> list[str]:
+def write(tape: PackedLines, data: bytes, step: int) -> list[str]:
     lines = [line for at in range(0, len(data), step) for line in tape.write(data[at : at + step])]
     return lines + tape.finish()
 
@@ -32,7 +32,7 @@ def write(tape: Tape, data: bytes, step: int) -> list[str]:
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
 def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> None:
-    tape = Tape()
+    tape = PackedLines()
     expected = [line for line in lines if line]
     assert write(tape, "\r\n".join(lines).encode(), step) == expected
     assert list(tape.lines()) == expected
@@ -40,25 +40,25 @@ def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> No
 
 
 def test_a_tape_is_small() -> None:
-    tape = Tape()
+    tape = PackedLines()
     text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
     write(tape, text.encode(), 32768)
     assert tape.packed_bytes < len(text) / 8
 
 
 def test_a_byte_order_mark_and_bytes_that_are_no_text_are_left_out() -> None:
-    tape = Tape()
+    tape = PackedLines()
     assert write(tape, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
 
 
 @pytest.mark.parametrize("data", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n"])
 def test_a_line_without_an_end_is_refused(data: bytes) -> None:
     with pytest.raises(TooLarge):
-        Tape().write(data)
+        PackedLines().write(data)
 
 
 def test_a_text_without_an_end_is_refused_and_little_of_it_held() -> None:
-    tape = Tape()
+    tape = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         tape.write(b"#\n" * 16384)
     with pytest.raises(TooLarge):
@@ -121,9 +121,9 @@ def test_attributes_stand_between_commas() -> None:
 
 
 def test_a_list_pauses_between_its_lines_whatever_stands_in_them() -> None:
-    tape = Tape()
+    tape = PackedLines()
     write(tape, b"#\n" * 10 * STRIDE + b"one.ts\n", 32768)
-    found = list(DashListing(tape, "https://media.example/", None, 1).segments())
+    found = list(DashManifest(tape, "https://media.example/", None, 1).segments())
     assert found.count(None) == 10
 
 

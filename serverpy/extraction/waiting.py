@@ -1,0 +1,46 @@
+"""The line of those who wait for a free thread of the worker: first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+
+class WaitingQueue:
+    """Whoever is woken looks whether there is a thread, and goes back to the front if there is none. On one loop."""
+
+    def __init__(self) -> None:
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    async def wait(self, *, first: bool = False) -> None:
+        """Until it is our turn to look. Whoever is cancelled then passes the turn on."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if first:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.wake()  # the turn was ours, and goes to the next
+            raise
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """A thread may be free: it is the next one's turn to look."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def wake_all(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,53 @@
+"""A block of fragments on its way from its source: box by box, each moof read whole and patched, all else passed on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from serverpy.errors import TooLarge
+from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
+from serverpy.media.mp4.fragments import MAX_MOOFS, patch_moof
+from serverpy.media.mp4.layout import Layout, Piece
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES
+from serverpy.media.weave.source import Forward
+
+
+async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGenerator[bytes]:
+    """The bytes of `piece`, a part of a block. Its boxes before that are looked at, not read: only they tell where a
+    moof is."""
+    start = layout.offsets[piece.run]
+    size = layout.starts[piece.run + 1] - layout.starts[piece.run]
+    first, end = piece.skip, piece.skip + piece.length
+    at = moofs = 0
+    while at < end:
+        head = await reader.exactly(start + at, min(HEADER_BYTES, size - at))
+        box = box_at(memoryview(head), 0, size - at)
+        if box is None:
+            raise damaged("a box of a fragment ends within its header")
+        head = head[: box.end]
+        if box.kind == b"moof":
+            head = await _read_moof(layout, piece, reader, start + at, box, head, moofs)
+            moofs += 1
+        elif box.kind == b"sidx":  # it would count from the wrong place
+            head = head[:4] + b"free" + head[8:]
+        if part := head[max(0, first - at) : max(0, end - at)]:
+            yield part
+        here, stop = max(first, at + len(head)), min(end, at + box.end)
+        while here < stop:
+            chunk = await reader.some(start + here, stop - here)
+            here += len(chunk)
+            yield chunk
+        at += box.end
+
+
+async def _read_moof(
+    layout: Layout, piece: Piece, reader: Forward, offset: int, box: Box, head: bytes, moofs: int
+) -> bytes:
+    """All of the moof at `offset`, which begins with `head`, as the woven file has it."""
+    if box.end > MAX_MOOF_BYTES or moofs >= MAX_MOOFS:
+        raise TooLarge("The fragments of this MP4 are larger than this server allows.")
+    assert layout.numbers is not None
+    moof = head + await reader.exactly(offset + len(head), box.end - len(head))
+    shift = layout.starts[piece.run] - layout.offsets[piece.run]
+    sequence = piece.run * MAX_MOOFS + moofs + 1
+    return patch_moof(moof, layout.numbers[piece.source], piece.source + 1, sequence, shift)

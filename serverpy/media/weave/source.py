@@ -1,0 +1,168 @@
+"""One source of a woven file, read by offsets that mostly rise: one connection for as long as they do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from serverpy.body import Body, Source
+from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.media.weave.cache import Version
+from serverpy.memory.room import Room
+from serverpy.ranges import ByteRange
+
+GAP_BYTES = 256 * 1024
+"""What is read through rather than asked for anew: a request costs about as much."""
+
+
+_LEAST_BYTES = 4096
+"""What is read at once where only a few bytes are needed."""
+
+
+class SteppedBody(Body, Protocol):
+    """A body whose reads can be made to end where they should."""
+
+    at_most: int
+
+
+class Opener(Protocol):
+    """The method that reads the sources: `relay`."""
+
+    def carries(self, track: Track) -> bool: ...
+    async def open(self, source: Source) -> SteppedBody: ...
+
+
+class Changed(UpstreamFailed):
+    """The source is not the one that the layout was made for."""
+
+    def __init__(self) -> None:
+        super().__init__("The media changed while it was read.")
+
+
+class Borrowed:
+    """The room that the bodies of one source take, one after the other: what a body does not give back itself is given
+    back when it is closed."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._nbytes = 0
+
+    def try_grow(self, nbytes: int) -> bool:
+        grown = self._room.try_grow(nbytes)
+        self._nbytes += nbytes if grown else 0
+        return grown
+
+    def shrink(self, nbytes: int) -> None:
+        self._nbytes -= nbytes
+        self._room.shrink(nbytes)
+
+    def give_back(self) -> None:
+        self.shrink(self._nbytes)
+
+
+class Ranged:
+    """A source that can be read by ranges, whichever address it has at the moment."""
+
+    def __init__(self, method: Opener, source: Source) -> None:
+        self.room = Borrowed(source.room)
+        self._method = method
+        self._source = replace(source, room=self.room)
+
+    async def open(self, first: int, end: int, version: Version | None) -> SteppedBody:
+        """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
+        Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
+        asked = ByteRange(first, end - 1)
+        validator = None if version is None else version.validator
+        try:
+            body = await self._method.open(replace(self._source, range=asked, if_range=validator))
+        except RangeNotSatisfiable as beyond:  # which is ours, not the client's
+            raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
+        error = _mismatch(body, first, version)
+        if error is not None:
+            await body.aclose()
+            raise error
+        return body
+
+
+def _mismatch(body: Body, first: int, version: Version | None) -> UpstreamFailed | UnsupportedConversion | None:
+    head = body.head
+    if version is None and (not head.partial or head.total is None):
+        return UnsupportedConversion("The media server gives no ranges: these formats cannot be merged.")
+    if not head.partial or head.start != first or (version is not None and head.total != version.total):
+        return Changed()
+    return None
+
+
+class Forward:
+    """Reads of one source at rising offsets, up to `end` as far as is known. Opens at the first read, and again for
+    what lies behind or far ahead. Holds what its body holds, and one chunk. Closed by its owner."""
+
+    def __init__(self, ranged: Ranged, version: Version, end: int) -> None:
+        self._ranged = ranged
+        self._version = version
+        self._end = end
+        self._body: SteppedBody | None = None
+        self._chunk = b""
+        self._used = 0
+        self._at = 0
+
+    async def go_to(self, offset: int) -> None:
+        """Make ready to read at `offset`."""
+        ahead = offset - self._at
+        if self._body is None or not 0 <= ahead <= len(self._chunk) - self._used + GAP_BYTES:
+            await self._open(offset)
+
+    async def some(self, offset: int, most: int) -> bytes:
+        """Between one and `most` bytes at `offset`. Raises what opening and reading raise."""
+        await self.go_to(offset)
+        while True:
+            here = len(self._chunk) - self._used
+            skipped = min(offset - self._at, here)
+            self._used += skipped
+            self._at += skipped
+            if here > skipped:
+                return self._take(most)
+            await self._next_chunk(offset, most)
+
+    async def exactly(self, offset: int, length: int) -> bytes:
+        """`length` bytes at `offset`."""
+        parts = []
+        while length:
+            part = await self.some(offset, length)
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    async def aclose(self) -> None:
+        body, self._body = self._body, None
+        self._chunk = b""
+        if body is not None:
+            await body.aclose()
+            self._ranged.room.give_back()
+
+    def _take(self, most: int) -> bytes:
+        if not self._used and len(self._chunk) <= most:
+            taken, self._chunk = self._chunk, b""
+        else:
+            taken = self._chunk[self._used : self._used + most]
+            self._used += len(taken)
+        self._at += len(taken)
+        if not self._chunk:
+            self._used = 0
+        return taken
+
+    async def _next_chunk(self, offset: int, most: int) -> None:
+        assert self._body is not None
+        self._chunk, self._used = b"", 0
+        self._body.at_most = max(offset - self._at + most, _LEAST_BYTES)
+        self._chunk = await self._body.read()
+        if not self._chunk:  # the end of what was asked for, not of what is needed
+            await self._open(offset)
+
+    async def _open(self, offset: int) -> None:
+        await self.aclose()
+        end = self._end if offset < self._end else self._version.total
+        self._body = await self._ranged.open(offset, end, self._version)
+        self._at, self._used = offset, 0

@@ -1,0 +1,324 @@
+"""Weaves picture and sound, two MP4s at their servers, into one that can be sought, without a muxer and without a disk.
+
+    heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
+
+Each source is read by one connection that only moves forward; the other waits meanwhile. The sources are opened by the
+method `relay`, with all that it can: sessions, windows, healing. What they answer is compared with what the layout was
+made for: a source that has changed is an error, or another layout if nothing was sent yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from serverpy.body import SESSION_BYTES, Body, Head, Source
+from serverpy.containers import MP4
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.extraction.choice import is_seekable
+from serverpy.extraction.values import Track
+from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
+from serverpy.media.mp4.woven import lay_out, peak_bytes
+from serverpy.media.weave.cache import FIXED_BYTES, Layouts, Lease, Version, Woven
+from serverpy.media.weave.fragments import read_block
+from serverpy.media.weave.source import Changed, Forward, Opener, Ranged
+from serverpy.memory.budget import Reservation
+from serverpy.net.connection import SMALL_STEP
+from serverpy.net.resume import OVERLAP_BYTES
+from serverpy.ranges import ByteRange
+from serverpy.tasks import cancel, spawn
+
+T = TypeVar("T")
+
+ENOUGH_BYTES = 16 * 1024
+"""Pieces smaller than this go out together: each write costs more than the copy."""
+CHUNK_BYTES = 32 * 1024
+EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
+
+
+class Weaver:
+    """Opens woven files. `method` reads the sources; `layouts` are shared with nobody else."""
+
+    name = "relay"
+    stream_bytes = (
+        2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
+    )
+    """Two reads of a plain file, a chunk of each in hand, what goes out together, and a moof that is patched. The
+    layout comes on top: while it is made, and then once for all who share it."""
+
+    def __init__(self, method: Opener, layouts: Layouts) -> None:
+        self._method = method
+        self._layouts = layouts
+        self._turn = asyncio.Semaphore(1)  # one layout at a time: they hold the interpreter lock, and memory
+
+    def weaves(self, track: Track) -> bool:
+        """Whether `track` may be one of a pair, as far as the extraction tells: an MP4 that can be read by ranges."""
+        return (
+            track.ext in EXTENSIONS
+            and is_seekable(track)
+            and track.request_data is None
+            and not track.no_resume
+            and self._method.carries(track)
+        )
+
+    async def open(self, source: Source, pair: tuple[Track, Track], reservation: Reservation) -> WovenBody:
+        """Picture and sound of `pair`, each of which `weaves` allowed. `reservation` holds `stream_bytes`, and grows
+        while a layout is made. Raises a `ServerPYError`; leaves nothing behind when it does or is cancelled."""
+        video, audio = pair
+        ranged = Ranged(self._method, replace(source, track=video)), Ranged(self._method, replace(source, track=audio))
+        key = (video.url, audio.url)
+        make = partial(self._make, ranged, reservation)
+        begun = time.monotonic()
+        for is_last in (False, True):
+            lease = await self._layouts.lease(key, reservation, make)
+            try:
+                return await _begin(lease, source, ranged, begun)
+            except Changed:
+                self._layouts.discard(key, lease.woven)
+                lease.release()
+                if is_last:
+                    raise
+            except BaseException:
+                lease.release()
+                raise
+        raise AssertionError("unreachable")
+
+    async def _make(self, ranged: tuple[Ranged, Ranged], reservation: Reservation) -> Woven:
+        """Read the heads of both, and lay out."""
+        growth = Growth(reservation)
+        try:
+            await growth.grow(4 * PROBE_BYTES)
+            (video, video_version), (audio, audio_version) = await _together(
+                _find(ranged[VIDEO], growth), _find(ranged[AUDIO], growth)
+            )
+            async with self._turn:
+                await growth.grow(await _in_thread(partial(peak_bytes, video, audio)))
+                layout = await _in_thread(partial(lay_out, video, audio))
+            await growth.settle(layout.nbytes + FIXED_BYTES)
+        except BaseException:
+            growth.undo()
+            raise
+        versions = video_version, audio_version
+        return Woven(layout, versions, _etag(layout, versions))
+
+
+class Growth:
+    """What a reservation has grown by while a layout is made. Both heads may ask at once."""
+
+    def __init__(self, reservation: Reservation) -> None:
+        self._reservation = reservation
+        self._lock = asyncio.Lock()
+        self._nbytes = 0
+
+    async def grow(self, nbytes: int) -> None:
+        async with self._lock:
+            await self._reservation.grow(nbytes)
+            self._nbytes += nbytes
+
+    async def settle(self, nbytes: int) -> None:
+        """Hold just `nbytes`."""
+        if nbytes > self._nbytes:
+            await self.grow(nbytes - self._nbytes)
+        self._reservation.shrink(self._nbytes - nbytes)
+        self._nbytes = nbytes
+
+    def undo(self) -> None:
+        self._reservation.shrink(self._nbytes)
+        self._nbytes = 0
+
+
+class WovenBody:
+    """An open range of a woven file. Holds its lease and two reads until `aclose`."""
+
+    def __init__(self, head: Head, lease: Lease, readers: dict[int, Forward], pieces: AsyncGenerator[bytes]) -> None:
+        self.head = head
+        self._lease = lease
+        self._readers = readers
+        self._pieces = pieces
+        self._first = b""
+        self._later = b""
+        self._left = head.length or 0
+
+    async def begin(self) -> None:
+        """Open what the range begins with, of both sources at once, and take the first bytes in hand."""
+        self._first = await self._gather()
+
+    async def read(self) -> bytes:
+        chunk, self._first = self._first or await self._gather(), b""
+        if not chunk and self._left:
+            raise UpstreamFailed("The media has failed before.")  # what failed once has nothing more to give
+        self._left -= len(chunk)
+        return chunk
+
+    async def aclose(self) -> None:
+        try:
+            await self._pieces.aclose()
+            for reader in self._readers.values():
+                await reader.aclose()
+        finally:
+            self._lease.release()
+
+    async def _gather(self) -> bytes:
+        """The next piece, or small ones together until they are worth a write. A large one behind them waits: to put
+        it to the others would be a copy of it."""
+        parts, size = [self._later] if self._later else [], len(self._later)
+        self._later = b""
+        if size < ENOUGH_BYTES:
+            async for part in self._pieces:
+                if parts and len(part) >= ENOUGH_BYTES:
+                    self._later = part
+                    break
+                parts.append(part)
+                size += len(part)
+                if size >= ENOUGH_BYTES:
+                    break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
+    """The body for the range that `source` asks for, its first bytes in hand."""
+    woven, layout = lease.woven, lease.woven.layout
+    asked = source.range if source.if_range in (None, woven.etag) else None
+    first, end = _resolve(asked, layout.total)
+    readers, starts = dict[int, Forward](), dict[int, int]()
+    for number in (VIDEO, AUDIO):
+        bounds = layout.bounds(number, first, end)
+        if bounds is not None:
+            starts[number] = bounds[0]
+            readers[number] = Forward(ranged[number], woven.versions[number], bounds[1])
+    head = Head(
+        content_type=MP4.content_type,
+        ext=MP4.ext,
+        length=end - first,
+        start=first,
+        total=layout.total,
+        partial=asked is not None,
+        seekable=True,
+        etag=woven.etag,
+        title=None if source.media is None else source.media.title,
+    )
+    body = WovenBody(head, lease, readers, _read(layout, layout.read(first, end), readers))
+    try:
+        await _together(*(readers[number].go_to(starts[number]) for number in readers))
+        connected = time.monotonic() - begun
+        await body.begin()
+    except BaseException:
+        await body.aclose()
+        raise
+    body.head = replace(head, timings={"connect": connected, "first-byte": time.monotonic() - begun})
+    return body
+
+
+async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward]) -> AsyncGenerator[bytes]:
+    """The bytes of `pieces`, as they come."""
+    for piece in pieces:
+        if piece.source == HEADER:
+            for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
+                yield layout.header[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
+        elif layout.numbers is not None:
+            async with aclosing(read_block(layout, piece, readers[piece.source])) as parts:
+                async for part in parts:
+                    yield part
+        else:
+            at, end = piece.offset, piece.offset + piece.length
+            while at < end:
+                chunk = await readers[piece.source].some(at, end - at)
+                at += len(chunk)
+                yield chunk
+
+
+async def _find(ranged: Ranged, growth: Growth) -> tuple[Located, Version]:
+    """What describes one source, and which version of it that was."""
+    version, data = await _probe(ranged)
+    search = locate(version.total)
+    try:
+        span = next(search)
+        while True:
+            if span.end > len(data) or span.first:
+                data = await _fetch(ranged, span, version, growth)
+            span = search.send(data[: span.end - span.first])
+    except StopIteration as found:
+        located: Located = found.value
+        return located, version
+
+
+async def _probe(ranged: Ranged) -> tuple[Version, bytes]:
+    body = await ranged.open(0, PROBE_BYTES, None)
+    try:
+        head = body.head
+        assert head.total is not None
+        data = await _drain(body, min(PROBE_BYTES, head.total))
+    finally:
+        await body.aclose()
+    return Version(head.total, head.etag, head.last_modified), data
+
+
+async def _fetch(ranged: Ranged, span: Span, version: Version, growth: Growth) -> bytes:
+    length = span.end - span.first
+    if length > PROBE_BYTES:
+        await growth.grow(3 * length)  # as it comes, at once, and the part of it that is kept
+    body = await ranged.open(span.first, span.end, version)
+    try:
+        return await _drain(body, length)
+    finally:
+        await body.aclose()
+
+
+async def _drain(body: Body, length: int) -> bytes:
+    """All of a body that should have `length` bytes."""
+    data = bytearray()
+    while chunk := await body.read():
+        data += chunk
+        if len(data) > length:
+            break
+    if len(data) != length:
+        raise UpstreamFailed("The media server gives another range than was asked for.")
+    return bytes(data)
+
+
+def _resolve(asked: ByteRange | None, total: int) -> tuple[int, int]:
+    """First byte and end of a range of `total` bytes (RFC 9110 §14.1.2)."""
+    if asked is None:
+        return 0, total
+    if asked.first is None:
+        return max(0, total - (asked.last or 0)), total
+    if asked.first >= total:
+        raise RangeNotSatisfiable("The range lies beyond the end.", total)
+    return asked.first, total if asked.last is None else min(asked.last + 1, total)
+
+
+def _etag(layout: Layout, versions: tuple[Version, Version]) -> str:
+    """The same layout of the same sources has the same bytes."""
+    digest = hashlib.sha256(layout.header)
+    for version in versions:
+        digest.update(repr((version.total, version.etag, version.last_modified)).encode())
+    return f'"{digest.hexdigest()[:32]}"'
+
+
+async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
+    """All at once; the first error ends the others, and is raised as it is."""
+    tasks = [spawn(each, name="weave") for each in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            if not task.done():
+                await cancel(task)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """`work` in a thread. It cannot be told to stop: whoever is cancelled waits for its end, since it holds what the
+    reservation is for."""
+    task = spawn(asyncio.to_thread(work), name="lay out")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,87 @@
+"""What the yt-dlp command line says when it gives up, as our own errors. Its words are never shown: they may hold
+addresses, queries and paths."""
+
+from __future__ import annotations
+
+import re
+
+from serverpy.errors import (
+    DrmProtected,
+    ExtractionFailed,
+    ExtractionTimeout,
+    FormatNotFound,
+    GeoRestricted,
+    InvalidParameter,
+    LoginRequired,
+    MediaNotFound,
+    ServerPYError,
+    SiteForbidden,
+    TargetForbidden,
+    UnsupportedConversion,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, refused_tunnel
+from serverpy.net.heads import FORBIDDEN_REASON
+
+# Read in this order: the first that fits decides. Between the two tables, the words of extractors and sites.
+_FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
+    (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
+    (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
+    (r"requested format is not available", FormatNotFound, "No format of the page fits the selector."),
+    (r"unsupported url|no video formats found|no media found", MediaNotFound, NO_MEDIA),
+    (r"ffmpeg|requested merging", UnsupportedConversion, "This media cannot be streamed without ffmpeg."),
+    (r"HTTP Error (?:404|410)", MediaNotFound, "The site has no such page or media."),
+    (r"HTTP Error 451", GeoRestricted, "The site may not show this here."),
+)
+_SENTENCES: dict[type[ServerPYError], str] = {
+    DrmProtected: "The media is encrypted with DRM.",
+    GeoRestricted: "The site refuses this server's country.",
+    LoginRequired: "The site wants an account.",
+    MediaNotFound: "The media is not available.",
+}
+_LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
+    (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
+)
+_SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
+_EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
+"""Names of extractors are no words: `nrkno:subscription`."""
+
+
+def page_error(messages: str) -> ServerPYError:
+    """Of a child that ended before it had chosen what to download."""
+    error = translate(messages, ExtractionFailed("Yt-dlp could not read the page."))
+    return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
+
+
+def media_error(messages: str) -> ServerPYError:
+    """Of a child that ended while it downloaded: the page was there, so what is missing or closed is the media."""
+    error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
+    if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
+        return UpstreamFailed("The media server refuses.")
+    return error
+
+
+def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
+    """The error for the child's last `ERROR:` line (or its last line at all); `otherwise` for one that is not known."""
+    if "Invalid format specification" in messages:  # a traceback, not an ERROR line
+        return InvalidParameter("The format selector does not parse.")
+    if _SITE_FORBIDDEN.search(messages):  # another one
+        return SiteForbidden("This server does not serve the site by which the page is read.")
+    # Not `splitlines`: yt-dlp puts a carriage return into the line of a failed download.
+    lines = [line for line in messages.split("\n") if line.strip()]
+    errors = [line for line in lines if "ERROR:" in line]
+    last = (errors or lines or [""])[-1]
+    return refused_tunnel(last) or _by_table(_FIRST, last) or _by_words(last) or _by_table(_LAST, last) or otherwise
+
+
+def _by_table(table: tuple[tuple[str, type[ServerPYError], str], ...], line: str) -> ServerPYError | None:
+    for pattern, kind, sentence in table:
+        if re.search(pattern, line, re.IGNORECASE):
+            return kind(sentence)
+    return None
+
+
+def _by_words(line: str) -> ServerPYError | None:
+    kind = kind_of(_EXTRACTOR.sub("", line))
+    return kind(_SENTENCES[kind]) if kind else None

@@ -1,0 +1,76 @@
+"""Which segment comes next: along a list that is finished, or one that goes on (`live.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from serverpy.errors import UpstreamFailed
+from serverpy.streaming.segments.manifest import Manifest
+from serverpy.streaming.segments.segment import Segment
+
+Load = Callable[[], Awaitable[Manifest]]
+"""Reads the list anew, under the address of the moment."""
+
+
+class Cursor(Protocol):
+    """A way along the segments. Belongs to one stream, and holds one list at a time."""
+
+    async def next(self) -> Segment | None:
+        """The next segment; None after the last. Raises what loading raises."""
+        ...
+
+    async def again(self, segment: Segment) -> Segment:
+        """Load the list anew and find `segment` in it; `next` is the one behind it. Raises `UpstreamFailed` if it is
+        not what it was."""
+        ...
+
+    async def back(self, segment: Segment) -> Segment | None:
+        """Find `segment` in the list that is at hand, if one is; `next` is the one behind it."""
+        ...
+
+
+class FinishedCursor:
+    """From the first to the last."""
+
+    def __init__(self, listing: Manifest, load: Load) -> None:
+        self._load = load
+        self._count = listing.count
+        self._listing: Manifest | None = listing
+        self._segments: Iterator[Segment | None] = listing.segments()
+
+    async def next(self) -> Segment | None:
+        return await upcoming(self._segments)
+
+    async def again(self, segment: Segment) -> Segment:
+        self._listing, self._segments = None, iter(())  # two lists are not held at once
+        listing = await self._load()
+        self._listing = listing
+        fresh = await self.back(segment)
+        if fresh is None or listing.count != self._count or not fresh.replaces(segment):
+            raise UpstreamFailed("The media's playlist changed while it was read.")
+        return fresh
+
+    async def back(self, segment: Segment) -> Segment | None:
+        if self._listing is None:
+            return None
+        self._segments = self._listing.segments()
+        return await find(self._segments, segment)
+
+
+async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
+    """The next one, None after the last. Other streams have their turn meanwhile (`manifest.py::Manifest.segments`)."""
+    for segment in segments:
+        if segment is not None:
+            return segment
+        await asyncio.sleep(0)
+    return None
+
+
+async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
+    """The one of the same number; `segments` goes on behind it."""
+    while (found := await upcoming(segments)) is not None:
+        if (found.number, found.initial) == (segment.number, segment.initial):
+            return found
+    return None

@@ -1,0 +1,230 @@
+"""The list of a track's segments: fetched if it is a playlist, and read from the beginning as often as wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from serverpy.errors import Busy, TooLarge, UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.memory.room import Room
+from serverpy.net.client import Response
+from serverpy.net.connection import SMALL_STEP
+from serverpy.net.resume import ResumingRead
+from serverpy.streaming.segments import dash, master
+from serverpy.streaming.segments.hls import MediaPlaylist
+from serverpy.streaming.segments.packed_lines import PackedLines
+from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
+from serverpy.streaming.track_source import TrackSource
+
+PLAYLIST_BYTES = 48 * 1024
+"""The packed playlist that a stream may hold, and the block of it that is open, before it asks for more room."""
+STRIDE = 500
+"""Lines of a list that are read at once, without giving way to other streams."""
+_TEXT_STEP = SMALL_STEP // 4
+"""Characters, of at most four bytes each."""
+HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
+DASH_PROTOCOL = "http_dash_segments"
+
+
+class Manifest(Protocol):
+    """`count` segments, whose bytes are `length` in sum if that is known."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    def segments(self) -> Iterator[Segment | None]:
+        """All, from the first; None after each STRIDE lines, whatever stood in them, for whoever gives way then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DashManifest:
+    """The fragments of an extraction."""
+
+    tape: PackedLines
+    url: str
+    query: str | None
+    count: int
+    length: None = None
+
+    def segments(self) -> Iterator[Segment | None]:
+        return _with_pauses(dash.segments_of(self.tape.lines(), self.url, self.query))
+
+
+@dataclass(frozen=True, slots=True)
+class HlsManifest:
+    """A media playlist that was read once already, and so is known to be one. `is_complete` says that nothing will be
+    added to it."""
+
+    tape: PackedLines
+    url: str
+    rules: Rules
+    count: int
+    length: int | None
+    seconds: float
+    first_number: int
+    target_seconds: float | None
+    is_complete: bool
+    begins_at_edge: bool
+    """If it is not complete: an event that nobody calls live is a recording whose end is not marked, or not yet."""
+
+    def segments(self) -> Iterator[Segment | None]:
+        return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.tape.lines()))
+
+
+def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
+    """What each line completes."""
+    for passed, segment in enumerate(lines, 1):
+        if segment is not None:
+            yield segment
+        if passed % STRIDE == 0:
+            yield None
+
+
+class Holding:
+    """What a stream holds of playlists, against what is reserved for that."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._reserved_bytes = PLAYLIST_BYTES
+
+    def hold(self, nbytes: int) -> None:
+        """Raises `Busy` if there is no room for so many."""
+        if nbytes > self._reserved_bytes:
+            more = max(nbytes - self._reserved_bytes, PLAYLIST_BYTES)
+            if not self._room.try_grow(more):
+                raise Busy("The playlist of the media needs more memory than is free.")
+            self._reserved_bytes += more
+
+    def move_to(self, room: Room) -> bool:
+        """Hold it in another room, if that has so much to spare."""
+        more = self._reserved_bytes - PLAYLIST_BYTES
+        if more and not room.try_grow(more):
+            return False
+        self._room.shrink(more)
+        self._room = room
+        return True
+
+
+async def load(address: TrackSource, holding: Holding, *, wait_seconds: float) -> Manifest:
+    """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
+    `DrmProtected`."""
+    if address.track.protocol == DASH_PROTOCOL:
+        return await _fragments(address.take_listed(), holding)
+    fetching = _Fetching(address, holding, wait_seconds)
+    playlist, tape = await fetching.first()
+    if playlist.is_master:
+        variant = master.best(master.variants(tape.lines(), playlist.url))
+        del playlist, tape  # two lists are not held at once
+        playlist, tape = await fetching.fetch(variant.url)
+        if playlist.is_master:
+            raise UpstreamFailed("The media's playlist leads to a list of variants again.")
+    if not playlist.count and playlist.is_complete:
+        raise UpstreamFailed("The media's playlist has no segments.")
+    return HlsManifest(
+        tape=tape,
+        url=playlist.url,
+        rules=fetching.rules,
+        count=playlist.count,
+        length=playlist.length if playlist.is_complete else None,
+        seconds=playlist.seconds,
+        first_number=playlist.first_number,
+        target_seconds=playlist.target_seconds,
+        is_complete=playlist.is_complete,
+        begins_at_edge=address.track.is_live or not playlist.is_event,
+    )
+
+
+async def _fragments(track: Track, holding: Holding) -> DashManifest:
+    if len(track.fragments) > MAX_SEGMENTS:
+        raise TooLarge("The media has too many segments.")
+    tape = PackedLines()
+    for number, fragment in enumerate(track.fragments):
+        tape.write(dash.line_of(fragment))
+        if number % STRIDE == 0:
+            holding.hold(tape.held_bytes)
+            await asyncio.sleep(0)
+    tape.finish()
+    holding.hold(tape.held_bytes)
+    return DashManifest(tape, track.url, track.segment_query, len(track.fragments))
+
+
+class _Fetching:
+    """Playlists, read line by line as they come."""
+
+    def __init__(self, address: TrackSource, holding: Holding, wait_seconds: float) -> None:
+        self._address = address
+        self._holding = holding
+        self._wait_seconds = wait_seconds
+        self.rules = Rules.of(address.track)
+
+    async def first(self) -> tuple[MediaPlaylist, PackedLines]:
+        """That of the track; the extraction may have fetched it."""
+        track = self._address.take_listed()
+        if track.manifest_data is None:
+            return await self.fetch(None)
+        reader, text = _Reader(track.url, self.rules, self._holding), track.manifest_data
+        for at in range(0, len(text), _TEXT_STEP):
+            reader.add(text[at : at + _TEXT_STEP].encode())
+            await asyncio.sleep(0)
+        return reader.finish()
+
+    async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
+        """The playlist at `url`, or at the track's own address, which may be renewed."""
+        upstream = _Playlist(self._address, url)
+        read = ResumingRead(upstream, window_bytes=None, wait_seconds=self._wait_seconds)
+        try:
+            await read.open(None, None, None, ranges=False)
+            self.rules = Rules.of(self._address.track)  # it may have been renewed
+            reader = _Reader(upstream.found_at, self.rules, self._holding)
+            while chunk := await read.read():
+                reader.add(chunk)
+            return reader.finish()
+        finally:
+            read.close()
+
+
+class _Playlist:
+    """Where a playlist comes from (`net/resume.py::Upstream`). `found_at` is the address after redirects."""
+
+    def __init__(self, address: TrackSource, url: str | None) -> None:
+        self._address = address
+        self._url = url
+        self.found_at = ""
+
+    async def open(self, headers: dict[str, str]) -> Response:
+        response = await self._address.open(self._url or self._address.track.url, headers)
+        self.found_at = response.url
+        return response
+
+    async def renew(self) -> bool:
+        return self._url is None and await self._address.renew()
+
+
+class _Reader:
+    """The first reading of a playlist: every line is looked at, and kept packed."""
+
+    def __init__(self, url: str, rules: Rules, holding: Holding) -> None:
+        self._playlist = MediaPlaylist(url, rules)
+        self._tape = PackedLines()
+        self._holding = holding
+
+    def add(self, data: bytes) -> None:
+        self._look_at(self._tape.write(data))
+
+    def finish(self) -> tuple[MediaPlaylist, PackedLines]:
+        self._look_at(self._tape.finish())
+        if not self._playlist.is_playlist:
+            raise UpstreamFailed("The address of the media's playlist answers with something else.")
+        return self._playlist, self._tape
+
+    def _look_at(self, lines: list[str]) -> None:
+        for line in lines:
+            self._playlist.feed(line)
+        self._holding.hold(self._tape.held_bytes)

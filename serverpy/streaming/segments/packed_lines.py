@@ -1,0 +1,76 @@
+"""The lines of a playlist, written once and read again, packed: a playlist is long, repetitive, and held as long as its
+stream. Blocks are packed each on its own, so that a reader has one of them open at a time."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+
+from serverpy.errors import TooLarge
+
+BLOCK_BYTES = 16 * 1024
+"""Text that is packed, and unpacked, at once; with its last line it may be more."""
+MAX_LINE_BYTES = 32 * 1024
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class PackedLines:
+    """Text that comes in pieces, as lines. Belongs to one stream, which reads one block of it at a time."""
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._open = bytearray()
+        self._text_bytes = 0
+        self._rest = b""
+        self._largest_bytes = BLOCK_BYTES
+        self.packed_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What is packed, and one block that is not."""
+        return self.packed_bytes + self._largest_bytes
+
+    def write(self, data: bytes) -> list[str]:
+        """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""
+        if not self._text_bytes:
+            data = data.removeprefix(_BOM)
+        self._text_bytes += len(data)
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if self._text_bytes > MAX_TEXT_BYTES or len(self._rest) > MAX_LINE_BYTES:
+            raise TooLarge("The media's playlist is too large.")
+        return [self._keep(line) for line in lines if line]
+
+    def finish(self) -> list[str]:
+        """Nothing more comes; gives the last line, if it had no end."""
+        rest, self._rest = self._rest, b""
+        lines = [self._keep(rest)] if rest else []
+        self._pack()
+        return lines
+
+    def lines(self) -> Iterator[str]:
+        """All lines that are not empty, from the first, as often as wanted."""
+        for block in self._blocks:
+            yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
+
+    def _keep(self, line: bytes) -> str:
+        if len(line) > MAX_LINE_BYTES:
+            raise TooLarge("The media's playlist is too large.")
+        self._open += line
+        self._open += b"\n"
+        if len(self._open) >= BLOCK_BYTES:
+            self._pack()
+        return _text(line)
+
+    def _pack(self) -> None:
+        if self._open:
+            block = zlib.compress(self._open, level=6)
+            self._blocks.append(block)
+            self.packed_bytes += len(block)
+            self._largest_bytes = max(self._largest_bytes, len(self._open))
+            self._open = bytearray()
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "ignore")

@@ -1,0 +1,124 @@
+"""yt-dlp's own downloaders, made to write into a stream: never a file, never a child process, never the process's
+standard output, a bounded number of bytes in memory, and an error where bytes are missing.
+
+Each class here is one of yt-dlp's with its edges replaced; what the protocols mean stays theirs. They raise: a
+`ServerPYError`, or yt-dlp's exceptions, which `download.run` translates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yt_dlp.downloader.http import HttpFD
+from yt_dlp.utils import NO_DEFAULT
+
+from serverpy.errors import UpstreamFailed
+from serverpy.ytdlp.download.sink import OneFile
+from serverpy.ytdlp.download.upstream import (
+    BACK_OFF,
+    IMPERSONATED_BYTES,
+    PIECE_BYTES,
+    FileUpstream,
+    Upstream,
+    translate,
+)
+
+STDOUT = "-"
+"""The file name by which downloaders neither rename nor look for a partial file."""
+
+
+def params(ydl: Any) -> dict[str, Any]:
+    """The instance's own, less everything that would write to disk, skip, wait, or start a program."""
+    return {
+        **ydl.params,
+        "buffersize": PIECE_BYTES,
+        "concurrent_fragment_downloads": 1,
+        "continuedl": False,
+        "external_downloader": None,
+        "fragment_retries": 0,  # a fragment is a file like any other: HttpFD's retries, with progress counted
+        "keep_fragments": False,
+        "max_filesize": None,
+        "min_filesize": None,
+        "nopart": True,
+        "noprogress": True,
+        "noresizebuffer": True,  # else blocks of up to 4 MiB: 6.2 MB a stream, measured
+        "quiet": True,
+        "ratelimit": None,
+        "retries": float("inf"),  # bounded in `report_retry`
+        "skip_unavailable_fragments": False,
+        "test": False,
+        "throttledratelimit": None,  # a slow client would count as throttling
+        "updatetime": False,
+        "write_pages": False,
+        "_no_ytdl_file": True,
+    }
+
+
+class Quiet:
+    """The edges that all of them share."""
+
+    def to_screen(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def to_stderr(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def to_console_title(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def report_destination(self, filename: str) -> None: ...
+
+    def report_warning(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def try_remove(self, filename: str) -> None: ...
+
+    def try_rename(self, old_filename: str, new_filename: str) -> None: ...
+
+    def try_utime(self, filename: str, last_modified_hdr: str | None) -> None: ...
+
+    def _hook_progress(self, status: Any, info_dict: Any) -> None: ...
+
+    def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        # What yt-dlp says may hold addresses; what it means is always that the bytes are not to be had.
+        raise UpstreamFailed("Yt-dlp's downloader could not go on.")
+
+
+class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
+    """One file over http, resumed where it broke off, into `file`."""
+
+    def __init__(self, upstream: Upstream, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
+        self._file = file
+        self._stop = upstream.stop
+        self._tries = 0
+        self._given = 0
+        headers = info.get("http_headers") or {}
+        window = any(name.lower() == "range" for name in headers)
+        self._source = FileUpstream(upstream, file, window=window)
+        if info.get("impersonate") or upstream.always_impersonates:
+            options = {**options, "http_chunk_size": IMPERSONATED_BYTES}
+        super().__init__(self._source, options)
+        self._info = info
+
+    def run(self) -> None:
+        """Returns when the last byte is given and the file is as long as the server said."""
+        try:
+            if self.real_download(STDOUT, self._info) is False:
+                raise UpstreamFailed("Yt-dlp's downloader gave up.")
+        finally:
+            self._source.close()
+        total = self._source.total
+        if total is not None and self._file.given != total:
+            raise UpstreamFailed("The media server ended the body too early.")
+
+    def sanitize_open(self, filename: str, open_mode: Any) -> tuple[OneFile, str]:
+        return self._file.reopen(open_mode), filename
+
+    def report_retry(
+        self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
+    ) -> None:
+        """Three tries without a new byte, then the error."""
+        self._stop.check()
+        if self._file.given > self._given:
+            self._given, self._tries = self._file.given, 0
+        if self._tries == len(BACK_OFF):
+            raise translate(err) from err
+        self._stop.pause(BACK_OFF[self._tries])
+        self._tries += 1
+        self._source.resume()

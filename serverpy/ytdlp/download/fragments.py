@@ -1,0 +1,276 @@
+"""yt-dlp's downloaders of media in fragments (HLS, DASH and the rarer ones), writing into a stream.
+
+A fragment is fetched like any file, with the same healing, and its bytes go on as they come, decrypted on the way if
+need be: nothing is gathered. Only where yt-dlp's code wants a fragment whole (subtitles, Smooth Streaming, F4M, MHTML),
+or where the client is one that cannot be slowed down (impersonation), it is held, up to `FRAGMENT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from Cryptodome.Cipher import AES
+from yt_dlp.downloader.bunnycdn import BunnyCdnFD
+from yt_dlp.downloader.dash import DashSegmentsFD
+from yt_dlp.downloader.f4m import F4mFD
+from yt_dlp.downloader.hls import HlsFD
+from yt_dlp.downloader.ism import IsmFD
+from yt_dlp.downloader.mhtml import MhtmlFD
+from yt_dlp.downloader.soop import SoopVodFD
+from yt_dlp.utils import NO_DEFAULT
+
+from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.ytdlp.children import Stopped
+from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
+from serverpy.ytdlp.download.sink import OneFile, PipeWriter
+from serverpy.ytdlp.download.upstream import Upstream, translate
+
+FRAGMENT_BYTES = 32 * 1024 * 1024
+_GIVEN = b"given"
+"""Stands for the content of a fragment whose bytes have gone to the pipe already; told by identity."""
+_BLOCK = AES.block_size
+
+
+class Fragmented(Quiet):
+    """What every one of them overrides. Mixed in before yt-dlp's class."""
+
+    def __init__(self, upstream: Upstream, options: dict[str, Any], out: PipeWriter) -> None:
+        self._upstream = upstream
+        self._options = options
+        self._out = out
+        super().__init__(upstream, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
+
+    def run(self, info: dict[str, Any]) -> None:
+        """Returns when the last fragment is given."""
+        if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
+            raise UpstreamFailed("Yt-dlp's downloader gave up.")
+
+    def report_retry(
+        self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
+    ) -> None:
+        # The fragment's own download has tried as often as there was a point.
+        raise translate(err) from err
+
+    def _prepare_frag_download(self, ctx: dict[str, Any]) -> None:
+        ctx.setdefault("live", False)
+        ctx.update(tmpfilename=STDOUT, fragment_index=0, dest_stream=_Destination(self._out))
+        ctx["complete_frags_downloaded_bytes"] = 0
+
+    def _start_frag_download(self, ctx: dict[str, Any], info_dict: Any) -> None: ...
+
+    def _finish_frag_download(self, ctx: dict[str, Any], info_dict: Any) -> bool:
+        return self._out.given > 0
+
+    def download_and_append_fragments(
+        self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
+    ) -> Any:
+        """Remembers for `_download_fragment`, which is not told, what becomes of each fragment."""
+        packed = how.get("pack_func") is not None
+
+        def noted() -> Iterator[dict[str, Any]]:
+            for fragment in fragments:
+                ctx["stream_into"] = None if packed else self._destination(fragment, info_dict)
+                yield fragment
+
+        parent: Any = super()
+        return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
+
+    def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
+        encryption = fragment.get("decrypt_info") or {}
+        if encryption.get("METHOD") != "AES-128":
+            return Plain(self._out.write)
+        iv = encryption.get("IV") or struct.pack(">8xq", fragment["media_sequence"])
+        return Decrypted(self._out.write, self._key(encryption, info), iv)
+
+    def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
+        if not encryption.get("KEY"):
+            # The playlist's fragments share one dictionary for each EXT-X-KEY, so this asks once for each.
+            address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
+            parent: Any = super()
+            encryption["KEY"] = self._upstream.urlopen(parent._prepare_url(info, address)).read()
+        return bytes(encryption["KEY"])
+
+    def decrypter(self, info_dict: Any) -> Callable[[Any, Any], Any]:
+        parent: Any = super()
+        decrypt = parent.decrypter(info_dict)
+        return lambda fragment, content: content if content is _GIVEN else decrypt(fragment, content)
+
+    def _download_fragment(
+        self, ctx: dict[str, Any], frag_url: str, info_dict: Any, headers: Any = None, request_data: Any = None
+    ) -> bool:
+        stream_into: Plain | Decrypted | None = ctx.pop("stream_into", None)
+        info = {
+            "url": frag_url,
+            "http_headers": headers or info_dict.get("http_headers"),
+            "request_data": request_data,
+        }
+        if stream_into is None or self._upstream.always_impersonates:
+            whole = _Whole()
+            self._fetch(info, whole.add)
+            ctx["content"] = bytes(whole.content)
+        else:
+            self._fetch(info, stream_into.add)
+            stream_into.finish()
+            ctx["content"] = _GIVEN
+        return True
+
+    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> None:
+        FileDownloader(self._upstream, self._options, OneFile(add), info).run()
+
+    def _read_fragment(self, ctx: dict[str, Any]) -> Any:
+        return ctx.pop("content", None)
+
+    def _append_fragment(self, ctx: dict[str, Any], frag_content: bytes) -> None:
+        if frag_content is not _GIVEN:
+            self._out.write(frag_content)
+
+
+class _Destination:
+    """The file that yt-dlp's code writes headers to, and closes as it likes."""
+
+    def __init__(self, out: PipeWriter) -> None:
+        self.write = out.write
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Whole:
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.content += data
+        if len(self.content) > FRAGMENT_BYTES:
+            raise TooLarge("A fragment of the media is too large to be held.")
+
+
+class Plain:
+    """A fragment that goes on as it comes."""
+
+    def __init__(self, give: Callable[[bytes], None]) -> None:
+        self.add = give
+
+    def finish(self) -> None: ...
+
+
+class Decrypted:
+    """AES-128 as HLS has it (RFC 8216 §4.3.2.4): CBC over the whole fragment, PKCS #7 padding at its end."""
+
+    def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
+        if len(key) not in (16, 24, 32) or len(iv) != _BLOCK:
+            raise UpstreamFailed("The media's key is not one.")
+        self._give = give
+        self._cipher = AES.new(key, AES.MODE_CBC, iv)
+        self._held = b""
+
+    def add(self, data: bytes) -> None:
+        """Gives all but the last whole block, which may have padding, and what does not fill one."""
+        data = self._held + data
+        end = max(0, (len(data) - 1) // _BLOCK * _BLOCK)
+        self._held = data[end:]
+        if end:
+            self._give(self._cipher.decrypt(data[:end]))
+
+    def finish(self) -> None:
+        if len(self._held) != _BLOCK:
+            raise UpstreamFailed("An encrypted fragment is not made of whole blocks.")
+        last = self._cipher.decrypt(self._held)
+        padding = last[-1]
+        if not 1 <= padding <= _BLOCK or last[-padding:] != bytes([padding]) * padding:
+            raise UpstreamFailed("An encrypted fragment does not open with its key.")
+        if padding < _BLOCK:
+            self._give(last[:-padding])
+
+
+class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
+    """A finished playlist. yt-dlp would hand what it cannot do to ffmpeg; here that is an error."""
+
+    @classmethod
+    def can_download(cls, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
+        if cls._has_drm(manifest):
+            raise DrmProtected("The media is encrypted with DRM.")
+        if re.search(r"#EXT-X-KEY:METHOD=(?!NONE|AES-128)", manifest):
+            raise UpstreamFailed("The media is encrypted in a way that yt-dlp cannot undo.")
+        if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
+            raise UpstreamFailed("The media's playlist is not one of segments.")
+        if "#EXT-X-ENDLIST" not in manifest and "#EXT-X-PLAYLIST-TYPE:VOD" not in manifest:
+            # yt-dlp would take what is listed now for the whole.
+            raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+        return True
+
+
+class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
+    pass
+
+
+class SmoothStreaming(Fragmented, IsmFD):  # type: ignore[misc]
+    pass
+
+
+class Mhtml(Fragmented, MhtmlFD):  # type: ignore[misc]
+    pass
+
+
+class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
+    pass
+
+
+class _Accompanied(Quiet):
+    """HLS that needs requests beside it. yt-dlp's classes make a plain HlsFD inside `real_download`, which would write
+    to the process's standard output; so that is done anew here, and only what they do beside it is theirs."""
+
+    def __init__(self, upstream: Upstream, options: dict[str, Any], out: PipeWriter) -> None:
+        self._upstream = upstream
+        self._hls = Hls(upstream, options, out)
+        super().__init__(upstream, options)  # type: ignore[call-arg]
+
+    def run(self, info: dict[str, Any]) -> None:
+        done = threading.Event()
+        thread = threading.Thread(target=self._beside, args=(done, info), name="download-beside", daemon=True)
+        thread.start()
+        try:
+            self._hls.run(info)
+        finally:
+            done.set()
+            thread.join()
+
+    def _beside(self, done: threading.Event, info: dict[str, Any]) -> None:
+        try:
+            self.accompany(done, info)
+        except (ServerPYError, Stopped):
+            # Told to stop, or the site refuses: then it will refuse the media too, and that is the error to tell.
+            return
+
+    def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class BunnyCdn(_Accompanied, BunnyCdnFD):  # type: ignore[misc]
+    def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
+        self.ping_thread(done, **info["_bunnycdn_ping_data"])
+
+
+class SoopVod(_Accompanied, SoopVodFD):  # type: ignore[misc]
+    def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
+        self._cookie_refresh_thread(done, info["_cookie_refresh_params"], info["webpage_url"])
+
+
+BY_PROTOCOL: dict[str, Callable[[Upstream, dict[str, Any], PipeWriter], Fragmented | _Accompanied]] = {
+    "m3u8": Hls,
+    "m3u8_native": Hls,
+    "http_dash_segments": Dash,
+    "http_dash_segments_generator": Dash,
+    "ism": SmoothStreaming,
+    "mhtml": Mhtml,
+    "f4m": AdobeHds,
+    "bunnycdn": BunnyCdn,
+    "soopvod": SoopVod,
+}
+"""Everything that yt-dlp downloads without a program's help, but http itself. Not here: rtmp (rtmpdump), web sockets,
+niconico_live and fc2_live (ffmpeg), live chats (no media)."""

@@ -1,0 +1,112 @@
+"""The embedded method inside the worker: one format, by yt-dlp's own downloader, in the calling thread, into a pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from yt_dlp.utils import determine_protocol
+
+from serverpy.errors import DrmProtected, ServerPYError, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp.children import Stopped
+from serverpy.ytdlp.download import downloaders, fragments
+from serverpy.ytdlp.download.sink import OneFile, PipeWriter
+from serverpy.ytdlp.download.upstream import Upstream, translate
+from serverpy.ytdlp.page.raw_store import Raw
+from serverpy.ytdlp.session import instance
+from serverpy.ytdlp.stop import Stop, stopped
+
+log = logging.getLogger(__name__)
+
+MAX_WAIT_SECONDS = 60
+"""The longest that a site may ask to wait before the first byte (yt-dlp's `available_at`; YouTube asks for 5 s)."""
+
+HTTP = frozenset({"http", "https"})
+OpenSession = Callable[[], AbstractContextManager[Any]]
+
+
+def run(raw: Raw, item: int | None, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
+    """Write one track's bytes to the pipe `fd`, which is closed here in any case; see `transfer`."""
+    try:
+        info = raw.format(item, track_id)
+    except BaseException:
+        os.close(fd)
+        raise
+    return transfer(lambda: instance.open(options, raw.cookies, cancelled), info, fd, cancelled)
+
+
+def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
+    """Write the media of `info` (a format, over its page's fields) to the pipe `fd`, which is closed here.
+
+    Returns the number of bytes when the last is in the pipe. Raises a `ServerPYError` in any other case, also when
+    `cancelled` is set, or the pipe's reader has gone (then it is set here): within about 0.1 s, wherever the thread
+    was, if `cancelled` is the session's ticket.
+    """
+    try:
+        with Stop(cancelled, fd) as stop:
+            return _transfer(open_session, _for_downloaders(info), stop)
+    finally:
+        os.close(fd)
+
+
+def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> int:
+    out = PipeWriter(stop)
+    try:
+        with open_session() as ydl:
+            _refuse_impossible(info)
+            _wait_until(info.get("available_at"), stop)
+            _download(Upstream(ydl, stop), info, out)
+    except Stopped as error:
+        raise stopped() from error
+    except ServerPYError:
+        stop.check()
+        raise
+    except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
+        stop.check()
+        log.info("yt-dlp's downloader failed: %s", type(error).__name__)
+        log.debug("because of", exc_info=True)  # holds addresses
+        raise translate(error) from error
+    return out.given
+
+
+def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
+    """A copy that they may change, without the fields that would make yt-dlp choose ffmpeg, which is never started."""
+    kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
+    return {**kept, "protocol": determine_protocol(kept)}
+
+
+def _wait_until(available_at: float | None, stop: Stop) -> None:
+    seconds = (available_at or 0) - time.time()
+    if seconds > MAX_WAIT_SECONDS:
+        raise UpstreamFailed("The media is not available yet.")
+    if seconds > 0:
+        stop.pause(seconds)
+
+
+def _download(upstream: Upstream, info: dict[str, Any], out: PipeWriter) -> None:
+    options = downloaders.params(upstream)
+    protocol = info["protocol"]
+    if protocol in HTTP:
+        downloaders.FileDownloader(upstream, options, OneFile(out.write), info).run()
+    elif make := fragments.BY_PROTOCOL.get(protocol):
+        make(upstream, options, out).run(info)
+    else:
+        raise UnsupportedConversion("Yt-dlp downloads this kind of media only with the help of other programs.")
+
+
+def _refuse_impossible(info: dict[str, Any]) -> None:
+    if info.get("has_drm") is True:
+        raise DrmProtected("The media is encrypted with DRM.")
+    if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
+        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+
+
+_NOT_FOR_DOWNLOADERS = frozenset(
+    ("formats", "requested_formats", "requested_downloads", "section_start", "section_end", "entries")
+)

@@ -1,0 +1,281 @@
+"""What yt-dlp's downloaders see in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
+
+`Upstream` belongs to one download. `fetch` gives whole small bodies (playlists, keys, pings), `stream` an open one.
+`FileUpstream` belongs to one file or fragment inside it and sees to it that every answer belongs to the same bytes.
+Errors leave as yt-dlp's own only where its retries have to see them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+from yt_dlp.networking import Request, Response
+from yt_dlp.networking.exceptions import (
+    CertificateVerifyError,
+    HTTPError,
+    ProxyError,
+    RequestError,
+    TransportError,
+)
+from yt_dlp.utils import ContentTooShortError
+
+from serverpy.errors import Busy, ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.net.heads import REFUSED_HEADER
+from serverpy.ytdlp.download.sink import OneFile
+from serverpy.ytdlp.stop import Stop
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 8 * 1024 * 1024
+"""A playlist of a 24 h stream has about 2 MiB; what is larger than this is an attack or a mistake."""
+IMPERSONATED_BYTES = 1024 * 1024
+"""curl_cffi queues a streamed body without a bound, however slowly it is read: so no body is larger than this."""
+IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
+"""... save where the server ignores Range; then this much is borne."""
+PIECE_BYTES = 65536
+BACK_OFF = (0.2, 0.5, 1.0)
+MAX_STANDSTILLS = 8
+
+
+def translate(error: BaseException) -> ServerPYError:
+    """yt-dlp's network errors in our words. The message holds no address and no query."""
+    if isinstance(error, ServerPYError):
+        return error
+    if isinstance(error, HTTPError):
+        return _refusal(error.response) or UpstreamFailed(f"The media server answered {error.status}.")
+    if isinstance(error, ProxyError) and (found := re.search(r"\b(403|503|504)\b", str(error))):
+        # What `net.egress` answers to CONNECT; urllib3 and curl_cffi tell the status in their text alone.
+        return _REFUSALS[int(found[1])]()
+    if _timed_out(error):
+        return UpstreamTimeout("The media server did not answer in time.")
+    if isinstance(error, CertificateVerifyError):
+        return UpstreamFailed("The media server's certificate is not valid.")
+    if isinstance(error, ContentTooShortError):
+        return UpstreamFailed("The media server ended the body too early.")
+    if isinstance(error, RequestError):
+        return UpstreamFailed("The connection to the media server failed.")
+    return UpstreamFailed(f"Yt-dlp's downloader failed ({type(error).__name__}).")
+
+
+def _timed_out(error: BaseException) -> bool:
+    """urllib3 and curl_cffi tell a time-out by type name and text; yt-dlp keeps theirs as the cause."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        if seen is None:
+            return False
+        if isinstance(seen, TimeoutError) or "Timeout" in type(seen).__name__ or "timed out" in str(seen):
+            return True
+        cause = getattr(seen, "cause", None)
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__ or seen.__context__
+    return False
+
+
+_REFUSALS: dict[int, Callable[[], ServerPYError]] = {
+    403: lambda: TargetForbidden("The media's address may not be reached from here."),
+    502: lambda: UpstreamFailed("The media server could not be reached."),
+    503: lambda: Busy("Too many connections are open."),
+    504: lambda: UpstreamTimeout("The media server could not be reached in time."),
+}
+
+
+def _refusal(response: Response) -> ServerPYError | None:
+    """What `net.egress` answers instead of a site carries a header that no site's answer does."""
+    refused = _REFUSALS.get(response.status) if response.headers.get(REFUSED_HEADER) else None
+    return refused() if refused else None
+
+
+class Upstream:
+    """One download's door to the network. Everything it does not know is asked of the YoutubeDL behind."""
+
+    def __init__(self, ydl: Any, stop: Stop) -> None:
+        self._ydl = ydl
+        self.stop = stop
+        self.always_impersonates = bool(ydl.params.get("impersonate"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ydl, name)
+
+    def impersonates(self, request: Request) -> bool:
+        return self.always_impersonates or request.extensions.get("impersonate") is not None
+
+    def stream(self, request: Request) -> Response:
+        """An open response, its owner the caller. Raises yt-dlp's errors, except where no retry can help."""
+        self.stop.check()
+        try:
+            response = self._ydl.urlopen(request)
+        except (HTTPError, ProxyError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
+            self.stop.check()
+            if isinstance(translated := translate(error), TargetForbidden):
+                raise translated from error
+            raise
+        if self.stop.is_set:
+            response.close()
+        self.stop.check()
+        return response
+
+    def urlopen(self, request: Request | str) -> Response:
+        """A small body, whole: downloaders ask for playlists and keys in this way. Tried three times."""
+        request = Request(request) if isinstance(request, str) else request
+        for delay in (*BACK_OFF[:2], None):
+            try:
+                return self._small(request.copy())
+            except (TransportError, HTTPError) as error:
+                transient = not isinstance(error, HTTPError) or error.status == 429 or error.status >= 500
+                if delay is None or not transient:
+                    raise translate(error) from error
+                self.stop.pause(delay)
+        raise AssertionError("the last try returns or raises")
+
+    def _small(self, request: Request) -> Response:
+        response = self.stream(request)
+        try:
+            body = bytearray()
+            while piece := response.read(PIECE_BYTES):
+                self.stop.check()
+                body += piece
+                if len(body) > SMALL_BYTES:
+                    raise TooLarge("A playlist or key of the media is implausibly large.")
+        finally:
+            response.close()
+        return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
+
+
+class FileUpstream:
+    """For one file, fetched by HttpFD in one or several requests into `file`. Closes the responses it gave: HttpFD
+    drops them.
+
+    `window` is set if the file is itself a range of something larger, which the server then has to honour. After
+    `resume`, the next request begins a little before where the last one broke off, and what comes twice is compared.
+    Raises `UpstreamFailed` where HttpFD would splice or shift: other bytes, another total length, another offset.
+    """
+
+    def __init__(self, upstream: Upstream, file: OneFile, *, window: bool) -> None:
+        self._upstream = upstream
+        self._file = file
+        self._window = window
+        self._total: int | None = None
+        self._response: Response | None = None
+        self._resuming = False
+        self._last_position = -1
+        self._standstills = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._upstream, name)
+
+    @property
+    def total(self) -> int | None:
+        """The length of the file, once a server told it."""
+        return None if self._window else self._total
+
+    def resume(self) -> None:
+        """The last request failed."""
+        self._resuming = True
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def urlopen(self, request: Request) -> Response:
+        self.close()
+        self._count_standstills()
+        asked, overlap = _first_of(request.headers.get("Range")), b""
+        if asked and self._resuming:
+            overlap = self._file.tail
+            request.headers["Range"] = _moved(request.headers["Range"], asked - len(overlap))
+        response = self._response = _prompt(self._upstream.stream(request))
+        self._check(request, response, (asked or 0) - len(overlap))
+        if overlap and response.status == 206:
+            self._compare(response, overlap)
+            _hide(response, len(overlap))
+        self._resuming = False
+        return response
+
+    def _compare(self, response: Response, overlap: bytes) -> None:
+        seen = b""
+        while len(seen) < len(overlap) and (piece := response.read(len(overlap) - len(seen))):
+            seen += piece
+        if seen != overlap:
+            raise UpstreamFailed("The media changed while it was being read.")
+
+    def _count_standstills(self) -> None:
+        if self._file.position != self._last_position:
+            self._last_position, self._standstills = self._file.position, 0
+        self._standstills += 1
+        if self._standstills > MAX_STANDSTILLS:
+            raise UpstreamFailed("The media server answers without sending anything.")
+
+    def _check(self, request: Request, response: Response, asked: int) -> None:
+        if response.status == 206:
+            first, total = _content_range(response.headers.get("Content-Range"))
+            if first != asked:
+                raise UpstreamFailed("The media server sent another range than was asked for.")
+        else:
+            total = _length(response)
+            if self._window and not _is_just_the_window(request, total):
+                raise UpstreamFailed("The media server ignores the range that the media is made of.")
+            self._bear(request, total)
+        if total is not None:
+            if self._total not in (None, total):
+                raise UpstreamFailed("The media changed its length while it was being read.")
+            self._total = total
+
+    def _bear(self, request: Request, total: int | None) -> None:
+        if self._upstream.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
+            raise UpstreamFailed("The media needs impersonation, and its server does not answer in ranges.")
+
+
+def _prompt(response: Response) -> Response:
+    """Let `read` give what has come so far, as `read1` does.
+
+    Else it waits until the whole block has come: later on a slow line, and where the connection breaks, the bytes of
+    the unfinished block are lost, so that a server which cuts early would never get anywhere.
+    """
+    fp = response.fp
+    if hasattr(response, "_real_read") and hasattr(fp, "read1"):
+        response._real_read = lambda amt=None: fp.read1(amt, decode_content=True)
+    return response
+
+
+def _first_of(value: str | None) -> int | None:
+    found = re.match(r"bytes=(\d+)-", value or "")
+    return int(found[1]) if found else None
+
+
+def _moved(value: str, first: int) -> str:
+    return f"bytes={first}-{value.partition('-')[2]}"
+
+
+def _hide(response: Response, count: int) -> None:
+    """Make a partial answer, of which `count` bytes are read, look as if it began behind them."""
+    found = re.match(r"bytes (\d+)(-.*)", response.headers["Content-Range"])
+    assert found
+    response.headers.replace_header("Content-Range", f"bytes {int(found[1]) + count}{found[2]}")
+    if length := response.headers.get("Content-Length"):
+        response.headers.replace_header("Content-Length", str(int(length) - count))
+
+
+def _content_range(value: str | None) -> tuple[int | None, int | None]:
+    """RFC 9110 §14.4: `bytes 0-99/1000` → (0, 1000); an unknown total is None."""
+    found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", value or "")
+    if not found:
+        return None, None
+    return int(found[1]), None if found[2] == "*" else int(found[2])
+
+
+def _length(response: Response) -> int | None:
+    length = response.headers.get("Content-Length") or ""
+    # With a Content-Encoding, the length is that of the encoded bytes.
+    return int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
+
+
+def _is_just_the_window(request: Request, total: int | None) -> bool:
+    """A server that ignores Range is right by chance if the range was the whole: `bytes=0-99` of 100 bytes."""
+    found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
+    return bool(found) and total == int(found[1]) + 1 if found else False

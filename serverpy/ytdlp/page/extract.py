@@ -1,0 +1,73 @@
+"""One extraction: the address of a page in, a `Media` and yt-dlp's own dictionary out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from serverpy.errors import MediaNotFound, TooLarge
+from serverpy.extraction.messages import MAX_MEDIA_BYTES, WorkerOptions
+from serverpy.extraction.values import Media, Track
+from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.faults import close_responses, translate
+from serverpy.ytdlp.page.mapping import Info, is_playlist, media_of
+from serverpy.ytdlp.page.raw_store import Raw
+from serverpy.ytdlp.session import instance
+from serverpy.ytdlp.session.cookies import copy_cookies
+
+_encoder = msgspec.json.Encoder()
+
+
+def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, Raw]:
+    """Runs in the calling thread until it is done or `ticket` is set (Stopped, a BaseException). Raises a
+    ServerPYError; no other exception of yt-dlp comes out of here."""
+    try:
+        with instance.open(options, cancelled=ticket) as ydl:
+            info = ydl.extract_info(url, download=False)
+            if not isinstance(info, dict):
+                raise MediaNotFound("No media was found on this page.")
+            _cut(info)
+            media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
+            _check_found(media, ydl)
+            return media, Raw(info, copy_cookies(ydl.cookiejar), options)
+    except Exception as error:  # yt-dlp and its extractors raise anything
+        close_responses(error)
+        ticket.check()
+        raise translate(error) from error
+
+
+def _cut(info: Info) -> None:
+    """Entries beyond the bound go; whether there were any is remembered."""
+    if is_playlist(info):
+        entries = list(info.get("entries") or ())
+        info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
+        info["entries"] = entries[: instance.MAX_ENTRIES]
+
+
+def _check_found(media: Media, ydl: instance.Session) -> None:
+    if media.tracks or any(entry.url or entry.media for entry in media.entries):
+        return
+    if ydl.first_failure is not None:
+        raise ydl.first_failure
+    raise MediaNotFound("No media was found on this page.")
+
+
+def within_bounds(media: Media) -> Media:
+    """The encoded size is bounded. Long lists of fragments go first, beginning with the worst track: yt-dlp's own
+    downloader still has them. Raises TooLarge."""
+    excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES
+    tracks = list(media.tracks)
+    for index, track in enumerate(tracks):
+        if excess <= 0:
+            break
+        if track.fragments:
+            excess -= len(_encoder.encode(track.fragments))
+            tracks[index] = _without_fragments(track)
+    if excess > 0:
+        raise TooLarge("What is on this page is too much for one answer.")
+    return replace(media, tracks=tuple(tracks)) if tuple(tracks) != media.tracks else media
+
+
+def _without_fragments(track: Track) -> Track:
+    return replace(track, fragments=(), fragments_dynamic=True)

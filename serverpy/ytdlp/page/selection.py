@@ -1,0 +1,127 @@
+"""yt-dlp's format selectors, applied by yt-dlp itself to what the server knows of the tracks.
+
+The selector is the client's. yt-dlp's language has two ways to keep a processor busy for ever, and both are closed:
+products of whole lists (`all+all`), and regular expressions that fit in too many ways (`regex_cost.py` counts them).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from yt_dlp import YoutubeDL
+
+from serverpy.errors import FormatNotFound, InvalidParameter
+from serverpy.extraction.messages import Format
+from serverpy.ytdlp.page import regex_cost
+from serverpy.ytdlp.session.log import Log
+
+MAX_SELECTOR_CHARACTERS = 1000
+MAX_CHOICES = 1000
+_MAX_VALUE_CHARACTERS = 64
+_MAX_ID_CHARACTERS = 200
+"""What `mapping` lets an id have; all of it counts."""
+_MAX_PARTS = 10
+_MAX_WAYS = 5000
+"""Of all regular expressions together: 3 ms for a value of 64 characters, at the most. Two `.*` are 4225."""
+_SECONDS = 0.5
+"""Of the processor, for everything that is filtered."""
+_REFUSED = "The format selector has a regular expression that could take too long. "
+_HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
+
+
+def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
+    """The track ids of each stream that `selector` asks for, more than one for a merge. `formats` are in yt-dlp's
+    order, worst first. Raises InvalidParameter for a selector that does not parse, FormatNotFound if nothing fits."""
+    _check(selector)
+    with _Selecting({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
+        try:
+            picked = ydl._select_formats([_as_dict(item) for item in formats], ydl.build_format_selector(selector))
+        except (SyntaxError, ValueError, TypeError, re.error, RecursionError, IndexError) as error:
+            raise InvalidParameter("The format selector cannot be read.") from error
+    choices = tuple(_ids(item) for item in picked[:MAX_CHOICES])
+    if not choices:
+        raise FormatNotFound("No format of this page fits the selector.")
+    return choices
+
+
+def _check(selector: str) -> None:
+    if len(selector) > MAX_SELECTOR_CHARACTERS:
+        raise InvalidParameter("The format selector is too long.")
+    if selector.strip() in ("", "-"):
+        raise InvalidParameter("The format selector cannot be read.")
+    if "+" in selector and re.search(r"\ball\b", selector):
+        raise InvalidParameter("The format selector must not merge `all`; `mergeall` does.")
+    if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
+        raise InvalidParameter("The format selector merges too many formats.")
+
+
+class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
+    """yt-dlp hands each filter over here as it will read it, so that none is overlooked. For one selector."""
+
+    _ways = 0
+    _deadline: float | None = None
+
+    def _build_format_filter(self, filter_spec: str) -> Callable[[dict[str, Any]], Any]:
+        if found := _REGEX_FILTER.fullmatch(filter_spec):
+            return self._by_regex(found)
+        build: Callable[[str], Callable[[dict[str, Any]], Any]] = super()._build_format_filter
+        return self._in_time(build(filter_spec))
+
+    def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
+        """As yt-dlp's own; each value is searched once, however many formats have it."""
+        key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
+        longest = _MAX_ID_CHARACTERS if key == "format_id" else _MAX_VALUE_CHARACTERS
+        pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))
+        search = functools.lru_cache(maxsize=None)(self._in_time(pattern.search))
+
+        def fits(item: dict[str, Any]) -> bool:
+            value = item.get(key)
+            return or_unknown if value is None else (search(value) is not None) is not negated
+
+        return fits
+
+    def _affordable(self, pattern: str, longest: int) -> str:
+        try:
+            self._ways += regex_cost.ways(pattern, longest)
+        except regex_cost.TooMuch as error:
+            raise InvalidParameter(f"{_REFUSED}{error} {_HELP}") from error
+        if self._ways > _MAX_WAYS:
+            raise InvalidParameter(f"{_REFUSED}It can fit in too many ways. {_HELP}")
+        return pattern
+
+    def _in_time(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def asked(value: Any) -> Any:
+            now = time.thread_time()
+            if self._deadline is None:
+                self._deadline = now + _SECONDS
+            elif now > self._deadline:
+                raise InvalidParameter("The format selector takes too long.")
+            return ask(value)
+
+        return asked
+
+
+# What yt-dlp takes for one, in the form that it has after its tokenizer.
+_REGEX_FILTER = re.compile(
+    r"""\s*(?P<key>[a-zA-Z0-9._-]+)\s*(?P<negation>!\s*)?~=\s*(?P<none>\?\s*)?
+    (?:(?P<quote>["'])(?P<quoted>(?:(?!(?P=quote))[^\\]|\\.)+)(?P=quote)|(?P<bare>[\w.-]+))\s*""",
+    re.VERBOSE,
+)
+
+
+def _as_dict(item: Format) -> dict[str, Any]:
+    fields = {key: value for key, value in msgspec.structs.asdict(item).items() if value is not None}
+    return {key: _short(value) if key != "format_id" else value for key, value in fields.items()}
+
+
+def _short(value: Any) -> Any:
+    return value[:_MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
+
+
+def _ids(picked: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(part["format_id"] for part in picked.get("requested_formats") or (picked,))

@@ -1,0 +1,99 @@
+"""yt-dlp's extractors: read once for the process, and which of them this server lets run.
+
+A stock instance reads them anew, 50–150 ms each, and at its first foreign page imports all 960 of them, 28 MB. Here the
+dictionary of their classes is made once and copied, and the generic extractor asks only those that can answer
+(`embeds.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yt_dlp
+from yt_dlp import YoutubeDL
+from yt_dlp.extractor.generic import GenericIE as StockGenericIE
+from yt_dlp.plugins import load_all_plugins
+
+from serverpy.errors import SiteForbidden
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.sites import Sites
+from serverpy.ytdlp.session.embeds import embed_capable
+from serverpy.ytdlp.session.log import Log
+
+
+@dataclass(frozen=True, slots=True)
+class Extractors:
+    """yt-dlp's extractors by key, in their order, and those of them that embeds can name."""
+
+    classes: Mapping[str, Any]
+    embeds: Mapping[str, Any]
+
+
+@functools.cache
+def known() -> Extractors:
+    load_all_plugins()
+    stock = YoutubeDL({"quiet": True, "logger": Log(), "cachedir": False}, auto_init=False)
+    stock.add_default_info_extractors()
+    classes = {key: ie for key, ie in stock._ies.items() if isinstance(ie, type)}
+    stock.close()
+    capable = embed_capable(Path(yt_dlp.extractor.__file__).parent)
+    embeds = {key: ie for key, ie in classes.items() if key in capable or not _is_stock(ie)}
+    return Extractors(MappingProxyType(classes), MappingProxyType(embeds))
+
+
+def _is_stock(ie: Any) -> bool:
+    return str(getattr(ie, "_module", None) or ie.__module__).startswith("yt_dlp.")
+
+
+@functools.cache
+def permitted(options: WorkerOptions) -> Extractors:
+    """The extractors with those that may not run replaced by one that says so, and left out of the embeds."""
+    everything = known()
+    allowed = functools.partial(may_run, options)
+    classes = {key: ie if allowed(ie) else refusing(ie) for key, ie in everything.classes.items()}
+    embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and allowed(ie)}
+    return Extractors(MappingProxyType(classes), MappingProxyType(embeds))
+
+
+def may_run(options: WorkerOptions, ie: Any) -> bool:
+    """Whether the worker with these options lets the extractor run."""
+    sites = Sites(allow=options.allow_sites, deny=options.deny_sites, generic=options.generic_extractor)
+    return sites.may_run(ie.IE_NAME)
+
+
+def refusing(ie: Any) -> Any:
+    """An extractor for the same addresses, which refuses them."""
+
+    class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # untyped
+        IE_NAME = ie.IE_NAME
+        _VALID_URL = ie._VALID_URL
+        suitable = staticmethod(ie.suitable)
+        ie_key = staticmethod(ie.ie_key)
+
+        def extract(self, url: str) -> Any:
+            raise SiteForbidden(f"This server does not serve {ie.IE_NAME}.")
+
+    return Forbidden
+
+
+class GenericIE(StockGenericIE):  # type: ignore[misc]  # untyped
+    """Asks only the extractors that can find a player in a foreign page."""
+
+    def _extract_embeds(self, *args: Any, **kwargs: Any) -> Any:
+        everything = self._downloader._ies
+        self._downloader._ies = self._downloader.embeds
+        try:
+            return list(super()._extract_embeds(*args, **kwargs))
+        finally:
+            self._downloader._ies = everything
+
+
+def warm_up() -> None:
+    """The first URL of a process compiles 1,750 expressions (0.5–1 s); do it before somebody waits for it."""
+    for ie in known().classes.values():
+        ie.suitable("https://host.invalid/")

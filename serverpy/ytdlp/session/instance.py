@@ -1,0 +1,223 @@
+"""Slim yt-dlp instances: one for each extraction or download, cheap to make, always closed.
+
+A stock instance costs 50–150 ms. Here the classes of extractors (`extractors.py`), the TLS context (`handlers.py`) and
+the rest of what `prepare.py` made are the process's. Everything else is the instance's own: parameters, cookie jar,
+request handlers.
+
+Every connection goes through the filtering proxy, whatever a page, an extractor or the environment says. `prepare`
+must have run before anything here.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.cookiejar
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yt_dlp
+from yt_dlp import YoutubeDL
+from yt_dlp.compat import urllib_req_to_req
+from yt_dlp.cookies import YoutubeDLCookieJar
+from yt_dlp.networking import Request
+from yt_dlp.networking.common import _RH_PREFERENCES
+from yt_dlp.networking.exceptions import HTTPError, RequestError
+from yt_dlp.networking.impersonate import ImpersonateTarget
+from yt_dlp.utils import DownloadError
+
+from serverpy.errors import TooLarge
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.session import impersonation
+from serverpy.ytdlp.session.cache import SectionCache
+from serverpy.ytdlp.session.cookies import cookies_of_file, copy_cookies
+from serverpy.ytdlp.session.extractors import GenericIE, may_run, permitted
+from serverpy.ytdlp.session.handlers import DataRH, SharedRequestsRH
+from serverpy.ytdlp.session.log import Log
+from serverpy.ytdlp.shared import process
+
+MAX_ENTRIES = 1000
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""The most that one answer may be which an extractor reads into memory, decompressed. A page of nothing but
+links costs ninety times its length, and the interpreter while it is searched; players are 3 MB, manifests 2."""
+MAX_FAILED_ENTRIES = 25
+_READ_BYTES = 64 * 1024
+
+# `all` stands last so that a post of pictures alone is a result too; without a format of its own, yt-dlp would start
+# ffmpeg to see what it can do.
+FORMAT = "bestvideo*+bestaudio/best/all"
+
+
+class Session(YoutubeDL):  # type: ignore[misc]  # untyped
+    """One instance for one thread. `ticket` tells it to stop: at the next request, or in the middle of reading one."""
+
+    def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
+        self.ticket = ticket
+        self.log = Log()
+        self.failures = 0
+        self.first_failure: BaseException | None = None
+        self.__dict__["cookiejar"] = cookies
+        self._proxy = proxy
+        super().__init__({**params, "logger": self.log, "proxy": proxy}, auto_init=False)
+        self.cache = SectionCache(self)
+        self.__dict__["_js_runtimes"] = process().js_runtimes
+        extractors = permitted(process().options)
+        self.embeds = extractors.embeds
+        self._classes = extractors.classes
+        self._ies = dict(extractors.classes)
+        if may_run(process().options, GenericIE):
+            self.add_info_extractor(GenericIE())  # in the place of the stock one
+
+    def get_info_extractor(self, ie_key: str) -> Any:
+        """As in yt-dlp, but of the permitted classes; and without a change to `_ies`, which may be iterated over."""
+        if ie_key not in self._ies_instances:
+            kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
+            self._ies_instances[ie_key] = ie = kind()
+            ie.set_downloader(self)
+        return self._ies_instances[ie_key]
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> Any:
+        return super().build_request_director([SharedRequestsRH, DataRH], preferences)
+
+    def _load_impersonation(self) -> None:
+        """Adds the handler for it to those of this session, if it can be had."""
+        director = self._request_director
+        if "CurlCFFI" in director.handlers or (kind := impersonation.handler()) is None:
+            return
+        (handler,) = super().build_request_director([kind]).handlers.values()
+        if (bundle := process().bundle) is not None:
+            handler.verify = str(bundle)
+        director.add_handler(handler)
+        director.preferences.update(_RH_PREFERENCES)
+
+    def _get_available_impersonate_targets(self) -> Any:
+        self._load_impersonation()
+        return super()._get_available_impersonate_targets()
+
+    def _impersonate_target_available(self, target: Any) -> Any:
+        self._load_impersonation()
+        return super()._impersonate_target_available(target)
+
+    def impersonation_name(self, wish: Any) -> str | None:
+        """curl_cffi's name for the target that a format asks for, else for that of IMPERSONATE."""
+        target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
+        if target is None:
+            return None
+        for handler in self._request_director.handlers.values():
+            if handler.RH_KEY == "CurlCFFI" and (found := handler._resolve_target(target)):
+                return str(handler._SUPPORTED_IMPERSONATE_TARGET_MAP[found])
+        return None
+
+    def urlopen(self, req: Any) -> Any:
+        """Every request of extractors and native downloaders passes here, and leaves by the proxy."""
+        self.ticket.check()
+        if isinstance(req, urllib.request.Request):
+            req = urllib_req_to_req(req)
+        request = Request(req) if isinstance(req, str) else req
+        request.headers.pop("Ytdl-Request-Proxy", None)
+        request.proxies = {"all": self._proxy}
+        if request.extensions.get("impersonate") is not None:
+            self._load_impersonation()
+        try:
+            response = super().urlopen(request)
+        except HTTPError as error:
+            self.ticket.check()
+            self._watched(error.response)
+            raise
+        except RequestError:
+            self.ticket.check()
+            raise
+        self.ticket.check()
+        return self._watched(response)
+
+    def _watched(self, response: Any) -> Any:
+        """Reading stops when the ticket says so, and a whole body has a bound."""
+        read = response.read
+
+        def read_all() -> bytes:
+            parts, total = [], 0
+            while part := read(_READ_BYTES):
+                self.ticket.check()
+                total += len(part)
+                if total > MAX_PAGE_BYTES:
+                    raise TooLarge("The page is too large to be searched for media.")
+                parts.append(part)
+            return b"".join(parts)
+
+        def read_some(amt: int | None = None) -> bytes:
+            self.ticket.check()
+            return read_all() if amt is None or amt < 0 else read(amt)
+
+        response.read = read_some
+        return response
+
+    def trouble(self, message: str | None = None, tb: Any = None, is_error: bool = True) -> None:
+        """An item that fails does not fail its playlist, unless it is one of many; anything else is raised."""
+        in_playlist = bool(self._playlist_level)
+        if is_error and in_playlist:
+            self.failures += 1
+            self.first_failure = self.first_failure or sys.exc_info()[1] or DownloadError(message)
+        self.params["ignoreerrors"] = in_playlist and self.failures <= MAX_FAILED_ENTRIES
+        try:
+            super().trouble(message, tb, is_error)
+        finally:
+            self.params["ignoreerrors"] = "only_download"
+
+    def process_ie_result(self, ie_result: Any, download: bool = True, extra_info: Any = None) -> Any:
+        self.ticket.check()
+        return super().process_ie_result(ie_result, download, extra_info)
+
+
+@contextmanager
+def open(
+    options: WorkerOptions,
+    cookies: http.cookiejar.CookieJar | None = None,
+    cancelled: threading.Event | None = None,
+) -> Iterator[Session]:
+    """A session with its own parameters and jar: a copy of `cookies`, else what COOKIES_FILE has (never written back).
+    `cancelled` is a `Ticket`, whose `set` also cuts the session's connections; a plain event is looked at in between.
+    Raises `Stopped` (a BaseException) once it is set."""
+    ticket = Ticket.of(cancelled)
+    jar = copy_cookies(cookies_of_file(options.cookies_file), cookies)
+    gate = process().gate
+    with (
+        process().outlets.open() as outlet,
+        ticket.hook(outlet.cut),
+        ticket.hook(functools.partial(gate.kill, ticket)),
+        gate.on_behalf_of(ticket),
+        Session(_params(options), outlet.url, ticket, jar) as session,
+    ):
+        yield session
+
+
+def _params(options: WorkerOptions) -> dict[str, Any]:
+    """Anew for each instance: yt-dlp changes its parameters."""
+    return {
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "color": "never",
+        "cachedir": str(process().directory / "cache"),
+        "socket_timeout": min(20.0, options.stall_timeout),
+        "retries": 3,
+        "fragment_retries": 3,
+        "extractor_retries": 2,
+        "check_formats": False,
+        "format": FORMAT,
+        "skip_download": True,
+        "writesubtitles": True,
+        "noplaylist": True,
+        "extract_flat": "in_playlist",
+        "playlistend": MAX_ENTRIES + 1,
+        "ignoreerrors": "only_download",
+        "impersonate": _target(options),
+        "js_runtimes": {name: {} for name in process().js_runtimes},
+    }
+
+
+def _target(options: WorkerOptions) -> Any:
+    return ImpersonateTarget.from_str(options.impersonate.lower()) if options.impersonate else None
