@@ -18,7 +18,7 @@ from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.server import answers_under_way
 
 
@@ -107,20 +107,16 @@ async def rest_of(body: Body) -> bytes:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PLUGIN_PATH))
-
-    async def test() -> None:
-        async with bench(site) as parts:
-            plan, source = await parts.plan(sample.page, sample.method)
-            assert plan.opener == sample.opener
-            whole = await gives_all_and_ends(parts, plan, source)
-            await keeps_its_promises(parts, plan, source, whole)
-            await can_be_closed_in_the_middle(parts, plan, source)
-            await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
-            await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
-
-    run(test, seconds=300)
+    async with bench(site) as parts:
+        plan, source = await parts.plan(sample.page, sample.method)
+        assert plan.opener == sample.opener
+        whole = await gives_all_and_ends(parts, plan, source)
+        await keeps_its_promises(parts, plan, source, whole)
+        await can_be_closed_in_the_middle(parts, plan, source)
+        await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
+        await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
 
 
 async def gives_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
