@@ -37,7 +37,7 @@ class Running:
 
     @contextlib.contextmanager
     def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection(self.address, timeout=30)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", path)
             with connection.getresponse() as response:
@@ -73,7 +73,7 @@ def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Runnin
 
 
 def ended(process: subprocess.Popen[str]) -> int:
-    return process.wait(30)
+    return process.wait(60)
 
 
 def gone(children: list[psutil.Process]) -> bool:
@@ -165,7 +165,7 @@ def test_a_setting_that_only_the_worker_can_judge_ends_the_server_with_its_reaso
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--impersonate", "nonsense"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 1
