@@ -15,7 +15,7 @@ from serverpy.streaming.fanout import JOIN_BYTES, Fanout, Reader, TooSlow
 from serverpy.streaming.ring import RING_BYTES
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually
+from tests.aio import PATIENCE_SECONDS, eventually, stays
 
 KEY = "a page"
 CHUNK = bytes(32 * 1024)
@@ -61,7 +61,7 @@ def segment(number: int, *, initial: bool = False, duration: float | None = None
 
 
 def budget_of(nbytes: int = 64 << 20) -> Budget:
-    return Budget(nbytes, max_streams=10, wait_seconds=1.0)
+    return Budget(nbytes, max_streams=10, wait_seconds=30.0)
 
 
 def shared(fanout: Fanout, spring: Spring) -> Reader:
@@ -84,6 +84,7 @@ async def drained(reader: Reader) -> bytes:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
+    """Read with a sleep after each chunk: the slow reader is what is tested."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -110,8 +111,7 @@ async def test_nothing_is_read_before_somebody_wants_it() -> None:
     reader = shared(fanout, spring)
     spring.pour(segment(1), b"a", b"b", b"c")
     assert await reader.read() == b"a"
-    await asyncio.sleep(0.05)
-    assert spring.reads == 1
+    await stays(lambda: spring.reads == 1, seconds=0.05)
     await reader.aclose()
 
 
@@ -297,5 +297,5 @@ async def test_only_one_at_a_time_opens_an_upstream() -> None:
     await asyncio.sleep(0)
     await cancel(tasks[0])
     await asyncio.gather(*tasks[1:])
-    async with asyncio.timeout(1), fanout.turn("another page"), fanout.turn(KEY):
+    async with asyncio.timeout(PATIENCE_SECONDS), fanout.turn("another page"), fanout.turn(KEY):
         pass

@@ -22,7 +22,7 @@ from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
-from tests.aio import eventually
+from tests.aio import PATIENCE_SECONDS, eventually
 
 PLUGINS = (str(Path(serverpy.sample.__file__).parent / "plugins"),)
 
@@ -43,7 +43,7 @@ async def embedding() -> AsyncIterator[tuple[Embedded, Workers, Pages]]:
     pages = Pages(workers)
     try:
         embedded = Embedded(
-            workers, pages, max_workers=2, wait_seconds=1, stall_timeout=20, pipe_bytes=65536, chunk_bytes=65536
+            workers, pages, max_workers=2, wait_seconds=30, stall_timeout=120, pipe_bytes=65536, chunk_bytes=65536
         )
         yield embedded, workers, pages
     finally:
@@ -56,7 +56,7 @@ async def children() -> AsyncIterator[Subprocess]:
     await egress.start()
     try:
         options = ChildOptions(proxy_url=lambda: egress.url, plugin_paths=PLUGINS)
-        yield Subprocess(options, max_children=2, wait_seconds=1, pipe_bytes=65536, chunk_bytes=65536)
+        yield Subprocess(options, max_children=2, wait_seconds=30, pipe_bytes=65536, chunk_bytes=65536)
     finally:
         await egress.aclose()
 
@@ -95,9 +95,8 @@ async def test_embedded_frees_the_worker_when_the_reader_leaves(site: SampleSite
         media = await workers.extract(url)
         for _ in range(3):
             body = await embedded.open(Source(url=url, media=media, track=media.tracks[-1]))
-            began = asyncio.get_running_loop().time()
-            await body.aclose()
-            assert asyncio.get_running_loop().time() - began < 1
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await body.aclose()
         state = workers.state()
         assert state.downloads == 0
         assert state.restarts == 0
