@@ -47,6 +47,7 @@ from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions
 from serverpy.tasks import spawn
 from tests.aio import PATIENCE_SECONDS, eventually
 from tests.net.origin import Origin
+from tests.opening import opened
 
 
 @asynccontextmanager
@@ -99,7 +100,7 @@ def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=f"{site.http}/page/prog"))
+        body = await opened(method, Source(url=f"{site.http}/page/prog"))
         assert (body.head.content_type, body.head.ext) == ("video/mp4", "mp4")
         assert body.head.title
         assert body.head.length is None
@@ -114,7 +115,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_t
 
 async def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
-        body = await method.open(Source(url=f"{site.http}/hls/ts/master.m3u8"))
+        body = await opened(method, Source(url=f"{site.http}/hls/ts/master.m3u8"))
         assert body.head.content_type == "video/mp2t"
         whole = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5))
         assert await read_all(body) == whole
@@ -139,7 +140,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open(
 ) -> None:
     async with running() as method:
         with pytest.raises(kind):
-            await method.open(Source(url=site.http + path, **fields))
+            await opened(method, Source(url=site.http + path, **fields))
         assert children() == []
         assert directories(private_tmp) == []
         assert method.slots.taken == 0
@@ -147,7 +148,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open(
 
 async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
     async with running() as method:
-        body = await method.open(Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
@@ -161,9 +162,9 @@ async def test_neither_address_nor_selector_can_become_an_option(
 ) -> None:
     async with running() as method:
         with pytest.raises(InvalidUrl):
-            await method.open(Source(url=text))
+            await opened(method, Source(url=text))
         with pytest.raises((InvalidParameter, FormatNotFound)):
-            await method.open(Source(url=f"{site.http}/page/prog", format=text))
+            await opened(method, Source(url=f"{site.http}/page/prog", format=text))
     assert list(private_tmp.rglob("pwned")) == []
     assert not Path("pwned").exists()
 
@@ -186,7 +187,7 @@ async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) 
         before = len(site.requests)
         for origin in (site.http, site.https):
             with pytest.raises(TargetForbidden):
-                await method.open(Source(url=f"{origin}/media/prog.mp4"))
+                await opened(method, Source(url=f"{origin}/media/prog.mp4"))
         assert len(site.requests) == before
 
 
@@ -208,12 +209,12 @@ async def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
         base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
         async with running(allow=base.removeprefix("http://"), impersonate=impersonate) as method:
             with pytest.raises(TargetForbidden):
-                await method.open(Source(url=base + path.format(inside=quote(inside, safe=""))))
+                await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
 
 async def test_further_authorities_are_trusted(site: SampleSite) -> None:
     async with running(ca_file=str(site.ca_file)) as method:
-        body = await method.open(Source(url=f"{site.https}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
@@ -224,7 +225,7 @@ async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site:
     written = jar.read_text()
     async with running(cookies_file=str(jar)) as method:
         before = len(site.requests)
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         await body.aclose()
         assert any("secret=1" in request.headers.get("cookie", "") for request in site.requests[before:])
     assert jar.read_text() == written
@@ -232,24 +233,24 @@ async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site:
 
 async def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
     async with running(impersonate="chrome") as method:
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
 
 async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
     async with running(children=1) as method:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         assert len(children()) == 1
         with pytest.raises(Busy):
-            await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+            await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         await body.aclose()
 
 
 async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
     async with running(extract_timeout=1.0) as method:
         with pytest.raises(ExtractionTimeout):
-            await method.open(Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
+            await opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
 
@@ -258,7 +259,7 @@ async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, pri
 async def test_leaving_early_leaves_nothing(site: SampleSite, private_tmp: Path, path: str) -> None:
     async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=site.http + path))
+        body = await opened(method, Source(url=site.http + path))
         await body.read()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(body.aclose(), body.aclose())
@@ -271,7 +272,7 @@ async def test_leaving_early_leaves_nothing(site: SampleSite, private_tmp: Path,
 
 async def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
-        opening = spawn(method.open(Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
+        opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
         await eventually(lambda: children())
         assert len(directories(private_tmp)) == 1
         opening.cancel()
@@ -284,7 +285,7 @@ async def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Pat
 
 async def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
     async with running() as method:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         children()[0].kill()
         with pytest.raises(ServerPYError):
             await read_for_ever(body, [])
@@ -321,7 +322,7 @@ def test_what_a_status_means_depends_on_whose_it_is() -> None:
 
 async def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
     async with running() as method:
-        body = await method.open(Source(url=f"{site.http}/page/dash", format="ba,bv"))
+        body = await opened(method, Source(url=f"{site.http}/page/dash", format="ba,bv"))
         data = await read_all(body)
         await body.aclose()
         assert data.count(b"ftyp") == 1
@@ -345,7 +346,7 @@ async def test_sites_are_allowed_and_denied_as_in_the_worker(
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
-            body = await method.open(Source(url=site.http + path))
+            body = await opened(method, Source(url=site.http + path))
         except SiteForbidden:
             return False
         await body.aclose()
@@ -358,10 +359,10 @@ async def test_sites_are_allowed_and_denied_as_in_the_worker(
 async def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
     async with running(max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),)) as method:
         with pytest.raises(TooLarge, match=r"longer than the 1\.5 seconds"):
-            await method.open(Source(url=f"{site.http}/tube/watch/headers"))
+            await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
         await body.aclose()
 
 
@@ -383,7 +384,7 @@ async def test_a_start_that_fails_half_way_leaves_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
             with pytest.raises(kind):
-                await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+                await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
         assert len(os.listdir("/proc/self/fd")) == before
@@ -395,7 +396,7 @@ async def test_what_a_killed_server_left_is_removed_before_the_first_child(site:
         left = private_tmp / f"{DIRECTORY_PREFIX}left"
         left.mkdir()
         (left / "cookies.txt").write_text("secret")
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         try:
             assert len(directories(private_tmp)) == 1
             assert not left.exists()
@@ -416,7 +417,7 @@ async def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
     title = "\N{GRINNING FACE}\N{QUOTATION MARK}" * 50_000
     with Origin(serve) as origin:
         async with running() as method:
-            body = await method.open(Source(url=f"{origin.url}page"))
+            body = await opened(method, Source(url=f"{origin.url}page"))
             assert body.head.title == title[:300]
             assert await read_all(body) == media
             await body.aclose()
@@ -425,4 +426,4 @@ async def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
 async def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
     async with running() as method:
         with pytest.raises(InvalidParameter):
-            await method.open(Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
+            await opened(method, Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
