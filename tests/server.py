@@ -163,9 +163,8 @@ def _environment(site: SampleSite, settings: Mapping[str, object], python_path: 
         "CA_FILE": site.ca_file or "",
         **{name.upper(): value for name, value in settings.items()},
     }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     return {
-        **clean,
+        **os.environ,
         **{f"SERVERPY_{name}": str(value) for name, value in values.items()},
         "PYTHONPATH": os.pathsep.join(str(path) for path in (python_path, PLUGIN_PATH) if path),
     }

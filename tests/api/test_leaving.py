@@ -17,6 +17,7 @@ import pytest
 from serverpy.sample import large_sha256
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
+from tests.processes import gone
 from tests.server import STOP_SECONDS, Server, answers_under_way, serving
 from tests.wire import Exchange
 
@@ -246,7 +247,7 @@ def test_a_server_told_to_stop_lets_streams_end_and_starts_none(site: SampleSite
             assert answer.complete
             assert hashlib.sha256(answer.body).hexdigest() == large_sha256(16)
         assert server.process.wait(STOP_SECONDS) == 0
-        assert not alive(children)
+        assert all(map(gone, children))
 
 
 def test_streams_that_do_not_need_the_worker_outlive_it(site: SampleSite) -> None:
@@ -281,10 +282,6 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
         server.process.wait(STOP_SECONDS)
         _, left = psutil.wait_procs(children, timeout=STOP_SECONDS)
         assert not left, left
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_worker_that_does_not_come_up_is_tried_again(site: SampleSite, tmp_path: Path) -> None:

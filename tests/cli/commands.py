@@ -22,9 +22,7 @@ def command_line(site: SampleSite, name: str, *arguments: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without the settings of whoever runs the tests."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
-    return {**clean, "PYTHONPATH": str(PLUGIN_PATH), **more}
+    return {**os.environ, "PYTHONPATH": str(PLUGIN_PATH), **more}
 
 
 def run(
@@ -66,3 +64,7 @@ def interruptible() -> Iterator[None]:
 
 def lines(output: bytes) -> list[str]:
     return output.decode().splitlines()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

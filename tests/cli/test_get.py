@@ -19,15 +19,12 @@ from serverpy.cli.main import cli
 from serverpy.sample.content import large_sha256
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
-from tests.cli.commands import lines, run, start
+from tests.cli.commands import lines, names, run, start
+from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
 """What of a partial file is fetched again."""
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def sha256(path: Path) -> str:
@@ -62,10 +59,6 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
-
-
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
     """The part that Ctrl+C leaves."""
     with in_mid_download(site, folder, *arguments) as process:
@@ -76,7 +69,7 @@ def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
         assert lines(process.stderr.read()) == [
             "serverpy: interrupted; the same command goes on with the files that are not complete"
         ]
-        wait_for(lambda: gone(children), lambda: f"still there: {children}")
+        wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
     (part,) = folder.glob("*.part")
     assert names(folder) == [part.name, f"{part.name}.json"]
     return part
@@ -200,7 +193,7 @@ def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
         assert len(children) == 2, "the child and its worker"
         process.send_signal(number)
         assert process.wait(60) == (130 if number == signal.SIGINT else -number)
-        wait_for(lambda: gone(children), lambda: f"still there: {children}")
+        wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
     (part,) = folder.glob("*.part")
     assert names(folder) == [part.name, f"{part.name}.json"]
 

@@ -16,10 +16,9 @@ from serverpy.settings import Settings
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     return subprocess.run(
         [sys.executable, "-m", "serverpy", *arguments],
-        env={**clean, **environment},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=240,

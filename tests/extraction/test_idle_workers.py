@@ -14,7 +14,8 @@ from serverpy.extraction.messages import RawGone
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, stays
-from tests.extraction.workers import OPTIONS, gone, process_of, reader, running
+from tests.extraction.workers import OPTIONS, process_of, reader, running
+from tests.processes import gone
 
 SOON = WorkersLimits(idle=1.0, wait=60.0)
 

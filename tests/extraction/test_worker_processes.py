@@ -15,7 +15,8 @@ from serverpy.errors import ExtractionTimeout
 from serverpy.extraction.worker import DIRECTORY_PREFIX
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually
-from tests.extraction.workers import children_of, fails, gone, limit_extractions, process_of, running
+from tests.extraction.workers import children_of, fails, limit_extractions, process_of, running
+from tests.processes import gone
 
 
 async def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:

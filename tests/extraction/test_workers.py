@@ -21,13 +21,13 @@ from tests.extraction.workers import (
     OPTIONS,
     children_of,
     fails,
-    gone,
     limit_extractions,
     process_of,
     reader,
     replaced,
     running,
 )
+from tests.processes import gone
 
 
 async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:

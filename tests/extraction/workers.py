@@ -15,6 +15,7 @@ from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample import PLUGIN_PATH
+from tests.processes import gone
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 OPTIONS = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
@@ -56,14 +57,6 @@ def limit_extractions(workers: Workers, seconds: float) -> None:
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if not gone(child)]
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended, whether or not anybody has asked how."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def fails(workers: Workers, url: str) -> ServerPYError:

@@ -131,7 +131,7 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients
+        ends = egress.egress._clients  # private: that each of them is congested shows nowhere else
         wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before

@@ -239,6 +239,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
     with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
+        # Private: `active` does not count the connections of clients that have not asked yet.
         wait_for(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
