@@ -23,7 +23,7 @@ from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
 from tests.wire import Answer, Exchange, request
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
 """Enough for a busy machine, and less than the time-outs of `server`: what only they would end counts as left."""

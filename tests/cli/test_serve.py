@@ -25,8 +25,6 @@ from serverpy.settings import load_settings
 from tests.aio import wait_for
 from tests.processes import gone
 
-START_SECONDS = 60.0
-
 
 @dataclass(frozen=True)
 class Running:
