@@ -25,10 +25,7 @@ SECRET = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No variable and no file but the test's own."""
-    for name in list(os.environ):
-        if name.upper().startswith("SERVERPY_"):
-            monkeypatch.delenv(name)
+    """No file but the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

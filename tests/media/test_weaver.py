@@ -16,18 +16,12 @@ from serverpy.media.mp4.boxes import boxes, write
 from serverpy.media.weave.weaver import Weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.cut import FRAGMENTED, copy
-from serverpy.sample.make import ensure_media
 from tests.aio import eventually
 from tests.media.mp4.films import own_boxes, packets
 from tests.media.weaving import loom
 from tests.streaming.segments.shelf import Shelf
 
 KIB = 1024
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Woven:
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
     """It must have closed all, and given back all but what is spare, in the end."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
-    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=10.0)
+    client = Client(Guard(allow=allowed), connect_timeout=30.0, stall_timeout=60.0)
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
     layouts = Layouts(budget)
     relay = Relay(client, Extractor(_NoPages()), Fanout(budget), wait_seconds=2.0, impersonate=False)

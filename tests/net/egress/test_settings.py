@@ -154,4 +154,4 @@ def test_what_the_connector_refuses_the_setting_refuses(proxy: str) -> None:
 
 def test_the_token_does_not_show() -> None:
     egress = Egress(Guard(), proxy="http://user:secret@127.0.0.1:1")
-    assert "secret" not in repr(egress._connector)
+    assert "secret" not in repr(egress._connector)  # private, but a traceback with locals may show it

@@ -62,10 +62,10 @@ def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
 
 
 @asynccontextmanager
-async def client_for(shelf: Shelf, *, stall_timeout: float = 10.0) -> AsyncIterator[Client]:
+async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncIterator[Client]:
     """It may reach the shelf only, and must have closed everything in the end."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
-    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=stall_timeout)
+    client = Client(Guard(allow=allowed), connect_timeout=30.0, stall_timeout=stall_timeout)
     try:
         yield client
         assert client.open_connections == 0

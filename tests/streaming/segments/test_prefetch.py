@@ -85,6 +85,8 @@ async def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) ->
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+    """The moments are the clock's: wherever they fall, nothing is left."""
+
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget()))
 
