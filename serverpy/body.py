@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import NO_ROOM, Room
+from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.ranges import ByteRange
 
 SESSION_BYTES = 32 * 1024
@@ -29,8 +29,8 @@ class Source:
     `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
     extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
     the client's validator, as sent. `start` is where in a live stream to begin: seconds from the oldest segment listed,
-    below 0 back from the end of the list, None for the edge. `room` is where a stream asks for more than
-    `stream_bytes`, for a reader that proved to be fast.
+    below 0 back from the end of the list, None for the edge. `room` lends what a stream
+    holds beyond `bytes_for`; its body gives that back when it is closed.
     """
 
     url: str
@@ -41,7 +41,7 @@ class Source:
     range: ByteRange | None = None
     if_range: str | None = None
     start: float | None = None
-    room: Room = NO_ROOM
+    room: Lender = NO_ROOM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from serverpy.body import Body, Source
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.values import Track
 from serverpy.media.weave.cache import Version
-from serverpy.memory.room import Room
 from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
@@ -40,34 +39,12 @@ class Changed(UpstreamFailed):
         super().__init__("The media changed while it was read.")
 
 
-class Borrowed:
-    """The room that the bodies of one source take, one after the other: what a body does not give back itself is given
-    back when it is closed."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._nbytes = 0
-
-    def try_grow(self, nbytes: int) -> bool:
-        grown = self._room.try_grow(nbytes)
-        self._nbytes += nbytes if grown else 0
-        return grown
-
-    def shrink(self, nbytes: int) -> None:
-        self._nbytes -= nbytes
-        self._room.shrink(nbytes)
-
-    def give_back(self) -> None:
-        self.shrink(self._nbytes)
-
-
 class Ranged:
     """A source that can be read by ranges, whichever address it has at the moment."""
 
     def __init__(self, method: Opener, source: Source) -> None:
-        self.room = Borrowed(source.room)
         self._method = method
-        self._source = replace(source, room=self.room)
+        self._source = source
 
     async def open(self, first: int, end: int, version: Version | None) -> SteppedBody:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
@@ -140,7 +117,6 @@ class Forward:
         self._chunk = b""
         if body is not None:
             await body.aclose()
-            self._ranged.room.give_back()
 
     def _take(self, most: int) -> bytes:
         if not self._used and len(self._chunk) <= most:

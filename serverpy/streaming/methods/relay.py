@@ -20,8 +20,9 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
 from serverpy.ranges import ByteRange
+from serverpy.streaming.broadcast import Reader
 from serverpy.streaming.deadline import first_byte_within
-from serverpy.streaming.fanout import Fanout, Reader, Turn
+from serverpy.streaming.fanout import Fanout, Turn
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead
@@ -197,7 +198,10 @@ class RelayBody:
             self._read.when_lost(tell)
 
     async def aclose(self) -> None:
-        await self._read.aclose()
+        try:
+            await self._read.aclose()
+        finally:
+            self._pace.release()
 
 
 def _is_plain(track: Track) -> bool:
