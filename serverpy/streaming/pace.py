@@ -7,9 +7,8 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
-
-
-LARGE_STEP_EXTRA_BYTES = LARGE_STEP - SMALL_STEP
+EXTRA_BYTES = LARGE_STEP - SMALL_STEP
+"""What large steps hold beyond the reservation."""
 
 
 class Pace:
@@ -28,7 +27,7 @@ class Pace:
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
-            return LARGE_STEP if self._room.try_hold(LARGE_STEP_EXTRA_BYTES) else SMALL_STEP
+            return LARGE_STEP if self._room.try_hold(EXTRA_BYTES) else SMALL_STEP
         if self._room.nbytes:
             self._room.shrink(self._room.nbytes)
         return SMALL_STEP
