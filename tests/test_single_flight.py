@@ -9,7 +9,6 @@ import pytest
 from serverpy.errors import Draining, MediaNotFound
 from serverpy.single_flight import LedFlights, SharedFlights
 from serverpy.tasks import cancel, spawn
-from tests.aio import run
 from tests.memory.budgets import turn
 
 
@@ -53,108 +52,84 @@ each_kind = pytest.mark.parametrize("kind", ["shared", "led"])
 
 
 @each_kind
-def test_all_get_the_result_of_one_run_and_nothing_is_kept(kind: str) -> None:
-    async def test() -> None:
-        tested, runs = flights(kind), Runs()
-        tasks = await callers(tested, runs, 3)
-        runs.go.set()
-        assert await asyncio.gather(*tasks) == [1, 1, 1]
-        assert await tested.run("key", runs.make) == 2
-
-    run(test)
+async def test_all_get_the_result_of_one_run_and_nothing_is_kept(kind: str) -> None:
+    tested, runs = flights(kind), Runs()
+    tasks = await callers(tested, runs, 3)
+    runs.go.set()
+    assert await asyncio.gather(*tasks) == [1, 1, 1]
+    assert await tested.run("key", runs.make) == 2
 
 
 @each_kind
-def test_another_key_is_another_run(kind: str) -> None:
-    async def test() -> None:
-        tested, runs = flights(kind), Runs()
-        tasks = await callers(tested, runs, 2)
-        runs.go.set()
-        assert await tested.run("another key", runs.make) == 2
-        assert await asyncio.gather(*tasks) == [1, 1]
-
-    run(test)
+async def test_another_key_is_another_run(kind: str) -> None:
+    tested, runs = flights(kind), Runs()
+    tasks = await callers(tested, runs, 2)
+    runs.go.set()
+    assert await tested.run("another key", runs.make) == 2
+    assert await asyncio.gather(*tasks) == [1, 1]
 
 
 @each_kind
-def test_an_error_reaches_every_caller(kind: str) -> None:
-    async def test() -> None:
-        tested, runs = flights(kind), Runs()
-        tasks = await callers(tested, runs, 3)
-        runs.error = MediaNotFound("Nothing here.")
-        runs.go.set()
-        assert await asyncio.gather(*tasks, return_exceptions=True) == [runs.error] * 3
-        runs.error = None
-        assert await tested.run("key", runs.make) == 2
-
-    run(test)
+async def test_an_error_reaches_every_caller(kind: str) -> None:
+    tested, runs = flights(kind), Runs()
+    tasks = await callers(tested, runs, 3)
+    runs.error = MediaNotFound("Nothing here.")
+    runs.go.set()
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [runs.error] * 3
+    runs.error = None
+    assert await tested.run("key", runs.make) == 2
 
 
 @each_kind
-def test_a_caller_that_only_waits_may_leave(kind: str) -> None:
-    async def test() -> None:
-        tested, runs = flights(kind), Runs()
-        first, second, third = await callers(tested, runs, 3)
-        await cancel(second)
-        runs.go.set()
-        assert (await first, await third) == (1, 1)
-        assert (runs.begun, runs.cancelled) == (1, 0)
-
-    run(test)
+async def test_a_caller_that_only_waits_may_leave(kind: str) -> None:
+    tested, runs = flights(kind), Runs()
+    first, second, third = await callers(tested, runs, 3)
+    await cancel(second)
+    runs.go.set()
+    assert (await first, await third) == (1, 1)
+    assert (runs.begun, runs.cancelled) == (1, 0)
 
 
-def test_a_shared_run_goes_on_without_its_first_caller_and_ends_with_the_last() -> None:
-    async def test() -> None:
-        tested, runs = SharedFlights[str, int]("a run"), Runs()
-        first, second, third = await callers(tested, runs, 3)
-        await cancel(first)
-        await cancel(second)
-        await turn()
-        assert (runs.cancelled, len(tested), "key" in tested) == (0, 1, True)
-        await cancel(third)
-        assert (len(tested), "key" in tested) == (0, False)
-        (again,) = await callers(tested, runs, 1)
-        assert runs.cancelled == 1
-        runs.go.set()
-        assert await again == 2
-
-    run(test)
+async def test_a_shared_run_goes_on_without_its_first_caller_and_ends_with_the_last() -> None:
+    tested, runs = SharedFlights[str, int]("a run"), Runs()
+    first, second, third = await callers(tested, runs, 3)
+    await cancel(first)
+    await cancel(second)
+    await turn()
+    assert (runs.cancelled, len(tested), "key" in tested) == (0, 1, True)
+    await cancel(third)
+    assert (len(tested), "key" in tested) == (0, False)
+    (again,) = await callers(tested, runs, 1)
+    assert runs.cancelled == 1
+    runs.go.set()
+    assert await again == 2
 
 
-def test_the_callers_of_a_shared_run_are_told_that_it_was_closed() -> None:
-    async def test() -> None:
-        tested, runs = SharedFlights[str, int]("a run"), Runs()
-        tasks = await callers(tested, runs, 2)
-        await tested.aclose()
-        errors = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(error) for error in errors] == [Draining] * 2
-        await tested.aclose()
-
-    run(test)
+async def test_the_callers_of_a_shared_run_are_told_that_it_was_closed() -> None:
+    tested, runs = SharedFlights[str, int]("a run"), Runs()
+    tasks = await callers(tested, runs, 2)
+    await tested.aclose()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [Draining] * 2
+    await tested.aclose()
 
 
-def test_where_the_first_caller_of_a_led_run_leaves_the_next_begins_anew() -> None:
-    async def test() -> None:
-        tested, runs = LedFlights[str, int](), Runs()
-        first, second, third = await callers(tested, runs, 3)
-        await cancel(first)
-        await turn()
-        assert (runs.begun, runs.cancelled) == (2, 1)
-        runs.go.set()
-        assert (await second, await third) == (2, 2)
-
-    run(test)
+async def test_where_the_first_caller_of_a_led_run_leaves_the_next_begins_anew() -> None:
+    tested, runs = LedFlights[str, int](), Runs()
+    first, second, third = await callers(tested, runs, 3)
+    await cancel(first)
+    await turn()
+    assert (runs.begun, runs.cancelled) == (2, 1)
+    runs.go.set()
+    assert (await second, await third) == (2, 2)
 
 
-def test_a_led_run_whose_callers_have_all_left_leaves_nothing() -> None:
-    async def test() -> None:
-        tested, runs = LedFlights[str, int](), Runs()
-        tasks = await callers(tested, runs, 3)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        assert all(task.cancelled() for task in tasks)
-        runs.go.set()
-        assert await tested.run("key", runs.make) == runs.begun
-
-    run(test)
+async def test_a_led_run_whose_callers_have_all_left_leaves_nothing() -> None:
+    tested, runs = LedFlights[str, int](), Runs()
+    tasks = await callers(tested, runs, 3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    runs.go.set()
+    assert await tested.run("key", runs.make) == runs.begun

@@ -14,7 +14,6 @@ from serverpy.errors import Busy, TooLarge
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.memory.room import NO_ROOM, Room
 from serverpy.tasks import cancel, spawn
-from tests.aio import run
 from tests.memory.budgets import admitted, assert_empty, turn
 
 TOTAL, RESERVED, STREAMS = 100, 10, 2
@@ -41,22 +40,19 @@ def test_what_is_covered_is_not_charged_and_growth_has_a_step() -> None:
     assert (room.nbytes, tested.used_bytes) == (0, 0)
 
 
-def test_a_released_room_neither_grows_nor_gives_back_again() -> None:
-    async def test() -> None:
-        tested = budget()
-        async with admitted(tested, RESERVED) as reservation:
-            room, other = Room(reservation), Room(reservation)
-            assert room.try_grow(5)
-            assert other.try_grow(7)
-            room.release()
-            room.release()
-            room.shrink(5)
-            assert not room.try_grow(1)
-            with pytest.raises(RuntimeError, match="released"):
-                await room.grow(1)
-            assert (repr(room), reservation.nbytes) == (f"<Room 0 bytes, released of {reservation!r}>", RESERVED + 7)
-
-    run(test)
+async def test_a_released_room_neither_grows_nor_gives_back_again() -> None:
+    tested = budget()
+    async with admitted(tested, RESERVED) as reservation:
+        room, other = Room(reservation), Room(reservation)
+        assert room.try_grow(5)
+        assert other.try_grow(7)
+        room.release()
+        room.release()
+        room.shrink(5)
+        assert not room.try_grow(1)
+        with pytest.raises(RuntimeError, match="released"):
+            await room.grow(1)
+        assert (repr(room), reservation.nbytes) == (f"<Room 0 bytes, released of {reservation!r}>", RESERVED + 7)
 
 
 def test_the_release_of_a_lender_covers_its_rooms() -> None:
@@ -72,103 +68,84 @@ def test_the_release_of_a_lender_covers_its_rooms() -> None:
     assert tested.used_bytes == 0
 
 
-def test_a_room_moves_whole_or_not_at_all() -> None:
-    async def test() -> None:
-        tested = budget()
-        async with admitted(tested, RESERVED) as reservation:
-            room = Room(reservation, covered_bytes=5)
-            assert room.try_grow(20)
-            assert not room.move_to(NO_ROOM)
-            assert (room.nbytes, reservation.nbytes) == (25, RESERVED + 20)
-            assert room.move_to(tested)
-            assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (25, RESERVED, RESERVED + 20)
-            assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)  # there is nothing to charge
-            room.release()
-
-    run(test)
-
-
-def test_bytes_that_are_handed_over_stay_with_the_lender() -> None:
-    async def test() -> None:
-        tested = budget()
-        reservation = await tested.reserve(RESERVED)
-        room = Room(reservation)
-        await room.settle(30)
-        await room.settle(20)
-        reservation.keep(room.hand_over())
+async def test_a_room_moves_whole_or_not_at_all() -> None:
+    tested = budget()
+    async with admitted(tested, RESERVED) as reservation:
+        room = Room(reservation, covered_bytes=5)
+        assert room.try_grow(20)
+        assert not room.move_to(NO_ROOM)
+        assert (room.nbytes, reservation.nbytes) == (25, RESERVED + 20)
+        assert room.move_to(tested)
+        assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (25, RESERVED, RESERVED + 20)
+        assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)  # there is nothing to charge
         room.release()
-        assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (0, RESERVED, RESERVED + 20)
-        reservation.release()
-        tested.shrink(20)
-        assert_empty(tested)
-
-    run(test)
 
 
-def test_growths_that_overlap_wait_for_each_other() -> None:
-    async def test() -> None:
-        tested = budget()
-        async with admitted(tested, RESERVED) as reservation:
-            room = Room(reservation)
-            kept = await tested.reserve(60)
-            growing = [spawn(room.grow(40), name="growing") for _ in range(2)]
-            await turn()
-            kept.release()
-            await asyncio.gather(*growing)
-            assert (room.nbytes, reservation.nbytes) == (80, RESERVED + 80)
-            room.release()
-            assert reservation.nbytes == RESERVED
+async def test_bytes_that_are_handed_over_stay_with_the_lender() -> None:
+    tested = budget()
+    reservation = await tested.reserve(RESERVED)
+    room = Room(reservation)
+    await room.settle(30)
+    await room.settle(20)
+    reservation.keep(room.hand_over())
+    room.release()
+    assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (0, RESERVED, RESERVED + 20)
+    reservation.release()
+    tested.shrink(20)
+    assert_empty(tested)
 
-    run(test)
+
+async def test_growths_that_overlap_wait_for_each_other() -> None:
+    tested = budget()
+    async with admitted(tested, RESERVED) as reservation:
+        room = Room(reservation)
+        kept = await tested.reserve(60)
+        growing = [spawn(room.grow(40), name="growing") for _ in range(2)]
+        await turn()
+        kept.release()
+        await asyncio.gather(*growing)
+        assert (room.nbytes, reservation.nbytes) == (80, RESERVED + 80)
+        room.release()
+        assert reservation.nbytes == RESERVED
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_a_growth_that_is_cancelled_leaves_nothing_behind(turns: int) -> None:
+async def test_a_growth_that_is_cancelled_leaves_nothing_behind(turns: int) -> None:
     """Also in the turn in which it is granted."""
-
-    async def test() -> None:
-        tested = budget()
-        async with admitted(tested, RESERVED) as reservation:
-            room = Room(reservation)
-            other = await tested.reserve(80)
-            growing = spawn(Room(room).grow(40), name="growing")
-            await turn()
-            other.release()
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            was_late = growing.done()
-            await cancel(growing)
-            held = 40 if was_late else 0
-            assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (held, RESERVED + held, RESERVED + held)
-
-    run(test)
+    tested = budget()
+    async with admitted(tested, RESERVED) as reservation:
+        room = Room(reservation)
+        other = await tested.reserve(80)
+        growing = spawn(Room(room).grow(40), name="growing")
+        await turn()
+        other.release()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        was_late = growing.done()
+        await cancel(growing)
+        held = 40 if was_late else 0
+        assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (held, RESERVED + held, RESERVED + held)
 
 
-def test_a_room_that_is_released_while_it_grows_holds_nothing() -> None:
-    async def test() -> None:
-        tested = budget()
-        async with admitted(tested, RESERVED) as reservation:
-            room = Room(reservation)
-            other = await tested.reserve(80)
-            growing = spawn(room.grow(40), name="growing")
-            await turn()
-            with pytest.raises(RuntimeError, match="grows"):
-                room.move_to(tested)
-            room.release()
-            other.release()
-            with pytest.raises(RuntimeError, match="while it grew"):
-                await growing
-            assert (room.nbytes, tested.used_bytes) == (0, RESERVED)
-
-    run(test)
+async def test_a_room_that_is_released_while_it_grows_holds_nothing() -> None:
+    tested = budget()
+    async with admitted(tested, RESERVED) as reservation:
+        room = Room(reservation)
+        other = await tested.reserve(80)
+        growing = spawn(room.grow(40), name="growing")
+        await turn()
+        with pytest.raises(RuntimeError, match="grows"):
+            room.move_to(tested)
+        room.release()
+        other.release()
+        with pytest.raises(RuntimeError, match="while it grew"):
+            await growing
+        assert (room.nbytes, tested.used_bytes) == (0, RESERVED)
 
 
-def test_not_every_lender_can_be_waited_for() -> None:
-    async def test() -> None:
-        with pytest.raises(TypeError):
-            await Room(budget()).grow(1)
-
-    run(test)
+async def test_not_every_lender_can_be_waited_for() -> None:
+    with pytest.raises(TypeError):
+        await Room(budget()).grow(1)
 
 
 def test_no_more_is_given_back_than_was_charged() -> None:

@@ -7,52 +7,43 @@ import asyncio
 import pytest
 
 from serverpy.memory.budget import Budget
-from tests.aio import eventually, run
+from tests.aio import eventually
 
 
 def budget_of(total_bytes: int) -> Budget:
     return Budget(total_bytes, max_streams=10, wait_seconds=5.0, waiter_bytes=1)
 
 
-def test_kept_bytes_outlive_their_stream() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        reservation = await budget.reserve(60)
-        reservation.keep(40)
-        assert (reservation.nbytes, budget.used_bytes) == (20, 60)
-        reservation.release()
-        assert (budget.used_bytes, budget.streams) == (40, 0)
-        budget.shrink(40)
-        assert budget.used_bytes == 0
-
-    run(test)
+async def test_kept_bytes_outlive_their_stream() -> None:
+    budget = budget_of(100)
+    reservation = await budget.reserve(60)
+    reservation.keep(40)
+    assert (reservation.nbytes, budget.used_bytes) == (20, 60)
+    reservation.release()
+    assert (budget.used_bytes, budget.streams) == (40, 0)
+    budget.shrink(40)
+    assert budget.used_bytes == 0
 
 
-def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        reservation = await budget.reserve(20)
-        assert budget.try_grow(30)
-        assert not budget.try_grow(1)
-        reservation.release()
-        assert (budget.used_bytes, budget.streams) == (30, 0)
-        assert budget.try_grow(20)
-        budget.shrink(50)
-        assert budget.used_bytes == 0
-
-    run(test)
+async def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> None:
+    budget = budget_of(100)
+    reservation = await budget.reserve(20)
+    assert budget.try_grow(30)
+    assert not budget.try_grow(1)
+    reservation.release()
+    assert (budget.used_bytes, budget.streams) == (30, 0)
+    assert budget.try_grow(20)
+    budget.shrink(50)
+    assert budget.used_bytes == 0
 
 
-def test_no_more_is_kept_than_is_held() -> None:
-    async def test() -> None:
-        reservation = await budget_of(100).reserve(60)
-        with pytest.raises(ValueError, match="keeps"):
-            reservation.keep(61)
-        reservation.release()
-        with pytest.raises(ValueError, match="keeps"):
-            reservation.keep(1)
-
-    run(test)
+async def test_no_more_is_kept_than_is_held() -> None:
+    reservation = await budget_of(100).reserve(60)
+    with pytest.raises(ValueError, match="keeps"):
+        reservation.keep(61)
+    reservation.release()
+    with pytest.raises(ValueError, match="keeps"):
+        reservation.keep(1)
 
 
 class Shelf:
@@ -79,66 +70,54 @@ class Shelf:
         return gone * self._each
 
 
-def test_spare_bytes_are_asked_for_before_anyone_waits() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        shelf = Shelf(budget, 40)
-        await shelf.put(1)
-        assert budget.used_bytes == 0
-        first = await budget.reserve(60)
-        assert shelf.asked == []
-        second = await budget.reserve(30)
-        assert (shelf.asked, shelf.count, budget.used_bytes) == ([30], 0, 90)
-        for reservation in (first, second):
-            reservation.release()
-        assert budget.used_bytes == 0
-
-    run(test)
+async def test_spare_bytes_are_asked_for_before_anyone_waits() -> None:
+    budget = budget_of(100)
+    shelf = Shelf(budget, 40)
+    await shelf.put(1)
+    assert budget.used_bytes == 0
+    first = await budget.reserve(60)
+    assert shelf.asked == []
+    second = await budget.reserve(30)
+    assert (shelf.asked, shelf.count, budget.used_bytes) == ([30], 0, 90)
+    for reservation in (first, second):
+        reservation.release()
+    assert budget.used_bytes == 0
 
 
-def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        first, second = Shelf(budget, 10), Shelf(budget, 10)
-        await first.put(3)
-        await second.put(3)
-        (await budget.reserve(60)).release()
-        assert (first.count, second.count, second.asked) == (1, 3, [])
-        (await budget.reserve(80)).release()
-        assert (first.asked, second.asked) == ([20, 20], [10])
-        assert (first.count, second.count) == (0, 2)
-        whole = await budget.reserve(100)
-        assert (first.count, second.count, budget.used_bytes) == (0, 0, 100)
-        whole.release()
-
-    run(test)
+async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
+    budget = budget_of(100)
+    first, second = Shelf(budget, 10), Shelf(budget, 10)
+    await first.put(3)
+    await second.put(3)
+    (await budget.reserve(60)).release()
+    assert (first.count, second.count, second.asked) == (1, 3, [])
+    (await budget.reserve(80)).release()
+    assert (first.asked, second.asked) == ([20, 20], [10])
+    assert (first.count, second.count) == (0, 2)
+    whole = await budget.reserve(100)
+    assert (first.count, second.count, budget.used_bytes) == (0, 0, 100)
+    whole.release()
 
 
-def test_bytes_in_use_again_are_not_let_go_of() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
-        first = await budget.reserve(40)
-        first.keep(40)
-        budget.spare(40)
-        budget.use(40)
-        waiting = asyncio.ensure_future(budget.reserve(70))
-        await eventually(lambda: budget.waiting == 1)
-        budget.shrink(40)
-        (await waiting).release()
-        first.release()
-
-    run(test)
+async def test_bytes_in_use_again_are_not_let_go_of() -> None:
+    budget = budget_of(100)
+    budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
+    first = await budget.reserve(40)
+    first.keep(40)
+    budget.spare(40)
+    budget.use(40)
+    waiting = asyncio.ensure_future(budget.reserve(70))
+    await eventually(lambda: budget.waiting == 1)
+    budget.shrink(40)
+    (await waiting).release()
+    first.release()
 
 
-def test_whoever_grows_gets_spare_bytes_too() -> None:
-    async def test() -> None:
-        budget = budget_of(100)
-        shelf = Shelf(budget, 50)
-        await shelf.put(1)
-        first = await budget.reserve(10)
-        await first.grow(80)
-        assert (budget.used_bytes, shelf.count) == (90, 0)
-        first.release()
-
-    run(test)
+async def test_whoever_grows_gets_spare_bytes_too() -> None:
+    budget = budget_of(100)
+    shelf = Shelf(budget, 50)
+    await shelf.put(1)
+    first = await budget.reserve(10)
+    await first.grow(80)
+    assert (budget.used_bytes, shelf.count) == (90, 0)
+    first.release()
