@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors tasks ranges containers extraction.values"
-"""What any module may import: the errors, the tasks, and the values that cross between the parts."""
+EVERYWHERE = "errors tasks single_flight ranges containers extraction.values"
+"""What any module may import: the errors, the tasks, the flights, and the values that cross between the parts."""
 
 LOW = "memory net"
 MIDDLE = f"extraction {LOW}"
@@ -22,6 +22,7 @@ UPPER = f"streaming media settings metrics directories {CONTRACTS}"
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "tasks": "",
+    "single_flight": "",
     "ranges": "",
     "containers": "",
     "aes": "",

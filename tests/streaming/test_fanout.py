@@ -9,9 +9,10 @@ import pytest
 
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.net.http1 import Headers
-from serverpy.streaming.fanout import JOIN_BYTES, Fanout, Reader, TooSlow
+from serverpy.streaming.broadcast import JOIN_BYTES, Reader, TooSlow
+from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.ring import RING_BYTES
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import cancel, spawn
@@ -50,7 +51,7 @@ class Spring:
         self.segment = drop[1]
         return drop[0]
 
-    def move_to(self, room: Room) -> bool:
+    def move_to(self, lender: Lender) -> bool:
         return True
 
     async def aclose(self) -> None:

@@ -17,7 +17,7 @@ from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import pick_entry
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
@@ -103,7 +103,7 @@ class Embedded:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
         return track.protocol in PROTOCOLS and not live and not track.has_drm
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> EmbeddedBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> EmbeddedBody:
         assert source.media is not None
         (track,) = plan.tracks
         slot = await self.slots.take()

@@ -55,7 +55,7 @@ from serverpy.errors import (
 )
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
@@ -129,7 +129,7 @@ class Subprocess:
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
         if not source.url.lower().startswith(("http://", "https://")):
             raise InvalidUrl("The address is not an http(s) URL.")
         if "\0" in f"{source.url}{source.format}":

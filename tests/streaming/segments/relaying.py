@@ -10,7 +10,7 @@ from serverpy.body import Body, Head, Source
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.memory.budget import Budget
-from serverpy.memory.room import NO_ROOM, Room
+from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.ranges import ByteRange
@@ -80,7 +80,7 @@ async def opened(
     *,
     if_range: str | None = None,
     start: float | None = None,
-    room: Room = NO_ROOM,
+    room: Lender = NO_ROOM,
 ) -> Body:
     media = await page.extract(PAGE)
     track = media.tracks[0]
@@ -111,7 +111,7 @@ def stream(
     range_: ByteRange | None = None,
     *,
     start: float | None = None,
-    room: Room = NO_ROOM,
+    room: Lender = NO_ROOM,
 ) -> tuple[Head, bytes]:
     """All of it, in a loop of its own."""
     page = track if isinstance(track, Page) else Page(lambda _visit: track)
