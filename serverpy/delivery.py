@@ -33,6 +33,7 @@ from serverpy.extraction.workers import Workers
 from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
+from serverpy.options import MediaLimits
 from serverpy.ranges import ByteRange
 from serverpy.streaming.methods.relay import RelayBody
 from serverpy.streaming.segments.manifest import HLS_PROTOCOLS
@@ -125,9 +126,8 @@ class Delivery:
         selector: Workers,
         methods: Mapping[str, Method],
         weaver: Weaver,
+        limits: MediaLimits,
         default_method: str,
-        max_duration: float | None,
-        max_bytes: int | None,
         collect: bool,
     ) -> None:
         self._budget = budget
@@ -136,8 +136,8 @@ class Delivery:
         self._methods = methods
         self._weaver = weaver
         self._default_method = default_method
-        self._max_duration = max_duration
-        self._max_bytes = max_bytes
+        self._max_duration = limits.max_duration
+        self._max_bytes = limits.max_bytes
         self._collect = collect
 
     async def open(self, request: StreamRequest) -> Stream:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,9 +15,9 @@ from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, Extracti
 from serverpy.extraction.workers import SETTINGS_DO_NOT_WORK, Workers, WorkersLimits
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
-from tests.extraction.workers import OPTIONS, children_of, fails, gone, process_of, reader, running
+from tests.extraction.workers import OPTIONS, children_of, fails, gone, options, process_of, reader, running
 
-FAST = WorkersLimits(grace=0.3, wait=0.5, first_pause=0.01)
+FAST = WorkersLimits(grace=0.3, first_pause=0.01)
 
 
 def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
@@ -85,8 +84,8 @@ def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(site: Sam
 
 def test_a_crash_loop_does_not_spin(site: SampleSite) -> None:
     async def test() -> None:
-        limits = WorkersLimits(first_pause=0.3, wait=10)
-        async with running(limits) as workers:
+        limits = WorkersLimits(first_pause=0.3)
+        async with running(limits, wait_seconds=10) as workers:
             started = time.monotonic()
             for _ in range(3):
                 assert type(await fails(workers, f"{site.http}/probe/die")) is ExtractionFailed
@@ -112,7 +111,7 @@ def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> None:
 
 def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite) -> None:
     async def test() -> None:
-        async with running(FAST, extract_workers=1) as workers:
+        async with running(FAST, extract_workers=1, wait_seconds=0.5) as workers:
             first = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=1"))
             await eventually(lambda: bool(workers._worker and workers._worker.extractions))
             assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
@@ -220,7 +219,7 @@ def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_workers(sit
 
 def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_the_operator(site: SampleSite) -> None:
     async def test() -> None:
-        workers = Workers(replace(OPTIONS, impersonate="toaster-9"))
+        workers = Workers(options(impersonate="toaster-9"))
         try:
             found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
             found.append(await fails(workers, f"{site.http}/page/prog"))
@@ -273,7 +272,7 @@ def test_closing_ends_everything_promptly(site: SampleSite) -> None:
 
 def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) -> None:
     async def test() -> None:
-        workers = Workers(OPTIONS, WorkersLimits(wait=0.05))
+        workers = Workers(options(wait_seconds=0.05))
         try:
             for _ in range(3):
                 assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
@@ -310,8 +309,8 @@ def test_all_who_wait_learn_that_no_worker_starts(site: SampleSite, tmp_path: Pa
     async def test() -> None:
         path = tmp_path / "cookies.txt"
         path.write_text("# Netscape HTTP Cookie File\n")
-        limits = WorkersLimits(first_pause=0.01, longest_pause=0.01, wait=50)
-        async with running(limits, cookies_file=str(path), extract_workers=1) as workers:
+        limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)
+        async with running(limits, wait_seconds=50, cookies_file=str(path), extract_workers=1) as workers:
             slow = f"{site.http}/page/slow?seconds=60"
             asked = [asyncio.ensure_future(fails(workers, f"{slow}&{number}")) for number in range(5)]
             await eventually(lambda: workers.state().waiting == 4)

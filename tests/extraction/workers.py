@@ -11,20 +11,31 @@ from typing import Any
 import psutil
 import pytest
 
+from serverpy.engine import worker_options
 from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample import PLUGIN_PATH
+from serverpy.settings import load_settings
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
-OPTIONS = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
+LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8")
 LIMITS = WorkersLimits(grace=0.3)
 
 
+def options(**settings: Any) -> WorkerOptions:
+    """The options of a worker for these tests, with `settings` changed, unchecked."""
+    changed = LOOPBACK.model_copy(update=settings)
+    return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
+
+
+OPTIONS = options()
+
+
 @asynccontextmanager
-async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterator[Workers]:
-    """Workers that have started; `options` are changes to OPTIONS. On leaving, no process of theirs is left."""
-    workers = Workers(replace(OPTIONS, **options), limits)
+async def running(limits: WorkersLimits = LIMITS, **settings: Any) -> AsyncIterator[Workers]:
+    """Workers that have started, with `settings` changed. On leaving, no process of theirs is left."""
+    workers = Workers(options(**settings), limits)
     pids: set[int] = set()
     try:
         await workers.start()

@@ -17,6 +17,7 @@ from serverpy.net.client import Client, Response
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.resume import ResumingRead
 from serverpy.net.session import Session
+from serverpy.options import Timeouts
 from serverpy.sample.site import SampleSite
 from tests.aio import run
 
@@ -42,7 +43,7 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), connect_timeout=5.0, stall_timeout=0.5)
+    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=5.0, stall=0.5))
     yield At(client, list(urls))
     assert client.open_connections == 0
     client.close()

@@ -18,9 +18,11 @@ from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.options import Targets, Timeouts
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
+from serverpy.streaming.os_pipe import HandOver
 from tests.aio import eventually, run
 
 PLUGINS = (str(Path(serverpy.sample.__file__).parent / "plugins"),)
@@ -38,13 +40,11 @@ class Pages:
 
 def with_embedded(test: Callable[[Embedded, Workers, Pages], Awaitable[None]]) -> None:
     async def running() -> None:
-        options = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=PLUGINS)
+        options = WorkerOptions(targets=Targets(allow_networks=("127.0.0.0/8",)), plugin_paths=PLUGINS)
         workers = Workers(options)
         pages = Pages(workers)
         try:
-            embedded = Embedded(
-                workers, pages, max_workers=2, wait_seconds=1, stall_timeout=20, pipe_bytes=65536, chunk_bytes=65536
-            )
+            embedded = Embedded(workers, pages, HandOver(65536, 65536), Timeouts(wait=1, stall=20), max_workers=2)
             await test(embedded, workers, pages)
         finally:
             await workers.aclose()
@@ -57,8 +57,8 @@ def with_subprocess(test: Callable[[Subprocess], Awaitable[None]]) -> None:
         egress = Egress(Guard(parse_networks(["127.0.0.0/8"])))
         await egress.start()
         try:
-            options = ChildOptions(proxy_url=lambda: egress.url, plugin_paths=PLUGINS)
-            await test(Subprocess(options, max_children=2, wait_seconds=1, pipe_bytes=65536, chunk_bytes=65536))
+            options = ChildOptions(proxy_url=lambda: egress.url, timeouts=Timeouts(wait=1), plugin_paths=PLUGINS)
+            await test(Subprocess(options, HandOver(65536, 65536), max_children=2))
         finally:
             await egress.aclose()
 

@@ -39,26 +39,29 @@ from serverpy.errors import (
 from serverpy.extraction.sites import Sites
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.options import Identity, MediaLimits, Network, Timeouts
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.child.errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
+from serverpy.streaming.os_pipe import HandOver
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
 from tests.net.origin import Origin
 
 Test = Callable[[Subprocess], Awaitable[None]]
+QUICK = Timeouts(wait=0.05)
 
 
 def with_method(test: Test, *, allow: str = "127.0.0.0/8", children: int = 2, **options: Any) -> None:
+    options = {"timeouts": QUICK, **options}
+
     async def running() -> None:
         egress = Egress(Guard(parse_networks([allow])))
         await egress.start()
         try:
             child_options = ChildOptions(proxy_url=lambda: egress.url, **options)
-            await test(
-                Subprocess(child_options, max_children=children, wait_seconds=0.05, pipe_bytes=65536, chunk_bytes=32768)
-            )
+            await test(Subprocess(child_options, HandOver(65536, 32768), max_children=children))
         finally:
             await egress.aclose()
 
@@ -225,7 +228,7 @@ def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
 
     with Origin(playlist) as origin:
         base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
-        with_method(test, allow=base.removeprefix("http://"), impersonate=impersonate)
+        with_method(test, allow=base.removeprefix("http://"), identity=Identity(impersonate=impersonate))
 
 
 def test_further_authorities_are_trusted(site: SampleSite) -> None:
@@ -234,7 +237,7 @@ def test_further_authorities_are_trusted(site: SampleSite) -> None:
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
-    with_method(test, ca_file=str(site.ca_file))
+    with_method(test, network=Network(ca_file=str(site.ca_file)))
 
 
 def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
@@ -247,7 +250,7 @@ def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: Sampl
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
-    with_method(test, cookies_file=str(jar))
+    with_method(test, identity=Identity(cookies_file=str(jar)))
     assert jar.read_text() == written
 
 
@@ -257,7 +260,7 @@ def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
-    with_method(test, impersonate="chrome")
+    with_method(test, identity=Identity(impersonate="chrome"))
 
 
 def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
@@ -278,7 +281,7 @@ def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_t
         assert children() == []
         assert directories(private_tmp) == []
 
-    with_method(test, extract_timeout=1.0)
+    with_method(test, timeouts=Timeouts(wait=0.05, extract=1.0))
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
@@ -400,7 +403,7 @@ def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_t
         body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
         await body.aclose()
 
-    with_method(test, max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),))
+    with_method(test, media_limits=MediaLimits(max_duration=1.5), plugin_paths=(str(PLUGIN_PATH),))
 
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])

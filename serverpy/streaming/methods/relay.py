@@ -19,6 +19,7 @@ from serverpy.net.client import Client, Response
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
+from serverpy.options import Identity, Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Reader, Turn
@@ -53,13 +54,18 @@ class Relay:
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
     def __init__(
-        self, client: Client, extractor: Extractor, fanout: Fanout, *, wait_seconds: float, impersonate: bool
+        self,
+        client: Client,
+        extractor: Extractor,
+        fanout: Fanout,
+        timeouts: Timeouts = Timeouts(),
+        identity: Identity = Identity(),
     ) -> None:
         self._client = client
         self._extractor = extractor
         self._fanout = fanout
-        self._wait_seconds = wait_seconds
-        self._impersonate = impersonate
+        self._wait_seconds = timeouts.wait
+        self._impersonate = identity.impersonate is not None
 
     def bytes_for(self, track: Track) -> int:
         return self.stream_bytes + (PLAYLIST_BYTES if _is_segmented(track) else 0)
