@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from serverpy.body import Method
+from serverpy.body import Opener
 from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.extractor import Extractor
@@ -18,6 +18,8 @@ from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard
 from serverpy.options import Sockets, Targets
+from serverpy.plan import Capabilities
+from serverpy.running import Running
 from serverpy.settings import Settings
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
@@ -42,30 +44,35 @@ class Engine:
         self.client = Client(guard, network, timeouts)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
         self._listens = False
-        self.methods = self._make_methods(settings)
+        self.running = Running()
+        self.openers = self._make_openers(settings)
         self.delivery = Delivery(
             budget=self.budget,
             extractor=self.extractor,
             selector=self.workers,
-            methods=self.methods,
-            weaver=Weaver(self._relay, Layouts(self.budget)),
-            limits=settings.media_limits,
-            default_method=settings.method,
+            openers={each.capability.opener: each for each in self.openers},
+            capabilities=Capabilities(
+                openers=tuple(each.capability for each in self.openers),
+                default_method=settings.method,
+                max_duration=settings.max_duration,
+            ),
+            max_bytes=settings.max_bytes,
             collect=settings.gc_after_stream,
         )
-        for method in self.methods.values():
-            if not self.budget.fits(method.stream_bytes):
+        for each in self.delivery.capabilities.openers:
+            if not each.merges and not self.budget.fits(each.stream_bytes):
                 raise ConfigurationError(
-                    f"MEMORY_BUDGET is too small: one stream by {method.name} holds up to {method.stream_bytes} bytes"
+                    f"MEMORY_BUDGET is too small: one stream by {each.method} holds up to {each.stream_bytes} bytes"
                 )
 
-    def _make_methods(self, settings: Settings) -> dict[str, Method]:
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
+        """In the order in which `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
         self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
-        return {method.name: method for method in (self._relay, self._embedded, self._subprocess)}
+        return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess
 
     def _child_options(self, settings: Settings) -> ChildOptions:
         return ChildOptions(
@@ -74,7 +81,7 @@ class Engine:
             network=settings.network,
             sites=settings.sites,
             identity=settings.identity,
-            media_limits=settings.media_limits,
+            max_duration=settings.max_duration,
             plugin_paths=tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
         )
 

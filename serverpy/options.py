@@ -64,11 +64,3 @@ class Limits:
     max_children: int = 2
     queue_chunks: int = 10
     chunk_bytes: int = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediaLimits:
-    """The longest and the largest media that are streamed; None: any."""
-
-    max_duration: float | None = None
-    max_bytes: int | None = None

@@ -34,6 +34,7 @@ class Server:
         self._starting: asyncio.Task[None] | None = None
         self._draining = False
         self.delivery = engine.delivery
+        self.running = engine.running
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.failure: ConfigurationError | None = None
@@ -96,7 +97,7 @@ class Server:
             worker=workers.status,
             workers=len(workers.pids),
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
-            streams=engine.budget.streams,
+            streams=engine.running.streams,
             waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
             live_upstreams=engine.fanout.upstreams,

@@ -20,7 +20,7 @@ from serverpy.errors import ConfigurationError
 from serverpy.extraction.sites import Sites
 from serverpy.memory.profile import LARGE, SMALL
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import Identity, Limits, MediaLimits, Network, Targets, Timeouts
+from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 from serverpy.settings import Settings, load_settings
 from serverpy.settings.types import format_size, mask_password, parse_size
 
@@ -255,13 +255,13 @@ def test_the_groups_carry_the_settings_and_have_their_defaults(nothing_set: Path
     defaults = load_settings(profile="small")
     assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
     assert (defaults.sites, defaults.identity) == (Sites(), Identity())
-    assert (defaults.limits, defaults.media_limits) == (Limits(), MediaLimits())
+    assert defaults.limits == Limits()
     (nothing_set / "cookies.txt").touch()
-    settings = load_settings(stall_timeout=1, deny_sites="a", cookies_file="cookies.txt", max_bytes="1KiB")
+    settings = load_settings(stall_timeout=1, deny_sites="a", cookies_file="cookies.txt", max_children=7)
     assert settings.timeouts == Timeouts(stall=1)
     assert settings.sites == Sites(deny=("a",))
     assert settings.identity == Identity(cookies_file=str(nothing_set / "cookies.txt"))
-    assert settings.media_limits == MediaLimits(max_bytes=1024)
+    assert settings.limits.max_children == 7
     assert settings.targets(own=(("::1", 80),)) == Targets(own=(("::1", 80),))
 
 

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import Identity, Limits, MediaLimits, Network, Sockets, Targets, Timeouts
+from serverpy.options import Identity, Limits, Network, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -241,10 +241,6 @@ class Settings(SourcedSettings):
             queue_chunks=self.queue_chunks,
             chunk_bytes=self.chunk_bytes,
         )
-
-    @property
-    def media_limits(self) -> MediaLimits:
-        return MediaLimits(max_duration=self.max_duration, max_bytes=self.max_bytes)
 
 
 def _text(path: Path | None) -> str | None:

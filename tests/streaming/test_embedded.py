@@ -22,6 +22,7 @@ from serverpy.tasks import spawn
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
 from tests.aio import eventually, run
+from tests.opening import opened
 from tests.ytdlp.streams import progressive, session
 
 
@@ -90,7 +91,7 @@ def media(url: str) -> Media:
 
 def source(url: str, **fields: Any) -> Source:
     found = media(url)
-    return Source(url="http://x.test/", media=found, track=found.tracks[0], **fields)
+    return Source(url="http://x.test/", media=found, **fields)
 
 
 def method(workers: Threads | None = None, pages: Pages | None = None, *, max_workers: int = 2) -> Embedded:
@@ -108,7 +109,7 @@ async def read_all(body: Any) -> bytes:
 
 def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
     async def test() -> None:
-        body = await method().open(source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
+        body = await opened(method(), source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
         assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
         assert (body.head.length, body.head.partial, body.head.seekable) == (None, False, False)
         assert body.head.estimate == 1234
@@ -121,7 +122,7 @@ def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
 
 def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: SampleSite) -> None:
     async def test() -> None:
-        body = await method(Threads(protocol="m3u8_native")).open(source(f"{site.http}/hls/ts/high.m3u8"))
+        body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
         assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
         await body.aclose()
 
@@ -143,7 +144,7 @@ def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
         embedded = method()
         before = left()
         with pytest.raises(kind):
-            await embedded.open(source(site.http + path))
+            await opened(embedded, source(site.http + path))
         assert embedded.slots.taken == 0
         await eventually(lambda: no_more_than(before))
         assert no_more_than(before)
@@ -154,7 +155,7 @@ def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
 
 def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
     async def test() -> None:
-        body = await method().open(source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
+        body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
@@ -168,13 +169,13 @@ def test_an_extraction_that_the_worker_lost_is_made_again_once(site: SampleSite)
     async def test() -> None:
         workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
         workers.gone.add("http://lost.test/")
-        body = await method(workers, pages).open(source("http://lost.test/"))
+        body = await opened(method(workers, pages), source("http://lost.test/"))
         assert pages.fresh == 1
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
         pages.url = "http://lost.test/"
         with pytest.raises(UpstreamFailed):
-            await method(workers, pages).open(source("http://lost.test/"))
+            await opened(method(workers, pages), source("http://lost.test/"))
 
     run(test)
 
@@ -183,11 +184,11 @@ def test_streams_beyond_the_workers_wait_and_are_then_refused(site: SampleSite) 
     async def test() -> None:
         embedded = method(max_workers=1)
         url = f"{site.http}/media/large-64.mp4"
-        body = await embedded.open(source(url))
+        body = await opened(embedded, source(url))
         with pytest.raises(Busy):
-            await embedded.open(source(url))
+            await opened(embedded, source(url))
         await body.aclose()
-        body = await embedded.open(source(url))
+        body = await opened(embedded, source(url))
         await body.aclose()
 
     run(test)
@@ -199,7 +200,7 @@ def test_leaving_early_leaves_nothing(site: SampleSite, path: str) -> None:
         embedded = method()
         before = left()
         for _ in range(5):
-            body = await embedded.open(source(site.http + path))
+            body = await opened(embedded, source(site.http + path))
             await body.read()
             await body.aclose()
             await body.aclose()
@@ -217,7 +218,7 @@ def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) 
         before = left()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await embedded.open(source(f"{site.http}/fault/delay=30/media/prog.mp4"))
+                await opened(embedded, source(f"{site.http}/fault/delay=30/media/prog.mp4"))
         assert embedded.slots.taken == 0
         await eventually(lambda: no_more_than(before))
         assert no_more_than(before)
@@ -228,7 +229,7 @@ def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) 
 
 def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
     async def test() -> None:
-        body = await method().open(source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
+        body = await opened(method(), source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
         received: list[bytes] = []
         reading = spawn(read_for_ever(body, received), name="read for ever")
         await eventually(lambda: sum(map(len, received)) == 100_000)
@@ -272,7 +273,7 @@ def prepare(site: SampleSite) -> None:
     """Make what is made once: the proxies' loop, yt-dlp's first session, the site's connections closed again."""
 
     async def test() -> None:
-        body = await method().open(source(f"{site.http}/media/prog.mp4"))
+        body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
         await body.aclose()
         await eventually(lambda: site.open_connections == 0)
         await eventually(lambda: all(thread.name != "download-watch" for thread in threading.enumerate()))

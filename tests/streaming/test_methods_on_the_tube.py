@@ -24,6 +24,7 @@ from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
 from serverpy.streaming.os_pipe import HandOver
 from tests.aio import eventually, run
+from tests.opening import opened
 
 PLUGINS = (str(Path(serverpy.sample.__file__).parent / "plugins"),)
 
@@ -77,7 +78,7 @@ def test_embedded_honours_what_the_extraction_found(site: SampleSite) -> None:
         for name in ("headers", "chunked", "post", "later"):
             url = f"{site.http}/tube/watch/{name}"
             media = await workers.extract(url)
-            body = await embedded.open(Source(url=url, media=media, track=media.tracks[-1]))
+            body = await opened(embedded, Source(url=url, media=media))
             assert await read_all(body) == site.path("prog.mp4").read_bytes(), name
             await body.aclose()
 
@@ -89,7 +90,7 @@ def test_embedded_extracts_again_when_the_worker_was_replaced(site: SampleSite) 
         url = f"{site.http}/tube/watch/headers"
         media = await workers.extract(url)
         lost = replace(media, raw_id="ffff-1")
-        body = await embedded.open(Source(url=url, media=lost, track=media.tracks[-1]))
+        body = await opened(embedded, Source(url=url, media=lost))
         assert pages.fresh == 1
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
@@ -102,7 +103,7 @@ def test_embedded_frees_the_worker_when_the_reader_leaves(site: SampleSite) -> N
         url = f"{site.http}/fault/stall=100000/media/prog.mp4"
         media = await workers.extract(url)
         for _ in range(3):
-            body = await embedded.open(Source(url=url, media=media, track=media.tracks[-1]))
+            body = await opened(embedded, Source(url=url, media=media))
             began = asyncio.get_running_loop().time()
             await body.aclose()
             assert asyncio.get_running_loop().time() - began < 1
@@ -118,7 +119,7 @@ def test_embedded_frees_the_worker_when_the_reader_leaves(site: SampleSite) -> N
 @pytest.mark.parametrize("name", ["headers", "chunked", "post", "later"])
 def test_subprocess_honours_what_its_child_found(site: SampleSite, name: str) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/tube/watch/{name}"))
+        body = await opened(method, Source(url=f"{site.http}/tube/watch/{name}"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
@@ -128,7 +129,7 @@ def test_subprocess_honours_what_its_child_found(site: SampleSite, name: str) ->
 def test_subprocess_refuses_a_live_stream(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(UnsupportedConversion):
-            await method.open(Source(url=f"{site.http}/tube/live/now"))
+            await opened(method, Source(url=f"{site.http}/tube/live/now"))
 
     with_subprocess(test)
 
@@ -137,7 +138,7 @@ def test_subprocess_takes_the_item_that_was_asked_for(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
         titles = []
         for item in (None, 1, 2):
-            body = await method.open(Source(url=f"{site.http}/tube/playlist/list-12", item=item, format="b/bv*"))
+            body = await opened(method, Source(url=f"{site.http}/tube/playlist/list-12", item=item, format="b/bv*"))
             titles.append(body.head.title)
             await body.aclose()
         assert titles[0] == titles[1] != titles[2]

@@ -14,6 +14,7 @@ import pytest
 from serverpy.body import Body, Source
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
+from serverpy.memory.room import NO_ROOM
 from serverpy.streaming.methods.relay import Relay
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, run
@@ -32,7 +33,8 @@ class Viewing:
 
     async def open(self, *, start: float | None = None) -> Body:
         media = await self.page.extract(PAGE)
-        return await self.relay.open(Source(url=PAGE, media=media, track=media.tracks[0], start=start))
+        plan = self.relay.capability.plan(media.tracks[:1])
+        return await self.relay.open(plan, Source(url=PAGE, media=media, start=start), NO_ROOM)
 
     async def whole(self) -> bytes:
         return await drained(await self.open())

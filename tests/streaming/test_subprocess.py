@@ -39,7 +39,7 @@ from serverpy.errors import (
 from serverpy.extraction.sites import Sites
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.options import Identity, MediaLimits, Network, Timeouts
+from serverpy.options import Identity, Network, Timeouts
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.child.errors import media_error, page_error, translate
@@ -48,6 +48,7 @@ from serverpy.streaming.os_pipe import HandOver
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
 from tests.net.origin import Origin
+from tests.opening import opened
 
 Test = Callable[[Subprocess], Awaitable[None]]
 QUICK = Timeouts(wait=0.05)
@@ -107,7 +108,7 @@ def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
     async def test(method: Subprocess) -> None:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=f"{site.http}/page/prog"))
+        body = await opened(method, Source(url=f"{site.http}/page/prog"))
         assert (body.head.content_type, body.head.ext) == ("video/mp4", "mp4")
         assert body.head.title
         assert body.head.length is None
@@ -124,7 +125,7 @@ def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Pa
 
 def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/hls/ts/master.m3u8"))
+        body = await opened(method, Source(url=f"{site.http}/hls/ts/master.m3u8"))
         assert body.head.content_type == "video/mp2t"
         whole = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5))
         assert await read_all(body) == whole
@@ -151,7 +152,7 @@ def test_failures_before_the_first_byte_are_raised_by_open(
 ) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(kind):
-            await method.open(Source(url=site.http + path, **fields))
+            await opened(method, Source(url=site.http + path, **fields))
         assert children() == []
         assert directories(private_tmp) == []
         assert method.slots.taken == 0
@@ -161,7 +162,7 @@ def test_failures_before_the_first_byte_are_raised_by_open(
 
 def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
@@ -175,9 +176,9 @@ def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
 def test_neither_address_nor_selector_can_become_an_option(site: SampleSite, private_tmp: Path, text: str) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(InvalidUrl):
-            await method.open(Source(url=text))
+            await opened(method, Source(url=text))
         with pytest.raises((InvalidParameter, FormatNotFound)):
-            await method.open(Source(url=f"{site.http}/page/prog", format=text))
+            await opened(method, Source(url=f"{site.http}/page/prog", format=text))
 
     with_method(test)
     assert list(private_tmp.rglob("pwned")) == []
@@ -202,7 +203,7 @@ def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> Non
         before = len(site.requests)
         for origin in (site.http, site.https):
             with pytest.raises(TargetForbidden):
-                await method.open(Source(url=f"{origin}/media/prog.mp4"))
+                await opened(method, Source(url=f"{origin}/media/prog.mp4"))
         assert len(site.requests) == before
 
     with_method(test, allow="192.0.2.0/24")
@@ -224,7 +225,7 @@ def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
 
     async def test(method: Subprocess) -> None:
         with pytest.raises(TargetForbidden):
-            await method.open(Source(url=base + path.format(inside=quote(inside, safe=""))))
+            await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
     with Origin(playlist) as origin:
         base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
@@ -233,7 +234,7 @@ def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
 
 def test_further_authorities_are_trusted(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.https}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
@@ -243,7 +244,7 @@ def test_further_authorities_are_trusted(site: SampleSite) -> None:
 def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
     async def test(method: Subprocess) -> None:
         before = len(site.requests)
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         await body.aclose()
         assert any("secret=1" in request.headers.get("cookie", "") for request in site.requests[before:])
 
@@ -256,7 +257,7 @@ def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: Sampl
 
 def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
@@ -265,10 +266,10 @@ def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
 
 def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         assert len(children()) == 1
         with pytest.raises(Busy):
-            await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+            await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         await body.aclose()
 
     with_method(test, children=1)
@@ -277,7 +278,7 @@ def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -
 def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(ExtractionTimeout):
-            await method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4"))
+            await opened(method, Source(url=f"{site.http}/fault/delay=30/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
 
@@ -288,7 +289,7 @@ def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_t
 def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_tmp: Path, path: str) -> None:
     async def test(method: Subprocess) -> None:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=site.http + path))
+        body = await opened(method, Source(url=site.http + path))
         await body.read()
         began = asyncio.get_running_loop().time()
         await asyncio.gather(body.aclose(), body.aclose())
@@ -304,7 +305,7 @@ def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_
 
 def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
     async def test(method: Subprocess) -> None:
-        opening = spawn(method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
+        opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
         await eventually(lambda: bool(children()))
         assert len(directories(private_tmp)) == 1
         opening.cancel()
@@ -319,7 +320,7 @@ def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> 
 
 def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         children()[0].kill()
         with pytest.raises(ServerPYError):
             await read_for_ever(body, [])
@@ -358,7 +359,7 @@ def test_what_a_status_means_depends_on_whose_it_is() -> None:
 
 def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/page/dash", format="ba,bv"))
+        body = await opened(method, Source(url=f"{site.http}/page/dash", format="ba,bv"))
         data = await read_all(body)
         await body.aclose()
         assert data.count(b"ftyp") == 1
@@ -382,7 +383,7 @@ def test_sites_are_allowed_and_denied_as_in_the_worker(site: SampleSite, sites: 
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
-            body = await method.open(Source(url=site.http + path))
+            body = await opened(method, Source(url=site.http + path))
         except SiteForbidden:
             return False
         await body.aclose()
@@ -397,13 +398,13 @@ def test_sites_are_allowed_and_denied_as_in_the_worker(site: SampleSite, sites: 
 def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(TooLarge, match=r"longer than the 1\.5 seconds"):
-            await method.open(Source(url=f"{site.http}/tube/watch/headers"))
+            await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
         await body.aclose()
 
-    with_method(test, media_limits=MediaLimits(max_duration=1.5), plugin_paths=(str(PLUGIN_PATH),))
+    with_method(test, max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),))
 
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
@@ -424,7 +425,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
             with pytest.raises(kind):
-                await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+                await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
         assert len(os.listdir("/proc/self/fd")) == before
@@ -438,7 +439,7 @@ def test_what_a_killed_server_left_is_removed_before_the_first_child(site: Sampl
         left = private_tmp / f"{DIRECTORY_PREFIX}left"
         left.mkdir()
         (left / "cookies.txt").write_text("secret")
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         try:
             assert len(directories(private_tmp)) == 1
             assert not left.exists()
@@ -459,7 +460,7 @@ def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
         connection.sendall(head % (kind, len(body)) + body)
 
     async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{origin.url}page"))
+        body = await opened(method, Source(url=f"{origin.url}page"))
         assert body.head.title == title[:300]
         assert await read_all(body) == media
         await body.aclose()
@@ -472,6 +473,6 @@ def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
 def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
     async def test(method: Subprocess) -> None:
         with pytest.raises(InvalidParameter):
-            await method.open(Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
+            await opened(method, Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
 
     with_method(test)

@@ -38,7 +38,7 @@ import certifi
 import msgspec
 
 import serverpy
-from serverpy.body import SESSION_BYTES, Head, Source
+from serverpy.body import SESSION_BYTES, Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import (
@@ -55,7 +55,9 @@ from serverpy.errors import (
 )
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Track
-from serverpy.options import Identity, MediaLimits, Network, Timeouts
+from serverpy.memory.room import Room
+from serverpy.options import Identity, Network, Timeouts
+from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
@@ -92,14 +94,12 @@ class ChildOptions:
     network: Network = Network()
     sites: Sites = Sites()
     identity: Identity = Identity()
-    media_limits: MediaLimits = MediaLimits()
+    max_duration: float | None = None
     plugin_paths: tuple[str, ...] = ()
 
 
 class Subprocess:
     """At most `max_children` at once; one that finds no place waits `timeouts.wait`, then `Busy`."""
-
-    name = "subprocess"
 
     def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options
@@ -112,13 +112,22 @@ class Subprocess:
         in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
         return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
-    def bytes_for(self, _track: Track) -> int:
-        return self.stream_bytes
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="subprocess",
+            method="subprocess",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=lambda tracks: self.stream_bytes,
+            automatic=False,
+            extracts=True,
+        )
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, source: Source) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
         if not source.url.lower().startswith(("http://", "https://")):
             raise InvalidUrl("The address is not an http(s) URL.")
         if "\0" in f"{source.url}{source.format}":
@@ -281,7 +290,7 @@ class _Messages:
             self._tail = (self._tail + line + b"\n")[-MESSAGE_BYTES:]
 
 
-class SubprocessBody:
+class SubprocessBody(Unlosable):
     """A child's output. Holds its place among the children until it is closed."""
 
     head: Head
@@ -301,7 +310,7 @@ class SubprocessBody:
                 if found is None:
                     await self._fail(source)
                     return
-                _refuse(found, source, options.media_limits.max_duration)
+                _refuse(found, source, options.max_duration)
                 while sum(map(len, self._first)) < SNIFF_BYTES and (piece := await self._read()):
                     self._first.append(piece)
         except TimeoutError:
