@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from serverpy.app import Engine
 from serverpy.cli.fetch import OVERLAP_BYTES, Fetcher, Wish
 from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present, run_all
 from serverpy.cli.partial import Asked, Folder, Partial, Version
+from serverpy.engine import Engine
 from serverpy.sample.content import large_content
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from serverpy.app import Engine
 from serverpy.body import Body, Source
+from serverpy.engine import Engine
 from serverpy.errors import ServerPYError
 from serverpy.plan import Plan, StreamRequest, plans
 from serverpy.ranges import ByteRange

@@ -17,7 +17,7 @@ from tests.aio import eventually, stays
 from tests.extraction.workers import OPTIONS, process_of, reader, running
 from tests.processes import gone
 
-SOON = WorkersLimits(idle=1.0, wait=60.0)
+SOON = WorkersLimits(idle=1.0)
 
 
 async def let_go(workers: Workers) -> None:
@@ -111,7 +111,7 @@ async def test_what_is_cached_is_given_without_it(site: SampleSite) -> None:
 
 async def test_who_comes_in_the_moment_of_its_end_gets_a_worker(site: SampleSite) -> None:
     """Again and again, a page is asked for when it is just due to be let go: here a sleep is the test."""
-    async with running(WorkersLimits(idle=0.05, wait=60.0)) as workers:
+    async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")
             await asyncio.sleep(0.05 + (number - 3) * 0.002)

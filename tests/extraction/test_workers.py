@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,6 +21,7 @@ from tests.extraction.workers import (
     children_of,
     fails,
     limit_extractions,
+    options,
     process_of,
     reader,
     replaced,
@@ -80,8 +80,7 @@ async def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(sit
 
 
 async def test_a_crash_loop_does_not_spin(site: SampleSite) -> None:
-    limits = WorkersLimits(first_pause=0.1, wait=60)
-    async with running(limits) as workers:
+    async with running(WorkersLimits(first_pause=0.1)) as workers:
         started = time.monotonic()
         for _ in range(3):
             assert type(await fails(workers, f"{site.http}/probe/die")) is ExtractionFailed
@@ -100,7 +99,7 @@ async def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> No
 
 
 async def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite, tmp_path: Path) -> None:
-    async with running(WorkersLimits(wait=0.2), extract_workers=1) as workers:
+    async with running(extract_workers=1, wait_seconds=0.2) as workers:
         first = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions)
         assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
@@ -190,7 +189,7 @@ async def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_worke
 
 
 async def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_the_operator(site: SampleSite) -> None:
-    workers = Workers(replace(OPTIONS, impersonate="toaster-9"))
+    workers = Workers(options(impersonate="toaster-9"))
     try:
         found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
         found.append(await fails(workers, f"{site.http}/page/prog"))
@@ -207,7 +206,7 @@ async def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_t
 async def test_a_cookie_file_that_breaks_later_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
-    async with running(WorkersLimits(first_pause=0.01, wait=60), cookies_file=str(path)) as workers:
+    async with running(WorkersLimits(first_pause=0.01), cookies_file=str(path)) as workers:
         path.write_text("no such thing")
         assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
         (await process_of(workers)).kill()
@@ -232,7 +231,7 @@ async def test_closing_ends_everything_promptly(site: SampleSite) -> None:
 
 
 async def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) -> None:
-    workers = Workers(OPTIONS, WorkersLimits(wait=0.05))
+    workers = Workers(options(wait_seconds=0.05))
     try:
         for _ in range(3):
             assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
@@ -261,8 +260,8 @@ async def test_all_who_wait_learn_that_no_worker_starts(site: SampleSite, tmp_pa
     """Also those who wait behind others, when nothing runs any more whose end would wake them."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
-    limits = WorkersLimits(first_pause=0.01, longest_pause=0.01, wait=50)
-    async with running(limits, cookies_file=str(path), extract_workers=1) as workers:
+    limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)
+    async with running(limits, wait_seconds=50, cookies_file=str(path), extract_workers=1) as workers:
         slow = f"{site.http}/page/slow?seconds=60"
         asked = [asyncio.ensure_future(fails(workers, f"{slow}&{number}")) for number in range(5)]
         await eventually(lambda: workers.state().waiting == 4)

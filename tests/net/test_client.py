@@ -15,6 +15,7 @@ from serverpy.net.client import Client
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.http1 import Request
+from serverpy.options import Network, Timeouts
 from serverpy.sample.site import SampleSite
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually, stays
@@ -24,7 +25,7 @@ LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
 
 def make_client(site: SampleSite, *, stall_timeout: float = 30.0, guard: Guard = LOOPBACK) -> Client:
-    return Client(guard, connect_timeout=30.0, stall_timeout=stall_timeout, ca_file=str(site.ca_file))
+    return Client(guard, Network(ca_file=str(site.ca_file)), Timeouts(connect=30.0, stall=stall_timeout))
 
 
 def base(site: SampleSite, scheme: str) -> str:
@@ -114,7 +115,7 @@ async def test_the_guard_is_asked_before_a_socket_is_opened(site: SampleSite) ->
 
 
 async def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
-    client = Client(LOOPBACK, connect_timeout=5.0, stall_timeout=5.0)
+    client = Client(LOOPBACK, timeouts=Timeouts(connect=5.0, stall=5.0))
     with pytest.raises(UpstreamFailed, match="TLS"):
         await client.open(Request(url=f"{site.https}/media/prog.mp4"))
 

@@ -17,6 +17,7 @@ from serverpy.net.client import Client, Response
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.resume import ResumingRead
 from serverpy.net.session import Session
+from serverpy.options import Timeouts
 from serverpy.sample.site import SampleSite
 from tests.opening import rest_of
 
@@ -42,8 +43,8 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    stall_timeout = 1.0 if any("stall" in url for url in urls) else 30.0
-    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), connect_timeout=30.0, stall_timeout=stall_timeout)
+    stall = 1.0 if any("stall" in url for url in urls) else 30.0
+    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     yield At(client, list(urls))
     assert client.open_connections == 0
     client.close()

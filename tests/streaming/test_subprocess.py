@@ -40,14 +40,18 @@ from serverpy.errors import (
 from serverpy.extraction.sites import Sites
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.options import Identity, Network, Timeouts
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.child.errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
+from serverpy.streaming.os_pipe import HandOver
 from serverpy.tasks import spawn
 from tests.aio import PATIENCE_SECONDS, eventually
 from tests.net.origin import Origin
 from tests.opening import opened, rest_of
+
+QUICK = Timeouts(wait=0.05)
 
 
 @asynccontextmanager
@@ -55,8 +59,8 @@ async def running(*, allow: str = "127.0.0.0/8", children: int = 2, **options: A
     egress = Egress(Guard(parse_networks([allow])))
     await egress.start()
     try:
-        child_options = ChildOptions(proxy_url=lambda: egress.url, **options)
-        yield Subprocess(child_options, max_children=children, wait_seconds=0.05, pipe_bytes=65536, chunk_bytes=32768)
+        child_options = ChildOptions(proxy_url=lambda: egress.url, **{"timeouts": QUICK, **options})
+        yield Subprocess(child_options, HandOver(65536, 32768), max_children=children)
     finally:
         await egress.aclose()
 
@@ -200,13 +204,13 @@ async def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
 
     with Origin(playlist) as origin:
         base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
-        async with running(allow=base.removeprefix("http://"), impersonate=impersonate) as method:
+        async with running(allow=base.removeprefix("http://"), identity=Identity(impersonate=impersonate)) as method:
             with pytest.raises(TargetForbidden):
                 await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
 
 async def test_further_authorities_are_trusted(site: SampleSite) -> None:
-    async with running(ca_file=str(site.ca_file)) as method:
+    async with running(network=Network(ca_file=str(site.ca_file))) as method:
         body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
@@ -216,7 +220,7 @@ async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site:
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
-    async with running(cookies_file=str(jar)) as method:
+    async with running(identity=Identity(cookies_file=str(jar))) as method:
         before = len(site.requests)
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         await body.aclose()
@@ -225,7 +229,7 @@ async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site:
 
 
 async def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
-    async with running(impersonate="chrome") as method:
+    async with running(identity=Identity(impersonate="chrome")) as method:
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
@@ -241,7 +245,7 @@ async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleS
 
 
 async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
-    async with running(extract_timeout=1.0) as method:
+    async with running(timeouts=Timeouts(wait=0.05, extract=1.0)) as method:
         with pytest.raises(ExtractionTimeout):
             await opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
         assert children() == []

@@ -19,6 +19,7 @@ from serverpy.net.client import Client, Response
 from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
+from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
 from serverpy.ranges import ByteRange
 from serverpy.streaming.broadcast import Reader
@@ -54,13 +55,18 @@ class Relay:
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
     def __init__(
-        self, client: Client, extractor: Extractor, fanout: Fanout, *, wait_seconds: float, impersonate: bool
+        self,
+        client: Client,
+        extractor: Extractor,
+        fanout: Fanout,
+        timeouts: Timeouts = Timeouts(),
+        identity: Identity = Identity(),
     ) -> None:
         self._client = client
         self._extractor = extractor
         self._fanout = fanout
-        self._wait_seconds = wait_seconds
-        self._impersonate = impersonate
+        self._wait_seconds = timeouts.wait
+        self._impersonate = identity.impersonate is not None
 
     @property
     def capability(self) -> Capability:
