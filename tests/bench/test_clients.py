@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serverpy.bench.clients import Crowd, Visitor, first_byte, for_a_while, leaving, many, slow, whole
-from serverpy.bench.exchange import Ask, Outcome
-from serverpy.bench.reference import BLOCK_BYTES, reference
+from serverpy.bench.measure.clients import Crowd, Visitor, first_byte, for_a_while, leaving, many, slow, whole
+from serverpy.bench.measure.exchange import Ask, Outcome
+from serverpy.bench.measure.reference import BLOCK_BYTES, reference
 from serverpy.errors import ConfigurationError
 from serverpy.sample.content import large_sha256
 from serverpy.sample.site import SampleSite

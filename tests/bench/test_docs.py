@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from serverpy.bench import report
-from serverpy.bench.measured import parse
-from serverpy.bench.page import to_markdown
-from serverpy.bench.plots import draw_all
+from serverpy.bench.report import write as report
+from serverpy.bench.report.page import to_markdown
+from serverpy.bench.report.plots import draw_all
+from serverpy.bench.report.results import parse
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

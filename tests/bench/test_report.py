@@ -11,16 +11,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from serverpy.bench.claims import SECTIONS, Claim, Verdict, judge, verdict
-from serverpy.bench.limits import LIMITS, Reached, measure
-from serverpy.bench.looks import SHOWN
-from serverpy.bench.measured import Figure, NotMeasured, parse
-from serverpy.bench.page import Bullets, Page, Paragraph, Table, to_html, to_markdown
-from serverpy.bench.plots import PARTS, draw_all
-from serverpy.bench.remarks import REMARKS, say
-from serverpy.bench.report import HEADLINE, headline, together, write
-from serverpy.bench.scenarios import SCENARIOS
-from serverpy.bench.units import Unit, digits, figure, whole_size
+from serverpy.bench.measure.scenarios import SCENARIOS
+from serverpy.bench.report.claims import SECTIONS, Claim, Verdict, judge, verdict
+from serverpy.bench.report.limits import LIMITS, Reached, measure
+from serverpy.bench.report.page import Bullets, Page, Paragraph, Table, to_html, to_markdown
+from serverpy.bench.report.plots import PARTS, draw_all
+from serverpy.bench.report.remarks import REMARKS, say
+from serverpy.bench.report.results import Figure, NotMeasured, parse
+from serverpy.bench.report.styles import SHOWN
+from serverpy.bench.report.units import Unit, digits, figure, whole_size
+from serverpy.bench.report.write import HEADLINE, headline, together, write
 from tests.bench.sample_results import MB, crowd, promise, saturation, scenario, whole_run
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from serverpy.bench.errors import BenchError
-from serverpy.bench.run import DONE, FAILED, RESULTS, Order, prepare, run
-from serverpy.bench.sampler import Reading
-from serverpy.bench.scenarios import SCENARIOS, Bench, Cell, Findings, Plan, Scenario
-from serverpy.bench.scenarios.base import percentile
-from serverpy.bench.scenarios.measuring import is_steady
-from serverpy.bench.targets import TARGETS
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.run import DONE, FAILED, RESULTS, Order, prepare, run
+from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.scenarios import SCENARIOS, Bench, Cell, Findings, Plan, Scenario
+from serverpy.bench.measure.scenarios.base import percentile
+from serverpy.bench.measure.scenarios.measuring import is_steady
+from serverpy.bench.measure.targets import TARGETS
 
 SECONDS = 100.0
 

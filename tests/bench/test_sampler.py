@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from serverpy.bench.errors import TargetDied
-from serverpy.bench.sampler import Reading, Sampler, read
+from serverpy.bench.measure.errors import TargetDied
+from serverpy.bench.measure.sampler import Reading, Sampler, read
 
 SECONDS = 20.0
 MIB = 1 << 20

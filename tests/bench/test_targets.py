@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serverpy.bench.children import clean_environment, running
-from serverpy.bench.errors import BenchError, TargetDied, TargetFailed
-from serverpy.bench.origin import fetch
-from serverpy.bench.sampler import read
-from serverpy.bench.targets import TARGETS, Origin, Scheme, Target, sample_origin
-from serverpy.bench.targets.base import ask
+from serverpy.bench.measure.children import clean_environment, running
+from serverpy.bench.measure.errors import BenchError, TargetDied, TargetFailed
+from serverpy.bench.measure.origin import fetch
+from serverpy.bench.measure.sampler import read
+from serverpy.bench.measure.targets import TARGETS, Origin, Scheme, Target, sample_origin
+from serverpy.bench.measure.targets.base import ask
 from serverpy.sample import large_sha256
 
 INSTALLED = [target for target in TARGETS.values() if target.missing() is None]
@@ -32,8 +32,8 @@ each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for 
 # Starts the target, tells all processes of ours, and waits for its stdin to end.
 STARTER = """
 import contextlib, psutil, sys
-from serverpy.bench.children import terminated_like_interrupted
-from serverpy.bench.targets import TARGETS, sample_origin
+from serverpy.bench.measure.children import terminated_like_interrupted
+from serverpy.bench.measure.targets import TARGETS, sample_origin
 with terminated_like_interrupted(), sample_origin() as origin, TARGETS[sys.argv[1]].start(origin):
     print(*[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
     sys.stdin.read()
@@ -187,7 +187,7 @@ def test_a_child_that_dies_in_between_is_told(origin: Origin) -> None:
 
 def test_children_that_will_not_end_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The middle one ends at once, so that the last has no parent of ours."""
-    monkeypatch.setattr("serverpy.bench.children.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"
     middle = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {last!r}])"
