@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -112,15 +111,17 @@ def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...],
     from rich.console import Console
     from rich.table import Table
 
-    from serverpy.bench.report import write as report
+    from serverpy.bench.report.headline import headline
+    from serverpy.bench.report.results import load, parse
+    from serverpy.bench.report.write import write
 
     try:
-        path = report.write(results, out, docs, more, against)
-        head, *rows = report.headline(json.loads(results.read_text(encoding="utf-8")))
+        path = write(results, out, docs, more, against)
+        shown = headline(parse(load(results)))
     except ValueError as error:
         raise click.UsageError(f"No report can be made: {error}.") from None
-    table = Table(*head, box=box.SIMPLE)
-    for row in rows:
+    table = Table(*shown.head, box=box.SIMPLE)
+    for row in shown.rows:
         if set(row[1:]) != {"not measured"}:
             table.add_row(*row)
     if table.row_count:

@@ -8,8 +8,8 @@ from typing import Any
 
 from serverpy.bench.report.page import Block, Heading, Paragraph, Table
 from serverpy.bench.report.raw_tables import unit_of
-from serverpy.bench.report.results import Results, Row, parse, unsound
-from serverpy.bench.report.styles import shown
+from serverpy.bench.report.results import KEYS, Results, Row, parse, unsound
+from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import digits, figure
 
 AGAINST = "against"
@@ -26,12 +26,6 @@ COMPARED = {
     "profiles": ("peak_pss", "embedded_peak_pss"),
 }
 """The figures by scenario; memory first, which a second run repeats."""
-IDENTITY = (
-    "target", "clients", "scheme", "state", "in_flight", "requests", "process", "step", "profile", "kind",
-)  # fmt: skip
-"""What a row is about, where it has these fields. A row of another number of requests is another measurement, where
-that number is asked for and not found."""
-MEASURED_COUNTS = {"rate": ("requests",), "latency": ("requests",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +47,9 @@ class Change:
 def changes(earlier: Results, now: Results) -> Iterator[Change]:
     """In the order of the later run; a row that failed in either run is left out, and so is one of the two alone."""
     for scenario, names in COMPARED.items():
-        before = {_identity(scenario, row): row for row in earlier.rows(scenario) if unsound(row) is None}
+        before = {_about(scenario, row): row for row in earlier.rows(scenario) if unsound(row) is None}
         for row in now.rows(scenario):
-            old = before.get(_identity(scenario, row))
+            old = before.get(_about(scenario, row))
             if old is None or unsound(row) is not None:
                 continue
             for name in names:
@@ -93,17 +87,16 @@ def _row(change: Change) -> tuple[str, ...]:
     return (f"{change.scenario}: {change.what}", name, figure(change.before, unit), figure(change.now, unit), ratio)
 
 
-def _identity(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:
-    counted = MEASURED_COUNTS.get(scenario, ())
-    return tuple((name, row[name]) for name in IDENTITY if name in row and name not in counted)
+def _about(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:
+    return tuple((name, row[name]) for name in KEYS[scenario] if name in row)
 
 
 def _what(scenario: str, row: Row) -> str:
     """For people: `ServerPY relay, 200 clients, http`."""
     words = []
-    for name, value in _identity(scenario, row):
+    for name, value in _about(scenario, row):
         if name == "target":
-            words.append(shown(str(value)).title)
+            words.append(style_of(str(value)).title)
         elif isinstance(value, int):
             words.append(f"{value:,} {name.replace('_', ' ')}")
         else:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from serverpy.bench.report.page import Block, Heading, Paragraph, Table
 from serverpy.bench.report.results import Results, Row
-from serverpy.bench.report.styles import shown
+from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import Unit, figure, size, whole_size
 
 UNITS: Mapping[str, Unit] = {
@@ -45,7 +45,7 @@ def everything(results: Results) -> Iterator[Block]:
             yield _raw_table(scenario.rows)
         for line in scenario.series:
             if line.get("pss"):
-                yield Paragraph(f"{shown(str(line['target'])).title}: {len(line['pss'])} readings, "
+                yield Paragraph(f"{style_of(str(line['target'])).title}: {len(line['pss'])} readings, "
                                 f"{size(min(line['pss']))} to {size(max(line['pss']))}.")  # fmt: skip
 
 

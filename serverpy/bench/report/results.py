@@ -1,20 +1,42 @@
-"""`results.json` as the report reads it: rows found by what they are, and a reason where there is none.
+"""`results.json` as the report reads it: rows found by what they are about, and a reason where there is none.
 
-Everything that the report shows comes through here, so that a scenario which failed, was skipped or never ran can
-only ever give a `NotMeasured` with its reason in words, and never a number. Shape of the file: `docs/benchmark.md`.
+Everything that the report shows comes through here. A scenario that failed, was skipped or never ran gives a
+`NotMeasured` with its reason, never a number.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from serverpy.bench.report.styles import shown
+from serverpy.bench.report.styles import style_of
+from serverpy.bench.report.units import Unit, figure
 
 Row: TypeAlias = Mapping[str, Any]
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "steps": ("process", "step"),
+    "crowd": ("target", "clients", "scheme"),
+    "throughput": ("target", "scheme"),
+    "latency": ("target", "state", "in_flight"),
+    "rate": ("target", "state"),
+    "extraction": ("kind",),
+    "sequential": ("target", "requests"),
+    "profiles": ("profile",),
+    "over-time": ("target",),
+    "hand-over": ("queue_chunks", "chunk_bytes"),
+    "workers": ("max_workers",),
+    "collect": ("gc_after_stream",),
+    "overload": ("limited",),
+    "idle": ("state",),
+    "saturation": ("target", "extracting"),
+    "mixed": ("target",),
+    "promise": ("target", "limit"),
+}
+"""By scenario: the fields that tell its rows apart."""
 
 REASON_LETTERS = 90
 NOT_RUN = "not part of this run"
@@ -39,6 +61,13 @@ class Figure:
 Found: TypeAlias = Figure | NotMeasured
 
 
+def tell(found: Found, unit: Unit) -> str:
+    """The figure with its unit and note; else "not measured" and why. Never a number that is not one."""
+    if isinstance(found, NotMeasured):
+        return f"not measured ({found.reason})"
+    return figure(found.value, unit) + (f" ({found.note})" if found.note else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     name: str
@@ -60,18 +89,35 @@ class Results:
     @property
     def complete(self) -> bool:
         """The run ended, and every scenario in it is done or was skipped for a stated reason."""
-        ended = bool(self.meta.get("complete", False))
-        return ended and all(each.status in ("done", "skipped") for each in self.scenarios.values())
+        return bool(self.meta.get("complete")) and not self.failed
 
-    def rows(self, scenario: str, **matching: object) -> list[Row]:
-        """The rows of a scenario whose fields have those values. What was measured before another part of the scenario
-        failed is sound by itself; `nothing` says why the rest is missing."""
-        found = self.scenarios.get(scenario)
-        return [row for row in found.rows if _matches(row, matching)] if found else []
+    @property
+    def failed(self) -> list[Scenario]:
+        return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
 
-    def series(self, scenario: str, **matching: object) -> list[Row]:
+    def rows(self, scenario: str, **where: object) -> list[Row]:
+        """The rows of a scenario whose fields have those values; a series without rows is summed up as one. What was
+        measured before another part of the scenario failed is sound; `nothing` says why the rest is missing."""
         found = self.scenarios.get(scenario)
-        return [each for each in found.series if _matches(each, matching)] if found else []
+        rows = (found.rows or tuple(map(summary, found.series))) if found else ()
+        return [row for row in rows if _matches(row, where)]
+
+    def series(self, scenario: str) -> list[Row]:
+        """Those of more than one reading."""
+        found = self.scenarios.get(scenario)
+        return [each for each in found.series if len(each["pss"]) > 1] if found else []
+
+    def row(self, scenario: str, **where: object) -> Row | NotMeasured:
+        """The first such row, unless something failed in it. Where a field is to be `max`, the sound row in which it is
+        largest."""
+        largest = [name for name, value in where.items() if value == "max"]
+        rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
+        if not rows:
+            return self.nothing(scenario, str(where.get("target", "")))
+        if largest:
+            sound = [row for row in rows if unsound(row) is None]
+            rows = sorted(sound, key=lambda row: float(row[largest[0]]), reverse=True) or rows
+        return unsound(rows[0]) or rows[0]
 
     def nothing(self, scenario: str, target: str = "") -> NotMeasured:
         """Why there is no row: the scenario failed (there, if it is about a target), was skipped, or never ran."""
@@ -82,42 +128,24 @@ class Results:
         if found is None or found.status == "done":
             return NotMeasured(NOT_RUN)
         reasons = [part for part in (found.reason or "").split("; ") if part]
-        about = [part for part in reasons if _names(part, target)]
-        if target and not about and found.rows:
+        of_target = [part for part in reasons if _names(part, target)]
+        if target and not of_target and found.rows:
             return NotMeasured(NOT_RUN)
-        because = "; ".join(about or reasons)
+        because = "; ".join(of_target or reasons)
         reason = f"{found.status}: {because}" if because else found.status
         return NotMeasured(_short(reason), failed=found.status != "skipped")
 
-    def row(self, scenario: str, **matching: object) -> Row | NotMeasured:
-        """The first such row in which nothing failed."""
-        rows = self.rows(scenario, **matching)
-        if not rows:
-            return self.nothing(scenario, str(matching.get("target", "")))
-        return unsound(rows[0]) or rows[0]
 
-    def get(self, scenario: str, name: str, **matching: object) -> Found:
-        """One field of one row."""
-        row = self.row(scenario, **matching)
-        if isinstance(row, NotMeasured):
-            return row
-        return number(row, name)
-
-
-def load(path: Path) -> Results:
-    """Raises OSError, or ValueError if it is not a bench's results."""
+def load(path: Path) -> dict[str, Any]:
+    """Raises OSError, or ValueError if the file holds no results."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} is not a results file")
-    return parse(raw)
+    if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
+        raise ValueError(f"{path} holds no results")
+    return raw
 
 
 def parse(raw: Mapping[str, Any]) -> Results:
-    """Raises ValueError if it has neither `meta` nor `scenarios`."""
-    if "meta" not in raw or "scenarios" not in raw:
-        raise ValueError("results have `meta` and `scenarios`")
-    scenarios = [_scenario(each) for each in raw["scenarios"]]
-    return Results(raw["meta"], {each.name: each for each in scenarios})
+    return Results(raw["meta"], {each["name"]: _scenario(each) for each in raw["scenarios"]})
 
 
 def _scenario(raw: Row) -> Scenario:
@@ -132,8 +160,25 @@ def _scenario(raw: Row) -> Scenario:
     )
 
 
-def _matches(row: Row, matching: Mapping[str, object]) -> bool:
-    return all(row.get(name) == value for name, value in matching.items())
+def summary(series: Row) -> Row:
+    """Memory over time as a row: its `start`, `peak` and `end`, and the means of the first (`early`) and the last third
+    (`late`) of the time in which all clients were there."""
+    pss = [float(value) for value in series["pss"]]
+    row = {"target": series["target"], "peak": max(pss), "start": pss[0], "end": pss[-1], "early": None, "late": None}
+    counts = series.get("clients") or ()
+    most = max(counts, default=0)
+    held = [value for value, clients in zip(pss, counts, strict=False) if clients == most]
+    if third := len(held) // 3:
+        row |= {"early": sum(held[:third]) / third, "late": sum(held[-third:]) / third}
+    return {**row, "clients": most}
+
+
+def _matches(row: Row, where: Mapping[str, object]) -> bool:
+    """A field is as True or False as that, if that is what it should be; else it equals it."""
+    return all(
+        bool(row.get(name)) is value if isinstance(value, bool) else row.get(name) == value
+        for name, value in where.items()
+    )
 
 
 def _short(reason: str) -> str:
@@ -143,68 +188,27 @@ def _short(reason: str) -> str:
 
 def _names(reason: str, target: str) -> bool:
     """A part of a scenario's reason is the title of what failed, which starts as its target does, and the error."""
-    return bool(target) and reason.startswith((shown(target).cell, f"{target}:"))
+    return bool(target) and reason.startswith((style_of(target).cell, f"{target}:"))
 
 
-def number(row: Row, name: str) -> Found:
+def number(row: Row | NotMeasured, name: str) -> Found:
     """A field of a row; a row without it is no zero."""
+    if isinstance(row, NotMeasured):
+        return row
     value = row.get(name)
-    if value is None:
-        return NotMeasured(f"this run has no `{name}`")
-    return Figure(float(value))
+    return NotMeasured(f"this run has no `{name}`") if value is None else Figure(float(value))
 
 
 def unsound(row: Row) -> NotMeasured | None:
-    """A crowd of which some failed or were turned away says nothing about a crowd of that size."""
+    """Why a crowd says nothing about one of its size: some failed, or were turned away where all should be served."""
     if "clients" not in row:
         return None
     clients = row["clients"]
-    for name, phrase in (("failed", "failed"), ("refused", "were refused")):
+    turns_away = "timed_out" in row  # `promise` asks for more than there is room for
+    phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
+    for name, phrase in phrases.items():
         if row.get(name):
             return NotMeasured(f"failed: {row[name]} of {clients} clients {phrase}", failed=True)
     if row.get("complete", clients) != clients:
         return NotMeasured(f"failed: {row['complete']} of {clients} clients were served", failed=True)
     return None
-
-
-def combine(parts: Iterable[Found], using: Callable[[Sequence[float]], float]) -> Found:
-    """`using` over the values, if all are there; else the first reason. Notes are kept, each once."""
-    values: list[float] = []
-    notes: list[str] = []
-    for part in parts:
-        if isinstance(part, NotMeasured):
-            return part
-        values.append(part.value)
-        if part.note and part.note not in notes:
-            notes.append(part.note)
-    return Figure(using(values), "; ".join(notes))
-
-
-def plus(*parts: Found) -> Found:
-    return combine(parts, sum)
-
-
-def minus(left: Found, right: Found) -> Found:
-    return combine((left, right), lambda values: values[0] - values[1])
-
-
-def over(left: Found, right: Found) -> Found:
-    """`left` in units of `right`; a divisor of nought or less is no measurement."""
-    if isinstance(right, Figure) and right.value <= 0:
-        return NotMeasured("too small to compare")
-    return combine((left, right), lambda values: values[0] / values[1])
-
-
-def saved(left: Found, right: Found) -> Found:
-    """By which part `left` is less than `right`."""
-    ratio = over(left, right)
-    return combine((ratio,), lambda values: 1 - values[0])
-
-
-def either(first: Found, second: Found) -> Found:
-    """`first`, or `second` where the first has no figure and the second has one."""
-    return second if isinstance(first, NotMeasured) and isinstance(second, Figure) else first
-
-
-def noted(found: Found, note: str) -> Found:
-    return Figure(found.value, note) if isinstance(found, Figure) else found

@@ -6,56 +6,38 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Style:
+    """`cell` is how the titles of its measurements start."""
+
     title: str
     colour: str
     marker: str
     dash: str
-    what: str
     cell: str
-    """How the titles of its measurements start."""
+    what: str
 
 
-SHOWN: dict[str, Look] = {
-    "nginx": Look(
-        "nginx",
-        "#7d7d7d",
-        "s",
-        "--",
-        "`proxy_pass`, `proxy_buffering off`: the limit to reach",
-        "nginx, proxy_buffering off",
-    ),
-    "nginx-buffered": Look(
-        "nginx, buffering", "#7d7d7d", "D", ":", "`proxy_pass` as it comes", "nginx, proxy_buffering on"
-    ),
-    "relay": Look("ServerPY relay", "#3a7fd0", "o", "-", "the default method: on the event loop", "ServerPY relay"),
-    "embedded": Look(
-        "ServerPY embedded",
-        "#128f68",
-        "^",
-        "-",
-        "yt-dlp's own downloader in a thread, into a pipe",
-        "ServerPY embedded",
-    ),
-    "subprocess": Look(
-        "ServerPY subprocess", "#d3483f", "v", "-", "a child process for each request", "ServerPY subprocess"
-    ),
-    "seed": Look(
-        "the document's code",
-        "#c56a0a",
-        "X",
-        "-.",
-        "`requests` in a thread, a queue of 20 chunks of 8 KB",
-        "thread and queue",
-    ),
-    "httpx-relay": Look(
-        "httpx relay", "#c2558d", "P", "--", "extract, then `httpx.stream` on the event loop", "extract, then httpx"
-    ),
-    "mediaflow": Look("mediaflow-proxy", "#8b6fd0", "*", "-.", "from PyPI, as it comes", "mediaflow-proxy"),
-    "streamlink": Look("streamlink", "#8a7d1c", "d", ":", "for HLS, one process a stream", "streamlink"),
-}
+_ROWS = """
+nginx          | nginx               | #7d7d7d | s | -- | nginx, proxy_buffering off | `proxy_pass`, `proxy_buffering off`: the limit to reach
+nginx-buffered | nginx, buffering    | #7d7d7d | D | :  | nginx, proxy_buffering on  | `proxy_pass` as it comes
+relay          | ServerPY relay      | #3a7fd0 | o | -  | ServerPY relay             | the default method: on the event loop
+embedded       | ServerPY embedded   | #128f68 | ^ | -  | ServerPY embedded          | yt-dlp's own downloader in a thread, into a pipe
+subprocess     | ServerPY subprocess | #d3483f | v | -  | ServerPY subprocess        | a child process for each request
+seed           | the document's code | #c56a0a | X | -. | thread and queue           | `requests` in a thread, a queue of 20 chunks of 8 KB
+httpx-relay    | httpx relay         | #c2558d | P | -- | extract, then httpx        | extract, then `httpx.stream` on the event loop
+mediaflow      | mediaflow-proxy     | #8b6fd0 | * | -. | mediaflow-proxy            | from PyPI, as it comes
+streamlink     | streamlink          | #8a7d1c | d | :  | streamlink                 | for HLS, one process a stream
+"""  # noqa: E501  # a table
 
 
-def shown(target: str) -> Look:
+def _style(row: str) -> tuple[str, Style]:
+    name, *cells = (cell.strip() for cell in row.split("|"))
+    return name, Style(*cells)
+
+
+STYLES = dict(map(_style, _ROWS.strip().splitlines()))
+
+
+def style_of(target: str) -> Style:
     """A target that is new here is shown by its own name."""
-    return SHOWN.get(target) or Look(target, "#1b8ea3", ".", "-", "", target)
+    return STYLES.get(target) or Style(target, "#1b8ea3", ".", "-", target, "")
