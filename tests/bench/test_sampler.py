@@ -7,16 +7,15 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from serverpy.bench.measure.errors import TargetDied
 from serverpy.bench.measure.sampler import Reading, Sampler, read
+from tests.bench.waiting import SECONDS, wait_for
 
-SECONDS = 20.0
 MIB = 1 << 20
 
 # Each says when it is as wanted, then waits for its stdin to end.
@@ -76,13 +75,6 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     process.stdin.write(f"{line}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Each look at the condition costs a reading of /proc."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def test_a_reading_is_the_sum_over_the_tree() -> None:

@@ -23,6 +23,7 @@ from serverpy.bench.measure.sampler import read
 from serverpy.bench.measure.targets import TARGETS, Origin, Scheme, Target, sample_origin
 from serverpy.bench.measure.targets.base import ask
 from serverpy.sample import large_sha256
+from tests.bench.waiting import as_from_a_terminal
 
 INSTALLED = [target for target in TARGETS.values() if target.missing() is None]
 SECONDS = 60.0
@@ -114,6 +115,7 @@ def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=as_from_a_terminal,
     ) as bench:
         assert bench.stdout is not None
         processes = [psutil.Process(int(pid)) for pid in bench.stdout.readline().split()]

@@ -160,12 +160,18 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack like Ctrl-C, by KeyboardInterrupt: the children are ended. Main thread."""
+    """SIGTERM and SIGHUP unwind the stack like Ctrl-C, by KeyboardInterrupt: the children are ended. Main thread.
+
+    A SIGHUP or SIGINT that is ignored (`nohup`, a background job of a script) stays ignored; SIGTERM always ends us.
+    SIGINT needs no handler of ours: Python's raises KeyboardInterrupt, and is not installed where it is ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -163,15 +163,6 @@ class Crowd:
             await asyncio.sleep(TICK_SECONDS)
 
 
-async def slow(ask: Ask, rate: int, seconds: float, clients: int = 1) -> list[Outcome]:
-    """`clients` that read slowly for `seconds` after the last has begun, then leave."""
-    async with Crowd(ask, rate) as crowd:
-        await crowd.join(clients)
-        await asyncio.sleep(seconds)
-        crowd.leave()
-        return crowd.outcomes
-
-
 async def whole(ask: Ask) -> Outcome:
     """One client that reads all as fast as it comes."""
     return await _read(ask, _never)
