@@ -80,7 +80,7 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
 def test_a_reading_is_the_sum_over_the_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
-        alone = read(process.pid, leave_out=[int(said)])
+        alone = read(process.pid, alone=True)
     assert (both.processes, alone.processes, child.processes) == (2, 1, 1)
     assert child.uss >= 8 * MIB
     assert both.uss == alone.uss + child.uss

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Self
 
 import psutil
@@ -37,9 +37,8 @@ class Reading:
     zombies: int
 
 
-def read(pid: int, leave_out: Collection[int] = (), *, alone: bool = False) -> Reading:
-    """One reading of the tree below and with `pid`, without the processes `leave_out` and what is below them; of `pid`
-    `alone`.
+def read(pid: int, *, alone: bool = False) -> Reading:
+    """One reading of the tree below and with `pid`; of `pid` `alone`.
 
     A descendant that ends meanwhile is left out. Raises TargetDied if the root is gone or a zombie, and
     psutil.AccessDenied for processes of somebody else."""
@@ -52,15 +51,9 @@ def read(pid: int, leave_out: Collection[int] = (), *, alone: bool = False) -> R
         raise TargetDied(f"The process {pid} under test has ended.") from None
     if parts[0].zombies:
         raise TargetDied(f"The process {pid} under test has ended.")
-    hidden = set(leave_out)
-    for each in family:  # parents come before their children
-        try:
-            if each.pid in hidden or each.ppid() in hidden:
-                hidden.add(each.pid)
-            else:
-                parts.append(_part(each))
-        except psutil.NoSuchProcess:
-            continue
+    for each in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parts.append(_part(each))
     return _total(begun, parts)
 
 
@@ -76,17 +69,8 @@ def _part(process: psutil.Process) -> Reading:
 
 
 def _total(t: float, parts: list[Reading]) -> Reading:
-    return Reading(
-        t=t,
-        pss=sum(part.pss for part in parts),
-        uss=sum(part.uss for part in parts),
-        rss=sum(part.rss for part in parts),
-        cpu=sum(part.cpu for part in parts),
-        threads=sum(part.threads for part in parts),
-        fds=sum(part.fds for part in parts),
-        processes=sum(part.processes for part in parts),
-        zombies=sum(part.zombies for part in parts),
-    )
+    names = [field.name for field in fields(Reading)][1:]
+    return Reading(t, *(sum(getattr(part, name) for part in parts) for name in names))
 
 
 class Sampler:
@@ -96,8 +80,8 @@ class Sampler:
     sampling early, TargetDied as a rule; `check` does so at any time in between, from any thread. The readings made
     until then stay."""
 
-    def __init__(self, pid: int, hz: float = 5.0, leave_out: Collection[int] = (), *, alone: bool = False) -> None:
-        self._pid, self._period, self._leave_out, self._alone = pid, 1 / hz, frozenset(leave_out), alone
+    def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
+        self._pid, self._period, self._alone = pid, 1 / hz, alone
         self._readings: list[Reading] = []
         self._failure: Exception | None = None
         self._stopped = threading.Event()
@@ -115,7 +99,7 @@ class Sampler:
 
     def start(self) -> None:
         """Take the first reading now, in this thread: it raises what cannot be read."""
-        self._readings.append(read(self._pid, self._leave_out, alone=self._alone))
+        self._readings.append(read(self._pid, alone=self._alone))
         self._thread.start()
 
     def stop(self) -> None:
@@ -137,7 +121,7 @@ class Sampler:
             while True:
                 due = max(due + self._period, time.monotonic())  # no crowd of readings after a late one
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
-                self._readings.append(read(self._pid, self._leave_out, alone=self._alone))
+                self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
         except Exception as error:  # noqa: BLE001  # handed to whoever asks

@@ -3,9 +3,9 @@
     seed_shape.py queue    yt-dlp, then `requests` in a thread of a pool, into a queue of chunks that the loop drains
     seed_shape.py httpx    yt-dlp in a thread, then `httpx` on the loop
 
-`GET /stream?url=` answers with the bytes. The environment sets MAX_WORKERS (20), QUEUE (20 chunks), CHUNK (8192 bytes)
-and CLIENT (`shared`: one httpx client for all; `each`: one for each request, as the document writes it). The file
-imports nothing of ServerPY: it runs in whatever environment has what it needs.
+`GET /stream?url=` answers with the bytes. The environment sets MAX_WORKERS (20). One httpx client serves all requests,
+although the document makes one for each. The file imports nothing of ServerPY: it runs in whatever environment has what
+it needs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_WORKERS = int(os.environ.get("MAX_WORKERS", "20"))
-QUEUE = int(os.environ.get("QUEUE", "20"))
-CHUNK = int(os.environ.get("CHUNK", "8192"))
-SHARED_CLIENT = os.environ.get("CLIENT", "shared") == "shared"
+QUEUE, CHUNK = 20, 8192
 
 EMPTY_SECONDS = 0.01
 """A thread cannot wake the loop through a queue.Queue: the loop looks again."""
@@ -113,15 +112,14 @@ async def drained(url: str) -> AsyncIterator[bytes]:
 async def relayed(url: str) -> AsyncIterator[bytes]:
     """Its third method: "Extract→Stream"."""
     address, headers = await asyncio.get_running_loop().run_in_executor(executor, extract, url)
-    async with contextlib.AsyncExitStack() as stack:
-        client = shared_client() if SHARED_CLIENT else await stack.enter_async_context(make_client())
-        response = await stack.enter_async_context(client.stream("GET", address, headers=headers))
+    async with shared_client().stream("GET", address, headers=headers) as response:
         response.raise_for_status()
         async for chunk in response.aiter_bytes():
             yield chunk
 
 
-def make_client() -> httpx.AsyncClient:
+@cache
+def shared_client() -> httpx.AsyncClient:
     import ssl
 
     import httpx
@@ -130,15 +128,6 @@ def make_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(
         verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
     )
-
-
-_shared: list[httpx.AsyncClient] = []
-
-
-def shared_client() -> httpx.AsyncClient:
-    if not _shared:
-        _shared.append(make_client())
-    return _shared[0]
 
 
 def create_app(body: Callable[[str], AsyncIterator[bytes]]) -> FastAPI:

@@ -109,6 +109,9 @@ class Bench:
             raise
 
 
+Work: TypeAlias = Callable[[Bench, Running], Coroutine[Any, Any, Findings]]
+
+
 @contextlib.contextmanager
 def new_bench(mode: Mode, origin: Origin) -> Iterator[Bench]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
@@ -121,6 +124,16 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     happens when a crowd is interrupted."""
     if not isinstance(context.get("exception"), asyncio.InvalidStateError):
         loop.default_exception_handler(context)
+
+
+def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Callable[[Bench], Findings]:
+    """A cell's measurement of one target: `work` on it, started with these settings and ended afterwards."""
+
+    def measure(bench: Bench) -> Findings:
+        with bench.start(target, settings) as running:
+            return bench.run(work(bench, running))
+
+    return measure
 
 
 def settings_for(target: Target, clients: int, **more: object) -> dict[str, object]:

@@ -14,10 +14,11 @@ from serverpy.bench.measure.scenarios.base import (
     Plan,
     Row,
     Scenario,
+    on,
     percentile,
     settings_for,
 )
-from serverpy.bench.measure.scenarios.measuring import CHILD_SECONDS, LARGE, Held, ask_for, count, hold, lost, warm_up
+from serverpy.bench.measure.scenarios.measuring import CHILD_SECONDS, LARGE, ask_for, count, hold, lost, warm_up
 from serverpy.bench.measure.targets import Running, Scheme, Target
 
 RELAYS = ("relay", "embedded", "nginx", "nginx-buffered", "seed", "httpx-relay", "mediaflow")
@@ -44,35 +45,21 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 def cell(target: Target, clients: int, scheme: Scheme, mode: Mode) -> Cell:
-    seconds = (
-        (5 if mode == "quick" else 11)
-        + clients / 25
-        + (clients * CHILD_SECONDS / 2 if target.name == "subprocess" else 0)
-    )
-    return Cell(f"{target.title}, {clients} clients, {scheme}", seconds, partial(measure, target, clients, scheme))
+    children = clients * CHILD_SECONDS / 2 if target.name == "subprocess" else 0
+    seconds = (5 if mode == "quick" else 11) + clients / 25 + children
+    work = on(target, settings_for(target, clients), partial(_measure, target, clients, scheme))
+    return Cell(f"{target.title}, {clients} clients, {scheme}", seconds, work)
 
 
-def measure(target: Target, clients: int, scheme: Scheme, bench: Bench) -> Findings:
-    with bench.start(target, settings_for(target, clients)) as running:
-        held = bench.run(_held(clients, scheme, bench, running))
-    row = _row(target, scheme, held)
-    # A rival may lose some of its clients, and the row says how many; we may not. Nobody may lose all.
-    return Findings((row,), problems=lost(held) if target.name in OURS or not row["complete"] else ())
-
-
-async def _held(clients: int, scheme: Scheme, bench: Bench, running: Running) -> Held:
+async def _measure(target: Target, clients: int, scheme: Scheme, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, LARGE, scheme=scheme, patience=60 + CHILD_SECONDS * clients)
     await warm_up(running, ask)
-    return await hold(bench, running, ask, clients)
-
-
-def _row(target: Target, scheme: Scheme, held: Held) -> Row:
+    held = await hold(bench, running, ask, clients)
     complete, failed, refused = count(held.outcomes)
     first_bytes = [outcome.first_byte for outcome in held.outcomes if outcome.first_byte is not None]
-    stalls = [outcome.stall for outcome in held.outcomes if outcome.stall is not None]
-    return {
+    row: Row = {
         "target": target.name,
-        "clients": held.clients,
+        "clients": clients,
         "scheme": scheme,
         "base_pss": held.base.pss,
         "peak_pss": held.flat.peak_pss,
@@ -80,10 +67,10 @@ def _row(target: Target, scheme: Scheme, held: Held) -> Row:
         "highest_pss": held.highest_pss,
         "each_pss": held.each_pss,
         "each_uss": held.each_uss,
-        "pipe_bytes": held.pipe_bytes / held.clients,
-        "rss_peak": held.flat.peak_rss,
-        "processes": held.peak_processes,
-        "threads": held.peak_threads,
+        "pipe_bytes": held.pipe_bytes / clients,
+        "rss_peak": held.flat.peak("rss"),
+        "processes": held.flat.peak("processes"),
+        "threads": held.flat.peak("threads"),
         "cpu": held.flat.cpu,
         "complete": complete,
         "failed": failed,
@@ -91,10 +78,12 @@ def _row(target: Target, scheme: Scheme, held: Held) -> Row:
         "first_byte_p50": percentile(first_bytes, 0.5),
         "first_byte_p99": percentile(first_bytes, 0.99),
         "lag_p99": held.lag_p99,
-        "longest_stall": max(stalls, default=None),
+        "longest_stall": max((o.stall for o in held.outcomes if o.stall is not None), default=None),
         "settled": held.flat.settled,
         "settling": held.flat.settling,
     }
+    # A rival may lose some of its clients, and the row says how many; we may not. Nobody may lose all.
+    return Findings((row,), problems=lost(held) if target.name in OURS or not complete else ())
 
 
 CROWD = Scenario("crowd", "Clients that read slowly", cells, (*RELAYS, "subprocess"))

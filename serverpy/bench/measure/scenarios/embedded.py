@@ -17,6 +17,7 @@ from serverpy.bench.measure.scenarios.base import (
     Plan,
     Row,
     Scenario,
+    on,
     percentile,
     require,
     settings_for,
@@ -36,7 +37,7 @@ from serverpy.bench.measure.scenarios.measuring import (
     warm_up,
     why,
 )
-from serverpy.bench.measure.targets import TARGETS, Running
+from serverpy.bench.measure.targets import Running
 
 NAME = "embedded"
 QUEUES = (5, 10, 20, 50)
@@ -52,23 +53,17 @@ LIMIT, ASKED = 20, 100
 
 
 def hand_over_cells(plan: Plan) -> Iterator[Cell]:
-    if not plan.those(NAME):
-        return
     every = tuple((queue, chunk) for queue in QUEUES for chunk in CHUNKS)
-    for queue, chunk in plan.by_mode(QUICK_CELLS, every, every):
-        title = f"queue of {queue}, chunks of {chunk // 1024} KiB"
-        yield Cell(title, plan.by_mode(6, 11, 30), partial(_hand_over, queue, chunk))
+    clients = plan.by_mode(4, HAND_OVERS, HAND_OVERS)
+    for target in plan.those(NAME):
+        for queue, chunk in plan.by_mode(QUICK_CELLS, every, every):
+            settings = settings_for(target, clients, QUEUE_CHUNKS=queue, CHUNK_BYTES=chunk)
+            title = f"queue of {queue}, chunks of {chunk // 1024} KiB"
+            work = on(target, settings, partial(_hand_over, queue, chunk, clients))
+            yield Cell(title, plan.by_mode(6, 11, 30), work)
 
 
-def _hand_over(queue: int, chunk: int, bench: Bench) -> Findings:
-    clients = bench.by_mode(4, HAND_OVERS, HAND_OVERS)
-    target = TARGETS[NAME]
-    settings = settings_for(target, clients, QUEUE_CHUNKS=queue, CHUNK_BYTES=chunk)
-    with bench.start(target, settings) as running:
-        return bench.run(_hand_over_row(queue, chunk, clients, bench, running))
-
-
-async def _hand_over_row(queue: int, chunk: int, clients: int, bench: Bench, running: Running) -> Findings:
+async def _hand_over(queue: int, chunk: int, clients: int, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, LARGE)
     await warm_up(running, ask)
     fast = await for_a_while(ask, bench.by_mode(1.0, 3.0, 10.0))
@@ -104,18 +99,13 @@ async def _hand_over_row(queue: int, chunk: int, clients: int, bench: Bench, run
 
 
 def workers_cells(plan: Plan) -> Iterator[Cell]:
-    if plan.those(NAME):
+    for target in plan.those(NAME):
         for pool in plan.by_mode((), POOLS, POOLS):
-            yield Cell(f"{pool} workers", plan.by_mode(10, 18, 40), partial(_workers, pool))
+            work = on(target, settings_for(target, pool, MAX_WORKERS=pool), partial(_workers, pool))
+            yield Cell(f"{pool} workers", plan.by_mode(10, 18, 40), work)
 
 
-def _workers(pool: int, bench: Bench) -> Findings:
-    target = TARGETS[NAME]
-    with bench.start(target, settings_for(target, pool, MAX_WORKERS=pool)) as running:
-        return bench.run(_workers_row(pool, bench, running))
-
-
-async def _workers_row(pool: int, bench: Bench, running: Running) -> Findings:
+async def _workers(pool: int, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, LARGE)
     await warm_up(running, ask)
     held = await hold(bench, running, ask, pool)
@@ -137,20 +127,14 @@ async def _workers_row(pool: int, bench: Bench, running: Running) -> Findings:
 
 
 def collect_cells(plan: Plan) -> Iterator[Cell]:
-    if plan.those(NAME) and plan.mode != "quick":
+    for target in plan.those(NAME) if plan.mode != "quick" else ():
         for collecting in (False, True):
-            seconds = plan.by_mode(6, 15, 60)
-            yield Cell(f"GC_AFTER_STREAM={str(collecting).lower()}", seconds, partial(_collect, collecting))
+            setting = f"GC_AFTER_STREAM={str(collecting).lower()}"
+            settings = settings_for(target, 8, GC_AFTER_STREAM=str(collecting).lower())
+            yield Cell(setting, plan.by_mode(6, 15, 60), on(target, settings, partial(_collect, collecting)))
 
 
-def _collect(collecting: bool, bench: Bench) -> Findings:
-    target = TARGETS[NAME]
-    settings = settings_for(target, 8, GC_AFTER_STREAM=str(collecting).lower())
-    with bench.start(target, settings) as running:
-        return bench.run(_collect_row(collecting, bench, running))
-
-
-async def _collect_row(collecting: bool, bench: Bench, running: Running) -> Findings:
+async def _collect(collecting: bool, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, SMALL)
     await warm_up(running, ask)
     before = await base_of(running)
@@ -173,22 +157,14 @@ async def _collect_row(collecting: bool, bench: Bench, running: Running) -> Find
 
 
 def overload_cells(plan: Plan) -> Iterator[Cell]:
-    if plan.those(NAME) and plan.mode != "quick":
+    for target in plan.those(NAME) if plan.mode != "quick" else ():
         for limited in (False, True):
+            settings = settings_for(target, ASKED, **({"MAX_STREAMS": LIMIT, "WAIT_SECONDS": 1} if limited else {}))
             title = f"{ASKED} ask, {f'{LIMIT} may' if limited else 'all may'}"
-            yield Cell(title, plan.by_mode(6, 18, 35), partial(_overload, limited))
+            yield Cell(title, plan.by_mode(6, 18, 35), on(target, settings, partial(_overload, limited)))
 
 
-def _overload(limited: bool, bench: Bench) -> Findings:
-    target = TARGETS[NAME]
-    settings = settings_for(target, ASKED)
-    if limited:
-        settings |= {"MAX_STREAMS": LIMIT, "WAIT_SECONDS": 1}
-    with bench.start(target, settings) as running:
-        return bench.run(_overload_row(limited, bench, running))
-
-
-async def _overload_row(limited: bool, bench: Bench, running: Running) -> Findings:
+async def _overload(limited: bool, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, LARGE)
     await warm_up(running, ask)
     held = await hold(bench, running, ask, ASKED)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from serverpy.bench.measure.reference import reference
-from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, on
 from serverpy.bench.measure.scenarios.measuring import ask_for, check_whole, hold, lost, read_now
 from serverpy.bench.measure.targets import Running, Target
 
@@ -17,15 +17,10 @@ ROUNDS = 3
 
 def cells(plan: Plan) -> Iterator[Cell]:
     for target in plan.those(*plan.by_mode((), TARGETS, TARGETS)):
-        yield Cell(target.title, 18, partial(_measure, target))
+        yield Cell(target.title, 18, on(target, None, partial(_measure, target)))
 
 
-def _measure(target: Target, bench: Bench) -> Findings:
-    with bench.start(target) as running:
-        return bench.run(_row(target, bench, running))
-
-
-async def _row(target: Target, bench: Bench, running: Running) -> Findings:
+async def _measure(target: Target, bench: Bench, running: Running) -> Findings:
     ask = ask_for(running, MEDIA)
     first = await check_whole(running, ask)
     before = read_now(running)

@@ -18,7 +18,7 @@ from serverpy.bench.measure.errors import BenchError
 from serverpy.bench.measure.exchange import GOOD, Ask, Outcome
 from serverpy.bench.measure.pipes import held_in_pipes
 from serverpy.bench.measure.reference import reference
-from serverpy.bench.measure.sampler import Reading, Sampler, read
+from serverpy.bench.measure.sampler import Field, Reading, Sampler, read
 from serverpy.bench.measure.scenarios.base import Bench, require
 from serverpy.bench.measure.targets import Running, Scheme
 
@@ -71,11 +71,11 @@ async def check_whole(running: Running, ask: Ask) -> Outcome:
 
 def read_now(running: Running) -> Reading:
     """Raises TargetDied."""
-    return read(running.pid, running.leave_out)
+    return read(running.pid)
 
 
 def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
-    return Sampler(running.pid, hz, running.leave_out)
+    return Sampler(running.pid, hz)
 
 
 async def base_of(running: Running, seconds: float = 1.0) -> Reading:
@@ -95,13 +95,12 @@ class Plateau:
     settled: bool
     settling: float
 
-    @property
-    def peak_pss(self) -> int:
-        return max(reading.pss for reading in self.readings)
+    def peak(self, field: Field) -> int:
+        return max(int(getattr(reading, field)) for reading in self.readings)
 
     @property
-    def peak_rss(self) -> int:
-        return max(reading.rss for reading in self.readings)
+    def peak_pss(self) -> int:
+        return self.peak("pss")
 
     @property
     def seconds(self) -> float:
@@ -196,15 +195,7 @@ class Held:
         target's PSS, never this; what the target's own processes share is missing."""
         if self.each_pss is None:
             return None
-        return (max(reading.uss for reading in self.flat.readings) - self.base.uss) / self.clients
-
-    @property
-    def peak_threads(self) -> int:
-        return max(reading.threads for reading in self.flat.readings)
-
-    @property
-    def peak_processes(self) -> int:
-        return max(reading.processes for reading in self.flat.readings)
+        return (self.flat.peak("uss") - self.base.uss) / self.clients
 
 
 async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:

@@ -11,7 +11,7 @@ from functools import partial
 from serverpy.bench.measure.clients import Crowd
 from serverpy.bench.measure.exchange import GOOD
 from serverpy.bench.measure.sampler import Reading
-from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, settings_for
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, on, settings_for
 from serverpy.bench.measure.scenarios.measuring import (
     CHILD_SECONDS,
     LARGE,
@@ -36,15 +36,11 @@ def cells(plan: Plan) -> Iterator[Cell]:
     names = plan.by_mode(("relay", "embedded"), TARGETS[:3], TARGETS)
     for target in plan.those(*names):
         clients = CHILDREN if target.name == "subprocess" else (plan.streams or (CLIENTS,))[0]
-        yield Cell(f"{target.title}, {clients} clients", seconds + 2, partial(measure, target, clients, seconds))
+        work = on(target, settings_for(target, clients), partial(_measure, target, clients, seconds))
+        yield Cell(f"{target.title}, {clients} clients", seconds + 2, work)
 
 
-def measure(target: Target, clients: int, seconds: float, bench: Bench) -> Findings:
-    with bench.start(target, settings_for(target, clients)) as running:
-        return bench.run(_measure(target, clients, seconds, running))
-
-
-async def _measure(target: Target, clients: int, seconds: float, running: Running) -> Findings:
+async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, running: Running) -> Findings:
     """A quarter of the time they come, three eighths all are there, an eighth they go, and then nobody is there."""
     ask = ask_for(running, LARGE, patience=60 + CHILD_SECONDS * clients)
     await warm_up(running, ask)

@@ -10,7 +10,7 @@ from functools import partial
 
 from serverpy.bench.measure.clients import many
 from serverpy.bench.measure.reference import reference
-from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require, settings_for
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, on, require, settings_for
 from serverpy.bench.measure.scenarios.measuring import CLIP, SMALL, ask_for, base_of, check_whole, sampler_of
 from serverpy.bench.measure.targets import Running, Target
 
@@ -40,13 +40,8 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 def _cell(target: Target, media: str, requests: int, connections: int, seconds: float) -> Cell:
-    work = partial(measure, target, media, requests, connections)
+    work = on(target, settings_for(target, connections), partial(_measure, target, media, requests, connections))
     return Cell(f"{target.title}, {requests} × {media}", seconds, work)
-
-
-def measure(target: Target, media: str, requests: int, connections: int, bench: Bench) -> Findings:
-    with bench.start(target, settings_for(target, connections)) as running:
-        return bench.run(_measure(target, media, requests, connections, bench, running))
 
 
 async def _measure(
@@ -69,12 +64,15 @@ async def _measure(
         "media_bytes": reference(media).size,
         "connections": connections,
         "seconds": tally.seconds,
-        "rss_before": before.rss,
-        "rss_peak": max(reading.rss for reading in readings),
-        "rss_after": after.rss,
-        "pss_before": before.pss,
-        "pss_peak": max(reading.pss for reading in readings),
-        "pss_after": after.pss,
+        **{
+            f"{name}_{when}": value
+            for name in ("rss", "pss")
+            for when, value in (
+                ("before", getattr(before, name)),
+                ("peak", max(getattr(reading, name) for reading in readings)),
+                ("after", getattr(after, name)),
+            )
+        },
         "growth": after.rss - before.rss,
         "growth_pss": after.pss - before.pss,
         "threads_before": before.threads,

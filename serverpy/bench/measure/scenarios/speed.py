@@ -23,6 +23,7 @@ from serverpy.bench.measure.scenarios.base import (
     Plan,
     Row,
     Scenario,
+    on,
     percentile,
     require,
     settings_for,
@@ -61,15 +62,11 @@ def asks(running: Running, target: Target, state: State, media: str = SMALL) -> 
 def latency_cells(plan: Plan) -> Iterator[Cell]:
     names = plan.by_mode(("relay",), ALL, ALL)
     for target in plan.those(*names):
-        yield Cell(target.title, plan.by_mode(3, 12, 40), partial(_latency, target))
+        work = on(target, settings_for(target, IN_FLIGHT), partial(_latency, target))
+        yield Cell(target.title, plan.by_mode(3, 12, 40), work)
 
 
-def _latency(target: Target, bench: Bench) -> Findings:
-    with bench.start(target, settings_for(target, IN_FLIGHT)) as running:
-        return bench.run(_latency_rows(target, bench, running))
-
-
-async def _latency_rows(target: Target, bench: Bench, running: Running) -> Findings:
+async def _latency(target: Target, bench: Bench, running: Running) -> Findings:
     await check_whole(running, ask_for(running, SMALL))
     origin = [await first_byte(_at_origin(bench)) for _ in range(20)]
     rows = []
@@ -120,16 +117,12 @@ def rate_cells(plan: Plan) -> Iterator[Cell]:
     names = plan.by_mode(("relay",), ALL, ALL)
     for target in plan.those(*names):
         seconds = len(states(target)) * plan.by_mode(1.5, 5.0, 15.0) + (8 if target.name == "subprocess" else 3)
-        yield Cell(target.title, seconds, partial(_rate, target))
+        connections = 2 if target.name == "subprocess" else CONNECTIONS
+        work = on(target, settings_for(target, connections), partial(_rate, target, connections))
+        yield Cell(target.title, seconds, work)
 
 
-def _rate(target: Target, bench: Bench) -> Findings:
-    connections = 2 if target.name == "subprocess" else CONNECTIONS
-    with bench.start(target, settings_for(target, connections)) as running:
-        return bench.run(_rate_rows(target, connections, bench, running))
-
-
-async def _rate_rows(target: Target, connections: int, bench: Bench, running: Running) -> Findings:
+async def _rate(target: Target, connections: int, bench: Bench, running: Running) -> Findings:
     await check_whole(running, ask_for(running, SHORT))
     rows = []
     for state in states(target):

@@ -13,7 +13,7 @@ from serverpy.bench.measure.children import running as child_of
 from serverpy.bench.measure.clients import Crowd, whole
 from serverpy.bench.measure.exchange import GOOD
 from serverpy.bench.measure.sampler import read
-from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require, settings_for
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, on, require, settings_for
 from serverpy.bench.measure.scenarios.measuring import (
     LARGE,
     RATE,
@@ -25,7 +25,7 @@ from serverpy.bench.measure.scenarios.measuring import (
     sampler_of,
     why,
 )
-from serverpy.bench.measure.targets import TARGETS, Running, Target
+from serverpy.bench.measure.targets import TARGETS, Running
 
 STOCK = "one process, stock"
 WEB = "import fastapi, uvicorn, uvloop, httptools"
@@ -38,9 +38,12 @@ def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those("relay", "embedded"):
         yield Cell("interpreter and imports", 2, _imports)
     if plan.those("embedded"):
-        yield Cell("server and worker", plan.by_mode(9, 14, 16), _split)
+        target = TARGETS["embedded"]
+        work = on(target, settings_for(target, STREAMS), _split)
+        yield Cell("server and worker", plan.by_mode(9, 14, 16), work)
     if plan.those("seed") and plan.mode != "quick":
-        yield Cell("everything in one process", 14, _stock)
+        target = TARGETS["seed"]
+        yield Cell("everything in one process", 14, on(target, settings_for(target, STREAMS), _stock))
 
 
 def _imports(bench: Bench) -> Findings:
@@ -65,14 +68,8 @@ def _loaded(code: str) -> int:
         return read(child.pid).pss
 
 
-def _split(bench: Bench) -> Findings:
+async def _split(bench: Bench, running: Running) -> Findings:
     """Ours: the serving process and its worker, apart."""
-    target = TARGETS["embedded"]
-    with bench.start(target, settings_for(target, STREAMS)) as running:
-        return Findings(tuple(bench.run(_split_steps(bench, running))))
-
-
-async def _split_steps(bench: Bench, running: Running) -> list[Row]:
     web, library = _loaded(WEB), _loaded("import yt_dlp")
     server = _alone(running.pid)
     # The worker is warm once it says what it is; a page without media makes it start and leaves nothing behind.
@@ -107,17 +104,11 @@ async def _split_steps(bench: Bench, running: Running) -> list[Row]:
     rows.append(_each("worker", "a thread", worker_each))
     rows.append(_each("server", "a hand-over", max(0.0, server_each - connection)))
     rows.append(_each("server", "a client connection", connection))
-    return rows
+    return Findings(tuple(rows))
 
 
-def _stock(bench: Bench) -> Findings:
+async def _stock(bench: Bench, running: Running) -> Findings:
     """The seed's shape: all in one process."""
-    target = TARGETS["seed"]
-    with bench.start(target, settings_for(target, STREAMS)) as running:
-        return Findings(tuple(bench.run(_stock_steps(bench, target, running))))
-
-
-async def _stock_steps(bench: Bench, target: Target, running: Running) -> list[Row]:
     imported = _loaded(f"{WEB}, yt_dlp")
     started = _alone(running.pid)
     outcome = await whole(ask_for(running, SMALL))
@@ -130,11 +121,12 @@ async def _stock_steps(bench: Bench, target: Target, running: Running) -> list[R
         crowd.leave()
         complete, _, _ = count(crowd.outcomes)
         require(complete == STREAMS, why(crowd.outcomes))
-    return [
+    rows = (
         _step(STOCK, "server running", started, imported),
         _step(STOCK, "first extraction", first, started),
         _each(STOCK, "a thread", (flat.peak_pss - first) / STREAMS),
-    ]
+    )
+    return Findings(rows)
 
 
 def _worker(running: Running) -> int:
@@ -160,7 +152,7 @@ def _idle(running: Running) -> socket.socket:
 
 def _alone(pid: int) -> int:
     """PSS of one process, without those below it."""
-    return read(pid, [child.pid for child in psutil.Process(pid).children()]).pss
+    return read(pid, alone=True).pss
 
 
 def _step(process: str, step: str, pss: int, before: int = 0) -> Row:

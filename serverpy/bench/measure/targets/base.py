@@ -8,11 +8,12 @@ import json
 import shutil
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from serverpy.bench.measure.children import Child
+from serverpy.bench.measure.children import Child, running
 from serverpy.bench.measure.errors import BenchError
 from serverpy.bench.measure.origin import Origin, Scheme, is_playlist
 
@@ -25,21 +26,33 @@ ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
 """Where Debian keeps servers, and a user's PATH does not look."""
 
 
+RequestPath = Callable[[str, Scheme, str], str]
+"""From media, scheme and `fresh` to the path and query of a request."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a target is started. It says at which port it listens, or listens at `port`."""
+
+    command: Sequence[str | Path]
+    request_path: RequestPath
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    port: int | None = None
+
+
 @dataclass(frozen=True)
 class Running:
     """A target which listens, to be loaded over HTTP at `host` and `port` and measured from its process `pid` down.
-
-    `leave_out` are processes below it that are not its own. The owner of `Target.start` ends it."""
+    The owner of `Target.start` ends it."""
 
     child: Child
     port: int
-    request_path: Callable[[str, Scheme, str], str] = field(repr=False)
-    """From media, scheme and `fresh` to the path and query of a request."""
+    request_path: RequestPath = field(repr=False)
     schemes: tuple[Scheme, ...]
     kinds: tuple[Kind, ...]
-    host: str = LOOPBACK
-    leave_out: tuple[int, ...] = ()
     health_path: str | None = None
+    host: str = LOOPBACK
 
     @property
     def pid(self) -> int:
@@ -79,12 +92,13 @@ class Target(ABC):
 
     name: str
     title: str
-    needs: ClassVar[str] = ""
-    """What must be installed besides ServerPY, in words."""
     schemes: ClassVar[tuple[Scheme, ...]] = ("http", "https")
-    kinds: tuple[Kind, ...]
-    one_at_a_time: ClassVar[bool] = False
-    """Whether it serves one client only."""
+    kinds: ClassVar[tuple[Kind, ...]] = ("file",)
+    ready: ClassVar[str] = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
+    """What it says once it listens, with its port."""
+    health_path: ClassVar[str | None] = None
+    settings: ClassVar[tuple[str, ...] | None] = ()
+    """The settings that it knows by name; None: it checks them itself."""
     reads_pages: ClassVar[bool] = False
     """Whether it extracts, so that there is a difference between cold and cached."""
 
@@ -93,19 +107,24 @@ class Target(ABC):
         return None
 
     @abstractmethod
-    def start(
-        self, origin: Origin, *, settings: Mapping[str, str] | None = None
-    ) -> contextlib.AbstractContextManager[Running]:
-        """It, listening, for the time of a block; afterwards nothing of it runs. `settings` are its own, by the names
-        that it knows. Raises TargetFailed if it does not start, BenchError for a setting it does not know."""
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch: ...
+
+    @contextlib.contextmanager
+    def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+        """It, listening, for the time of a block; afterwards nothing of it runs. Raises TargetFailed if it does not
+        start, BenchError for a setting it does not know."""
+        unknown = () if self.settings is None else sorted(set(settings or {}) - set(self.settings))
+        if unknown:
+            raise BenchError(f"{self.title} has no setting {', '.join(unknown)}.")
+        launch = self.launch(origin, settings or {})
+        with running(self.title, launch.command, env=launch.env, files=launch.files) as child:
+            port = launch.port or int(child.said(self.ready, START_SECONDS)[1])
+            if launch.port:
+                child.until(lambda: answers(port, "/ready"), START_SECONDS)
+            yield Running(child, port, launch.request_path, self.schemes, self.kinds, self.health_path)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
-
-    def _refuse_unknown(self, settings: Mapping[str, str] | None, known: tuple[str, ...] = ()) -> None:
-        unknown = sorted(set(settings or {}) - set(known))
-        if unknown:
-            raise BenchError(f"{self.title} has no setting {', '.join(unknown)}.")
 
 
 def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, bytes]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 from urllib.parse import quote
 
-from serverpy.bench.measure.children import running
 from serverpy.bench.measure.origin import Origin, Scheme
-from serverpy.bench.measure.targets.base import START_SECONDS, Kind, Running, Target, answers, find_command, free_port
+from serverpy.bench.measure.targets.base import Launch, Target, find_command, free_port
 
 MAX_CONNECTIONS = 8192
 
@@ -54,28 +51,15 @@ class Nginx(Target):
     name: str
     title: str
     buffering: bool
-    kinds: tuple[Kind, ...] = ("file",)
-    needs: ClassVar[str] = "nginx (Debian: nginx-light)"
 
     def missing(self) -> str | None:
         return None if find_command("nginx") else "nginx is not installed (Debian: apt install nginx-light)"
 
-    @contextlib.contextmanager
-    def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-        self._refuse_unknown(settings)
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
         port = free_port()
-        command = [
-            find_command("nginx") or "nginx",
-            "-p",
-            "{directory}",
-            "-c",
-            "{directory}/nginx.conf",
-            "-e",
-            "stderr",
-        ]
-        with running(self.title, command, files={"nginx.conf": self._configuration(origin, port)}) as child:
-            child.until(lambda: answers(port, "/ready"), START_SECONDS)
-            yield Running(child, port, _path, self.schemes, self.kinds)
+        options = ("-p", "{directory}", "-c", "{directory}/nginx.conf", "-e", "stderr")
+        files = {"nginx.conf": self._configuration(origin, port)}
+        return Launch([find_command("nginx") or "nginx", *options], _path, files=files, port=port)
 
     def _configuration(self, origin: Origin, port: int) -> str:
         return CONFIGURATION.format(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from serverpy.bench.measure.children import running
 from serverpy.bench.measure.origin import Origin, Scheme
-from serverpy.bench.measure.targets.base import START_SECONDS, Kind, Running, Target
-
-READY = r"ServerPY is ready at http://127\.0\.0\.1:(\d+)/"
+from serverpy.bench.measure.targets.base import Kind, Launch, Target
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,19 +19,19 @@ class OurMethod(Target):
 
     name: str
     title: str
-    kinds: tuple[Kind, ...] = ("file", "playlist")
+    kinds: ClassVar[tuple[Kind, ...]] = ("file", "playlist")
+    ready: ClassVar[str] = r"ServerPY is ready at http://127\.0\.0\.1:(\d+)/"
+    health_path: ClassVar[str | None] = "/health"
+    settings: ClassVar[tuple[str, ...] | None] = None
     reads_pages: ClassVar[bool] = True
 
-    @contextlib.contextmanager
-    def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
         def path(media: str, scheme: Scheme, fresh: str) -> str:
             query = {"url": origin.page(media, scheme, fresh), "method": self.name}
             return f"/stream?{urlencode(query, quote_via=quote)}"
 
         command = [sys.executable, "-m", "serverpy", "serve", "--host", "127.0.0.1", "--port", "0"]
-        with running(self.title, command, env=_environment(origin, settings or {})) as child:
-            port = int(child.said(READY, START_SECONDS)[1])
-            yield Running(child, port, path, self.schemes, self.kinds, health_path="/health")
+        return Launch(command, path, _environment(origin, settings))
 
 
 def _environment(origin: Origin, settings: Mapping[str, str]) -> dict[str, str]:

@@ -15,8 +15,6 @@ from serverpy.bench.measure.origin import Origin
 RIVALS = Path(sys.prefix, "rivals")
 HINT = "make bench installs it"
 
-UVICORN_READY = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
-
 
 def find_rival(command: str) -> Path | None:
     """A command of that environment, else of ours."""

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from serverpy.bench.measure.children import running
 from serverpy.bench.measure.errors import BenchError
 from serverpy.bench.measure.origin import Origin, Scheme
-from serverpy.bench.measure.targets.base import START_SECONDS, Kind, Running, Target
+from serverpy.bench.measure.targets.base import Kind, Launch, Target
 from serverpy.bench.measure.targets.rivals import HINT, find_rival, trusting
 
-READY = r" http://127\.0\.0\.1:(\d+)/"
+MEDIA = "hls/ts"
+"""The only one that its process streams."""
 
 
 @dataclass(frozen=True, repr=False)
 class Streamlink(Target):
-    """`settings`: MEDIA (`hls/ts` unless set) and SCHEME (`http`), the only ones which this process then streams."""
-
     name: str = "streamlink"
     title: str = "streamlink"
-    needs: ClassVar[str] = "streamlink (PyPI)"
-    kinds: tuple[Kind, ...] = ("playlist",)
-    one_at_a_time: ClassVar[bool] = True
+    schemes: ClassVar[tuple[Scheme, ...]] = ("http",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("playlist",)
+    ready: ClassVar[str] = r" http://127\.0\.0\.1:(\d+)/"
 
     def missing(self) -> str | None:
         return None if find_rival("streamlink") else f"streamlink is not installed ({HINT})"
 
-    @contextlib.contextmanager
-    def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-        self._refuse_unknown(settings, ("MEDIA", "SCHEME"))
-        settings = settings or {}
-        its_media = settings.get("MEDIA", "hls/ts")
-        its_scheme: Scheme = "https" if settings.get("SCHEME") == "https" else "http"
-
-        def path(media: str, scheme: Scheme, _fresh: str) -> str:
-            if media != its_media:
-                raise BenchError(f"This streamlink was started for {its_media}, not for {media}.")
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
+        def path(media: str, _scheme: Scheme, _fresh: str) -> str:
+            if media != MEDIA:
+                raise BenchError(f"This streamlink was started for {MEDIA}, not for {media}.")
             return "/"
 
         command = [
             *(find_rival("streamlink") or "streamlink", "--no-config", "--player-external-http"),
-            *("--player-external-http-interface", "127.0.0.1"),
-            *(f"hls://{origin.url(its_media, its_scheme)}", "best"),
+            *("--player-external-http-interface", "127.0.0.1", f"hls://{origin.url(MEDIA)}", "best"),
         ]
-        with running(self.title, command, env=trusting(origin)) as child:
-            port = int(child.said(READY, START_SECONDS)[1])
-            yield Running(child, port, path, (its_scheme,), self.kinds)
+        return Launch(command, path, trusting(origin))
 
 
 STREAMLINK = Streamlink()
