@@ -43,10 +43,11 @@ from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.settings import Settings
+from serverpy.streaming.child.method import Subprocess
+from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
-from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
 from serverpy.streaming.os_pipe import buffered_bytes, hand_over_bytes, largest_pipe_bytes
 from serverpy.tasks import cancel, spawn
 

@@ -19,8 +19,9 @@ from serverpy.extraction.workers import Workers
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample.site import SampleSite
+from serverpy.streaming.child.method import Subprocess
+from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.methods.embedded import Embedded
-from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
 from tests.aio import eventually, run
 
 PLUGINS = (str(Path(serverpy.sample.__file__).parent / "plugins"),)

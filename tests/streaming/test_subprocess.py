@@ -41,8 +41,11 @@ from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
+from serverpy.streaming.child.command import arguments, environment
 from serverpy.streaming.child.errors import media_error, page_error, translate
-from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
+from serverpy.streaming.child.files import DIRECTORY_PREFIX, ChildFiles
+from serverpy.streaming.child.method import Subprocess
+from serverpy.streaming.child.options import ChildOptions
 from serverpy.tasks import spawn
 from tests.aio import eventually, run
 from tests.net.origin import Origin
@@ -97,7 +100,7 @@ def directories(tmp: Path) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("serverpy.streaming.methods.subprocess.IN_MEMORY", str(tmp_path))
+    monkeypatch.setattr("serverpy.streaming.child.files.IN_MEMORY", str(tmp_path))
     return tmp_path
 
 
@@ -187,10 +190,12 @@ def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("SERVERPY_LINK_SECRET", "secret")
     options = ChildOptions(proxy_url=lambda: "http://user:token@127.0.0.1:1")
-    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", tmp_path))
-    given = environment(options, tmp_path)
+    files = ChildFiles(tmp_path)
+    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", files))
+    given = environment(options, files)
     assert given["http_proxy"] == given["https_proxy"] == given["all_proxy"] == "http://user:token@127.0.0.1:1"
     assert not any("no_proxy" in name.lower() or "SERVERPY" in name for name in given)
+    files.write(options)
     assert os.listdir(given["PATH"]) == os.listdir(given["HOME"]) == []
 
 
@@ -419,7 +424,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     async def test(method: Subprocess) -> None:
         before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
-            patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
+            patch.setattr(f"serverpy.streaming.child.process.{step}", fail)
             with pytest.raises(kind):
                 await method.open(Source(url=f"{site.http}/media/prog.mp4"))
         assert children() == []

@@ -1,0 +1,87 @@
+"""`subprocess`: one child for each request, yt-dlp's stock command line, its standard output through a pipe.
+
+This method isolates a stream from the server, and is the yardstick of the memory analysis: a child costs about 55 MB
+and 2–4 s of CPU. The child extracts for itself, downloads what is one file, and does not heal: yt-dlp resumes into
+standard output by sending everything again, so a cut upstream ends the stream with an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+
+from serverpy.body import SESSION_BYTES, Source
+from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.streaming.child.body import SubprocessBody, open_body
+from serverpy.streaming.child.files import sweep_directories
+from serverpy.streaming.child.messages import MAX_FOUND_BYTES, MESSAGE_BYTES
+from serverpy.streaming.child.options import ChildOptions
+from serverpy.streaming.child.process import Child
+from serverpy.streaming.slots import Slot, Slots
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
+"""What the stock command line streams to its standard output by itself, in one go."""
+_FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
+
+
+class Subprocess:
+    """At most `max_children` at once; a request that finds no place waits `wait_seconds`, then gets `Busy`."""
+
+    name = "subprocess"
+
+    def __init__(
+        self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
+    ) -> None:
+        self._options = options
+        self._pipe_bytes = pipe_bytes
+        self._chunk_bytes = chunk_bytes
+        self._swept = False
+        self.slots = Slots(max_children, wait_seconds, "children of the subprocess method")
+
+    @property
+    def stream_bytes(self) -> int:
+        return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
+
+    def bytes_for(self, _track: Track) -> int:
+        return self.stream_bytes
+
+    def carries(self, track: Track) -> bool:
+        return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
+
+    async def open(self, source: Source) -> SubprocessBody:
+        _check(source)
+        slot = await self.slots.take()
+        began = time.monotonic()
+        try:
+            child = self._start(source, slot)
+        except BaseException:
+            slot.release()
+            raise
+        return await open_body(child, source, self._options, began)
+
+    def _start(self, source: Source, slot: Slot) -> Child:
+        try:
+            if not self._swept:
+                sweep_directories()
+                self._swept = True
+            return Child(self._options, source, slot, self._pipe_bytes, self._chunk_bytes)
+        except OSError as error:
+            log.error("a yt-dlp child cannot be started: %s", error)
+            raise _not_started(error) from error
+
+
+def _check(source: Source) -> None:
+    if not source.url.lower().startswith(("http://", "https://")):
+        raise InvalidUrl("The address is not an http(s) URL.")
+    if "\0" in f"{source.url}{source.format}":
+        raise InvalidParameter("No parameter may contain a NUL.")
+
+
+def _not_started(error: OSError) -> ServerPYError:
+    if error.errno in _FULL:
+        return Busy("There is no room for another child process.")
+    return UpstreamFailed("Yt-dlp could not be started.")
