@@ -32,8 +32,9 @@ from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.options import worker_options
+from serverpy.extraction.pool import WorkersLimits
 from serverpy.extraction.sites import Sites
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.media.weave.cache import Layouts
 from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget

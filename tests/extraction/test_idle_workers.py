@@ -11,7 +11,8 @@ import pytest
 from serverpy.errors import ServerPYError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.messages import RawGone
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.pool import WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
 from tests.extraction.workers import OPTIONS, gone, process_of, reader, running
@@ -43,8 +44,9 @@ def test_a_worker_that_nobody_needs_ends_by_itself_and_counts_as_no_restart(capl
 def test_it_is_kept_for_ever_if_nothing_is_said(site: SampleSite) -> None:
     async def test() -> None:
         async with running() as workers:
-            assert workers._worker is not None
-            assert workers._idle_left(workers._worker) is None
+            worker = workers._pool.current
+            assert worker is not None
+            assert workers._pool._idle_left(worker) is None
 
     run(test)
 
@@ -60,7 +62,7 @@ def test_the_next_need_starts_one_for_all_who_wait(site: SampleSite) -> None:
             assert all(found.tracks for found in await asyncio.gather(*asked))
             assert (await process_of(workers)).pid != first.pid
             assert len(workers.state().pids) == 1
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -85,7 +87,7 @@ def test_it_is_not_let_go_under_a_download(site: SampleSite) -> None:
             process = await process_of(workers)
             film = await workers.extract(f"{site.http}/page/prog")
             reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            download = await workers.download(film.raw_id, film.tracks[0].id, writing)
             # Longer than it is kept for, by the time that a page takes elsewhere.
             await eventually(lambda: workers.state().status != "running", seconds=3 * 0.2)
             assert (await process_of(workers)).pid == process.pid
@@ -102,7 +104,7 @@ def test_a_selector_is_answered_by_a_new_one(site: SampleSite) -> None:
             film = await workers.extract(f"{site.http}/page/prog")
             await let_go(workers)
             assert await workers.select(film, "worst")
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -114,7 +116,7 @@ def test_what_it_had_extracted_is_gone_as_after_a_crash(site: SampleSite) -> Non
             await let_go(workers)
             reading, writing = os.pipe()
             with pytest.raises(RawGone):
-                await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+                await workers.download(film.raw_id, film.tracks[0].id, writing)
             os.close(reading)
 
     run(test)
@@ -141,12 +143,12 @@ def test_who_comes_in_the_moment_of_its_end_gets_a_worker(site: SampleSite) -> N
         async with running(limits) as workers:
             pids: set[int] = set()
             for number in range(8):
-                at = workers._last_need + 0.05 + (number - 3) * 0.002
+                at = workers._pool._last_need + 0.05 + (number - 3) * 0.002
                 await asyncio.sleep(at - asyncio.get_running_loop().time())
                 assert (await workers.extract(f"{site.http}/page/prog?{number}")).tracks
                 pids.update(workers.state().pids)
             assert pids
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -184,10 +186,10 @@ def test_one_that_dies_while_it_is_kept_is_replaced_and_let_go_in_turn() -> None
     async def test() -> None:
         async with running(WorkersLimits(idle=1.0)) as workers:
             (await process_of(workers)).kill()
-            await eventually(lambda: workers.restarts == 1)
+            await eventually(lambda: workers.state().restarts == 1)
             await eventually(lambda: workers.state().status == "running")
             await let_go(workers)
-            assert workers.restarts == 1
+            assert workers.state().restarts == 1
 
     run(test)
 

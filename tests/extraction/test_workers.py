@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ExtractionTimeout, ServerPYError
-from serverpy.extraction.workers import SETTINGS_DO_NOT_WORK, Workers, WorkersLimits
+from serverpy.extraction.pool import SETTINGS_DO_NOT_WORK, WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, run
-from tests.extraction.workers import OPTIONS, children_of, fails, gone, process_of, reader, running
+from tests.extraction.workers import OPTIONS, children_of, fails, gone, process_of, reader, replaced, running
 
 FAST = WorkersLimits(grace=0.3, wait=0.5, first_pause=0.01)
 
@@ -32,7 +33,7 @@ def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
             assert time.monotonic() - started < 3
             assert (await process_of(workers)).pid == pid
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -43,7 +44,7 @@ def test_an_extractor_that_swallows_errors_is_stopped_all_the_same(site: SampleS
             pid = (await process_of(workers)).pid
             url = f"{site.http}/probe/swallow?to={site.http}/page/slow"
             assert type(await fails(workers, url)) is ExtractionTimeout
-            await eventually(lambda: not workers._worker or not workers._worker.extractions)
+            await eventually(lambda: workers.state().extractions == 0)
             assert (await process_of(workers)).pid == pid
 
     run(test)
@@ -57,7 +58,7 @@ def test_a_deaf_extraction_costs_a_worker_its_place_and_nobody_their_request(sit
             await asyncio.sleep(1.2)
             slow = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=1.2"))
             assert type(await deaf) is ExtractionTimeout
-            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
+            await eventually(lambda: replaced(workers, old))
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
             assert (await process_of(workers)).pid != old.pid
             assert (await slow).tracks
@@ -72,13 +73,13 @@ def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(site: Sam
         async with running() as workers:
             first = await process_of(workers)
             waiting = asyncio.ensure_future(fails(workers, f"{site.http}/page/slow?seconds=60"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
+            await eventually(lambda: workers.state().extractions > 0)
             first.send_signal(signal.SIGKILL)
             started = time.monotonic()
             assert type(await waiting) is ExtractionFailed
             assert time.monotonic() - started < 1
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert workers.restarts == 1
+            assert workers.state().restarts == 1
 
     run(test)
 
@@ -100,12 +101,12 @@ def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> None:
     async def test() -> None:
         async with running(extract_workers=1) as workers:
             asked = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=60"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
+            await eventually(lambda: workers.state().extractions > 0)
             asked.cancel()
             started = time.monotonic()
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
             assert time.monotonic() - started < 2
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -114,7 +115,7 @@ def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite) -> No
     async def test() -> None:
         async with running(FAST, extract_workers=1) as workers:
             first = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=1"))
-            await eventually(lambda: bool(workers._worker and workers._worker.extractions))
+            await eventually(lambda: workers.state().extractions > 0)
             assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
             assert (await first).tracks
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
@@ -142,10 +143,10 @@ def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> None:
         async with running(max_workers=1) as workers:
             film = await workers.extract(f"{site.http}/page/prog")
             reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            download = await workers.download(film.raw_id, film.tracks[0].id, writing)
             second_reading, second_writing = os.pipe()
             with pytest.raises(Busy):
-                await workers.download(film.raw_id, None, film.tracks[0].id, second_writing)
+                await workers.download(film.raw_id, film.tracks[0].id, second_writing)
             os.close(second_reading)
             started = time.monotonic()
             await download.cancel()
@@ -154,7 +155,7 @@ def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> None:
                 await download.wait()
             await asyncio.to_thread(reader(reading))
             assert not workers.state().downloads
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
 
     run(test)
 
@@ -164,10 +165,10 @@ def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> None:
         async with running(extract_timeout=0.5) as workers:
             film = await workers.extract(f"{site.http}/page/prog")
             reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            download = await workers.download(film.raw_id, film.tracks[0].id, writing)
             old = await process_of(workers)
             assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
-            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
+            await eventually(lambda: replaced(workers, old))
             received = await asyncio.to_thread(reader(reading))
             assert received == site.path("prog.mp4").read_bytes()
             assert await download.wait() == len(received)
@@ -183,10 +184,10 @@ def test_a_retired_worker_that_is_frozen_ends_when_nobody_waits_for_it(site: Sam
             for _ in range(2):
                 reading, writing = os.pipe()
                 pipes.append(reading)
-                downloads.append(await workers.download(film.raw_id, None, film.tracks[0].id, writing))
+                downloads.append(await workers.download(film.raw_id, film.tracks[0].id, writing))
             old = await process_of(workers)
             assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
-            await eventually(lambda: workers._worker is None or workers._worker.pid != old.pid)
+            await eventually(lambda: replaced(workers, old))
             old.suspend()
             await downloads[0].cancel()
             assert not gone(old)
@@ -204,7 +205,7 @@ def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_workers(sit
         async with running() as workers:
             film = await workers.extract(f"{site.http}/page/prog")
             reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            download = await workers.download(film.raw_id, film.tracks[0].id, writing)
             frozen = await process_of(workers)
             frozen.suspend()
             with pytest.raises(TimeoutError):
@@ -229,7 +230,7 @@ def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_the_ope
             for _ in range(2):
                 with pytest.raises(ConfigurationError, match="toaster-9"):
                     await workers.start()
-            assert workers.restarts == 1
+            assert workers.state().restarts == 1
         finally:
             await workers.aclose()
 
@@ -244,7 +245,7 @@ def test_a_cookie_file_that_breaks_later_may_be_repaired(site: SampleSite, tmp_p
             path.write_text("no such thing")
             assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
             (await process_of(workers)).kill()
-            await eventually(lambda: workers.restarts > 1)
+            await eventually(lambda: workers.state().restarts > 1)
             assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
             path.write_text("# Netscape HTTP Cookie File\n\n")
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
@@ -277,9 +278,9 @@ def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) 
         try:
             for _ in range(3):
                 assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
-            await eventually(lambda: workers._worker is not None)
+            await eventually(lambda: workers.state().status == "running")
             assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert workers.restarts == 0
+            assert workers.state().restarts == 0
         finally:
             await workers.aclose()
 

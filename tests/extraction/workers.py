@@ -13,7 +13,8 @@ import pytest
 
 from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.pool import WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample import PLUGIN_PATH
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
@@ -39,6 +40,12 @@ async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterat
 async def process_of(workers: Workers) -> psutil.Process:
     """The worker that takes requests."""
     return psutil.Process(workers.state().pids[0])
+
+
+def replaced(workers: Workers, old: psutil.Process) -> bool:
+    """Whether new requests no longer go to `old`."""
+    state = workers.state()
+    return state.status != "running" or state.pids[0] != old.pid
 
 
 def children_of(process: psutil.Process) -> list[psutil.Process]:

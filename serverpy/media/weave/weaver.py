@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,7 @@ from serverpy.memory.budget import Reservation
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.ranges import ByteRange
-from serverpy.tasks import cancel, spawn
+from serverpy.tasks import cancel, in_thread, spawn
 
 T = TypeVar("T")
 
@@ -99,8 +99,8 @@ class Weaver:
                 _find(ranged[VIDEO], growth), _find(ranged[AUDIO], growth)
             )
             async with self._turn:
-                await growth.grow(await _in_thread(partial(peak_bytes, video, audio)))
-                layout = await _in_thread(partial(lay_out, video, audio))
+                await growth.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
+                layout = await in_thread(partial(lay_out, video, audio), name="lay out")
             await growth.settle(layout.nbytes + FIXED_BYTES)
         except BaseException:
             growth.undo()
@@ -311,14 +311,3 @@ async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
         for task in tasks:
             if not task.done():
                 await cancel(task)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """`work` in a thread. It cannot be told to stop: whoever is cancelled waits for its end, since it holds what the
-    reservation is for."""
-    task = spawn(asyncio.to_thread(work), name="lay out")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
