@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from serverpy.body import Head, Source
+from serverpy.body import Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import (
     ExtractionTimeout,
@@ -25,7 +25,7 @@ ENOUGH = 101
 """yt-dlp's exit code after as many downloads as it was told to make."""
 
 
-class SubprocessBody:
+class SubprocessBody(Unlosable):
     """A child's output, `first` and then the rest of the pipe. Owns the child."""
 
     def __init__(self, head: Head, first: list[bytes], child: Child) -> None:

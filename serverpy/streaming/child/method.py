@@ -14,6 +14,8 @@ import time
 from serverpy.body import SESSION_BYTES, Source
 from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Track
+from serverpy.memory.room import Room
+from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.body import SubprocessBody, open_body
 from serverpy.streaming.child.files import sweep_directories
 from serverpy.streaming.child.messages import MAX_FOUND_BYTES, MESSAGE_BYTES
@@ -31,8 +33,6 @@ _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno
 class Subprocess:
     """At most `max_children` at once; a request that finds no place waits `wait_seconds`, then gets `Busy`."""
 
-    name = "subprocess"
-
     def __init__(
         self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
     ) -> None:
@@ -46,13 +46,22 @@ class Subprocess:
     def stream_bytes(self) -> int:
         return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
-    def bytes_for(self, _track: Track) -> int:
-        return self.stream_bytes
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="subprocess",
+            method="subprocess",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=lambda tracks: self.stream_bytes,
+            automatic=False,
+            extracts=True,
+        )
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, source: Source) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
         _check(source)
         slot = await self.slots.take()
         began = time.monotonic()

@@ -3,12 +3,12 @@ reader who would wait for it, the next is opened ahead. A segment that cannot be
 
 from __future__ import annotations
 
-from serverpy.body import UNCUT
 from serverpy.errors import InvalidParameter, RangeNotSatisfiable, UpstreamFailed
 from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
+from serverpy.plan import UNCUT
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
