@@ -40,12 +40,11 @@ SETTINGS_DO_NOT_WORK = "The server's settings do not work: its log says more."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
-    """Seconds. `wait`: for a free extraction thread. `grace`: for a cancelled request to let go of its thread, before
-    the worker is replaced. `retirement`: the longest that a replaced worker may finish what it runs; at most `retired`
-    such workers are kept. `first_pause` and `longest_pause`: between starts of workers that die at once; a worker that
-    lived for `healthy` resets the pause. `idle`: how long an unused worker is kept; None is for ever."""
+    """Seconds. `grace`: for a cancelled request to let go of its thread, before the worker is replaced. `retirement`:
+    the longest that a replaced worker may finish what it runs; at most `retired` such workers are kept. `first_pause`
+    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` resets the pause.
+    `idle`: how long an unused worker is kept; None is for ever."""
 
-    wait: float = 15.0
     grace: float = 2.0
     retirement: float = 1800.0
     retired: int = 2

@@ -81,7 +81,6 @@ class Workers:
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
-        self._limits = limits
         self._line = WaitingQueue()
         self._pool = WorkerPool(options, limits, self._line.wake)
 
@@ -103,7 +102,7 @@ class Workers:
             call = worker.extract(url)
             call.reply.add_done_callback(lambda _: self._line.wake())
             try:
-                async with asyncio.timeout(self.options.extract_timeout):
+                async with asyncio.timeout(self.options.timeouts.extract):
                     reply = await asyncio.shield(call.reply)
             except TimeoutError:
                 raise ExtractionTimeout("The extraction took too long.") from None
@@ -156,12 +155,12 @@ class Workers:
     async def _free_worker(self) -> Worker:
         """A worker with a free extraction thread, first come, first served. Raises Busy."""
         try:
-            async with asyncio.timeout(self._limits.wait):
+            async with asyncio.timeout(self.options.timeouts.wait):
                 if self._line:
                     await self._line.wait()
                 while True:
                     worker = await self._current_in_turn()
-                    free = self.options.extract_workers - len(worker.extractions)
+                    free = self.options.limits.extract_workers - len(worker.extractions)
                     if free > 0:
                         if free > 1:
                             self._line.wake()  # a new worker has several at once

@@ -39,8 +39,7 @@ from serverpy.extraction.messages import (
 )
 from serverpy.memory.heap import give_memory_back
 from serverpy.net.egress import Egress, EgressLimits
-from serverpy.net.guard import Guard, parse_networks
-from serverpy.net.ports import BAD_PORTS
+from serverpy.net.guard import Guard
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.children import Stopped, Ticket
 from serverpy.ytdlp.page.extract import extract
@@ -58,7 +57,11 @@ class Dispatcher:
 
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
         """Prepare the process and start its threads. Raises ConfigurationError."""
-        make_egress = _egress_maker(options)
+        guard = Guard.of(options.targets)
+
+        def make_egress() -> Egress:
+            return Egress(guard, options.network, EgressLimits.of(options.timeouts))
+
         make_egress()  # raises here if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
@@ -72,7 +75,7 @@ class Dispatcher:
         self._downloading = 0
         self._pages: queue.SimpleQueue[Extract] = queue.SimpleQueue()
         self._selectors: queue.SimpleQueue[Select] = queue.SimpleQueue()
-        for number in range(options.extract_workers):
+        for number in range(options.limits.extract_workers):
             _thread(f"extract-{number}", self._extract_for_ever)
         _thread("select", self._select_for_ever)
 
@@ -133,7 +136,7 @@ class Dispatcher:
 
     def _start_download(self, request: StartDownload, descriptor: int) -> None:
         with self._lock:
-            if free := self._downloading < self._options.max_workers:
+            if free := self._downloading < self._options.limits.max_workers:
                 self._downloading += 1
                 self._tickets[request.id] = Ticket()
         if not free:
@@ -186,15 +189,6 @@ def _select(request: Select) -> Selected:
     from serverpy.ytdlp.page.selection import select  # loaded by the first selector
 
     return Selected(id=request.id, choices=select(request.selector, request.formats))
-
-
-def _egress_maker(options: WorkerOptions) -> Callable[[], Egress]:
-    ports = BAD_PORTS if options.deny_ports is None else frozenset(options.deny_ports)
-    guard = Guard(parse_networks(options.allow_networks), ports)
-    for address in options.own:
-        guard = guard.refusing(*address)
-    limits = EgressLimits(connect_seconds=options.connect_timeout, idle_seconds=options.stall_timeout)
-    return lambda: Egress(guard, proxy=options.proxy, source_address=options.source_address, limits=limits)
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:

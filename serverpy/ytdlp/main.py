@@ -52,7 +52,7 @@ def serve(sock: socket.socket) -> int:
     if not isinstance(first, Configure):
         return 1 if first else 0
     outbox = Outbox(sock)
-    limits.set_data_limit(first.options)
+    limits.set_data_limit(first.options.limits)
 
     from serverpy.ytdlp.dispatch import Dispatcher  # yt-dlp, after UNUSED is hidden and within the limit
 

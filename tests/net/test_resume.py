@@ -17,7 +17,9 @@ from serverpy.net.client import Client, Response
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.resume import ResumingRead
 from serverpy.net.session import Session
+from serverpy.options import Timeouts
 from serverpy.sample.site import SampleSite
+from tests.opening import rest_of
 
 
 @dataclass
@@ -41,7 +43,8 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), connect_timeout=5.0, stall_timeout=0.5)
+    stall = 1.0 if any("stall" in url for url in urls) else 30.0
+    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     yield At(client, list(urls))
     assert client.open_connections == 0
     client.close()
@@ -58,14 +61,7 @@ async def reading(upstream: At, window_bytes: int | None = None) -> AsyncIterato
 
 async def open_and_drain(read: ResumingRead, *, ranges: bool) -> bytes:
     await read.open(None, None, None, ranges=ranges)
-    return await drain(read)
-
-
-async def drain(read: ResumingRead) -> bytes:
-    body = bytearray()
-    while chunk := await read.read():
-        body += chunk
-    return bytes(body)
+    return await rest_of(read)
 
 
 def digest(data: bytes) -> str:
@@ -89,7 +85,7 @@ async def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(sit
     assert len(source) > 2_500_000
     async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
         await read.open(None, None, None, ranges=True)
-        assert digest(await drain(read)) == digest(source)
+        assert digest(await rest_of(read)) == digest(source)
 
 
 async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
@@ -97,7 +93,7 @@ async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
     async with at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream, reading(upstream) as read:
         await read.open(1_000_000, 1_999_999, None, ranges=True)
         assert (read.span.first, read.span.end, read.span.total) == (1_000_000, 2_000_000, len(source))
-        assert digest(await drain(read)) == digest(source[1_000_000:2_000_000])
+        assert digest(await rest_of(read)) == digest(source[1_000_000:2_000_000])
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
@@ -106,7 +102,7 @@ async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSit
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes) as read:
         await read.open(None, None, None, ranges=True)
         assert read.span.end == len(source)
-        assert digest(await drain(read)) == digest(source)
+        assert digest(await rest_of(read)) == digest(source)
         for headers in upstream.asked:
             first, last = headers["Range"].removeprefix("bytes=").split("-")
             assert int(last) - int(first) < window_bytes
@@ -116,7 +112,7 @@ async def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: Sample
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=65_536) as read:
         await read.open(None, 100_000, None, ranges=True)
-        assert await drain(read) == source[-100_000:]
+        assert await rest_of(read) == source[-100_000:]
 
 
 async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite) -> None:
@@ -126,7 +122,7 @@ async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite
         await read.open(None, None, None, ranges=True)
         begun = await read.read()
         upstream.urls[0] = f"{site.http}/fault/status=403/media/prog.mp4"
-        assert digest(begun + await drain(read)) == digest(source)
+        assert digest(begun + await rest_of(read)) == digest(source)
 
 
 async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
@@ -135,7 +131,7 @@ async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSit
         await read.read()
         upstream.urls[0] = f"{site.http}/media/large-8.mp4"
         with pytest.raises(UpstreamFailed, match="changed"):
-            await drain(read)
+            await rest_of(read)
 
 
 @pytest.mark.parametrize("fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange"])
@@ -143,7 +139,7 @@ async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, faul
     async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
         await read.open(None, None, None, ranges=True)
         with pytest.raises(UpstreamFailed, match="changed"):
-            await drain(read)
+            await rest_of(read)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +229,7 @@ async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
         end = len(BYTES) if first is None or last is None else last + 1
         begin = len(BYTES) - last if first is None and last is not None else first or 0
         assert read.span.end == end
-        assert await drain(read) == BYTES[begin:end]
+        assert await rest_of(read) == BYTES[begin:end]
         assert len(asked) >= 2
 
 
@@ -244,7 +240,7 @@ async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None
     ):
         await read.open(None, None, None, ranges=True)
         with pytest.raises(UpstreamFailed):
-            await drain(read)
+            await rest_of(read)
         assert len(asked) <= 6
 
 
@@ -260,7 +256,7 @@ async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> N
     async with hostile(answer) as (upstream, _), reading(upstream) as read:
         await read.open(None, None, None, ranges=True)
         assert read.span.end is None
-        assert await drain(read) == BYTES
+        assert await rest_of(read) == BYTES
 
 
 async def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:

@@ -52,7 +52,7 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
     """Wait for the first bytes. Raises the child's own error, or `ExtractionTimeout`; closes the child when it raises
     or is cancelled. `began` is when the child was started, by the monotonic clock."""
     try:
-        async with asyncio.timeout(options.extract_timeout):
+        async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
             _refuse(found, source, options.max_duration)
             first = await _first(child)

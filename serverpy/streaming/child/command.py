@@ -16,6 +16,7 @@ import msgspec
 import serverpy
 from serverpy.body import Source
 from serverpy.extraction.sites import Sites
+from serverpy.options import Identity
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
@@ -56,14 +57,14 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         # With retries, yt-dlp writes the beginning a second time if a server does not resume.
         "--retries=0",
         "--fragment-retries=0",
-        f"--socket-timeout={min(20.0, options.stall_timeout)}",
+        f"--socket-timeout={min(20.0, options.timeouts.stall)}",
         "--fixup=never",
         "--no-part",
         "--no-mtime",
         "--downloader=native",
-        *_impersonation(options),
-        *([f"--cookies={files.cookies}"] if options.cookies_file else []),
-        *(["--compat-options=no-certifi"] if options.ca_file else []),
+        *_impersonation(options.identity),
+        *([f"--cookies={files.cookies}"] if options.identity.cookies_file else []),
+        *(["--compat-options=no-certifi"] if options.network.ca_file else []),
         "--output-na-placeholder=null",
         f"--print=before_dl:{marker}{FOUND}",
         f"--format={source.format or DEFAULT_FORMAT}",
@@ -77,9 +78,9 @@ def _program(sites: Sites) -> list[str]:
     return [STOCK] if sites.unlimited else [LIMITED, msgspec.json.encode(sites).decode()]
 
 
-def _impersonation(options: ChildOptions) -> list[str]:
+def _impersonation(identity: Identity) -> list[str]:
     # curl_cffi queues a body without a bound; requests for 1 MiB at a time bound the queue.
-    return [f"--impersonate={options.impersonate}", "--http-chunk-size=1M"] if options.impersonate else []
+    return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
@@ -103,6 +104,6 @@ def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
         paths = (*paths, str(Path(serverpy.__file__).parent.parent))
     if paths:
         values["PYTHONPATH"] = os.pathsep.join(paths)
-    if options.ca_file:
+    if options.network.ca_file:
         values["SSL_CERT_FILE"] = str(files.authorities)
     return values

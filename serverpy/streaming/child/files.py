@@ -34,10 +34,10 @@ class ChildFiles:
         OSError."""
         for directory in (self.work, self.empty, self.tmp):
             directory.mkdir()
-        if options.cookies_file:
-            shutil.copyfile(options.cookies_file, self.cookies)
-        if options.ca_file:
-            public, own = Path(certifi.where()).read_bytes(), Path(options.ca_file).read_bytes()
+        if options.identity.cookies_file:
+            shutil.copyfile(options.identity.cookies_file, self.cookies)
+        if options.network.ca_file:
+            public, own = Path(certifi.where()).read_bytes(), Path(options.network.ca_file).read_bytes()
             self.authorities.write_bytes(public + b"\n" + own)
 
 

@@ -14,13 +14,14 @@ import time
 from serverpy.body import SESSION_BYTES, Source
 from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.body import SubprocessBody, open_body
 from serverpy.streaming.child.files import sweep_directories
 from serverpy.streaming.child.messages import MAX_FOUND_BYTES, MESSAGE_BYTES
 from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.child.process import Child
+from serverpy.streaming.os_pipe import HandOver
 from serverpy.streaming.slots import Slot, Slots
 
 log = logging.getLogger(__name__)
@@ -31,20 +32,18 @@ _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno
 
 
 class Subprocess:
-    """At most `max_children` at once; a request that finds no place waits `wait_seconds`, then gets `Busy`."""
+    """At most `max_children` at once; a request that finds no place waits `timeouts.wait`, then gets `Busy`."""
 
-    def __init__(
-        self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
-    ) -> None:
+    def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options
-        self._pipe_bytes = pipe_bytes
-        self._chunk_bytes = chunk_bytes
+        self._hand_over = hand_over
         self._swept = False
-        self.slots = Slots(max_children, wait_seconds, "children of the subprocess method")
+        self.slots = Slots(max_children, options.timeouts.wait, "children of the subprocess method")
 
     @property
     def stream_bytes(self) -> int:
-        return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
+        in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
+        return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
     @property
     def capability(self) -> Capability:
@@ -61,7 +60,7 @@ class Subprocess:
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
         _check(source)
         slot = await self.slots.take()
         began = time.monotonic()
@@ -77,7 +76,7 @@ class Subprocess:
             if not self._swept:
                 sweep_directories()
                 self._swept = True
-            return Child(self._options, source, slot, self._pipe_bytes, self._chunk_bytes)
+            return Child(self._options, source, slot, self._hand_over)
         except OSError as error:
             log.error("a yt-dlp child cannot be started: %s", error)
             raise _not_started(error) from error

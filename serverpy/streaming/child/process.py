@@ -16,7 +16,7 @@ from serverpy.streaming.child.command import arguments, environment
 from serverpy.streaming.child.files import ChildFiles, new_directory
 from serverpy.streaming.child.messages import MESSAGE_BYTES, ChildMessages, Found
 from serverpy.streaming.child.options import ChildOptions
-from serverpy.streaming.os_pipe import PipeReader, open_pipe
+from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -36,13 +36,13 @@ class Child:
     the child, stop reading its messages, remove its directory.
     """
 
-    def __init__(self, options: ChildOptions, source: Source, slot: Slot, pipe_bytes: int, chunk_bytes: int) -> None:
+    def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
         """Start the child. Raises OSError; then nothing is left behind, and `slot` is still the caller's."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
-            reading_end, out = open_pipe(pipe_bytes)
+            reading_end, out = open_pipe(hand_over.pipe_bytes)
             theirs.callback(os.close, out)
-            self.out = PipeReader(reading_end, chunk_bytes)
+            self.out = PipeReader(reading_end, hand_over.chunk_bytes)
             failed.callback(self.out.close)
             reading_end, err = open_pipe(MESSAGE_BYTES)
             theirs.callback(os.close, err)

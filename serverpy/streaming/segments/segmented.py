@@ -4,7 +4,7 @@ reader who would wait for it, the next is opened ahead. A segment that cannot be
 from __future__ import annotations
 
 from serverpy.errors import InvalidParameter, RangeNotSatisfiable, UpstreamFailed
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Span
@@ -12,7 +12,7 @@ from serverpy.plan import UNCUT
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
-from serverpy.streaming.segments.manifest import HlsManifest, Holding, Manifest, load
+from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segment_read import Renew, SegmentRead
@@ -27,16 +27,17 @@ class SegmentedRead:
     must be the same segments."""
 
     def __init__(
-        self, address: TrackSource, room: Room, *, wait_seconds: float, patience: float, start: float | None = None
+        self, address: TrackSource, lender: Lender, *, wait_seconds: float, patience: float, start: float | None = None
     ) -> None:
         self._address = address
         self._wait_seconds = wait_seconds
         self._patience = patience
         self._start = start
-        self._holding = Holding(room)
+        self._room = Room(lender)
+        self._playlist_room = playlist_room(self._room)
         self._keys = Keys()
         self._cursor: Cursor | None = None
-        self._prefetch = Prefetch(room)
+        self._prefetch = Prefetch(self._room)
         self._waits = Waits()
         self._given_bytes = 0
         self._current: SegmentRead | None = None
@@ -92,9 +93,10 @@ class SegmentedRead:
             await self._turn_to_next()
         return b""
 
-    def move_to(self, room: Room) -> bool:
-        """Hold what lists take beyond the stream's own bytes in `room` from now on; False if that has not so much."""
-        return self._holding.move_to(room)
+    def move_to(self, lender: Lender) -> bool:
+        """Charge what the stream holds beyond its reserved bytes to `lender` from now on; False if that cannot spare
+        as much."""
+        return self._room.move_to(lender)
 
     def set_step(self, nbytes: int) -> None:
         """How much is read at once, also of the segments to come."""
@@ -109,8 +111,12 @@ class SegmentedRead:
             piece.close()
 
     async def aclose(self) -> None:
+        """Idempotent."""
         self.close()
-        await self._prefetch.drop()
+        try:
+            await self._prefetch.drop()
+        finally:
+            self._room.release()
 
     def _accept(self, chunk: bytes) -> bytes:
         if self._left is not None:
@@ -184,7 +190,7 @@ class SegmentedRead:
         return renew
 
     async def _load(self) -> Manifest:
-        return await load(self._address, self._holding, wait_seconds=self._wait_seconds)
+        return await load(self._address, self._playlist_room, wait_seconds=self._wait_seconds)
 
     def _cursor_along(self, listing: Manifest) -> Cursor:
         if isinstance(listing, HlsManifest) and not listing.is_complete:

@@ -31,11 +31,12 @@ from yt_dlp.utils import DownloadError
 
 from serverpy.errors import TooLarge
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.options import Identity
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.session import impersonation
 from serverpy.ytdlp.session.cache import SectionCache
 from serverpy.ytdlp.session.cookies import cookies_of_file, copy_cookies
-from serverpy.ytdlp.session.extractors import GenericIE, may_run, permitted
+from serverpy.ytdlp.session.extractors import GenericIE, permitted
 from serverpy.ytdlp.session.handlers import DataRH, SharedRequestsRH
 from serverpy.ytdlp.session.log import Log
 from serverpy.ytdlp.shared import shared
@@ -64,11 +65,12 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         super().__init__({**params, "logger": Log(), "proxy": proxy}, auto_init=False)
         self.cache = SectionCache(self)
         self.__dict__["_js_runtimes"] = shared().js_runtimes
-        extractors = permitted(shared().options)
+        sites = shared().options.sites
+        extractors = permitted(sites)
         self.embeds = extractors.embeds
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
-        if may_run(shared().options, GenericIE):
+        if sites.may_run(GenericIE.IE_NAME):
             self.add_info_extractor(GenericIE())  # in the place of the stock one
 
     def get_info_extractor(self, ie_key: str) -> Any:
@@ -181,7 +183,7 @@ def open(
     `cookies`, else of COOKIES_FILE (never written back). `cancelled` is a `Ticket`, whose `set` also cuts the session's
     connections; a plain event is looked at in between. Raises `Stopped` (a BaseException) once it is set."""
     ticket = Ticket.of(cancelled)
-    jar = copy_cookies(cookies_of_file(options.cookies_file), cookies)
+    jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate
     with (
         shared().proxies.open() as proxy,
@@ -201,7 +203,7 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "noprogress": True,
         "color": "never",
         "cachedir": str(shared().directory / "cache"),
-        "socket_timeout": min(20.0, options.stall_timeout),
+        "socket_timeout": min(20.0, options.timeouts.stall),
         "retries": 3,
         "fragment_retries": 3,
         "extractor_retries": 2,
@@ -213,10 +215,10 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "extract_flat": "in_playlist",
         "playlistend": MAX_ENTRIES + 1,
         "ignoreerrors": "only_download",
-        "impersonate": _target(options),
+        "impersonate": _target(options.identity),
         "js_runtimes": {name: {} for name in shared().js_runtimes},
     }
 
 
-def _target(options: WorkerOptions) -> Any:
-    return ImpersonateTarget.from_str(options.impersonate.lower()) if options.impersonate else None
+def _target(identity: Identity) -> Any:
+    return ImpersonateTarget.from_str(identity.impersonate.lower()) if identity.impersonate else None
