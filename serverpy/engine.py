@@ -10,7 +10,8 @@ from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.pool import WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.media.weave.cache import Layouts
 from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget
@@ -21,10 +22,11 @@ from serverpy.options import Sockets, Targets
 from serverpy.plan import Capabilities
 from serverpy.running import Running
 from serverpy.settings import Settings
+from serverpy.streaming.child.method import Subprocess
+from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.relay import Relay
-from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
 from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
@@ -18,7 +17,7 @@ from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Entry
 from serverpy.plan import StreamRequest
 from serverpy.ranges import ByteRange
-from serverpy.tasks import spawn
+from serverpy.tasks import in_thread
 
 OVERLAP_BYTES = 64 * 1024
 """How much of a partial file is fetched again and compared, before anything is put behind it."""
@@ -153,7 +152,7 @@ class Fetcher:
             meter.tell(partial.size)
             data = b""
         _check(partial.size, total)
-        return Done(await _finished(partial), partial.size, resumed)
+        return Done(await in_thread(partial.finish, name="finish a file"), partial.size, resumed)
 
 
 class Meter:
@@ -169,16 +168,6 @@ class Meter:
         if now >= self._next:
             self._next = now + TELL_SECONDS
             self._watcher.see(self._job, Moved(count))
-
-
-async def _finished(partial: Partial) -> str:
-    """The file's name. Whoever is cancelled meanwhile still waits: the thread has the file in hand."""
-    finishing = spawn(asyncio.to_thread(partial.finish), name="finish a file")
-    try:
-        return await asyncio.shield(finishing)
-    except asyncio.CancelledError:
-        await finishing
-        raise
 
 
 def version_of(head: Head) -> Version:

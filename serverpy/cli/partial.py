@@ -1,5 +1,5 @@
-"""Files that become: bytes go to `<name>.part`, whose `<name>.part.json` says what they are part of; the name itself is
-given only to a complete file, once the disk has it.
+"""Files under construction: bytes go to `<name>.part`, and `<name>.part.json` says what they are part of. Only a
+complete file gets the name itself, once the disk has all of it.
 
 Every part in use is locked (flock), so that processes that write into one folder at once keep out of each other's way.
 No file that is there is overwritten or cut short, unless it is the part of the very thing that is fetched, or `force`
@@ -128,7 +128,7 @@ class Folder:
         path.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Nothing is open between two files."""
+        """Do nothing: a folder has the shape of `outputs.py::Standard`, and nothing is open between two files."""
 
     def part(self, name: str) -> Path:
         return self.path / f"{name}{PART}"

@@ -1,20 +1,22 @@
-"""A file descriptor that is handed from one owner to the next."""
+"""File descriptors that are handed from one owner to the next, within a process and between two."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Descriptor:
-    """One owner at a time: closed here unless it was released to somebody else before."""
+    """A descriptor with one owner at a time."""
 
     def __init__(self, number: int) -> None:
         self._number: int | None = number
 
     def release(self) -> int:
-        """To its next owner, who closes it."""
+        """Give it to its next owner, who closes it."""
         number, self._number = self._number, None
         assert number is not None
         return number
@@ -26,9 +28,28 @@ class Descriptor:
 
 @contextmanager
 def closing(number: int) -> Iterator[Descriptor]:
-    """Closed on leaving, if it is still ours."""
+    """Close the descriptor at the end of the block, unless it was released."""
     descriptor = Descriptor(number)
     try:
         yield descriptor
     finally:
         descriptor.close()
+
+
+async def send_with(sock: socket.socket, data: bytes, descriptor: int) -> bytes:
+    """Send the beginning of `data` together with `descriptor` (SCM_RIGHTS). Returns the rest of `data`."""
+    while True:
+        try:
+            return data[socket.send_fds(sock, [data], [descriptor]) :]
+        except BlockingIOError:
+            await _writable(sock)
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)

@@ -1,12 +1,13 @@
-"""What yt-dlp says when it cannot go on, and which of our errors it means.
+"""The texts in which yt-dlp and the filtering proxy report a failure, and the errors of ours that they mean.
 
-Two read it: `ytdlp/faults.py`, which has the exceptions and asks only for what an extractor or a library has put into
-words, and `streaming/child/errors.py`, which has nothing but a child's words. So nothing of yt-dlp is loaded here.
+`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and ask here for what only a text says;
+`streaming/child/errors.py` has nothing but a child's messages. So nothing of yt-dlp is imported here.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from serverpy.errors import (
     Busy,
@@ -23,13 +24,25 @@ from serverpy.errors import (
 NO_MEDIA = "No media was found on this page."
 NO_ANSWER = "The site did not answer in time."
 
-_REFUSALS: dict[str, tuple[type[ServerPYError], str]] = {
-    "target_forbidden": (TargetForbidden, "The page leads to an address that may not be reached."),
-    "upstream_failed": (UpstreamFailed, "The site could not be reached."),
-    "busy": (Busy, "The proxy has no free connection."),
-    "upstream_timeout": (UpstreamTimeout, NO_ANSWER),
+Sentences = Mapping[type[ServerPYError], str]
+
+OF_A_PAGE: Sentences = {
+    TargetForbidden: "The page leads to an address that may not be reached.",
+    UpstreamFailed: "The site could not be reached.",
+    Busy: "The proxy has no free connection.",
+    UpstreamTimeout: NO_ANSWER,
 }
-_TUNNEL_CODES = {"403": "target_forbidden", "502": "upstream_failed", "503": "busy", "504": "upstream_timeout"}
+OF_MEDIA: Sentences = {
+    TargetForbidden: "The media's address may not be reached from here.",
+    UpstreamFailed: "The media server could not be reached.",
+    Busy: "Too many connections are open.",
+    UpstreamTimeout: "The media server could not be reached in time.",
+}
+"""What a refusal of the filtering proxy means, by whose address it refused."""
+
+# As `net/egress.py` refuses: by code in a header, and by status in the answer to CONNECT.
+_BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
+_BY_STATUS = {"403": TargetForbidden, "502": UpstreamFailed, "503": Busy, "504": UpstreamTimeout}
 # urllib3: "Tunnel connection failed: 403 Forbidden"; libcurl: "CONNECT tunnel failed, response 403".
 _TUNNEL = re.compile(r"tunnel (?:connection )?failed[:,]? (?:response )?(\d{3})", re.IGNORECASE)
 
@@ -73,20 +86,20 @@ _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:
-    """The error that a sentence of an extractor or a site means, if it is one that we know."""
+    """The error that a sentence of an extractor or a site means. Returns None for an unknown sentence."""
     text = _REASON.sub(r"\1", _NO_WORDS.sub("", text))
     return next((kind for kind, pattern in _WORDS if pattern.search(text)), None)
 
 
-def refusal(code: str | None) -> ServerPYError | None:
-    """What the filtering proxy means by `code`; None for anything else."""
-    if code not in _REFUSALS:
-        return None
-    kind, sentence = _REFUSALS[code]
-    return kind(sentence)
+def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
+    """The error that the filtering proxy's `code` stands for. Returns None for any other code."""
+    kind = _BY_CODE.get(code or "")
+    return kind(sentences[kind]) if kind else None
 
 
-def refused_tunnel(text: str) -> ServerPYError | None:
-    """What the filtering proxy answered to CONNECT, of which the HTTP libraries tell the status in their text alone."""
+def refused_tunnel(text: str, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
+    """The error that the filtering proxy's answer to CONNECT stands for. HTTP libraries report its status in the text
+    of their error alone. Returns None if `text` reports no such answer."""
     match = _TUNNEL.search(text)
-    return refusal(_TUNNEL_CODES.get(match[1])) if match else None
+    kind = _BY_STATUS.get(match[1]) if match else None
+    return kind(sentences[kind]) if kind else None

@@ -1,8 +1,8 @@
-"""What the server and its worker process say to each other: typed values, as JSON, each behind its length.
+"""The messages between the server and its worker process: typed values, as JSON, each behind its length.
 
-The worker reads hostile pages, so nothing that comes from it can be more than these types: no pickle, and no message
-of more than `MAX_MESSAGE_BYTES`. The two ends are a stream socketpair. A `Download` carries one file descriptor
-(SCM_RIGHTS), sent with the first byte of its frame; descriptors and `Download`s arrive in the same order.
+The worker reads hostile pages, so the server decodes nothing but these types: no pickle, and no message of more than
+`MAX_MESSAGE_BYTES`. The two ends are a stream socketpair. A `StartDownload` carries one file descriptor
+(SCM_RIGHTS), sent with the first byte of its frame; descriptors and `StartDownload`s arrive in the same order.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker no longer has (or never had) the raw dictionary of this extraction: extract again. Never shown to a
-    client: whoever asks for a download catches it."""
+    """The worker has no raw dictionary of this extraction (any more): extract again. Never shown to a client: the
+    caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
@@ -56,8 +56,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Configure(Message, frozen=True, kw_only=True):
-    """The first message. Answered by `Ready`, or by `Failed` with id 0. `directory` is empty and private; the server
-    removes it after the worker's end."""
+    """The first message. Answered by `Ready`, or by `ErrorReply` with id 0. `directory` is empty and private; the
+    server removes it after the worker's end."""
 
     options: WorkerOptions
     directory: str
@@ -121,27 +121,22 @@ class Select(Message, frozen=True, kw_only=True):
     formats: tuple[Format, ...]
 
 
-class Download(Message, frozen=True, kw_only=True):
+class StartDownload(Message, frozen=True, kw_only=True):
     """Write a track's bytes into the descriptor that comes along. Answered by `DownloadStarted`, then by `DownloadEnd`
-    or `Failed` when the thread has let go of the descriptor."""
+    or `ErrorReply` when the thread has let go of the descriptor."""
 
     id: int
     raw_id: str
-    item: int | None = None
     track_id: str
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop this request, wherever it is. Its answer still comes, as `Failed`, once its thread is free."""
+    """Stop this request, wherever it is. Its answer still comes, as `ErrorReply`, once its thread is free."""
 
     id: int
 
 
-class StatsRequest(Message, frozen=True, kw_only=True):
-    id: int
-
-
-Request = Configure | Extract | Select | Download | Cancel | StatsRequest
+Request = Configure | Extract | Select | StartDownload | Cancel
 
 
 # Worker → server
@@ -169,8 +164,8 @@ class Selected(Message, frozen=True, kw_only=True):
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `Failed` will follow. Without
-    it comes `Failed`, with `raw_gone` or `busy` among others."""
+    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` will follow. Without
+    it comes `ErrorReply`, with `raw_gone` or `busy` among others."""
 
     id: int
 
@@ -182,7 +177,7 @@ class DownloadEnd(Message, frozen=True, kw_only=True):
     bytes: int
 
 
-class Failed(Message, frozen=True, kw_only=True):
+class ErrorReply(Message, frozen=True, kw_only=True):
     """A `ServerPYError` by its `code`."""
 
     id: int
@@ -191,19 +186,7 @@ class Failed(Message, frozen=True, kw_only=True):
     retry_after: int | None = None
 
 
-class Stats(Message, frozen=True, kw_only=True):
-    """`children` are running JavaScript runtimes; `raw_bytes` is an estimate; `threads` counts all of the process."""
-
-    id: int
-    children: int = 0
-    extractions: int = 0
-    downloads: int = 0
-    raws: int = 0
-    raw_bytes: int = 0
-    threads: int = 0
-
-
-Reply = Ready | Extracted | Selected | DownloadStarted | DownloadEnd | Failed | Stats
+Reply = Ready | Extracted | Selected | DownloadStarted | DownloadEnd | ErrorReply
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
@@ -215,7 +198,7 @@ class MessageTooLarge(ValueError):
 
 
 def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
-    """The frame to send. Half a surrogate pair, of which no text can be made, becomes a question mark. Raises
+    """The frame to send. A lone surrogate, which UTF-8 cannot encode, becomes a question mark. Raises
     MessageTooLarge."""
     try:
         body = _encoder.encode(message)
@@ -227,7 +210,7 @@ def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes
 
 
 def _clean(value: Any) -> Any:
-    """Plain values, all texts in them such as can be encoded."""
+    """The same plain values, with texts that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -240,7 +223,7 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Raises `msgspec.ValidationError` for what no honest worker sends."""
+    """Raises `msgspec.ValidationError` for a reply that no honest worker sends."""
     return _replies.decode(body)
 
 
@@ -285,13 +268,13 @@ class _Codes:
     }
 
 
-def failed(id_: int, error: ServerPYError) -> Failed:
+def error_reply(id_: int, error: ServerPYError) -> ErrorReply:
     retry_after = error.retry_after if isinstance(error, CapacityError) else None
-    return Failed(id=id_, code=error.code, message=error.detail, retry_after=retry_after)
+    return ErrorReply(id=id_, code=error.code, message=error.detail, retry_after=retry_after)
 
 
-def to_error(reply: Failed) -> ServerPYError:
-    """The exception that the worker meant, made anew."""
+def to_error(reply: ErrorReply) -> ServerPYError:
+    """The exception that the worker raised, made anew."""
     kind = _Codes.table.get(reply.code, ExtractionFailed)
     if issubclass(kind, CapacityError) and reply.retry_after is not None:
         return kind(reply.message, reply.retry_after)

@@ -98,7 +98,6 @@ class Track:
     aes: AesKey | None = None
     discontinuity: int | None = None
     """yt-dlp's `format_index`: only the segments of that discontinuity."""
-    dash_periods: bool = False
     no_resume: bool = False
     needs_ytdlp: bool = False
     """Carries what only yt-dlp's own downloader can do (pings, web sockets, refreshed cookies)."""

@@ -1,4 +1,4 @@
-"""The line of those who wait for a free thread of the worker: first come, first served."""
+"""The queue of requests that wait for a free thread of the worker: first come, first served."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class WaitingQueue:
-    """Whoever is woken looks whether there is a thread, and goes back to the front if there is none. On one loop."""
+    """A request that is woken looks for a free thread, and goes back to the front if there is none. On one loop."""
 
     def __init__(self) -> None:
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -17,7 +17,7 @@ class WaitingQueue:
         return len(self._waiters)
 
     async def wait(self, *, first: bool = False) -> None:
-        """Until it is our turn to look. Whoever is cancelled then passes the turn on."""
+        """Wait for the caller's turn to look. A caller that is cancelled at its turn passes the turn on."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if first:
             self._waiters.appendleft(waiter)
@@ -27,14 +27,14 @@ class WaitingQueue:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.wake()  # the turn was ours, and goes to the next
+                self.wake()  # the turn goes to the next request
             raise
         finally:
             with suppress(ValueError):
                 self._waiters.remove(waiter)
 
     def wake(self) -> None:
-        """A thread may be free: it is the next one's turn to look."""
+        """Give the next request its turn: a thread may be free."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

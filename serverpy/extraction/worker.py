@@ -1,7 +1,12 @@
-"""The worker process as the server sees it: one process from its start to its end, and what is asked of it.
+"""The worker process as the server sees it: one process from its start to its end, and the calls to it.
 
-Any number of requests are under way at once; each gets exactly one answer, from here if the process dies. Which worker
-is asked, and what becomes of one that does not answer, is `workers.py`'s matter.
+Any number of calls are under way at once, told apart by their ids. Each gets exactly one answer: the worker's, or an
+error of ours once the process no longer answers (`_lose`). A download has two steps: `started` when the worker has
+taken the descriptor, `reply` when its thread has let go of it.
+
+Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. Whichever end breaks,
+`_receive` ends the process and answers all calls. Which worker is asked, and what becomes of one that does not answer,
+is decided in `pool.py`.
 """
 
 from __future__ import annotations
@@ -12,36 +17,33 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-import serverpy
 from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import ExtractionFailed, InvalidParameter
 from serverpy.extraction import messages
+from serverpy.extraction.descriptors import send_with
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
-    Download,
     DownloadStarted,
+    ErrorReply,
     Extract,
-    Failed,
+    Format,
     Frames,
     MessageTooLarge,
     Ready,
     Reply,
     Request,
     Select,
-    StatsRequest,
+    StartDownload,
     WorkerOptions,
 )
-from serverpy.tasks import spawn
+from serverpy.extraction.process import start_process
+from serverpy.tasks import Closing, spawn
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Call:
         self.reply: asyncio.Future[Reply] = loop.create_future()
 
     def take(self, reply: Reply) -> None:
-        """Called once with the answer, before that perhaps with `DownloadStarted`."""
+        """Take the answer, or the `DownloadStarted` before it."""
         if not self.started.done():
             self.started.set_result(reply)
         if not isinstance(reply, DownloadStarted) and not self.reply.done():
@@ -70,10 +72,7 @@ class Call:
 
 
 class Worker:
-    """One process, from `start` to `aclose`. Its owner calls `aclose`, also after a start that failed.
-
-    Any number of calls at once; each ends with an answer, with a `Failed` of ours if the process dies.
-    """
+    """One process, from `start` to `aclose`. Its owner calls `aclose`, also after a start that failed."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
@@ -90,8 +89,9 @@ class Worker:
         self._directory: PrivateDirectory | None = None
         self._to_send: asyncio.Queue[tuple[bytes, int | None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self._closing: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self.aclose = Closing(self._close, "close worker")
+        """End the process and its children, within about CLOSE_SECONDS."""
 
     def __repr__(self) -> str:
         state = "gone" if self.gone.is_set() else f"{len(self.extractions)}+{len(self.downloads)} calls"
@@ -114,7 +114,7 @@ class Worker:
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
         with theirs:
-            self._process = await _whole(_start_process(theirs.fileno()))
+            self._process = await start_process(theirs.fileno())
         self._tasks = [
             spawn(self._receive(self._sock), name="worker replies"),
             spawn(self._send(self._sock), name="worker requests"),
@@ -126,15 +126,8 @@ class Worker:
         except TimeoutError:
             raise ExtractionFailed("The extraction process did not start in time.") from None
 
-    async def aclose(self) -> None:
-        """End the process and its children. Returns within about CLOSE_SECONDS; may be called more than once.
-        Cancelling it does not stop it: call it again to wait for the end."""
-        self._lose()
-        if self._closing is None:
-            self._closing = spawn(self._close(), name=f"close worker {self.pid}")
-        await asyncio.shield(self._closing)
-
     async def _close(self) -> None:
+        self._lose()
         try:
             await self._end_process()
         finally:
@@ -149,7 +142,7 @@ class Worker:
                 self._directory.remove()
 
     def kill(self) -> None:
-        """At once; `aclose` is still to be called."""
+        """Kill the process and its children at once. The owner still calls `aclose`."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -159,19 +152,15 @@ class Worker:
         self._track(call, self.extractions)
         return call
 
-    def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Call:
-        """Takes `write_fd` over: closed here when it is sent, or cannot be."""
-        request = Download(id=next(self._ids), raw_id=raw_id, item=item, track_id=track_id)
+    def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
+        """Take `write_fd` over; it is closed here when it has been sent, or cannot be."""
+        request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
         self._track(call, self.downloads)
         return call
 
-    async def ask(self, request: Select | StatsRequest) -> Reply:
-        """A question that the worker answers at once."""
-        return await asyncio.shield(self._call(request).reply)
-
-    def next_id(self) -> int:
-        return next(self._ids)
+    async def select(self, selector: str, formats: tuple[Format, ...]) -> Reply:
+        return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     def cancel(self, call: Call) -> None:
         """Tell the worker to stop; `call.reply` says when it has."""
@@ -179,7 +168,7 @@ class Worker:
             call.cancelled = True
             self._post(Cancel(id=call.id))
 
-    def _call(self, request: Extract | Download | Select | StatsRequest, descriptor: int | None = None) -> Call:
+    def _call(self, request: Extract | StartDownload | Select, descriptor: int | None = None) -> Call:
         call = Call(request.id)
         if self.gone.is_set():
             call.take(_died(call.id))
@@ -213,7 +202,7 @@ class Worker:
                 frame, descriptor = await self._to_send.get()
                 if descriptor is not None:
                     try:
-                        frame = await _send_descriptor(sock, frame, descriptor)
+                        frame = await send_with(sock, frame, descriptor)
                     finally:
                         os.close(descriptor)
                 await loop.sock_sendall(sock, frame)
@@ -235,7 +224,7 @@ class Worker:
         except ConnectionError:
             log.debug("The connection to worker %s broke", self.pid)
         except (MessageTooLarge, msgspec.DecodeError) as error:
-            log.error("Worker %s said something that it should not: %s", self.pid, error)
+            log.error("Worker %s sent an invalid message: %s", self.pid, error)
         finally:
             self.kill()
             self._lose()
@@ -246,17 +235,17 @@ class Worker:
                 self._ready.set_result(reply)
         elif call := self._calls.get(reply.id):
             call.take(reply)
-        elif isinstance(reply, Failed) and reply.id == 0 and not self._ready.done():
+        elif isinstance(reply, ErrorReply) and reply.id == 0 and not self._ready.done():
             self._ready.set_exception(messages.to_error(reply))
 
     def _lose(self) -> None:
-        """Nothing more will come: every call gets its answer from here."""
+        """Answer every call: the process sends nothing more."""
         self.gone.set()
         for call in list(self._calls.values()):
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process does not start."))
-            self._ready.exception()  # somebody may wait for it, or nobody any more
+            self._ready.exception()  # mark it as seen: perhaps no `start` waits for it any more
 
     async def _end_process(self) -> None:
         if self._process is None:
@@ -274,64 +263,5 @@ class Worker:
         await self._process.wait()
 
 
-async def _start_process(descriptor: int) -> asyncio.subprocess.Process:
-    """In a session of its own: its children can be ended with it, and the terminal's Ctrl-C is not theirs."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        pass_fds=(descriptor,),
-        env=_environment(),
-        start_new_session=True,
-    )
-
-
-async def _whole(starting: Coroutine[Any, Any, asyncio.subprocess.Process]) -> asyncio.subprocess.Process:
-    """Cancelling waits until there is a process that can be ended: half of one would be nobody's."""
-    task = spawn(starting, name="start worker")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with suppress(OSError):
-            process = await task
-            process.kill()
-            await process.wait()
-        raise
-
-
-async def _send_descriptor(sock: socket.socket, frame: bytes, descriptor: int) -> bytes:
-    """Send the beginning of `frame` with `descriptor`; what is left of it."""
-    while True:
-        try:
-            return frame[socket.send_fds(sock, [frame], [descriptor]) :]
-        except BlockingIOError:
-            await _writable(sock)
-
-
-async def _writable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock, _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(sock)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _environment() -> dict[str, str]:
-    """The server's, without its settings (some are secrets, and the worker reads hostile pages), and with the place
-    from which this package was imported."""
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SERVERPY_")}
-    paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's heap keeps what its extractions once needed
-    return environment
-
-
-def _died(id_: int) -> Failed:
-    return messages.failed(id_, ExtractionFailed("The extraction process ended unexpectedly."))
+def _died(id_: int) -> ErrorReply:
+    return messages.error_reply(id_, ExtractionFailed("The extraction process ended unexpectedly."))

@@ -32,7 +32,7 @@ from serverpy.errors import (
 )
 from serverpy.net.guard import Guard, Lookup, resolve
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
-from serverpy.net.tunnel import CHUNK_BYTES, Client, Upstream
+from serverpy.net.tunnel import CHUNK_BYTES, ClientEnd, UpstreamEnd
 from serverpy.options import Network, Timeouts
 from serverpy.tasks import spawn
 
@@ -90,8 +90,8 @@ class Egress:
         self._expected = b"Basic " + base64.b64encode(f"{_USER}:{self._token}".encode())
         self._port = 0
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        self._clients: dict[Client, asyncio.Task[None] | None] = {}
-        self._upstreams: set[Upstream] = set()
+        self._clients: dict[ClientEnd, asyncio.Task[None] | None] = {}
+        self._upstreams: set[UpstreamEnd] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -109,17 +109,12 @@ class Egress:
         return f"http://{_USER}:{self._token}@127.0.0.1:{self._port}"
 
     @property
-    def active(self) -> int:
-        """The number of open tunnels. May be read from any thread."""
-        return sum(client.upstream is not None for client in list(self._clients))
-
-    @property
     def held_bytes(self) -> int:
         """What all connections hold in this process at the moment, besides the one shared buffer."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
-        """Close every connection and wait until they are gone. May be called more than once."""
+        """Close every connection and wait until they are gone. Idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -136,10 +131,10 @@ class Egress:
             await asyncio.wait([*tasks, *(end.closed for end in ends)])
         await server.wait_closed()
 
-    def _new_client(self) -> Client:
-        return Client(self._buffer, self._client_opened, self._client_lost)
+    def _new_client(self) -> ClientEnd:
+        return ClientEnd(self._buffer, self._client_opened, self._client_lost)
 
-    def _client_opened(self, client: Client) -> None:
+    def _client_opened(self, client: ClientEnd) -> None:
         if self._server is None:
             self._clients[client] = None
             client.transport.abort()
@@ -149,7 +144,7 @@ class Egress:
         else:
             self._clients[client] = spawn(self._serve(client), name="egress connection")
 
-    def _client_lost(self, client: Client) -> None:
+    def _client_lost(self, client: ClientEnd) -> None:
         task = self._clients.pop(client)
         if task:
             task.cancel()
@@ -159,7 +154,7 @@ class Egress:
             client.tick()
         self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_seconds / 2, self._sweep)
 
-    async def _serve(self, client: Client) -> None:
+    async def _serve(self, client: ClientEnd) -> None:
         """Set one connection up; ends when its bytes flow by themselves."""
         try:
             await self._set_up(client)
@@ -173,7 +168,7 @@ class Egress:
             log.exception("A connection of the egress could not be set up")
             client.cut()
 
-    async def _set_up(self, client: Client) -> None:
+    async def _set_up(self, client: ClientEnd) -> None:
         try:
             async with asyncio.timeout(self._limits.head_seconds):
                 request = parse_request(await client.head())
@@ -189,7 +184,7 @@ class Egress:
             raise UpstreamTimeout("The server could not be reached in time.") from None
         client.join(upstream, request.forward)
 
-    async def _connect(self, request: ProxyRequest, deadline: float) -> Upstream:
+    async def _connect(self, request: ProxyRequest, deadline: float) -> UpstreamEnd:
         """Try the checked addresses in turn, each with its share of the time that is left."""
         addresses = await resolve(self.guard, request.host, request.port, lookup=self._lookup)
         usable = [address for address in addresses if self._connector.takes(address)][:_MAX_ATTEMPTS]
@@ -208,10 +203,10 @@ class Egress:
             raise UpstreamTimeout("The server could not be reached in time.")
         raise UpstreamFailed("The server could not be reached.")
 
-    def _new_upstream(self) -> Upstream:
-        return Upstream(self._buffer)
+    def _new_upstream(self) -> UpstreamEnd:
+        return UpstreamEnd(self._buffer)
 
-    def _keep(self, upstream: Upstream) -> Upstream:
+    def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
         """Ours to close from here on, and not earlier: what is cancelled while it is made is closed by the loop,
         and uvloop then never calls `connection_lost`."""
         self._upstreams.add(upstream)
@@ -242,7 +237,7 @@ class _Direct:
     def takes(self, address: str) -> bool:
         return self.source_address is None or _version(self.source_address) == _version(address)
 
-    async def connect(self, factory: Callable[[], Upstream], address: str, port: int) -> Upstream:
+    async def connect(self, factory: Callable[[], UpstreamEnd], address: str, port: int) -> UpstreamEnd:
         local = (self.source_address, 0) if self.source_address else None
         _, upstream = await asyncio.get_running_loop().create_connection(factory, address, port, local_addr=local)
         return upstream
@@ -257,7 +252,7 @@ class _Proxied:
     def takes(self, address: str) -> bool:
         return self.proxy.takes(address)
 
-    async def connect(self, factory: Callable[[], Upstream], address: str, port: int) -> Upstream:
+    async def connect(self, factory: Callable[[], UpstreamEnd], address: str, port: int) -> UpstreamEnd:
         sock = await self.proxy.open(address, port)
         try:
             _, upstream = await asyncio.get_running_loop().create_connection(factory, sock=sock)

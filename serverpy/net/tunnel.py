@@ -1,6 +1,6 @@
 """The two ends of a connection through the egress, joined: what one receives the other sends.
 
-    client ──▶ Client ═ Upstream ◀── media server
+    client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
 No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
 `get_buffer` and `buffer_updated`, which nothing interrupts), and hands a copy of what came to the other end's
@@ -64,14 +64,16 @@ class End(asyncio.BufferedProtocol):
         self.transport.abort()
 
 
-class Client(End):
-    """The end towards our own client. It collects the head of the one request of this connection, waits while whoever
-    `opened` was told to connects it, and is then joined to an `Upstream`, or answered by the proxy itself.
+class ClientEnd(End):
+    """The end towards our own client. It collects the head of the connection's one request, waits while the proxy
+    (`opened`) connects, and is then joined to an `UpstreamEnd`, or answered by the proxy itself.
 
     Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
     """
 
-    def __init__(self, buffer: memoryview, opened: Callable[[Client], None], lost: Callable[[Client], None]) -> None:
+    def __init__(
+        self, buffer: memoryview, opened: Callable[[ClientEnd], None], lost: Callable[[ClientEnd], None]
+    ) -> None:
         super().__init__(buffer)
         self._opened = opened
         self._lost = lost
@@ -81,7 +83,7 @@ class Client(End):
         self._answered = False
         self._moved = False
         self._quiet_ticks = 0
-        self.upstream: Upstream | None = None
+        self.upstream: UpstreamEnd | None = None
 
     async def head(self) -> bytes:
         """The request's head. Raises BadHead where it does not end in time to be one. Leaving cancels."""
@@ -116,7 +118,7 @@ class Client(End):
         elif full:
             self._head.set_exception(BadHead("The request's head is too long."))
 
-    def join(self, upstream: Upstream, request: bytes | None) -> None:
+    def join(self, upstream: UpstreamEnd, request: bytes | None) -> None:
         """From here on the two are one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
         if upstream.transport.is_closing():
             self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
@@ -195,17 +197,17 @@ class Client(End):
             self.upstream = None
 
 
-class Upstream(End):
+class UpstreamEnd(End):
     """The end towards the media server. `client` is None before it is joined, and after it was left."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
-        self.client: Client | None = None
+        self.client: ClientEnd | None = None
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
 
-    def join(self, client: Client, *, expecting_head: bool) -> None:
+    def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
         """From here on `client` gets what comes, and what has come already."""
         self.client = client
         self._head = bytearray() if expecting_head else None
@@ -220,7 +222,7 @@ class Upstream(End):
         return self._head is not None
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.client is None:  # uvloop reads before who waits for the connection has it in hand
+        if self.client is None:  # uvloop reads before the task that waits for the connection has it
             self._early += self.take(nbytes)
             self.transport.pause_reading()
             return

@@ -99,7 +99,7 @@ class Gate:
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """End the children of `ticket`, or all. Their pipes close, so whoever waits on them goes on."""
+        """End the children of `ticket`, or all. Their pipes close, which wakes the threads that read them."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
@@ -130,7 +130,7 @@ class Gate:
                 if len(self._running) + self._starting < self._limit:
                     self._starting += 1
                     return
-                # A child's end wakes nobody here: look again every so often.
+                # A child's end does not notify this condition: poll.
                 self._free.wait(0.05)
 
     def _sweep(self) -> None:

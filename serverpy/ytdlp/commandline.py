@@ -1,6 +1,6 @@
 """The command line of yt-dlp without the extractors that may not run: `python -m serverpy.ytdlp.commandline SITES …`.
 
-Started by `streaming/methods/subprocess.py` instead of `yt_dlp` where ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR say
+Started by `streaming/child/process.py` instead of `yt_dlp` where ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR say
 so. SITES is an `extraction.sites.Sites` as JSON; everything behind it is yt-dlp's. `--use-extractors` would not do:
 without the extractor of a denied site, its pages fall to the next one that takes them, at last to the generic one.
 """

@@ -1,7 +1,7 @@
-"""Once in the life of the process, before its first session: what yt-dlp could do by itself is closed.
+"""What is done once per process, before the first session: closing what yt-dlp could do by itself.
 
 No proxy of the environment, nothing on the PATH (no ffmpeg), no configuration files, no plugins but ours, no disk but a
-private directory. Then everything that a setting can have wrong is tried, so that the server does not start with it.
+private directory. Then every setting is tried that can be invalid, so that the server does not start with it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from serverpy.ytdlp.children import Gate, install
 from serverpy.ytdlp.session import impersonation, instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
-from serverpy.ytdlp.session.proxies import Outlets
-from serverpy.ytdlp.shared import Process, process, share
+from serverpy.ytdlp.session.proxies import SessionProxies
+from serverpy.ytdlp.shared import Shared, share, shared
 
 _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkeylogfile)")
 
 
-def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Process:
+def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
     """Close the process's own holes, and read the extractors. Takes about a second. Raises ConfigurationError."""
     gate = Gate(options.max_js_children)
     install(Popen, gate)
@@ -39,7 +39,7 @@ def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Proces
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)
-    prepared = Process(options, outlets, directory, gate, runtimes, _write_bundle(options.network.ca_file, directory))
+    prepared = Shared(options, proxies, directory, gate, runtimes, _write_bundle(options.network.ca_file, directory))
     share(prepared)
     cookies_of_file(options.identity.cookies_file)
     _check_impersonation(options)
@@ -49,7 +49,7 @@ def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Proces
 
 def describe() -> Ready:
     """What this worker can do."""
-    runtimes = process().js_runtimes.items()
+    runtimes = shared().js_runtimes.items()
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
         js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
@@ -88,7 +88,7 @@ def _close_environment(directory: Path) -> None:
 
 
 def _restrict_plugins(directory: Path) -> None:
-    """Plugins come from `sys.path` alone, not from the configuration folders of whoever runs the server."""
+    """Plugins come from `sys.path` alone, not from the configuration folders of the server's user."""
     yt_dlp.plugins.default_plugin_paths = lambda: (Path(path) for path in yt_dlp.plugins.sys.path)
     yt_dlp.plugins.get_executable_path = lambda: str(directory / "empty")
 

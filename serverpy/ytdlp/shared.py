@@ -1,4 +1,4 @@
-"""What all sessions of the process share: made once by `prepare.py`, read by everything else."""
+"""What all sessions of the worker process share: made once by `prepare.py`, read by all other modules."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp.children import Gate
-from serverpy.ytdlp.session.proxies import Outlets
+from serverpy.ytdlp.session.proxies import SessionProxies
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """What all sessions of this process share. `directory` is private to it, and removed by who made it."""
+class Shared:
+    """One per process. `directory` is private to the process; the server removes it."""
 
     options: WorkerOptions
-    outlets: Outlets
+    proxies: SessionProxies
     directory: Path
     gate: Gate
     js_runtimes: Mapping[str, Any] = field(default_factory=dict)
@@ -26,17 +26,17 @@ class Process:
     """PEM file of the public authorities and CA_FILE together, where CA_FILE is set."""
 
 
-_process: Process | None = None
+_shared: Shared | None = None
 
 
-def share(prepared: Process) -> None:
-    """From here on, `process` gives this."""
-    global _process
-    _process = prepared
+def share(prepared: Shared) -> None:
+    """Have `shared` return `prepared` from here on."""
+    global _shared
+    _shared = prepared
 
 
-def process() -> Process:
-    """What `prepare` made."""
-    if _process is None:
+def shared() -> Shared:
+    """Raises ConfigurationError before `share`."""
+    if _shared is None:
         raise ConfigurationError("The worker is not prepared.")
-    return _process
+    return _shared

@@ -11,7 +11,8 @@ import pytest
 from serverpy.errors import ServerPYError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.messages import RawGone
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.pool import WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, stays
 from tests.extraction.workers import OPTIONS, process_of, reader, running
@@ -56,7 +57,7 @@ async def test_the_next_need_starts_one_for_all_who_wait(site: SampleSite) -> No
         pids = set(await asyncio.gather(*(answered_by(workers, f"{site.http}/page/prog?{n}") for n in range(3))))
         assert len(pids) == 1
         assert first.pid not in pids
-        assert workers.restarts == 0
+        assert workers.state().restarts == 0
 
 
 async def test_it_is_not_let_go_under_an_extraction_or_one_that_waits(site: SampleSite) -> None:
@@ -73,7 +74,7 @@ async def test_it_is_not_let_go_under_a_download(site: SampleSite) -> None:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         await stays(lambda: workers.state().status == "running", seconds=1.5)
         assert workers.state().pids == (process.pid,)
         assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
@@ -86,7 +87,7 @@ async def test_a_selector_is_answered_by_a_new_one(site: SampleSite) -> None:
         film = await workers.extract(f"{site.http}/page/prog")
         await let_go(workers)
         assert await workers.select(film, "worst")
-        assert workers.restarts == 0
+        assert workers.state().restarts == 0
 
 
 async def test_what_it_had_extracted_is_gone_as_after_a_crash(site: SampleSite) -> None:
@@ -95,7 +96,7 @@ async def test_what_it_had_extracted_is_gone_as_after_a_crash(site: SampleSite) 
         await let_go(workers)
         reading, writing = os.pipe()
         with pytest.raises(RawGone):
-            await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            await workers.download(film.raw_id, film.tracks[0].id, writing)
         os.close(reading)
 
 
@@ -115,7 +116,7 @@ async def test_who_comes_in_the_moment_of_its_end_gets_a_worker(site: SampleSite
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")
             await asyncio.sleep(0.05 + (number - 3) * 0.002)
-        assert workers.restarts == 0
+        assert workers.state().restarts == 0
 
 
 async def test_who_comes_while_it_ends_does_not_wait_for_that(site: SampleSite) -> None:
@@ -143,10 +144,10 @@ async def test_closing_while_it_is_let_go_leaves_no_process() -> None:
 async def test_one_that_dies_while_it_is_kept_is_replaced_and_let_go_in_turn() -> None:
     async with running(WorkersLimits(idle=1.0)) as workers:
         (await process_of(workers)).kill()
-        await eventually(lambda: workers.restarts == 1)
+        await eventually(lambda: workers.state().restarts == 1)
         await eventually(lambda: workers.state().status == "running")
         await let_go(workers)
-        assert workers.restarts == 1
+        assert workers.state().restarts == 1
 
 
 async def test_without_a_start_the_first_need_starts_one_and_it_is_let_go(site: SampleSite) -> None:

@@ -17,12 +17,11 @@ from serverpy.extraction import messages
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
-    Download,
     DownloadEnd,
     DownloadStarted,
+    ErrorReply,
     Extract,
     Extracted,
-    Failed,
     Format,
     Frames,
     MessageTooLarge,
@@ -32,8 +31,7 @@ from serverpy.extraction.messages import (
     Request,
     Select,
     Selected,
-    Stats,
-    StatsRequest,
+    StartDownload,
     WorkerOptions,
 )
 from serverpy.extraction.sites import Sites
@@ -64,9 +62,8 @@ REQUESTS: tuple[Request, ...] = (
     ),
     Extract(id=1, url="https://site.example/"),
     Select(id=2, selector="b", formats=(Format(format_id="f", ext="mp4", protocol="https"),)),
-    Download(id=3, raw_id="r", item=2, track_id="f"),
+    StartDownload(id=3, raw_id="r", track_id="f"),
     Cancel(id=3),
-    StatsRequest(id=4),
 )
 REPLIES: tuple[Reply, ...] = (
     Ready(yt_dlp="1", js_runtimes=("deno-2",), impersonation=True),
@@ -86,8 +83,7 @@ REPLIES: tuple[Reply, ...] = (
     Selected(id=2, choices=(("a", "b"), ("c",))),
     DownloadStarted(id=3),
     DownloadEnd(id=3, bytes=10**12),
-    Failed(id=5, code="busy", message="No.", retry_after=3),
-    Stats(id=4, children=1),
+    ErrorReply(id=5, code="busy", message="No.", retry_after=3),
 )
 
 
@@ -141,18 +137,18 @@ def all_errors() -> list[type[ServerPYError]]:
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda each: each.__name__)
 def test_every_error_crosses_the_border(kind: type[ServerPYError]) -> None:
-    crossed = messages.to_error(messages.failed(1, kind("Why.")))
+    crossed = messages.to_error(messages.error_reply(1, kind("Why.")))
     assert (type(crossed), str(crossed)) == (kind, "Why.")
 
 
 def test_the_moment_to_try_again_crosses_the_border() -> None:
-    crossed = messages.to_error(messages.failed(1, Busy("Later.", 42)))
+    crossed = messages.to_error(messages.error_reply(1, Busy("Later.", 42)))
     assert isinstance(crossed, Busy)
     assert crossed.retry_after == 42
 
 
 def test_an_unknown_code_is_a_failed_extraction() -> None:
-    assert type(messages.to_error(Failed(id=1, code="nonsense", message="x"))) is ExtractionFailed
+    assert type(messages.to_error(ErrorReply(id=1, code="nonsense", message="x"))) is ExtractionFailed
 
 
 @given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
@@ -160,7 +156,7 @@ def test_whatever_a_text_is_it_crosses_the_border(text: str) -> None:
     """Half a surrogate pair among it, which JSON cannot carry."""
     clean = text.encode("utf-8", "replace").decode()
     for sent, arrived in (
-        (messages.failed(7, ExtractionFailed(text)), messages.failed(7, ExtractionFailed(clean))),
+        (messages.error_reply(7, ExtractionFailed(text)), messages.error_reply(7, ExtractionFailed(clean))),
         (Selected(id=7, choices=((text,),)), Selected(id=7, choices=((clean,),))),
         (Extracted(id=7, media=replace(MEDIA, title=text)), Extracted(id=7, media=replace(MEDIA, title=clean))),
     ):

@@ -248,7 +248,7 @@ async def test_a_download_comes_through_the_pipe(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, "360", writing)
+        download = await workers.download(film.raw_id, "360", writing)
         received = await asyncio.to_thread(reader(reading))
         assert received == site.path("prog.mp4").read_bytes()
         assert await download.wait() == len(received)
@@ -257,16 +257,15 @@ async def test_a_download_comes_through_the_pipe(site: SampleSite) -> None:
             os.fstat(writing)
 
         post = await workers.extract(f"{site.http}/tube/post/x")
-        for raw_id, item in ((post.raw_id, 2), (f"{post.raw_id}.2", None)):
-            reading, writing = os.pipe()
-            download = await workers.download(raw_id, item, "image", writing)
-            assert await asyncio.to_thread(reader(reading)) == site.path("photo-2.jpg").read_bytes()
-            await download.wait()
+        reading, writing = os.pipe()
+        download = await workers.download(f"{post.raw_id}.2", "image", writing)
+        assert await asyncio.to_thread(reader(reading)) == site.path("photo-2.jpg").read_bytes()
+        await download.wait()
 
 
 async def test_a_download_of_a_forgotten_extraction_says_so(site: SampleSite) -> None:
     async with running() as workers:
         reading, writing = os.pipe()
         with pytest.raises(RawGone):
-            await workers.download("nothing-1", None, "0", writing)
+            await workers.download("nothing-1", "0", writing)
         assert await asyncio.to_thread(reader(reading)) == b""

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ExtractionTimeout, ServerPYError
-from serverpy.extraction.workers import SETTINGS_DO_NOT_WORK, Workers, WorkersLimits
+from serverpy.extraction.pool import SETTINGS_DO_NOT_WORK, WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from tests.aio import PATIENCE_SECONDS, eventually
 from tests.extraction.workers import (
@@ -38,7 +39,7 @@ async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -
         limit_extractions(workers, 60)
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
         assert (await process_of(workers)).pid == pid
-        assert workers.restarts == 0
+        assert workers.state().restarts == 0
 
 
 async def test_an_extractor_that_swallows_errors_is_stopped_all_the_same(site: SampleSite) -> None:
@@ -76,7 +77,7 @@ async def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(sit
         first.send_signal(signal.SIGKILL)
         assert type(await waiting) is ExtractionFailed
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert workers.restarts == 1
+        assert workers.state().restarts == 1
 
 
 async def test_a_crash_loop_does_not_spin(site: SampleSite) -> None:
@@ -125,10 +126,10 @@ async def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> Non
         film = await workers.extract(f"{site.http}/page/prog")
         process = await process_of(workers)
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         second_reading, second_writing = os.pipe()
         with pytest.raises(Busy):
-            await workers.download(film.raw_id, None, film.tracks[0].id, second_writing)
+            await workers.download(film.raw_id, film.tracks[0].id, second_writing)
         os.close(second_reading)
         await download.cancel()
         with pytest.raises(ServerPYError):
@@ -142,7 +143,7 @@ async def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> N
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         old = await process_of(workers)
         limit_extractions(workers, 0.3)
         assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
@@ -159,7 +160,7 @@ async def test_a_retired_worker_that_is_frozen_ends_when_nobody_waits_for_it(sit
         for _ in range(2):
             reading, writing = os.pipe()
             pipes.append(reading)
-            downloads.append(await workers.download(film.raw_id, None, film.tracks[0].id, writing))
+            downloads.append(await workers.download(film.raw_id, film.tracks[0].id, writing))
         old = await process_of(workers)
         limit_extractions(workers, 0.3)
         assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
@@ -177,7 +178,7 @@ async def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_worke
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         frozen = await process_of(workers)
         frozen.suspend()
         with pytest.raises(TimeoutError):
@@ -198,7 +199,7 @@ async def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_t
         for _ in range(2):
             with pytest.raises(ConfigurationError, match="toaster-9"):
                 await workers.start()
-        assert workers.restarts == 1
+        assert workers.state().restarts == 1
     finally:
         await workers.aclose()
 
@@ -210,7 +211,7 @@ async def test_a_cookie_file_that_breaks_later_may_be_repaired(site: SampleSite,
         path.write_text("no such thing")
         assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
         (await process_of(workers)).kill()
-        await eventually(lambda: workers.restarts > 1)
+        await eventually(lambda: workers.state().restarts > 1)
         assert str(await fails(workers, f"{site.http}/page/prog")) == SETTINGS_DO_NOT_WORK
         path.write_text("# Netscape HTTP Cookie File\n\n")
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
@@ -237,7 +238,7 @@ async def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: Sample
             assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
         await eventually(lambda: workers.state().status == "running")
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert workers.restarts == 0
+        assert workers.state().restarts == 0
     finally:
         await workers.aclose()
 

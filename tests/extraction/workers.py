@@ -14,7 +14,8 @@ import pytest
 from serverpy.engine import worker_options
 from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.extraction.pool import WorkersLimits
+from serverpy.extraction.workers import Workers
 from serverpy.sample import PLUGIN_PATH
 from serverpy.settings import load_settings
 from tests.processes import gone

@@ -62,7 +62,7 @@ class Threads:
         self.gone: set[str] = set()
         self.asked: list[str] = []
 
-    async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
+    async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
         self.asked.append(raw_id)
         if raw_id in self.gone:
             os.close(write_fd)

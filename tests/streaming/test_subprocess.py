@@ -43,8 +43,11 @@ from serverpy.net.guard import Guard, parse_networks
 from serverpy.options import Identity, Network, Timeouts
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
+from serverpy.streaming.child.command import arguments, environment
 from serverpy.streaming.child.errors import media_error, page_error, translate
-from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
+from serverpy.streaming.child.files import DIRECTORY_PREFIX, ChildFiles
+from serverpy.streaming.child.method import Subprocess
+from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.os_pipe import HandOver
 from serverpy.tasks import spawn
 from tests.aio import PATIENCE_SECONDS, eventually
@@ -90,7 +93,7 @@ def directories(tmp: Path) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("serverpy.streaming.methods.subprocess.IN_MEMORY", str(tmp_path))
+    monkeypatch.setattr("serverpy.streaming.child.files.IN_MEMORY", str(tmp_path))
     return tmp_path
 
 
@@ -172,10 +175,12 @@ def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("SERVERPY_LINK_SECRET", "secret")
     options = ChildOptions(proxy_url=lambda: "http://user:token@127.0.0.1:1")
-    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", tmp_path))
-    given = environment(options, tmp_path)
+    files = ChildFiles(tmp_path)
+    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", files))
+    given = environment(options, files)
     assert given["http_proxy"] == given["https_proxy"] == given["all_proxy"] == "http://user:token@127.0.0.1:1"
     assert not any("no_proxy" in name.lower() or "SERVERPY" in name for name in given)
+    files.write(options)
     assert os.listdir(given["PATH"]) == os.listdir(given["HOME"]) == []
 
 
@@ -395,7 +400,7 @@ async def test_a_start_that_fails_half_way_leaves_nothing(
     async with running() as method:
         before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
-            patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
+            patch.setattr(f"serverpy.streaming.child.process.{step}", fail)
             with pytest.raises(kind):
                 await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert children() == []

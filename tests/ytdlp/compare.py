@@ -20,7 +20,7 @@ from serverpy.sample import PLUGIN_PATH
 from serverpy.ytdlp.faults import translate
 from serverpy.ytdlp.prepare import prepare
 from serverpy.ytdlp.session import instance
-from serverpy.ytdlp.session.proxies import Outlets
+from serverpy.ytdlp.session.proxies import SessionProxies
 from tests.extraction.workers import OPTIONS
 
 
@@ -34,12 +34,12 @@ def main(urls: list[str]) -> None:
     sys.path.append(str(PLUGIN_PATH))
     stock = {url: by_stock(url) for url in urls}
     guard = Guard.of(OPTIONS.targets)
-    outlets = Outlets(lambda: Egress(guard))
-    outlets.start()
+    proxies = SessionProxies(lambda: Egress(guard))
+    proxies.start()
     with tempfile.TemporaryDirectory() as directory:
-        prepare(OPTIONS, outlets, Path(directory))
+        prepare(OPTIONS, proxies, Path(directory))
         slim = {url: by_session(url) for url in urls}
-    outlets.close()
+    proxies.close()
     differences = {url: [stock[url], slim[url]] for url in urls if stock[url] != slim[url]}
     print(json.dumps({"differences": differences, "found": sum("formats" in str(each) for each in slim.values())}))
 

@@ -16,7 +16,7 @@ from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
-from serverpy.ytdlp.session.proxies import Outlets
+from serverpy.ytdlp.session.proxies import SessionProxies
 
 DEADLINE = 60.0
 PROMPT_SECONDS = 15.0
@@ -26,17 +26,17 @@ PROMPT_SECONDS = 15.0
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
     """A plain YoutubeDL behind a proxy of its own, which the ticket cuts: as `session.open`, without its preparation of
     the whole process."""
-    with outlets().open() as outlet, ticket.hook(outlet.cut):
-        params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": outlet.url}
+    with proxies().open() as proxy, ticket.hook(proxy.cut):
+        params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
             yield ydl
 
 
 @functools.cache
-def outlets() -> Outlets:
+def proxies() -> SessionProxies:
     """One loop for all proxies; it ends with the process, as in the worker."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
-    made = Outlets(lambda: Egress(guard))
+    made = SessionProxies(lambda: Egress(guard))
     made.start()
     return made
 

@@ -15,10 +15,10 @@ import pytest
 
 from serverpy.errors import Busy, ExtractionFailed, TooLarge
 from serverpy.extraction import messages
-from serverpy.extraction.messages import MAX_MESSAGE_BYTES, Failed, Frames, Selected
+from serverpy.extraction.messages import MAX_MESSAGE_BYTES, ErrorReply, Frames, Selected
 from serverpy.sample.site import SampleSite
+from serverpy.ytdlp.channel import Outbox
 from serverpy.ytdlp.limits import DATA_BYTES, MIB
-from serverpy.ytdlp.main import Outbox
 from serverpy.ytdlp.session.instance import MAX_PAGE_BYTES
 from tests.aio import eventually
 from tests.extraction.workers import fails, process_of, reader, running
@@ -30,7 +30,7 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptur
         Outbox(theirs).send(Selected(id=7, choices=(("x" * MAX_MESSAGE_BYTES,),)))
         [body] = Frames().feed(ours.recv(65536))
     reply = messages.decode_reply(body)
-    assert isinstance(reply, Failed)
+    assert isinstance(reply, ErrorReply)
     assert (reply.id, reply.code) == (7, ExtractionFailed.code)
     assert "request 7" in caplog.text
 
@@ -66,7 +66,7 @@ async def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_dow
         assert (await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).tracks
         assert process.memory_info().rss > before + 150 * MIB
         reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         assert await asyncio.to_thread(reader(reading))
         await download.wait()
         await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
@@ -80,7 +80,7 @@ async def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSi
         for _ in range(2):
             reading, writing = os.pipe()
             with pytest.raises(Busy):
-                await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+                await workers.download(film.raw_id, film.tracks[0].id, writing)
             assert await asyncio.to_thread(reader(reading)) == b""
         assert (await process_of(workers)).pid == pid
 

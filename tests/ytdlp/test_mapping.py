@@ -11,7 +11,7 @@ import pytest
 from serverpy.extraction import messages
 from serverpy.extraction.messages import Extracted
 from serverpy.extraction.values import AesKey, Fragment, Media, Track
-from serverpy.ytdlp.page.mapping import media_of
+from serverpy.ytdlp.page.media import media_of
 
 URL = "https://media.example/film.mp4"
 
@@ -73,7 +73,6 @@ def test_every_field_that_a_fetcher_honours() -> None:
             "extra_param_to_key_url": "k=1",
             "hls_aes": {"uri": "https://key.example/", "iv": "0x1"},
             "format_index": 2,
-            "is_dash_periods": True,
             "no_resume": True,
             "available_at": 12.5,
             "is_from_start": True,
@@ -112,7 +111,6 @@ def test_every_field_that_a_fetcher_honours() -> None:
         key_query="k=1",
         aes=AesKey(uri="https://key.example/", iv="0x1"),
         discontinuity=2,
-        dash_periods=True,
         no_resume=True,
     )
 

@@ -9,11 +9,11 @@ import pytest
 
 from serverpy.errors import FormatNotFound, ItemNotFound
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.ytdlp.page.raw_store import Raw, RawStore, estimate
+from serverpy.ytdlp.page.raw_store import RawMedia, RawStore, estimate
 
 
-def raw(info: dict[str, Any]) -> Raw:
-    return Raw(info, CookieJar(), WorkerOptions())
+def raw(info: dict[str, Any]) -> RawMedia:
+    return RawMedia(info, CookieJar(), WorkerOptions())
 
 
 def test_the_least_recently_used_go_first() -> None:
@@ -29,31 +29,31 @@ def test_bytes_are_bounded() -> None:
     store = RawStore(limit=100_000)
     for number in range(20):
         store.put(str(number), raw({"data": "x" * 30_000}))
-        assert store.bytes <= 100_000
-    assert len(store) == 3
+    assert kept(store) == ["17", "18", "19"]
     store.put("huge", raw({"data": "x" * 200_000}))
     assert store.get("huge") is None
     store.put("19", raw({}))
-    assert store.bytes == sum(estimate({"data": "x" * 30_000}) for _ in range(2)) + estimate({})
+    store.put("20", raw({"data": "x" * 30_000}))
+    assert kept(store) == ["17", "18", "19", "20"]
 
 
-def test_items_are_addressed_by_number_or_by_name() -> None:
+def kept(store: RawStore) -> list[str]:
+    return [str(number) for number in range(21) if store.get(str(number))]
+
+
+def test_items_have_ids_of_their_own() -> None:
     store = RawStore()
     item = {"id": "2", "formats": [{"format_id": "f", "url": "u"}], "title": "Two"}
     store.put("a", raw({"_type": "playlist", "entries": [{"_type": "url", "url": "x"}, item]}))
-    found = store.get("a")
+    found = store.get("a.2")
     assert found
-    assert found.entry(2) is item
-    assert found.format(2, "f") == {"id": "2", "title": "Two", "format_id": "f", "url": "u"}
-    named = store.get("a.2")
-    assert named
-    assert named.info is item
-    assert named.format(None, "f")["url"] == "u"
+    assert found.info is item
+    assert found.format("f") == {"id": "2", "title": "Two", "format_id": "f", "url": "u"}
+    with pytest.raises(FormatNotFound):
+        found.format("g")
     for number in (0, 1, 3):
         with pytest.raises(ItemNotFound):
-            found.entry(number)
-    with pytest.raises(FormatNotFound):
-        found.format(2, "g")
+            store.get(f"a.{number}")
     assert store.get("a.x") is None
     assert store.get("b.2") is None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
-from serverpy.tasks import cancel, spawn
+from serverpy.tasks import cancel, in_thread, spawn
 
 T = TypeVar("T")
 
@@ -112,8 +112,8 @@ class Weaver:
             _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
         )
         async with self._turn:
-            await room.grow(await _in_thread(partial(peak_bytes, video, audio)))
-            layout = await _in_thread(partial(lay_out, video, audio))
+            await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
+            layout = await in_thread(partial(lay_out, video, audio), name="lay out")
         versions = video_version, audio_version
         return Woven(layout, versions, _etag(layout, versions))
 
@@ -295,14 +295,3 @@ async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
         for task in tasks:
             if not task.done():
                 await cancel(task)
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """`work` in a thread. It cannot be told to stop: whoever is cancelled waits for its end, since it holds what the
-    reservation is for."""
-    task = spawn(asyncio.to_thread(work), name="lay out")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -1,7 +1,7 @@
 """`embedded`: yt-dlp's own downloader in a thread of the worker, its bytes through a pipe of the operating system.
 
-For the protocols that only yt-dlp speaks, and for whoever wants yt-dlp's own transfer. A range that was asked for is
-not honoured: the answer is the whole (RFC 9110 §14.2 lets a server ignore Range).
+For the protocols that only yt-dlp speaks, and for clients that ask for yt-dlp's own transfer. A range is not honoured:
+the answer is the whole (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Download(Protocol):
 
 
 class Workers(Protocol):
-    async def download(self, raw_id: str, item: int | None, track_id: str, write_fd: int) -> Download:
-        """`write_fd` is taken over, and closed here whatever happens. Raises `RawGone` if that extraction is no longer
-        there."""
+    async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
+        """Take `write_fd` over; it is closed here in any case. Raises `RawGone` if the worker no longer has that
+        extraction."""
         ...
 
 
@@ -134,7 +134,7 @@ class Embedded:
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
             # An item of a playlist has a `raw_id` of its own.
-            download = await self._workers.download(media.raw_id, None, track.id, writing_end)
+            download = await self._workers.download(media.raw_id, track.id, writing_end)
         except BaseException:
             reader.close()
             raise

@@ -18,7 +18,7 @@ from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download import downloaders, fragments
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import Upstream, translate
-from serverpy.ytdlp.page.raw_store import Raw
+from serverpy.ytdlp.page.raw_store import RawMedia
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.stop import Stop, stopped
 
@@ -31,10 +31,10 @@ HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
-def run(raw: Raw, item: int | None, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
+def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
     """Write one track's bytes to the pipe `fd`, which is closed here in any case; see `transfer`."""
     try:
-        info = raw.format(item, track_id)
+        info = raw.format(track_id)
     except BaseException:
         os.close(fd)
         raise

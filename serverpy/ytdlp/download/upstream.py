@@ -1,6 +1,6 @@
 """What yt-dlp's downloaders see in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
 
-`Upstream` belongs to one download. `fetch` gives whole small bodies (playlists, keys, pings), `stream` an open one.
+`Upstream` belongs to one download. `urlopen` gives whole small bodies (playlists, keys, pings), `stream` an open one.
 `FileUpstream` belongs to one file or fragment inside it and sees to it that every answer belongs to the same bytes.
 Errors leave as yt-dlp's own only where its retries have to see them.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Callable
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -23,7 +22,8 @@ from yt_dlp.networking.exceptions import (
 )
 from yt_dlp.utils import ContentTooShortError
 
-from serverpy.errors import Busy, ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.stop import Stop
@@ -46,10 +46,10 @@ def translate(error: BaseException) -> ServerPYError:
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
-        return _refusal(error.response) or UpstreamFailed(f"The media server answered {error.status}.")
-    if isinstance(error, ProxyError) and (found := re.search(r"\b(403|503|504)\b", str(error))):
-        # What `net.egress` answers to CONNECT; urllib3 and curl_cffi tell the status in their text alone.
-        return _REFUSALS[int(found[1])]()
+        refused = refusal(error.response.headers.get(REFUSED_HEADER), OF_MEDIA)
+        return refused or UpstreamFailed(f"The media server answered {error.status}.")
+    if isinstance(error, ProxyError) and (refused := refused_tunnel(str(error), OF_MEDIA)):
+        return refused
     if _timed_out(error):
         return UpstreamTimeout("The media server did not answer in time.")
     if isinstance(error, CertificateVerifyError):
@@ -72,20 +72,6 @@ def _timed_out(error: BaseException) -> bool:
         cause = getattr(seen, "cause", None)
         seen = cause if isinstance(cause, BaseException) else seen.__cause__ or seen.__context__
     return False
-
-
-_REFUSALS: dict[int, Callable[[], ServerPYError]] = {
-    403: lambda: TargetForbidden("The media's address may not be reached from here."),
-    502: lambda: UpstreamFailed("The media server could not be reached."),
-    503: lambda: Busy("Too many connections are open."),
-    504: lambda: UpstreamTimeout("The media server could not be reached in time."),
-}
-
-
-def _refusal(response: Response) -> ServerPYError | None:
-    """What `net.egress` answers instead of a site carries a header that no site's answer does."""
-    refused = _REFUSALS.get(response.status) if response.headers.get(REFUSED_HEADER) else None
-    return refused() if refused else None
 
 
 class Upstream:

@@ -11,15 +11,16 @@ from serverpy.extraction.messages import MAX_MEDIA_BYTES, WorkerOptions
 from serverpy.extraction.values import Media, Track
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.faults import close_responses, translate
-from serverpy.ytdlp.page.mapping import Info, is_playlist, media_of
-from serverpy.ytdlp.page.raw_store import Raw
+from serverpy.ytdlp.page.info_dict import InfoDict, is_playlist
+from serverpy.ytdlp.page.media import media_of
+from serverpy.ytdlp.page.raw_store import RawMedia
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import copy_cookies
 
 _encoder = msgspec.json.Encoder()
 
 
-def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, Raw]:
+def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
     """Runs in the calling thread until it is done or `ticket` is set (Stopped, a BaseException). Raises a
     ServerPYError; no other exception of yt-dlp comes out of here."""
     try:
@@ -30,14 +31,14 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _cut(info)
             media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
             _check_found(media, ydl)
-            return media, Raw(info, copy_cookies(ydl.cookiejar), options)
+            return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
     except Exception as error:  # yt-dlp and its extractors raise anything
         close_responses(error)
         ticket.check()
         raise translate(error) from error
 
 
-def _cut(info: Info) -> None:
+def _cut(info: InfoDict) -> None:
     """Entries beyond the bound go; whether there were any is remembered."""
     if is_playlist(info):
         entries = list(info.get("entries") or ())
@@ -45,7 +46,7 @@ def _cut(info: Info) -> None:
         info["entries"] = entries[: instance.MAX_ENTRIES]
 
 
-def _check_found(media: Media, ydl: instance.Session) -> None:
+def _check_found(media: Media, ydl: instance.Instance) -> None:
     if media.tracks or any(entry.url or entry.media for entry in media.entries):
         return
     if ydl.first_failure is not None:

@@ -10,43 +10,35 @@ from typing import Any
 
 from serverpy.errors import FormatNotFound, ItemNotFound
 from serverpy.extraction.messages import WorkerOptions
-from serverpy.ytdlp.page.mapping import formats_of, is_complete
+from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """One extraction as yt-dlp left it. `info` is the processed dictionary: read it, copy it, do not change it.
-    `cookies` is the jar at the end of the extraction; give a copy to a session (`session.open` makes one)."""
+class RawMedia:
+    """One extraction as yt-dlp left it. `info` is the processed dictionary, which no reader may change. `cookies` is
+    the jar at the end of the extraction; a session gets a copy (`instance.open` makes it)."""
 
-    info: dict[str, Any] = field(repr=False)
+    info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
     options: WorkerOptions = field(repr=False)
 
-    def entry(self, item: int | None) -> dict[str, Any]:
-        """The dictionary of the 1-based `item` of a playlist or post; the whole for None. Raises ItemNotFound where
-        there is none, or only an address of one."""
-        if item is None:
-            return self.info
+    def item(self, number: int) -> RawMedia:
+        """The 1-based item of a playlist or post. Raises ItemNotFound if there is none, or only an address of one."""
         entries = self.info.get("entries") or []
-        if (
-            not 0 < item <= len(entries)
-            or not isinstance(entries[item - 1], dict)
-            or not is_complete(entries[item - 1])
-        ):
-            raise ItemNotFound(f"There is no item {item} here.")
-        found: dict[str, Any] = entries[item - 1]
-        return found
+        found = entries[number - 1] if 0 < number <= len(entries) else None
+        if not isinstance(found, dict) or not is_complete(found):
+            raise ItemNotFound(f"There is no item {number} here.")
+        return replace(self, info=found)
 
-    def format(self, item: int | None, track_id: str) -> dict[str, Any]:
-        """A new dictionary as yt-dlp's downloaders want it: the entry with the format's fields over its own. Raises
+    def format(self, track_id: str) -> InfoDict:
+        """A new dictionary as yt-dlp's downloaders want it: the page with the format's fields over its own. Raises
         FormatNotFound."""
-        info = self.entry(item)
-        for fmt in formats_of(info):
+        for fmt in formats_of(self.info):
             if str(fmt.get("format_id") or "0") == track_id:
-                merged = {key: value for key, value in info.items() if key not in ("formats", "requested_formats")}
+                merged = {key: value for key, value in self.info.items() if key not in ("formats", "requested_formats")}
                 return {**merged, **fmt}
         raise FormatNotFound("This format is not among those of the page.")
 
@@ -58,28 +50,26 @@ class RawStore:
         self._count = count
         self._limit = limit
         self._lock = threading.Lock()
-        self._raws: OrderedDict[str, tuple[Raw, int]] = OrderedDict()
-        self.bytes = 0
+        self._raws: OrderedDict[str, tuple[RawMedia, int]] = OrderedDict()
+        self._bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._raws)
-
-    def put(self, raw_id: str, raw: Raw) -> None:
-        """Keep `raw`, at the cost of those that were not asked for in the longest time. One that is alone over the
-        bound is not kept."""
+    def put(self, raw_id: str, raw: RawMedia) -> None:
+        """Keep `raw`, and drop those that were least recently used. A `raw` that is over the bound by itself is not
+        kept."""
         size = estimate(raw.info)
         if size > self._limit:
             return
         with self._lock:
             _, replaced = self._raws.pop(raw_id, (raw, 0))
             self._raws[raw_id] = raw, size
-            self.bytes += size - replaced
-            while len(self._raws) > self._count or self.bytes > self._limit:
+            self._bytes += size - replaced
+            while len(self._raws) > self._count or self._bytes > self._limit:
                 _, (_, gone) = self._raws.popitem(last=False)
-                self.bytes -= gone
+                self._bytes -= gone
 
-    def get(self, raw_id: str) -> Raw | None:
-        """`abc.3` is the third item of `abc`, as a `Raw` of its own."""
+    def get(self, raw_id: str) -> RawMedia | None:
+        """The extraction of that id; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
+        ItemNotFound."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)
@@ -90,7 +80,7 @@ class RawStore:
         for item in items:
             if not item.isdecimal():
                 return None
-            raw = replace(raw, info=raw.entry(int(item)))
+            raw = raw.item(int(item))
         return raw
 
 

@@ -10,7 +10,7 @@ import threading
 from yt_dlp.networking._requests import RequestsRH
 from yt_dlp.networking._urllib import UrllibRH
 
-from serverpy.ytdlp.shared import process
+from serverpy.ytdlp.shared import shared
 
 _contexts: dict[bool, ssl.SSLContext] = {}
 _contexts_lock = threading.Lock()
@@ -24,7 +24,7 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
             legacy = bool(legacy_ssl_support)
             if legacy not in _contexts:
                 context = super()._make_sslcontext(legacy_ssl_support)
-                if ca_file := process().options.network.ca_file:
+                if ca_file := shared().options.network.ca_file:
                     context.load_verify_locations(cafile=ca_file)
                 _contexts[legacy] = context
             return _contexts[legacy]

@@ -39,7 +39,7 @@ from serverpy.ytdlp.session.cookies import cookies_of_file, copy_cookies
 from serverpy.ytdlp.session.extractors import GenericIE, permitted
 from serverpy.ytdlp.session.handlers import DataRH, SharedRequestsRH
 from serverpy.ytdlp.session.log import Log
-from serverpy.ytdlp.shared import process
+from serverpy.ytdlp.shared import shared
 
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -48,25 +48,24 @@ links costs ninety times its length, and the interpreter while it is searched; p
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# `all` stands last so that a post of pictures alone is a result too; without a format of its own, yt-dlp would start
+# `all` stands last so that a post of images alone is a result too; without a format of its own, yt-dlp would start
 # ffmpeg to see what it can do.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
 
-class Session(YoutubeDL):  # type: ignore[misc]  # untyped
-    """One instance for one thread. `ticket` tells it to stop: at the next request, or in the middle of reading one."""
+class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
+    """A YoutubeDL for one thread. `ticket` tells it to stop: at the next request, or in the middle of reading one."""
 
     def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
         self.ticket = ticket
-        self.log = Log()
         self.failures = 0
         self.first_failure: BaseException | None = None
         self.__dict__["cookiejar"] = cookies
         self._proxy = proxy
-        super().__init__({**params, "logger": self.log, "proxy": proxy}, auto_init=False)
+        super().__init__({**params, "logger": Log(), "proxy": proxy}, auto_init=False)
         self.cache = SectionCache(self)
-        self.__dict__["_js_runtimes"] = process().js_runtimes
-        sites = process().options.sites
+        self.__dict__["_js_runtimes"] = shared().js_runtimes
+        sites = shared().options.sites
         extractors = permitted(sites)
         self.embeds = extractors.embeds
         self._classes = extractors.classes
@@ -91,7 +90,7 @@ class Session(YoutubeDL):  # type: ignore[misc]  # untyped
         if "CurlCFFI" in director.handlers or (kind := impersonation.handler()) is None:
             return
         (handler,) = super().build_request_director([kind]).handlers.values()
-        if (bundle := process().bundle) is not None:
+        if (bundle := shared().bundle) is not None:
             handler.verify = str(bundle)
         director.add_handler(handler)
         director.preferences.update(_RH_PREFERENCES)
@@ -179,21 +178,21 @@ def open(
     options: WorkerOptions,
     cookies: http.cookiejar.CookieJar | None = None,
     cancelled: threading.Event | None = None,
-) -> Iterator[Session]:
-    """A session with its own parameters and jar: a copy of `cookies`, else what COOKIES_FILE has (never written back).
-    `cancelled` is a `Ticket`, whose `set` also cuts the session's connections; a plain event is looked at in between.
-    Raises `Stopped` (a BaseException) once it is set."""
+) -> Iterator[Instance]:
+    """A session: an instance with its own parameters, proxy and jar, for the time of the context. The jar is a copy of
+    `cookies`, else of COOKIES_FILE (never written back). `cancelled` is a `Ticket`, whose `set` also cuts the session's
+    connections; a plain event is looked at in between. Raises `Stopped` (a BaseException) once it is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
-    gate = process().gate
+    gate = shared().gate
     with (
-        process().outlets.open() as outlet,
-        ticket.hook(outlet.cut),
+        shared().proxies.open() as proxy,
+        ticket.hook(proxy.cut),
         ticket.hook(functools.partial(gate.kill, ticket)),
         gate.on_behalf_of(ticket),
-        Session(_params(options), outlet.url, ticket, jar) as session,
+        Instance(_params(options), proxy.url, ticket, jar) as ydl,
     ):
-        yield session
+        yield ydl
 
 
 def _params(options: WorkerOptions) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "no_warnings": True,
         "noprogress": True,
         "color": "never",
-        "cachedir": str(process().directory / "cache"),
+        "cachedir": str(shared().directory / "cache"),
         "socket_timeout": min(20.0, options.timeouts.stall),
         "retries": 3,
         "fragment_retries": 3,
@@ -217,7 +216,7 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "playlistend": MAX_ENTRIES + 1,
         "ignoreerrors": "only_download",
         "impersonate": _target(options.identity),
-        "js_runtimes": {name: {} for name in process().js_runtimes},
+        "js_runtimes": {name: {} for name in shared().js_runtimes},
     }
 
 

@@ -1,7 +1,7 @@
-"""The worker's ways out: one filtering proxy for each session, all of them on one loop in a thread beside yt-dlp.
+"""One filtering proxy for each session, all of them on one loop in a thread beside yt-dlp.
 
-A session has a proxy to itself so that it can be cut off: closing the proxy ends all of its connections, and a thread
-that waits for a silent server goes on at once. A proxy is a listening socket and a token (about 1 ms, 40 KB).
+A session has a proxy to itself so that it can be cut off: closing the proxy ends all of its connections, and wakes a
+thread that waits for a silent server. A proxy is a listening socket and a token (about 1 ms, 40 KB).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from serverpy.net.egress import Egress
 
 
 @dataclass(frozen=True, slots=True)
-class Outlet:
-    """One proxy. `url` carries its token. `cut` may be called from any thread, and more than once."""
+class SessionProxy:
+    """The proxy of one session. `url` carries its token. `cut` may be called from any thread, and more than once."""
 
     url: str
     cut: Callable[[], None]
 
 
-class Outlets:
+class SessionProxies:
     """The thread and its loop, from `start` to `close`. `make` makes a proxy that is not started."""
 
     def __init__(self, make: Callable[[], Egress]) -> None:
@@ -40,21 +40,21 @@ class Outlets:
         self._running.result()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Cut everything; waits no longer than `seconds` for the thread."""
+        """Cut all connections; wait no longer than `seconds` for the thread."""
         if self._thread.is_alive():
             with suppress(RuntimeError):  # its loop has just closed
                 self._running.result().call_soon_threadsafe(self._stop.set)
             self._thread.join(seconds)
 
     @contextmanager
-    def open(self) -> Iterator[Outlet]:
-        """A way out for the time of the context, for any thread but the loop's own."""
+    def open(self) -> Iterator[SessionProxy]:
+        """A proxy for the time of the context, for any thread but the loop's own."""
         loop = self._running.result()
         egress = self._make()
         asyncio.run_coroutine_threadsafe(egress.start(), loop).result()
-        cut = Cut(loop, egress)
+        cut = _Cut(loop, egress)
         try:
-            yield Outlet(egress.url, cut)
+            yield SessionProxy(egress.url, cut)
         finally:
             cut()
 
@@ -67,7 +67,7 @@ class Outlets:
         await self._stop.wait()
 
 
-class Cut:
+class _Cut:
     """Closes a proxy on its own loop, without waiting: its connections end within the loop's next turns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:

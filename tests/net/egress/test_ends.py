@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from serverpy.net.egress import Egress, EgressLimits
-from serverpy.net.tunnel import CHUNK_BYTES, Client
+from serverpy.net.tunnel import CHUNK_BYTES, ClientEnd
 from tests.aio import wait_for
 from tests.net.egress.clients import (
     LOOPBACK,
@@ -249,13 +249,13 @@ def test_a_client_that_resets_between_the_answer_and_its_end_is_no_failure(loop_
     async def main() -> None:
         lost = asyncio.Event()
 
-        def opened(client: Client) -> None:
+        def opened(client: ClientEnd) -> None:
             reset(peer)
             client.respond(b"")
 
         buffer = memoryview(bytearray(CHUNK_BYTES))
         server = await asyncio.get_running_loop().create_server(
-            lambda: Client(buffer, opened, lambda client: lost.set()), "127.0.0.1", 0
+            lambda: ClientEnd(buffer, opened, lambda client: lost.set()), "127.0.0.1", 0
         )
         peer = socket.create_connection(server.sockets[0].getsockname())
         await asyncio.wait_for(lost.wait(), DEADLINE)

@@ -28,7 +28,8 @@ class EgressThread:
 
     @property
     def active(self) -> int:
-        return self.egress.active
+        """The number of open tunnels."""
+        return sum(client.upstream is not None for client in list(self.egress._clients))
 
     def close(self) -> None:
         """`aclose`, on its loop; the loop goes on until the end of the block."""

@@ -89,7 +89,6 @@ def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
         protocol="http_dash_segments",
         ext="mp4",
         fragments=tuple(Fragment(url=f"{shelf.url}/{number}.ts") for number in (0, 1, 0, 3)),
-        dash_periods=True,
         segment_query="token=5",
     )
     assert stream(shelf, track)[1] == PIECES[0] + PIECES[1] + PIECES[0] + PIECES[3]

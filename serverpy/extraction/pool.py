@@ -1,0 +1,269 @@
+"""The worker processes of a server: at most one takes new requests, others finish what they run.
+
+The states of a worker, and what moves it:
+
+    starting ──▶ current ──▶ retired ──▶ closed
+        └───────────┴───────────────────────▲
+
+- starting: `_renew` runs, as one task for all requests that wait for it; the task goes on when they leave. If the start
+  fails, those requests get its error, the worker is closed, and the next need starts another: after a pause, which
+  doubles with each worker that dies young.
+- current: every new request goes to it. `_watch` waits beside it for the two ends that need no request: the process
+  dies (the worker is closed and replaced at once; its requests have got their answer from `worker.py`), or nothing has
+  needed it for `idle` seconds (it is closed; the next need starts another).
+- retired, by `retire`: a request did not let go of its thread in time. Nothing interrupts a regular expression but the
+  end of its process, so one such request costs the worker its place, and the other requests nothing: they finish here,
+  while a new worker starts for those that come. `_see_off` kills the worker when they have ended, after `retirement`
+  seconds, or to make room for another retired worker.
+- closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
+  `aclose` finds those that are between two states.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError
+from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.extraction.worker import Call, Worker
+from serverpy.tasks import cancel, spawn
+
+log = logging.getLogger(__name__)
+
+SETTINGS_DO_NOT_WORK = "The server's settings do not work: its log says more."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersLimits:
+    """Seconds. `grace`: for a cancelled request to let go of its thread, before the worker is replaced. `retirement`:
+    the longest that a replaced worker may finish what it runs; at most `retired` such workers are kept. `first_pause`
+    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` resets the pause.
+    `idle`: how long an unused worker is kept; None is for ever."""
+
+    grace: float = 2.0
+    retirement: float = 1800.0
+    retired: int = 2
+    first_pause: float = 0.2
+    longest_pause: float = 10.0
+    healthy: float = 30.0
+    idle: float | None = None
+
+
+DEFAULT_LIMITS = WorkersLimits()
+
+
+class WorkerPool:
+    """The current worker and the retired ones. Belongs to one loop; its owner calls `aclose`. `changed` is called when
+    a request that waits for a thread should look again."""
+
+    def __init__(self, options: WorkerOptions, limits: WorkersLimits, changed: Callable[[], None]) -> None:
+        self._options = options
+        self._limits = limits
+        self._changed = changed
+        self._current: Worker | None = None
+        self._retired: dict[Worker, asyncio.Task[None]] = {}
+        self._all: set[Worker] = set()
+        self._renewal: asyncio.Task[Worker] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._needs = 0
+        """Requests that want a worker, or have asked one and wait."""
+        self._last_need = 0.0
+        self._refused: str | None = None
+        """The error of the first worker that came up and refused its settings: no other is started. A refusal after a
+        worker was ready (COOKIES_FILE may change) is tried again, with pauses."""
+        self._failures = 0
+        self._not_before = 0.0
+        self._closed = False
+        self.restarts = 0
+        self.ready: Ready | None = None
+        """The last word of a worker that came up: the settings work."""
+
+    @property
+    def current(self) -> Worker | None:
+        return self._current
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The current worker first, then the retired ones."""
+        return [worker for worker in (self._current, *self._retired) if worker]
+
+    @property
+    def is_starting(self) -> bool:
+        return self._renewal is not None
+
+    async def aclose(self) -> None:
+        """End all workers and their children within a few seconds; requests under way fail."""
+        self._closed = True
+        renewals = [self._renewal] if self._renewal else []
+        for task in [*renewals, *self._tasks, *self._retired.values()]:
+            await cancel(task)
+        self._current = None
+        self._retired.clear()
+        await asyncio.gather(*(self._close(worker) for worker in list(self._all)))
+
+    async def _close(self, worker: Worker) -> None:
+        await worker.aclose()
+        self._all.discard(worker)
+
+    # Starting
+
+    async def get(self) -> Worker:
+        """As `start`, for a request: a client is not told which setting is wrong. Raises ExtractionFailed, Draining."""
+        try:
+            return await self.start()
+        except ConfigurationError as error:
+            raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
+
+    async def start(self) -> Worker:
+        """The current worker, started if there is none. Raises ExtractionFailed, ConfigurationError, Draining."""
+        if self._current is not None and not self._current.gone.is_set():
+            return self._current
+        if self._closed:
+            raise Draining("The server is stopping.")
+        if self._refused is not None:
+            raise ConfigurationError(self._refused)
+        renewal = self._renewal
+        if renewal is None:
+            renewal = self._renewal = spawn(self._renew(), name="start worker")
+            renewal.add_done_callback(self._renewed)
+        await asyncio.wait([renewal])
+        if renewal.cancelled():
+            raise Draining("The server is stopping.")
+        return renewal.result()
+
+    async def _renew(self) -> Worker:
+        if self._current is not None:
+            lost, self._current = self._current, None
+            await self._bury(lost)
+        await asyncio.sleep(self._not_before - time.monotonic())
+        self._current = worker = await self._start_worker()
+        self.ready = worker.ready
+        self.note_need()
+        self._keep(spawn(self._watch(worker), name=f"watch worker {worker.pid}"))
+        return worker
+
+    def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
+        self._renewal = None
+        if not renewal.cancelled() and (error := renewal.exception()):
+            log.error("No worker could be started: %s", error)
+
+    async def _bury(self, lost: Worker) -> None:
+        log.error("Worker %s has died and is replaced", lost.pid)
+        self._count_failure(lost)
+        await self._close(lost)
+
+    def _count_failure(self, worker: Worker) -> None:
+        now = time.monotonic()
+        self.restarts += 1
+        self._failures = 1 if now - worker.started_at > self._limits.healthy else self._failures + 1
+        pause = min(self._limits.first_pause * 2 ** (self._failures - 1), self._limits.longest_pause)
+        self._not_before = now + (pause if self._failures > 1 else 0.0)
+
+    async def _start_worker(self) -> Worker:
+        worker = Worker(self._options)
+        self._all.add(worker)
+        try:
+            await worker.start()
+        except BaseException as error:
+            if isinstance(error, ServerPYError):
+                self._count_failure(worker)
+            worker.kill()
+            await self._close(worker)
+            if isinstance(error, ConfigurationError) and self.ready is None:
+                self._refused = error.detail
+            raise
+        return worker
+
+    # The current worker: in need, dead or idle
+
+    @contextmanager
+    def need(self) -> Iterator[None]:
+        """Keep the current worker from being let go while the block runs."""
+        self._needs += 1
+        try:
+            yield
+        finally:
+            self._needs -= 1
+            self.note_need()
+
+    def note_need(self) -> None:
+        """Count the seconds of `idle` from now."""
+        self._last_need = time.monotonic()
+
+    async def _watch(self, worker: Worker) -> None:
+        while not worker.gone.is_set():
+            left = self._idle_left(worker)
+            if left is not None and left <= 0:
+                await self._let_go(worker)
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await worker.gone.wait()
+        if worker is self._current and not self._closed:
+            self._changed()
+            with suppress(ServerPYError):
+                await self.get()
+
+    def _idle_left(self, worker: Worker) -> float | None:
+        """Seconds until `worker` may have been idle for long enough. Returns None if it is never let go."""
+        idle = self._limits.idle
+        if idle is None or worker is not self._current:
+            return None
+        return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
+
+    async def _let_go(self, worker: Worker) -> None:
+        self._current = None  # a request that comes while it ends gets another worker
+        log.info("Worker %s has had nothing to do for a while and is ended", worker.pid)
+        await self._close(worker)
+
+    # Ending a request, and a worker that does not
+
+    def stop_soon(self, worker: Worker, call: Call) -> asyncio.Task[None]:
+        """Cancel `call`, and retire `worker` if it does not let go of its thread within `grace`. The returned task is
+        the pool's: a caller may stop waiting for it."""
+        return self._keep(spawn(self._stop(worker, call), name=f"stop call {call.id}"))
+
+    def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Own `task` until it ends; `aclose` cancels it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _stop(self, worker: Worker, call: Call) -> None:
+        worker.cancel(call)
+        await asyncio.wait([call.reply], timeout=self._limits.grace)
+        if not call.reply.done():
+            log.warning("A request does not let go of its thread: worker %s is replaced", worker.pid)
+            self.retire(worker)
+            if all(each.cancelled for each in worker.calls):
+                worker.kill()  # every request of the worker is cancelled
+
+    def retire(self, worker: Worker) -> None:
+        """Send no new requests to `worker`; it ends when those it runs have ended. Idempotent."""
+        if worker is self._current:
+            self._current = None
+        if worker in self._retired or self._closed:
+            return
+        while len(self._retired) >= self._limits.retired:
+            oldest = next(iter(self._retired))
+            self._retired.pop(oldest).cancel()
+            oldest.kill()
+        self._retired[worker] = spawn(self._see_off(worker), name=f"retired worker {worker.pid}")
+        self._changed()
+
+    async def _see_off(self, worker: Worker) -> None:
+        try:
+            async with asyncio.timeout(self._limits.retirement):
+                while running := [call.reply for call in worker.calls if not call.cancelled]:
+                    await asyncio.wait(running)
+        except TimeoutError:
+            log.warning("Worker %s was given %s s to finish, and is killed", worker.pid, self._limits.retirement)
+        finally:
+            worker.kill()
+            self._retired.pop(worker, None)
+            await self._close(worker)

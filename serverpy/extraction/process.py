@@ -1,0 +1,48 @@
+"""The operating system's side of a worker: how its process is started, and with which environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import serverpy
+from serverpy.tasks import spawn
+
+
+async def start_process(descriptor: int) -> asyncio.subprocess.Process:
+    """Start `serverpy.ytdlp.main` with its end of the socketpair. A cancelled caller leaves no process: it waits until
+    the process exists, and kills it."""
+    task = spawn(_start(descriptor), name="start worker")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            process = await task
+            process.kill()
+            await process.wait()
+        raise
+
+
+async def _start(descriptor: int) -> asyncio.subprocess.Process:
+    """In a session of its own: its children can be ended with it, and the terminal's Ctrl-C does not reach it."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        pass_fds=(descriptor,),
+        env=_environment(),
+        start_new_session=True,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """The server's, without its settings (some are secrets, and the worker reads hostile pages), and with the place
+    from which this package was imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SERVERPY_")}
+    paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's heap keeps what its extractions once needed
+    return environment

@@ -1,0 +1,125 @@
+"""The output of a child as the body of a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from serverpy.body import Head, Source, Unlosable
+from serverpy.containers import SNIFF_BYTES, identify
+from serverpy.errors import (
+    ExtractionTimeout,
+    ItemNotFound,
+    MediaNotFound,
+    ServerPYError,
+    TooLarge,
+    UnsupportedConversion,
+    UpstreamFailed,
+)
+from serverpy.streaming.child.errors import media_error, page_error
+from serverpy.streaming.child.messages import Found
+from serverpy.streaming.child.options import ChildOptions
+from serverpy.streaming.child.process import Child
+
+ENOUGH = 101
+"""yt-dlp's exit code after as many downloads as it was told to make."""
+
+
+class SubprocessBody(Unlosable):
+    """A child's output, `first` and then the rest of the pipe. Owns the child."""
+
+    def __init__(self, head: Head, first: list[bytes], child: Child) -> None:
+        self.head = head
+        self._first = first
+        self._child = child
+        self._ended = False
+
+    async def read(self) -> bytes:
+        if self._first:
+            return self._first.pop(0)
+        if self._ended:
+            return b""
+        data = await _read(self._child)
+        self._ended = not data
+        return data
+
+    async def aclose(self) -> None:
+        self._first.clear()
+        await self._child.aclose()
+
+
+async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
+    """Wait for the first bytes. Raises the child's own error, or `ExtractionTimeout`; closes the child when it raises
+    or is cancelled. `began` is when the child was started, by the monotonic clock."""
+    try:
+        async with asyncio.timeout(options.timeouts.extract):
+            found = await _found(child, source)
+            _refuse(found, source, options.max_duration)
+            first = await _first(child)
+        return SubprocessBody(_head(found, first, began), first, child)
+    except BaseException as error:
+        await child.aclose()
+        if isinstance(error, TimeoutError):
+            raise ExtractionTimeout("Yt-dlp gave no byte in time.") from None
+        raise
+
+
+async def _found(child: Child, source: Source) -> Found:
+    """Raises if the child ended before it had chosen."""
+    found = await child.found()
+    if found is None:
+        raise _not_found(await child.exit_code(), child.messages.text, source)
+    return found
+
+
+def _not_found(exit_code: int, messages: str, source: Source) -> ServerPYError:
+    if exit_code != 0:
+        return page_error(messages)
+    if source.item is not None:
+        return ItemNotFound(f"The page has no item {source.item}.")
+    return MediaNotFound("No media was found on this page.")
+
+
+def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
+    if found.is_live:
+        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+    if found.is_merge:
+        raise UnsupportedConversion("This method cannot merge formats: choose one that has picture and sound.")
+    if source.item not in (None, 1) and not found.is_in_playlist:
+        raise ItemNotFound("The page has one item only.")
+    if max_duration is not None and found.duration is not None and found.duration > max_duration:
+        raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
+
+
+async def _first(child: Child) -> list[bytes]:
+    """Pieces, enough to identify a container by, or the whole of a shorter output."""
+    pieces: list[bytes] = []
+    while sum(map(len, pieces)) < SNIFF_BYTES and (piece := await _read(child)):
+        pieces.append(piece)
+    if not pieces:
+        raise UpstreamFailed("The media server sent no byte.")
+    return pieces
+
+
+async def _read(child: Child) -> bytes:
+    """The next bytes; `b""` only after the child has ended well."""
+    data = await child.out.read()
+    if not data:
+        try:
+            code = await child.exit_code()
+        except TimeoutError:
+            raise UpstreamFailed("Yt-dlp did not end after its last byte.") from None
+        if code != ENOUGH:
+            raise media_error(child.messages.text)
+    return data
+
+
+def _head(found: Found, first: list[bytes], began: float) -> Head:
+    container = identify(b"".join(first), declared_ext=found.ext)
+    return Head(
+        content_type=container.content_type,
+        ext=container.ext,
+        estimate=found.size,
+        title=found.title,
+        timings={"first-byte": time.monotonic() - began},
+    )

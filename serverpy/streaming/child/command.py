@@ -1,0 +1,109 @@
+"""The command of a child: argument vector and environment, as pure functions.
+
+Nothing that comes from a client can become an option: the address and the selector are single arguments. The
+environment is built from nothing. It carries the filtering proxy, whose token would be public in the arguments, and no
+variable of the server's; no configuration, no cache and no program on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+import serverpy
+from serverpy.body import Source
+from serverpy.extraction.sites import Sites
+from serverpy.options import Identity
+from serverpy.streaming.child.files import ChildFiles
+from serverpy.streaming.child.options import ChildOptions
+
+DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
+"""Where video and audio are apart, both are asked for, which is refused as a merge: neither alone is what was meant.
+`all`, best first, finds images, which have neither codec."""
+STOCK, LIMITED = "yt_dlp", "serverpy.ytdlp.commandline"
+"""Modules to run: yt-dlp's command line, and the same without the extractors that may not run."""
+
+FOUND = (
+    '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
+    '"filesize":%(filesize)j,"filesize_approx":%(filesize_approx)j,"playlist_index":%(playlist_index)j,'
+    '"requested_formats":%(requested_formats.0.format_id.:20)j}'
+)
+"""The line that the child prints before it downloads (`messages.py::Found`). Texts are cut, because a page's may be of
+any length and the line has to fit into MAX_FOUND_BYTES."""
+
+
+def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
+    """The argument vector. The client's texts are the value of `--format=` and the last argument."""
+    return [
+        sys.executable,
+        "-m",
+        *_program(options.sites),
+        "--ignore-config",
+        "--no-update",
+        "--no-cache-dir",
+        "--quiet",
+        "--no-warnings",
+        "--no-progress",
+        "--color=never",
+        *(["--no-playlist"] if source.item is None else []),
+        f"--playlist-items={source.item or 1}",
+        # A selector may ask for several files (`b,w`), which cannot follow each other in one stream.
+        "--max-downloads=1",
+        "--abort-on-error",
+        "--abort-on-unavailable-fragments",
+        # With retries, yt-dlp writes the beginning a second time if a server does not resume.
+        "--retries=0",
+        "--fragment-retries=0",
+        f"--socket-timeout={min(20.0, options.timeouts.stall)}",
+        "--fixup=never",
+        "--no-part",
+        "--no-mtime",
+        "--downloader=native",
+        *_impersonation(options.identity),
+        *([f"--cookies={files.cookies}"] if options.identity.cookies_file else []),
+        *(["--compat-options=no-certifi"] if options.network.ca_file else []),
+        "--output-na-placeholder=null",
+        f"--print=before_dl:{marker}{FOUND}",
+        f"--format={source.format or DEFAULT_FORMAT}",
+        "--output=-",
+        "--",
+        source.url,
+    ]
+
+
+def _program(sites: Sites) -> list[str]:
+    return [STOCK] if sites.unlimited else [LIMITED, msgspec.json.encode(sites).decode()]
+
+
+def _impersonation(identity: Identity) -> list[str]:
+    # curl_cffi queues a body without a bound; requests for 1 MiB at a time bound the queue.
+    return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
+
+
+def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
+    """The whole environment. It has no NO_PROXY, and its PATH is empty: yt-dlp would fetch with ffmpeg, which ignores
+    the proxy."""
+    proxy = options.proxy_url()
+    empty = str(files.empty)
+    values = {
+        "HOME": empty,
+        "LC_ALL": "C.UTF-8",
+        "PATH": empty,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(files.tmp),
+        **{f"XDG_{name}_HOME": empty for name in ("CACHE", "CONFIG", "DATA", "STATE")},
+        **{f"{scheme}_proxy": proxy for scheme in ("http", "https", "ftp", "all")},
+    }
+    paths = options.plugin_paths
+    if not paths:
+        values["YTDLP_NO_PLUGINS"] = "1"
+    if not options.sites.unlimited:
+        paths = (*paths, str(Path(serverpy.__file__).parent.parent))
+    if paths:
+        values["PYTHONPATH"] = os.pathsep.join(paths)
+    if options.network.ca_file:
+        values["SSL_CERT_FILE"] = str(files.authorities)
+    return values

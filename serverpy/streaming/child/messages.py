@@ -1,0 +1,89 @@
+"""A child's standard error: its last lines, and the one line that says what it is about to stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 8 * 1024
+"""The last messages are kept up to this size; a longer line is cut."""
+MAX_FOUND_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the child has chosen to download. A field that is missing or of another type is None."""
+
+    title: str | None = None
+    ext: str | None = None
+    duration: float | None = None
+    size: int | None = None
+    is_live: bool = False
+    is_merge: bool = False
+    is_in_playlist: bool = False
+
+
+class ChildMessages:
+    """The messages of one child, fed as they come. `found` is set at the line that begins with `marker`."""
+
+    def __init__(self, marker: str) -> None:
+        self._marker = marker.encode()
+        self._line = b""
+        self._tail = b""
+        self.found = asyncio.Event()
+        self.value: Found | None = None
+
+    @property
+    def text(self) -> str:
+        return (self._tail + self._line[-MESSAGE_BYTES:]).decode("utf-8", "replace")
+
+    def feed(self, data: bytes) -> None:
+        *lines, rest = (self._line + data).split(b"\n")
+        for line in lines:
+            self._take(line)
+        self._line = rest[-MAX_FOUND_BYTES:]
+
+    def _take(self, line: bytes) -> None:
+        if line.startswith(self._marker) and not self.found.is_set():
+            self.value = _parse(line[len(self._marker) :])
+            self.found.set()
+        else:
+            self._tail = (self._tail + line + b"\n")[-MESSAGE_BYTES:]
+
+
+def _parse(line: bytes) -> Found:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        log.warning("a yt-dlp child describes what it found in a way that is not JSON")
+        return Found()
+    return _found(value) if isinstance(value, dict) else Found()
+
+
+def _found(value: Mapping[str, Any]) -> Found:
+    duration = value.get("duration")
+    return Found(
+        title=_text(value.get("title")),
+        ext=_text(value.get("ext")),
+        duration=duration if isinstance(duration, int | float) else None,
+        size=_count(value.get("filesize")) or _count(value.get("filesize_approx")),
+        is_live=bool(value.get("is_live")),
+        is_merge=bool(value.get("requested_formats")),
+        is_in_playlist=value.get("playlist_index") is not None,
+    )
+
+
+def _text(value: object) -> str | None:
+    """yt-dlp writes an empty list for the slice of a text that is missing."""
+    return value if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and 0 < value < math.inf else None

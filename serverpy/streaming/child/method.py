@@ -1,0 +1,95 @@
+"""`subprocess`: one child for each request, yt-dlp's stock command line, its standard output through a pipe.
+
+This method isolates a stream from the server, and is the yardstick of the memory analysis: a child costs about 55 MB
+and 2–4 s of CPU. The child extracts for itself, downloads what is one file, and does not heal: yt-dlp resumes into
+standard output by sending everything again, so a cut upstream ends the stream with an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+
+from serverpy.body import SESSION_BYTES, Source
+from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.memory.room import Lender
+from serverpy.plan import Capability, Plan
+from serverpy.streaming.child.body import SubprocessBody, open_body
+from serverpy.streaming.child.files import sweep_directories
+from serverpy.streaming.child.messages import MAX_FOUND_BYTES, MESSAGE_BYTES
+from serverpy.streaming.child.options import ChildOptions
+from serverpy.streaming.child.process import Child
+from serverpy.streaming.os_pipe import HandOver
+from serverpy.streaming.slots import Slot, Slots
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
+"""What the stock command line streams to its standard output by itself, in one go."""
+_FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
+
+
+class Subprocess:
+    """At most `max_children` at once; a request that finds no place waits `timeouts.wait`, then gets `Busy`."""
+
+    def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
+        self._options = options
+        self._hand_over = hand_over
+        self._swept = False
+        self.slots = Slots(max_children, options.timeouts.wait, "children of the subprocess method")
+
+    @property
+    def stream_bytes(self) -> int:
+        in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
+        return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
+
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="subprocess",
+            method="subprocess",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=lambda tracks: self.stream_bytes,
+            automatic=False,
+            extracts=True,
+        )
+
+    def carries(self, track: Track) -> bool:
+        return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
+
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
+        _check(source)
+        slot = await self.slots.take()
+        began = time.monotonic()
+        try:
+            child = self._start(source, slot)
+        except BaseException:
+            slot.release()
+            raise
+        return await open_body(child, source, self._options, began)
+
+    def _start(self, source: Source, slot: Slot) -> Child:
+        try:
+            if not self._swept:
+                sweep_directories()
+                self._swept = True
+            return Child(self._options, source, slot, self._hand_over)
+        except OSError as error:
+            log.error("a yt-dlp child cannot be started: %s", error)
+            raise _not_started(error) from error
+
+
+def _check(source: Source) -> None:
+    if not source.url.lower().startswith(("http://", "https://")):
+        raise InvalidUrl("The address is not an http(s) URL.")
+    if "\0" in f"{source.url}{source.format}":
+        raise InvalidParameter("No parameter may contain a NUL.")
+
+
+def _not_started(error: OSError) -> ServerPYError:
+    if error.errno in _FULL:
+        return Busy("There is no room for another child process.")
+    return UpstreamFailed("Yt-dlp could not be started.")

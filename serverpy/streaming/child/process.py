@@ -1,0 +1,146 @@
+"""One child process with its pipes and its directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+import subprocess
+from contextlib import ExitStack
+
+from serverpy.body import Source
+from serverpy.streaming.child.command import arguments, environment
+from serverpy.streaming.child.files import ChildFiles, new_directory
+from serverpy.streaming.child.messages import MESSAGE_BYTES, ChildMessages, Found
+from serverpy.streaming.child.options import ChildOptions
+from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
+from serverpy.streaming.slots import Slot
+from serverpy.tasks import Closing, cancel, spawn
+
+log = logging.getLogger(__name__)
+
+FILE_BYTES = 256 * 1024 * 1024
+"""The largest file (a fragment) that a child may write into its directory."""
+TERMINATE_SECONDS = 1.0
+EXIT_SECONDS = 10.0
+"""How long a child may live after its last byte."""
+
+
+class Child:
+    """A running child. Its owner reads `out` and calls `aclose`, which ends the child and then releases `slot`.
+
+    The order of the end: close the output pipe, SIGTERM to the child's process group, SIGKILL a second later, wait for
+    the child, stop reading its messages, remove its directory.
+    """
+
+    def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
+        """Start the child. Raises OSError; then nothing is left behind, and `slot` is still the caller's."""
+        marker = secrets.token_hex(8)
+        with ExitStack() as failed, ExitStack() as theirs:
+            reading_end, out = open_pipe(hand_over.pipe_bytes)
+            theirs.callback(os.close, out)
+            self.out = PipeReader(reading_end, hand_over.chunk_bytes)
+            failed.callback(self.out.close)
+            reading_end, err = open_pipe(MESSAGE_BYTES)
+            theirs.callback(os.close, err)
+            self._err = PipeReader(reading_end, MESSAGE_BYTES)
+            failed.callback(self._err.close)
+            self._directory = new_directory()
+            failed.callback(self._directory.remove)
+            files = ChildFiles(self._directory.path)
+            files.write(options)
+            self._process = _start(options, source, marker, files, out, err)
+            failed.callback(_kill, self._process)
+            _limit(self._process)
+            self._pidfd = os.pidfd_open(self._process.pid)
+            failed.pop_all()
+        self._slot = slot
+        self.messages = ChildMessages(marker)
+        self._listening = spawn(self._listen(), name="messages of a yt-dlp child")
+        self._exited: asyncio.Task[int] = spawn(self._wait(), name="exit of a yt-dlp child")
+        self.aclose = Closing(self._close, "close a yt-dlp child")
+
+    async def found(self) -> Found | None:
+        """What the child is about to stream. Returns None if the child ended without saying so."""
+        waiting = spawn(self.messages.found.wait(), name="what a yt-dlp child found")
+        try:
+            await asyncio.wait((waiting, self._listening), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel(waiting)
+        return self.messages.value
+
+    async def exit_code(self) -> int:
+        """Raises `TimeoutError` if the child does not end after its last byte."""
+        async with asyncio.timeout(EXIT_SECONDS):
+            code = await asyncio.shield(self._exited)
+            # The reason of a failure is the child's last message.
+            await asyncio.wait([self._listening])
+        return code
+
+    async def _listen(self) -> None:
+        while data := await self._err.read():
+            self.messages.feed(data)
+
+    async def _wait(self) -> int:
+        """Wait for the child's end. Only this task reaps it."""
+        loop = asyncio.get_running_loop()
+        exited = asyncio.Event()
+        loop.add_reader(self._pidfd, exited.set)
+        try:
+            await exited.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        # Until the child is reaped, its number and its group's stay taken: what it started can be ended now.
+        self._signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            log.debug("the child's group has ended already")
+
+    async def _close(self) -> None:
+        try:
+            self.out.close()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if not self._exited.done():
+                    self._signal(number)
+                    await asyncio.wait([self._exited], timeout=TERMINATE_SECONDS)
+            if not self._exited.done():
+                log.error("a yt-dlp child does not end: process %s", self._process.pid)
+            await cancel(self._listening)
+            self._err.close()
+            self._directory.remove()
+        finally:
+            self._slot.release()
+
+
+def _start(
+    options: ChildOptions, source: Source, marker: str, files: ChildFiles, out: int, err: int
+) -> subprocess.Popen[bytes]:
+    # `Popen` itself rather than the loop's own: it reaps whatever loop or thread this runs in. It returns in 1–2 ms.
+    return subprocess.Popen(
+        arguments(options, source, marker, files),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        cwd=files.work,
+        env=environment(options, files),
+        start_new_session=True,
+    )
+
+
+def _limit(process: subprocess.Popen[bytes]) -> None:
+    for limit, value in ((resource.RLIMIT_FSIZE, FILE_BYTES), (resource.RLIMIT_CORE, 0)):
+        resource.prlimit(process.pid, limit, (value, value))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a child whose start failed half way; no task waits for it yet."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

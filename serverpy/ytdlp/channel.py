@@ -1,0 +1,71 @@
+"""The worker's end of its socket to the server: requests in, answers out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from serverpy.errors import ExtractionFailed
+from serverpy.extraction import messages
+from serverpy.extraction.messages import Frames, Ready, Reply, Request
+
+log = logging.getLogger("serverpy.worker")
+
+_RECEIVE_BYTES = 64 * 1024
+_MAX_DESCRIPTORS = 16
+
+
+class Inbox(Iterator[Request]):
+    """The requests, and the descriptors that came with them, in order. Ends where the stream ends."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._frames = Frames()
+        self._requests: deque[Request] = deque()
+        self._descriptors: deque[int] = deque()
+
+    def __next__(self) -> Request:
+        while not self._requests:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._sock, _RECEIVE_BYTES, _MAX_DESCRIPTORS)
+            except ConnectionError:
+                raise StopIteration from None
+            self._descriptors.extend(descriptors)
+            if not data:
+                raise StopIteration
+            self._requests.extend(messages.decode_request(body) for body in self._frames.feed(data))
+        return self._requests.popleft()
+
+    def descriptor(self) -> int:
+        """The descriptor of the `StartDownload` that `next` has just given; the caller closes it."""
+        descriptor = self._descriptors.popleft()
+        os.set_inheritable(descriptor, False)
+        return descriptor
+
+
+class Outbox:
+    """Answers from any thread. A server that has gone is noticed by the inbox, not here."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def send(self, reply: Reply) -> None:
+        """Send `reply`, or an error in its place if it cannot be encoded: every request gets an answer."""
+        try:
+            frame = messages.encode(reply)
+        except Exception:
+            log.exception("The answer to request %d cannot be sent", _id_of(reply))
+            unread = ExtractionFailed("This page could not be read.")
+            frame = messages.encode(messages.error_reply(_id_of(reply), unread))
+        with self._lock, contextlib.suppress(ConnectionError):
+            self._sock.sendall(frame)
+
+
+def _id_of(reply: Reply) -> int:
+    return 0 if isinstance(reply, Ready) else reply.id

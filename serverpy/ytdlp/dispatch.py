@@ -1,0 +1,219 @@
+"""The threads of the worker, and which request goes to which: extractions to a fixed number of threads, each download
+to a thread of its own, selectors to one more.
+
+A request has a ticket from its arrival to its answer; `Cancel` and the end of the worker set it. Imports yt-dlp: `main`
+imports this module once it has hidden what yt-dlp must not find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from serverpy.errors import Busy, ExtractionFailed, ServerPYError
+from serverpy.extraction.messages import (
+    Cancel,
+    Configure,
+    DownloadEnd,
+    DownloadStarted,
+    ErrorReply,
+    Extract,
+    Extracted,
+    RawGone,
+    Ready,
+    Reply,
+    Request,
+    Select,
+    Selected,
+    StartDownload,
+    WorkerOptions,
+    error_reply,
+)
+from serverpy.memory.heap import give_memory_back
+from serverpy.net.egress import Egress, EgressLimits
+from serverpy.net.guard import Guard
+from serverpy.ytdlp.channel import Inbox, Outbox
+from serverpy.ytdlp.children import Stopped, Ticket
+from serverpy.ytdlp.page.extract import extract
+from serverpy.ytdlp.page.raw_store import RawStore
+from serverpy.ytdlp.prepare import describe, prepare
+from serverpy.ytdlp.session.proxies import SessionProxies
+
+log = logging.getLogger("serverpy.worker")
+
+R = TypeVar("R", bound=Reply)
+
+
+class Dispatcher:
+    """Hands requests to threads. `take` and `close` belong to one thread."""
+
+    def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
+        """Prepare the process and start its threads. Raises ConfigurationError."""
+        guard = Guard.of(options.targets)
+
+        def make_egress() -> Egress:
+            return Egress(guard, options.network, EgressLimits.of(options.timeouts))
+
+        make_egress()  # raises here if PROXY or SOURCE_ADDRESS is invalid
+        self._options = options
+        self._outbox = outbox
+        self._proxies = SessionProxies(make_egress)
+        self._proxies.start()
+        self._gate = prepare(options, self._proxies, directory).gate
+        self._raws = RawStore()
+        self._tag = secrets.token_hex(6)
+        self._lock = threading.Lock()
+        self._tickets: dict[int, Ticket] = {}
+        self._downloading = 0
+        self._pages: queue.SimpleQueue[Extract] = queue.SimpleQueue()
+        self._selectors: queue.SimpleQueue[Select] = queue.SimpleQueue()
+        for number in range(options.limits.extract_workers):
+            _thread(f"extract-{number}", self._extract_for_ever)
+        _thread("select", self._select_for_ever)
+
+    def ready(self) -> Ready:
+        return describe()
+
+    def take(self, request: Request, inbox: Inbox) -> None:
+        """Hand `request` on; never waits for its end."""
+        match request:
+            case Extract():
+                self._open(request.id)
+                self._pages.put(request)
+            case StartDownload():
+                self._start_download(request, inbox.descriptor())
+            case Select():
+                self._selectors.put(request)
+            case Cancel():
+                self._cancel(request.id)
+            case Configure():
+                raise ValueError("configured twice")
+
+    def close(self) -> None:
+        """Tell every request to stop, and end the children. Waits for no thread."""
+        with self._lock:
+            tickets = list(self._tickets.values())
+        for ticket in tickets:
+            ticket.set()
+        self._gate.close()
+        self._proxies.close(seconds=0.5)
+
+    def _open(self, id_: int) -> None:
+        with self._lock:
+            self._tickets[id_] = Ticket()
+
+    def _cancel(self, id_: int) -> None:
+        with self._lock:
+            ticket = self._tickets.get(id_)
+        if ticket is not None:
+            ticket.set()
+
+    # Extractions
+
+    def _extract_for_ever(self) -> None:
+        while True:
+            request = self._pages.get()
+            reply = _reply_of(request.id, lambda request=request: self._extract(request))  # type: ignore[misc]
+            with self._lock:
+                del self._tickets[request.id]
+            self._outbox.send(reply)
+
+    def _extract(self, request: Extract) -> Extracted:
+        raw_id = f"{self._tag}-{request.id}"
+        media, raw = extract(request.url, self._options, self._tickets[request.id], raw_id)
+        self._raws.put(raw_id, raw)
+        return Extracted(id=request.id, media=media)
+
+    # Downloads
+
+    def _start_download(self, request: StartDownload, descriptor: int) -> None:
+        with self._lock:
+            if free := self._downloading < self._options.limits.max_workers:
+                self._downloading += 1
+                self._tickets[request.id] = Ticket()
+        if not free:
+            os.close(descriptor)
+            self._outbox.send(error_reply(request.id, Busy("Every download thread is taken.")))
+            return
+        try:
+            _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
+        except RuntimeError:  # there is no room for its stack
+            os.close(descriptor)
+            self._download_over(error_reply(request.id, Busy("No more downloads can be started.")))
+
+    def _download_once(self, request: StartDownload, descriptor: int) -> None:
+        self._download_over(_reply_of(request.id, lambda: self._download(request, descriptor)))
+
+    def _download_over(self, reply: DownloadEnd | ErrorReply) -> None:
+        with self._lock:
+            self._downloading -= 1
+            del self._tickets[reply.id]
+            last = not self._downloading
+        self._outbox.send(reply)
+        if last:
+            gc.collect()  # sessions are cycles: those of 100 downloads are 20 MB
+            give_memory_back()
+
+    def _download(self, request: StartDownload, descriptor: int) -> DownloadEnd:
+        """`track.run` closes the descriptor, once it is called."""
+        try:
+            from serverpy.ytdlp.download import track  # yt-dlp's downloaders, loaded by the first download
+
+            raw = self._raws.get(request.raw_id)
+            if raw is None:
+                raise RawGone("This extraction is no longer known.")
+            self._outbox.send(DownloadStarted(id=request.id))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        count = track.run(raw, request.track_id, descriptor, self._tickets[request.id], self._options)
+        return DownloadEnd(id=request.id, bytes=count)
+
+    # Selectors
+
+    def _select_for_ever(self) -> None:
+        while True:
+            request = self._selectors.get()
+            self._outbox.send(_reply_of(request.id, lambda request=request: _select(request)))  # type: ignore[misc]
+
+
+def _select(request: Select) -> Selected:
+    from serverpy.ytdlp.page.selection import select  # loaded by the first selector
+
+    return Selected(id=request.id, choices=select(request.selector, request.formats))
+
+
+def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
+    """What `work` returns, or the error that it raises, as an answer."""
+    try:
+        return work()
+    except ServerPYError as error:
+        return error_reply(id_, error)
+    except Stopped:
+        return error_reply(id_, ExtractionFailed("The request was cancelled."))
+    except Exception:
+        log.exception("Request %d failed with an unexpected error", id_)
+        return error_reply(id_, ExtractionFailed("This page could not be read."))
+
+
+def _thread(name: str, target: Callable[[], None]) -> None:
+    """Start a daemon thread: the end of the process waits for none. A thread that ends by an exception ends the
+    process: its requests would wait for ever, while those of a worker that dies are answered at once."""
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException:
+            with contextlib.suppress(BaseException):  # there may be no memory for the words
+                log.critical("Thread %s has failed, and the worker ends", name, exc_info=True)
+            os._exit(1)
+
+    threading.Thread(target=run, name=name, daemon=True).start()

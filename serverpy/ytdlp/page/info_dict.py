@@ -1,0 +1,75 @@
+"""yt-dlp's dictionaries: their shapes, and readers for fields of any type.
+
+Extractors are many and pages are hostile: any field may have a type that it should not. A reader returns None for a
+value that it cannot use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+InfoDict = dict[str, Any]
+
+MAX_TITLE = 1000
+MAX_TEXT = 4000
+MAX_URL = 256 * 1024
+_MAX_INT = 2**53
+_EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
+
+
+def is_playlist(info: InfoDict) -> bool:
+    return info.get("_type") in ("playlist", "multi_video", "compat_list")
+
+
+def is_complete(entry: InfoDict) -> bool:
+    """Whether an entry of a playlist is a result, and not only the address of one."""
+    return entry.get("_type", "video") not in ("url", "url_transparent")
+
+
+def formats_of(info: InfoDict) -> list[InfoDict]:
+    """A result with one format only is that format."""
+    formats = info.get("formats")
+    return formats if isinstance(formats, list) else [info]
+
+
+def text(value: Any, limit: int) -> str | None:
+    """A string that JSON can carry, cut to `limit`. Returns None if empty, and for a URL that is too long."""
+    if value is None or isinstance(value, dict | list | tuple | set):
+        return None
+    clean = str(value).encode("utf-8", "replace").decode()
+    if limit >= MAX_URL and len(clean) > limit:
+        return None
+    return clean[:limit] or None
+
+
+def address(value: Any) -> str | None:
+    """A URL that `urlsplit` accepts: any other would fail the caller that parses it, and with it the whole page."""
+    url = text(value, MAX_URL)
+    try:
+        parts = urlsplit(url or "")
+        _ = parts.hostname, parts.port  # raise ValueError if invalid
+    except ValueError:
+        return None
+    return url
+
+
+def extension(value: Any, default: str) -> str:
+    """A file extension, which is safe in file names and headers."""
+    found = text(value, 20)
+    return found if found and _EXTENSION.fullmatch(found) else default
+
+
+def number(value: Any) -> float | None:
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def integer(value: Any) -> int | None:
+    found = number(value)
+    return int(found) if found is not None and abs(found) <= _MAX_INT else None
