@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors tasks ranges containers extraction.values"
+EVERYWHERE = "errors tasks ranges validators containers extraction.values"
 """What any module may import: the errors, the tasks, and the values that cross between the parts."""
 
 LOW = "memory net"
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "tasks": "",
     "ranges": "",
+    "validators": "",
     "containers": "",
     "aes": "",
     "logs": "",

@@ -27,8 +27,9 @@ from typing import Protocol
 
 from serverpy.errors import Busy, UpstreamFailed
 from serverpy.memory.room import Room
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
-from serverpy.net.resume import Span
+from serverpy.net.resume import Extent
 from serverpy.streaming.ring import CHUNK_BYTES, Ring
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
@@ -49,8 +50,8 @@ class TooSlow(Busy):
     code = "too_slow"
 
 
-class Upstream(Protocol):
-    """An open live stream (`segments/segmented.py::SegmentedRead`)."""
+class SharedRead(Protocol):
+    """An open live stream, read once for many clients (`segments/segmented.py::SegmentedRead`)."""
 
     segment: Segment | None
     headers: Headers
@@ -134,7 +135,7 @@ class Fanout:
         broadcast = self._broadcasts.get(key)
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
-    def share(self, key: Hashable, upstream: Upstream) -> Reader | None:
+    def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
         """The first reader of `upstream`, which is its readers' from now on; None, and it stays its owner's, if another
         was faster, or there is no room."""
         room = KeptRoom(self._budget)
@@ -157,7 +158,7 @@ class Broadcast:
     nobody can join any more."""
 
     def __init__(
-        self, upstream: Upstream, room: KeptRoom, *, on_over: Callable[[], None], on_cut: Callable[[], None]
+        self, upstream: SharedRead, room: KeptRoom, *, on_over: Callable[[], None], on_cut: Callable[[], None]
     ) -> None:
         self.upstream = upstream
         self.ring = Ring(room)
@@ -283,7 +284,7 @@ class Broadcast:
 class Reader:
     """A client's way along a broadcast, like any read (`methods/relay.py::Read`). Closed by its owner."""
 
-    span = Span(0, None, None)
+    extent = Extent(0, None, None)
     partial = False
     honoured = False
 
@@ -318,9 +319,9 @@ class Reader:
             self._tell()
         return True
 
-    async def read(self) -> bytes:
-        """The next bytes; `b""` at the end. Raises what the upstream raises, and `TooSlow` for who has fallen
-        behind."""
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """The next bytes; `b""` at the end. `most` has no effect: they were read for all. Raises what the upstream
+        raises, and `TooSlow` for a reader that has fallen behind."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -329,9 +330,6 @@ class Reader:
                 return chunk
             if not await self._broadcast.wait():
                 return b""
-
-    def set_step(self, nbytes: int) -> None:
-        """The steps of a shared upstream are small, whoever reads."""
 
     async def aclose(self) -> None:
         await self._broadcast.leave(self)

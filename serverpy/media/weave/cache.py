@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from serverpy.errors import ServerPYError
 from serverpy.media.mp4.layout import Layout
 from serverpy.memory.budget import Budget, Reservation
+from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
@@ -32,9 +33,8 @@ class Version:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range, which only takes strong ones (RFC 9110 §13.1.5)."""
-        strong = self.etag if self.etag is not None and not self.etag.startswith("W/") else None
-        return strong or self.last_modified
+        """For If-Range."""
+        return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)

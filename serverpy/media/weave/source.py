@@ -14,23 +14,15 @@ from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
 """What is read through rather than asked for anew: a request costs about as much."""
-
-
 _LEAST_BYTES = 4096
 """What is read at once where only a few bytes are needed."""
-
-
-class SteppedBody(Body, Protocol):
-    """A body whose reads can be made to end where they should."""
-
-    at_most: int
 
 
 class Opener(Protocol):
     """The method that reads the sources: `relay`."""
 
     def carries(self, track: Track) -> bool: ...
-    async def open(self, source: Source) -> SteppedBody: ...
+    async def open(self, source: Source) -> Body: ...
 
 
 class Changed(UpstreamFailed):
@@ -69,7 +61,7 @@ class Ranged:
         self._method = method
         self._source = replace(source, room=self.room)
 
-    async def open(self, first: int, end: int, version: Version | None) -> SteppedBody:
+    async def open(self, first: int, end: int, version: Version | None) -> Body:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
         Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
         asked = ByteRange(first, end - 1)
@@ -102,7 +94,7 @@ class Forward:
         self._ranged = ranged
         self._version = version
         self._end = end
-        self._body: SteppedBody | None = None
+        self._body: Body | None = None
         self._chunk = b""
         self._used = 0
         self._at = 0
@@ -156,8 +148,7 @@ class Forward:
     async def _next_chunk(self, offset: int, most: int) -> None:
         assert self._body is not None
         self._chunk, self._used = b"", 0
-        self._body.at_most = max(offset - self._at + most, _LEAST_BYTES)
-        self._chunk = await self._body.read()
+        self._chunk = await self._body.read(max(offset - self._at + most, _LEAST_BYTES))
         if not self._chunk:  # the end of what was asked for, not of what is needed
             await self._open(offset)
 

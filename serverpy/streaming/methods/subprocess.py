@@ -38,7 +38,7 @@ import certifi
 import msgspec
 
 import serverpy
-from serverpy.body import SESSION_BYTES, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import (
@@ -56,6 +56,7 @@ from serverpy.errors import (
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Track
 from serverpy.streaming.child.errors import media_error, page_error
+from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 from serverpy.tasks import Closing, cancel, spawn
@@ -304,12 +305,9 @@ class SubprocessBody:
                     await self._fail(source)
                     return
                 _refuse(found, source, options.max_duration)
-                while sum(map(len, self._first)) < SNIFF_BYTES and (piece := await self._read()):
-                    self._first.append(piece)
+                self._first = await first_chunks(self._read, SNIFF_BYTES)
         except TimeoutError:
             raise ExtractionTimeout("Yt-dlp gave no byte in time.") from None
-        if not self._first:
-            raise UpstreamFailed("The media server sent no byte.")
         container = identify(b"".join(self._first), declared_ext=_text(found.get("ext")))
         self.head = Head(
             content_type=container.content_type,
@@ -327,15 +325,15 @@ class SubprocessBody:
             raise ItemNotFound(f"The page has no item {source.item}.")
         raise MediaNotFound("No media was found on this page.")
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
             return self._first.pop(0)
         if self._ended:
             return b""
-        return await self._read()
+        return await self._read(most)
 
-    async def _read(self) -> bytes:
-        data = await self._child.out.read()
+    async def _read(self, most: int = UNBOUNDED) -> bytes:
+        data = await self._child.out.read(most)
         if not data:
             try:
                 code = await self._child.exit_code()
