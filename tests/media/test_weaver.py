@@ -61,6 +61,21 @@ def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shelf: She
     run(test)
 
 
+def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
+    async def test() -> None:
+        async with loom(shelf) as loomed:
+            whole = await loomed.read()
+            woven = await loomed.open()
+            chunks = []
+            while chunk := await woven.body.read(7001):
+                chunks.append(chunk)
+            await woven.aclose()
+            assert max(map(len, chunks)) == 7001
+            assert b"".join(chunks) == whole
+
+    run(test)
+
+
 def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
     lay(shelf, media / "video-last.mp4", media / "audio-last.mp4")
 
