@@ -27,7 +27,7 @@ from serverpy import __version__
 from serverpy.api.middleware import RequestMiddleware
 from serverpy.api.problems import document, problem, render
 from serverpy.api.routes import router
-from serverpy.body import Method
+from serverpy.body import Opener
 from serverpy.delivery import Delivery
 from serverpy.errors import ConfigurationError, InvalidParameter, ServerPYError
 from serverpy.extraction.extractor import Extractor
@@ -42,6 +42,8 @@ from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process,
 from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.plan import Capabilities
+from serverpy.running import Running
 from serverpy.settings import Settings
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.embedded import Embedded
@@ -88,25 +90,29 @@ class Engine:
             source_address=settings.source_address,
             limits=EgressLimits(connect_seconds=settings.connect_timeout, idle_seconds=settings.stall_timeout),
         )
-        self.methods = self._make_methods(settings)
+        self.running = Running()
+        self.openers = self._make_openers(settings)
         self.delivery = Delivery(
             budget=self.budget,
             extractor=self.extractor,
             selector=self.workers,
-            methods=self.methods,
-            weaver=Weaver(self._relay, Layouts(self.budget)),
-            default_method=settings.method,
-            max_duration=settings.max_duration,
+            openers={each.capability.opener: each for each in self.openers},
+            capabilities=Capabilities(
+                openers=tuple(each.capability for each in self.openers),
+                default_method=settings.method,
+                max_duration=settings.max_duration,
+            ),
             max_bytes=settings.max_bytes,
             collect=settings.gc_after_stream,
         )
-        for method in self.methods.values():
-            if not self.budget.fits(method.stream_bytes):
+        for each in self.delivery.capabilities.openers:
+            if not each.merges and not self.budget.fits(each.stream_bytes):
                 raise ConfigurationError(
-                    f"MEMORY_BUDGET is too small: one stream by {method.name} holds up to {method.stream_bytes} bytes"
+                    f"MEMORY_BUDGET is too small: one stream by {each.method} holds up to {each.stream_bytes} bytes"
                 )
 
-    def _make_methods(self, settings: Settings) -> dict[str, Method]:
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
+        """In the order in which `auto` prefers them."""
         pipe_bytes = hand_over_bytes(
             settings.queue_chunks,
             settings.chunk_bytes,
@@ -147,7 +153,7 @@ class Engine:
             pipe_bytes=pipe_bytes,
             chunk_bytes=settings.chunk_bytes,
         )
-        return {method.name: method for method in (self._relay, self._embedded, self._subprocess)}
+        return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess
 
     @property
     def waiting(self) -> int:
@@ -182,6 +188,7 @@ class Server:
         self._starting: asyncio.Task[None] | None = None
         self._draining = False
         self.delivery = engine.delivery
+        self.running = engine.running
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.failure: ConfigurationError | None = None
@@ -243,7 +250,7 @@ class Server:
             worker=workers.status,
             workers=len(workers.pids),
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
-            streams=engine.budget.streams,
+            streams=engine.running.streams,
             waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
             live_upstreams=engine.fanout.upstreams,

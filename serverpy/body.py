@@ -1,18 +1,21 @@
-"""The contract of the three methods: open a `Source`, get a `Body` with its head known and its first bytes in hand.
+"""The contract of the openers: `open` a `Plan`, get a `Body` with its head known and its first bytes in hand.
 
-A body is pulled: `read` gives the next bytes, `b""` at the true end, and raises a `SourceError` where the bytes stop
-short of it. There is no other end. `aclose` may be called at any time and more than once; when it returns, sockets,
-pipes, threads' work and children that served this body are gone.
+A body is pulled: `read` gives the next bytes, `b""` at the true end, and raises a `SourceError` if the bytes stop short
+of it. There is no other end. When `aclose` returns, sockets, pipes, the work of threads, and children that served this
+body are gone. Every opener is held to this by tests/contract.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import NO_ROOM, Room
+from serverpy.errors import ServerPYError
+from serverpy.extraction.values import Media
+from serverpy.memory.budget import Reservation
+from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
 
 SESSION_BYTES = 32 * 1024
@@ -20,31 +23,25 @@ SESSION_BYTES = 32 * 1024
 margin."""
 UNBOUNDED = sys.maxsize
 """For `Body.read`: no bound but the method's own chunk."""
-UNCUT = (
-    "`start` and `end` cannot cut a stream whose bytes are the source's; of a live stream, `start` says where to begin."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What a method is asked to open.
+    """Where a plan's tracks come from, and which of their bytes the client wants.
 
-    `url` is the page as the client gave it; `format` the selector, if any. `media` and `track` are what the
-    extraction found; None only for `subprocess`, whose child extracts for itself. `item` is 1-based. `if_range` is
-    the client's validator, as sent. `start` is where in a live stream to begin: seconds from the oldest segment listed,
-    below 0 back from the end of the list, None for the edge. `room` is where a stream asks for more than
-    `stream_bytes`, for a reader that proved to be fast.
+    `url` is the page as the client gave it; `format` the selector, if any. `media` is what the extraction found; None
+    only for an opener that extracts for itself. `item` is 1-based. `if_range` is the client's validator, as sent.
+    `start` is where in a live stream to begin: seconds from the oldest segment listed, below 0 back from the end of the
+    playlist, None for the edge.
     """
 
     url: str
     format: str | None = None
     item: int | None = None
     media: Media | None = None
-    track: Track | None = None
     range: ByteRange | None = None
     if_range: str | None = None
     start: float | None = None
-    room: Room = NO_ROOM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,27 +80,36 @@ class Body(Protocol):
         rest of a record or block, those of a shared upstream) are returned as they are, up to one chunk."""
         ...
 
-    async def aclose(self) -> None: ...
-
-
-class Method(Protocol):
-    """One way to turn a `Source` into a `Body`. `stream_bytes` is the most that a stream of one file holds, and what is
-    reserved before anything is known of the media."""
-
     @property
-    def name(self) -> str: ...
-
-    @property
-    def stream_bytes(self) -> int: ...
-
-    def bytes_for(self, track: Track) -> int:
-        """The most that a stream of `track` holds, reserved from the budget before `open`."""
+    def loss(self) -> ServerPYError | None:
+        """The error that ended the stream while nobody read; None if there is none."""
         ...
 
-    def carries(self, track: Track) -> bool:
-        """Whether this method can stream such a track at all."""
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` when that happens: a client that reads nothing would otherwise learn it at its next read."""
         ...
 
-    async def open(self, source: Source) -> Body:
-        """Raises a `ServerPYError`; leaves nothing behind when it does, or when it is cancelled."""
+    async def aclose(self) -> None:
+        """Idempotent. May be called at any time."""
+        ...
+
+
+class Unlosable:
+    """The part of a body that cannot be lost while nobody reads."""
+
+    loss: ServerPYError | None = None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Never calls `tell`."""
+
+
+class Opener(Protocol):
+    """One way to turn a plan into a body."""
+
+    @property
+    def capability(self) -> Capability: ...
+
+    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
+        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`; more for a while is
+        taken from it. Raises a `ServerPYError`; leaves nothing behind if it raises or is cancelled."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from serverpy.errors import NotMedia
 
@@ -65,6 +66,12 @@ BY_EXTENSION = {
     "ismv": MP4,
     "mpg": Container("mpg", "video/mpeg"),
 }  # fmt: skip
+
+Target = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "flac", "wav", "slideshow", "images"]
+"""Values of `to`."""
+TARGETS: tuple[str, ...] = get_args(Target)
+UNAVAILABLE = frozenset({"mkv", "ts", "slideshow", "images"})
+"""Targets that no opener makes yet. The others are given where the media is that already."""
 
 
 def identify(first: bytes, declared_type: str | None = None, declared_ext: str | None = None) -> Container:

@@ -1,33 +1,72 @@
-"""Async tests without a plugin: each runs in a loop of its own, uvloop's as in production, with a time limit."""
+"""Running async tests, and waiting for a condition: no test sleeps.
+
+`pytest_pyfunc_call` in tests/conftest.py runs each `async def test_…` with `run`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import inspect
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import uvloop
 
 T = TypeVar("T")
 
+TEST_SECONDS = 240.0
+"""Less than pytest's own time-out, so that a test that hangs is cancelled and closes what it opened."""
+PATIENCE_SECONDS = 30.0
+"""Enough for a slow machine that is busy with something else."""
 
-def run(test: Callable[[], Coroutine[Any, Any, T]], *, seconds: float = 60.0) -> T:
-    """Run `test` to its end. A time-out is a failure."""
+
+def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `test` to its end in its own loop, uvloop's as in production. Raises TimeoutError after TEST_SECONDS."""
 
     async def limited() -> T:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(TEST_SECONDS):
             try:
                 return await test()
             finally:
-                for _ in range(3):  # so that transports which were aborted say goodbye before the loop closes
+                for _ in range(3):  # lets aborted transports call connection_lost before the loop closes
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(limited())
 
 
-async def eventually(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Wait until `condition` holds; what it should say when it never does is the caller's assertion."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  any condition
+async def eventually(
+    condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
+) -> None:
+    """Wait until `condition` holds. Raises AssertionError with `what` (or the source of `condition`) if it does not."""
+    for pause in _pauses(condition, what, seconds):
+        await asyncio.sleep(pause)
+
+
+def wait_for(
+    condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
+) -> None:
+    """Do as `eventually`, without a loop."""
+    for pause in _pauses(condition, what, seconds):
+        time.sleep(pause)
+
+
+async def stays(condition: Callable[[], object], *, seconds: float) -> None:
+    """Watch `condition` for `seconds`. Raises AssertionError when it does not hold: only for what must not happen."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert condition(), f"no longer: {_source(condition)}"
         await asyncio.sleep(0.01)
+
+
+def _pauses(condition: Callable[[], object], what: Callable[[], object] | None, seconds: float) -> Iterator[float]:
+    """Yield the pause before each further look, an eighth of the time waited so far."""
+    begun = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - begun
+        assert waited < seconds, f"not within {seconds} s: {what() if what else _source(condition)}"
+        yield min(max(waited / 8, 0.002), 0.1)
+
+
+def _source(condition: Callable[[], object]) -> str:
+    return " ".join(inspect.getsource(condition).split())

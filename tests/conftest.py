@@ -1,15 +1,28 @@
-"""What many tests share: one sample site for the whole run, over http and https."""
+"""What many tests share: one sample site for the whole run, over http and https; and how async tests are run."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import pytest
 
 from serverpy.sample.site import SampleSite
+from tests.aio import run
 from tests.server import hurried, server
 
 __all__ = ["hurried", "server", "site"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test in a loop of its own. Returns None if the test is not async, so that pytest calls it."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    values = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
+    run(lambda: test(**values))
+    return True
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +20,7 @@ import pytest
 
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
 from tests.wire import Answer, Exchange, request
 
 START_SECONDS = 60.0
@@ -103,7 +103,7 @@ class Server:
 
     def settled(self, seconds: float = SETTLE_SECONDS) -> None:
         """Nothing of any request is left, here and at the site; waited for no longer than `seconds`."""
-        wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds)
+        wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=seconds)
 
     def _left(self) -> dict[str, object]:
         health = self.health()
@@ -117,13 +117,6 @@ def answers_under_way(site: SampleSite) -> int:
     """Connections on which the site is answering; those that wait for a next request are not counted."""
     cycles = [connection.cycle for connection in site.connections]
     return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
-
-
-def wait_for(condition: Callable[[], bool], what: Callable[[], str], seconds: float) -> None:
-    """Until `condition` holds; each look at it should cost some time of its own (a request, a reading of /proc)."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
 
 
 @contextlib.contextmanager

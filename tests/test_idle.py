@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serverpy.sample.site import SampleSite
-from tests.server import Server, serving, wait_for
+from tests.aio import wait_for
+from tests.server import Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def idle(site: SampleSite) -> Iterator[Server]:
 
 
 def let_go(server: Server) -> None:
-    wait_for(lambda: not server.children(), lambda: f"still there: {server.children()}", seconds=10)
+    wait_for(lambda: not server.children(), lambda: f"still there: {server.children()}")
 
 
 def test_without_a_worker_it_is_ready_and_says_so(idle: Server) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from serverpy.metrics import memory_of
 from serverpy.sample.site import SampleSite
-from tests.server import Server, serving, wait_for
+from tests.aio import wait_for
+from tests.server import Server, serving
 from tests.wire import Exchange
 
 MB = 1024 * 1024
@@ -83,7 +84,7 @@ def test_three_hundred_requests_leave_nothing(fresh: Server) -> None:
     wait_for(
         lambda: grown(figures, figures_of(fresh)) == {},
         lambda: f"more than before: {grown(figures, figures_of(fresh))}",
-        IDLE_SECONDS,
+        seconds=IDLE_SECONDS,
     )
     growth = pss(fresh) - before
     assert growth < 8 * MB, f"{growth / MB:.2f} MB"

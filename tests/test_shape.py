@@ -16,7 +16,7 @@ EVERYWHERE = "errors tasks ranges validators containers extraction.values"
 
 LOW = "memory net"
 MIDDLE = f"extraction {LOW}"
-CONTRACTS = f"body {MIDDLE}"
+CONTRACTS = f"plan body running {MIDDLE}"
 UPPER = f"streaming media settings metrics directories {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, str] = {
     "aes": "",
     "logs": "",
     "extraction.values": "",
+    "extraction.choice": "",
     "extraction.error_text": "",
     "extraction.sites": "",
     "net.ports": "",
@@ -40,7 +41,9 @@ MAY_IMPORT: dict[str, str] = {
     "memory": "",
     "net": "memory.room",
     "extraction": f"settings directories {LOW}",
-    "body": "memory.room",
+    "plan": "extraction.choice",
+    "running": "plan",
+    "body": "plan memory",
     "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text settings",
     "media": CONTRACTS,
     "streaming": f"aes directories {CONTRACTS}",

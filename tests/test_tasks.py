@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from serverpy.tasks import Stall, cancel, spawn
-from tests.aio import run
 
 SHORT = 0.02
 
@@ -20,52 +19,39 @@ async def hang(seconds: float, before: float = 0.0) -> None:
         await asyncio.Event().wait()
 
 
-def test_a_step_that_takes_too_long_is_a_timeout() -> None:
-    async def test() -> None:
-        with pytest.raises(TimeoutError):
-            await hang(SHORT)
-        task = asyncio.current_task()
-        assert task is not None
-        assert task.cancelling() == 0
-
-    run(test)
+async def test_a_step_that_takes_too_long_is_a_timeout() -> None:
+    with pytest.raises(TimeoutError):
+        await hang(SHORT)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
-def test_time_between_steps_does_not_count() -> None:
-    async def test() -> None:
-        with Stall(SHORT) as stall:
+async def test_time_between_steps_does_not_count() -> None:
+    with Stall(SHORT) as stall:
+        stall.begin()
+        stall.end()
+        await asyncio.sleep(5 * SHORT)
+
+
+async def test_each_step_has_the_whole_time() -> None:
+    with Stall(25 * SHORT) as stall:
+        for _ in range(30):
             stall.begin()
+            await asyncio.sleep(SHORT)
             stall.end()
-            await asyncio.sleep(5 * SHORT)
-
-    run(test)
 
 
-def test_each_step_has_the_whole_time() -> None:
-    async def test() -> None:
-        with Stall(25 * SHORT) as stall:
-            for _ in range(30):
-                stall.begin()
-                await asyncio.sleep(SHORT)
-                stall.end()
-
-    run(test)
-
-
-def test_a_step_is_timed_from_its_own_begin() -> None:
+async def test_a_step_is_timed_from_its_own_begin() -> None:
     """The timer that runs when it begins is older."""
-
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        with pytest.raises(TimeoutError):
-            await hang(4 * SHORT, before=3 * SHORT)
-        assert loop.time() - begun >= 7 * SHORT - 0.001
-
-    run(test)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    with pytest.raises(TimeoutError):
+        await hang(4 * SHORT, before=3 * SHORT)
+    assert loop.time() - begun >= 7 * SHORT - 0.001
 
 
-def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> None:
+async def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> None:
     stall = Stall(60)
 
     async def hang_until_told() -> None:
@@ -73,36 +59,27 @@ def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> None:
             asyncio.get_running_loop().call_soon(stall.expire)
             await asyncio.Event().wait()
 
-    async def test() -> None:
-        with pytest.raises(TimeoutError):
-            await hang_until_told()
-        stall.expire()
-        await asyncio.sleep(0)
-        task = asyncio.current_task()
-        assert task is not None
-        assert task.cancelling() == 0
-
-    run(test)
+    with pytest.raises(TimeoutError):
+        await hang_until_told()
+    stall.expire()
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
-def test_cancelling_from_outside_stays_a_cancellation() -> None:
-    async def test() -> None:
-        task = spawn(hang(60), name="hangs")
-        await asyncio.sleep(0)
-        await cancel(task)
-        assert task.cancelled()
-
-    run(test)
+async def test_cancelling_from_outside_stays_a_cancellation() -> None:
+    task = spawn(hang(60), name="hangs")
+    await asyncio.sleep(0)
+    await cancel(task)
+    assert task.cancelled()
 
 
-def test_an_error_of_the_block_passes() -> None:
+async def test_an_error_of_the_block_passes() -> None:
     async def fail() -> None:
         with Stall(60) as stall:
             stall.begin()
             raise ZeroDivisionError
 
-    async def test() -> None:
-        with pytest.raises(ZeroDivisionError):
-            await fail()
-
-    run(test)
+    with pytest.raises(ZeroDivisionError):
+        await fail()

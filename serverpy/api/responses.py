@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from serverpy.api.problems import problem
 from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
 from serverpy.errors import ServerPYError
+from serverpy.running import Record, Running
 from serverpy.tasks import Stall
 
 logger = logging.getLogger("serverpy.stream")
@@ -26,82 +26,85 @@ Head = tuple[int, dict[str, str]]
 
 
 class StreamResponse(Response):
-    """Opens a stream when it is sent. `head` gives status and headers for the open stream."""
+    """Opens a stream when it is sent, and lists it in `running` until its end. `head` gives status and headers for
+    the open stream."""
 
     def __init__(
         self,
-        opener: Callable[[], Awaitable[Stream]],
+        open_stream: Callable[[Record], Awaitable[Stream]],
         head: Callable[[Stream], Head],
         *,
-        stall_timeout: float,
+        running: Running,
         request_id: str,
+        stall_timeout: float,
     ) -> None:
         self.background = None
-        self._opener = opener
+        self._open_stream = open_stream
         self._head = head
-        self._stall_timeout = stall_timeout
+        self._running = running
         self._request_id = request_id
-        self._sent_bytes = 0
+        self._stall_timeout = stall_timeout
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, but stop at once when the client leaves."""
+        """Serve, but stop at once when the client leaves or the stream is cancelled."""
         serving = asyncio.current_task()
         assert serving is not None
-        left = False
+        stopped = False
 
-        def leave() -> None:
-            nonlocal left
-            left = True
-            serving.cancel()
+        def stop(end: str) -> None:
+            nonlocal stopped
+            if not stopped:
+                stopped, record.end = True, end
+                serving.cancel()
 
         self._watch = scope["extensions"][LEFT]
-        self._watch(leave)
-        try:
-            await self._serve(scope, receive, send)
-        except asyncio.CancelledError:
-            if not left or serving.uncancel() > 0:
-                raise
-        finally:
-            self._watch(None)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
-        begun, end, method = time.monotonic(), "left", "-"
-        try:
-            stream = await self._opener()
-            method = stream.method
+        with self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled")) as record:
+            self._watch(lambda: stop("left"))
             try:
-                await self._send(stream, scope, send)
-                end = "complete"
+                await self._serve(record, scope, receive, send)
+            except asyncio.CancelledError:
+                if not stopped or serving.uncancel() > 0:
+                    raise
+                if record.end == "cancelled":
+                    _cut(scope)
+            finally:
+                self._watch(None)
+
+    async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
+        try:
+            stream = await self._open_stream(record)
+            try:
+                await self._send(stream, record, scope, send)
+                record.end = "complete"
             finally:
                 self._watch(None)  # nothing interrupts the closing
                 await stream.aclose()
         except ServerPYError as error:
-            end = error.code
+            record.end = error.code
             if self._started:
                 _cut(scope)
             else:
                 await problem(error)(scope, receive, send)
         except TimeoutError:
-            end = "stalled"
+            record.end = "stalled"
             _cut(scope)
         finally:
-            seconds = time.monotonic() - begun
-            logger.info("%s %s: %s, %d bytes in %.2f s", self._request_id, method, end, self._sent_bytes, seconds)
+            _log(record)
 
-    async def _send(self, stream: Stream, scope: Scope, send: Send) -> None:
+    async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
         """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
         status, headers = self._head(stream)
         end = _unframed(scope) if "Content-Length" not in headers else _nothing
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if scope["method"] != "HEAD":
-            await self._send_body(stream, send)
+            await self._send_body(stream, record, send)
         end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_body(self, stream: Stream, send: Send) -> None:
+    async def _send_body(self, stream: Stream, record: Record, send: Send) -> None:
         try:
             with Stall(self._stall_timeout) as stall:
                 stream.when_lost(stall.expire)
@@ -114,11 +117,22 @@ class StreamResponse(Response):
                     # read while this one still waits in the transport.
                     await send(FLUSH)
                     stall.end()
-                    self._sent_bytes += size
+                    record.sent_bytes += size
         except TimeoutError:
             if stream.loss is not None:
                 raise stream.loss from None
             raise
+
+
+def _client(scope: Scope) -> str:
+    """The client's address, as the peer's socket has it."""
+    client = scope.get("client")
+    return str(client[0]) if client else "-"
+
+
+def _log(record: Record) -> None:
+    method, end = record.method or "-", record.end or "left"
+    logger.info("%s %s: %s, %d bytes in %.2f s", record.id, method, end, record.sent_bytes, record.seconds)
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

@@ -18,9 +18,12 @@ from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.problems import examples
 from serverpy.api.responses import StreamResponse
 from serverpy.api.schemas import Health, Info, health_of, info_of
-from serverpy.delivery import Delivery, Stream, StreamRequest
+from serverpy.containers import Target
+from serverpy.delivery import Delivery, Stream
 from serverpy.metrics import Sample
+from serverpy.plan import StreamRequest
 from serverpy.ranges import parse_range
+from serverpy.running import Running
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
 PAGE = "https://example.com/watch?v=1"
@@ -34,14 +37,14 @@ _STREAM_ERRORS = (
     errors.UnsupportedConversion, errors.UpstreamTimeout,
 )  # fmt: skip
 
-To = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "flac", "wav", "slideshow", "images"]
-
 
 class Server(Protocol):
     """What the routes need of the assembled server (`app.py`); it stands in `app.state.server`."""
 
     @property
     def delivery(self) -> Delivery: ...
+    @property
+    def running(self) -> Running: ...
     @property
     def stall_timeout(self) -> float: ...
     @property
@@ -56,7 +59,7 @@ class StreamQuery(BaseModel):
 
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
-    to: To = Field("source", description="What to turn the media into.")
+    to: Target = Field("source", description="What to turn the media into.")
     method: Literal["auto", "relay", "embedded", "subprocess"] | None = None
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
@@ -120,10 +123,11 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         if_range=request.headers.get("if-range"),
     )
     return StreamResponse(
-        lambda: server.delivery.open(asked),
+        lambda record: server.delivery.open(asked, record),
         lambda opened: stream_head(opened, filename=query.filename, download=query.download),
-        stall_timeout=server.stall_timeout,
+        running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
+        stall_timeout=server.stall_timeout,
     )
 
 
@@ -171,7 +175,7 @@ UrlParameter = Annotated[str, Query(description=URL_MEANS, examples=[PAGE])]
 @router.get("/info", summary="What is behind a page", responses=examples(*_PAGE_ERRORS))
 async def info(request: Request, url: UrlParameter) -> Info:
     delivery = _server(request).delivery
-    return info_of(await delivery.info(url), delivery)
+    return info_of(await delivery.info(url), delivery.capabilities)
 
 
 @router.get("/health", summary="The state of this process")

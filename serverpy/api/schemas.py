@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from serverpy.delivery import Delivery
 from serverpy.extraction.values import Entry, Media, Subtitle, Track
 from serverpy.metrics import Sample
+from serverpy.plan import Capabilities
 
 INFO_EXAMPLE: dict[str, JsonValue] = {
     "id": "1",
@@ -125,7 +125,7 @@ class Info(BaseModel):
     entries: list[EntryInfo]
 
 
-def info_of(media: Media, delivery: Delivery) -> Info:
+def info_of(media: Media, capabilities: Capabilities) -> Info:
     return Info(
         id=media.id,
         title=media.title,
@@ -135,14 +135,14 @@ def info_of(media: Media, delivery: Delivery) -> Info:
         thumbnail=media.thumbnail,
         webpage_url=media.webpage_url,
         extractor=media.extractor,
-        formats=[_format(track, delivery.methods_of(track), delivery.conversions_of(track)) for track in media.tracks],
+        formats=[_format(track, capabilities) for track in media.tracks],
         subtitles=[_subtitle(subtitle) for subtitle in media.subtitles],
         images=_images(media),
         entries=[_entry(number, entry) for number, entry in enumerate(media.entries, 1)],
     )
 
 
-def _format(track: Track, methods: list[str], conversions: list[str]) -> FormatInfo:
+def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
     return FormatInfo(
         id=track.id,
         ext=track.ext,
@@ -157,8 +157,8 @@ def _format(track: Track, methods: list[str], conversions: list[str]) -> FormatI
         size_exact=track.size_exact,
         language=track.language,
         note=track.note,
-        methods=methods,
-        to=conversions,
+        methods=capabilities.methods_of(track),
+        to=capabilities.conversions_of(track),
     )
 
 

@@ -13,9 +13,10 @@ from serverpy.body import Head
 from serverpy.cli.jobs import MAX_NESTING, Began, Done, Event, Failed, Job, Moved, Present, Watcher
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version
-from serverpy.delivery import Delivery, Stream, StreamRequest
+from serverpy.delivery import Delivery, Stream
 from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Entry
+from serverpy.plan import StreamRequest
 from serverpy.ranges import ByteRange
 from serverpy.tasks import spawn
 

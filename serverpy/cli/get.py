@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -20,6 +20,7 @@ from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Folder
 from serverpy.cli.progress import Tally, logging_to, watching
 from serverpy.cli.terminal import run
+from serverpy.containers import TARGETS
 from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings, load_settings
 
@@ -44,10 +45,8 @@ class Order:
 
 
 def _known_target(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    from serverpy.api.routes import To  # loads the server's parts: only when somebody asks for a conversion
-
-    if value not in get_args(To):
-        raise click.BadParameter(f"{value!r} is not one of {', '.join(get_args(To))}.")
+    if value not in TARGETS:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(TARGETS)}.")
     return value
 
 

@@ -52,7 +52,7 @@ async def find(settings: Settings, url: str) -> Info:
     engine = Engine(settings)
     try:
         await engine.start()
-        return info_of(await engine.delivery.info(url), engine.delivery)
+        return info_of(await engine.delivery.info(url), engine.delivery.capabilities)
     finally:
         await engine.aclose()
 

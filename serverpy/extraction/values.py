@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
+DASH_PROTOCOL = "http_dash_segments"
+"""yt-dlp's names for the protocols of tracks in segments."""
+
 Kind = Literal["video", "audio", "images", "playlist", "live"]
 
 

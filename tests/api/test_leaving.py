@@ -16,7 +16,8 @@ import pytest
 
 from serverpy.sample import large_sha256
 from serverpy.sample.site import SampleSite
-from tests.server import Server, answers_under_way, serving, wait_for
+from tests.aio import wait_for
+from tests.server import Server, answers_under_way, serving
 from tests.wire import Exchange
 
 METHODS = ("relay", "embedded", "subprocess")
@@ -40,7 +41,6 @@ def until_asked(site: SampleSite, path: str, before: int) -> None:
     wait_for(
         lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
         lambda: f"nobody asked for {path}",
-        LONG,
     )
 
 
@@ -49,7 +49,7 @@ def until_health(server: Server, **expected: int) -> None:
         health = server.health()
         return {name: health[name] for name in expected}
 
-    wait_for(lambda: state() == expected, lambda: f"{state()} is not {expected}", LONG)
+    wait_for(lambda: state() == expected, lambda: f"{state()} is not {expected}")
 
 
 # Leaving at any moment
@@ -61,7 +61,7 @@ def test_leaving_the_line(narrow: Server, method: str) -> None:
         first.read(1)
         with narrow.open("/page/prog", method=method):
             until_health(narrow, waiting=1)
-        wait_for(lambda: narrow.health()["waiting"] == 0, lambda: "it still waits", 1.0)
+        wait_for(lambda: narrow.health()["waiting"] == 0)
         assert narrow.health()["streams"] == 1
     narrow.settled()
 
@@ -238,7 +238,7 @@ def test_a_server_told_to_stop_lets_streams_end_and_starts_none(site: SampleSite
         children = server.children()
         assert len(children) == 2
         server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: server.ask("/ready").status == 503, lambda: "it does not drain", LONG)
+        wait_for(lambda: server.ask("/ready").status == 503)
         for verb in ("GET", "HEAD"):
             answer = server.get("/page/webm", verb=verb)
             assert (answer.status, "retry-after" in answer.headers) == (503, True)

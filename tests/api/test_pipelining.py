@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from serverpy.sample.site import SampleSite
-from tests.api.test_leaving import BIG, LONG, SMALL_BUFFER, until_asked, until_health
-from tests.server import Server, serving, wait_for
+from tests.aio import wait_for
+from tests.api.test_leaving import BIG, SMALL_BUFFER, until_asked, until_health
+from tests.server import Server, serving
 from tests.wire import request
 
 
@@ -56,7 +57,7 @@ def test_a_cut_is_over_although_another_request_waits(telling: Server) -> None:
     page = "/page/fault/cut=1000000,norange,nolength,id=pipelined/prog.mp4"
     with telling.send(together(telling, telling.target(page, method="embedded"), "/health")) as exchange:
         assert not exchange.rest().complete
-    wait_for(lambda: "embedded: upstream_failed" in telling.log, lambda: telling.log, LONG)
+    wait_for(lambda: "embedded: upstream_failed" in telling.log, lambda: telling.log)
     telling.settled()
 
 

@@ -19,7 +19,6 @@ from serverpy.cli.partial import Asked, Folder, Partial, Version
 from serverpy.sample.content import large_content
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
-from tests.aio import run
 
 MIB = 1 << 20
 _ids = itertools.count()
@@ -43,23 +42,19 @@ class Recorder:
         self.said.append(line)
 
 
-def fetch(
+async def fetch(
     site: SampleSite, path: Path, *urls: str, force: bool = False, jobs: int = 1, wish: Wish | None = None
 ) -> Sequence[Event]:
     """Each of `urls` into the folder `path`, and how they ended."""
     recorder = Recorder()
-
-    async def test() -> None:
-        engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
-        try:
-            await engine.start()
-            folder = Folder(path, force=force, since=time.time())
-            fetcher = Fetcher(engine.delivery, wish or Wish(), folder, recorder)
-            await run_all([Job((place,), url) for place, url in enumerate(urls)], fetcher, jobs, recorder)
-        finally:
-            await engine.aclose()
-
-    run(test)
+    engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
+    try:
+        await engine.start()
+        folder = Folder(path, force=force, since=time.time())
+        fetcher = Fetcher(engine.delivery, wish or Wish(), folder, recorder)
+        await run_all([Job((place,), url) for place, url in enumerate(urls)], fetcher, jobs, recorder)
+    finally:
+        await engine.aclose()
     return recorder.ends
 
 
@@ -118,12 +113,12 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kept", [OVERLAP_BYTES + 1, 3 * MIB, 6 * MIB])
-def test_a_part_is_continued_from_a_little_before_its_end(
+async def test_a_part_is_continued_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
     """Also one that only lacked its name."""
     leave(tmp_path, faulty.page, faulty.version(), film[:kept])
-    assert fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
+    assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
     assert (tmp_path / "film.mp4").read_bytes() == film
     assert faulty.firsts == [kept - OVERLAP_BYTES]
@@ -131,12 +126,12 @@ def test_a_part_is_continued_from_a_little_before_its_end(
 
 @pytest.mark.parametrize("faulty", ["", "norange", "norange206", "etag=flip"], indirect=True)
 @pytest.mark.parametrize("kept", [100, 3 * MIB, 7 * MIB])
-def test_where_a_part_cannot_be_continued_the_whole_is_fetched(
+async def test_where_a_part_cannot_be_continued_the_whole_is_fetched(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
     """For want of ranges, or because the part is of other bytes."""
     leave(tmp_path, faulty.page, faulty.version(), bytes(kept))
-    (end,) = fetch(faulty.site, tmp_path, faulty.page)
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
     assert (end.size, end.resumed) == (6 * MIB, 0)
     assert names(tmp_path) == [end.name]
@@ -145,12 +140,12 @@ def test_where_a_part_cannot_be_continued_the_whole_is_fetched(
 
 
 @pytest.mark.parametrize("faulty", ["changes=told", "changes=silent"], indirect=True)
-def test_the_part_of_a_source_that_changed_is_fetched_from_the_start(
+async def test_the_part_of_a_source_that_changed_is_fetched_from_the_start(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     """Whether its validators say so, or only its bytes."""
     leave(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
-    (end,) = fetch(faulty.site, tmp_path, faulty.page)
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
     assert end.resumed == 0
     data = (tmp_path / end.name).read_bytes()
@@ -160,10 +155,10 @@ def test_the_part_of_a_source_that_changed_is_fetched_from_the_start(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-def test_a_source_that_breaks_off_leaves_a_part_and_no_file_of_its_name(
+async def test_a_source_that_breaks_off_leaves_a_part_and_no_file_of_its_name(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    (end,) = fetch(faulty.site, tmp_path, faulty.page)
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert end.code == "upstream_failed"
     part, state = names(tmp_path)
@@ -172,66 +167,68 @@ def test_a_source_that_breaks_off_leaves_a_part_and_no_file_of_its_name(
 
 
 @pytest.mark.parametrize("faulty", ["status=404"], indirect=True)
-def test_a_source_that_is_gone_leaves_the_part_as_it_was(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_source_that_is_gone_leaves_the_part_as_it_was(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     leave(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
-    (end,) = fetch(faulty.site, tmp_path, faulty.page)
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
 
 
-def test_what_another_process_is_fetching_is_left_to_it(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_what_another_process_is_fetching_is_left_to_it(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     leave(tmp_path, faulty.page, faulty.version(), film[:MIB])
     with (tmp_path / "film.mp4.part").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert fetch(faulty.site, tmp_path, faulty.page) == [Failed("in_use", "Another process is fetching the same.")]
+        assert await fetch(faulty.site, tmp_path, faulty.page) == [
+            Failed("in_use", "Another process is fetching the same.")
+        ]
 
 
-def test_a_part_of_another_format_is_not_touched(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_part_of_another_format_is_not_touched(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     leave(tmp_path, faulty.page, faulty.version(), film[:MIB])
-    (end,) = fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
     assert isinstance(end, Done)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
     assert (tmp_path / end.name).read_bytes() == film
 
 
-def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
+async def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
     """However many are fetched at once; the same media at another address is there already."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
-    ends = fetch(site, tmp_path, *pages, jobs=2)
+    ends = await fetch(site, tmp_path, *pages, jobs=2)
     assert all(isinstance(end, Done) for end in ends)
     assert sorted(path.stat().st_size for path in tmp_path.iterdir()) == sorted(
         site.path(file).stat().st_size for file in ("prog.mp4", "prog-180.mp4")
     )
     stem = f"A film with faults_ {name} (1)"
     assert names(tmp_path) == [f"{stem} (2).mp4", f"{stem}.mp4"]
-    assert sorted(fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
+    assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
 
-def test_force_fetches_again_but_never_over_what_the_same_run_made(site: SampleSite, tmp_path: Path) -> None:
+async def test_force_fetches_again_but_never_over_what_the_same_run_made(site: SampleSite, tmp_path: Path) -> None:
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     stem = f"A film with faults_ {name} (1)"
     (tmp_path / f"{stem}.mp4").write_bytes(b"damaged")
-    assert fetch(site, tmp_path, *pages, force=True) == [
+    assert await fetch(site, tmp_path, *pages, force=True) == [
         Done(f"{stem}.mp4", site.path("prog.mp4").stat().st_size),
         Done(f"{stem} (2).mp4", site.path("prog-180.mp4").stat().st_size),
     ]
     assert (tmp_path / f"{stem}.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
-def test_media_without_a_known_length_become_files(site: SampleSite, tmp_path: Path) -> None:
+async def test_media_without_a_known_length_become_files(site: SampleSite, tmp_path: Path) -> None:
     """Over HLS, and over http without Content-Length; there already is what begins with the same bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]
-    hls, chunked = fetch(site, tmp_path, *urls)
+    hls, chunked = await fetch(site, tmp_path, *urls)
     assert isinstance(hls, Done)
     assert isinstance(chunked, Done)
     assert (tmp_path / chunked.name).read_bytes() == site.path("prog.mp4").read_bytes()
     assert hls.size == (tmp_path / hls.name).stat().st_size > 0
-    assert fetch(site, tmp_path, *urls) == [Present(hls.name), Present(chunked.name)]
+    assert await fetch(site, tmp_path, *urls) == [Present(hls.name), Present(chunked.name)]
 
 
-def test_of_a_page_with_several_media_all_come(site: SampleSite, tmp_path: Path) -> None:
-    ends = fetch(site, tmp_path, f"{site.http}/page/two")
+async def test_of_a_page_with_several_media_all_come(site: SampleSite, tmp_path: Path) -> None:
+    ends = await fetch(site, tmp_path, f"{site.http}/page/two")
     assert [end.name for end in ends if isinstance(end, Done)] == names(tmp_path)
     assert names(tmp_path) == ["Two films on one page (1).mp4", "Two films on one page (2).webm"]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from serverpy.cli.jobs import Done, Event, Failed, Job, run_all
-from tests.aio import run
 
 JOBS = [Job((number,), f"http://example.org/{number}") for number in range(3)]
 
@@ -43,19 +42,21 @@ class Parted:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_jobs_and_the_items_they_consist_of_are_done(at_once: int) -> None:
+async def test_jobs_and_the_items_they_consist_of_are_done(at_once: int) -> None:
     told = Told()
-    run(lambda: run_all(JOBS, Parted(told), at_once, told))
+    await run_all(JOBS, Parted(told), at_once, told)
     orders = [order for order, _ in told.events]
     assert sorted(orders) == [(0,), (1, 1), (1, 2), (2,)]
     assert at_once > 1 or orders == sorted(orders)
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_job_that_raises_has_failed_and_the_others_go_on(at_once: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_raises_has_failed_and_the_others_go_on(
+    at_once: int, caplog: pytest.LogCaptureFixture
+) -> None:
     told = Told()
     with caplog.at_level(logging.DEBUG, "serverpy"):
-        run(lambda: run_all(JOBS, Parted(told, broken=[(0,), (1, 1)]), at_once, told))
+        await run_all(JOBS, Parted(told, broken=[(0,), (1, 1)]), at_once, told)
     assert sorted(order for order, event in told.events if isinstance(event, Done)) == [(1, 2), (2,)]
     failures = [(order, event) for order, event in told.events if isinstance(event, Failed)]
     failed = Failed("internal", "This program made a mistake (KeyError).")

@@ -11,8 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -24,6 +23,7 @@ from serverpy.cli import serve
 from serverpy.errors import ConfigurationError
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
+from tests.aio import wait_for
 
 START_SECONDS = 60.0
 
@@ -76,18 +76,6 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.wait(30)
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    with socket.socket() as never:  # a pause that is no sleep: nobody ever connects
-        never.bind(("127.0.0.1", 0))
-        never.listen()
-        never.settimeout(0.02)
-        while not condition():
-            assert time.monotonic() < deadline, what
-            with contextlib.suppress(TimeoutError):
-                never.accept()
-
-
 def gone(children: list[psutil.Process]) -> bool:
     return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
@@ -114,7 +102,7 @@ def test_a_server_that_is_killed_takes_its_site_along(tmp_path: Path) -> None:
         children = psutil.Process(server.process.pid).children()
         server.process.kill()
         ended(server.process)
-        wait_for(lambda: gone(children), f"still there: {children}")
+        wait_for(lambda: gone(children), lambda: f"still there: {children}")
 
 
 def test_the_demo_allows_the_site_and_no_other_port(tmp_path: Path, site: SampleSite) -> None:
@@ -135,7 +123,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
             taken = len(response.read(1024))
             server.process.send_signal(signal.SIGTERM)
             if workers == 1:  # of several, those without a stream are gone, and the one which has it drains
-                wait_for(lambda: server.status("/ready") == 503, "it never drained")
+                wait_for(lambda: server.status("/ready") == 503)
                 assert server.status(url) == 503
             while data := response.read(1 << 16):
                 taken += len(data)

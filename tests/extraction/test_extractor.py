@@ -11,7 +11,6 @@ from serverpy.errors import Busy, Draining, MediaNotFound
 from serverpy.extraction.extractor import Cache, Extractor
 from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
-from tests.aio import run
 from tests.extraction.workers import running
 
 MEDIA = Media(raw_id="r", id="1", title="Film", kind="video", extractor="x", webpage_url="https://site.example/")
@@ -95,111 +94,90 @@ def test_the_cache_can_be_off(cache: dict[str, int]) -> None:
     assert off.get("film") is None
 
 
-def test_all_who_ask_at_once_share_one_extraction() -> None:
-    async def test() -> None:
-        source = Source()
-        extractor = Extractor(source)
-        asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
-        await turns()
-        assert extractor.cache.get("film") is None
-        source.go.set()
-        assert len({media.raw_id for media in await asyncio.gather(*asked)}) == 1
-        assert await extractor.extract("film") is extractor.cache.get("film")
-        assert source.asked == ["film"]
-
-    run(test)
+async def test_all_who_ask_at_once_share_one_extraction() -> None:
+    source = Source()
+    extractor = Extractor(source)
+    asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
+    await turns()
+    assert extractor.cache.get("film") is None
+    source.go.set()
+    assert len({media.raw_id for media in await asyncio.gather(*asked)}) == 1
+    assert await extractor.extract("film") is extractor.cache.get("film")
+    assert source.asked == ["film"]
 
 
-def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
-    async def test() -> None:
-        source = Source()
-        source.go.set()
-        extractor = Extractor(source)
-        first = await extractor.extract("film")
-        source.go.clear()
-        asked = [asyncio.ensure_future(extractor.extract("film", fresh=True)) for _ in range(3)]
-        await turns()
-        assert await extractor.extract("film") is first
-        source.go.set()
-        fresh = await asyncio.gather(*asked)
-        assert {media.raw_id for media in fresh} == {"r2"}
-        assert extractor.cache.get("film") is fresh[0]
-
-    run(test)
+async def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
+    source = Source()
+    source.go.set()
+    extractor = Extractor(source)
+    first = await extractor.extract("film")
+    source.go.clear()
+    asked = [asyncio.ensure_future(extractor.extract("film", fresh=True)) for _ in range(3)]
+    await turns()
+    assert await extractor.extract("film") is first
+    source.go.set()
+    fresh = await asyncio.gather(*asked)
+    assert {media.raw_id for media in fresh} == {"r2"}
+    assert extractor.cache.get("film") is fresh[0]
 
 
-def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_left() -> None:
-    async def test() -> None:
-        source = Source()
-        extractor = Extractor(source)
-        asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(3)]
-        await turns()
-        for each in asked[:2]:
-            each.cancel()
-        await turns()
-        assert source.cancelled == []
-        asked[2].cancel()
-        await turns()
-        assert source.cancelled == ["film"]
-        again = asyncio.ensure_future(extractor.extract("film"))
-        await turns()
-        source.go.set()
-        assert (await again).raw_id == "r2"
-
-    run(test)
+async def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_left() -> None:
+    source = Source()
+    extractor = Extractor(source)
+    asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(3)]
+    await turns()
+    for each in asked[:2]:
+        each.cancel()
+    await turns()
+    assert source.cancelled == []
+    asked[2].cancel()
+    await turns()
+    assert source.cancelled == ["film"]
+    again = asyncio.ensure_future(extractor.extract("film"))
+    await turns()
+    source.go.set()
+    assert (await again).raw_id == "r2"
 
 
-def test_a_failure_reaches_all_and_is_not_kept() -> None:
-    async def test() -> None:
-        source = Source()
-        source.error = MediaNotFound("Nothing here.")
-        source.go.set()
-        extractor = Extractor(source)
-        results = await asyncio.gather(*(extractor.extract("film") for _ in range(3)), return_exceptions=True)
-        assert [type(each) for each in results] == [MediaNotFound] * 3
-        source.error = None
-        assert (await extractor.extract("film")).raw_id == "r2"
-
-    run(test)
+async def test_a_failure_reaches_all_and_is_not_kept() -> None:
+    source = Source()
+    source.error = MediaNotFound("Nothing here.")
+    source.go.set()
+    extractor = Extractor(source)
+    results = await asyncio.gather(*(extractor.extract("film") for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in results] == [MediaNotFound] * 3
+    source.error = None
+    assert (await extractor.extract("film")).raw_id == "r2"
 
 
-def test_the_line_is_bounded() -> None:
-    async def test() -> None:
-        source = Source()
-        extractor = Extractor(source, max_line=2)
-        asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
-        await turns()
-        with pytest.raises(Busy):
-            await extractor.extract("c")
-        source.go.set()
-        await asyncio.gather(*asked)
+async def test_the_line_is_bounded() -> None:
+    source = Source()
+    extractor = Extractor(source, max_line=2)
+    asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
+    await turns()
+    with pytest.raises(Busy):
         await extractor.extract("c")
-
-    run(test)
-
-
-def test_closing_tells_those_who_wait() -> None:
-    async def test() -> None:
-        source = Source()
-        extractor = Extractor(source)
-        asked = asyncio.ensure_future(extractor.extract("film"))
-        await turns()
-        await extractor.aclose()
-        with pytest.raises(Draining):
-            await asked
-
-    run(test)
+    source.go.set()
+    await asyncio.gather(*asked)
+    await extractor.extract("c")
 
 
-def test_simultaneous_requests_are_one_to_the_site(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            extractor = Extractor(workers)
-            url = f"{site.http}/page/slow?seconds=0.3&single"
-            before = len(site.requests)
-            found = await asyncio.gather(*(extractor.extract(url) for _ in range(20)))
-            assert len({media.raw_id for media in found}) == 1
-            pages = [each for each in site.requests[before:] if each.path == "/page/slow"]
-            assert len(pages) == 1
+async def test_closing_tells_those_who_wait() -> None:
+    source = Source()
+    extractor = Extractor(source)
+    asked = asyncio.ensure_future(extractor.extract("film"))
+    await turns()
+    await extractor.aclose()
+    with pytest.raises(Draining):
+        await asked
 
-    run(test)
+
+async def test_simultaneous_requests_are_one_to_the_site(site: SampleSite) -> None:
+    async with running() as workers:
+        extractor = Extractor(workers)
+        url = f"{site.http}/page/slow?seconds=0.3&single"
+        before = len(site.requests)
+        found = await asyncio.gather(*(extractor.extract(url) for _ in range(20)))
+        assert len({media.raw_id for media in found}) == 1
+        pages = [each for each in site.requests[before:] if each.path == "/page/slow"]
+        assert len(pages) == 1

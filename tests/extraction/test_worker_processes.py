@@ -15,106 +15,83 @@ import pytest
 from serverpy.errors import ExtractionTimeout
 from serverpy.extraction.worker import DIRECTORY_PREFIX
 from serverpy.sample.site import SampleSite
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.extraction.workers import children_of, fails, gone, process_of, running
 
 
-def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            running_child = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
-            await eventually(lambda: bool(children_of(process)))
-            [child] = children_of(process)
-            process.send_signal(signal.SIGKILL)
-            await running_child
-            await eventually(lambda: gone(child))
-            assert gone(child)
-
-    run(test)
+async def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:
+    async with running() as workers:
+        process = await process_of(workers)
+        running_child = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
+        await eventually(lambda: children_of(process))
+        [child] = children_of(process)
+        process.send_signal(signal.SIGKILL)
+        await running_child
+        await eventually(lambda: gone(child))
 
 
-def test_js_children_are_two_at_most_and_end_with_the_deadline(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=4, extract_timeout=1.5) as workers:
-            process = await process_of(workers)
-            url = f"{site.http}/probe/child?to=3600"
-            asked = [asyncio.ensure_future(fails(workers, url)) for _ in range(4)]
-            await eventually(lambda: len(children_of(process)) == 2)
-            stats = await workers.stats()
-            assert stats
-            assert (stats.children, stats.extractions) == (2, 4)
-            most = 0
-            while not all(each.done() for each in asked):
-                most = max(most, len(children_of(process)))
-                await asyncio.wait(asked, timeout=0.02)
-            assert most == 2
-            assert {type(await each) for each in asked} == {ExtractionTimeout}
-            await eventually(lambda: not children_of(process))
-            assert not children_of(process)
-            assert (await process_of(workers)).pid == process.pid
-
-    run(test)
+async def test_js_children_are_two_at_most_and_end_with_the_deadline(site: SampleSite) -> None:
+    async with running(extract_workers=4, extract_timeout=1.5) as workers:
+        process = await process_of(workers)
+        url = f"{site.http}/probe/child?to=3600"
+        asked = [asyncio.ensure_future(fails(workers, url)) for _ in range(4)]
+        await eventually(lambda: len(children_of(process)) == 2)
+        stats = await workers.stats()
+        assert stats
+        assert (stats.children, stats.extractions) == (2, 4)
+        most = 0
+        while not all(each.done() for each in asked):
+            most = max(most, len(children_of(process)))
+            await asyncio.wait(asked, timeout=0.02)
+        assert most == 2
+        assert {type(await each) for each in asked} == {ExtractionTimeout}
+        await eventually(lambda: not children_of(process))
+        assert (await process_of(workers)).pid == process.pid
 
 
-def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_timeout=1.0) as workers:
-            doomed = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
-            await asyncio.sleep(0.5)
-            spared = asyncio.ensure_future(workers.extract(f"{site.http}/probe/child?to=0.8"))
-            assert type(await doomed) is ExtractionTimeout
-            started, ended = json.loads((await spared).title)
-            assert ended - started >= 0.8
-
-    run(test)
+async def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: SampleSite) -> None:
+    async with running(extract_timeout=1.0) as workers:
+        doomed = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
+        await asyncio.sleep(0.5)
+        spared = asyncio.ensure_future(workers.extract(f"{site.http}/probe/child?to=0.8"))
+        assert type(await doomed) is ExtractionTimeout
+        started, ended = json.loads((await spared).title)
+        assert ended - started >= 0.8
 
 
-def test_a_child_that_nobody_waits_for_ends_with_its_extraction(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
-            await eventually(lambda: gone(child))
-            assert gone(child)
-
-    run(test)
+async def test_a_child_that_nobody_waits_for_ends_with_its_extraction(site: SampleSite) -> None:
+    async with running() as workers:
+        child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
+        await eventually(lambda: gone(child))
 
 
-def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
+async def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: SampleSite) -> None:
+    async with running() as workers:
+        process = await process_of(workers)
 
-            async def some(count: int) -> tuple[int, int]:
-                for number in range(count):
-                    path = ("/page/hls-ts", "/tube/watch/full", "/page/prog", "/tube/playlist/list-15")[number % 4]
-                    await workers.extract(site.http + path)
-                await eventually(lambda: process.num_fds() <= settled[0])
-                return process.num_fds(), process.num_threads()
+        async def some(count: int) -> tuple[int, int]:
+            for number in range(count):
+                path = ("/page/hls-ts", "/tube/watch/full", "/page/prog", "/tube/playlist/list-15")[number % 4]
+                await workers.extract(site.http + path)
+            await eventually(lambda: process.num_fds() <= settled[0])
+            return process.num_fds(), process.num_threads()
 
-            settled = (10_000, 0)
-            settled = await some(20)
-            assert await some(100) <= settled
-
-    run(test)
+        settled = (10_000, 0)
+        settled = await some(20)
+        assert await some(100) <= settled
 
 
-def test_a_worker_ends_when_its_server_does() -> None:
+async def test_a_worker_ends_when_its_server_does() -> None:
     """The end of the socket is the end of the process: nothing is left of a server that was killed."""
-
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            assert workers._worker
-            assert workers._worker._sock
-            workers._worker._sock.shutdown(socket.SHUT_RDWR)
-            await eventually(lambda: gone(process))
-            assert gone(process)
-
-    run(test)
+    async with running() as workers:
+        process = await process_of(workers)
+        assert workers._worker
+        assert workers._worker._sock
+        workers._worker._sock.shutdown(socket.SHUT_RDWR)
+        await eventually(lambda: gone(process))
 
 
-def test_the_directory_of_a_killed_worker_and_server_is_removed_by_the_next(
+async def test_the_directory_of_a_killed_worker_and_server_is_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which leaves alone what a server that lives has given its own."""
@@ -122,13 +99,9 @@ def test_the_directory_of_a_killed_worker_and_server_is_removed_by_the_next(
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()
     (left / "cookies.txt").write_text("secret")
-
-    async def test() -> None:
+    async with running():
+        (first,) = os.listdir(tmp_path)
+        assert first != left.name
         async with running():
-            (first,) = os.listdir(tmp_path)
-            assert first != left.name
-            async with running():
-                assert first in os.listdir(tmp_path)
-        assert os.listdir(tmp_path) == []
-
-    run(test)
+            assert first in os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == []

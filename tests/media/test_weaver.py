@@ -17,7 +17,7 @@ from serverpy.media.weave.weaver import Weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.cut import FRAGMENTED, copy
 from serverpy.sample.make import ensure_media
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.media.mp4.films import own_boxes, packets
 from tests.media.weaving import loom
 from tests.streaming.segments.shelf import Shelf
@@ -48,262 +48,197 @@ def ranges(shelf: Shelf, path: str) -> list[str]:
     return [asked.headers["Range"] for asked in shelf.asked if asked.target == path]
 
 
-def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            assert packets(film, "video") == packets(bytes(shelf.files["/video"]), "video")  # type: ignore[arg-type]
-            for path in ("/video", "/audio"):
-                first, second = ranges(shelf, path)
-                assert first == "bytes=0-65535"
-                assert second.startswith("bytes=")
-
-    run(test)
+async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        assert packets(film, "video") == packets(bytes(shelf.files["/video"]), "video")  # type: ignore[arg-type]
+        for path in ("/video", "/audio"):
+            first, second = ranges(shelf, path)
+            assert first == "bytes=0-65535"
+            assert second.startswith("bytes=")
 
 
-def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as loomed:
-            whole = await loomed.read()
-            woven = await loomed.open()
-            chunks = []
-            while chunk := await woven.body.read(7001):
-                chunks.append(chunk)
-            await woven.aclose()
-            assert max(map(len, chunks)) == 7001
-            assert b"".join(chunks) == whole
-
-    run(test)
+async def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        whole = await weaving.read()
+        woven = await weaving.open()
+        chunks = []
+        while chunk := await woven.body.read(7001):
+            chunks.append(chunk)
+        await woven.aclose()
+        assert max(map(len, chunks)) == 7001
+        assert b"".join(chunks) == whole
 
 
-def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
+async def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
     lay(shelf, media / "video-last.mp4", media / "audio-last.mp4")
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            await weaving.read()
-            assert len(ranges(shelf, "/video")) == 3
-
-    run(test)
+    async with loom(shelf) as weaving:
+        await weaving.read()
+        assert len(ranges(shelf, "/video")) == 3
 
 
-def test_who_comes_later_shares_the_layout(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            shelf.asked.clear()
-            assert await weaving.read() == film
-            assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
-
-    run(test)
+async def test_who_comes_later_shares_the_layout(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        shelf.asked.clear()
+        assert await weaving.read() == film
+        assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
 
 
-def test_all_who_come_at_once_share_the_layout(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
-            assert len(set(films)) == 1
-            assert ranges(shelf, "/video").count("bytes=0-65535") == 1
-
-    run(test)
+async def test_all_who_come_at_once_share_the_layout(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
+        assert len(set(films)) == 1
+        assert ranges(shelf, "/video").count("bytes=0-65535") == 1
 
 
-def test_a_range_is_asked_for_where_it_lies(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            shelf.asked.clear()
-            begin = len(film) // 2
-            assert await weaving.read(ByteRange(begin, begin + 99)) == film[begin : begin + 100]
-            (asked,) = ranges(shelf, "/video") + ranges(shelf, "/audio")
-            first, last = map(int, asked.removeprefix("bytes=").split("-"))
-            assert last - first == 99
-
-    run(test)
+async def test_a_range_is_asked_for_where_it_lies(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        shelf.asked.clear()
+        begin = len(film) // 2
+        assert await weaving.read(ByteRange(begin, begin + 99)) == film[begin : begin + 100]
+        (asked,) = ranges(shelf, "/video") + ranges(shelf, "/audio")
+        first, last = map(int, asked.removeprefix("bytes=").split("-"))
+        assert last - first == 99
 
 
-def test_the_header_alone_needs_no_source(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            shelf.asked.clear()
-            assert await weaving.read(ByteRange(0, 99)) == film[:100]
-            assert shelf.asked == []
-
-    run(test)
+async def test_the_header_alone_needs_no_source(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        shelf.asked.clear()
+        assert await weaving.read(ByteRange(0, 99)) == film[:100]
+        assert shelf.asked == []
 
 
-def test_foreign_bytes_between_are_read_through(shelf: Shelf, media: Path) -> None:
+async def test_foreign_bytes_between_are_read_through(shelf: Shelf, media: Path) -> None:
     """Both tracks of one muxed file: its sound is small, and not worth a request each second."""
     lay(shelf, media / "prog.mp4", media / "prog.mp4")
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            assert packets(film, "audio") == packets((media / "prog.mp4").read_bytes(), "audio")
-            assert len(ranges(shelf, "/video")) == 2
-
-    run(test)
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        assert packets(film, "audio") == packets((media / "prog.mp4").read_bytes(), "audio")
+        assert len(ranges(shelf, "/video")) == 2
 
 
-def test_a_cut_heals(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film = await weaving.read()
-            shelf.cuts["/video"] = 1_000_000
-            assert await weaving.read() == film
-            assert shelf.cuts == {}
-
-    run(test)
+async def test_a_cut_heals(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        shelf.cuts["/video"] = 1_000_000
+        assert await weaving.read() == film
+        assert shelf.cuts == {}
 
 
-def test_a_source_that_changed_before_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            first = await weaving.open()
-            await first.aclose()
-            lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
-            second = await weaving.open()
-            film = await second.rest()
-            await second.aclose()
-            assert first.body.head.etag != second.body.head.etag
-            assert packets(film, "video") == packets((media / "video-180.mp4").read_bytes(), "video")
-            assert len(weaving.layouts) == 1
-
-    run(test)
+async def test_a_source_that_changed_before_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
+    async with loom(shelf) as weaving:
+        first = await weaving.open()
+        await first.aclose()
+        lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
+        second = await weaving.open()
+        film = await second.rest()
+        await second.aclose()
+        assert first.body.head.etag != second.body.head.etag
+        assert packets(film, "video") == packets((media / "video-180.mp4").read_bytes(), "video")
+        assert len(weaving.layouts) == 1
 
 
-def test_a_source_that_changes_meanwhile_is_an_error(shelf: Shelf, media: Path) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            await weaving.read()
-            shelf.cuts["/video"] = 1_000_000
-            woven = await weaving.open()
-            lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
-            for _ in range(2):  # it does not become a neat end either
-                with pytest.raises(UpstreamFailed):
-                    await woven.rest()
-            await woven.aclose()
-
-    run(test)
+async def test_a_source_that_changes_meanwhile_is_an_error(shelf: Shelf, media: Path) -> None:
+    async with loom(shelf) as weaving:
+        await weaving.read()
+        shelf.cuts["/video"] = 1_000_000
+        woven = await weaving.open()
+        lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
+        for _ in range(2):  # it does not become a neat end either
+            with pytest.raises(UpstreamFailed):
+                await woven.rest()
+        await woven.aclose()
 
 
-def test_a_source_without_a_validator_that_became_shorter_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
+async def test_a_source_without_a_validator_that_became_shorter_gets_a_layout_of_its_own(
+    shelf: Shelf, media: Path
+) -> None:
     """The range that was right for the old one lies beyond the end of the new."""
     shelf.headers.clear()
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            await weaving.read(ByteRange(0, 0))
-            shelf.files["/video"] = (media / "video-180.mp4").read_bytes()
-            end = await weaving.read(ByteRange(None, 500_000))
-            assert (await weaving.read())[-500_000:] == end
-
-    run(test)
+    async with loom(shelf) as weaving:
+        await weaving.read(ByteRange(0, 0))
+        shelf.files["/video"] = (media / "video-180.mp4").read_bytes()
+        end = await weaving.read(ByteRange(None, 500_000))
+        assert (await weaving.read())[-500_000:] == end
 
 
 @pytest.mark.parametrize("path", ["/video", "/audio"])
-def test_an_empty_source_is_an_error_of_the_source(shelf: Shelf, path: str) -> None:
+async def test_an_empty_source_is_an_error_of_the_source(shelf: Shelf, path: str) -> None:
     shelf.files[path] = b""
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            with pytest.raises(UpstreamFailed, match="empty"):
-                await weaving.open()
-
-    run(test)
+    async with loom(shelf) as weaving:
+        with pytest.raises(UpstreamFailed, match="empty"):
+            await weaving.open()
 
 
-def test_a_server_without_ranges_cannot_be_woven(shelf: Shelf) -> None:
+async def test_a_server_without_ranges_cannot_be_woven(shelf: Shelf) -> None:
     shelf.knows_ranges = False
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            with pytest.raises(UnsupportedConversion):
-                await weaving.open()
-
-    run(test)
+    async with loom(shelf) as weaving:
+        with pytest.raises(UnsupportedConversion):
+            await weaving.open()
 
 
-def test_a_range_beyond_the_end_leaves_nothing(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            with pytest.raises(RangeNotSatisfiable):
-                await weaving.open(ByteRange(1 << 40, None))
-
-    run(test)
+async def test_a_range_beyond_the_end_leaves_nothing(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        with pytest.raises(RangeNotSatisfiable):
+            await weaving.open(ByteRange(1 << 40, None))
 
 
-def test_whoever_is_cancelled_leaves_nothing(shelf: Shelf) -> None:
+async def test_whoever_is_cancelled_leaves_nothing(shelf: Shelf) -> None:
     """At whichever moment: after so many turns of the loop."""
-
-    async def test() -> None:
-        for turns in range(0, 120, 3):
-            async with loom(shelf) as weaving:
-                opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                opening.cancel()
-                await asyncio.wait([opening])
-                await eventually(lambda: not weaving.client.open_connections)
-
-    run(test)
-
-
-def test_a_layout_is_charged_while_it_is_used_and_spare_afterwards(shelf: Shelf) -> None:
-    async def test() -> None:
+    for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
-            woven = await weaving.open()
-            layout_bytes = weaving.budget.used_bytes - woven.reservation.nbytes
-            assert woven.reservation.nbytes == weaving.weaver.stream_bytes
-            assert layout_bytes > 4 * KIB
-            other = await weaving.open()
-            assert weaving.budget.used_bytes == 2 * weaving.weaver.stream_bytes + layout_bytes
-            await woven.aclose()
-            await other.aclose()
-            assert (weaving.budget.used_bytes, weaving.budget.spare_bytes) == (0, layout_bytes)
-
-    run(test)
+            opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            await eventually(lambda: not weaving.client.open_connections)
 
 
-def test_a_spare_layout_makes_room_for_who_comes(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            await weaving.read(ByteRange(0, 0))
-            reservation = await weaving.budget.reserve(weaving.budget.total_bytes)
-            assert (len(weaving.layouts), weaving.budget.spare_bytes) == (0, 0)
-            reservation.release()
+async def test_a_layout_is_charged_while_it_is_used_and_spare_afterwards(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        woven = await weaving.open()
+        layout_bytes = weaving.budget.used_bytes - woven.reservation.nbytes
+        assert woven.reservation.nbytes == weaving.weaver.stream_bytes
+        assert layout_bytes > 4 * KIB
+        other = await weaving.open()
+        assert weaving.budget.used_bytes == 2 * weaving.weaver.stream_bytes + layout_bytes
+        await woven.aclose()
+        await other.aclose()
+        assert (weaving.budget.used_bytes, weaving.budget.spare_bytes) == (0, layout_bytes)
 
-    run(test)
+
+async def test_a_spare_layout_makes_room_for_who_comes(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        await weaving.read(ByteRange(0, 0))
+        reservation = await weaving.budget.reserve(weaving.budget.total_bytes)
+        assert (len(weaving.layouts), weaving.budget.spare_bytes) == (0, 0)
+        reservation.release()
 
 
-def test_a_layout_beyond_the_budget_is_too_large(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with loom(shelf, budget_bytes=Weaver.stream_bytes + 100 * KIB) as weaving:
-            with pytest.raises(TooLarge):
-                await weaving.open()
-
-    run(test)
+async def test_a_layout_beyond_the_budget_is_too_large(shelf: Shelf) -> None:
+    async with loom(shelf, budget_bytes=Weaver.stream_bytes + 100 * KIB) as weaving:
+        with pytest.raises(TooLarge):
+            await weaving.open()
 
 
 def test_a_stream_holds_half_a_mebibyte_at_most_beside_its_layout() -> None:
     assert Weaver.stream_bytes <= 512 * KIB
 
 
-def test_every_range_of_a_fragmented_pair_is_that_of_the_whole(shelf: Shelf, media: Path) -> None:
+async def test_every_range_of_a_fragmented_pair_is_that_of_the_whole(shelf: Shelf, media: Path) -> None:
     lay(shelf, media / "video-sidx.mp4", media / "audio-based.mp4")
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film, dice = await weaving.read(), random.Random(3)
-            assert packets(film, "video") == packets((media / "video-sidx.mp4").read_bytes(), "video")
-            assert packets(film, "audio") == packets((media / "audio-based.mp4").read_bytes(), "audio")
-            for _ in range(100):
-                first, last = sorted(dice.sample(range(len(film)), 2))
-                last = min(last, first + 100_000)
-                assert await weaving.read(ByteRange(first, last)) == film[first : last + 1]
-
-    run(test)
+    async with loom(shelf) as weaving:
+        film, dice = await weaving.read(), random.Random(3)
+        assert packets(film, "video") == packets((media / "video-sidx.mp4").read_bytes(), "video")
+        assert packets(film, "audio") == packets((media / "audio-based.mp4").read_bytes(), "audio")
+        for _ in range(100):
+            first, last = sorted(dice.sample(range(len(film)), 2))
+            last = min(last, first + 100_000)
+            assert await weaving.read(ByteRange(first, last)) == film[first : last + 1]
 
 
 def regrouped(film: bytes, fragments: int) -> bytes:
@@ -327,24 +262,20 @@ def regrouped(film: bytes, fragments: int) -> bytes:
     return b"".join((film[: moov.end], write(b"sidx", sidx), *blocks))
 
 
-def test_a_block_may_hold_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
+async def test_a_block_may_hold_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
     """The data of these fragments begin 17 bytes later than their truns say: only the way there is looked at."""
     lay(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            film, dice = await weaving.read(), random.Random(5)
-            numbers = [numbers_of(film[box.start : box.end]) for box in own_boxes(film) if box.kind == b"moof"]
-            assert [track for _, track in numbers] == [1, 1, 2, 2, 1, 1, 2, 2, 1, 2][: len(numbers)]
-            assert [sequence for sequence, _ in numbers] == sorted({sequence for sequence, _ in numbers})
-            assert sum(box.kind == b"sidx" for box in own_boxes(film)) == 2
-            for _ in range(60):
-                first, last = sorted(dice.sample(range(len(film)), 2))
-                last = min(last, first + 50_000)
-                assert await weaving.read(ByteRange(first, last)) == film[first : last + 1]
-
-    run(test)
+    async with loom(shelf) as weaving:
+        film, dice = await weaving.read(), random.Random(5)
+        numbers = [numbers_of(film[box.start : box.end]) for box in own_boxes(film) if box.kind == b"moof"]
+        assert [track for _, track in numbers] == [1, 1, 2, 2, 1, 1, 2, 2, 1, 2][: len(numbers)]
+        assert [sequence for sequence, _ in numbers] == sorted({sequence for sequence, _ in numbers})
+        assert sum(box.kind == b"sidx" for box in own_boxes(film)) == 2
+        for _ in range(60):
+            first, last = sorted(dice.sample(range(len(film)), 2))
+            last = min(last, first + 50_000)
+            assert await weaving.read(ByteRange(first, last)) == film[first : last + 1]
 
 
 def with_an_index_before_each_fragment(film: Path) -> bytes:
@@ -353,20 +284,18 @@ def with_an_index_before_each_fragment(film: Path) -> bytes:
     return out.getvalue()
 
 
-def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the_film(shelf: Shelf, media: Path) -> None:
+async def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the_film(
+    shelf: Shelf, media: Path
+) -> None:
     lay(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = video = with_an_index_before_each_fragment(media / "video-sidx.mp4")
     assert [box.kind for box in own_boxes(video)].count(b"sidx") > 1
-
-    async def test() -> None:
-        async with loom(shelf) as weaving:
-            assert packets(await weaving.read(), "video") == packets(video, "video")
-            shelf.files["/video"] = video[: next(box.start for box in own_boxes(video) if box.kind == b"mfra")]
-            shelf.headers["/video"] = {"ETag": '"without"'}
-            with pytest.raises(UnsupportedConversion, match="no index"):
-                await weaving.open()
-
-    run(test)
+    async with loom(shelf) as weaving:
+        assert packets(await weaving.read(), "video") == packets(video, "video")
+        shelf.files["/video"] = video[: next(box.start for box in own_boxes(video) if box.kind == b"mfra")]
+        shelf.headers["/video"] = {"ETag": '"without"'}
+        with pytest.raises(UnsupportedConversion, match="no index"):
+            await weaving.open()
 
 
 def numbers_of(moof: bytes) -> tuple[int, int]:

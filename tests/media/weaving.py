@@ -52,13 +52,12 @@ class Loom:
 
     async def open(self, range_: ByteRange | None = None, *, if_range: str | None = None) -> Woven:
         reservation = await self.budget.reserve(self.weaver.stream_bytes)
-        source = replace(self.source, range=range_, if_range=if_range, room=reservation)
+        source = replace(self.source, range=range_, if_range=if_range)
         assert source.media is not None
-        video, audio = source.media.tracks
-        assert self.weaver.weaves(video)
-        assert self.weaver.weaves(audio)
+        assert all(map(self.weaver.capability.carries, source.media.tracks))
+        plan = self.weaver.capability.plan(source.media.tracks)
         try:
-            return Woven(await self.weaver.open(source, (video, audio), reservation), reservation)
+            return Woven(await self.weaver.open(plan, source, reservation), reservation)
         except BaseException:
             reservation.release()
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -13,432 +12,343 @@ from serverpy.memory.budget import Budget
 from serverpy.tasks import cancel, spawn
 from tests.memory.budgets import admitted, assert_empty, turn
 
-Body = Callable[[], Awaitable[None]]
-
-
-def run(body: Body) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(10):
-            await body()
-
-    asyncio.run(limited())
-
 
 def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 1) -> Budget:
     return Budget(total, streams, wait, waiter_bytes=waiter)
 
 
-def test_what_is_free_is_given_at_once_and_comes_back() -> None:
-    async def body() -> None:
-        tested = budget()
-        async with admitted(tested, 60) as reservation:
-            assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
-        assert_empty(tested)
-        assert reservation.nbytes == 0
-
-    run(body)
+async def test_what_is_free_is_given_at_once_and_comes_back() -> None:
+    tested = budget()
+    async with admitted(tested, 60) as reservation:
+        assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
+    assert_empty(tested)
+    assert reservation.nbytes == 0
 
 
-def test_release_again_is_nothing() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second = await tested.reserve(10), await tested.reserve(10)
-        first.release()
-        first.release()
-        assert (tested.used_bytes, tested.streams) == (10, 1)
-        second.release()
-        assert_empty(tested)
-
-    run(body)
+async def test_release_again_is_nothing() -> None:
+    tested = budget()
+    first, second = await tested.reserve(10), await tested.reserve(10)
+    first.release()
+    first.release()
+    assert (tested.used_bytes, tested.streams) == (10, 1)
+    second.release()
+    assert_empty(tested)
 
 
-def test_a_failing_block_gives_back() -> None:
-    async def body() -> None:
-        tested = budget()
-        with pytest.raises(ZeroDivisionError):
-            async with admitted(tested, 10):
-                raise ZeroDivisionError
-        assert_empty(tested)
-
-    run(body)
+async def test_a_failing_block_gives_back() -> None:
+    tested = budget()
+    with pytest.raises(ZeroDivisionError):
+        async with admitted(tested, 10):
+            raise ZeroDivisionError
+    assert_empty(tested)
 
 
 @pytest.mark.parametrize("tested", [budget(total=100, streams=1), budget(total=10)])
-def test_a_newcomer_waits_for_a_place_and_for_bytes(tested: Budget) -> None:
-    async def body() -> None:
-        first = await tested.reserve(8)
-        second = spawn(tested.reserve(8), name="second")
-        await turn()
-        assert not second.done()
-        assert (tested.waiting, tested.used_bytes) == (1, 9)
-        first.release()
-        (await second).release()
-        assert_empty(tested)
-
-    run(body)
+async def test_a_newcomer_waits_for_a_place_and_for_bytes(tested: Budget) -> None:
+    first = await tested.reserve(8)
+    second = spawn(tested.reserve(8), name="second")
+    await turn()
+    assert not second.done()
+    assert (tested.waiting, tested.used_bytes) == (1, 9)
+    first.release()
+    (await second).release()
+    assert_empty(tested)
 
 
-def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(50)
-        large = spawn(tested.reserve(80), name="large")
-        await turn()
-        small = spawn(tested.reserve(1), name="small")
-        await turn()
-        assert not large.done()
-        assert not small.done()
-        first.release()
-        (await large).release()
-        (await small).release()
-        assert_empty(tested)
-
-    run(body)
+async def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
+    tested = budget()
+    first = await tested.reserve(50)
+    large = spawn(tested.reserve(80), name="large")
+    await turn()
+    small = spawn(tested.reserve(1), name="small")
+    await turn()
+    assert not large.done()
+    assert not small.done()
+    first.release()
+    (await large).release()
+    (await small).release()
+    assert_empty(tested)
 
 
-def test_after_the_wait_the_server_is_busy() -> None:
-    async def body() -> None:
-        tested = budget(wait=0.01)
-        async with admitted(tested, 100 - 1):
-            with pytest.raises(Busy) as caught:
-                await tested.reserve(50)
-            assert caught.value.retry_after >= 1
-        assert_empty(tested)
-
-    run(body)
+async def test_after_the_wait_the_server_is_busy() -> None:
+    tested = budget(wait=0.01)
+    async with admitted(tested, 100 - 1):
+        with pytest.raises(Busy) as caught:
+            await tested.reserve(50)
+        assert caught.value.retry_after >= 1
+    assert_empty(tested)
 
 
-def test_a_wait_of_nothing_refuses_at_once() -> None:
-    async def body() -> None:
-        tested = budget(wait=0)
-        async with admitted(tested, 60) as reservation:
+async def test_a_wait_of_nothing_refuses_at_once() -> None:
+    tested = budget(wait=0)
+    async with admitted(tested, 60) as reservation:
+        with pytest.raises(Busy):
+            await tested.reserve(50)
+        async with admitted(tested, 20):
             with pytest.raises(Busy):
-                await tested.reserve(50)
-            async with admitted(tested, 20):
-                with pytest.raises(Busy):
-                    await reservation.grow(40)
-                await reservation.grow(20)
-        assert_empty(tested)
-
-    run(body)
+                await reservation.grow(40)
+            await reservation.grow(20)
+    assert_empty(tested)
 
 
-def test_the_line_is_as_long_as_the_streams_may_be_many() -> None:
-    async def body() -> None:
-        tested = budget(streams=2)
-        running = [await tested.reserve(1) for _ in range(2)]
-        line = [spawn(tested.reserve(1), name="waits") for _ in range(2)]
-        await turn()
-        with pytest.raises(Busy):
-            await tested.reserve(1)
-        for reservation in running:
-            reservation.release()
-        for task in line:
-            (await task).release()
-        assert_empty(tested)
-
-    run(body)
+async def test_the_line_is_as_long_as_the_streams_may_be_many() -> None:
+    tested = budget(streams=2)
+    running = [await tested.reserve(1) for _ in range(2)]
+    line = [spawn(tested.reserve(1), name="waits") for _ in range(2)]
+    await turn()
+    with pytest.raises(Busy):
+        await tested.reserve(1)
+    for reservation in running:
+        reservation.release()
+    for task in line:
+        (await task).release()
+    assert_empty(tested)
 
 
-def test_the_line_is_charged_and_ends_where_the_bytes_do() -> None:
-    async def body() -> None:
-        tested = budget(total=100, waiter=20)
-        first = await tested.reserve(50)
-        line = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
-        await turn()
-        assert tested.used_bytes == 90
-        with pytest.raises(Busy):
-            await tested.reserve(1)
-        first.release()
-        for task in line:
-            (await task).release()
-        assert_empty(tested)
-
-    run(body)
+async def test_the_line_is_charged_and_ends_where_the_bytes_do() -> None:
+    tested = budget(total=100, waiter=20)
+    first = await tested.reserve(50)
+    line = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
+    await turn()
+    assert tested.used_bytes == 90
+    with pytest.raises(Busy):
+        await tested.reserve(1)
+    first.release()
+    for task in line:
+        (await task).release()
+    assert_empty(tested)
 
 
-def test_the_line_never_keeps_out_who_stands_in_it() -> None:
+async def test_the_line_never_keeps_out_who_stands_in_it() -> None:
     """Charges that left no room for the first in the line, with nothing running, would let all wait in vain."""
-
-    async def body() -> None:
-        tested = budget(total=100, waiter=20)
-        first = await tested.reserve(30)
-        head = spawn(tested.reserve(80), name="head")
-        await turn()
-        second = spawn(tested.reserve(1), name="second")
-        await turn()
-        with pytest.raises(Busy):
-            await tested.reserve(1)
-        first.release()
-        (await head).release()
-        (await second).release()
-        assert_empty(tested)
-
-    run(body)
+    tested = budget(total=100, waiter=20)
+    first = await tested.reserve(30)
+    head = spawn(tested.reserve(80), name="head")
+    await turn()
+    second = spawn(tested.reserve(1), name="second")
+    await turn()
+    with pytest.raises(Busy):
+        await tested.reserve(1)
+    first.release()
+    (await head).release()
+    (await second).release()
+    assert_empty(tested)
 
 
-def test_what_can_never_fit_is_told_so() -> None:
-    async def body() -> None:
-        tested = budget(total=100)
-        assert tested.fits(100)
-        assert not tested.fits(101)
+async def test_what_can_never_fit_is_told_so() -> None:
+    tested = budget(total=100)
+    assert tested.fits(100)
+    assert not tested.fits(101)
+    with pytest.raises(TooLarge):
+        await tested.reserve(101)
+    async with admitted(tested, 60) as reservation:
         with pytest.raises(TooLarge):
-            await tested.reserve(101)
-        async with admitted(tested, 60) as reservation:
-            with pytest.raises(TooLarge):
-                await reservation.grow(41)
-            with pytest.raises(ValueError, match="negative"):
-                await reservation.grow(-1)
+            await reservation.grow(41)
         with pytest.raises(ValueError, match="negative"):
-            await tested.reserve(-1)
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_a_grower_goes_before_newcomers() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second = await tested.reserve(50), await tested.reserve(40)
-        newcomer = spawn(tested.reserve(30), name="newcomer")
-        await turn()
-        growing = spawn(first.grow(50), name="growing")
-        await turn()
-        second.release()
-        await growing
-        assert first.nbytes == 100
-        # The newcomer's charge stood in the way of a stream that runs: its wait is over.
-        with pytest.raises(Busy):
-            await newcomer
-        first.release()
-        assert_empty(tested)
-
-    run(body)
+            await reservation.grow(-1)
+    with pytest.raises(ValueError, match="negative"):
+        await tested.reserve(-1)
+    assert_empty(tested)
 
 
-def test_newcomers_stay_in_line_while_the_grower_fits_beside_them() -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(50)
-        newcomer = spawn(tested.reserve(60), name="newcomer")
-        await turn()
-        await first.grow(49)
-        assert not newcomer.done()
-        first.release()
-        (await newcomer).release()
-        assert_empty(tested)
+async def test_a_grower_goes_before_newcomers() -> None:
+    tested = budget()
+    first, second = await tested.reserve(50), await tested.reserve(40)
+    newcomer = spawn(tested.reserve(30), name="newcomer")
+    await turn()
+    growing = spawn(first.grow(50), name="growing")
+    await turn()
+    second.release()
+    await growing
+    assert first.nbytes == 100
+    # The newcomer's charge stood in the way of a stream that runs: its wait is over.
+    with pytest.raises(Busy):
+        await newcomer
+    first.release()
+    assert_empty(tested)
 
-    run(body)
+
+async def test_newcomers_stay_in_line_while_the_grower_fits_beside_them() -> None:
+    tested = budget()
+    first = await tested.reserve(50)
+    newcomer = spawn(tested.reserve(60), name="newcomer")
+    await turn()
+    await first.grow(49)
+    assert not newcomer.done()
+    first.release()
+    (await newcomer).release()
+    assert_empty(tested)
 
 
-def test_streams_that_all_want_to_grow_do_not_wait_for_each_other() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second = await tested.reserve(50), await tested.reserve(50)
+async def test_streams_that_all_want_to_grow_do_not_wait_for_each_other() -> None:
+    tested = budget()
+    first, second = await tested.reserve(50), await tested.reserve(50)
+    growing = spawn(first.grow(10), name="growing")
+    await turn()
+    with pytest.raises(Busy):
+        await second.grow(10)
+    assert second.nbytes == 50
+    second.release()
+    await growing
+    first.release()
+    assert_empty(tested)
+
+
+async def test_growers_stuck_by_a_release_are_found_too() -> None:
+    tested = budget()
+    first, second, third = await tested.reserve(45), await tested.reserve(45), await tested.reserve(10)
+    growing = [spawn(reservation.grow(30), name="growing") for reservation in (first, second)]
+    await turn()
+    assert not any(task.done() for task in growing)
+    third.release()
+    with pytest.raises(Busy):
+        await growing[1]
+    second.release()
+    await growing[0]
+    first.release()
+    assert_empty(tested)
+
+
+async def test_who_needs_nothing_more_waits_for_nobody() -> None:
+    tested = budget()
+    async with admitted(tested, 50) as first, admitted(tested, 50) as second:
         growing = spawn(first.grow(10), name="growing")
         await turn()
+        async with asyncio.timeout(0):
+            await second.grow(0)
+        await cancel(growing)
+    assert_empty(tested)
+
+
+async def test_a_grower_waits_no_longer_than_a_newcomer() -> None:
+    tested = budget(wait=0.01)
+    async with admitted(tested, 50) as first, admitted(tested, 50):
         with pytest.raises(Busy):
-            await second.grow(10)
-        assert second.nbytes == 50
-        second.release()
-        await growing
-        first.release()
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_growers_stuck_by_a_release_are_found_too() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second, third = await tested.reserve(45), await tested.reserve(45), await tested.reserve(10)
-        growing = [spawn(reservation.grow(30), name="growing") for reservation in (first, second)]
-        await turn()
-        assert not any(task.done() for task in growing)
-        third.release()
-        with pytest.raises(Busy):
-            await growing[1]
-        second.release()
-        await growing[0]
-        first.release()
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_who_needs_nothing_more_waits_for_nobody() -> None:
-    async def body() -> None:
-        tested = budget()
-        async with admitted(tested, 50) as first, admitted(tested, 50) as second:
-            growing = spawn(first.grow(10), name="growing")
-            await turn()
-            async with asyncio.timeout(0):
-                await second.grow(0)
-            await cancel(growing)
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_a_grower_waits_no_longer_than_a_newcomer() -> None:
-    async def body() -> None:
-        tested = budget(wait=0.01)
-        async with admitted(tested, 50) as first, admitted(tested, 50):
-            with pytest.raises(Busy):
-                await first.grow(1)
-            assert first.nbytes == 50
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_released_while_it_grows_leaves_nothing() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second = await tested.reserve(50), await tested.reserve(50)
-        growing = spawn(first.grow(10), name="growing")
-        await turn()
-        with pytest.raises(RuntimeError):
             await first.grow(1)
-        first.release()
-        with pytest.raises(RuntimeError):
-            await growing
-        with pytest.raises(RuntimeError):
-            await first.grow(1)
-        second.release()
-        assert_empty(tested)
-
-    run(body)
+        assert first.nbytes == 50
+    assert_empty(tested)
 
 
-def test_cancelled_while_it_waits_leaves_nothing_and_lets_the_next_through() -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(50)
-        large = spawn(tested.reserve(90), name="large")
-        await turn()
-        small = spawn(tested.reserve(20), name="small")
-        await turn()
-        await cancel(large)
-        (await small).release()
-        first.release()
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_cancelled_in_the_turn_of_its_grant_leaves_nothing() -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(100 - 1)
-        newcomer = spawn(tested.reserve(90), name="newcomer")
-        await turn()
-        first.release()
-        newcomer.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await newcomer
-        assert_empty(tested)
-
-    run(body)
+async def test_released_while_it_grows_leaves_nothing() -> None:
+    tested = budget()
+    first, second = await tested.reserve(50), await tested.reserve(50)
+    growing = spawn(first.grow(10), name="growing")
+    await turn()
+    with pytest.raises(RuntimeError):
+        await first.grow(1)
+    first.release()
+    with pytest.raises(RuntimeError):
+        await growing
+    with pytest.raises(RuntimeError):
+        await first.grow(1)
+    second.release()
+    assert_empty(tested)
 
 
-def test_a_growers_cancel_in_the_turn_of_its_grant_leaves_what_it_held() -> None:
-    async def body() -> None:
-        tested = budget()
-        first, second = await tested.reserve(50), await tested.reserve(50)
-        growing = spawn(first.grow(10), name="growing")
-        await turn()
-        second.release()
-        growing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await growing
-        assert (first.nbytes, tested.used_bytes) == (50, 50)
-        first.release()
-        assert_empty(tested)
-
-    run(body)
+async def test_cancelled_while_it_waits_leaves_nothing_and_lets_the_next_through() -> None:
+    tested = budget()
+    first = await tested.reserve(50)
+    large = spawn(tested.reserve(90), name="large")
+    await turn()
+    small = spawn(tested.reserve(20), name="small")
+    await turn()
+    await cancel(large)
+    (await small).release()
+    first.release()
+    assert_empty(tested)
 
 
-def test_cancelled_in_the_turn_of_its_refusal_is_silent(caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(99)
-        newcomer = spawn(tested.reserve(90), name="newcomer")
-        await turn()
-        tested.stop()
-        newcomer.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await newcomer
-        first.release()
-        assert_empty(tested)
+async def test_cancelled_in_the_turn_of_its_grant_leaves_nothing() -> None:
+    tested = budget()
+    first = await tested.reserve(100 - 1)
+    newcomer = spawn(tested.reserve(90), name="newcomer")
+    await turn()
+    first.release()
+    newcomer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await newcomer
+    assert_empty(tested)
 
-    run(body)
+
+async def test_a_growers_cancel_in_the_turn_of_its_grant_leaves_what_it_held() -> None:
+    tested = budget()
+    first, second = await tested.reserve(50), await tested.reserve(50)
+    growing = spawn(first.grow(10), name="growing")
+    await turn()
+    second.release()
+    growing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await growing
+    assert (first.nbytes, tested.used_bytes) == (50, 50)
+    first.release()
+    assert_empty(tested)
+
+
+async def test_cancelled_in_the_turn_of_its_refusal_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    tested = budget()
+    first = await tested.reserve(99)
+    newcomer = spawn(tested.reserve(90), name="newcomer")
+    await turn()
+    tested.stop()
+    newcomer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await newcomer
+    first.release()
+    assert_empty(tested)
     gc.collect()
     assert not caplog.records
 
 
-def test_stop_ends_the_line_and_lets_streams_run() -> None:
-    async def body() -> None:
-        tested = budget()
-        first = await tested.reserve(50)
-        newcomer = spawn(tested.reserve(90), name="newcomer")
+async def test_stop_ends_the_line_and_lets_streams_run() -> None:
+    tested = budget()
+    first = await tested.reserve(50)
+    newcomer = spawn(tested.reserve(90), name="newcomer")
+    await turn()
+    tested.stop()
+    with pytest.raises(Draining):
+        await newcomer
+    with pytest.raises(Draining):
+        await tested.reserve(1)
+    await first.grow(10)
+    idle = spawn(tested.wait_idle(), name="idle")
+    await turn()
+    assert not idle.done()
+    first.release()
+    await idle
+    assert_empty(tested)
+
+
+async def test_its_repr_tells() -> None:
+    tested = budget()
+    async with admitted(tested, 60) as reservation:
+        assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
+        assert repr(reservation) == "<Reservation 60 bytes>"
+    tested.stop()
+    assert repr(tested) == "<Budget 0/100 bytes, 0/10 streams, 0 waiting, 0 growing, stopped>"
+    assert repr(reservation) == "<Reservation 60 bytes, released>"
+
+
+async def test_half_of_the_budget_is_kept_from_those_who_could_do_with_less() -> None:
+    tested = budget(total=100)
+    async with admitted(tested, 20) as reservation:
+        assert not reservation.try_grow(31)
+        assert reservation.try_grow(30)
+        assert (tested.used_bytes, reservation.nbytes) == (50, 50)
+        assert not reservation.try_grow(1)
+    assert_empty(tested)
+
+
+async def test_what_a_stream_gives_back_goes_to_who_waits() -> None:
+    tested = budget(total=100)
+    async with admitted(tested, 90) as reservation:
+        waiter = spawn(tested.reserve(30), name="waits")
         await turn()
-        tested.stop()
-        with pytest.raises(Draining):
-            await newcomer
-        with pytest.raises(Draining):
-            await tested.reserve(1)
-        await first.grow(10)
-        idle = spawn(tested.wait_idle(), name="idle")
-        await turn()
-        assert not idle.done()
-        first.release()
-        await idle
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_its_repr_tells() -> None:
-    async def body() -> None:
-        tested = budget()
-        async with admitted(tested, 60) as reservation:
-            assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
-            assert repr(reservation) == "<Reservation 60 bytes>"
-        tested.stop()
-        assert repr(tested) == "<Budget 0/100 bytes, 0/10 streams, 0 waiting, 0 growing, stopped>"
-        assert repr(reservation) == "<Reservation 60 bytes, released>"
-
-    run(body)
-
-
-def test_half_of_the_budget_is_kept_from_those_who_could_do_with_less() -> None:
-    async def body() -> None:
-        tested = budget(total=100)
-        async with admitted(tested, 20) as reservation:
-            assert not reservation.try_grow(31)
-            assert reservation.try_grow(30)
-            assert (tested.used_bytes, reservation.nbytes) == (50, 50)
-            assert not reservation.try_grow(1)
-        assert_empty(tested)
-
-    run(body)
-
-
-def test_what_a_stream_gives_back_goes_to_who_waits() -> None:
-    async def body() -> None:
-        tested = budget(total=100)
-        async with admitted(tested, 90) as reservation:
-            waiter = spawn(tested.reserve(30), name="waits")
-            await turn()
-            assert tested.waiting == 1
-            reservation.shrink(40)
-            (await waiter).release()
-            assert reservation.nbytes == 50
-            with pytest.raises(ValueError, match="no more"):
-                reservation.shrink(51)
-        assert_empty(tested)
-        reservation.shrink(0)
-        assert_empty(tested)
-
-    run(body)
+        assert tested.waiting == 1
+        reservation.shrink(40)
+        (await waiter).release()
+        assert reservation.nbytes == 50
+        with pytest.raises(ValueError, match="no more"):
+            reservation.shrink(51)
+    assert_empty(tested)
+    reservation.shrink(0)
+    assert_empty(tested)

@@ -6,58 +6,51 @@ import asyncio
 
 from serverpy.memory.budget import Budget
 from serverpy.memory.heap import Heap
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-def test_it_is_given_back_after_the_last_stream_and_not_again_without_another() -> None:
-    async def test() -> None:
-        budget = Budget(1000, 10, 1.0)
-        given: list[int] = []
-        looks = 0
+async def test_it_is_given_back_after_the_last_stream_and_not_again_without_another() -> None:
+    budget = Budget(1000, 10, 1.0)
+    given: list[int] = []
+    looks = 0
 
-        class Watched:
-            admitted = property(lambda _: budget.admitted)
+    class Watched:
+        admitted = property(lambda _: budget.admitted)
 
-            @property
-            def streams(self) -> int:
-                nonlocal looks
-                looks += 1
-                return budget.streams
+        @property
+        def streams(self) -> int:
+            nonlocal looks
+            looks += 1
+            return budget.streams
 
-        async def look_again() -> None:
-            now = looks
-            await eventually(lambda: looks > now + 2)
-            assert looks > now + 2
+    async def look_again() -> None:
+        now = looks
+        await eventually(lambda: looks > now + 2)
 
-        heap = Heap(Watched(), seconds=0.001, give_back=lambda: given.append(budget.streams))
-        heap.start()
-        await look_again()
-        assert not given  # nobody has streamed
+    heap = Heap(Watched(), seconds=0.001, give_back=lambda: given.append(budget.streams))
+    heap.start()
+    await look_again()
+    assert not given  # nobody has streamed
+    async with admitted(budget, 100):
         async with admitted(budget, 100):
-            async with admitted(budget, 100):
-                await look_again()
             await look_again()
-            assert not given
-        await eventually(lambda: bool(given))
         await look_again()
-        assert given == [0]
-        async with admitted(budget, 100):
-            pass
-        await eventually(lambda: len(given) == 2)
-        assert given == [0, 0]
-        await heap.aclose()
+        assert not given
+    await eventually(lambda: given)
+    await look_again()
+    assert given == [0]
+    async with admitted(budget, 100):
+        pass
+    await eventually(lambda: len(given) == 2)
+    assert given == [0, 0]
+    await heap.aclose()
 
-    run(test)
 
-
-def test_closing_ends_the_watch() -> None:
-    async def test() -> None:
-        before = asyncio.all_tasks()
-        heap = Heap(Budget(1000, 10, 1.0))
-        heap.start()
-        assert len(asyncio.all_tasks()) == len(before) + 1
-        await heap.aclose()
-        assert asyncio.all_tasks() == before
-
-    run(test)
+async def test_closing_ends_the_watch() -> None:
+    before = asyncio.all_tasks()
+    heap = Heap(Budget(1000, 10, 1.0))
+    heap.start()
+    assert len(asyncio.all_tasks()) == len(before) + 1
+    await heap.aclose()
+    assert asyncio.all_tasks() == before

@@ -16,7 +16,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.http1 import Request
 from serverpy.sample.site import SampleSite
-from tests.aio import eventually, run
+from tests.aio import eventually
 
 LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
@@ -40,118 +40,90 @@ def base(site: SampleSite, scheme: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["", "/fault/nolength", "/fault/closelength"])
-def test_a_body_arrives_byte_for_byte_however_it_is_framed(site: SampleSite, scheme: str, fault: str) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        response = await client.open(Request(url=f"{base(site, scheme)}{fault}/media/prog.mp4"))
-        body = await read_all(response)
-        response.close()
-        client.close()
-        assert hashlib.sha256(body).digest() == hashlib.sha256(site.path("prog.mp4").read_bytes()).digest()
-
-    run(test)
+async def test_a_body_arrives_byte_for_byte_however_it_is_framed(site: SampleSite, scheme: str, fault: str) -> None:
+    client = make_client(site)
+    response = await client.open(Request(url=f"{base(site, scheme)}{fault}/media/prog.mp4"))
+    body = await read_all(response)
+    response.close()
+    client.close()
+    assert hashlib.sha256(body).digest() == hashlib.sha256(site.path("prog.mp4").read_bytes()).digest()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_finished_connection_serves_the_next_request(site: SampleSite, scheme: str) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        for _ in range(3):
-            response = await client.open(Request(url=f"{base(site, scheme)}/media/photo-1.jpg"))
-            assert await read_all(response) == site.path("photo-1.jpg").read_bytes()
-            response.close()
-            assert response.connect_seconds > 0 or _ > 0
-        assert len(client._idle) == 1
-        client.close()
-        assert client.open_connections == 0
-
-    run(test)
+async def test_a_finished_connection_serves_the_next_request(site: SampleSite, scheme: str) -> None:
+    client = make_client(site)
+    for _ in range(3):
+        response = await client.open(Request(url=f"{base(site, scheme)}/media/photo-1.jpg"))
+        assert await read_all(response) == site.path("photo-1.jpg").read_bytes()
+        response.close()
+        assert response.connect_seconds > 0 or _ > 0
+    assert len(client._idle) == 1
+    client.close()
+    assert client.open_connections == 0
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_slow_reader_holds_one_step_and_no_more(site: SampleSite, scheme: str) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
-        await asyncio.sleep(0.2)
-        held = sum(len(chunk) for chunk in response._exchange._chunks)
-        assert held <= SMALL_STEP
-        response.close()
-        client.close()
-
-    run(test)
+async def test_a_slow_reader_holds_one_step_and_no_more(site: SampleSite, scheme: str) -> None:
+    client = make_client(site)
+    response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
+    await asyncio.sleep(0.2)
+    held = sum(len(chunk) for chunk in response._exchange._chunks)
+    assert held <= SMALL_STEP
+    response.close()
+    client.close()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["cut=200000", "rst=200000", "cut=200000,nolength", "rst=200000,nolength"])
-def test_a_cut_body_is_an_error_and_never_an_end(site: SampleSite, scheme: str, fault: str) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        response = await client.open(Request(url=f"{base(site, scheme)}/fault/{fault}/media/prog.mp4"))
-        with pytest.raises(UpstreamFailed):
-            await read_all(response)
-        response.close()
-
-    run(test)
+async def test_a_cut_body_is_an_error_and_never_an_end(site: SampleSite, scheme: str, fault: str) -> None:
+    client = make_client(site)
+    response = await client.open(Request(url=f"{base(site, scheme)}/fault/{fault}/media/prog.mp4"))
+    with pytest.raises(UpstreamFailed):
+        await read_all(response)
+    response.close()
 
 
-def test_silence_ends_in_a_timeout(site: SampleSite) -> None:
-    async def test() -> None:
-        client = make_client(site, stall_timeout=0.3)
-        response = await client.open(Request(url=f"{site.http}/fault/stall=100000/media/prog.mp4"))
-        with pytest.raises(UpstreamTimeout):
-            await read_all(response)
-        response.close()
-        with pytest.raises(UpstreamTimeout):
+async def test_silence_ends_in_a_timeout(site: SampleSite) -> None:
+    client = make_client(site, stall_timeout=0.3)
+    response = await client.open(Request(url=f"{site.http}/fault/stall=100000/media/prog.mp4"))
+    with pytest.raises(UpstreamTimeout):
+        await read_all(response)
+    response.close()
+    with pytest.raises(UpstreamTimeout):
+        await client.open(Request(url=f"{site.http}/fault/delay=5/media/prog.mp4"))
+    assert client.open_connections == 0
+
+
+async def test_a_closed_response_closes_its_connection(site: SampleSite) -> None:
+    client = make_client(site)
+    before = site.open_connections
+    response = await client.open(Request(url=f"{site.http}/media/prog.mp4"))
+    await response.read()
+    response.close()
+    response.close()
+    await eventually(lambda: site.open_connections <= before)
+    assert client.open_connections == 0
+
+
+async def test_cancelling_a_request_leaves_nothing(site: SampleSite) -> None:
+    client = make_client(site)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
             await client.open(Request(url=f"{site.http}/fault/delay=5/media/prog.mp4"))
-        assert client.open_connections == 0
-
-    run(test)
+    assert client.open_connections == 0
 
 
-def test_a_closed_response_closes_its_connection(site: SampleSite) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        before = site.open_connections
-        response = await client.open(Request(url=f"{site.http}/media/prog.mp4"))
-        await response.read()
-        response.close()
-        response.close()
-        await eventually(lambda: site.open_connections <= before)
-        assert site.open_connections <= before
-        assert client.open_connections == 0
-
-    run(test)
+async def test_the_guard_is_asked_before_a_socket_is_opened(site: SampleSite) -> None:
+    seen = len(site.requests)
+    with pytest.raises(TargetForbidden):
+        await make_client(site, guard=Guard()).open(Request(url=f"{site.http}/media/prog.mp4"))
+    assert len(site.requests) == seen
 
 
-def test_cancelling_a_request_leaves_nothing(site: SampleSite) -> None:
-    async def test() -> None:
-        client = make_client(site)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await client.open(Request(url=f"{site.http}/fault/delay=5/media/prog.mp4"))
-        assert client.open_connections == 0
-
-    run(test)
-
-
-def test_the_guard_is_asked_before_a_socket_is_opened(site: SampleSite) -> None:
-    async def test() -> None:
-        seen = len(site.requests)
-        with pytest.raises(TargetForbidden):
-            await make_client(site, guard=Guard()).open(Request(url=f"{site.http}/media/prog.mp4"))
-        assert len(site.requests) == seen
-
-    run(test)
-
-
-def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
-    async def test() -> None:
-        client = Client(LOOPBACK, connect_timeout=5.0, stall_timeout=5.0)
-        with pytest.raises(UpstreamFailed, match="TLS"):
-            await client.open(Request(url=f"{site.https}/media/prog.mp4"))
-
-    run(test)
+async def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
+    client = Client(LOOPBACK, connect_timeout=5.0, stall_timeout=5.0)
+    with pytest.raises(UpstreamFailed, match="TLS"):
+        await client.open(Request(url=f"{site.https}/media/prog.mp4"))
 
 
 class Answering(asyncio.Protocol):
@@ -183,57 +155,44 @@ async def answering(data: bytes) -> AsyncIterator[str]:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-def test_what_is_not_http_is_an_error(site: SampleSite, data: bytes) -> None:
-    async def test() -> None:
-        async with answering(data) as url:
-            client = make_client(site, stall_timeout=1.0)
-            with pytest.raises((UpstreamFailed, UpstreamTimeout)):
-                await read_all(await client.open(Request(url=url)))
-            assert client.open_connections <= 1
-
-    run(test)
+async def test_what_is_not_http_is_an_error(site: SampleSite, data: bytes) -> None:
+    async with answering(data) as url:
+        client = make_client(site, stall_timeout=1.0)
+        with pytest.raises((UpstreamFailed, UpstreamTimeout)):
+            await read_all(await client.open(Request(url=url)))
+        assert client.open_connections <= 1
 
 
-def test_many_tiny_chunks_are_held_as_one_piece(site: SampleSite) -> None:
-    async def test() -> None:
-        pieces = b"".join(b"2\r\nab\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
-        async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
-            client = make_client(site)
-            response = await client.open(Request(url=url))
-            assert len(response._exchange._chunks) <= 1
-            assert await read_all(response) == b"ab" * 20_000
-            response.close()
-            client.close()
-
-    run(test)
+async def test_many_tiny_chunks_are_held_as_one_piece(site: SampleSite) -> None:
+    pieces = b"".join(b"2\r\nab\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
+    async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
+        client = make_client(site)
+        response = await client.open(Request(url=url))
+        assert len(response._exchange._chunks) <= 1
+        assert await read_all(response) == b"ab" * 20_000
+        response.close()
+        client.close()
 
 
 @pytest.mark.parametrize("endless", [b"X-Trailer: aaaaaaaaaaaaaaaa\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-def test_what_brings_no_bytes_of_the_body_has_an_end(site: SampleSite, endless: bytes) -> None:
+async def test_what_brings_no_bytes_of_the_body_has_an_end(site: SampleSite, endless: bytes) -> None:
     trailers = endless.startswith(b"X-")
     begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" if trailers else b""
-
-    async def test() -> None:
-        async with answering(begin + endless * 10_000) as url:
-            client = make_client(site)
-            with pytest.raises(UpstreamFailed):
-                await read_all(await client.open(Request(url=url)))
-            client.close()
-
-    run(test)
+    async with answering(begin + endless * 10_000) as url:
+        client = make_client(site)
+        with pytest.raises(UpstreamFailed):
+            await read_all(await client.open(Request(url=url)))
+        client.close()
 
 
-def test_an_interim_answer_is_passed_over(site: SampleSite) -> None:
-    async def test() -> None:
-        early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-        async with answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
-            client = make_client(site)
-            response = await client.open(Request(url=url))
-            assert (response.status, await read_all(response)) == (200, b"hi")
-            response.close()
-            client.close()
-
-    run(test)
+async def test_an_interim_answer_is_passed_over(site: SampleSite) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    async with answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
+        client = make_client(site)
+        response = await client.open(Request(url=url))
+        assert (response.status, await read_all(response)) == (200, b"hi")
+        response.close()
+        client.close()
 
 
 def test_headers_from_pages_cannot_smuggle_a_request() -> None:

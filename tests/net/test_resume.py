@@ -21,7 +21,7 @@ from serverpy.net.session import Session
 from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 
 
 @dataclass
@@ -90,94 +90,65 @@ HEALED = [
 
 
 @pytest.mark.parametrize("fault", HEALED)
-def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(site: SampleSite, fault: str) -> None:
+async def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(site: SampleSite, fault: str) -> None:
     source = site.path("prog.mp4").read_bytes()
     assert len(source) > 2_500_000
-
-    async def test() -> None:
-        async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
-            assert digest(await drain(read)) == digest(source)
-
-    run(test)
+    async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
+        assert digest(await drain(read)) == digest(source)
 
 
-def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
+async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
-
-    async def test() -> None:
-        async with (
-            at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
-            reading(upstream, ByteRange(1_000_000, 1_999_999)) as read,
-        ):
-            assert (read.extent.first, read.extent.end, read.extent.total) == (1_000_000, 2_000_000, len(source))
-            assert digest(await drain(read)) == digest(source[1_000_000:2_000_000])
-
-    run(test)
+    async with (
+        at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
+        reading(upstream, ByteRange(1_000_000, 1_999_999)) as read,
+    ):
+        assert (read.extent.first, read.extent.end, read.extent.total) == (1_000_000, 2_000_000, len(source))
+        assert digest(await drain(read)) == digest(source[1_000_000:2_000_000])
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
-def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
+async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
     source = site.path("prog.mp4").read_bytes()
-
-    async def test() -> None:
-        async with (
-            at(f"{site.http}/media/prog.mp4") as upstream,
-            reading(upstream, window_bytes=window_bytes) as read,
-        ):
-            assert read.extent.end == len(source)
-            assert digest(await drain(read)) == digest(source)
-            for headers in upstream.asked:
-                first, last = headers["Range"].removeprefix("bytes=").split("-")
-                assert int(last) - int(first) < window_bytes
-
-    run(test)
+    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=window_bytes) as read:
+        assert read.extent.end == len(source)
+        assert digest(await drain(read)) == digest(source)
+        for headers in upstream.asked:
+            first, last = headers["Range"].removeprefix("bytes=").split("-")
+            assert int(last) - int(first) < window_bytes
 
 
-def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: SampleSite) -> None:
+async def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
-
-    async def test() -> None:
-        async with (
-            at(f"{site.http}/media/prog.mp4") as upstream,
-            reading(upstream, ByteRange(None, 100_000), window_bytes=65_536) as read,
-        ):
-            assert await drain(read) == source[-100_000:]
-
-    run(test)
+    async with (
+        at(f"{site.http}/media/prog.mp4") as upstream,
+        reading(upstream, ByteRange(None, 100_000), window_bytes=65_536) as read,
+    ):
+        assert await drain(read) == source[-100_000:]
 
 
-def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite) -> None:
+async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
-
-    async def test() -> None:
-        urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
-        async with at(*urls) as upstream, reading(upstream) as read:
-            begun = await read.read()
-            upstream.urls[0] = f"{site.http}/fault/status=403/media/prog.mp4"
-            assert digest(begun + await drain(read)) == digest(source)
-
-    run(test)
+    urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
+    async with at(*urls) as upstream, reading(upstream) as read:
+        begun = await read.read()
+        upstream.urls[0] = f"{site.http}/fault/status=403/media/prog.mp4"
+        assert digest(begun + await drain(read)) == digest(source)
 
 
-def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
-    async def test() -> None:
-        async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
-            await read.read()
-            upstream.urls[0] = f"{site.http}/media/large-8.mp4"
-            with pytest.raises(UpstreamFailed, match="changed"):
-                await drain(read)
-
-    run(test)
+async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
+    async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
+        await read.read()
+        upstream.urls[0] = f"{site.http}/media/large-8.mp4"
+        with pytest.raises(UpstreamFailed, match="changed"):
+            await drain(read)
 
 
 @pytest.mark.parametrize("fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange"])
-def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str) -> None:
-    async def test() -> None:
-        async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
-            with pytest.raises(UpstreamFailed, match="changed"):
-                await drain(read)
-
-    run(test)
+async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str) -> None:
+    async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
+        with pytest.raises(UpstreamFailed, match="changed"):
+            await drain(read)
 
 
 @pytest.mark.parametrize(
@@ -190,26 +161,21 @@ def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str
         ("cut=0", UpstreamFailed),
     ],
 )
-def test_what_cannot_be_healed_ends_after_three_tries(site: SampleSite, fault: str, error: type[ServerPYError]) -> None:
-    async def test() -> None:
-        async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream:
-            with pytest.raises(error):
-                await open_and_drain(upstream)
-            assert len(upstream.asked) <= 4
+async def test_what_cannot_be_healed_ends_after_three_tries(
+    site: SampleSite, fault: str, error: type[ServerPYError]
+) -> None:
+    async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream:
+        with pytest.raises(error):
+            await open_and_drain(upstream)
+        assert len(upstream.asked) <= 4
 
-    run(test)
 
-
-def test_a_range_beyond_the_end_tells_the_length(site: SampleSite) -> None:
+async def test_a_range_beyond_the_end_tells_the_length(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
-
-    async def test() -> None:
-        async with at(f"{site.http}/media/prog.mp4") as upstream:
-            with pytest.raises(RangeNotSatisfiable) as caught:
-                await open_resuming(upstream, ByteRange(size, None), wait_seconds=2.0)
-            assert caught.value.size == size
-
-    run(test)
+    async with at(f"{site.http}/media/prog.mp4") as upstream:
+        with pytest.raises(RangeNotSatisfiable) as caught:
+            await open_resuming(upstream, ByteRange(size, None), wait_seconds=2.0)
+        assert caught.value.size == size
 
 
 NOT_RANGES = [
@@ -223,54 +189,40 @@ NOT_RANGES = [
 
 
 @pytest.mark.parametrize("content_range", NOT_RANGES)
-def test_a_range_that_is_not_the_one_asked_for_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
+async def test_a_range_that_is_not_the_one_asked_for_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
     head = f"HTTP/1.1 206 OK\r\nContent-Length: 100\r\nContent-Range: {content_range}\r\n\r\n".encode()
-
-    async def test() -> None:
-        async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
-            with pytest.raises(UpstreamFailed):
-                await open_resuming(upstream, wait_seconds=2.0)
-            assert len(asked) == 1
-
-    run(test)
+    async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
+        with pytest.raises(UpstreamFailed):
+            await open_resuming(upstream, wait_seconds=2.0)
+        assert len(asked) == 1
 
 
-def test_an_opening_that_is_cancelled_leaves_nothing_open() -> None:
-    async def test() -> None:
-        async with hostile(lambda _first, _last: b"") as (upstream, asked):
-            opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
-            await eventually(lambda: bool(asked))
-            await cancel(opening)
-
-    run(test)
+async def test_an_opening_that_is_cancelled_leaves_nothing_open() -> None:
+    async with hostile(lambda _first, _last: b"") as (upstream, asked):
+        opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
+        await eventually(lambda: asked)
+        await cancel(opening)
 
 
-def test_no_more_is_asked_of_the_socket_than_the_reader_wants(site: SampleSite) -> None:
-    """But for what came with the head."""
+async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(site: SampleSite) -> None:
+    """Only the bytes that came with the head may be more."""
     source = site.path("prog.mp4").read_bytes()
-
-    async def test() -> None:
-        async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
-            chunks = [await read.read(1000)]
-            assert len(chunks[0]) <= SMALL_STEP
-            for most in (1000, 3000, 2000, 3000, 1):
-                chunks.append(await read.read(most))
-                assert 1 <= len(chunks[-1]) <= most
-            assert source.startswith(b"".join(chunks))
-
-    run(test)
+    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
+        chunks = [await read.read(1000)]
+        assert len(chunks[0]) <= SMALL_STEP
+        for most in (1000, 3000, 2000, 3000, 1):
+            chunks.append(await read.read(most))
+            assert 1 <= len(chunks[-1]) <= most
+        assert source.startswith(b"".join(chunks))
 
 
-def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -> None:
-    async def test() -> None:
-        async with at(f"{site.http}/media/prog.mp4") as upstream:
-            async with reading(upstream) as read:
-                etag = read.headers.get("etag")
-            for validator, first in ((etag, 100), ('"other"', 0), ("Mon, 01 Jan 2001 00:00:00 GMT", 0)):
-                async with reading(upstream, ByteRange(100, 199), validator) as read:
-                    assert read.extent.first == first
-
-    run(test)
+async def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -> None:
+    async with at(f"{site.http}/media/prog.mp4") as upstream:
+        async with reading(upstream) as read:
+            etag = read.headers.get("etag")
+        for validator, first in ((etag, 100), ('"other"', 0), ("Mon, 01 Jan 2001 00:00:00 GMT", 0)):
+            async with reading(upstream, ByteRange(100, 199), validator) as read:
+                assert read.extent.first == first
 
 
 class Hostile(asyncio.Protocol):
@@ -309,38 +261,34 @@ def part(first: int, stop: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "last"), [(None, None), (1000, None), (1000, 250_000), (None, 150_000)])
-def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(first: int | None, last: int | None) -> None:
+async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
+    first: int | None, last: int | None
+) -> None:
     def capped(begin: int, end: int) -> bytes:
         stop = min(end, begin + CAP - 1)
         return part(begin, stop, BYTES[begin : stop + 1])
 
-    async def test() -> None:
-        window = CAP if first is None and last is not None else None  # suffixes: this server wants to be asked plainly
-        wanted = None if first is None and last is None else ByteRange(first, last)
-        async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
-            end = len(BYTES) if first is None or last is None else last + 1
-            begin = len(BYTES) - last if first is None and last is not None else first or 0
-            assert read.extent.end == end
-            assert await drain(read) == BYTES[begin:end]
-            assert len(asked) >= 2
-
-    run(test)
+    window = CAP if first is None and last is not None else None  # suffixes: this server wants to be asked plainly
+    wanted = None if first is None and last is None else ByteRange(first, last)
+    async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
+        end = len(BYTES) if first is None or last is None else last + 1
+        begin = len(BYTES) - last if first is None and last is not None else first or 0
+        assert read.extent.end == end
+        assert await drain(read) == BYTES[begin:end]
+        assert len(asked) >= 2
 
 
-def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None:
-    async def test() -> None:
-        async with (
-            hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
-            reading(upstream, window_bytes=CAP) as read,
-        ):
-            with pytest.raises(UpstreamFailed):
-                await drain(read)
-            assert len(asked) <= 6
-
-    run(test)
+async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None:
+    async with (
+        hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
+        reading(upstream, window_bytes=CAP) as read,
+    ):
+        with pytest.raises(UpstreamFailed):
+            await drain(read)
+        assert len(asked) <= 6
 
 
-def test_what_began_without_a_length_ends_where_a_later_answer_says() -> None:
+async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     def answer(first: int, last: int) -> bytes:
@@ -349,30 +297,24 @@ def test_what_began_without_a_length_ends_where_a_later_answer_says() -> None:
         stop = min(last, first + CAP - 1)
         return part(first, stop, BYTES[first : stop + 1])
 
-    async def test() -> None:
-        async with hostile(answer) as (upstream, _), reading(upstream) as read:
-            assert read.extent.end is None
-            assert await drain(read) == BYTES
-
-    run(test)
+    async with hostile(answer) as (upstream, _), reading(upstream) as read:
+        assert read.extent.end is None
+        assert await drain(read) == BYTES
 
 
-def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
-    async def test() -> None:
-        elsewhere = f"{site.http}/media/photo-1.jpg?café"
-        for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
-            head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
-            async with hostile(lambda first, last, head=head: head) as (upstream, _):  # type: ignore[misc]
-                session = Session(upstream.client, {"Authorization": "secret", "X-Kept": "1"})
-                if outcome is not None:
-                    with pytest.raises(outcome):
-                        await session.open(upstream.urls[0], {})
-                    continue
-                response = await session.open(upstream.urls[0], {})
-                response.close()
-        seen = site.requests[-1]
-        assert "café" in str(seen.query) or "caf%C3%A9" in str(seen.query)
-        assert "authorization" not in seen.headers
-        assert seen.headers["x-kept"] == "1"
-
-    run(test)
+async def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
+    elsewhere = f"{site.http}/media/photo-1.jpg?café"
+    for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
+        head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+        async with hostile(lambda first, last, head=head: head) as (upstream, _):  # type: ignore[misc]
+            session = Session(upstream.client, {"Authorization": "secret", "X-Kept": "1"})
+            if outcome is not None:
+                with pytest.raises(outcome):
+                    await session.open(upstream.urls[0], {})
+                continue
+            response = await session.open(upstream.urls[0], {})
+            response.close()
+    seen = site.requests[-1]
+    assert "café" in str(seen.query) or "caf%C3%A9" in str(seen.query)
+    assert "authorization" not in seen.headers
+    assert seen.headers["x-kept"] == "1"

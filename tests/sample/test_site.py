@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,18 +16,9 @@ from serverpy.errors import ConfigurationError
 from serverpy.sample import SampleSite, large_sha256
 from serverpy.sample.catalogue import WATCH
 from serverpy.sample.pages import PAGES
+from tests.aio import wait_for
 
 from .raw import ask, connect
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Whether `condition` comes true within the time; looked at in steps of 5 ms."""
-    deadline, step = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        step.wait(0.005)
-    return True
 
 
 def test_a_file_is_served_whole_with_validators(site: SampleSite) -> None:
@@ -117,7 +107,7 @@ def test_a_reader_that_stops_stops_the_site_from_reading_ahead(site: SampleSite)
         client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
         connection = next(c for c in site.connections if c.client == client.getsockname())
-        assert eventually(lambda: connection.flow.write_paused)
+        wait_for(lambda: connection.flow.write_paused)
         assert connection.transport.get_write_buffer_size() < 256 * 1024
 
 
@@ -145,8 +135,8 @@ def test_open_connections_are_counted_until_they_close() -> None:
     with SampleSite() as site:
         assert site.open_connections == 0
         with connect(site.http):
-            assert eventually(lambda: site.open_connections == 1)
-        assert eventually(lambda: site.open_connections == 0)
+            wait_for(lambda: site.open_connections == 1)
+        wait_for(lambda: site.open_connections == 0)
 
 
 def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:

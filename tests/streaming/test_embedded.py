@@ -19,7 +19,8 @@ from serverpy.streaming.methods.embedded import Download, Embedded
 from serverpy.tasks import spawn
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
-from tests.aio import eventually, run
+from tests.aio import eventually
+from tests.opening import opened
 from tests.ytdlp.streams import progressive, session
 
 
@@ -88,7 +89,7 @@ def media(url: str) -> Media:
 
 def source(url: str, **fields: Any) -> Source:
     found = media(url)
-    return Source(url="http://x.test/", media=found, track=found.tracks[0], **fields)
+    return Source(url="http://x.test/", media=found, **fields)
 
 
 def method(workers: Threads | None = None, pages: Pages | None = None, **options: Any) -> Embedded:
@@ -105,27 +106,21 @@ async def read_all(body: Any, most: int = 32768) -> bytes:
     return b"".join(pieces)
 
 
-def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
-    async def test() -> None:
-        body = await method().open(source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
-        assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
-        assert (body.head.length, body.head.partial, body.head.seekable) == (None, False, False)
-        assert body.head.estimate == 1234
-        first = await body.read(5000)  # as it came
-        assert first + await read_all(body, 5000) == site.path("prog.mp4").read_bytes()
-        assert await body.read() == b""
-        await body.aclose()
-
-    run(test)
+async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
+    body = await opened(method(), source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
+    assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
+    assert (body.head.length, body.head.partial, body.head.seekable) == (None, False, False)
+    assert body.head.estimate == 1234
+    first = await body.read(5000)  # as it came
+    assert first + await read_all(body, 5000) == site.path("prog.mp4").read_bytes()
+    assert await body.read() == b""
+    await body.aclose()
 
 
-def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: SampleSite) -> None:
-    async def test() -> None:
-        body = await method(Threads(protocol="m3u8_native")).open(source(f"{site.http}/hls/ts/high.m3u8"))
-        assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
-        await body.aclose()
-
-    run(test)
+async def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: SampleSite) -> None:
+    body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
+    assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
+    await body.aclose()
 
 
 @pytest.mark.parametrize(
@@ -136,107 +131,83 @@ def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: Samp
         ("/media/not-media.mp4", NotMedia),
     ],
 )
-def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
+async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
     site: SampleSite, path: str, kind: type[ServerPYError]
 ) -> None:
-    async def test() -> None:
-        embedded = method()
-        before = left()
-        with pytest.raises(kind):
-            await embedded.open(source(site.http + path))
-        assert embedded.slots.taken == 0
-        await eventually(lambda: no_more_than(before))
-        assert no_more_than(before)
-
-    prepare(site)
-    run(test)
+    await prepare(site)
+    embedded = method()
+    before = left()
+    with pytest.raises(kind):
+        await opened(embedded, source(site.http + path))
+    assert embedded.slots.taken == 0
+    await eventually(lambda: no_more_than(before))
 
 
-def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
-    async def test() -> None:
-        body = await method().open(source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
-        received: list[bytes] = []
-        with pytest.raises(UpstreamFailed):
-            await read_for_ever(body, received)
-        assert b"".join(received) == site.path("prog.mp4").read_bytes()[:2_000_000]
-        await body.aclose()
-
-    run(test)
+async def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+    body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
+    received: list[bytes] = []
+    with pytest.raises(UpstreamFailed):
+        await read_for_ever(body, received)
+    assert b"".join(received) == site.path("prog.mp4").read_bytes()[:2_000_000]
+    await body.aclose()
 
 
-def test_an_extraction_that_the_worker_lost_is_made_again_once(site: SampleSite) -> None:
-    async def test() -> None:
-        workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
-        workers.gone.add("http://lost.test/")
-        body = await method(workers, pages).open(source("http://lost.test/"))
-        assert pages.fresh == 1
-        assert await read_all(body) == site.path("prog.mp4").read_bytes()
-        await body.aclose()
-        pages.url = "http://lost.test/"
-        with pytest.raises(UpstreamFailed):
-            await method(workers, pages).open(source("http://lost.test/"))
-
-    run(test)
+async def test_an_extraction_that_the_worker_lost_is_made_again_once(site: SampleSite) -> None:
+    workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
+    workers.gone.add("http://lost.test/")
+    body = await opened(method(workers, pages), source("http://lost.test/"))
+    assert pages.fresh == 1
+    assert await read_all(body) == site.path("prog.mp4").read_bytes()
+    await body.aclose()
+    pages.url = "http://lost.test/"
+    with pytest.raises(UpstreamFailed):
+        await opened(method(workers, pages), source("http://lost.test/"))
 
 
-def test_streams_beyond_the_workers_wait_and_are_then_refused(site: SampleSite) -> None:
-    async def test() -> None:
-        embedded = method(max_workers=1)
-        url = f"{site.http}/media/large-64.mp4"
-        body = await embedded.open(source(url))
-        with pytest.raises(Busy):
-            await embedded.open(source(url))
-        await body.aclose()
-        body = await embedded.open(source(url))
-        await body.aclose()
-
-    run(test)
+async def test_streams_beyond_the_workers_wait_and_are_then_refused(site: SampleSite) -> None:
+    embedded = method(max_workers=1)
+    url = f"{site.http}/media/large-64.mp4"
+    body = await opened(embedded, source(url))
+    with pytest.raises(Busy):
+        await opened(embedded, source(url))
+    await body.aclose()
+    body = await opened(embedded, source(url))
+    await body.aclose()
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-def test_leaving_early_leaves_nothing(site: SampleSite, path: str) -> None:
-    async def test() -> None:
-        embedded = method()
-        before = left()
-        for _ in range(5):
-            body = await embedded.open(source(site.http + path))
-            await body.read()
-            await body.aclose()
-            await body.aclose()
-        assert embedded.slots.taken == 0
-        await eventually(lambda: no_more_than(before))
-        assert no_more_than(before)
-
-    prepare(site)
-    run(test)
-
-
-def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) -> None:
-    async def test() -> None:
-        embedded = method()
-        before = left()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await embedded.open(source(f"{site.http}/fault/delay=30/media/prog.mp4"))
-        assert embedded.slots.taken == 0
-        await eventually(lambda: no_more_than(before))
-        assert no_more_than(before)
-
-    prepare(site)
-    run(test)
-
-
-def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
-    async def test() -> None:
-        body = await method().open(source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
-        received: list[bytes] = []
-        reading = spawn(read_for_ever(body, received), name="read for ever")
-        await eventually(lambda: sum(map(len, received)) == 100_000)
+async def test_leaving_early_leaves_nothing(site: SampleSite, path: str) -> None:
+    await prepare(site)
+    embedded = method()
+    before = left()
+    for _ in range(5):
+        body = await opened(embedded, source(site.http + path))
+        await body.read()
         await body.aclose()
-        with pytest.raises(UpstreamFailed):
-            await reading
+        await body.aclose()
+    assert embedded.slots.taken == 0
+    await eventually(lambda: no_more_than(before))
 
-    run(test)
+
+async def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) -> None:
+    await prepare(site)
+    embedded = method()
+    before = left()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await opened(embedded, source(f"{site.http}/fault/delay=30/media/prog.mp4"))
+    assert embedded.slots.taken == 0
+    await eventually(lambda: no_more_than(before))
+
+
+async def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
+    body = await opened(method(), source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
+    received: list[bytes] = []
+    reading = spawn(read_for_ever(body, received), name="read for ever")
+    await eventually(lambda: sum(map(len, received)) == 100_000)
+    await body.aclose()
+    with pytest.raises(UpstreamFailed):
+        await reading
 
 
 def test_what_a_stream_may_hold_is_the_sum_of_its_parts() -> None:
@@ -268,13 +239,9 @@ def left() -> tuple[int, int]:
     return len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
-def prepare(site: SampleSite) -> None:
+async def prepare(site: SampleSite) -> None:
     """Make what is made once: the proxies' loop, yt-dlp's first session, the site's connections closed again."""
-
-    async def test() -> None:
-        body = await method().open(source(f"{site.http}/media/prog.mp4"))
-        await body.aclose()
-        await eventually(lambda: site.open_connections == 0)
-        await eventually(lambda: all(thread.name != "download-watch" for thread in threading.enumerate()))
-
-    run(test)
+    body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
+    await body.aclose()
+    await eventually(lambda: site.open_connections == 0)
+    await eventually(lambda: all(thread.name != "download-watch" for thread in threading.enumerate()))

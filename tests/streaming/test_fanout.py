@@ -15,7 +15,7 @@ from serverpy.streaming.fanout import JOIN_BYTES, Fanout, Reader, TooSlow
 from serverpy.streaming.ring import RING_BYTES
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 
 KEY = "a page"
 CHUNK = bytes(32 * 1024)
@@ -91,257 +91,211 @@ async def read_slowly(reader: Reader, seconds: float) -> int:
     return count
 
 
-def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
-        drains = [spawn(drained(reader), name="reader") for reader in readers]
-        spring.pour(segment(1), b"a", b"b")
-        spring.pour(segment(2), b"c")
-        spring.end()
-        assert {await drain for drain in drains} == {b"abc"}
-        assert (spring.reads, fanout.upstreams) == (4, 0)
-        for reader in readers:
-            await reader.aclose()
-        assert spring.closings >= 1
-
-    run(test)
-
-
-def test_nothing_is_read_before_somebody_wants_it() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        reader = shared(fanout, spring)
-        spring.pour(segment(1), b"a", b"b", b"c")
-        assert await reader.read() == b"a"
-        await asyncio.sleep(0.05)
-        assert spring.reads == 1
+async def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
+    drains = [spawn(drained(reader), name="reader") for reader in readers]
+    spring.pour(segment(1), b"a", b"b")
+    spring.pour(segment(2), b"c")
+    spring.end()
+    assert {await drain for drain in drains} == {b"abc"}
+    assert (spring.reads, fanout.upstreams) == (4, 0)
+    for reader in readers:
         await reader.aclose()
-
-    run(test)
-
-
-def test_who_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first = shared(fanout, spring)
-        spring.pour(segment(1, initial=True), b"i", b"j")
-        spring.pour(segment(1), b"a", b"b")
-        spring.pour(segment(2), b"c", b"d")
-        assert [await first.read() for _ in range(5)] == [b"i", b"j", b"a", b"b", b"c"]
-        second = joined(fanout)
-        assert (first.connect_seconds, second.connect_seconds) == (0.5, 0.0)
-        spring.end()
-        assert await drained(second) == b"ijcd"
-        assert await drained(first) == b"d"
-        await first.aclose()
-        await second.aclose()
-
-    run(test)
+    assert spring.closings >= 1
 
 
-def test_who_joins_too_late_for_a_segment_waits_for_the_next() -> None:
+async def test_nothing_is_read_before_somebody_wants_it() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    reader = shared(fanout, spring)
+    spring.pour(segment(1), b"a", b"b", b"c")
+    assert await reader.read() == b"a"
+    await asyncio.sleep(0.05)
+    assert spring.reads == 1
+    await reader.aclose()
+
+
+async def test_who_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    first = shared(fanout, spring)
+    spring.pour(segment(1, initial=True), b"i", b"j")
+    spring.pour(segment(1), b"a", b"b")
+    spring.pour(segment(2), b"c", b"d")
+    assert [await first.read() for _ in range(5)] == [b"i", b"j", b"a", b"b", b"c"]
+    second = joined(fanout)
+    assert (first.connect_seconds, second.connect_seconds) == (0.5, 0.0)
+    spring.end()
+    assert await drained(second) == b"ijcd"
+    assert await drained(first) == b"d"
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_who_joins_too_late_for_a_segment_waits_for_the_next() -> None:
     """The ring has 8 MiB; the segment is larger."""
-
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first = shared(fanout, spring)
-        count = RING_BYTES // len(CHUNK) + 1
-        spring.pour(segment(1), *[CHUNK] * count)
-        for _ in range(count):
-            await first.read()
-        second = joined(fanout)
-        spring.pour(segment(1), b"more")
-        spring.pour(segment(2), b"next")
-        spring.end()
-        assert await drained(second) == b"next"
-        assert await drained(first) == b"morenext"
-        await first.aclose()
-        await second.aclose()
-
-    run(test)
+    fanout, spring = Fanout(budget_of()), Spring()
+    first = shared(fanout, spring)
+    count = RING_BYTES // len(CHUNK) + 1
+    spring.pour(segment(1), *[CHUNK] * count)
+    for _ in range(count):
+        await first.read()
+    second = joined(fanout)
+    spring.pour(segment(1), b"more")
+    spring.pour(segment(2), b"next")
+    spring.end()
+    assert await drained(second) == b"next"
+    assert await drained(first) == b"morenext"
+    await first.aclose()
+    await second.aclose()
 
 
-def test_who_falls_behind_is_cut_alone() -> None:
-    async def test() -> None:
-        budget = budget_of()
-        fanout, spring = Fanout(budget), Spring()
-        first, slow = shared(fanout, spring), joined(fanout)
-        told: list[Reader] = []
-        slow.when_lost(lambda: told.append(slow))
-        count = 2 * RING_BYTES // len(CHUNK)
-        spring.pour(segment(1), *[CHUNK] * count)
-        spring.end()
-        assert len(await drained(first)) == count * len(CHUNK)
-        assert budget.used_bytes <= RING_BYTES
-        assert (told, fanout.cuts) == ([slow], 1)
-        with pytest.raises(TooSlow):
-            await slow.read()
-        await first.aclose()
-        await slow.aclose()
-        assert budget.used_bytes == 0
-
-    run(test)
+async def test_who_falls_behind_is_cut_alone() -> None:
+    budget = budget_of()
+    fanout, spring = Fanout(budget), Spring()
+    first, slow = shared(fanout, spring), joined(fanout)
+    told: list[Reader] = []
+    slow.when_lost(lambda: told.append(slow))
+    count = 2 * RING_BYTES // len(CHUNK)
+    spring.pour(segment(1), *[CHUNK] * count)
+    spring.end()
+    assert len(await drained(first)) == count * len(CHUNK)
+    assert budget.used_bytes <= RING_BYTES
+    assert (told, fanout.cuts) == ([slow], 1)
+    with pytest.raises(TooSlow):
+        await slow.read()
+    await first.aclose()
+    await slow.aclose()
+    assert budget.used_bytes == 0
 
 
-def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first, slow = shared(fanout, spring), joined(fanout)
-        count = 3 * RING_BYTES // len(CHUNK)
-        spring.pour(segment(1, duration=60.0), *[CHUNK] * count)
-        spring.end()
-        reading = spawn(read_slowly(slow, 0.001), name="slow")
-        assert len(await drained(first)) == count * len(CHUNK)
-        assert await reading == count * len(CHUNK)
-        assert fanout.cuts == 0
-        await first.aclose()
-        await slow.aclose()
-
-    run(test)
+async def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    first, slow = shared(fanout, spring), joined(fanout)
+    count = 3 * RING_BYTES // len(CHUNK)
+    spring.pour(segment(1, duration=60.0), *[CHUNK] * count)
+    spring.end()
+    reading = spawn(read_slowly(slow, 0.001), name="slow")
+    assert len(await drained(first)) == count * len(CHUNK)
+    assert await reading == count * len(CHUNK)
+    assert fanout.cuts == 0
+    await first.aclose()
+    await slow.aclose()
 
 
-def test_the_others_wait_for_half_a_segment_at_most() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first, slow = shared(fanout, spring), joined(fanout)
-        count = 2 * RING_BYTES // len(CHUNK)
-        spring.pour(segment(1, duration=0.4), *[CHUNK] * count)
-        spring.end()
-        reading = spawn(read_slowly(slow, 0.1), name="slow")
-        assert len(await drained(first)) == count * len(CHUNK)
-        with pytest.raises(TooSlow):
-            await reading
-        await first.aclose()
-        await slow.aclose()
-
-    run(test)
+async def test_the_others_wait_for_half_a_segment_at_most() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    first, slow = shared(fanout, spring), joined(fanout)
+    count = 2 * RING_BYTES // len(CHUNK)
+    spring.pour(segment(1, duration=0.4), *[CHUNK] * count)
+    spring.end()
+    reading = spawn(read_slowly(slow, 0.1), name="slow")
+    assert len(await drained(first)) == count * len(CHUNK)
+    with pytest.raises(TooSlow):
+        await reading
+    await first.aclose()
+    await slow.aclose()
 
 
-def test_an_error_reaches_all_after_the_bytes_before_it() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first, second = shared(fanout, spring), joined(fanout)
-        spring.pour(segment(1), b"a", b"b")
-        spring.end(UpstreamFailed("It broke."))
-        assert [await first.read(), await first.read()] == [b"a", b"b"]
-        for reader, missing in ((first, 0), (second, 2)):
-            for _ in range(missing):
-                await reader.read()
-            with pytest.raises(UpstreamFailed, match="It broke"):
-                await reader.read()
-        assert fanout.join(KEY) is None
-        await first.aclose()
-        await second.aclose()
-
-    run(test)
+async def test_an_error_reaches_all_after_the_bytes_before_it() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    first, second = shared(fanout, spring), joined(fanout)
+    spring.pour(segment(1), b"a", b"b")
+    spring.end(UpstreamFailed("It broke."))
+    assert [await first.read(), await first.read()] == [b"a", b"b"]
+    for reader, missing in ((first, 0), (second, 2)):
+        for _ in range(missing):
+            await reader.read()
+        with pytest.raises(UpstreamFailed, match="It broke"):
+            await reader.read()
+    assert fanout.join(KEY) is None
+    await first.aclose()
+    await second.aclose()
 
 
-def test_the_last_to_leave_closes_the_upstream() -> None:
-    async def test() -> None:
-        budget = budget_of()
-        fanout, spring = Fanout(budget), Spring()
-        first, second = shared(fanout, spring), joined(fanout)
-        waiting = spawn(second.read(), name="reader")
-        await eventually(lambda: spring.reads == 1)
-        await first.aclose()
-        await first.aclose()
-        assert spring.closings == 0
-        spring.pour(segment(1), b"a")
-        assert await waiting == b"a"
-        await second.aclose()
-        assert spring.closings >= 1
-        assert (fanout.upstreams, budget.used_bytes) == (0, 0)
-
-    run(test)
+async def test_the_last_to_leave_closes_the_upstream() -> None:
+    budget = budget_of()
+    fanout, spring = Fanout(budget), Spring()
+    first, second = shared(fanout, spring), joined(fanout)
+    waiting = spawn(second.read(), name="reader")
+    await eventually(lambda: spring.reads == 1)
+    await first.aclose()
+    await first.aclose()
+    assert spring.closings == 0
+    spring.pour(segment(1), b"a")
+    assert await waiting == b"a"
+    await second.aclose()
+    assert spring.closings >= 1
+    assert (fanout.upstreams, budget.used_bytes) == (0, 0)
 
 
-def test_who_leaves_before_anything_was_read_closes_the_upstream_too() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        await shared(fanout, spring).aclose()
-        assert spring.reads == 0
-        assert spring.closings >= 1
-
-    run(test)
+async def test_who_leaves_before_anything_was_read_closes_the_upstream_too() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    await shared(fanout, spring).aclose()
+    assert spring.reads == 0
+    assert spring.closings >= 1
 
 
-def test_a_reader_that_is_cancelled_while_it_waits_disturbs_nobody() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of()), Spring()
-        first, second = shared(fanout, spring), joined(fanout)
-        waiting = [spawn(reader.read(), name="reader") for reader in (first, second)]
-        await eventually(lambda: spring.reads == 1)
-        await cancel(waiting[0])
-        await first.aclose()
-        spring.pour(segment(1), b"a")
-        assert await waiting[1] == b"a"
-        await second.aclose()
-
-    run(test)
+async def test_a_reader_that_is_cancelled_while_it_waits_disturbs_nobody() -> None:
+    fanout, spring = Fanout(budget_of()), Spring()
+    first, second = shared(fanout, spring), joined(fanout)
+    waiting = [spawn(reader.read(), name="reader") for reader in (first, second)]
+    await eventually(lambda: spring.reads == 1)
+    await cancel(waiting[0])
+    await first.aclose()
+    spring.pour(segment(1), b"a")
+    assert await waiting[1] == b"a"
+    await second.aclose()
 
 
-def test_closing_goes_on_when_who_closes_is_cancelled() -> None:
-    async def test() -> None:
-        budget = budget_of()
-        fanout, spring = Fanout(budget), Spring()
-        reader = shared(fanout, spring)
-        spring.pour(segment(1), b"a")
-        await reader.read()
-        closing = spawn(reader.aclose(), name="closing")
-        await asyncio.sleep(0)
-        await cancel(closing)
-        await eventually(lambda: budget.used_bytes == 0)
-        assert (budget.used_bytes, fanout.upstreams) == (0, 0)
-        assert spring.closings >= 1
-
-    run(test)
+async def test_closing_goes_on_when_who_closes_is_cancelled() -> None:
+    budget = budget_of()
+    fanout, spring = Fanout(budget), Spring()
+    reader = shared(fanout, spring)
+    spring.pour(segment(1), b"a")
+    await reader.read()
+    closing = spawn(reader.aclose(), name="closing")
+    await asyncio.sleep(0)
+    await cancel(closing)
+    await eventually(lambda: budget.used_bytes == 0)
+    assert (budget.used_bytes, fanout.upstreams) == (0, 0)
+    assert spring.closings >= 1
 
 
-def test_without_room_for_a_ring_nobody_joins_and_the_first_gets_every_byte() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
-        first = shared(fanout, spring)
-        assert fanout.join(KEY) is None
-        assert fanout.share(KEY, Spring()) is None
-        count = 4 * JOIN_BYTES // len(CHUNK)
-        spring.pour(segment(1), *[CHUNK] * count)
-        spring.end()
-        assert len(await drained(first)) == count * len(CHUNK)
-        await first.aclose()
-
-    run(test)
+async def test_without_room_for_a_ring_nobody_joins_and_the_first_gets_every_byte() -> None:
+    fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
+    first = shared(fanout, spring)
+    assert fanout.join(KEY) is None
+    assert fanout.share(KEY, Spring()) is None
+    count = 4 * JOIN_BYTES // len(CHUNK)
+    spring.pour(segment(1), *[CHUNK] * count)
+    spring.end()
+    assert len(await drained(first)) == count * len(CHUNK)
+    await first.aclose()
 
 
-def test_without_room_for_the_initialization_section_nobody_joins() -> None:
-    async def test() -> None:
-        fanout, spring = Fanout(budget_of(1024)), Spring()
-        first = shared(fanout, spring)
-        spring.pour(segment(1, initial=True), bytes(2048))
-        spring.pour(segment(1), b"a")
-        spring.end()
-        assert await drained(first) == bytes(2048) + b"a"
-        await first.aclose()
-
-    run(test)
+async def test_without_room_for_the_initialization_section_nobody_joins() -> None:
+    fanout, spring = Fanout(budget_of(1024)), Spring()
+    first = shared(fanout, spring)
+    spring.pour(segment(1, initial=True), bytes(2048))
+    spring.pour(segment(1), b"a")
+    spring.end()
+    assert await drained(first) == bytes(2048) + b"a"
+    await first.aclose()
 
 
-def test_only_one_at_a_time_opens_an_upstream() -> None:
-    async def test() -> None:
-        fanout = Fanout(budget_of())
-        inside: list[int] = []
+async def test_only_one_at_a_time_opens_an_upstream() -> None:
+    fanout = Fanout(budget_of())
+    inside: list[int] = []
 
-        async def enter(number: int) -> None:
-            async with fanout.turn(KEY):
-                inside.append(number)
-                await asyncio.sleep(0)
-                assert inside.pop() == number
+    async def enter(number: int) -> None:
+        async with fanout.turn(KEY):
+            inside.append(number)
+            await asyncio.sleep(0)
+            assert inside.pop() == number
 
-        tasks = [spawn(enter(number), name="opener") for number in range(5)]
-        await asyncio.sleep(0)
-        await cancel(tasks[0])
-        await asyncio.gather(*tasks[1:])
-        async with asyncio.timeout(1), fanout.turn("another page"), fanout.turn(KEY):
-            pass
-
-    run(test)
+    tasks = [spawn(enter(number), name="opener") for number in range(5)]
+    await asyncio.sleep(0)
+    await cancel(tasks[0])
+    await asyncio.gather(*tasks[1:])
+    async with asyncio.timeout(1), fanout.turn("another page"), fanout.turn(KEY):
+        pass

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serverpy.sample.site import SampleSite
-from tests.server import SETTLE_SECONDS, Server, serving, wait_for
+from tests.aio import wait_for
+from tests.server import Server, serving
 from tests.wire import Exchange
 
 CLIENTS = 10
@@ -126,7 +127,7 @@ def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) 
             for _ in range(9):
                 show.step(clients)
                 assert server.health()["budget"]["used"] <= 4 << 20
-            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log, SETTLE_SECONDS)  # it has read nothing
+            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log)  # it has read nothing
             assert server.health()["streams"] == CLIENTS - 1
             show.broadcast.end()
             whole = show.bytes(2, 12)

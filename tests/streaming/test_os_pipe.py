@@ -18,7 +18,6 @@ from serverpy.streaming.os_pipe import (
     open_pipe,
 )
 from serverpy.tasks import spawn
-from tests.aio import run
 
 MIB = 1 << 20
 
@@ -50,74 +49,62 @@ def test_a_pipe_is_as_large_as_asked_for() -> None:
         os.close(writer)
 
 
-def test_bytes_are_pulled_chunk_by_chunk_up_to_the_end() -> None:
-    async def test() -> None:
-        reading_end, writer = open_pipe(65536)
-        reader = PipeReader(reading_end, 1000)
-        os.write(writer, b"a" * 1500)
-        assert await reader.read() == b"a" * 1000
-        assert await reader.read(200) == b"a" * 200
-        assert await reader.read(5000) == b"a" * 300
-        waiting = spawn(reader.read(), name="read")
+async def test_bytes_are_pulled_chunk_by_chunk_up_to_the_end() -> None:
+    reading_end, writer = open_pipe(65536)
+    reader = PipeReader(reading_end, 1000)
+    os.write(writer, b"a" * 1500)
+    assert await reader.read() == b"a" * 1000
+    assert await reader.read(200) == b"a" * 200
+    assert await reader.read(5000) == b"a" * 300
+    waiting = spawn(reader.read(), name="read")
+    await asyncio.sleep(0)
+    os.write(writer, b"late")
+    assert await waiting == b"late"
+    os.close(writer)
+    assert await reader.read() == b""
+    assert reader.received == 1504
+    reader.close()
+
+
+async def test_closing_wakes_a_waiting_read() -> None:
+    reading_end, writer = open_pipe(65536)
+    reader = PipeReader(reading_end, 1000)
+    waiting = spawn(reader.read(), name="read")
+    for _ in range(3):
         await asyncio.sleep(0)
-        os.write(writer, b"late")
-        assert await waiting == b"late"
-        os.close(writer)
-        assert await reader.read() == b""
-        assert reader.received == 1504
-        reader.close()
-
-    run(test)
-
-
-def test_closing_wakes_a_waiting_read() -> None:
-    async def test() -> None:
-        reading_end, writer = open_pipe(65536)
-        reader = PipeReader(reading_end, 1000)
-        waiting = spawn(reader.read(), name="read")
-        for _ in range(3):
-            await asyncio.sleep(0)
-        reader.close()
-        reader.close()
-        with pytest.raises(UpstreamFailed):
-            await waiting
-        with pytest.raises(UpstreamFailed):
-            await reader.read()
-        with pytest.raises(BrokenPipeError):
-            os.write(writer, b"x")
-        os.close(writer)
-
-    run(test)
-
-
-def test_a_cancelled_read_loses_nothing() -> None:
-    async def test() -> None:
-        reading_end, writer = open_pipe(65536)
-        reader = PipeReader(reading_end, 1000)
-        waiting = spawn(reader.read(), name="read")
-        for _ in range(3):
-            await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        os.write(writer, b"still here")
-        assert await reader.read() == b"still here"
-        reader.close()
-        os.close(writer)
-
-    run(test)
-
-
-def test_what_waits_in_pipes_is_counted_until_they_are_closed() -> None:
-    async def test() -> None:
-        before = buffered_bytes()
-        reading_end, writing_end = open_pipe(65536)
-        reader = PipeReader(reading_end, 1000)
-        os.write(writing_end, bytes(5000))
-        assert buffered_bytes() - before == 5000
+    reader.close()
+    reader.close()
+    with pytest.raises(UpstreamFailed):
+        await waiting
+    with pytest.raises(UpstreamFailed):
         await reader.read()
-        assert buffered_bytes() - before == 4000
-        reader.close()
-        os.close(writing_end)
-        assert buffered_bytes() == before
+    with pytest.raises(BrokenPipeError):
+        os.write(writer, b"x")
+    os.close(writer)
 
-    run(test)
+
+async def test_a_cancelled_read_loses_nothing() -> None:
+    reading_end, writer = open_pipe(65536)
+    reader = PipeReader(reading_end, 1000)
+    waiting = spawn(reader.read(), name="read")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    os.write(writer, b"still here")
+    assert await reader.read() == b"still here"
+    reader.close()
+    os.close(writer)
+
+
+async def test_what_waits_in_pipes_is_counted_until_they_are_closed() -> None:
+    before = buffered_bytes()
+    reading_end, writing_end = open_pipe(65536)
+    reader = PipeReader(reading_end, 1000)
+    os.write(writing_end, bytes(5000))
+    assert buffered_bytes() - before == 5000
+    await reader.read()
+    assert buffered_bytes() - before == 4000
+    reader.close()
+    os.close(writing_end)
+    assert buffered_bytes() == before

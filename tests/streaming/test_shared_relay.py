@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,9 +14,10 @@ import pytest
 from serverpy.body import Body, Source
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
+from serverpy.memory.room import NO_ROOM
 from serverpy.streaming.methods.relay import Relay
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.streaming.segments.relaying import PAGE, Page, client_for, drained, hls, relay_of
 from tests.streaming.segments.shelf import Shelf, Tokens
 from tests.streaming.segments.show import Show, piece, pieces
@@ -32,7 +33,8 @@ class Viewing:
 
     async def open(self, *, start: float | None = None) -> Body:
         media = await self.page.extract(PAGE)
-        return await self.relay.open(Source(url=PAGE, media=media, track=media.tracks[0], start=start))
+        plan = self.relay.capability.plan(media.tracks[:1])
+        return await self.relay.open(plan, Source(url=PAGE, media=media, start=start), NO_ROOM)
 
     async def whole(self) -> bytes:
         return await drained(await self.open())
@@ -42,26 +44,17 @@ class Viewing:
 async def viewing(shelf: Shelf, page: Page) -> AsyncIterator[Viewing]:
     """Everything of it must be closed and given back in the end."""
     budget = Budget(64 << 20, max_streams=50, wait_seconds=5.0)
-    async with client_for(shelf) as client:
-        yield Viewing(relay_of(client, page, budget), page, budget)
-        await eventually(lambda: not (budget.used_bytes or client.open_connections))
-        assert (budget.used_bytes, client.open_connections) == (0, 0)
-
-
-def run_with(shelf: Shelf, page: Page, test: Callable[[Viewing], Coroutine[None, None, None]]) -> None:
-    async def whole() -> None:
-        async with viewing(shelf, page) as view:
-            await test(view)
-
     with shelf:
-        run(whole)
+        async with client_for(shelf) as client:
+            yield Viewing(relay_of(client, page, budget), page, budget)
+            await eventually(lambda: not (budget.used_bytes or client.open_connections))
 
 
 def page_of(show: Show) -> Page:
     return Page(lambda _visit: show.track())
 
 
-def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None:
+async def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None:
     shelf, held = Shelf(), threading.Event()
     show = Show(shelf)
 
@@ -70,33 +63,27 @@ def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None:
         return show.playlist()
 
     shelf.files["/live.m3u8"] = playlist
-
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, page_of(show)) as view:
         first, second = spawn(view.whole(), name="first"), spawn(view.whole(), name="second")
-        await eventually(lambda: bool(shelf.targets("/live")))
+        await eventually(lambda: shelf.targets("/live"))
         await cancel(first)
         held.set()
         assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each has looked at the list
         assert len(shelf.targets("/5.ts")) == 1
 
-    run_with(shelf, page_of(show), test)
 
-
-def test_a_failure_to_open_is_everyones_own() -> None:
+async def test_a_failure_to_open_is_everyones_own() -> None:
     shelf = Shelf()
     show = Show(shelf)
     shelf.refuse = lambda target: 410 if target.startswith("/live") else None
-
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, page_of(show)) as view:
         tasks = [spawn(view.whole(), name="viewer") for _ in range(3)]
         for task in tasks:
             with pytest.raises(UpstreamFailed):
                 await task
 
-    run_with(shelf, page_of(show), test)
 
-
-def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
+async def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
     shelf = Shelf()
     show = Show(shelf, total=30)
 
@@ -105,7 +92,7 @@ def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
         await asyncio.sleep(seconds)
         await cancel(task)
 
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, page_of(show)) as view:
         moments = random.Random(1)
         stays = spawn(view.whole(), name="stays")
         await eventually(lambda: len(shelf.targets("/2.ts")) == 1)
@@ -114,39 +101,31 @@ def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
         assert await stays in [pieces(*range(first, 30)) for first in range(4)]
         assert max(len(shelf.targets(f"/{number}.ts")) for number in range(4, 30)) == 1
 
-    run_with(shelf, page_of(show), test)
 
-
-def test_an_address_that_expires_is_found_again_once_for_all() -> None:
+async def test_an_address_that_expires_is_found_again_once_for_all() -> None:
     shelf = Shelf()
     show = Show(shelf)
     shelf.refuse = Tokens(good_for=4)
     page = Page(lambda visit: show.track(f"?{visit}"))
-
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, page) as view:
         bodies = [await view.open() for _ in range(5)]
         visits = page.visits
         data = await asyncio.gather(*map(drained, bodies))
         assert set(data) == {pieces(*range(12))}
         assert 1 <= page.visits - visits <= 3
 
-    run_with(shelf, page, test)
 
-
-def test_who_says_where_to_begin_is_on_its_own() -> None:
+async def test_who_says_where_to_begin_is_on_its_own() -> None:
     shelf = Shelf()
     show = Show(shelf, pace=0, ends=False, window=12)
-
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, page_of(show)) as view:
         bodies = [await view.open(), await view.open(start=0.0), await view.open(start=0.0)]
         assert len(shelf.targets("/0.ts")) == 2
         for body in bodies:
             await body.aclose()
 
-    run_with(shelf, page_of(show), test)
 
-
-def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be_one() -> None:
+async def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be_one() -> None:
     """The answers with the first segment wait for each other, but for that of the first to open."""
     shelf, together = Shelf(), threading.Barrier(4)
     film = "#EXTINF:1,\n0.ts\n#EXTINF:1,\n1.ts"
@@ -159,9 +138,6 @@ def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be_one()
         return piece(0)
 
     shelf.files |= {"/0.ts": segment, "/1.ts": piece(1)}
-
-    async def test(view: Viewing) -> None:
+    async with viewing(shelf, Page(lambda _visit: hls(shelf, film, path="/film.m3u8"))) as view:
         data = await asyncio.gather(*(view.whole() for _ in range(5)))
         assert set(data) == {pieces(0, 1)}
-
-    run_with(shelf, Page(lambda _visit: hls(shelf, film, path="/film.m3u8")), test)

@@ -9,55 +9,45 @@ import pytest
 from serverpy.errors import Busy
 from serverpy.streaming.slots import Slots
 from serverpy.tasks import Closing, spawn
-from tests.aio import run
 
 
-def test_who_finds_no_place_in_time_is_told_that_all_are_taken() -> None:
-    async def test() -> None:
-        slots = Slots(1, 0.02, "places")
-        first = await slots.take()
-        with pytest.raises(Busy):
-            await slots.take()
-        first.release()
-        first.release()
-        second = await slots.take()
-        assert slots.taken == 1
-        assert repr(slots) == "<Slots places: 1/1>"
-        second.release()
-
-    run(test)
+async def test_who_finds_no_place_in_time_is_told_that_all_are_taken() -> None:
+    slots = Slots(1, 0.02, "places")
+    first = await slots.take()
+    with pytest.raises(Busy):
+        await slots.take()
+    first.release()
+    first.release()
+    second = await slots.take()
+    assert slots.taken == 1
+    assert repr(slots) == "<Slots places: 1/1>"
+    second.release()
 
 
-def test_who_waits_gets_the_place_that_becomes_free() -> None:
-    async def test() -> None:
-        slots = Slots(1, 10, "places")
-        first = await slots.take()
-        waiting = spawn(slots.take(), name="second")
-        await asyncio.sleep(0)
-        first.release()
-        (await waiting).release()
-        assert slots.taken == 0
-
-    run(test)
+async def test_who_waits_gets_the_place_that_becomes_free() -> None:
+    slots = Slots(1, 10, "places")
+    first = await slots.take()
+    waiting = spawn(slots.take(), name="second")
+    await asyncio.sleep(0)
+    first.release()
+    (await waiting).release()
+    assert slots.taken == 0
 
 
-def test_closing_runs_once_and_to_its_end_though_the_one_who_asked_is_cancelled() -> None:
-    async def test() -> None:
-        runs = 0
-        go_on = asyncio.Event()
+async def test_closing_runs_once_and_to_its_end_though_the_one_who_asked_is_cancelled() -> None:
+    runs = 0
+    go_on = asyncio.Event()
 
-        async def close() -> None:
-            nonlocal runs
-            await go_on.wait()
-            runs += 1
+    async def close() -> None:
+        nonlocal runs
+        await go_on.wait()
+        runs += 1
 
-        closing = Closing(close, "close")
-        asking = spawn(closing(), name="first to ask")
-        await asyncio.sleep(0)
-        asking.cancel()
-        await asyncio.wait([asking])
-        go_on.set()
-        await closing()
-        assert runs == 1
-
-    run(test)
+    closing = Closing(close, "close")
+    asking = spawn(closing(), name="first to ask")
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    go_on.set()
+    await closing()
+    assert runs == 1

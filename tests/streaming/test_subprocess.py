@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,25 +45,20 @@ from serverpy.sample.site import SampleSite
 from serverpy.streaming.child.errors import media_error, page_error, translate
 from serverpy.streaming.methods.subprocess import DIRECTORY_PREFIX, ChildOptions, Subprocess, arguments, environment
 from serverpy.tasks import spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.net.origin import Origin
+from tests.opening import opened
 
-Test = Callable[[Subprocess], Awaitable[None]]
 
-
-def with_method(test: Test, *, allow: str = "127.0.0.0/8", children: int = 2, **options: Any) -> None:
-    async def running() -> None:
-        egress = Egress(Guard(parse_networks([allow])))
-        await egress.start()
-        try:
-            child_options = ChildOptions(proxy_url=lambda: egress.url, **options)
-            await test(
-                Subprocess(child_options, max_children=children, wait_seconds=0.05, pipe_bytes=65536, chunk_bytes=32768)
-            )
-        finally:
-            await egress.aclose()
-
-    run(running)
+@asynccontextmanager
+async def running(*, allow: str = "127.0.0.0/8", children: int = 2, **options: Any) -> AsyncIterator[Subprocess]:
+    egress = Egress(Guard(parse_networks([allow])))
+    await egress.start()
+    try:
+        child_options = ChildOptions(proxy_url=lambda: egress.url, **options)
+        yield Subprocess(child_options, max_children=children, wait_seconds=0.05, pipe_bytes=65536, chunk_bytes=32768)
+    finally:
+        await egress.aclose()
 
 
 async def read_all(body: Any) -> bytes:
@@ -101,10 +97,10 @@ def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
+    async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=f"{site.http}/page/prog"))
+        body = await opened(method, Source(url=f"{site.http}/page/prog"))
         assert (body.head.content_type, body.head.ext) == ("video/mp4", "mp4")
         assert body.head.title
         assert body.head.length is None
@@ -116,19 +112,15 @@ def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Pa
         await eventually(lambda: site.open_connections == 0)
         assert (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before
 
-    with_method(test)
 
-
-def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/hls/ts/master.m3u8"))
+async def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/hls/ts/master.m3u8"))
         assert body.head.content_type == "video/mp2t"
         whole = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5))
         assert await read_all(body) == whole
         await body.aclose()
         assert directories(private_tmp) == []
-
-    with_method(test)
 
 
 @pytest.mark.parametrize(
@@ -143,40 +135,36 @@ def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, priv
     ],
     ids=["format", "selector", "item", "merge", "404", "html"],
 )
-def test_failures_before_the_first_byte_are_raised_by_open(
+async def test_failures_before_the_first_byte_are_raised_by_open(
     site: SampleSite, private_tmp: Path, path: str, fields: dict[str, Any], kind: type[ServerPYError]
 ) -> None:
-    async def test(method: Subprocess) -> None:
+    async with running() as method:
         with pytest.raises(kind):
-            await method.open(Source(url=site.http + path, **fields))
+            await opened(method, Source(url=site.http + path, **fields))
         assert children() == []
         assert directories(private_tmp) == []
         assert method.slots.taken == 0
 
-    with_method(test)
 
-
-def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
         await body.aclose()
         assert site.path("prog.mp4").read_bytes().startswith(b"".join(received))
 
-    with_method(test)
-
 
 @pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])
-def test_neither_address_nor_selector_can_become_an_option(site: SampleSite, private_tmp: Path, text: str) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_neither_address_nor_selector_can_become_an_option(
+    site: SampleSite, private_tmp: Path, text: str
+) -> None:
+    async with running() as method:
         with pytest.raises(InvalidUrl):
-            await method.open(Source(url=text))
+            await opened(method, Source(url=text))
         with pytest.raises((InvalidParameter, FormatNotFound)):
-            await method.open(Source(url=f"{site.http}/page/prog", format=text))
-
-    with_method(test)
+            await opened(method, Source(url=f"{site.http}/page/prog", format=text))
     assert list(private_tmp.rglob("pwned")) == []
     assert not Path("pwned").exists()
 
@@ -194,20 +182,18 @@ def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_
     assert os.listdir(given["PATH"]) == os.listdir(given["HOME"]) == []
 
 
-def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> None:
+    async with running(allow="192.0.2.0/24") as method:
         before = len(site.requests)
         for origin in (site.http, site.https):
             with pytest.raises(TargetForbidden):
-                await method.open(Source(url=f"{origin}/media/prog.mp4"))
+                await opened(method, Source(url=f"{origin}/media/prog.mp4"))
         assert len(site.requests) == before
-
-    with_method(test, allow="192.0.2.0/24")
 
 
 @pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
 @pytest.mark.parametrize("impersonate", [None, "chrome"])
-def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
+async def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
     """A redirect, the media that a page names, a segment: none of them in a tunnel, where the refusal has a status of
@@ -219,73 +205,61 @@ def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\nContent-Length: %d\r\n\r\n"
         connection.sendall(head % len(body) + body)
 
-    async def test(method: Subprocess) -> None:
-        with pytest.raises(TargetForbidden):
-            await method.open(Source(url=base + path.format(inside=quote(inside, safe=""))))
-
     with Origin(playlist) as origin:
         base = f"http://127.0.0.1:{origin.port}" if path.endswith(".m3u8") else site.http
-        with_method(test, allow=base.removeprefix("http://"), impersonate=impersonate)
+        async with running(allow=base.removeprefix("http://"), impersonate=impersonate) as method:
+            with pytest.raises(TargetForbidden):
+                await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
 
-def test_further_authorities_are_trusted(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.https}/media/prog.mp4"))
+async def test_further_authorities_are_trusted(site: SampleSite) -> None:
+    async with running(ca_file=str(site.ca_file)) as method:
+        body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
-    with_method(test, ca_file=str(site.ca_file))
 
-
-def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
-    async def test(method: Subprocess) -> None:
-        before = len(site.requests)
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
-        await body.aclose()
-        assert any("secret=1" in request.headers.get("cookie", "") for request in site.requests[before:])
-
+async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
-    with_method(test, cookies_file=str(jar))
+    async with running(cookies_file=str(jar)) as method:
+        before = len(site.requests)
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
+        await body.aclose()
+        assert any("secret=1" in request.headers.get("cookie", "") for request in site.requests[before:])
     assert jar.read_text() == written
 
 
-def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+async def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
+    async with running(impersonate="chrome") as method:
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await read_all(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
-    with_method(test, impersonate="chrome")
 
-
-def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
+    async with running(children=1) as method:
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         assert len(children()) == 1
         with pytest.raises(Busy):
-            await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+            await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         await body.aclose()
 
-    with_method(test, children=1)
 
-
-def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
+    async with running(extract_timeout=1.0) as method:
         with pytest.raises(ExtractionTimeout):
-            await method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4"))
+            await opened(method, Source(url=f"{site.http}/fault/delay=30/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
 
-    with_method(test, extract_timeout=1.0)
-
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_tmp: Path, path: str) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_tmp: Path, path: str) -> None:
+    async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
-        body = await method.open(Source(url=site.http + path))
+        body = await opened(method, Source(url=site.http + path))
         await body.read()
         began = asyncio.get_running_loop().time()
         await asyncio.gather(body.aclose(), body.aclose())
@@ -296,13 +270,11 @@ def test_leaving_early_leaves_nothing_within_a_second(site: SampleSite, private_
         await eventually(lambda: site.open_connections == 0)
         assert (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before
 
-    with_method(test)
 
-
-def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
-        opening = spawn(method.open(Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
-        await eventually(lambda: bool(children()))
+async def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
+    async with running() as method:
+        opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=30/media/prog.mp4")), name="open")
+        await eventually(lambda: children())
         assert len(directories(private_tmp)) == 1
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -311,18 +283,14 @@ def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> 
         assert directories(private_tmp) == []
         assert method.slots.taken == 0
 
-    with_method(test)
 
-
-def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/media/large-64.mp4"))
+async def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         children()[0].kill()
         with pytest.raises(ServerPYError):
             await read_for_ever(body, [])
         await body.aclose()
-
-    with_method(test)
 
 
 @pytest.mark.parametrize(
@@ -353,14 +321,12 @@ def test_what_a_status_means_depends_on_whose_it_is() -> None:
     assert (type(page_error(line)), type(media_error(line))) == (ExtractionTimeout, UpstreamTimeout)
 
 
-def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{site.http}/page/dash", format="ba,bv"))
+async def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/page/dash", format="ba,bv"))
         data = await read_all(body)
         await body.aclose()
         assert data.count(b"ftyp") == 1
-
-    with_method(test)
 
 
 @pytest.mark.parametrize(
@@ -374,38 +340,36 @@ def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: Samp
     ],
     ids=repr,
 )
-def test_sites_are_allowed_and_denied_as_in_the_worker(site: SampleSite, sites: Sites, page: bool, tube: bool) -> None:
+async def test_sites_are_allowed_and_denied_as_in_the_worker(
+    site: SampleSite, sites: Sites, page: bool, tube: bool
+) -> None:
     """The page of a denied site does not fall to the generic extractor."""
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
-            body = await method.open(Source(url=site.http + path))
+            body = await opened(method, Source(url=site.http + path))
         except SiteForbidden:
             return False
         await body.aclose()
         return True
 
-    async def test(method: Subprocess) -> None:
+    async with running(sites=sites, plugin_paths=(str(PLUGIN_PATH),)) as method:
         assert (await served(method, "/page/prog"), await served(method, "/tube/watch/headers")) == (page, tube)
 
-    with_method(test, sites=sites, plugin_paths=(str(PLUGIN_PATH),))
 
-
-def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
+    async with running(max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),)) as method:
         with pytest.raises(TooLarge, match=r"longer than the 1\.5 seconds"):
-            await method.open(Source(url=f"{site.http}/tube/watch/headers"))
+            await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
         await body.aclose()
-
-    with_method(test, max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),))
 
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
-def test_a_start_that_fails_half_way_leaves_nothing(
+async def test_a_start_that_fails_half_way_leaves_nothing(
     site: SampleSite,
     private_tmp: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -416,36 +380,32 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    async def test(method: Subprocess) -> None:
+    async with running() as method:
         before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(f"serverpy.streaming.methods.subprocess.{step}", fail)
             with pytest.raises(kind):
-                await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+                await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert children() == []
         assert directories(private_tmp) == []
         assert len(os.listdir("/proc/self/fd")) == before
         assert method.slots.taken == 0
 
-    with_method(test)
 
-
-def test_what_a_killed_server_left_is_removed_before_the_first_child(site: SampleSite, private_tmp: Path) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_what_a_killed_server_left_is_removed_before_the_first_child(site: SampleSite, private_tmp: Path) -> None:
+    async with running() as method:
         left = private_tmp / f"{DIRECTORY_PREFIX}left"
         left.mkdir()
         (left / "cookies.txt").write_text("secret")
-        body = await method.open(Source(url=f"{site.http}/media/prog.mp4"))
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         try:
             assert len(directories(private_tmp)) == 1
             assert not left.exists()
         finally:
             await body.aclose()
 
-    with_method(test)
 
-
-def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
+async def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
     """Also one of characters that JSON writes with twelve bytes each."""
     media = site.path("prog.mp4").read_bytes()
 
@@ -455,20 +415,16 @@ def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
         connection.sendall(head % (kind, len(body)) + body)
 
-    async def test(method: Subprocess) -> None:
-        body = await method.open(Source(url=f"{origin.url}page"))
-        assert body.head.title == title[:300]
-        assert await read_all(body) == media
-        await body.aclose()
-
     title = "\N{GRINNING FACE}\N{QUOTATION MARK}" * 50_000
     with Origin(serve) as origin:
-        with_method(test)
+        async with running() as method:
+            body = await opened(method, Source(url=f"{origin.url}page"))
+            assert body.head.title == title[:300]
+            assert await read_all(body) == media
+            await body.aclose()
 
 
-def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
-    async def test(method: Subprocess) -> None:
+async def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
+    async with running() as method:
         with pytest.raises(InvalidParameter):
-            await method.open(Source(url=f"{site.http}/media/prog.mp4", format="b\0"))
-
-    with_method(test)
+            await opened(method, Source(url=f"{site.http}/media/prog.mp4", format="b\0"))

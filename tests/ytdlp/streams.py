@@ -96,14 +96,5 @@ class Running:
         return time.monotonic() - began
 
 
-def wait_for(condition: Any, seconds: float = 5.0) -> bool:
-    """Until `condition()` is true, or `seconds` have passed. A short wait on an event between two looks."""
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (met := bool(condition())) and time.monotonic() < deadline:
-        pause.wait(0.01)
-    return met
-
-
 def progressive(url: str, **fields: Any) -> dict[str, Any]:
     return {"id": "x", "title": "x", "format_id": "0", "url": url, "ext": "mp4", "protocol": "http", **fields}

@@ -24,7 +24,8 @@ from serverpy.extraction.messages import WorkerOptions
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.page.raw_store import Raw
-from tests.ytdlp.streams import Running, progressive, session, wait_for
+from tests.aio import wait_for
+from tests.ytdlp.streams import Running, progressive, session
 
 
 def test_progressive_bytes_are_the_files(site: SampleSite) -> None:
@@ -80,7 +81,7 @@ def test_a_reader_that_leaves_ends_the_thread(site: SampleSite) -> None:
 def test_cancelling_wakes_a_thread_that_waits_for_a_silent_server(site: SampleSite, faults: str) -> None:
     before = len(site.requests)
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
-        assert wait_for(lambda: len(site.requests) > before)
+        wait_for(lambda: len(site.requests) > before)
         if faults.startswith("stall"):
             download.read(10)
         download.cancelled.set()
@@ -252,7 +253,7 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
 
     with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
         download.read_all()
-    assert wait_for(lambda: site.open_connections == 0)
+    wait_for(lambda: site.open_connections == 0)
     before = left()
     for _ in range(5):
         with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
@@ -260,7 +261,7 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
     # There may be less than before: the watcher of the first download ends by itself, a moment after it.
-    assert wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before))), (left(), before)
+    wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before)), lambda: (left(), before))
 
 
 @pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
@@ -291,7 +292,7 @@ def test_cancelling_cuts_an_impersonated_request_too(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
     with Running(info) as download:
-        assert wait_for(lambda: len(site.requests) > before)
+        wait_for(lambda: len(site.requests) > before)
         download.cancelled.set()
         assert download.seconds_to_end() < 1
 
@@ -315,7 +316,7 @@ def test_a_slow_reader_keeps_the_pipe_full_and_memory_flat(site: SampleSite, pla
         with Running(hls(url) if playlist else progressive(url)) as download:
             for _ in range(16):
                 download.read(65536)
-                assert wait_for(lambda: waiting_in(download.reader) >= 65536 - 4096)
+                wait_for(lambda: waiting_in(download.reader) >= 65536 - 4096)
             held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

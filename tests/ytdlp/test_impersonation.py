@@ -5,7 +5,6 @@ from __future__ import annotations
 import psutil
 
 from serverpy.sample.site import SampleSite
-from tests.aio import run
 from tests.extraction.workers import process_of, running
 
 
@@ -13,24 +12,18 @@ def loaded(process: psutil.Process) -> bool:
     return any("curl_cffi" in mapped.path for mapped in process.memory_maps())
 
 
-def test_the_worker_loads_it_when_a_page_asks_for_it(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            ready = workers.state().ready
-            assert ready is not None
-            assert ready.impersonation
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert not loaded(process)
-            assert await workers.extract(f"{site.http}/probe/impersonated?to={site.http}/page/prog")
-            assert loaded(process)
-
-    run(test)
+async def test_the_worker_loads_it_when_a_page_asks_for_it(site: SampleSite) -> None:
+    async with running() as workers:
+        process = await process_of(workers)
+        ready = workers.state().ready
+        assert ready is not None
+        assert ready.impersonation
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert not loaded(process)
+        assert await workers.extract(f"{site.http}/probe/impersonated?to={site.http}/page/prog")
+        assert loaded(process)
 
 
-def test_a_worker_that_imitates_always_has_it_from_the_start() -> None:
-    async def test() -> None:
-        async with running(impersonate="chrome") as workers:
-            assert loaded(await process_of(workers))
-
-    run(test)
+async def test_a_worker_that_imitates_always_has_it_from_the_start() -> None:
+    async with running(impersonate="chrome") as workers:
+        assert loaded(await process_of(workers))

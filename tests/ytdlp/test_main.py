@@ -21,7 +21,7 @@ from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.limits import DATA_BYTES, MIB
 from serverpy.ytdlp.main import Outbox
 from serverpy.ytdlp.session.instance import MAX_PAGE_BYTES
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.extraction.workers import fails, process_of, reader, running
 
 
@@ -36,103 +36,80 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptur
     assert "request 7" in caplog.text
 
 
-def test_a_broken_text_is_answered_and_costs_no_thread(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=1) as workers:
-            pid = (await process_of(workers)).pid
-            started = time.monotonic()
-            assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert time.monotonic() - started < 5
-            assert (await process_of(workers)).pid == pid
-
-    run(test)
+async def test_a_broken_text_is_answered_and_costs_no_thread(site: SampleSite) -> None:
+    async with running(extract_workers=1) as workers:
+        pid = (await process_of(workers)).pid
+        started = time.monotonic()
+        assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert time.monotonic() - started < 5
+        assert (await process_of(workers)).pid == pid
 
 
-def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running(extract_workers=1) as workers:
-            started = time.monotonic()
-            assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert time.monotonic() - started < 10
-
-    run(test)
+async def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -> None:
+    async with running(extract_workers=1) as workers:
+        started = time.monotonic()
+        assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert time.monotonic() - started < 10
 
 
-def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            pid = (await process_of(workers)).pid
-            assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
-            assert type(await fails(workers, f"{site.http}/probe/memory?to={3 * DATA_BYTES}")) is ExtractionFailed
-            assert (await workers.extract(f"{site.http}/page/prog")).tracks
-            assert (await process_of(workers)).pid == pid
-
-    run(test)
+async def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None:
+    async with running() as workers:
+        pid = (await process_of(workers)).pid
+        assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
+        assert type(await fails(workers, f"{site.http}/probe/memory?to={3 * DATA_BYTES}")) is ExtractionFailed
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert (await process_of(workers)).pid == pid
 
 
-def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_download(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            process = await process_of(workers)
-            before = process.memory_info().rss
-            film = await workers.extract(f"{site.http}/page/prog")
-            assert (await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).tracks
-            assert process.memory_info().rss > before + 150 * MIB
+async def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_download(site: SampleSite) -> None:
+    async with running() as workers:
+        process = await process_of(workers)
+        before = process.memory_info().rss
+        film = await workers.extract(f"{site.http}/page/prog")
+        assert (await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).tracks
+        assert process.memory_info().rss > before + 150 * MIB
+        reading, writing = os.pipe()
+        download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+        assert await asyncio.to_thread(reader(reading))
+        await download.wait()
+        await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
+
+
+async def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSite) -> None:
+    async with running() as workers:
+        pid = (await process_of(workers)).pid
+        film = await workers.extract(f"{site.http}/page/prog")
+        assert (await workers.extract(f"{site.http}/probe/full")).tracks
+        for _ in range(2):
             reading, writing = os.pipe()
-            download = await workers.download(film.raw_id, None, film.tracks[0].id, writing)
-            assert await asyncio.to_thread(reader(reading))
-            await download.wait()
-            await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
-            assert process.memory_info().rss < before + 50 * MIB
-
-    run(test)
+            with pytest.raises(Busy):
+                await workers.download(film.raw_id, None, film.tracks[0].id, writing)
+            assert await asyncio.to_thread(reader(reading)) == b""
+        assert (await process_of(workers)).pid == pid
 
 
-def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            pid = (await process_of(workers)).pid
-            film = await workers.extract(f"{site.http}/page/prog")
-            assert (await workers.extract(f"{site.http}/probe/full")).tracks
-            for _ in range(2):
-                reading, writing = os.pipe()
-                with pytest.raises(Busy):
-                    await workers.download(film.raw_id, None, film.tracks[0].id, writing)
-                assert await asyncio.to_thread(reader(reading)) == b""
-            assert (await process_of(workers)).pid == pid
-
-    run(test)
-
-
-def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
+async def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
     """It reserves half a gigabyte that counts, before it does anything."""
-
-    async def test() -> None:
-        async with running(max_workers=1, extract_workers=1) as workers:
-            ready = workers.state().ready
-            assert ready is not None
-            assert any(name.startswith("deno-") for name in ready.js_runtimes)
-            media = await workers.extract(f"{site.http}/probe/run?to=deno")
-            code, said, limit = json.loads(media.title)
-            assert (code, said) == (0, "300000")
-            assert DATA_BYTES < limit < 2 * DATA_BYTES
-
-    run(test)
+    async with running(max_workers=1, extract_workers=1) as workers:
+        ready = workers.state().ready
+        assert ready is not None
+        assert any(name.startswith("deno-") for name in ready.js_runtimes)
+        media = await workers.extract(f"{site.http}/probe/run?to=deno")
+        code, said, limit = json.loads(media.title)
+        assert (code, said) == (0, "300000")
+        assert DATA_BYTES < limit < 2 * DATA_BYTES
 
 
-def test_a_page_has_a_bound(site: SampleSite) -> None:
-    async def test() -> None:
-        async with running() as workers:
-            with pages() as base:
-                media = await workers.extract(f"{site.http}/probe/read?to={base}/{MAX_PAGE_BYTES}")
-                assert media.title == str(MAX_PAGE_BYTES)
-                for size in (MAX_PAGE_BYTES + 1, 60_000_000):
-                    assert type(await fails(workers, f"{site.http}/probe/read?to={base}/{size}")) is TooLarge
-
+async def test_a_page_has_a_bound(site: SampleSite) -> None:
     assert MAX_PAGE_BYTES == 8 * 1024 * 1024
-    run(test)
+    async with running() as workers:
+        with pages() as base:
+            media = await workers.extract(f"{site.http}/probe/read?to={base}/{MAX_PAGE_BYTES}")
+            assert media.title == str(MAX_PAGE_BYTES)
+            for size in (MAX_PAGE_BYTES + 1, 60_000_000):
+                assert type(await fails(workers, f"{site.http}/probe/read?to={base}/{size}")) is TooLarge
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from serverpy.body import Body, Source
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
-from serverpy.extraction.values import Track
 from serverpy.media.weave.cache import Version
 from serverpy.memory.room import Room
+from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
@@ -21,8 +21,9 @@ _LEAST_BYTES = 4096
 class Opener(Protocol):
     """The method that reads the sources: `relay`."""
 
-    def carries(self, track: Track) -> bool: ...
-    async def open(self, source: Source) -> Body: ...
+    @property
+    def capability(self) -> Capability: ...
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> Body: ...
 
 
 class Changed(UpstreamFailed):
@@ -56,10 +57,11 @@ class Borrowed:
 class Ranged:
     """A source that can be read by ranges, whichever address it has at the moment."""
 
-    def __init__(self, method: Opener, source: Source) -> None:
-        self.room = Borrowed(source.room)
+    def __init__(self, method: Opener, plan: Plan, source: Source, room: Room) -> None:
+        self.room = Borrowed(room)
         self._method = method
-        self._source = replace(source, room=self.room)
+        self._plan = plan
+        self._source = source
 
     async def open(self, first: int, end: int, version: Version | None) -> Body:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
@@ -67,7 +69,9 @@ class Ranged:
         asked = ByteRange(first, end - 1)
         validator = None if version is None else version.validator
         try:
-            body = await self._method.open(replace(self._source, range=asked, if_range=validator))
+            body = await self._method.open(
+                self._plan, replace(self._source, range=asked, if_range=validator), self.room
+            )
         except RangeNotSatisfiable as beyond:  # which is ours, not the client's
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)

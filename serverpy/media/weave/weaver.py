@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Source, Unlosable
 from serverpy.containers import MP4
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import is_seekable
@@ -32,6 +32,7 @@ from serverpy.media.weave.source import Changed, Forward, Opener, Ranged
 from serverpy.memory.budget import Reservation
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
+from serverpy.plan import Capability, Plan
 from serverpy.ranges import resolve
 from serverpy.tasks import cancel, spawn
 from serverpy.validators import same_validator
@@ -47,7 +48,6 @@ EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 class Weaver:
     """Opens woven files. `method` reads the sources; `layouts` are shared with nobody else."""
 
-    name = "relay"
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
@@ -59,6 +59,18 @@ class Weaver:
         self._layouts = layouts
         self._turn = asyncio.Semaphore(1)  # one layout at a time: they hold the interpreter lock, and memory
 
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="weave",
+            method="relay",
+            stream_bytes=self.stream_bytes,
+            carries=self.weaves,
+            bytes_for=lambda tracks: self.stream_bytes,
+            merges=True,
+            seeks=True,
+        )
+
     def weaves(self, track: Track) -> bool:
         """Whether `track` may be one of a pair, as far as the extraction tells: an MP4 that can be read by ranges."""
         return (
@@ -66,14 +78,16 @@ class Weaver:
             and is_seekable(track)
             and track.request_data is None
             and not track.no_resume
-            and self._method.carries(track)
+            and self._method.capability.carries(track)
         )
 
-    async def open(self, source: Source, pair: tuple[Track, Track], reservation: Reservation) -> WovenBody:
-        """Picture and sound of `pair`, each of which `weaves` allowed. `reservation` holds `stream_bytes`, and grows
-        while a layout is made. Raises a `ServerPYError`; leaves nothing behind when it does or is cancelled."""
-        video, audio = pair
-        ranged = Ranged(self._method, replace(source, track=video)), Ranged(self._method, replace(source, track=audio))
+    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
+        """Weave the video and the audio of `plan`. `reservation` grows while a layout is made."""
+        video, audio = plan.tracks
+        ranged = (
+            Ranged(self._method, self._method.capability.plan((video,)), source, reservation),
+            Ranged(self._method, self._method.capability.plan((audio,)), source, reservation),
+        )
         key = (video.url, audio.url)
         make = partial(self._make, ranged, reservation)
         begun = time.monotonic()
@@ -135,7 +149,7 @@ class Growth:
         self._nbytes = 0
 
 
-class WovenBody:
+class WovenBody(Unlosable):
     """An open range of a woven file. Holds its lease and two reads until `aclose`."""
 
     def __init__(self, head: Head, lease: Lease, readers: dict[int, Forward], pieces: AsyncGenerator[bytes]) -> None:

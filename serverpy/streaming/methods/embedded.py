@@ -11,12 +11,14 @@ import logging
 import time
 from typing import Protocol
 
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import pick_entry
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
+from serverpy.memory.room import Room
+from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
@@ -64,8 +66,6 @@ class Extractor(Protocol):
 class Embedded:
     """At most `max_workers` streams at once; one that finds no place waits `wait_seconds`, then `Busy`."""
 
-    name = "embedded"
-
     def __init__(
         self,
         workers: Workers,
@@ -90,20 +90,27 @@ class Embedded:
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
-    def bytes_for(self, _track: Track) -> int:
-        return self.stream_bytes
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="embedded",
+            method="embedded",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=lambda tracks: self.stream_bytes,
+        )
 
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
         return track.protocol in PROTOCOLS and not live and not track.has_drm
 
-    async def open(self, source: Source) -> EmbeddedBody:
-        if source.media is None or source.track is None:
-            raise ValueError("this method streams a track that an extraction found")
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> EmbeddedBody:
+        assert source.media is not None
+        (track,) = plan.tracks
         slot = await self.slots.take()
         try:
-            async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(source.track))):
-                return await self._open_or_extract_again(source, source.media, source.track, slot)
+            async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(track))):
+                return await self._open_or_extract_again(source, source.media, track, slot)
         except BaseException:
             slot.release()
             raise
@@ -180,7 +187,7 @@ class _Stream:
             log.warning("a download of the worker did not end within %s s", CLOSE_SECONDS)
 
 
-class EmbeddedBody:
+class EmbeddedBody(Unlosable):
     """Holds its place among the method's workers until it is closed."""
 
     def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:

@@ -10,20 +10,21 @@ from dataclasses import replace
 from typing import Protocol
 
 from serverpy import containers
-from serverpy.body import SESSION_BYTES, UNBOUNDED, UNCUT, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import NO_ROOM
+from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
+from serverpy.memory.room import NO_ROOM, Room
 from serverpy.net.client import Client, Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
+from serverpy.plan import UNCUT, Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Reader, Turn
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.pace import Pace
-from serverpy.streaming.segments.manifest import DASH_PROTOCOL, HLS_PROTOCOLS, PLAYLIST_BYTES
+from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
 from serverpy.streaming.track_source import TrackSource
 
@@ -47,7 +48,6 @@ class Relay:
     """Media over http(s): plain files, HLS and DASH. Gives ranges wherever the source can, and heals
     (`net/resume.py`)."""
 
-    name = "relay"
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
     def __init__(
@@ -59,8 +59,17 @@ class Relay:
         self._wait_seconds = wait_seconds
         self._impersonate = impersonate
 
-    def bytes_for(self, track: Track) -> int:
-        return self.stream_bytes + (PLAYLIST_BYTES if _is_segmented(track) else 0)
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="relay",
+            method="relay",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=_bytes_for,
+            seeks=True,
+            starts_live=True,
+        )
 
     def carries(self, track: Track) -> bool:
         """Plain http(s) files, HLS, and DASH that is not live. A request that must look like a browser's is yt-dlp's
@@ -73,40 +82,42 @@ class Relay:
             and not any(name.lower() == "range" for name in track.headers)
         )
 
-    async def open(self, source: Source) -> RelayBody:
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> RelayBody:
         assert source.media is not None
-        assert source.track is not None
-        await self._until_available(source.track)
+        (track,) = plan.tracks
+        await self._until_available(track)
         begun, read = time.monotonic(), None
         try:
             async with first_byte_within(self._client.stall_timeout):
-                read = await self._open_read(source, source.media, source.track)
+                read = await self._open_read(source, source.media, track, reservation)
                 first = await first_chunks(read.read, containers.SNIFF_BYTES)
-            head = _head(read, b"".join(first), source.media, source.track)
+            head = _head(read, b"".join(first), source.media, track)
         except BaseException:
             if read is not None:
                 await read.aclose()
             raise
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        pace = Pace(NO_ROOM if isinstance(read, Reader) else source.room)
+        pace = Pace(NO_ROOM if isinstance(read, Reader) else reservation)
         return RelayBody(read, replace(head, timings=timings), first, pace)
 
-    async def _open_read(self, source: Source, media: Media, track: Track) -> Read:
+    async def _open_read(self, source: Source, media: Media, track: Track, room: Room) -> Read:
         """What is live and read from its edge, together with all who do so."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
-            return await self._open_own(source, media, track)
+            return await self._open_own(source, media, track, room)
         key = (source.url, source.item, media.id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
                 return reader
             if not turn.is_vain:
-                return await self._open_first(key, turn, source, media, track)
-        return await self._join_after_all(key, await self._open_own(source, media, track))
+                return await self._open_first(key, turn, source, media, track, room)
+        return await self._join_after_all(key, await self._open_own(source, media, track, room))
 
-    async def _open_first(self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track) -> Read:
+    async def _open_first(
+        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, room: Room
+    ) -> Read:
         """While others wait to know whether it is live, which its list alone tells."""
         try:
-            own = await self._open_own(source, media, track)
+            own = await self._open_own(source, media, track, room)
         except ServerPYError:
             turn.is_vain = True
             raise
@@ -130,13 +141,13 @@ class Relay:
             raise
         return reader
 
-    async def _open_own(self, source: Source, media: Media, track: Track) -> ResumingRead | SegmentedRead:
+    async def _open_own(self, source: Source, media: Media, track: Track, room: Room) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
         address = TrackSource(self._client, self._extractor, source, media, track)
         if _is_segmented(track):
             return await open_segmented(
                 address,
-                source.room,
+                room,
                 # Segments have no validator in common that an If-Range could be compared with: it asks for the whole.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
@@ -190,6 +201,10 @@ class RelayBody:
 
     async def aclose(self) -> None:
         await self._read.aclose()
+
+
+def _bytes_for(tracks: tuple[Track, ...]) -> int:
+    return Relay.stream_bytes + (PLAYLIST_BYTES if any(map(_is_segmented, tracks)) else 0)
 
 
 def _is_plain(track: Track) -> bool:

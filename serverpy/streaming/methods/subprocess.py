@@ -38,7 +38,7 @@ import certifi
 import msgspec
 
 import serverpy
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import (
@@ -55,6 +55,8 @@ from serverpy.errors import (
 )
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Track
+from serverpy.memory.room import Room
+from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import PipeReader, open_pipe
@@ -100,8 +102,6 @@ class ChildOptions:
 class Subprocess:
     """At most `max_children` at once; one that finds no place waits `wait_seconds`, then `Busy`."""
 
-    name = "subprocess"
-
     def __init__(
         self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
     ) -> None:
@@ -115,13 +115,22 @@ class Subprocess:
     def stream_bytes(self) -> int:
         return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
-    def bytes_for(self, _track: Track) -> int:
-        return self.stream_bytes
+    @property
+    def capability(self) -> Capability:
+        return Capability(
+            opener="subprocess",
+            method="subprocess",
+            stream_bytes=self.stream_bytes,
+            carries=self.carries,
+            bytes_for=lambda tracks: self.stream_bytes,
+            automatic=False,
+            extracts=True,
+        )
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, source: Source) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
         if not source.url.lower().startswith(("http://", "https://")):
             raise InvalidUrl("The address is not an http(s) URL.")
         if "\0" in f"{source.url}{source.format}":
@@ -284,7 +293,7 @@ class _Messages:
             self._tail = (self._tail + line + b"\n")[-MESSAGE_BYTES:]
 
 
-class SubprocessBody:
+class SubprocessBody(Unlosable):
     """A child's output. Holds its place among the children until it is closed."""
 
     head: Head

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serverpy.errors import Busy, TooLarge, UpstreamFailed
-from serverpy.extraction.values import Track
+from serverpy.extraction.values import DASH_PROTOCOL, Track
 from serverpy.memory.room import Room
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
@@ -25,8 +25,6 @@ STRIDE = 500
 """Lines of a list that are read at once, without giving way to other streams."""
 _TEXT_STEP = SMALL_STEP // 4
 """Characters, of at most four bytes each."""
-HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
-DASH_PROTOCOL = "http_dash_segments"
 
 
 class Manifest(Protocol):

@@ -6,12 +6,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TypeGuard
 
-from serverpy.body import UNCUT
 from serverpy.errors import InvalidParameter, UpstreamFailed
 from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
+from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
 from serverpy.streaming.segments.keys import Keys

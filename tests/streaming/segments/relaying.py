@@ -86,8 +86,8 @@ async def opened(
     track = media.tracks[0]
     relay = relay_of(client, page)
     assert relay.carries(track)
-    source = Source(url=PAGE, media=media, track=track, range=range_, if_range=if_range, start=start, room=room)
-    return await relay.open(source)
+    source = Source(url=PAGE, media=media, range=range_, if_range=if_range, start=start)
+    return await relay.open(relay.capability.plan((track,)), source, room)
 
 
 async def drained(body: Body) -> bytes:

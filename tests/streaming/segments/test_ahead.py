@@ -15,7 +15,6 @@ from serverpy.extraction.values import Fragment, Track
 from serverpy.net.client import Client
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, AHEAD_BYTES, Waits
 from serverpy.tasks import cancel, spawn
-from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
@@ -61,51 +60,41 @@ def test_without_room_nothing_is_opened_ahead(shelf: Shelf) -> None:
     assert shelf.connections == 1
 
 
-def test_the_failure_of_the_next_segment_waits_for_its_turn(shelf: Shelf) -> None:
+async def test_the_failure_of_the_next_segment_waits_for_its_turn(shelf: Shelf) -> None:
     missing = BEFORE + 2
     del shelf.files[f"/{missing}.ts"]
-
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
-            given = bytearray()
-            with pytest.raises(UpstreamFailed):
-                await drain_into(given, body)
-            with pytest.raises(UpstreamFailed):  # it does not become a neat end either
-                await body.read()
-            assert given == b"".join(PIECES[:missing])
-
-    run(test)
+    async with client_for(shelf) as client:
+        body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+        given = bytearray()
+        with pytest.raises(UpstreamFailed):
+            await drain_into(given, body)
+        with pytest.raises(UpstreamFailed):  # it does not become a neat end either
+            await body.read()
+        assert given == b"".join(PIECES[:missing])
 
 
-def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
-            given = 0
-            while given < (BEFORE + 1) * SIZE + 1000:
-                given += len(await body.read())
-            assert shelf.connections == 2
-            await body.aclose()
-            assert client.open_connections == 0
-
-    run(test)
+async def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) -> None:
+    async with client_for(shelf) as client:
+        body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+        given = 0
+        while given < (BEFORE + 1) * SIZE + 1000:
+            given += len(await body.read())
+        assert shelf.connections == 2
+        await body.aclose()
+        assert client.open_connections == 0
 
 
-def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget()))
 
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            for turns in range(0, 100, 4):
-                task = spawn(whole(client), name="reader")
-                await asyncio.sleep(0.0005 * turns)
-                await cancel(task)
-                assert client.open_connections == 0
-                assert task.cancelled() or task.result() == FILE
-
-    run(test)
+    async with client_for(shelf) as client:
+        for turns in range(0, 100, 4):
+            task = spawn(whole(client), name="reader")
+            await asyncio.sleep(0.0005 * turns)
+            await cancel(task)
+            assert client.open_connections == 0
+            assert task.cancelled() or task.result() == FILE
 
 
 @pytest.mark.parametrize("good_for", [1, 2, 3, 4, 5])

@@ -18,7 +18,7 @@ from serverpy.streaming.segments.manifest import HlsManifest
 from serverpy.streaming.segments.packed_lines import PackedLines
 from serverpy.streaming.segments.segment import Rules
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually, run
+from tests.aio import eventually
 from tests.server import Server
 from tests.streaming.segments.relaying import Page, client_for, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
@@ -95,16 +95,12 @@ def test_a_segment_that_left_before_it_was_read_is_an_error(shelf: Shelf) -> Non
         stream(shelf, show.track())
 
 
-def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
+async def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
-
-    async def test() -> None:
-        async with client_for(shelf, stall_timeout=3.0) as client:
-            body = await opened(client, page)
-            with pytest.raises(UpstreamTimeout, match="no more segments"):
-                await drained(body)
-
-    run(test)
+    async with client_for(shelf, stall_timeout=3.0) as client:
+        body = await opened(client, page)
+        with pytest.raises(UpstreamTimeout, match="no more segments"):
+            await drained(body)
 
 
 def test_a_list_whose_token_expires_is_found_on_the_page_again(shelf: Shelf) -> None:
@@ -115,21 +111,18 @@ def test_a_list_whose_token_expires_is_found_on_the_page_again(shelf: Shelf) -> 
     assert page.visits >= 3
 
 
-def test_a_reader_may_leave_while_it_waits_for_news(shelf: Shelf) -> None:
+async def test_a_reader_may_leave_while_it_waits_for_news(shelf: Shelf) -> None:
     show = Show(shelf, ends=False)
 
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: show.track())))
 
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            task = spawn(whole(client), name="reader")
-            await eventually(lambda: show.looks > 10)
-            await cancel(task)
-            assert show.looks > 10
-            assert task.cancelled()
-
-    run(test)
+    async with client_for(shelf) as client:
+        task = spawn(whole(client), name="reader")
+        await eventually(lambda: show.looks > 10)
+        await cancel(task)
+        assert show.looks > 10
+        assert task.cancelled()
 
 
 def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(shelf: Shelf) -> None:
@@ -160,7 +153,7 @@ def listing(*lines: str) -> HlsManifest:
     )
 
 
-def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
+async def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
     now, looks = 0.0, 0
 
     async def load() -> HlsManifest:
@@ -168,29 +161,22 @@ def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
         looks += 1
         return listing("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
 
-    async def test() -> None:
-        nonlocal now
-        walk = LiveCursor(listing("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
-        first = await walk.next()
-        now += 100.0
-        second = await walk.next()
-        assert first is not None
-        assert second is not None
-        assert (first.number, second.number, looks) == (0, 1, 1)
-
-    run(test)
+    walk = LiveCursor(listing("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
+    first = await walk.next()
+    now += 100.0
+    second = await walk.next()
+    assert first is not None
+    assert second is not None
+    assert (first.number, second.number, looks) == (0, 1, 1)
 
 
-def test_segments_that_do_not_say_how_long_they_are_are_given_from_the_oldest() -> None:
+async def test_segments_that_do_not_say_how_long_they_are_are_given_from_the_oldest() -> None:
     async def load() -> HlsManifest:
         return listing("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
-    async def test() -> None:
-        walk = LiveCursor(listing("0.ts"), load, patience=1.0)
-        found = [await walk.next() for _ in range(3)]
-        assert [None if each is None else each.number for each in found] == [0, 1, None]
-
-    run(test)
+    walk = LiveCursor(listing("0.ts"), load, patience=1.0)
+    found = [await walk.next() for _ in range(3)]
+    assert [None if each is None else each.number for each in found] == [0, 1, None]
 
 
 # The real server

@@ -27,7 +27,6 @@ from serverpy.net.client import Client
 from serverpy.net.connection import SMALL_STEP
 from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
-from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
@@ -64,42 +63,35 @@ def test_the_segments_are_one_file_over_one_connection(shelf: Shelf) -> None:
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-def test_no_more_is_asked_of_the_socket_than_the_reader_wants(shelf: Shelf) -> None:
+async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(shelf: Shelf) -> None:
     """But for the first step of each segment, which came with the head, and less than a block that was held back."""
     encrypt(shelf)
-
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{LIST}')
-            body = await opened(client, Page(lambda _: track))
-            chunks = []
-            while chunk := await body.read(5000):
-                chunks.append(chunk)
-            await body.aclose()
-            assert b"".join(chunks) == FILE
-            assert max(map(len, chunks)) <= SMALL_STEP
-            assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
-
-    run(test)
+    async with client_for(shelf) as client:
+        track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{LIST}')
+        body = await opened(client, Page(lambda _: track))
+        chunks = []
+        while chunk := await body.read(5000):
+            chunks.append(chunk)
+        await body.aclose()
+        assert b"".join(chunks) == FILE
+        assert max(map(len, chunks)) <= SMALL_STEP
+        assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
 
 
-def test_an_opening_that_is_cancelled_or_fails_leaves_nothing_open(shelf: Shelf) -> None:
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            page = Page(lambda _: hls(shelf, LIST))
-            for turns in range(200):
-                opening = spawn(opened(client, page), name="open")
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                await cancel(opening)
-                if opening.cancelled():
-                    continue
-                await opening.result().aclose()
-                break
-            with pytest.raises(ServerPYError):
-                await opened(client, Page(lambda _: hls(shelf, "gone.ts")))
-
-    run(test)
+async def test_an_opening_that_is_cancelled_or_fails_leaves_nothing_open(shelf: Shelf) -> None:
+    async with client_for(shelf) as client:
+        page = Page(lambda _: hls(shelf, LIST))
+        for turns in range(200):
+            opening = spawn(opened(client, page), name="open")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await cancel(opening)
+            if opening.cancelled():
+                continue
+            await opening.result().aclose()
+            break
+        with pytest.raises(ServerPYError):
+            await opened(client, Page(lambda _: hls(shelf, "gone.ts")))
 
 
 def test_addresses_are_relative_to_where_the_playlist_was_found(shelf: Shelf) -> None:
@@ -240,14 +232,11 @@ def test_a_range_beyond_the_end_is_told(shelf: Shelf, ranged: Track) -> None:
     assert caught.value.size == len(FILE) + 12
 
 
-def test_a_validator_that_nobody_gave_brings_the_whole(shelf: Shelf, ranged: Track) -> None:
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
-            assert (body.head.partial, body.head.length) == (False, len(FILM))
-            await body.aclose()
-
-    run(test)
+async def test_a_validator_that_nobody_gave_brings_the_whole(shelf: Shelf, ranged: Track) -> None:
+    async with client_for(shelf) as client:
+        body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
+        assert (body.head.partial, body.head.length) == (False, len(FILM))
+        await body.aclose()
 
 
 def test_a_range_of_segments_without_lengths_is_the_whole(shelf: Shelf) -> None:
@@ -387,20 +376,17 @@ def test_another_playlist_at_the_fresh_address_is_never_spliced(shelf: Shelf) ->
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 @pytest.mark.parametrize("number", [0, 2])
-def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, status: int) -> None:
+async def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, status: int) -> None:
     shelf.refuse = lambda target: status if target == f"/{number}.ts" else None
     page = Page(lambda _: hls(shelf, LIST))
 
-    async def test() -> None:
+    if number:
         async with client_for(shelf) as client:
             given = bytearray()
             with pytest.raises(UpstreamFailed):
                 await drain_into(given, await opened(client, page))
             assert FILE.startswith(given)
             assert len(given) == sum(map(len, PIECES[:number]))
-
-    if number:
-        run(test)
     else:
         with pytest.raises(UpstreamFailed):
             stream(shelf, page)
@@ -453,20 +439,17 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
+async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
-    async def test() -> int:
-        async with client_for(shelf, stall_timeout=60.0) as client:  # what is traced is slow
-            tracemalloc.start()
-            try:
-                with pytest.raises((TooLarge, UpstreamFailed)):
-                    await opened(client, Page(lambda _: hls(shelf)), room=_Room(1 << 20))
-                return tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
-
-    assert run(test) < 1_500_000
+    async with client_for(shelf, stall_timeout=60.0) as client:  # what is traced is slow
+        tracemalloc.start()
+        try:
+            with pytest.raises((TooLarge, UpstreamFailed)):
+                await opened(client, Page(lambda _: hls(shelf)), room=_Room(1 << 20))
+            assert tracemalloc.get_traced_memory()[1] < 1_500_000
+        finally:
+            tracemalloc.stop()
 
 
 # Memory
@@ -495,15 +478,11 @@ def long_list() -> str:
     return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
 
 
-def test_a_long_playlist_asks_for_its_room(shelf: Shelf) -> None:
+async def test_a_long_playlist_asks_for_its_room(shelf: Shelf) -> None:
     room = _Room(10 << 20)
-
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            body = await opened(client, Page(lambda _: hls(shelf, long_list())), room=room)
-            await body.aclose()
-
-    run(test)
+    async with client_for(shelf) as client:
+        body = await opened(client, Page(lambda _: hls(shelf, long_list())), room=room)
+        await body.aclose()
     assert 200_000 < room.grown < 500_000
 
 
@@ -515,7 +494,7 @@ def test_a_long_playlist_without_room_is_told_to_come_later(shelf: Shelf) -> Non
 # Leaving
 
 
-def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
     """Cancelled after so many turns of the loop, it leaves no connection."""
     encrypt(shelf)
     track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}')
@@ -523,14 +502,11 @@ def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: track)))
 
-    async def test() -> None:
-        async with client_for(shelf) as client:
-            for turns in range(0, 120, 3):
-                task = spawn(whole(client), name="reader")
-                for _ in range(turns):
-                    await asyncio.sleep(0.0005)
-                await cancel(task)
-                assert client.open_connections == 0
-                assert task.cancelled() or task.result() == FILE
-
-    run(test)
+    async with client_for(shelf) as client:
+        for turns in range(0, 120, 3):
+            task = spawn(whole(client), name="reader")
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            await cancel(task)
+            assert client.open_connections == 0
+            assert task.cancelled() or task.result() == FILE

@@ -1,0 +1,72 @@
+"""The streams that run now: one record for each, which the log line, `/health` and the metrics read.
+
+A record is listed from the request to the end of its answer. `api/responses.py` begins it and owns it; `delivery.py`
+fills it in, and admits it once the budget has reserved its bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from serverpy.plan import Plan
+
+
+class Record:
+    """One stream. `client` is the client's address, `site` the extractor's name. `cancel` ends the stream: its body is
+    closed, and its connection is cut so that the client can tell."""
+
+    def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
+        self.id = id
+        self.client = client
+        self.cancel = cancel
+        self.site: str | None = None
+        self.plan: Plan | None = None
+        self.sent_bytes = 0
+        self.is_admitted = False
+        """Whether the stream runs or is being opened; otherwise it waits for a place."""
+        self.end: str | None = None
+        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, or the code of an error."""
+        self._started = time.monotonic()
+
+    @property
+    def method(self) -> str | None:
+        """The method of the plan that is open, or was tried last."""
+        return None if self.plan is None else self.plan.method
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request began."""
+        return time.monotonic() - self._started
+
+
+def unlisted() -> Record:
+    """Make a record for a caller who does not observe the stream."""
+    return Record("", "", lambda: None)
+
+
+class Running:
+    """The registry of one serving process."""
+
+    def __init__(self) -> None:
+        self._records: dict[Record, None] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        """Every record, oldest first."""
+        return iter(list(self._records))
+
+    @property
+    def streams(self) -> int:
+        """Streams that run, or are being opened."""
+        return sum(record.is_admitted for record in self._records)
+
+    @contextmanager
+    def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Iterator[Record]:
+        """List a record while the block runs. `cancel` has to end the block."""
+        record = Record(id, client, cancel)
+        self._records[record] = None
+        try:
+            yield record
+        finally:
+            del self._records[record]

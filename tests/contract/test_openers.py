@@ -1,0 +1,182 @@
+"""The contract of `body.py`, as every opener keeps it: real parts, without HTTP around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+
+from serverpy.app import Engine
+from serverpy.body import Body, Source
+from serverpy.errors import ServerPYError
+from serverpy.plan import Plan, StreamRequest, plans
+from serverpy.ranges import ByteRange
+from serverpy.sample import PLUGIN_PATH
+from serverpy.sample.site import SampleSite
+from serverpy.settings import load_settings
+from serverpy.tasks import cancel, spawn
+from tests.aio import eventually
+from tests.server import answers_under_way
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A page for one opener: as it is, behind a media server that answers late, and one that refuses. A fault alone is
+    one of the playlist, which the extraction does not meet."""
+
+    opener: str
+    method: str
+    page: str
+    late: str
+    refused: str
+
+    def __str__(self) -> str:
+        return f"{self.opener} of {self.page}"
+
+
+LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
+TUBE = "/tube/watch/fault"
+SAMPLES = (
+    Sample("relay", "relay", "/page/prog", LATE, REFUSED),
+    Sample("relay", "relay", "/hls/ts/high.m3u8", "/fault/delay=30", "/fault/status=500"),
+    Sample("weave", "relay", "/tube/watch/pair", f"{TUBE}/delay=30/pair", f"{TUBE}/status=404/pair"),
+    Sample("embedded", "embedded", "/page/prog", LATE, REFUSED),
+    Sample("subprocess", "subprocess", "/page/prog", LATE, REFUSED),
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An engine, and the openers as its delivery uses them."""
+
+    engine: Engine
+    site: SampleSite
+
+    async def plan(self, path: str, method: str) -> tuple[Plan, Source]:
+        request = StreamRequest(url=f"{self.site.http}{path}", method=method)
+        allowed = self.engine.delivery.capabilities.allowed_for(request)
+        media = None if allowed.extracts else await self.engine.delivery.info(request.url)
+        return plans(media, request, allowed)[0], Source(url=request.url, media=media)
+
+    async def plan_at_fault(self, sample: Sample, fault: str) -> tuple[Plan, Source]:
+        if not fault.startswith("/fault/"):
+            return await self.plan(fault, sample.method)
+        plan, source = await self.plan(sample.page, sample.method)
+        track = replace(plan.tracks[0], url=f"{self.site.http}{fault}{sample.page}")
+        return replace(plan, tracks=(track,)), source
+
+    @asynccontextmanager
+    async def opened(self, plan: Plan, source: Source) -> AsyncIterator[Body]:
+        opener = next(each for each in self.engine.openers if each.capability.opener == plan.opener)
+        reservation = await self.engine.budget.reserve(plan.nbytes)
+        try:
+            body = await opener.open(plan, source, reservation)
+            try:
+                yield body
+            finally:
+                await body.aclose()
+        finally:
+            reservation.release()
+
+    async def at_rest(self) -> None:
+        """Nothing of a body is left: no reservation, no connection, no answer of the site."""
+        engine = self.engine
+        await eventually(lambda: not engine.budget.streams and not engine.client.open_connections)
+        await eventually(lambda: answers_under_way(self.site) == 0)
+        assert engine.waiting == 0
+
+
+@asynccontextmanager
+async def bench(site: SampleSite) -> AsyncIterator[Bench]:
+    engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
+    try:
+        await engine.start()
+        yield Bench(engine, site)
+    finally:
+        await engine.aclose()
+
+
+async def rest_of(body: Body) -> bytes:
+    given = bytearray()
+    while chunk := await body.read():
+        given += chunk
+    return bytes(given)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PLUGIN_PATH))
+    async with bench(site) as parts:
+        plan, source = await parts.plan(sample.page, sample.method)
+        assert plan.opener == sample.opener
+        whole = await gives_all_and_ends(parts, plan, source)
+        await keeps_its_promises(parts, plan, source, whole)
+        await asks_for_no_more_than_is_wanted(parts, plan, source, whole)
+        await can_be_closed_in_the_middle(parts, plan, source)
+        await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
+        await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
+
+
+async def gives_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
+    async with parts.opened(plan, source) as body:
+        whole = await rest_of(body)
+        assert await body.read() == b""
+        assert body.head.length in (None, len(whole))
+        assert body.loss is None
+    await body.aclose()
+    await parts.at_rest()
+    return whole
+
+
+async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
+    """A range is honoured if the plan promised so; otherwise the body is the whole."""
+    async with parts.opened(plan, replace(source, range=ByteRange(1000, 4999))) as body:
+        head = body.head
+        given = await rest_of(body)
+    if plan.ranges:
+        assert (head.start, head.length, head.total, head.partial) == (1000, 4000, len(whole), True)
+        assert given == whole[1000:5000]
+    else:
+        assert (head.partial, given) == (False, whole)
+    if plan.exact_length:
+        assert head.length is not None
+    if plan.container is not None:
+        assert head.content_type == plan.container.content_type
+
+
+async def asks_for_no_more_than_is_wanted(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
+    """Only bytes that had come already may be more: the first of the body, and those with the head of a segment."""
+    async with parts.opened(plan, source) as body:
+        pieces = [await body.read(3000) for _ in range(60)]
+    assert whole.startswith(b"".join(pieces))
+    assert all(pieces)
+    assert sum(len(piece) > 3000 for piece in pieces) <= 6
+
+
+async def can_be_closed_in_the_middle(parts: Bench, plan: Plan, source: Source) -> None:
+    async with parts.opened(plan, source) as body:
+        assert await body.read()
+        await asyncio.gather(body.aclose(), body.aclose())
+    await parts.at_rest()
+
+
+async def can_be_cancelled_while_it_opens(parts: Bench, plan: Plan, source: Source) -> None:
+    async def open_it() -> None:
+        async with parts.opened(plan, source):
+            pytest.fail("the media server has not answered yet")
+
+    opening = spawn(open_it(), name="open")
+    await eventually(lambda: answers_under_way(parts.site) > 0)
+    await cancel(opening)
+    assert opening.cancelled()
+    await parts.at_rest()
+
+
+async def raises_what_is_wrong(parts: Bench, plan: Plan, source: Source) -> None:
+    with pytest.raises(ServerPYError):
+        async with parts.opened(plan, source):
+            pytest.fail("the media server refuses")
+    await parts.at_rest()

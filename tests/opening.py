@@ -1,0 +1,15 @@
+"""Openers without a delivery: the plan that their capability makes, opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serverpy.body import Body, Source
+from serverpy.memory.room import NO_ROOM
+
+
+async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
+    """Open the best track of `source`, or its page if there is no extraction."""
+    tracks = () if source.media is None else source.media.tracks[-1:]
+    body: Body = await opener.open(opener.capability.plan(tracks), source, room)
+    return body

@@ -1,0 +1,335 @@
+"""What the server answers to each request of the record, in a form that is the same at every run.
+
+Ports become names. Validators are recorded as `site` where they are those of a file of the sample site, and as
+`present` elsewhere, since both hold the time at which the file was made. A body that is a file of the sample site, or
+a range of one, is recorded by the file's name; any other by its length and SHA-256. A body that was cut is recorded as
+`cut`: how many bytes arrive before a cut depends on time. Of an error only the status, the headers and the `code` are
+recorded, not its words.
+
+The sample media are made by encoders, whose bytes may differ from one version or processor to another. `Record.media`
+is a fingerprint of them; `relaxed` takes out of an answer what depends on these bytes. The bytes of photos differ with
+the number of processors: they are not in the fingerprint, and their lengths are not recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from serverpy.sample import SampleSite, large_sha256
+from serverpy.sample.content import FileContent, large_content
+from serverpy.sample.hls import SHAPES, VARIANTS, parts_of
+from serverpy.sample.make import ensure_media
+from serverpy.sample.media import etag_of
+from tests.record.samples import SECURE, Case, Sample, cases
+from tests.server import Server, serving
+
+Answer = dict[str, Any]
+"""`status`, `headers` (as they differ from those in COMMON), and `code`, `body` or `info`: JSON values."""
+
+ANSWER_SECONDS = 300.0
+"""How long the client waits for one piece of an answer."""
+SETTINGS: dict[str, Any] = {
+    "profile": "medium",
+    "max_children": 4,
+    "wait_seconds": 300,
+    "extract_timeout": 300,
+    "stall_timeout": 300,
+    "connect_timeout": 60,
+    "max_streams": 16,
+}
+"""Of the server that is asked: nothing depends on the machine, or on how fast it is."""
+UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
+COMMON = {
+    "problem": {
+        "cache-control": "no-store",
+        "content-type": "application/problem+json",
+        "x-content-type-options": "nosniff",
+    },
+    "info": {"content-type": "application/json", "x-content-type-options": "nosniff"},
+    "stream": {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"},
+}
+"""Headers that nearly every answer of a kind has. Only other headers are recorded, and these where they are missing."""
+MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
+LARGE_MIB = 6
+PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
+
+
+class Files:
+    """The files of the sample site, to be recognised by their bytes and validators."""
+
+    def __init__(self, directory: Path) -> None:
+        self._names: dict[str, str] = {}
+        self._validators: set[str] = set()
+        digest = hashlib.sha256()
+        for path in sorted(each for each in directory.rglob("*") if each.is_file()):
+            name = path.relative_to(directory).as_posix()
+            content = path.read_bytes()
+            known = self._learn(name, content)
+            if path.suffix != PHOTO_SUFFIX:
+                digest.update(f"{name} {known}\n".encode())
+            self._validators |= {etag_of(FileContent(path)), formatdate(path.stat().st_mtime, usegmt=True)}
+        self._learn_hls(directory / "hls")
+        self._learn_large(directory / "prog.mp4")
+        self.fingerprint = digest.hexdigest()
+
+    def name(self, body: bytes) -> str:
+        """The name of the file, or of the range of one, that has these bytes; length and SHA-256 of other bytes."""
+        digest = hashlib.sha256(body).hexdigest()
+        return self._names.get(digest) or f"{len(body)} bytes {digest}"
+
+    def validator(self, value: str) -> str:
+        return SITE if value in self._validators else PRESENT
+
+    def _learn(self, name: str, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        self._names.setdefault(digest, name)
+        if len(content) >= 5000:
+            for part, data in (("[1000:5000]", content[1000:5000]), ("[-1000:]", content[-1000:])):
+                self._names.setdefault(hashlib.sha256(data).hexdigest(), name + part)
+        return digest
+
+    def _learn_hls(self, directory: Path) -> None:
+        """The segments of each variant, one after the other."""
+        for kind in ("ts", "fmp4", "audio", *SHAPES):
+            for variant in VARIANTS:
+                content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
+                self._learn(f"segments of hls/{kind}/{variant}", content)
+
+    def _learn_large(self, prog: Path) -> None:
+        large = large_content(LARGE_MIB, prog)
+        assert large is not None
+        self._names[large_sha256(LARGE_MIB)] = f"large-{LARGE_MIB}.mp4"
+        self._validators.add(etag_of(large))
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A client of one server."""
+
+    server: Server
+    files: Files
+
+    def ask(self, case: Case) -> Answer:
+        """The answer to one request. Raises OSError if the server leaves the connection without an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=ANSWER_SECONDS)
+        with contextlib.closing(connection):
+            headers = {} if case.range is None else {"Range": case.range}
+            connection.request(case.verb, self._target(case), headers=headers)
+            response = connection.getresponse()
+            try:
+                body: bytes | None = response.read()
+            except (http.client.IncompleteRead, ConnectionResetError):
+                body = None
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return self._stable(case, response.status, found, body)
+
+    def _target(self, case: Case) -> str:
+        assert self.server.site.https is not None
+        return case.target(self.server.site.http, self.server.site.https)
+
+    def ask_all(self, sample: Sample, wanted: Callable[[Case], bool]) -> dict[str, Answer]:
+        return {str(case): self.ask(case) for case in cases(sample) if wanted(case)}
+
+    def _stable(self, case: Case, status: int, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        if headers.get("content-type") == "application/problem+json":
+            problem: Answer = {"status": status, "headers": self._headers("problem", headers)}
+            return {**problem, "code": json.loads(body)["code"]} if body else problem
+        if case.path == "/info":
+            info = CUT if body is None else self._info(json.loads(self._named(body.decode())))
+            return {"status": status, "info": info, "headers": self._headers("info", headers)}
+        answer: Answer = {"status": status, "headers": self._headers("stream", headers)}
+        if case.verb != "HEAD":
+            answer["body"] = CUT if body is None else self.files.name(body)
+        return answer
+
+    def _headers(self, kind: str, headers: Mapping[str, str]) -> dict[str, str]:
+        stable = {name: self._named(value) for name, value in headers.items() if name not in UNSTABLE}
+        for name in ("etag", "last-modified"):
+            if name in stable:
+                stable[name] = self.files.validator(stable[name])
+        if disposition := stable.get("content-disposition"):
+            stable["content-disposition"] = _short_disposition(disposition)
+        if stable.get("content-type") == PHOTO_TYPE:
+            stable = {name: _without_lengths(name, value) for name, value in stable.items()}
+        if kind != "stream":  # the length of a text that names ports, and words that may be improved
+            stable.pop("content-length", None)
+        common = COMMON[kind]
+        others = {name: value for name, value in stable.items() if common.get(name) != value}
+        return others | {name: MISSING for name in common if name not in stable}
+
+    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """A summary for the reader of a difference, and a hash of all of it."""
+        text = json.dumps(info, sort_keys=True, ensure_ascii=False)
+        formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
+        return {
+            "kind": info["kind"],
+            "title": info["title"],
+            "formats": ", ".join(formats),
+            "entries": len(info["entries"]) + len(info["images"]),
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+
+    def _named(self, text: str) -> str:
+        """Without port numbers."""
+        site = self.server.site
+        for origin, name in (
+            (site.http, "SITE"),
+            (site.https, SECURE),
+            (f"http://127.0.0.1:{site.closed_port}", "CLOSED"),
+        ):
+            assert origin is not None
+            host = origin.partition("://")[2]
+            text = text.replace(origin, name).replace(host, name).replace(host.replace(":", "_"), name)
+        return text
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[Asker]:
+    """A sample site, a server, and a client that asks it."""
+    with SampleSite(https_port=0) as site, serving(site, **SETTINGS) as server:
+        yield Asker(server, Files(ensure_media()))
+
+
+def answers(
+    asker: Asker,
+    samples: Iterable[Sample],
+    wanted: Callable[[Case], bool],
+    jobs: int,
+    done: Callable[[Sample], None] = lambda _sample: None,
+) -> dict[str, Answer]:
+    """The answers to all wanted requests, `jobs` samples at a time; the requests for one sample come one by one."""
+    found: dict[str, Answer] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
+        try:
+            for future in as_completed(futures):
+                found |= future.result()
+                done(futures[future])
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return found
+
+
+# The file
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Answers by request, and the fingerprint of the sample media they were given for."""
+
+    media: str
+    answers: Mapping[str, Answer]
+
+    def text(self) -> str:
+        """JSON with one line for each request. Where an answer repeats an earlier one for the same sample, the line is
+        the name of that one: `relay` stands for the answer to `relay` without a range. `"as":"relay"` means that the
+        answer is the one to `relay` but for what the line says."""
+        seen: dict[str, dict[str, str]] = {}
+        lines = {}
+        for name in sorted(self.answers, key=_place):
+            sample, _, kind = name.partition(" ")
+            value = _json(self.answers[name])
+            first = seen.setdefault(sample, {}).setdefault(value, kind)
+            base = self.answers.get(f"{sample} {BASE}")
+            shorter = (
+                value
+                if base is None or kind == BASE
+                else min(value, _json(_changes(base, self.answers[name])), key=len)
+            )
+            lines[name] = shorter if first == kind else _json(first)
+        body = ",\n".join(f"{_json(name)}:{lines[name]}" for name in sorted(lines))
+        return f'{{"media":{_json(self.media)},\n"answers":{{\n{body}\n}}}}\n'
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        lines = told["answers"]
+
+        def whole(name: str) -> Answer:
+            sample, value = name.partition(" ")[0], lines[name]
+            if isinstance(value, str):
+                return whole(f"{sample} {value}")
+            return _changed(whole(f"{sample} {value['as']}"), value) if "as" in value else dict(value)
+
+        return cls(told["media"], {name: whole(name) for name in lines})
+
+
+BASE = "relay"
+
+
+def _changes(base: Answer, answer: Answer) -> Answer:
+    """What `_changed` needs to make `answer` from `base`."""
+    changes = _replaced(base, answer)
+    if "headers" in changes:
+        changes["headers"] = _replaced(base["headers"], answer["headers"])
+    return {**changes, "as": BASE}
+
+
+def _changed(base: Answer, changes: Answer) -> Answer:
+    return _without_nulls({**base, **changes, "headers": _without_nulls(base["headers"] | changes.get("headers", {}))})
+
+
+def _replaced(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `other` that `base` has not, and null for those that only `base` has."""
+    return {key: other.get(key) for key in (*base, *other) if base.get(key) != other.get(key)}
+
+
+def _without_nulls(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entries.items() if value is not None and key != "as"}
+
+
+def _place(name: str) -> tuple[bool, bool, str]:
+    """Requests in the order in which their answers are to be written out: relay before others, the whole first."""
+    kind = name.partition(" ")[2]
+    return not kind.startswith("relay"), "=" in kind, name
+
+
+def _short_disposition(value: str) -> str:
+    """Without the extended file name where it says the same as the plain one."""
+    match = re.fullmatch(r"(\w+; filename=\"(.*)\"); filename\*=UTF-8''(.*)", value)
+    return f"{match[1]}; filename*=SAME" if match and unquote(match[3]) == match[2] else value
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def relaxed(answer: Answer) -> Answer:
+    """The part of an answer that does not depend on the bytes of the sample media."""
+    headers = {name: _without_lengths(name, value) for name, value in answer["headers"].items()}
+    answer = {**answer, "headers": headers}
+    if "body" in answer:
+        answer["body"] = re.sub(r"^\d+ bytes [0-9a-f]{64}$", "bytes", answer["body"])
+    if isinstance(answer.get("info"), dict):
+        answer["info"] = {name: answer["info"][name] for name in ("kind", "title", "entries")}
+    return answer
+
+
+def _without_lengths(name: str, value: str) -> str:
+    if name in ("content-length", "x-estimated-content-length"):
+        return PRESENT
+    return re.sub(r"\d+", "N", value) if name == "content-range" else value
+
+
+def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
+    """What has changed in the answers to the requests in `asked`: lines with - for the record and + for the answer.
+    Other media than those of the record: only what does not depend on them is compared."""
+    view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
+    lines = []
+    for name in sorted(asked):
+        before, after = (each.answers.get(name) for each in (recorded, found))
+        old, new = (None if each is None else _json(view(each)) for each in (before, after))
+        if old != new:
+            lines += [f"{sign} {name} {text}" for sign, text in (("-", old), ("+", new)) if text is not None]
+    return lines

@@ -1,0 +1,206 @@
+"""The rules of `plan.py` as a table: what is chosen, refused and promised, without a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from serverpy.containers import MP4
+from serverpy.errors import (
+    DrmProtected,
+    FormatNotFound,
+    InvalidParameter,
+    ServerPYError,
+    TooLarge,
+    UnsupportedConversion,
+)
+from serverpy.extraction.choice import is_seekable
+from serverpy.extraction.values import Media, Track
+from serverpy.plan import Capabilities, Capability, StreamRequest, check, needs_selection, plans
+
+MASTER = "https://example.com/master.m3u8"
+HLS = {"protocol": "m3u8_native", "manifest_url": MASTER}
+
+
+def track(id: str, height: int | None = None, *, ext: str = "mp4", protocol: str = "https", **fields: Any) -> Track:
+    values: dict[str, Any] = {"vcodec": "avc1" if height else None, "height": height, **fields}
+    return Track(id=id, url=f"https://example.com/{id}", protocol=protocol, ext=ext, **values)
+
+
+def film(id: str, height: int, **fields: Any) -> Track:
+    return track(id, height, **{"acodec": "mp4a", **fields})
+
+
+def audio(id: str = "audio", **fields: Any) -> Track:
+    return track(id, None, **{"acodec": "mp4a", "ext": "m4a", **fields})
+
+
+def media(*tracks: Track, duration: float | None = None) -> Media:
+    return Media(
+        raw_id="1", id="1", title="A film", kind="video", extractor="X", webpage_url="https://example.com",
+        tracks=tracks, duration=duration,
+    )  # fmt: skip
+
+
+def capability(opener: str, method: str, nbytes: int, carries: Any, **fields: Any) -> Capability:
+    return Capability(
+        opener=opener, method=method, stream_bytes=nbytes, carries=carries, bytes_for=lambda _: nbytes, **fields
+    )
+
+
+CAPABILITIES = Capabilities(
+    openers=(
+        capability(
+            "relay", "relay", 100, lambda t: t.protocol in ("https", "m3u8_native"), seeks=True, starts_live=True
+        ),
+        capability(
+            "weave", "relay", 400, lambda t: is_seekable(t) and t.ext in ("mp4", "m4a"), seeks=True, merges=True
+        ),
+        capability("embedded", "embedded", 300, lambda t: t.protocol != "rtmp"),
+        capability("subprocess", "subprocess", 200, lambda t: True, automatic=False, extracts=True),
+    ),
+    max_duration=60,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`expected` are the plans as `opener:ids`, or the error."""
+
+    fact: str
+    tracks: tuple[Track, ...]
+    expected: list[str] | type[ServerPYError]
+    request: dict[str, Any] = field(default_factory=dict)
+    duration: float | None = None
+
+    def __str__(self) -> str:
+        return self.fact
+
+
+MUTE = film("hls", 720, acodec="unknown", **HLS)
+"""An HLS variant of unknown codecs."""
+FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
+
+CASES = [
+    # The default
+    Case("a pair that is higher, then the film", (audio(), film("360", 360), track("1080", 1080)),
+         ["weave:1080+audio", "relay:360"]),
+    Case("a seekable film of the same height", (audio(), film("720", 720), track("720v", 720)), ["relay:720"]),
+    Case("a pair if the film of the same height is not seekable",
+         (audio(), track("720v", 720), film("hls", 720, **HLS)), ["weave:720v+audio", "relay:hls"]),
+    Case("a higher film though it is not seekable",
+         (audio(), track("720v", 720), film("hls", 1080, **HLS)), ["relay:hls"]),
+    Case("the best that can be merged",
+         (audio("low"), audio("best"), audio("opus", ext="webm"), track("720", 720), track("vp9", 2160, ext="webm")),
+         ["weave:720+best"]),
+    Case("video and audio that cannot be merged", (audio(ext="webm"), track("vp9", 720, ext="webm")),
+         UnsupportedConversion),
+    Case("a silent HLS variant is no film", (film("360", 360), audio("group", **HLS), MUTE),
+         ["relay:360"]),
+    Case("a silent HLS variant is not chosen alone", (audio("group", **HLS), MUTE),
+         UnsupportedConversion),
+    Case("a variant without codecs is a film if no audio stands beside it", (MUTE,),
+         ["relay:hls"]),
+    Case("audio of another playlist does not make it silent",
+         (audio("elsewhere", manifest_url="https://example.com/b"), MUTE),
+         ["relay:hls"]),
+    Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
+    Case("only what no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
+    Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),
+    Case("video alone", (track("mute", 360),), ["relay:mute"]),
+    Case("a protocol that relay lacks goes to embedded", (film("ism", 360, protocol="ism"),), ["embedded:ism"]),
+    # Selected
+    Case("a format id", FILMS, ["relay:vp9"], {"format": "vp9"}),
+    Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selection": ("audio", "720")}),
+    Case("a pair that cannot be merged", FILMS, UnsupportedConversion, {"format": "x", "selection": ("vp9", "audio")}),
+    Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "720")}),
+    Case("three tracks", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "audio", "audio")}),
+    Case("a selected format with DRM", FILMS, DrmProtected, {"format": "x", "selection": ("drm",)}),
+    Case("a format that is gone", FILMS, FormatNotFound, {"format": "x", "selection": ("720", "gone")}),
+    Case("nothing selected", FILMS, FormatNotFound, {"format": "x", "selection": ()}),
+    # Method
+    Case("embedded never merges", (audio(), film("360", 360), track("720", 720)), ["embedded:360"],
+         {"method": "embedded"}),
+    Case("relay refuses what it does not carry", (film("ism", 360, protocol="ism"),), FormatNotFound,
+         {"method": "relay", "format": "ism"}),
+    Case("an unknown method", FILMS, InvalidParameter, {"method": "magic"}),
+    Case("a child extracts for itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
+    Case("a child does not convert", FILMS, UnsupportedConversion, {"method": "subprocess", "to": "mp4"}),
+    # Conversion: what the media is already
+    Case("mp4 of a pair", FILMS, ["weave:720+audio"], {"to": "mp4"}),
+    Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
+    Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),
+    Case("m4a", (audio(),), ["relay:audio"], {"to": "m4a"}),
+    Case("mp4 of segments", (film("hls", 360, **HLS),), UnsupportedConversion, {"to": "mp4"}),
+    Case("only the plan that fits", (audio(), track("720", 720), film("webm", 360, ext="webm")),
+         ["weave:720+audio"], {"to": "mp4"}),
+    # Start
+    Case("start in HLS", (film("hls", 360, **HLS),), ["relay:hls"], {"start": -30.0}),
+    Case("start in a file", (film("360", 360),), InvalidParameter, {"start": 1.0}),
+    Case("start by embedded", (film("hls", 360, **HLS),), InvalidParameter, {"start": 1.0, "method": "embedded"}),
+    # Limits
+    Case("within MAX_DURATION", (film("360", 360),), ["relay:360"], duration=60),
+    Case("beyond MAX_DURATION", (film("360", 360),), TooLarge, duration=60.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_plans_are(case: Case) -> None:
+    request = StreamRequest(url="https://example.com", **case.request)
+    page = media(*case.tracks, duration=case.duration)
+    if isinstance(case.expected, list):
+        found = plans(page, request, CAPABILITIES)
+        assert [f"{plan.opener}:{'+'.join(track.id for track in plan.tracks)}" for plan in found] == case.expected
+    else:
+        with pytest.raises(case.expected):
+            plans(page, request, CAPABILITIES)
+
+
+def test_a_plan_promises_what_its_opener_can_keep() -> None:
+    request = StreamRequest(url="https://example.com")
+    merged, single = plans(media(audio(), film("360", 360), track("720", 720)), request, CAPABILITIES)
+    (segmented,) = plans(media(film("hls", 360, **HLS)), request, CAPABILITIES)
+    (embedded,) = plans(media(film("ism", 360, protocol="ism")), request, CAPABILITIES)
+    promises = [
+        (plan.method, plan.nbytes, plan.ranges, plan.container) for plan in (merged, single, segmented, embedded)
+    ]
+    assert promises == [
+        ("relay", 400, True, MP4),
+        ("relay", 100, True, None),
+        ("relay", 100, False, None),
+        ("embedded", 300, False, None),
+    ]
+
+
+def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
+    assert CAPABILITIES.methods_of(film("360", 360)) == ["relay", "embedded", "subprocess"]
+    assert CAPABILITIES.conversions_of(film("360", 360)) == ["source", "mp4"]
+    assert CAPABILITIES.conversions_of(film("hls", 360, **HLS)) == ["source"]
+    assert CAPABILITIES.methods_of(film("drm", 360, has_drm=True)) == []
+    assert CAPABILITIES.conversions_of(film("drm", 360, has_drm=True)) == []
+
+
+def test_only_a_selector_needs_yt_dlp() -> None:
+    page = media(*FILMS)
+    asked = {None: False, "720": False, "bv*+ba": True}
+    for format, expected in asked.items():
+        assert needs_selection(page, StreamRequest(url="x", format=format), CAPABILITIES) == expected
+    assert not needs_selection(page, StreamRequest(url="x", format="bv*+ba", selection=("720",)), CAPABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"to": "mkv"}, UnsupportedConversion),
+        ({"to": "nonsense"}, UnsupportedConversion),
+        ({"end": 1.0}, InvalidParameter),
+        ({"start": float("nan")}, InvalidParameter),
+        ({"item": 0}, InvalidParameter),
+    ],
+)
+def test_what_no_media_can_make_good_is_refused(fields: dict[str, Any], error: type[ServerPYError]) -> None:
+    with pytest.raises(error):
+        check(StreamRequest(url="https://example.com", **fields))
