@@ -24,6 +24,7 @@ import psutil
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.http1 import Request
+from serverpy.options import Network
 from serverpy.sample import SampleSite
 from serverpy.streaming.pace import Pace
 
@@ -42,7 +43,7 @@ class AnyRoom:
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
     """`serverpy.net.client`, paced as the relay does"""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
-    client = _once("own", lambda: Client(guard, connect_timeout=10, stall_timeout=60, ca_file=ca_file))
+    client = _once("own", lambda: Client(guard, Network(ca_file=ca_file)))
     response = await client.open(Request(url=url))
     pace = Pace(AnyRoom())
     try:

@@ -110,6 +110,7 @@ class Opener(Protocol):
     def capability(self) -> Capability: ...
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
-        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`; more for a while is
-        taken from it. Raises a `ServerPYError`; leaves nothing behind if it raises or is cancelled."""
+        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`. What the body holds
+        beyond that, `reservation` lends until the body is closed. Raises a `ServerPYError`; leaves nothing behind if it
+        raises or is cancelled."""
         ...

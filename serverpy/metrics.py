@@ -1,6 +1,6 @@
 """What the process says of itself: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
 
-Who takes the sample (`app.py`) asks each part for its figure; nothing is counted twice.
+Who takes the sample (`server.py`) asks each part for its figure; nothing is counted twice.
 """
 
 from __future__ import annotations

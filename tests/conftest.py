@@ -1,17 +1,23 @@
-"""What many tests share: one sample site for the whole run, over http and https; and how async tests are run."""
+"""What many tests share: the sample site and its media, no settings from outside, and how async tests are run."""
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from serverpy.sample.make import ensure_media
 from serverpy.sample.site import SampleSite
 from tests.aio import run
 from tests.server import hurried, server
 
-__all__ = ["hurried", "server", "site"]
+__all__ = ["hurried", "server"]
+
+for variable in [name for name in os.environ if name.upper().startswith("SERVERPY_")]:
+    del os.environ[variable]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,3 +35,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def site() -> Iterator[SampleSite]:
     with SampleSite(port=0, https_port=0) as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """The folder of the sample media."""
+    return ensure_media()

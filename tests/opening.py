@@ -1,4 +1,4 @@
-"""Openers without a delivery: the plan that their capability makes, opened."""
+"""Openers without a delivery: the plan that their capability makes, opened; and what a body gives."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
     tracks = () if source.media is None else source.media.tracks[-1:]
     body: Body = await opener.open(opener.capability.plan(tracks), source, room)
     return body
+
+
+async def rest_of(body: Any) -> bytes:
+    """Read to the end."""
+    pieces = []
+    while piece := await body.read():
+        pieces.append(piece)
+    return b"".join(pieces)

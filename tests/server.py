@@ -23,9 +23,10 @@ from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
 from tests.wire import Answer, Exchange, request
 
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
-SETTLE_SECONDS = 1.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+SETTLE_SECONDS = 15.0
+"""Enough for a busy machine, and less than the time-outs of `server`: what only they would end counts as left."""
 WORKER_ALONE = 1
 """The children of a server at rest."""
 
@@ -101,9 +102,9 @@ class Server:
         (worker,) = (each for each in self.children() if "serverpy.ytdlp.main" in each.cmdline())
         return worker
 
-    def settled(self, seconds: float = SETTLE_SECONDS) -> None:
-        """Nothing of any request is left, here and at the site; waited for no longer than `seconds`."""
-        wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=seconds)
+    def settled(self) -> None:
+        """Wait until nothing of any request is left, here and at the site."""
+        wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=SETTLE_SECONDS)
 
     def _left(self) -> dict[str, object]:
         health = self.health()
@@ -162,9 +163,8 @@ def _environment(site: SampleSite, settings: Mapping[str, object], python_path: 
         "CA_FILE": site.ca_file or "",
         **{name.upper(): value for name, value in settings.items()},
     }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     return {
-        **clean,
+        **os.environ,
         **{f"SERVERPY_{name}": str(value) for name, value in values.items()},
         "PYTHONPATH": os.pathsep.join(str(path) for path in (python_path, PLUGIN_PATH) if path),
     }
@@ -184,12 +184,12 @@ def _port(stdout: IO[str] | None, log_file: Path) -> int:
 @pytest.fixture(scope="session")
 def server(site: SampleSite) -> Iterator[Server]:
     """One for all tests which need no settings of their own. Its time-outs leave a slow machine time."""
-    with serving(site, wait_seconds=5, extract_timeout=30, stall_timeout=10, connect_timeout=5) as running:
+    with serving(site, wait_seconds=30, extract_timeout=60, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def hurried(site: SampleSite) -> Iterator[Server]:
-    """One whose patience ends within a test: two streams at once, a second of silence."""
-    with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=1, connect_timeout=1) as running:
+    """One whose patience ends within a test: two streams at once, seconds of silence."""
+    with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=2) as running:
         yield running

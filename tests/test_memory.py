@@ -18,14 +18,14 @@ from tests.wire import Exchange
 MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
-IDLE_SECONDS = 20.0
+IDLE_SECONDS = 60.0
 """Longer than connections to media servers are kept for a next request."""
 
 
 @pytest.fixture
 def fresh(site: SampleSite) -> Iterator[Server]:
     """A server of its own: what other tests left in its caches must not count."""
-    with serving(site, max_workers=12, wait_seconds=20, profile="medium") as running:
+    with serving(site, max_workers=12, wait_seconds=60, profile="medium") as running:
         warm_up(running)
         yield running
 

@@ -15,20 +15,21 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from serverpy.engine import worker_options
 from serverpy.errors import ConfigurationError
+from serverpy.extraction.sites import Sites
 from serverpy.memory.profile import LARGE, SMALL
 from serverpy.net.ports import BAD_PORTS
-from serverpy.settings import Settings, format_size, load_settings, mask_password, parse_size
+from serverpy.options import Identity, Limits, Network, Targets, Timeouts
+from serverpy.settings import Settings, load_settings
+from serverpy.settings.types import format_size, mask_password, parse_size
 
 SECRET = "correct horse battery staple"
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No variable and no file but the test's own."""
-    for name in list(os.environ):
-        if name.upper().startswith("SERVERPY_"):
-            monkeypatch.delenv(name)
+    """No file but the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -239,11 +240,32 @@ def test_secrets_are_masked_and_never_in_errors() -> None:
     assert SECRET not in repr(settings) + str(settings)
     assert "hush" not in repr(settings) + str(settings)
     assert "socks5h://me:***@proxy:1080" in repr(settings)
+    assert "hush" not in repr(settings.model_copy(update={"state_url": "redis://:hush@host"}))
     for name, value in (("link_secret", "hush"), ("proxy", "nope://me:hush@x")):
         with pytest.raises(ConfigurationError) as caught:
             load_settings(**{name: value})
         assert "hush" not in str(caught.value)
         assert caught.value.__suppress_context__
+
+
+def test_the_groups_carry_the_settings_and_have_their_defaults(nothing_set: Path) -> None:
+    defaults = load_settings(profile="small")
+    assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
+    assert (defaults.sites, defaults.identity) == (Sites(), Identity())
+    assert defaults.limits == Limits()
+    (nothing_set / "cookies.txt").touch()
+    settings = load_settings(stall_timeout=1, deny_sites="a", cookies_file="cookies.txt", max_children=7)
+    assert settings.timeouts == Timeouts(stall=1)
+    assert settings.sites == Sites(deny=("a",))
+    assert settings.identity == Identity(cookies_file=str(nothing_set / "cookies.txt"))
+    assert settings.limits.max_children == 7
+    assert settings.targets(own=(("::1", 80),)) == Targets(own=(("::1", 80),))
+
+
+def test_no_group_shows_the_password_of_the_proxy() -> None:
+    settings = load_settings(proxy="http://me:hush@proxy:1")
+    assert settings.network.proxy == "http://me:hush@proxy:1"
+    assert "hush" not in repr(worker_options(settings, settings.targets()))
 
 
 def test_a_url_without_a_password_is_not_changed() -> None:

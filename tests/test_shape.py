@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors tasks ranges validators containers extraction.values"
-"""What any module may import: the errors, the tasks, and the values that cross between the parts."""
+EVERYWHERE = "errors options tasks single_flight ranges validators containers extraction.values"
+"""What any module may import: the errors, the tasks, the flights, and the values that cross between the parts."""
 
 LOW = "memory net"
 MIDDLE = f"extraction {LOW}"
@@ -22,6 +22,7 @@ UPPER = f"streaming media settings metrics directories {CONTRACTS}"
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "tasks": "",
+    "single_flight": "",
     "ranges": "",
     "validators": "",
     "containers": "",
@@ -37,21 +38,24 @@ MAY_IMPORT: dict[str, str] = {
     "memory.profile": "",
     "memory.heap": "",
     "metrics": "",
-    "settings": "memory.profile net.ports",
+    "options": "net.ports",
+    "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
     "net": "memory.room",
-    "extraction": f"settings directories {LOW}",
+    "extraction": f"directories {LOW}",
     "plan": "extraction.choice",
     "running": "plan",
     "body": "plan memory",
-    "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text settings",
+    "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,
     "streaming": f"aes directories {CONTRACTS}",
     "delivery": UPPER,
-    "api": f"delivery {UPPER}",
+    "engine": f"delivery {UPPER}",
+    "server": f"engine {UPPER}",
+    "api": f"server delivery {UPPER}",
     "web": f"delivery {UPPER}",
-    "app": f"api web delivery logs {UPPER}",
-    "cli": f"app api web delivery logs {UPPER}",
+    "app": f"api web server engine delivery logs {UPPER}",
+    "cli": f"app api web server engine delivery logs {UPPER}",
     "cli.sample": "sample",
     "cli.bench": "bench",
     "__main__": "cli",

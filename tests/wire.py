@@ -14,7 +14,7 @@ from typing import Any, Self
 import httptools
 
 READ_BYTES = 65536
-SECONDS = 30.0
+SECONDS = 60.0
 """No test waits longer for one piece."""
 
 

@@ -21,6 +21,6 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
         ],
         env={**os.environ, "YTDLP_NO_PLUGINS": "1"},
         check=True,
-        timeout=90,
+        timeout=280,
     )
     return folder

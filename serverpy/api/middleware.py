@@ -15,6 +15,11 @@ from serverpy.api.protocol import TOO_LONG, new_request_id
 from serverpy.errors import InvalidParameter, InvalidUrl, ServerPYError
 
 REQUEST_ID = "request_id"
+EXPOSED_HEADERS = [
+    "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After", "Server-Timing",
+    "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
+]  # fmt: skip
+"""Those that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal, Protocol, cast
+from typing import Annotated, Literal, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
@@ -19,11 +19,11 @@ from serverpy.api.problems import examples
 from serverpy.api.responses import StreamResponse
 from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.containers import Target
-from serverpy.delivery import Delivery, Stream
+from serverpy.delivery import Stream
 from serverpy.metrics import Sample
 from serverpy.plan import StreamRequest
 from serverpy.ranges import parse_range
-from serverpy.running import Running
+from serverpy.server import Server
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
 PAGE = "https://example.com/watch?v=1"
@@ -36,22 +36,6 @@ _STREAM_ERRORS = (
     *_PAGE_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.NotMedia, errors.RangeNotSatisfiable,
     errors.UnsupportedConversion, errors.UpstreamTimeout,
 )  # fmt: skip
-
-
-class Server(Protocol):
-    """What the routes need of the assembled server (`app.py`); it stands in `app.state.server`."""
-
-    @property
-    def delivery(self) -> Delivery: ...
-    @property
-    def running(self) -> Running: ...
-    @property
-    def stall_timeout(self) -> float: ...
-    @property
-    def status(self) -> Literal["starting", "ok", "draining"]: ...
-    @property
-    def ytdlp_version(self) -> str | None: ...
-    async def sample(self) -> Sample: ...
 
 
 class StreamQuery(BaseModel):

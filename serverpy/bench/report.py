@@ -377,6 +377,21 @@ def _method(results: Results) -> Iterator[Block]:
                    for scenario in results.scenarios.values())  # fmt: skip
     if states:
         yield Table(("scenario", "ended", "took", "reason"), states)
+    yield from _regression()
+
+
+def _regression() -> Iterator[Block]:
+    yield Heading("Does a change cost more?")
+    yield Code("python scripts/regression.py BASE CHANGED --output regression.json")
+    yield Paragraph(
+        "The script compares two checkouts, each with its own `.venv` (`make install`), under one unchanged set of "
+        "loads beside nginx: CPU as a ratio to nginx in the same round, memory as PSS. Five rounds of BASE against "
+        "itself show the noise of the machine; five interleaved rounds of BASE and CHANGED follow. A figure is "
+        "worse if the median of changed ÷ base exceeds 1 by more than 5 % or the A/A spread, whichever is larger "
+        "(at least 25 % for the time to the first byte). Exit status: 0 if no figure is worse, 1 if one is, 2 if "
+        "the run failed. Leave the machine idle: a run fails that has not ended after 15 minutes (`--deadline`). "
+        "`--quick` tries the script, `--only FIGURE` measures one figure."
+    )
 
 
 def _facts(meta: Row) -> Iterator[tuple[str, str]]:

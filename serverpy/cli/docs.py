@@ -13,14 +13,16 @@ from pydantic.fields import FieldInfo
 
 from serverpy.cli.options import choices_of, default_of, unit_of
 from serverpy.memory.profile import PROFILES
-from serverpy.settings import Settings, environment_name, format_size
+from serverpy.settings import Settings
+from serverpy.settings.sources import environment_name
+from serverpy.settings.types import format_size
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 HEAD = """\
 # Settings
 
-<!-- Made by `make settings-doc` from serverpy/settings.py: change it there. -->
+<!-- Made by `make settings-doc` from serverpy/settings/fields.py: change it there. -->
 
 Each setting is a key in the file `serverpy.toml` (in the working directory, or the file that `SERVERPY_CONFIG` names),
 an environment variable, and an option of `serverpy serve`. An option is stronger than the environment, the environment

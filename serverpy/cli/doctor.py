@@ -21,7 +21,8 @@ from rich.table import Table
 import serverpy
 from serverpy.errors import ConfigurationError
 from serverpy.memory import profile as profiles
-from serverpy.settings import Settings, format_size, load_settings
+from serverpy.settings import Settings, load_settings
+from serverpy.settings.types import format_size
 
 OLD = timedelta(days=90)
 """Sites change; a yt-dlp older than this fails at many of them."""

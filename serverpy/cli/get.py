@@ -147,8 +147,8 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
-    from serverpy.app import Engine  # the parts of the server: not for a help text
     from serverpy.cli.fetch import Fetcher, Wish
+    from serverpy.engine import Engine  # the parts of the server: not for a help text
 
     if order.report is not None:
         end_with_parent()

@@ -47,7 +47,7 @@ async def _tell(settings: Settings, url: str, as_json: bool) -> int:
 async def find(settings: Settings, url: str) -> Info:
     """What is behind `url`, by an engine of its own."""
     from serverpy.api.schemas import info_of  # the parts of the server: not for a help text
-    from serverpy.app import Engine
+    from serverpy.engine import Engine
 
     engine = Engine(settings)
     try:

@@ -10,7 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from serverpy.settings import Settings, environment_name, format_size
+from serverpy.settings import Settings
+from serverpy.settings.sources import environment_name
+from serverpy.settings.types import format_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

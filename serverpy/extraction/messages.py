@@ -16,7 +16,9 @@ import msgspec
 
 from serverpy import errors
 from serverpy.errors import CapacityError, ExtractionFailed, ServerPYError
+from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Media, Track
+from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024
@@ -33,27 +35,16 @@ class RawGone(ServerPYError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The settings that the worker needs. `own` are the server's listening sockets, which stay refused; `plugin_paths`
-    are put on the worker's `sys.path`, where yt-dlp looks for `yt_dlp_plugins`. Times in seconds."""
+    """The settings that the worker needs. `plugin_paths` are put on the worker's `sys.path`, where yt-dlp looks for
+    `yt_dlp_plugins`."""
 
-    extract_workers: int = 2
-    max_workers: int = 5
+    timeouts: Timeouts = Timeouts()
+    targets: Targets = Targets()
+    network: Network = Network()
+    sites: Sites = Sites()
+    identity: Identity = Identity()
+    limits: Limits = Limits()
     max_js_children: int = 2
-    extract_timeout: float = 60.0
-    stall_timeout: float = 60.0
-    connect_timeout: float = 10.0
-    allow_networks: tuple[str, ...] = ()
-    deny_ports: tuple[int, ...] | None = None
-    """None: the guard's own list of bad ports."""
-    own: tuple[tuple[str, int], ...] = ()
-    allow_sites: tuple[str, ...] = ()
-    deny_sites: tuple[str, ...] = ()
-    generic_extractor: bool = True
-    proxy: str | None = None
-    cookies_file: str | None = None
-    impersonate: str | None = None
-    source_address: str | None = None
-    ca_file: str | None = None
     plugin_paths: tuple[str, ...] = ()
 
 

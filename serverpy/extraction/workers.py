@@ -58,13 +58,11 @@ R = TypeVar("R", bound=Reply)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
-    """Seconds. `wait`: for a free extraction thread. `grace`: for a cancelled request to let go of its thread, before
-    the worker is replaced. `retirement`: the longest that a replaced worker may finish what it runs; at most `retired`
-    such workers are kept. `first_pause` and `longest_pause`: between starts of workers that die at once;
-    a worker which lived for `healthy` starts the count anew. `idle`: how long a worker is kept that nobody needs; None
-    is for ever."""
+    """Seconds. `grace`: for a cancelled request to let go of its thread, before the worker is replaced. `retirement`:
+    the longest that a replaced worker may finish what it runs; at most `retired` such workers are kept. `first_pause`
+    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` starts the count
+    anew. `idle`: how long a worker is kept that nobody needs; None is for ever."""
 
-    wait: float = 15.0
     grace: float = 2.0
     retirement: float = 1800.0
     retired: int = 2
@@ -165,7 +163,7 @@ class Workers:
             call = worker.extract(url)
             call.reply.add_done_callback(lambda _: self._line.wake())
             try:
-                async with asyncio.timeout(self.options.extract_timeout):
+                async with asyncio.timeout(self.options.timeouts.extract):
                     reply = await asyncio.shield(call.reply)
             except TimeoutError:
                 raise ExtractionTimeout("The extraction took too long.") from None
@@ -231,12 +229,12 @@ class Workers:
     async def _free_worker(self) -> Worker:
         """A worker with a free extraction thread, first come, first served. Raises Busy."""
         try:
-            async with asyncio.timeout(self._limits.wait):
+            async with asyncio.timeout(self.options.timeouts.wait):
                 if self._line:
                     await self._line.wait()
                 while True:
                     worker = await self._current_in_turn()
-                    free = self.options.extract_workers - len(worker.extractions)
+                    free = self.options.limits.extract_workers - len(worker.extractions)
                     if free > 0:
                         if free > 1:
                             self._line.wake()  # a new worker has several at once

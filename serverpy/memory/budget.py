@@ -12,8 +12,11 @@ keep the lines moving, whatever the sizes:
 - A grower that would fit but for the charges of the line ends the wait of the newcomers at its tail.
 - When every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
 
-What outlives the stream that made it (a cached index) is *kept*: it counts like a stream's bytes until it is forgotten.
-While nobody uses it, it is *spare*: no longer counted as used, and asked for (`reclaim`) before anyone waits.
+What outlives the stream that made it (a cached index), or belongs to several (a ring), is *kept*: it counts like a
+stream's bytes until it is given back. While nobody uses it, it is *spare*: no longer counted as used, and asked for (by
+`add_reclaimer`) before anyone waits.
+
+What a part of a stream holds beyond `reserve` is a `Room` (`room.py`), to which `Reservation` and `Budget` both lend.
 """
 
 from __future__ import annotations
@@ -53,35 +56,35 @@ class Reservation:
 
     async def grow(self, nbytes: int) -> None:
         """Hold `nbytes` more; waits for them before any newcomer does. Raises `Busy` after the budget's wait, or at
-        once where every other stream waits likewise, and `TooLarge` if the sum can never fit; the bytes held so far
-        stay. One call at a time; nothing more is nothing to wait for."""
+        once if every other stream waits to grow, and `TooLarge` if the sum can never fit; the bytes held so far
+        stay. One call at a time."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation grows once at a time, and not after its release")
         if nbytes:
             await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if nobody waits for any and half of the budget stays free for those who come; otherwise
-        nothing happens."""
-        return not self._released and self._budget._try_grow(self, nbytes)
+        """Hold `nbytes` more if nobody waits and half of the budget stays free for streams to come; otherwise nothing
+        happens."""
+        return not self._released and self._budget._try_lend(self, nbytes)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` of what is held back; nothing happens once released."""
+        """Give `nbytes` back; does nothing once released. Raises ValueError if fewer are held."""
         if not 0 <= nbytes <= self._nbytes:
             raise ValueError("a reservation gives back what it holds, no more")
         if not self._released:
             self._nbytes -= nbytes
-            self._budget._shrink(nbytes)
+            self._budget._take_back(nbytes)
 
     def keep(self, nbytes: int) -> None:
-        """Let `nbytes` of it outlive the stream: they are the budget's from now on, until `Budget.forget`."""
+        """Let `nbytes` outlive the stream: from now on they are the budget's, until `Budget.shrink`."""
         if self._released or nbytes > self._nbytes:
             raise ValueError("nobody keeps more than there is")
         self._nbytes -= nbytes
         self._budget._keep(nbytes)
 
     def release(self) -> None:
-        """Give everything back; again is nothing."""
+        """Give everything back. Idempotent."""
         if not self._released:
             self._released = True
             self._budget._release(self)
@@ -111,8 +114,7 @@ class Budget:
         self._growers: dict[_Waiter, Reservation] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self.reclaim: Callable[[int], int] = lambda nbytes: 0
-        """Asked to let go of spare bytes, as many as are missing; says how many it let go."""
+        self._reclaimers: list[Callable[[int], int]] = []
 
     @property
     def total_bytes(self) -> int:
@@ -122,11 +124,6 @@ class Budget:
     def used_bytes(self) -> int:
         """Reserved by streams, kept beyond them, or charged for the line."""
         return self._reserved_bytes + self._kept_bytes + self._waiter_bytes * len(self._newcomers)
-
-    @property
-    def spare_bytes(self) -> int:
-        """Kept, but unused: whoever needs them gets them. At no time are they and `used_bytes` more than the total."""
-        return self._spare_bytes
 
     @property
     def streams(self) -> int:
@@ -170,26 +167,32 @@ class Budget:
             self._advance()
         return Reservation(self, nbytes)
 
-    def try_keep(self, nbytes: int) -> bool:
-        """Keep `nbytes` that no stream has reserved, on the terms of `Reservation.try_grow`."""
+    def try_grow(self, nbytes: int) -> bool:
+        """Keep `nbytes` that no stream has reserved, under the conditions of `Reservation.try_grow`."""
         if not self._can_spare(nbytes):
             return False
         self._kept_bytes += nbytes
         return True
 
-    def forget(self, nbytes: int) -> None:
-        """Give back bytes that were kept."""
+    def shrink(self, nbytes: int) -> None:
+        """Take back `nbytes` that were kept."""
         self._kept_bytes -= nbytes
         self._advance()
 
+    def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
+        """Have `reclaim` called with the number of bytes that are missing. It lets go of spare bytes of its own until
+        that many are free, or it has no more, and returns how many it let go. Reclaimers are asked in the order in
+        which they were added, for what those before them did not free."""
+        self._reclaimers.append(reclaim)
+
     def spare(self, nbytes: int) -> None:
-        """Kept bytes are out of use."""
+        """Count `nbytes` that are kept as unused: the next who needs them gets them."""
         self._kept_bytes -= nbytes
         self._spare_bytes += nbytes
         self._advance()
 
     def use(self, nbytes: int) -> None:
-        """Spare bytes are in use again."""
+        """Count `nbytes` that are spare as used again."""
         self._spare_bytes -= nbytes
         self._kept_bytes += nbytes
 
@@ -229,7 +232,7 @@ class Budget:
             self._growers.pop(waiter, None)
             self._advance()
 
-    def _try_grow(self, reservation: Reservation, nbytes: int) -> bool:
+    def _try_lend(self, reservation: Reservation, nbytes: int) -> bool:
         if not self._can_spare(nbytes):
             return False
         self._add(nbytes)
@@ -239,7 +242,7 @@ class Budget:
     def _can_spare(self, nbytes: int) -> bool:
         return not (self._growers or self._newcomers) and self.used_bytes + nbytes <= self._total_bytes // 2
 
-    def _shrink(self, nbytes: int) -> None:
+    def _take_back(self, nbytes: int) -> None:
         self._give_back(nbytes)
         self._advance()
 
@@ -304,10 +307,13 @@ class Budget:
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 
     def _has_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` are free, if need be by letting go of what is kept and unused."""
+        """Whether `nbytes` are free, if need be by letting go of what is spare. At no time is the sum of what is used
+        and spare above the total."""
         missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
-        if missing > 0 and self._spare_bytes:
-            freed = self.reclaim(missing)
+        for reclaim in self._reclaimers:
+            if missing <= 0 or not self._spare_bytes:
+                break
+            freed = reclaim(missing)
             self._spare_bytes -= freed
             missing -= freed
         return missing <= 0

@@ -1,22 +1,49 @@
-"""Bytes that a part of a stream holds, charged to what its stream has reserved."""
+"""The one ledger of the bytes that parts of a stream hold beyond what was reserved before it began.
+
+    budget ◀── reservation (one stream) ◀── room (a part of it) ◀── room (a part of that)
+       ▲
+       └─────── room (what several streams share)
+
+A room has one owner, who says how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a layout
+while it is made. Two things hold at any time:
+
+- Bytes are charged to the lender before they are held: what a lender counts is the sum of its rooms, and what its owner
+  holds beside them.
+- They are given back once: by `shrink`, or all together by `release`. A lender that is released gives back those of its
+  rooms, too, and ignores what they give back later.
+
+Nothing here is called from a thread.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from typing import Protocol, runtime_checkable
 
 
-class Room(Protocol):
-    """What a stream has reserved, to hold more for a while (`budget.py`)."""
+class Lender(Protocol):
+    """What counts the bytes of a room: a `Reservation`, the `Budget`, or another `Room`."""
 
     def try_grow(self, nbytes: int) -> bool:
-        """False if the budget has not so much to spare."""
+        """Lend `nbytes` if that many can be spared; otherwise nothing happens."""
         ...
 
-    def shrink(self, nbytes: int) -> None: ...
+    def shrink(self, nbytes: int) -> None:
+        """Take `nbytes` back; does nothing once released."""
+        ...
 
 
-class NoRoom:
-    """Nothing beyond `stream_bytes`."""
+@runtime_checkable
+class PatientLender(Lender, Protocol):
+    """A lender that bytes can be awaited from."""
+
+    async def grow(self, nbytes: int) -> None:
+        """Lend `nbytes` as soon as they are free. Lends nothing if cancelled."""
+        ...
+
+
+class _Nothing:
+    """A lender that has nothing to spare."""
 
     def try_grow(self, _nbytes: int) -> bool:
         return False
@@ -24,4 +51,99 @@ class NoRoom:
     def shrink(self, _nbytes: int) -> None: ...
 
 
-NO_ROOM = NoRoom()
+NO_ROOM: Lender = _Nothing()
+
+
+class Room:
+    """Bytes that one owner holds, charged to `lender` but for the first `covered_bytes`, which the stream has reserved
+    already. `try_hold` grows by `step_bytes` at least. The owner releases the room."""
+
+    def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
+        self._lender = lender
+        self._covered_bytes = covered_bytes
+        self._step_bytes = step_bytes
+        self._charged_bytes = 0
+        self._released = False
+        self._growing = asyncio.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now, the covered ones included; 0 once released."""
+        return 0 if self._released else self._covered_bytes + self._charged_bytes
+
+    def try_grow(self, nbytes: int) -> bool:
+        """Hold `nbytes` more if the lender can spare them; otherwise nothing happens, as once released."""
+        if self._released or not self._lender.try_grow(nbytes):
+            return False
+        self._charged_bytes += nbytes
+        return True
+
+    def try_hold(self, nbytes: int) -> bool:
+        """Hold `nbytes` or more in total, if the lender can spare what is missing."""
+        missing = nbytes - self.nbytes
+        return missing <= 0 or self.try_grow(max(missing, self._step_bytes))
+
+    async def grow(self, nbytes: int) -> None:
+        """Hold `nbytes` more, and wait for them if need be; calls that overlap wait for each other. Raises what the
+        lender raises, and RuntimeError if the room is released before."""
+        async with self._growing:
+            await self._grow(nbytes)
+
+    async def settle(self, nbytes: int) -> None:
+        """Hold exactly `nbytes` in total; waits like `grow`."""
+        async with self._growing:
+            missing = nbytes - self.nbytes
+            if missing > 0:
+                await self._grow(missing)
+            else:
+                self.shrink(-missing)
+
+    def shrink(self, nbytes: int) -> None:
+        """Give `nbytes` back; does nothing once released. Raises ValueError if fewer are charged."""
+        if self._released:
+            return
+        if not 0 <= nbytes <= self._charged_bytes:
+            raise ValueError("a room gives back at most what it has been charged")
+        self._charged_bytes -= nbytes
+        self._lender.shrink(nbytes)
+
+    def move_to(self, lender: Lender) -> bool:
+        """Charge the bytes to `lender` from now on; False, and nothing happens, if it cannot spare as many."""
+        if self._growing.locked():
+            raise RuntimeError("a room that grows cannot move")
+        if self._charged_bytes and not lender.try_grow(self._charged_bytes):
+            return False
+        self._lender.shrink(self._charged_bytes)
+        self._lender = lender
+        return True
+
+    def hand_over(self) -> int:
+        """Release the room, but leave its bytes with the lender, to whom the caller answers for them from now on.
+        Returns how many those are."""
+        self._released = True
+        nbytes, self._charged_bytes = self._charged_bytes, 0
+        return nbytes
+
+    def release(self) -> None:
+        """Give everything back. Idempotent."""
+        self.shrink(self._charged_bytes)
+        self._released = True
+
+    def __repr__(self) -> str:
+        covered = f" ({self._covered_bytes} covered)" if self._covered_bytes else ""
+        return f"<Room {self.nbytes} bytes{covered}{', released' if self._released else ''} of {self._lender!r}>"
+
+    async def _grow(self, nbytes: int) -> None:
+        if self._released:
+            raise RuntimeError("a released room does not grow")
+        if not isinstance(self._lender, PatientLender):
+            raise TypeError(f"nobody can wait for bytes of {self._lender!r}")
+        await self._lender.grow(nbytes)
+        self._take(nbytes)
+
+    def _take(self, nbytes: int) -> None:
+        """Hold what the lender has lent; its owner may have released the room meanwhile."""
+        if self._released:
+            self._lender.shrink(nbytes)
+            raise RuntimeError("the room was released while it grew")
+        self._charged_bytes += nbytes

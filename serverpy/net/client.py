@@ -17,6 +17,7 @@ from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.guard import Guard, resolve
 from serverpy.net.http1 import Exchange, Headers, Origin, Request
+from serverpy.options import Network, Timeouts
 
 if TYPE_CHECKING:
     from serverpy.net.proxies import UpstreamProxy
@@ -61,22 +62,13 @@ class Response:
 class Client:
     """Opens requests. One for each event loop; `close` ends the connections that wait, not those in use."""
 
-    def __init__(
-        self,
-        guard: Guard,
-        *,
-        connect_timeout: float,
-        stall_timeout: float,
-        proxy: str | None = None,
-        source_address: str | None = None,
-        ca_file: str | None = None,
-    ) -> None:
+    def __init__(self, guard: Guard, network: Network = Network(), timeouts: Timeouts = Timeouts()) -> None:
         self._guard = guard
-        self._connect_timeout = connect_timeout
-        self.stall_timeout = stall_timeout
-        self._proxy = _upstream_proxy(proxy, source_address) if proxy else None
-        self._source = (source_address, 0) if source_address else None
-        self._ca_file = ca_file
+        self._connect_timeout = timeouts.connect
+        self.stall_timeout = timeouts.stall
+        self._proxy = _upstream_proxy(network.proxy, network.source_address) if network.proxy else None
+        self._source = (network.source_address, 0) if network.source_address else None
+        self._ca_file = network.ca_file
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
         self._idle: dict[Connection, tuple[Origin, asyncio.TimerHandle]] = {}

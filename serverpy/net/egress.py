@@ -33,6 +33,7 @@ from serverpy.errors import (
 from serverpy.net.guard import Guard, Lookup, resolve
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
 from serverpy.net.tunnel import CHUNK_BYTES, Client, Upstream
+from serverpy.options import Network, Timeouts
 from serverpy.tasks import spawn
 
 if TYPE_CHECKING:
@@ -61,26 +62,28 @@ class EgressLimits:
     connect_seconds: float = 10.0
     idle_seconds: float = 60.0
 
+    @classmethod
+    def of(cls, timeouts: Timeouts) -> EgressLimits:
+        return cls(connect_seconds=timeouts.connect, idle_seconds=timeouts.stall)
+
 
 class Egress:
     """The proxy on the loop where `start` was awaited. Its owner closes it by `aclose`, on the same loop.
 
-    `proxy` is an upstream proxy (http, socks4, socks5) that the operator has set: it is reached unchecked, and is given
-    the checked address, never a name. `source_address` is the local address to connect from. `lookup` stands in for the
-    system's resolver.
+    The upstream proxy of `network` (http, socks4, socks5) is the operator's: it is reached unchecked, and is given the
+    checked address, never a name. `lookup` stands in for the system's resolver.
     """
 
     def __init__(
         self,
         guard: Guard,
-        *,
-        proxy: str | None = None,
-        source_address: str | None = None,
+        network: Network = Network(),
         limits: EgressLimits = EgressLimits(),
+        *,
         lookup: Lookup | None = None,
     ) -> None:
         self.guard = guard
-        self._connector = _connector(proxy, source_address)
+        self._connector = _connector(network.proxy, network.source_address)
         self._limits = limits
         self._lookup = lookup
         self._token = secrets.token_urlsafe(24)

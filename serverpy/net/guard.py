@@ -23,8 +23,9 @@ from urllib.parse import unquote, urlsplit
 import idna
 import psutil
 
-from serverpy.errors import InvalidUrl, TargetForbidden, UpstreamFailed
+from serverpy.errors import ConfigurationError, InvalidUrl, TargetForbidden, UpstreamFailed
 from serverpy.net.ports import BAD_PORTS
+from serverpy.options import Targets
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -126,6 +127,17 @@ class Guard:
     def __post_init__(self) -> None:
         for host, _ in self.own:
             ip_address(host)
+
+    @classmethod
+    def of(cls, targets: Targets) -> Guard:
+        """Raises ConfigurationError if an item of ALLOW_NETWORKS is no network."""
+        try:
+            guard = cls(allow=parse_networks(targets.allow_networks), deny_ports=targets.deny_ports)
+        except ValueError as error:
+            raise ConfigurationError(f"ALLOW_NETWORKS: {error}") from error
+        for host, port in targets.own:
+            guard = guard.refusing(host, port)
+        return guard
 
     def refusing(self, host: str, port: int) -> Guard:
         """The same policy, which also refuses this socket of ours. `host` is numeric (ValueError), as bound."""

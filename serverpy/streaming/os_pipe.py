@@ -11,10 +11,12 @@ import os
 import sys
 import termios
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 from serverpy.body import UNBOUNDED
 from serverpy.errors import UpstreamFailed
+from serverpy.options import Limits
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SMALLEST_BYTES = PAGE_BYTES
@@ -30,13 +32,19 @@ def largest_pipe_bytes() -> int:
         return _DEFAULT_MAX_BYTES
 
 
-def hand_over_bytes(
-    queue_chunks: int, chunk_bytes: int, max_workers: int, memory_budget: int, largest: int = _DEFAULT_MAX_BYTES
-) -> int:
-    """The size of a stream's pipe: the largest power of two (the kernel makes no others) within QUEUE_CHUNKS ×
-    CHUNK_BYTES, within half of the budget shared by all workers, and within `largest`; a page at least."""
-    bound = min(queue_chunks * chunk_bytes, memory_budget // 2 // max_workers, largest)
-    return max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1)
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The capacity of a stream's pipe, and the most that is read from it at once."""
+
+    pipe_bytes: int
+    chunk_bytes: int
+
+
+def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
+    """The pipe is the largest power of two (the kernel makes no others) within QUEUE_CHUNKS × CHUNK_BYTES, within half
+    of the budget shared by all workers, and within `largest`; a page at least."""
+    bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
+    return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
 
 def open_pipe(size: int) -> tuple[int, int]:

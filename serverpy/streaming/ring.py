@@ -9,26 +9,25 @@ from __future__ import annotations
 
 from collections import deque
 
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender, Room
 
 RING_BYTES = 8 * 1024 * 1024
 """The most that one ring holds: 13 seconds at 5 Mbit/s."""
 STEP_BYTES = 256 * 1024
-"""By how much it grows, if the room has so much to spare, and shrinks."""
+"""By how much a ring grows, if its lender can spare that, and shrinks."""
 CHUNK_BYTES = 128
-"""What a chunk holds besides its bytes. It is charged, lest a source that sends byte by byte be a cheap one."""
+"""What a chunk holds besides its bytes. It is charged, so that a source that sends byte by byte is not a cheap one."""
 
 
 class Ring:
-    """Holds its newest chunk in any case, which is the stream's chunk in hand, and beyond it what it was granted by
-    `room`, up to `most_bytes`. `room` gets back what is no longer held; the last of it is for its owner to release."""
+    """A queue that holds its newest chunk in any case, which is the stream's chunk in hand, and as much beyond it as
+    `lender` can spare, up to `most_bytes`. Closed by its owner."""
 
-    def __init__(self, room: Room, most_bytes: int = RING_BYTES) -> None:
-        self._room = room
+    def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
+        self._room = Room(lender)
         self._most_bytes = most_bytes
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
-        self._granted_bytes = 0
         self._least_bytes = 0
         self.first = 0
         """The number of the oldest chunk."""
@@ -40,13 +39,9 @@ class Ring:
         """The number that the next chunk will have."""
         return self.first + len(self._chunks)
 
-    @property
-    def granted_bytes(self) -> int:
-        return self._granted_bytes
-
     def hold(self, nbytes: int) -> bool:
-        """Have room for so many at all times from now on; False if there is not so much to spare."""
-        while self._granted_bytes < nbytes:
+        """Have room for `nbytes` at all times from now on; False if the lender cannot spare as many."""
+        while self._room.nbytes < nbytes:
             if not self._grow():
                 return False
         self._least_bytes = nbytes
@@ -64,9 +59,9 @@ class Ring:
 
     def first_beside(self, nbytes: int) -> int:
         """The number of the oldest chunk that there is room for beside a new one of `nbytes`; takes that room."""
-        while self._bytes + _cost(nbytes) > self._granted_bytes and self._grow():
+        while self._bytes + _cost(nbytes) > self._room.nbytes and self._grow():
             pass
-        excess, first = self._bytes + _cost(nbytes) - self._granted_bytes, self.first
+        excess, first = self._bytes + _cost(nbytes) - self._room.nbytes, self.first
         for chunk in self._chunks:
             if excess <= 0:
                 break
@@ -84,15 +79,16 @@ class Ring:
         while self._chunks and self.first < keep:
             self._drop()
         needed = max(self._bytes + STEP_BYTES, self._least_bytes)
-        while self._granted_bytes - needed >= STEP_BYTES:
+        while self._room.nbytes - needed >= STEP_BYTES:
             self._room.shrink(STEP_BYTES)
-            self._granted_bytes -= STEP_BYTES
+
+    def close(self) -> None:
+        """Give back the bytes of the chunks, which nobody reads any more. Idempotent."""
+        self._chunks.clear()
+        self._room.release()
 
     def _grow(self) -> bool:
-        if self._granted_bytes + STEP_BYTES > self._most_bytes or not self._room.try_grow(STEP_BYTES):
-            return False
-        self._granted_bytes += STEP_BYTES
-        return True
+        return self._room.nbytes + STEP_BYTES <= self._most_bytes and self._room.try_grow(STEP_BYTES)
 
     def _drop(self) -> None:
         self._bytes -= _cost(len(self._chunks.popleft()))

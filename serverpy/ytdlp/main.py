@@ -85,7 +85,7 @@ def serve(sock: socket.socket) -> int:
     if not isinstance(first, Configure):
         return 1 if first else 0
     outbox = Outbox(sock)
-    limits.set_data_limit(first.options)
+    limits.set_data_limit(first.options.limits)
     try:
         desk = Desk(first.options, Path(first.directory), outbox)
     except ConfigurationError as error:
@@ -158,21 +158,16 @@ class Desk:
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
         # Late, after `UNUSED` is set: these bring in yt-dlp.
         from serverpy.net.egress import Egress, EgressLimits
-        from serverpy.net.guard import Guard, parse_networks
-        from serverpy.net.ports import BAD_PORTS
+        from serverpy.net.guard import Guard
         from serverpy.ytdlp.children import Ticket
         from serverpy.ytdlp.page.raw_store import RawStore
         from serverpy.ytdlp.prepare import prepare
         from serverpy.ytdlp.session.proxies import Outlets
 
-        ports = BAD_PORTS if options.deny_ports is None else frozenset(options.deny_ports)
-        guard = Guard(parse_networks(options.allow_networks), ports)
-        for address in options.own:
-            guard = guard.refusing(*address)
-        limits = EgressLimits(connect_seconds=options.connect_timeout, idle_seconds=options.stall_timeout)
+        guard = Guard.of(options.targets)
 
         def make_egress() -> Egress:
-            return Egress(guard, proxy=options.proxy, source_address=options.source_address, limits=limits)
+            return Egress(guard, options.network, EgressLimits.of(options.timeouts))
 
         make_egress()  # raises here what PROXY and SOURCE_ADDRESS have wrong
         self._options = options
@@ -189,7 +184,7 @@ class Desk:
         self._downloading = 0
         self._pages: queue.SimpleQueue[Extract] = queue.SimpleQueue()
         self._questions: queue.SimpleQueue[Select | StatsRequest] = queue.SimpleQueue()
-        for number in range(options.extract_workers):
+        for number in range(options.limits.extract_workers):
             _thread(f"extract-{number}", self._extract_for_ever)
         _thread("answer", self._answer_for_ever)
 
@@ -270,7 +265,7 @@ class Desk:
 
     def _start_download(self, request: Download, descriptor: int) -> None:
         with self._lock:
-            if free := self._downloading < self._options.max_workers:
+            if free := self._downloading < self._options.limits.max_workers:
                 self._downloading += 1
                 self._tickets[request.id] = self._new_ticket()
         if not free:

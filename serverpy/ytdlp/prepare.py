@@ -39,9 +39,9 @@ def prepare(options: WorkerOptions, outlets: Outlets, directory: Path) -> Proces
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)
-    prepared = Process(options, outlets, directory, gate, runtimes, _write_bundle(options.ca_file, directory))
+    prepared = Process(options, outlets, directory, gate, runtimes, _write_bundle(options.network.ca_file, directory))
     share(prepared)
-    cookies_of_file(options.cookies_file)
+    cookies_of_file(options.identity.cookies_file)
     _check_impersonation(options)
     warm_up()
     return prepared
@@ -111,4 +111,5 @@ def _check_impersonation(options: WorkerOptions) -> None:
         with instance.open(options):
             pass
     except (ValueError, YoutubeDLError) as error:
-        raise ConfigurationError(f"IMPERSONATE={options.impersonate!r} is no target that is available.") from error
+        wanted = options.identity.impersonate
+        raise ConfigurationError(f"IMPERSONATE={wanted!r} is no target that is available.") from error

@@ -17,7 +17,7 @@ from tests.wire import request
 @pytest.fixture(scope="module")
 def telling(site: SampleSite) -> Iterator[Server]:
     """A server that tells of each stream's end. Its own end is clean only if no answer is still waited for."""
-    with serving(site, wait_seconds=5, log_level="info") as running:
+    with serving(site, wait_seconds=30, log_level="info") as running:
         yield running
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def command_line(site: SampleSite, name: str, *arguments: str) -> list[str]:
@@ -22,9 +22,7 @@ def command_line(site: SampleSite, name: str, *arguments: str) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without the settings of whoever runs the tests."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
-    return {**clean, "PYTHONPATH": str(PLUGIN_PATH), **more}
+    return {**os.environ, "PYTHONPATH": str(PLUGIN_PATH), **more}
 
 
 def run(
@@ -42,25 +40,31 @@ def run(
 
 def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
     """In a process group of its own, as a shell does it; the caller waits for it."""
-    return subprocess.Popen(
-        command_line(site, name, *arguments),
-        cwd=cwd,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        process_group=0,
-    )
+    with interruptible():
+        return subprocess.Popen(
+            command_line(site, name, *arguments),
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
 
 
-def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool], what: str) -> None:
-    """Until `condition` holds while `process` runs, or for a moment after its end."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have a child that is started within take SIGINT, also where this process ignores it (in the background)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def lines(output: bytes) -> list[str]:
     return output.decode().splitlines()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

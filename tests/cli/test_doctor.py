@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from datetime import date
 from pathlib import Path
@@ -17,9 +16,6 @@ from serverpy.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("SERVERPY_"):
-            monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from serverpy.app import Engine
 from serverpy.cli.fetch import OVERLAP_BYTES, Fetcher, Wish
 from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present, run_all
 from serverpy.cli.partial import Asked, Folder, Partial, Version
+from serverpy.engine import Engine
 from serverpy.sample.content import large_content
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
+from tests.cli.commands import names
 
 MIB = 1 << 20
 _ids = itertools.count()
@@ -106,10 +107,6 @@ def leave(path: Path, url: str, version: Version, data: bytes) -> None:
     assert isinstance(partial, Partial)
     partial.append(data)
     partial.close()
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("kept", [OVERLAP_BYTES + 1, 3 * MIB, 6 * MIB])

@@ -18,15 +18,13 @@ from click.testing import CliRunner
 from serverpy.cli.main import cli
 from serverpy.sample.content import large_sha256
 from serverpy.sample.site import SampleSite
-from tests.cli.commands import lines, run, start, wait_until
+from tests.aio import wait_for
+from tests.cli.commands import lines, names, run, start
+from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
 """What of a partial file is fetched again."""
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def sha256(path: Path) -> str:
@@ -44,7 +42,7 @@ def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator
     """A `get` into `folder` that has brought a MiB and goes on."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
-            wait_until(process, lambda: any(_size(part) > MIB for part in folder.glob("*.part")), "no MiB came")
+            wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
             assert process.poll() is None
             yield process
         finally:
@@ -61,21 +59,17 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
-
-
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
     """The part that Ctrl+C leaves."""
     with in_mid_download(site, folder, *arguments) as process:
         children = family(process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
         assert process.stderr is not None
         assert lines(process.stderr.read()) == [
             "serverpy: interrupted; the same command goes on with the files that are not complete"
         ]
-        wait_until(process, lambda: gone(children), f"still there: {children}")
+        wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
     (part,) = folder.glob("*.part")
     assert names(folder) == [part.name, f"{part.name}.json"]
     return part
@@ -120,20 +114,20 @@ def test_lists_come_from_a_file_and_from_stdin_and_what_is_there_is_not_fetched_
 
 def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
     """By a range from a little before the end of what is there, as long as the source is the same."""
-    media = "/fault/throttle=4000000,times=1,id=resume/media/large-6.mp4"
-    page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-6.mp4"
+    media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
+    page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
     part = interrupted(site, folder, page)
     kept = part.stat().st_size
-    assert MIB < kept < 6 * MIB
+    assert MIB < kept < 32 * MIB
     state = json.loads(part.with_name(f"{part.name}.json").read_bytes())
     assert state["asked"] == {"url": page, "format": None, "to": "source", "item": None}
-    assert state["version"]["total"] == 6 * MIB
+    assert state["version"]["total"] == 32 * MIB
     done = run(site, "get", "-o", str(folder), page, cwd=tmp_path)
     assert done.returncode == 0
-    assert lines(done.stderr)[0].startswith(f"{part.stem}: done, 6.0 MiB, ")
+    assert lines(done.stderr)[0].startswith(f"{part.stem}: done, 32.0 MiB, ")
     assert names(folder) == [part.stem]
-    assert sha256(folder / part.stem) == large_sha256(6)
+    assert sha256(folder / part.stem) == large_sha256(32)
     assert ranges(site, media) == [(0, None), (kept - OVERLAP_BYTES, state["version"]["etag"])]
 
 
@@ -167,7 +161,7 @@ def test_a_stalled_reader_of_stdout_keeps_nobody_from_stopping(
             process.stdout.close()
         else:
             process.send_signal(number)
-        code = process.wait(30)
+        code = process.wait(60)
         (line,) = lines(process.stderr.read())
     if number is None:
         assert (code, line) == (1, f"serverpy: {url}: Nobody reads the output any more. [output_closed]")
@@ -193,23 +187,23 @@ def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
     site: SampleSite, tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = tmp_path / "folder"
-    page = f"{site.http}/page/fault/throttle=4000000/large-8.mp4"
+    page = f"{site.http}/page/fault/throttle=4000000/large-32.mp4"
     with in_mid_download(site, folder, "--isolate", page) as process:
         children = family(process)
         assert len(children) == 2, "the child and its worker"
         process.send_signal(number)
-        assert process.wait(30) == (130 if number == signal.SIGINT else -number)
-        wait_until(process, lambda: gone(children), f"still there: {children}")
+        assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+        wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
     (part,) = folder.glob("*.part")
     assert names(folder) == [part.name, f"{part.name}.json"]
 
 
 def test_a_child_that_dies_fails_its_page_only(site: SampleSite, tmp_path: Path) -> None:
-    urls = [f"{site.http}/page/fault/throttle=4000000/large-6.mp4", f"{site.http}/media/audio.mp3"]
+    urls = [f"{site.http}/page/fault/throttle=4000000/large-32.mp4", f"{site.http}/media/audio.mp3"]
     with in_mid_download(site, tmp_path / "folder", "--isolate", *urls) as process:
         (child,) = psutil.Process(process.pid).children()
         child.kill()
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         assert process.stderr is not None
         assert lines(process.stderr.read()) == [
             f"serverpy: {urls[0]}: The child process was killed by signal 9. [child_failed]",

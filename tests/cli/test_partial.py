@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version, numbered
+from tests.cli.commands import names
 
 ASKED = Asked("http://example.org/1")
 OTHER = Asked("http://example.org/2")
@@ -24,10 +25,6 @@ def claimed(path: Path, asked: Asked = ASKED) -> Partial:
     partial = claim(path, asked)
     assert isinstance(partial, Partial)
     return partial
-
-
-def names(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir())
 
 
 def test_a_file_has_its_name_only_when_it_is_finished(tmp_path: Path) -> None:

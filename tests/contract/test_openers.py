@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from serverpy.app import Engine
 from serverpy.body import Body, Source
+from serverpy.engine import Engine
 from serverpy.errors import ServerPYError
 from serverpy.plan import Plan, StreamRequest, plans
 from serverpy.ranges import ByteRange
@@ -19,6 +19,7 @@ from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually
+from tests.opening import rest_of
 from tests.server import answers_under_way
 
 
@@ -97,13 +98,6 @@ async def bench(site: SampleSite) -> AsyncIterator[Bench]:
         yield Bench(engine, site)
     finally:
         await engine.aclose()
-
-
-async def rest_of(body: Body) -> bytes:
-    given = bytearray()
-    while chunk := await body.read():
-        given += chunk
-    return bytes(given)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)

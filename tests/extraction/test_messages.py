@@ -36,7 +36,9 @@ from serverpy.extraction.messages import (
     StatsRequest,
     WorkerOptions,
 )
+from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Cookie, Entry, Fragment, Media, Subtitle, Track
+from serverpy.options import Network, Targets, Timeouts
 
 MEDIA = Media(
     raw_id="r",
@@ -50,8 +52,16 @@ MEDIA = Media(
     cookies=(Cookie(name="n", value="v", domain=".x.example"),),
     expires=1.5,
 )
+OPTIONS = WorkerOptions(
+    timeouts=Timeouts(stall=0.5),
+    targets=Targets(allow_networks=("::1",), deny_ports=frozenset({1, 2}), own=(("::1", 80),)),
+    network=Network(proxy="http://me:hush@proxy:1"),
+    sites=Sites(deny=("a", "b")),
+)
 REQUESTS: tuple[Request, ...] = (
-    Configure(options=WorkerOptions(own=(("::1", 80),), deny_ports=(1,)), directory="/tmp/x"),
+    Configure(
+        options=WorkerOptions(targets=Targets(own=(("::1", 80),), deny_ports=frozenset({1}))), directory="/tmp/x"
+    ),
     Extract(id=1, url="https://site.example/"),
     Select(id=2, selector="b", formats=(Format(format_id="f", ext="mp4", protocol="https"),)),
     Download(id=3, raw_id="r", item=2, track_id="f"),

@@ -11,20 +11,34 @@ from typing import Any
 import psutil
 import pytest
 
+from serverpy.engine import worker_options
 from serverpy.errors import ServerPYError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.workers import Workers, WorkersLimits
 from serverpy.sample import PLUGIN_PATH
+from serverpy.settings import load_settings
+from tests.processes import gone
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
-OPTIONS = WorkerOptions(allow_networks=("127.0.0.0/8",), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
-LIMITS = WorkersLimits(grace=0.3)
+LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
+PATIENT = WorkersLimits(grace=30.0)
+IMPATIENT = WorkersLimits(grace=0.3)
+"""Replaces a worker soon, which a slow machine needs to be given time not to."""
+
+
+def options(**settings: Any) -> WorkerOptions:
+    """The options of a worker for these tests, with `settings` changed, unchecked."""
+    changed = LOOPBACK.model_copy(update=settings)
+    return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
+
+
+OPTIONS = options()
 
 
 @asynccontextmanager
-async def running(limits: WorkersLimits = LIMITS, **options: Any) -> AsyncIterator[Workers]:
-    """Workers that have started; `options` are changes to OPTIONS. On leaving, no process of theirs is left."""
-    workers = Workers(replace(OPTIONS, **options), limits)
+async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIterator[Workers]:
+    """Workers that have started, with `settings` changed. On leaving, no process of theirs is left."""
+    workers = Workers(options(**settings), limits)
     pids: set[int] = set()
     try:
         await workers.start()
@@ -41,16 +55,20 @@ async def process_of(workers: Workers) -> psutil.Process:
     return psutil.Process(workers.state().pids[0])
 
 
+def replaced(workers: Workers, process: psutil.Process) -> bool:
+    """Whether `process` no longer takes requests, though it may finish what it runs."""
+    state = workers.state()
+    return state.status != "running" or state.pids[0] != process.pid
+
+
+def limit_extractions(workers: Workers, seconds: float) -> None:
+    """Time out those that begin from now on."""
+    timeouts = replace(workers.options.timeouts, extract=seconds)
+    workers.options = replace(workers.options, timeouts=timeouts)
+
+
 def children_of(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if not gone(child)]
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended, whether or not anybody has asked how."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def fails(workers: Workers, url: str) -> ServerPYError:

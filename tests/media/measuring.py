@@ -179,7 +179,7 @@ def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
         assert exchange.read(1)
         assert exchange.status == 200, exchange.rest()
     spent = round((time.monotonic() - begun) * 1000)
-    server.settled(5)
+    server.settled()
     return spent
 
 
@@ -188,5 +188,5 @@ def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | Non
     with server.open(page, receive_bytes=4096, **params) as exchange:
         exchange.read(1)
         reserved: int = server.health()["budget"]["used"]
-    server.settled(5)
+    server.settled()
     return reserved or None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from serverpy.sample.catalogue import RENDITIONS
-from serverpy.sample.make import ensure_media
 from tests.media.mp4.films import decoded, packets, sought
 from tests.server import Server
 
@@ -29,11 +28,6 @@ PAIRS = {
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
 """Pages of the sample site, and the formats that are the best of each."""
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 @pytest.mark.parametrize("page", PAIRS)

@@ -15,6 +15,7 @@ from serverpy.media.weave.weaver import Weaver, WovenBody
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
@@ -93,10 +94,10 @@ class Woven:
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
     """It must have closed all, and given back all but what is spare, in the end."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
-    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=10.0)
+    client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
     layouts = Layouts(budget)
-    relay = Relay(client, Extractor(_NoPages()), Fanout(budget), wait_seconds=2.0, impersonate=False)
+    relay = Relay(client, Extractor(_NoPages()), Fanout(budget), Timeouts(wait=2.0))
     try:
         yield Loom(shelf, client, budget, layouts, Weaver(relay, layouts))
         assert client.open_connections == 0

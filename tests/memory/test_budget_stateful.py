@@ -137,6 +137,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self._take_note(stream)
 
     def _running(self) -> list[Stream]:
+        """Private: a reservation that was released and one of no bytes look the same from outside."""
         return [stream for stream in self.known if stream.reservation is not None and not stream.reservation._released]
 
     def _take_note(self, stream: Stream) -> None:

@@ -21,19 +21,19 @@ async def test_kept_bytes_outlive_their_stream() -> None:
     assert (reservation.nbytes, budget.used_bytes) == (20, 60)
     reservation.release()
     assert (budget.used_bytes, budget.streams) == (40, 0)
-    budget.forget(40)
+    budget.shrink(40)
     assert budget.used_bytes == 0
 
 
 async def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(20)
-    assert budget.try_keep(30)
-    assert not budget.try_keep(1)
+    assert budget.try_grow(30)
+    assert not budget.try_grow(1)
     reservation.release()
     assert (budget.used_bytes, budget.streams) == (30, 0)
-    assert budget.try_keep(20)
-    budget.forget(50)
+    assert budget.try_grow(20)
+    budget.shrink(50)
     assert budget.used_bytes == 0
 
 
@@ -46,48 +46,78 @@ async def test_no_more_is_kept_than_is_held() -> None:
         reservation.keep(1)
 
 
+class Shelf:
+    """Spare bytes of a budget, in things of `each` bytes, as a cache has them."""
+
+    def __init__(self, budget: Budget, each: int) -> None:
+        self.count = 0
+        self.asked: list[int] = []
+        self._budget = budget
+        self._each = each
+        budget.add_reclaimer(self._reclaim)
+
+    async def put(self, count: int) -> None:
+        reservation = await self._budget.reserve(count * self._each)
+        reservation.keep(count * self._each)
+        reservation.release()
+        self._budget.spare(count * self._each)
+        self.count += count
+
+    def _reclaim(self, nbytes: int) -> int:
+        self.asked.append(nbytes)
+        gone = min(self.count, -(-nbytes // self._each))
+        self.count -= gone
+        return gone * self._each
+
+
 async def test_spare_bytes_are_asked_for_before_anyone_waits() -> None:
     budget = budget_of(100)
-    asked = list[int]()
-
-    def let_go(nbytes: int) -> int:
-        asked.append(nbytes)
-        return 40
-
-    budget.reclaim = let_go
-    first = await budget.reserve(40)
-    first.keep(40)
-    budget.spare(40)
-    assert (budget.used_bytes, budget.spare_bytes) == (0, 40)
-    second = await budget.reserve(60)
-    assert asked == []
-    third = await budget.reserve(30)
-    assert (asked, budget.used_bytes, budget.spare_bytes) == ([30], 90, 0)
-    for reservation in (first, second, third):
+    shelf = Shelf(budget, 40)
+    await shelf.put(1)
+    assert budget.used_bytes == 0
+    first = await budget.reserve(60)
+    assert shelf.asked == []
+    second = await budget.reserve(30)
+    assert (shelf.asked, shelf.count, budget.used_bytes) == ([30], 0, 90)
+    for reservation in (first, second):
         reservation.release()
     assert budget.used_bytes == 0
 
 
+async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
+    budget = budget_of(100)
+    first, second = Shelf(budget, 10), Shelf(budget, 10)
+    await first.put(3)
+    await second.put(3)
+    (await budget.reserve(60)).release()
+    assert (first.count, second.count, second.asked) == (1, 3, [])
+    (await budget.reserve(80)).release()
+    assert (first.asked, second.asked) == ([20, 20], [10])
+    assert (first.count, second.count) == (0, 2)
+    whole = await budget.reserve(100)
+    assert (first.count, second.count, budget.used_bytes) == (0, 0, 100)
+    whole.release()
+
+
 async def test_bytes_in_use_again_are_not_let_go_of() -> None:
     budget = budget_of(100)
-    budget.reclaim = lambda nbytes: pytest.fail("nothing is spare")
+    budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
     first = await budget.reserve(40)
     first.keep(40)
     budget.spare(40)
     budget.use(40)
     waiting = asyncio.ensure_future(budget.reserve(70))
     await eventually(lambda: budget.waiting == 1)
-    budget.forget(40)
+    budget.shrink(40)
     (await waiting).release()
     first.release()
 
 
 async def test_whoever_grows_gets_spare_bytes_too() -> None:
     budget = budget_of(100)
-    budget.reclaim = lambda nbytes: 50
-    first = await budget.reserve(60)
-    first.keep(50)
-    budget.spare(50)
+    shelf = Shelf(budget, 50)
+    await shelf.put(1)
+    first = await budget.reserve(10)
     await first.grow(80)
-    assert (budget.used_bytes, budget.spare_bytes) == (90, 0)
+    assert (budget.used_bytes, shelf.count) == (90, 0)
     first.release()

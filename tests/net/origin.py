@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 
-DEADLINE = 20.0
+DEADLINE = 30.0
 
 BODY = random.Random(7).randbytes(8 * 1024 * 1024)
 DIGEST = hashlib.sha256(BODY).hexdigest()

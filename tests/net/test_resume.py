@@ -18,10 +18,12 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.guard import Guard, parse_networks
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.net.session import Session
+from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually
+from tests.opening import rest_of
 
 
 @dataclass
@@ -45,7 +47,8 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), connect_timeout=5.0, stall_timeout=0.5)
+    stall = 1.0 if any("stall" in url for url in urls) else 30.0
+    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     yield At(client, list(urls))
     assert client.open_connections == 0
     client.close()
@@ -64,14 +67,7 @@ async def reading(
 
 async def open_and_drain(source: At) -> bytes:
     async with reading(source) as read:
-        return await drain(read)
-
-
-async def drain(read: ResumingRead) -> bytes:
-    body = bytearray()
-    while chunk := await read.read():
-        body += chunk
-    return bytes(body)
+        return await rest_of(read)
 
 
 def digest(data: bytes) -> str:
@@ -94,7 +90,7 @@ async def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(sit
     source = site.path("prog.mp4").read_bytes()
     assert len(source) > 2_500_000
     async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
-        assert digest(await drain(read)) == digest(source)
+        assert digest(await rest_of(read)) == digest(source)
 
 
 async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
@@ -104,7 +100,7 @@ async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
         reading(upstream, ByteRange(1_000_000, 1_999_999)) as read,
     ):
         assert (read.extent.first, read.extent.end, read.extent.total) == (1_000_000, 2_000_000, len(source))
-        assert digest(await drain(read)) == digest(source[1_000_000:2_000_000])
+        assert digest(await rest_of(read)) == digest(source[1_000_000:2_000_000])
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
@@ -112,7 +108,7 @@ async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSit
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=window_bytes) as read:
         assert read.extent.end == len(source)
-        assert digest(await drain(read)) == digest(source)
+        assert digest(await rest_of(read)) == digest(source)
         for headers in upstream.asked:
             first, last = headers["Range"].removeprefix("bytes=").split("-")
             assert int(last) - int(first) < window_bytes
@@ -124,7 +120,7 @@ async def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: Sample
         at(f"{site.http}/media/prog.mp4") as upstream,
         reading(upstream, ByteRange(None, 100_000), window_bytes=65_536) as read,
     ):
-        assert await drain(read) == source[-100_000:]
+        assert await rest_of(read) == source[-100_000:]
 
 
 async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite) -> None:
@@ -133,7 +129,7 @@ async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite
     async with at(*urls) as upstream, reading(upstream) as read:
         begun = await read.read()
         upstream.urls[0] = f"{site.http}/fault/status=403/media/prog.mp4"
-        assert digest(begun + await drain(read)) == digest(source)
+        assert digest(begun + await rest_of(read)) == digest(source)
 
 
 async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
@@ -141,14 +137,14 @@ async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSit
         await read.read()
         upstream.urls[0] = f"{site.http}/media/large-8.mp4"
         with pytest.raises(UpstreamFailed, match="changed"):
-            await drain(read)
+            await rest_of(read)
 
 
 @pytest.mark.parametrize("fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange"])
 async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str) -> None:
     async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
-            await drain(read)
+            await rest_of(read)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +270,7 @@ async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
         end = len(BYTES) if first is None or last is None else last + 1
         begin = len(BYTES) - last if first is None and last is not None else first or 0
         assert read.extent.end == end
-        assert await drain(read) == BYTES[begin:end]
+        assert await rest_of(read) == BYTES[begin:end]
         assert len(asked) >= 2
 
 
@@ -284,7 +280,7 @@ async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None
         reading(upstream, window_bytes=CAP) as read,
     ):
         with pytest.raises(UpstreamFailed):
-            await drain(read)
+            await rest_of(read)
         assert len(asked) <= 6
 
 
@@ -299,7 +295,7 @@ async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> N
 
     async with hostile(answer) as (upstream, _), reading(upstream) as read:
         assert read.extent.end is None
-        assert await drain(read) == BYTES
+        assert await rest_of(read) == BYTES
 
 
 async def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:

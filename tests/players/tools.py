@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def tool(name: str) -> str:

@@ -62,4 +62,4 @@ def ytdlp() -> Iterator[YtDlp]:
         yield YtDlp(child)
         assert child.stdin
         child.stdin.close()
-        child.wait(timeout=20)
+        child.wait(timeout=60)

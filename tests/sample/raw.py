@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.aio import PATIENCE_SECONDS
+
 End = Literal["length", "fin", "rst", "silence"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`body` is what followed the head, its framing included; `end` how the client learned that it was over:
-    all bytes that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds`."""
+    all bytes that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds` after the head."""
 
     status: int
     headers: dict[str, str]
@@ -27,24 +29,24 @@ def connect(url: str) -> socket.socket:
     parts = urlsplit(url)
     assert parts.hostname
     assert parts.port
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+    return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_SECONDS)
 
 
 def ask(
     url: str,
     *headers: str,
     method: str = "GET",
-    silence_seconds: float = 10,
+    silence_seconds: float = PATIENCE_SECONDS,
     until_end: bool = False,
     body: bytes = b"",
 ) -> Answer:
     """One request on a connection of its own. With `until_end`, Content-Length is not believed."""
     begin = time.monotonic()
     with connect(url) as client:
-        client.settimeout(silence_seconds)
         client.sendall(_request(url, method, headers, body))
         data = bytearray()
         while True:
+            client.settimeout(silence_seconds if b"\r\n\r\n" in data else PATIENCE_SECONDS)
             piece = receive(client)
             if isinstance(piece, str):
                 return _answer(bytes(data), piece, begin)

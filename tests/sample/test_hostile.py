@@ -24,17 +24,11 @@ from serverpy.sample.hostile import (
     RepeatedContent,
     hostile,
 )
-from serverpy.sample.make import ensure_media
 
 from .conftest import YtDlp
 from .raw import ask
 
 UNREADABLE = {"size-small", "size-wide", "no-moov", "cut-moov", "deep"}
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 def whole(name: str, media: Path) -> bytes:

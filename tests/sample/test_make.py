@@ -36,11 +36,6 @@ FILMS: dict[str, Codecs] = {
 }
 
 
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
-
-
 def read(film: Path | io.BytesIO) -> tuple[Codecs, float]:
     """The codecs, and the seconds that all packets together last, measured on the longest stream."""
     ends: dict[str, float] = {}

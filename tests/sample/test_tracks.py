@@ -17,18 +17,12 @@ from serverpy.sample import SampleSite
 from serverpy.sample.boxes import boxes
 from serverpy.sample.catalogue import LONG, PAIRS, RENDITIONS, TRAPS
 from serverpy.sample.cut import h264_codec
-from serverpy.sample.make import ensure_media
 
 from .conftest import YtDlp
 from .raw import ask
 
 CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"}
 LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "runs", "fragments")
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 def tree(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:

@@ -13,10 +13,12 @@ from serverpy.body import Source
 from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
+from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.methods.embedded import Download, Embedded
-from serverpy.tasks import spawn
+from serverpy.streaming.os_pipe import HandOver
+from serverpy.tasks import cancel, spawn
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
 from tests.aio import eventually
@@ -92,10 +94,11 @@ def source(url: str, **fields: Any) -> Source:
     return Source(url="http://x.test/", media=found, **fields)
 
 
-def method(workers: Threads | None = None, pages: Pages | None = None, **options: Any) -> Embedded:
-    sizes = {"max_workers": 2, "pipe_bytes": 65536, "chunk_bytes": 32768}
-    settings = {**sizes, "wait_seconds": 0.05, "stall_timeout": 20.0, **options}
-    return Embedded(workers or Threads(), pages or Pages(), **settings)
+def method(
+    workers: Threads | None = None, pages: Pages | None = None, *, max_workers: int = 2, stall: float = 120.0
+) -> Embedded:
+    timeouts = Timeouts(wait=0.05, stall=stall)
+    return Embedded(workers or Threads(), pages or Pages(), HandOver(65536, 32768), timeouts, max_workers=max_workers)
 
 
 async def read_all(body: Any) -> bytes:
@@ -192,9 +195,10 @@ async def test_cancelling_open_before_the_first_byte_leaves_nothing(site: Sample
     await prepare(site)
     embedded = method()
     before = left()
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            await opened(embedded, source(f"{site.http}/fault/delay=30/media/prog.mp4"))
+    seen = len(site.requests)
+    opening = spawn(opened(embedded, source(f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
+    await eventually(lambda: len(site.requests) > seen)
+    await cancel(opening)
     assert embedded.slots.taken == 0
     await eventually(lambda: no_more_than(before))
 

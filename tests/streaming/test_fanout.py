@@ -9,13 +9,15 @@ import pytest
 
 from serverpy.errors import UpstreamFailed
 from serverpy.memory.budget import Budget
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.net.http1 import Headers
-from serverpy.streaming.fanout import JOIN_BYTES, Fanout, Reader, TooSlow
+from serverpy.streaming.broadcast import JOIN_BYTES, Reader, TooSlow
+from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.ring import RING_BYTES
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually
+from tests.aio import PATIENCE_SECONDS, eventually, stays
+from tests.opening import rest_of
 
 KEY = "a page"
 CHUNK = bytes(32 * 1024)
@@ -49,7 +51,7 @@ class Spring:
         self.segment = drop[1]
         return drop[0]
 
-    def move_to(self, room: Room) -> bool:
+    def move_to(self, lender: Lender) -> bool:
         return True
 
     async def aclose(self) -> None:
@@ -61,7 +63,7 @@ def segment(number: int, *, initial: bool = False, duration: float | None = None
 
 
 def budget_of(nbytes: int = 64 << 20) -> Budget:
-    return Budget(nbytes, max_streams=10, wait_seconds=1.0)
+    return Budget(nbytes, max_streams=10, wait_seconds=30.0)
 
 
 def shared(fanout: Fanout, spring: Spring) -> Reader:
@@ -76,14 +78,8 @@ def joined(fanout: Fanout) -> Reader:
     return reader
 
 
-async def drained(reader: Reader) -> bytes:
-    chunks = []
-    while chunk := await reader.read():
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 async def read_slowly(reader: Reader, seconds: float) -> int:
+    """Read with a sleep after each chunk: the slow reader is what is tested."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -94,7 +90,7 @@ async def read_slowly(reader: Reader, seconds: float) -> int:
 async def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
-    drains = [spawn(drained(reader), name="reader") for reader in readers]
+    drains = [spawn(rest_of(reader), name="reader") for reader in readers]
     spring.pour(segment(1), b"a", b"b")
     spring.pour(segment(2), b"c")
     spring.end()
@@ -110,8 +106,7 @@ async def test_nothing_is_read_before_somebody_wants_it() -> None:
     reader = shared(fanout, spring)
     spring.pour(segment(1), b"a", b"b", b"c")
     assert await reader.read() == b"a"
-    await asyncio.sleep(0.05)
-    assert spring.reads == 1
+    await stays(lambda: spring.reads == 1, seconds=0.05)
     await reader.aclose()
 
 
@@ -125,8 +120,8 @@ async def test_who_joins_begins_with_the_initialization_section_and_the_latest_s
     second = joined(fanout)
     assert (first.connect_seconds, second.connect_seconds) == (0.5, 0.0)
     spring.end()
-    assert await drained(second) == b"ijcd"
-    assert await drained(first) == b"d"
+    assert await rest_of(second) == b"ijcd"
+    assert await rest_of(first) == b"d"
     await first.aclose()
     await second.aclose()
 
@@ -143,8 +138,8 @@ async def test_who_joins_too_late_for_a_segment_waits_for_the_next() -> None:
     spring.pour(segment(1), b"more")
     spring.pour(segment(2), b"next")
     spring.end()
-    assert await drained(second) == b"next"
-    assert await drained(first) == b"morenext"
+    assert await rest_of(second) == b"next"
+    assert await rest_of(first) == b"morenext"
     await first.aclose()
     await second.aclose()
 
@@ -158,7 +153,7 @@ async def test_who_falls_behind_is_cut_alone() -> None:
     count = 2 * RING_BYTES // len(CHUNK)
     spring.pour(segment(1), *[CHUNK] * count)
     spring.end()
-    assert len(await drained(first)) == count * len(CHUNK)
+    assert len(await rest_of(first)) == count * len(CHUNK)
     assert budget.used_bytes <= RING_BYTES
     assert (told, fanout.cuts) == ([slow], 1)
     with pytest.raises(TooSlow):
@@ -175,7 +170,7 @@ async def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
     spring.pour(segment(1, duration=60.0), *[CHUNK] * count)
     spring.end()
     reading = spawn(read_slowly(slow, 0.001), name="slow")
-    assert len(await drained(first)) == count * len(CHUNK)
+    assert len(await rest_of(first)) == count * len(CHUNK)
     assert await reading == count * len(CHUNK)
     assert fanout.cuts == 0
     await first.aclose()
@@ -189,7 +184,7 @@ async def test_the_others_wait_for_half_a_segment_at_most() -> None:
     spring.pour(segment(1, duration=0.4), *[CHUNK] * count)
     spring.end()
     reading = spawn(read_slowly(slow, 0.1), name="slow")
-    assert len(await drained(first)) == count * len(CHUNK)
+    assert len(await rest_of(first)) == count * len(CHUNK)
     with pytest.raises(TooSlow):
         await reading
     await first.aclose()
@@ -269,7 +264,7 @@ async def test_without_room_for_a_ring_nobody_joins_and_the_first_gets_every_byt
     count = 4 * JOIN_BYTES // len(CHUNK)
     spring.pour(segment(1), *[CHUNK] * count)
     spring.end()
-    assert len(await drained(first)) == count * len(CHUNK)
+    assert len(await rest_of(first)) == count * len(CHUNK)
     await first.aclose()
 
 
@@ -279,7 +274,7 @@ async def test_without_room_for_the_initialization_section_nobody_joins() -> Non
     spring.pour(segment(1, initial=True), bytes(2048))
     spring.pour(segment(1), b"a")
     spring.end()
-    assert await drained(first) == bytes(2048) + b"a"
+    assert await rest_of(first) == bytes(2048) + b"a"
     await first.aclose()
 
 
@@ -297,5 +292,5 @@ async def test_only_one_at_a_time_opens_an_upstream() -> None:
     await asyncio.sleep(0)
     await cancel(tasks[0])
     await asyncio.gather(*tasks[1:])
-    async with asyncio.timeout(1), fanout.turn("another page"), fanout.turn(KEY):
+    async with asyncio.timeout(PATIENCE_SECONDS), fanout.turn("another page"), fanout.turn(KEY):
         pass

@@ -121,7 +121,7 @@ def test_who_says_where_to_begin_has_an_upstream_of_its_own(server: Server) -> N
 
 def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
     """A small budget makes a small ring."""
-    with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=5, stall_timeout=20) as server:
+    with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=30, stall_timeout=120) as server:
         show = Show(server, "window=4,id=stalls")
         with show.clients(CLIENTS - 1) as clients, show.client(receive_bytes=4096) as stalled:
             for _ in range(9):

@@ -9,11 +9,13 @@ import os
 import pytest
 
 from serverpy.errors import UpstreamFailed
+from serverpy.options import Limits
 from serverpy.streaming.os_pipe import (
     PAGE_BYTES,
+    HandOver,
     PipeReader,
     buffered_bytes,
-    hand_over_bytes,
+    hand_over,
     largest_pipe_bytes,
     open_pipe,
 )
@@ -36,7 +38,8 @@ MIB = 1 << 20
 def test_the_pipe_is_the_largest_power_of_two_within_all_bounds(
     chunks: int, chunk: int, workers: int, budget: int, expected: int
 ) -> None:
-    assert hand_over_bytes(chunks, chunk, workers, budget) == expected
+    limits = Limits(queue_chunks=chunks, chunk_bytes=chunk, max_workers=workers, memory_budget=budget)
+    assert hand_over(limits) == HandOver(expected, chunk)
 
 
 def test_a_pipe_is_as_large_as_asked_for() -> None:

@@ -47,6 +47,15 @@ def test_a_reader_that_falls_behind_gives_the_room_back() -> None:
     assert room.free == LARGE_STEP
 
 
+def test_a_reader_that_leaves_gives_the_room_back() -> None:
+    room = Room(LARGE_STEP)
+    pace = Pace(room)
+    read(pace, FAST_BYTES + LARGE_STEP, 0.0)
+    pace.release()
+    pace.release()
+    assert room.free == LARGE_STEP
+
+
 def test_a_reader_that_pauses_each_time_never_gets_large_steps() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP

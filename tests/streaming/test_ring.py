@@ -14,8 +14,8 @@ CHUNK = bytes(STEP_BYTES // 2 - CHUNK_BYTES)
 
 
 @dataclass
-class Room:
-    """As much as `most`."""
+class Purse:
+    """Lends as much as `most`."""
 
     most: int
     held: int = 0
@@ -38,57 +38,63 @@ def filled(ring: Ring, count: int, *, begins: tuple[int, ...] = ()) -> Ring:
 
 
 def test_what_the_bound_leaves_no_room_for_is_dropped_from_the_beginning() -> None:
-    ring = filled(Ring(Room(1 << 30), most_bytes=2 * STEP_BYTES), 10)
-    assert (ring.first, ring.end, ring.granted_bytes) == (6, 10, 2 * STEP_BYTES)
+    purse = Purse(1 << 30)
+    ring = filled(Ring(purse, most_bytes=2 * STEP_BYTES), 10)
+    assert (ring.first, ring.end, purse.held) == (6, 10, 2 * STEP_BYTES)
 
 
 def test_without_room_the_newest_chunk_is_there_all_the_same() -> None:
-    ring = filled(Ring(Room(0)), 10)
-    assert (ring.first, ring.end, ring.granted_bytes) == (9, 10, 0)
+    ring = filled(Ring(Purse(0)), 10)
+    assert (ring.first, ring.end) == (9, 10)
     assert ring.get(9) == CHUNK
 
 
 def test_what_all_have_had_goes_and_its_room_is_given_back() -> None:
-    room = Room(1 << 30)
-    ring = filled(Ring(room), 20)
-    assert room.held == 10 * STEP_BYTES
+    purse = Purse(1 << 30)
+    ring = filled(Ring(purse), 20)
+    assert purse.held == 10 * STEP_BYTES
     ring.drop_below(20)
     assert (ring.first, ring.end) == (20, 20)
-    assert room.held == ring.granted_bytes == STEP_BYTES
+    assert purse.held == STEP_BYTES
+    ring.close()
+    ring.close()
+    assert purse.held == 0
 
 
 def test_the_latest_segment_stays_for_who_may_join() -> None:
-    ring = filled(Ring(Room(1 << 30)), 20, begins=(0, 12))
+    ring = filled(Ring(Purse(1 << 30)), 20, begins=(0, 12))
     ring.drop_below(20)
     assert (ring.first, ring.boundary) == (12, 12)
 
 
 def test_a_segment_that_does_not_fit_has_no_beginning() -> None:
-    ring = filled(Ring(Room(2 * STEP_BYTES)), 20, begins=(12,))
+    ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 
 
 def test_room_that_is_held_is_not_given_back() -> None:
-    room = Room(4 * STEP_BYTES)
-    ring = Ring(room)
+    purse = Purse(4 * STEP_BYTES)
+    ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)
     assert not ring.hold(5 * STEP_BYTES)
     filled(ring, 20).drop_below(20)
-    assert room.held >= 3 * STEP_BYTES
+    assert purse.held >= 3 * STEP_BYTES
 
 
 @given(st.lists(st.tuples(st.integers(0, STEP_BYTES), st.booleans(), st.integers(0, 5))), st.integers(0, 10))
 def test_it_holds_what_it_was_granted_and_one_chunk_at_most(
     steps: list[tuple[int, bool, int]], most_steps: int
 ) -> None:
-    room = Room(most_steps * STEP_BYTES)
-    ring = Ring(room, most_bytes=6 * STEP_BYTES)
+    purse = Purse(most_steps * STEP_BYTES)
+    ring = Ring(purse, most_bytes=6 * STEP_BYTES)
     for number, (size, begins, behind) in enumerate(steps):
         ring.add(bytes(size), begins=begins)
         assert len(ring.get(number)) == size
         costs = [len(ring.get(each)) + CHUNK_BYTES for each in range(ring.first, ring.end)]
-        assert sum(costs) <= ring.granted_bytes or len(costs) == 1
-        assert ring.granted_bytes == room.held <= 6 * STEP_BYTES
+        assert sum(costs) <= purse.held or len(costs) == 1
+        assert purse.held <= 6 * STEP_BYTES
         assert ring.boundary is None or ring.first <= ring.boundary < ring.end
         ring.drop_below(number - behind)
         assert ring.end == number + 1
+    ring.close()
+    assert purse.held == 0

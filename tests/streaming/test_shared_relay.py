@@ -17,7 +17,7 @@ from serverpy.memory.budget import Budget
 from serverpy.memory.room import NO_ROOM
 from serverpy.streaming.methods.relay import Relay
 from serverpy.tasks import cancel, spawn
-from tests.aio import eventually
+from tests.aio import PATIENCE_SECONDS, eventually
 from tests.streaming.segments.relaying import PAGE, Page, client_for, drained, hls, relay_of
 from tests.streaming.segments.shelf import Shelf, Tokens
 from tests.streaming.segments.show import Show, piece, pieces
@@ -59,7 +59,7 @@ async def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None
     show = Show(shelf)
 
     def playlist() -> bytes:
-        held.wait(10)
+        held.wait(PATIENCE_SECONDS)
         return show.playlist()
 
     shelf.files["/live.m3u8"] = playlist
@@ -88,6 +88,7 @@ async def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
     show = Show(shelf, total=30)
 
     async def leave_early(view: Viewing, seconds: float) -> None:
+        """Leave at a moment which the clock draws."""
         task = spawn(view.whole(), name="leaves")
         await asyncio.sleep(seconds)
         await cancel(task)
@@ -133,7 +134,7 @@ async def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be
 
     def segment() -> bytes:
         if first.is_set():
-            together.wait(10)
+            together.wait(PATIENCE_SECONDS)
         first.set()
         return piece(0)
 

@@ -15,7 +15,7 @@ from typing import Any
 from yt_dlp import YoutubeDL
 
 from serverpy.net.egress import Egress
-from serverpy.net.guard import Guard, parse_networks
+from serverpy.net.guard import Guard
 from serverpy.sample import PLUGIN_PATH
 from serverpy.ytdlp.faults import translate
 from serverpy.ytdlp.prepare import prepare
@@ -33,7 +33,7 @@ class Silent:
 def main(urls: list[str]) -> None:
     sys.path.append(str(PLUGIN_PATH))
     stock = {url: by_stock(url) for url in urls}
-    guard = Guard(parse_networks(OPTIONS.allow_networks))
+    guard = Guard.of(OPTIONS.targets)
     outlets = Outlets(lambda: Egress(guard))
     outlets.start()
     with tempfile.TemporaryDirectory() as directory:

@@ -7,7 +7,6 @@ import fcntl
 import functools
 import os
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,8 @@ from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
 from serverpy.ytdlp.session.proxies import Outlets
 
-DEADLINE = 20.0
+DEADLINE = 60.0
+PROMPT_SECONDS = 15.0
 
 
 @contextlib.contextmanager
@@ -88,12 +88,10 @@ class Running:
         self.thread.join(DEADLINE)
         return b"".join(pieces)
 
-    def seconds_to_end(self) -> float:
-        """How long the thread still lives."""
-        began = time.monotonic()
-        self.thread.join(DEADLINE)
-        assert not self.thread.is_alive()
-        return time.monotonic() - began
+    def ends(self) -> bool:
+        """Whether the thread ends by itself, long before a time-out of its own or a fault of the site would end it."""
+        self.thread.join(PROMPT_SECONDS)
+        return not self.thread.is_alive()
 
 
 def progressive(url: str, **fields: Any) -> dict[str, Any]:

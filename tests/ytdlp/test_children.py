@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from serverpy.ytdlp.children import Gate, Stopped, Ticket, install
+from tests.aio import PATIENCE_SECONDS, wait_for
 
 SLEEP = ("/bin/sleep", "3600")
 
@@ -29,16 +30,6 @@ def gate(limit: int) -> Iterator[tuple[Gate, type[Popen]]]:
         made.kill()
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = threading.Event()
-    timer = threading.Timer(5, deadline.set)
-    timer.start()
-    while not condition() and not deadline.wait(0.01):
-        pass
-    timer.cancel()
-    return condition()
-
-
 def test_a_child_waits_until_there_is_room() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
@@ -55,9 +46,9 @@ def test_a_child_waits_until_there_is_room() -> None:
         assert len(made) == 1
         first.kill()
         first.wait()
-        assert started.wait(2)
+        assert started.wait(PATIENCE_SECONDS)
         thread.join()
-        assert until(lambda: len(made) == 0)
+        wait_for(lambda: len(made) == 0)
 
 
 def test_a_ticket_ends_its_own_children_only() -> None:
@@ -66,13 +57,13 @@ def test_a_ticket_ends_its_own_children_only() -> None:
         with made.on_behalf_of(ticket):
             mine = popen(SLEEP)
             other = popen(SLEEP)
-        assert mine.wait(2) == -9
-        assert other.wait(2) == -9
+        assert mine.wait(PATIENCE_SECONDS) == -9
+        assert other.wait(PATIENCE_SECONDS) == -9
         stranger = popen(SLEEP)
         made.kill(ticket)
         assert stranger.poll() is None
         made.kill()
-        assert stranger.wait(2) == -9
+        assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
 def test_who_waits_for_room_can_be_stopped() -> None:

@@ -66,7 +66,7 @@ def test_cancelling_wakes_a_writer_that_waits_for_room(site: SampleSite) -> None
     with Running(progressive(f"{site.http}/media/large-64.mp4")) as download:
         download.read(10)
         download.cancelled.set()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
         assert isinstance(download.error, UpstreamFailed)
 
 
@@ -74,7 +74,7 @@ def test_a_reader_that_leaves_ends_the_thread(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/large-64.mp4")) as download:
         download.read(10)
         download.close_reader()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
 
 
 @pytest.mark.parametrize("faults", ["stall=100000", "delay=30"])
@@ -85,7 +85,7 @@ def test_cancelling_wakes_a_thread_that_waits_for_a_silent_server(site: SampleSi
         if faults.startswith("stall"):
             download.read(10)
         download.cancelled.set()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
 
 
 def extracted(url: str) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
     subprocess.run(
         [sys.executable, "-m", "yt_dlp", *options, f"--output={target}", "--", url],
         check=True,
-        timeout=60,
+        timeout=240,
         env={"PATH": "", "HOME": str(directory)},
     )
     return target.read_bytes()
@@ -244,7 +244,7 @@ def test_waiting_for_the_hour_that_a_site_names_can_be_cancelled(site: SampleSit
     info = progressive(f"{site.http}/media/prog.mp4", available_at=time.time() + 30)
     with Running(info) as download:
         download.cancelled.set()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
 
 
 def test_nothing_is_left_behind(site: SampleSite) -> None:
@@ -294,7 +294,7 @@ def test_cancelling_cuts_an_impersonated_request_too(site: SampleSite) -> None:
     with Running(info) as download:
         wait_for(lambda: len(site.requests) > before)
         download.cancelled.set()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
 
 
 def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite) -> None:
@@ -303,7 +303,7 @@ def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite
         while received < 100_000:
             received += len(download.read())
         download.close_reader()
-        assert download.seconds_to_end() < 1
+        assert download.ends()
 
 
 @pytest.mark.parametrize("playlist", [False, True], ids=["progressive", "hls-aes"])

@@ -30,7 +30,7 @@ print(json.dumps([key for key, cls in classes.items() if capable(cls)]))
 
 
 def test_no_extractor_that_answers_for_embeds_is_missing() -> None:
-    answer = subprocess.run([sys.executable, "-c", EXACT], capture_output=True, text=True, timeout=100, check=True)
+    answer = subprocess.run([sys.executable, "-c", EXACT], capture_output=True, text=True, timeout=240, check=True)
     exact = set(json.loads(answer.stdout))
     found = embed_capable(Path(yt_dlp.extractor.__file__).parent)
     assert len(exact) > 100

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,19 +38,15 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptur
 async def test_a_broken_text_is_answered_and_costs_no_thread(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
-        started = time.monotonic()
         assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert time.monotonic() - started < 5
         assert (await process_of(workers)).pid == pid
 
 
 async def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
-        started = time.monotonic()
         assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert time.monotonic() - started < 10
 
 
 async def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None:

@@ -109,10 +109,10 @@ def test_what_does_not_parse_is_refused(selector: str) -> None:
     ],
 )
 def test_selectors_that_would_keep_the_processor_busy_are_refused(selector: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(InvalidParameter):
         select(selector, FORMATS)
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_a_refused_regular_expression_is_told_what_may_be_used() -> None:

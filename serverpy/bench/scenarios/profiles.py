@@ -11,7 +11,7 @@ import psutil
 from serverpy.bench.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario
 from serverpy.bench.scenarios.measuring import LARGE, Held, ask_for, count, hold, warm_up, why
 from serverpy.bench.targets import TARGETS, Running
-from serverpy.settings import Settings
+from serverpy.settings import Settings, load_settings
 
 NAMES = ("small", "medium", "large")
 MORE = 5
@@ -32,7 +32,7 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 def _settings(name: str) -> Settings:
-    return Settings(profile=name)
+    return load_settings(profile=name)
 
 
 def _measure(name: str, asked: int, bench: Bench) -> Findings:

@@ -1,31 +1,37 @@
-"""The layouts of woven files, shared by all who ask for the same pair, and charged to the budget.
+"""The layouts of woven files, shared by all streams of the same pair of sources, and charged to the budget.
 
-A layout is made once however many ask for it at the same moment, is held as long as a stream uses it, and stays
-afterwards while there is room: the least recently used goes first, and at once where the budget is short.
+    making ─▶ in use ◀─▶ idle ─▶ gone
+
+- *Making*: the first stream that asks makes the layout, and its reservation grows for that; the others wait.
+- *In use*: at least one stream has a lease. The bytes are the budget's, charged once, however many streams there are.
+- *Idle*: no stream has a lease. The bytes are spare: they go when a stream needs them (`Budget.add_reclaimer`) or when
+  idle layouts are more than `max_idle_bytes`, the least recently used first.
+- A layout that is discarded is given to no further stream, and is gone when its last lease is released.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
-from serverpy.errors import ServerPYError
 from serverpy.media.mp4.layout import Layout
 from serverpy.memory.budget import Budget, Reservation
+from serverpy.memory.room import Room
+from serverpy.single_flight import LedFlights
 from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
-"""What nobody uses may hold one part in so many of the budget."""
+"""Idle layouts may hold the budget divided by this."""
 FIXED_BYTES = 4096
 """The objects around a layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What tells whether a source is still the one that a layout was made for."""
+    """The length and validators of a source, which tell whether it is still the one that a layout was made for."""
 
     total: int
     etag: str | None
@@ -47,16 +53,18 @@ class Woven:
 
 
 class _Entry:
+    """A layout in the cache, and the number of its leases."""
+
     def __init__(self, key: Key, woven: Woven) -> None:
         self.key = key
         self.woven = woven
         self.nbytes = woven.layout.nbytes + FIXED_BYTES
-        self.users = 0
+        self.leases = 0
         self.is_idle = False
 
 
 class Lease:
-    """The use of a layout. Its owner releases it."""
+    """The use of a layout by one stream. Its owner releases it."""
 
     def __init__(self, layouts: Layouts, entry: _Entry) -> None:
         self._layouts = layouts
@@ -65,69 +73,59 @@ class Lease:
         self.woven = entry.woven
 
     def release(self) -> None:
-        """Again is nothing."""
+        """Idempotent."""
         if not self._released:
             self._released = True
             self._layouts._release(self._entry)
 
 
 class Layouts:
-    """For one event loop. What is in use cannot be let go of; what is idle is bounded by `max_idle_bytes`."""
+    """The cache of layouts, for one event loop."""
 
     def __init__(self, budget: Budget, max_idle_bytes: int | None = None) -> None:
         self._budget = budget
         self._max_idle_bytes = budget.total_bytes // IDLE_SHARE if max_idle_bytes is None else max_idle_bytes
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
-        self._making: dict[Key, asyncio.Future[None]] = {}
+        self._making = LedFlights[Key, None]()
         self._idle_bytes = 0
-        budget.reclaim = self._reclaim
+        budget.add_reclaimer(self._reclaim)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def lease(self, key: Key, reservation: Reservation, make: Callable[[], Awaitable[Woven]]) -> Lease:
-        """The layout of `key`, made if it is not there: then `make` has grown `reservation` by what the layout holds
-        and FIXED_BYTES at least, and these bytes are kept. Who comes meanwhile gets the same layout, or the same
-        error; where the maker was cancelled, the next one makes it."""
+    async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
+        """The layout of `key`. If it is not there, `make` makes it, charging what it holds meanwhile to the room that
+        it is given, which `reservation` lends to. Callers who come meanwhile wait, and get the same layout or raise
+        the same error; if the caller that makes it is cancelled, the next one makes it."""
         while (entry := self._entries.get(key)) is None:
-            making = self._making.get(key)
-            if making is None:
-                entry = await self._make(key, reservation, make)
-                break
-            await asyncio.shield(making)
+            await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Give `woven` to nobody else."""
+        """Give `woven` to no further stream."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return
         del self._entries[key]
         if entry.is_idle:
             self._use(entry)
-            self._budget.forget(entry.nbytes)
+            self._budget.shrink(entry.nbytes)
 
-    async def _make(self, key: Key, reservation: Reservation, make: Callable[[], Awaitable[Woven]]) -> _Entry:
-        made = self._making[key] = asyncio.get_running_loop().create_future()
+    async def _make(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> None:
+        room = Room(reservation)
         try:
-            entry = _Entry(key, await make())
-            reservation.keep(entry.nbytes)
-        except ServerPYError as error:
-            made.set_exception(error)
-            made.exception()  # maybe nobody else waits for it
-            raise
+            entry = _Entry(key, await make(room))
+            await room.settle(entry.nbytes)
+            reservation.keep(room.hand_over())
         finally:
-            del self._making[key]
-            if not made.done():
-                made.set_result(None)
+            room.release()
         self._entries[key] = entry
-        return entry
 
     def _lend(self, entry: _Entry) -> Lease:
         self._entries.move_to_end(entry.key)
         if entry.is_idle:
             self._use(entry)
-        entry.users += 1
+        entry.leases += 1
         return Lease(self, entry)
 
     def _use(self, entry: _Entry) -> None:
@@ -136,11 +134,11 @@ class Layouts:
         self._budget.use(entry.nbytes)
 
     def _release(self, entry: _Entry) -> None:
-        entry.users -= 1
-        if entry.users:
+        entry.leases -= 1
+        if entry.leases:
             return
         if self._entries.get(entry.key) is not entry:
-            self._budget.forget(entry.nbytes)
+            self._budget.shrink(entry.nbytes)
             return
         entry.is_idle = True
         self._idle_bytes += entry.nbytes
@@ -153,7 +151,7 @@ class Layouts:
             self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """The budget's question: let go of idle layouts until `nbytes` are free; how many were."""
+        """Let go of idle layouts until `nbytes` are free; returns how many bytes it let go."""
         freed = 0
         for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:

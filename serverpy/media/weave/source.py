@@ -8,7 +8,7 @@ from typing import Protocol
 from serverpy.body import Body, Source
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.media.weave.cache import Version
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
 
@@ -23,7 +23,7 @@ class Opener(Protocol):
 
     @property
     def capability(self) -> Capability: ...
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> Body: ...
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body: ...
 
 
 class Changed(UpstreamFailed):
@@ -33,34 +33,13 @@ class Changed(UpstreamFailed):
         super().__init__("The media changed while it was read.")
 
 
-class Borrowed:
-    """The room that the bodies of one source take, one after the other: what a body does not give back itself is given
-    back when it is closed."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._nbytes = 0
-
-    def try_grow(self, nbytes: int) -> bool:
-        grown = self._room.try_grow(nbytes)
-        self._nbytes += nbytes if grown else 0
-        return grown
-
-    def shrink(self, nbytes: int) -> None:
-        self._nbytes -= nbytes
-        self._room.shrink(nbytes)
-
-    def give_back(self) -> None:
-        self.shrink(self._nbytes)
-
-
 class Ranged:
     """A source that can be read by ranges, whichever address it has at the moment."""
 
-    def __init__(self, method: Opener, plan: Plan, source: Source, room: Room) -> None:
-        self.room = Borrowed(room)
+    def __init__(self, method: Opener, plan: Plan, source: Source, lender: Lender) -> None:
         self._method = method
         self._plan = plan
+        self._lender = lender
         self._source = source
 
     async def open(self, first: int, end: int, version: Version | None) -> Body:
@@ -70,7 +49,7 @@ class Ranged:
         validator = None if version is None else version.validator
         try:
             body = await self._method.open(
-                self._plan, replace(self._source, range=asked, if_range=validator), self.room
+                self._plan, replace(self._source, range=asked, if_range=validator), self._lender
             )
         except RangeNotSatisfiable as beyond:  # which is ours, not the client's
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
@@ -136,7 +115,6 @@ class Forward:
         self._chunk = b""
         if body is not None:
             await body.aclose()
-            self._ranged.room.give_back()
 
     def _take(self, most: int) -> bytes:
         if not self._used and len(self._chunk) <= most:

@@ -26,10 +26,11 @@ from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
 from serverpy.media.mp4.woven import lay_out, peak_bytes
-from serverpy.media.weave.cache import FIXED_BYTES, Layouts, Lease, Version, Woven
+from serverpy.media.weave.cache import Layouts, Lease, Version, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Opener, Ranged
 from serverpy.memory.budget import Reservation
+from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
@@ -89,7 +90,7 @@ class Weaver:
             Ranged(self._method, self._method.capability.plan((audio,)), source, reservation),
         )
         key = (video.url, audio.url)
-        make = partial(self._make, ranged, reservation)
+        make = partial(self._make, ranged)
         begun = time.monotonic()
         for is_last in (False, True):
             lease = await self._layouts.lease(key, reservation, make)
@@ -105,48 +106,17 @@ class Weaver:
                 raise
         raise AssertionError("unreachable")
 
-    async def _make(self, ranged: tuple[Ranged, Ranged], reservation: Reservation) -> Woven:
+    async def _make(self, ranged: tuple[Ranged, Ranged], room: Room) -> Woven:
         """Read the heads of both, and lay out."""
-        growth = Growth(reservation)
-        try:
-            await growth.grow(4 * PROBE_BYTES)
-            (video, video_version), (audio, audio_version) = await _together(
-                _find(ranged[VIDEO], growth), _find(ranged[AUDIO], growth)
-            )
-            async with self._turn:
-                await growth.grow(await _in_thread(partial(peak_bytes, video, audio)))
-                layout = await _in_thread(partial(lay_out, video, audio))
-            await growth.settle(layout.nbytes + FIXED_BYTES)
-        except BaseException:
-            growth.undo()
-            raise
+        await room.grow(4 * PROBE_BYTES)
+        (video, video_version), (audio, audio_version) = await _together(
+            _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
+        )
+        async with self._turn:
+            await room.grow(await _in_thread(partial(peak_bytes, video, audio)))
+            layout = await _in_thread(partial(lay_out, video, audio))
         versions = video_version, audio_version
         return Woven(layout, versions, _etag(layout, versions))
-
-
-class Growth:
-    """What a reservation has grown by while a layout is made. Both heads may ask at once."""
-
-    def __init__(self, reservation: Reservation) -> None:
-        self._reservation = reservation
-        self._lock = asyncio.Lock()
-        self._nbytes = 0
-
-    async def grow(self, nbytes: int) -> None:
-        async with self._lock:
-            await self._reservation.grow(nbytes)
-            self._nbytes += nbytes
-
-    async def settle(self, nbytes: int) -> None:
-        """Hold just `nbytes`."""
-        if nbytes > self._nbytes:
-            await self.grow(nbytes - self._nbytes)
-        self._reservation.shrink(self._nbytes - nbytes)
-        self._nbytes = nbytes
-
-    def undo(self) -> None:
-        self._reservation.shrink(self._nbytes)
-        self._nbytes = 0
 
 
 class WovenBody(Unlosable):
@@ -251,7 +221,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
                 yield chunk
 
 
-async def _find(ranged: Ranged, growth: Growth) -> tuple[Located, Version]:
+async def _find(ranged: Ranged, room: Room) -> tuple[Located, Version]:
     """What describes one source, and which version of it that was."""
     version, data = await _probe(ranged)
     search = locate(version.total)
@@ -259,7 +229,7 @@ async def _find(ranged: Ranged, growth: Growth) -> tuple[Located, Version]:
         span = next(search)
         while True:
             if span.end > len(data) or span.first:
-                data = await _fetch(ranged, span, version, growth)
+                data = await _fetch(ranged, span, version, room)
             span = search.send(data[: span.end - span.first])
     except StopIteration as found:
         located: Located = found.value
@@ -277,10 +247,10 @@ async def _probe(ranged: Ranged) -> tuple[Version, bytes]:
     return Version(head.total, head.etag, head.last_modified), data
 
 
-async def _fetch(ranged: Ranged, span: Span, version: Version, growth: Growth) -> bytes:
+async def _fetch(ranged: Ranged, span: Span, version: Version, room: Room) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        await growth.grow(3 * length)  # as it comes, at once, and the part of it that is kept
+        await room.grow(3 * length)  # as it comes, at once, and the part of it that is kept
     body = await ranged.open(span.first, span.end, version)
     try:
         return await _drain(body, length)

@@ -17,11 +17,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import pick_entry
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
+from serverpy.options import Timeouts
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.first_bytes import first_chunks
-from serverpy.streaming.os_pipe import PipeReader, open_pipe
+from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 from serverpy.tasks import Closing
 
@@ -64,25 +65,23 @@ class Extractor(Protocol):
 
 
 class Embedded:
-    """At most `max_workers` streams at once; one that finds no place waits `wait_seconds`, then `Busy`."""
+    """At most `max_workers` streams at once; one that finds no place waits `timeouts.wait`, then `Busy`."""
 
     def __init__(
         self,
         workers: Workers,
         extractor: Extractor,
+        hand_over: HandOver,
+        timeouts: Timeouts,
         *,
         max_workers: int,
-        wait_seconds: float,
-        stall_timeout: float,
-        pipe_bytes: int,
-        chunk_bytes: int,
     ) -> None:
         self._workers = workers
         self._extractor = extractor
-        self._stall_timeout = stall_timeout
-        self._pipe_bytes = pipe_bytes
-        self._chunk_bytes = chunk_bytes
-        self.slots = Slots(max_workers, wait_seconds, "workers of the embedded method")
+        self._stall_timeout = timeouts.stall
+        self._pipe_bytes = hand_over.pipe_bytes
+        self._chunk_bytes = hand_over.chunk_bytes
+        self.slots = Slots(max_workers, timeouts.wait, "workers of the embedded method")
 
     @property
     def stream_bytes(self) -> int:
@@ -104,7 +103,7 @@ class Embedded:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
         return track.protocol in PROTOCOLS and not live and not track.has_drm
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> EmbeddedBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> EmbeddedBody:
         assert source.media is not None
         (track,) = plan.tracks
         slot = await self.slots.take()

@@ -14,14 +14,16 @@ from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
-from serverpy.memory.room import NO_ROOM, Room
+from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client, Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
+from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
+from serverpy.streaming.broadcast import Reader
 from serverpy.streaming.deadline import first_byte_within
-from serverpy.streaming.fanout import Fanout, Reader, Turn
+from serverpy.streaming.fanout import Fanout, Turn
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
@@ -51,13 +53,18 @@ class Relay:
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
     def __init__(
-        self, client: Client, extractor: Extractor, fanout: Fanout, *, wait_seconds: float, impersonate: bool
+        self,
+        client: Client,
+        extractor: Extractor,
+        fanout: Fanout,
+        timeouts: Timeouts = Timeouts(),
+        identity: Identity = Identity(),
     ) -> None:
         self._client = client
         self._extractor = extractor
         self._fanout = fanout
-        self._wait_seconds = wait_seconds
-        self._impersonate = impersonate
+        self._wait_seconds = timeouts.wait
+        self._impersonate = identity.impersonate is not None
 
     @property
     def capability(self) -> Capability:
@@ -82,7 +89,7 @@ class Relay:
             and not any(name.lower() == "range" for name in track.headers)
         )
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> RelayBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> RelayBody:
         assert source.media is not None
         (track,) = plan.tracks
         await self._until_available(track)
@@ -100,7 +107,7 @@ class Relay:
         pace = Pace(NO_ROOM if isinstance(read, Reader) else reservation)
         return RelayBody(read, replace(head, timings=timings), first, pace)
 
-    async def _open_read(self, source: Source, media: Media, track: Track, room: Room) -> Read:
+    async def _open_read(self, source: Source, media: Media, track: Track, room: Lender) -> Read:
         """What is live and read from its edge, together with all who do so."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, media, track, room)
@@ -113,7 +120,7 @@ class Relay:
         return await self._join_after_all(key, await self._open_own(source, media, track, room))
 
     async def _open_first(
-        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, room: Room
+        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, room: Lender
     ) -> Read:
         """While others wait to know whether it is live, which its list alone tells."""
         try:
@@ -141,7 +148,7 @@ class Relay:
             raise
         return reader
 
-    async def _open_own(self, source: Source, media: Media, track: Track, room: Room) -> ResumingRead | SegmentedRead:
+    async def _open_own(self, source: Source, media: Media, track: Track, room: Lender) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
         address = TrackSource(self._client, self._extractor, source, media, track)
         if _is_segmented(track):
@@ -200,7 +207,10 @@ class RelayBody:
             self._read.when_lost(tell)
 
     async def aclose(self) -> None:
-        await self._read.aclose()
+        try:
+            await self._read.aclose()
+        finally:
+            self._pace.release()
 
 
 def _bytes_for(tracks: tuple[Track, ...]) -> int:

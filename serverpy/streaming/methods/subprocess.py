@@ -30,7 +30,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,12 @@ from serverpy.errors import (
 )
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender
+from serverpy.options import Identity, Network, Timeouts
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.first_bytes import first_chunks
-from serverpy.streaming.os_pipe import PipeReader, open_pipe
+from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -86,34 +87,31 @@ EXIT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """The settings that a child gets. `proxy_url` is asked at each start: the filtering proxy, with its token."""
+    """The settings that a child gets. `proxy_url` is asked at each start: the filtering proxy, with its token. Of
+    `network` a child gets the authorities alone."""
 
     proxy_url: Callable[[], str]
-    stall_timeout: float = 60.0
-    extract_timeout: float = 60.0
-    cookies_file: str | None = None
-    impersonate: str | None = None
-    ca_file: str | None = None
-    plugin_paths: tuple[str, ...] = ()
-    sites: Sites = field(default_factory=Sites)
+    timeouts: Timeouts = Timeouts()
+    network: Network = Network()
+    sites: Sites = Sites()
+    identity: Identity = Identity()
     max_duration: float | None = None
+    plugin_paths: tuple[str, ...] = ()
 
 
 class Subprocess:
-    """At most `max_children` at once; one that finds no place waits `wait_seconds`, then `Busy`."""
+    """At most `max_children` at once; one that finds no place waits `timeouts.wait`, then `Busy`."""
 
-    def __init__(
-        self, options: ChildOptions, *, max_children: int, wait_seconds: float, pipe_bytes: int, chunk_bytes: int
-    ) -> None:
+    def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options
-        self._pipe_bytes = pipe_bytes
-        self._chunk_bytes = chunk_bytes
+        self._hand_over = hand_over
         self._swept = False
-        self.slots = Slots(max_children, wait_seconds, "children of the subprocess method")
+        self.slots = Slots(max_children, options.timeouts.wait, "children of the subprocess method")
 
     @property
     def stream_bytes(self) -> int:
-        return self._pipe_bytes + SESSION_BYTES + 2 * self._chunk_bytes + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
+        in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
+        return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
     @property
     def capability(self) -> Capability:
@@ -130,7 +128,7 @@ class Subprocess:
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
 
-    async def open(self, plan: Plan, source: Source, reservation: Room) -> SubprocessBody:
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
         if not source.url.lower().startswith(("http://", "https://")):
             raise InvalidUrl("The address is not an http(s) URL.")
         if "\0" in f"{source.url}{source.format}":
@@ -155,7 +153,7 @@ class Subprocess:
             if not self._swept:
                 sweep(DIRECTORY_PREFIX, _parent())
                 self._swept = True
-            return _Child(self._options, source, self._pipe_bytes, self._chunk_bytes)
+            return _Child(self._options, source, self._hand_over)
         except OSError as error:
             log.error("a yt-dlp child cannot be started: %s", error)
             raise _not_started(error) from error
@@ -182,13 +180,13 @@ def _parent() -> str | None:
 class _Child:
     """One child with its pipes and its directory. `aclose` ends all of it."""
 
-    def __init__(self, options: ChildOptions, source: Source, pipe_bytes: int, chunk_bytes: int) -> None:
+    def __init__(self, options: ChildOptions, source: Source, hand_over: HandOver) -> None:
         """Raises OSError, and then leaves nothing behind."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
-            reading_end, out = open_pipe(pipe_bytes)
+            reading_end, out = open_pipe(hand_over.pipe_bytes)
             theirs.callback(os.close, out)
-            self.out = PipeReader(reading_end, chunk_bytes)
+            self.out = PipeReader(reading_end, hand_over.chunk_bytes)
             failed.callback(self.out.close)
             reading_end, err = open_pipe(MESSAGE_BYTES)
             theirs.callback(os.close, err)
@@ -308,7 +306,7 @@ class SubprocessBody(Unlosable):
     async def begin(self, source: Source, options: ChildOptions, began: float) -> None:
         """Until the first bytes are in hand. Raises what the child says is wrong, or `ExtractionTimeout`."""
         try:
-            async with asyncio.timeout(options.extract_timeout):
+            async with asyncio.timeout(options.timeouts.extract):
                 found = await self._child.found()
                 if found is None:
                     await self._fail(source)
@@ -413,6 +411,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def arguments(options: ChildOptions, source: Source, marker: str, directory: Path) -> list[str]:
     """The child's argument vector. What comes from the client is the value behind `--format=`, and the last one."""
+    cookies_file = options.identity.cookies_file
     return [
         sys.executable,
         "-m",
@@ -433,14 +432,14 @@ def arguments(options: ChildOptions, source: Source, marker: str, directory: Pat
         # yt-dlp would write the beginning a second time wherever a server does not resume.
         "--retries=0",
         "--fragment-retries=0",
-        f"--socket-timeout={min(20.0, options.stall_timeout)}",
+        f"--socket-timeout={min(20.0, options.timeouts.stall)}",
         "--fixup=never",
         "--no-part",
         "--no-mtime",
         "--downloader=native",
-        *_impersonation(options),
-        *([f"--cookies={_copy(options.cookies_file, directory)}"] if options.cookies_file else []),
-        *(["--compat-options=no-certifi"] if options.ca_file else []),
+        *_impersonation(options.identity),
+        *([f"--cookies={_copy(cookies_file, directory)}"] if cookies_file else []),
+        *(["--compat-options=no-certifi"] if options.network.ca_file else []),
         "--output-na-placeholder=null",
         f"--print=before_dl:{marker}{FOUND}",
         f"--format={source.format or DEFAULT_FORMAT}",
@@ -462,9 +461,9 @@ def _program(sites: Sites) -> list[str]:
     return [STOCK] if sites.unlimited else [LIMITED, msgspec.json.encode(sites).decode()]
 
 
-def _impersonation(options: ChildOptions) -> list[str]:
+def _impersonation(identity: Identity) -> list[str]:
     # curl_cffi queues a body without a bound: in pieces, the queue has one.
-    return [f"--impersonate={options.impersonate}", "--http-chunk-size=1M"] if options.impersonate else []
+    return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
 
 
 def environment(options: ChildOptions, directory: Path) -> dict[str, str]:
@@ -487,8 +486,8 @@ def environment(options: ChildOptions, directory: Path) -> dict[str, str]:
         paths = (*paths, str(Path(serverpy.__file__).parent.parent))
     if paths:
         values["PYTHONPATH"] = os.pathsep.join(paths)
-    if options.ca_file:
-        values["SSL_CERT_FILE"] = _authorities(options.ca_file, directory)
+    if options.network.ca_file:
+        values["SSL_CERT_FILE"] = _authorities(options.network.ca_file, directory)
     return values
 
 

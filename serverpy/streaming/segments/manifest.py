@@ -9,7 +9,7 @@ from typing import Protocol
 
 from serverpy.errors import Busy, TooLarge, UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL, Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender, Room
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import open_resuming
@@ -85,37 +85,22 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
             yield None
 
 
-class Holding:
-    """What a stream holds of playlists, against what is reserved for that."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._reserved_bytes = PLAYLIST_BYTES
-
-    def hold(self, nbytes: int) -> None:
-        """Raises `Busy` if there is no room for so many."""
-        if nbytes > self._reserved_bytes:
-            more = max(nbytes - self._reserved_bytes, PLAYLIST_BYTES)
-            if not self._room.try_grow(more):
-                raise Busy("The playlist of the media needs more memory than is free.")
-            self._reserved_bytes += more
-
-    def move_to(self, room: Room) -> bool:
-        """Hold it in another room, if that has so much to spare."""
-        more = self._reserved_bytes - PLAYLIST_BYTES
-        if more and not room.try_grow(more):
-            return False
-        self._room.shrink(more)
-        self._room = room
-        return True
+def playlist_room(lender: Lender) -> Room:
+    """The room of the one playlist that a stream holds."""
+    return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
-async def load(address: TrackSource, holding: Holding, *, wait_seconds: float) -> Manifest:
+def _hold(room: Room, nbytes: int) -> None:
+    if not room.try_hold(nbytes):
+        raise Busy("The playlist of the media needs more memory than is free.")
+
+
+async def load(address: TrackSource, room: Room, *, wait_seconds: float) -> Manifest:
     """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
     `DrmProtected`."""
     if address.track.protocol == DASH_PROTOCOL:
-        return await _fragments(address.take_listed(), holding)
-    fetching = _Fetching(address, holding, wait_seconds)
+        return await _fragments(address.take_listed(), room)
+    fetching = _Fetching(address, room, wait_seconds)
     playlist, tape = await fetching.first()
     if playlist.is_master:
         variant = master.best(master.variants(tape.lines(), playlist.url))
@@ -139,26 +124,26 @@ async def load(address: TrackSource, holding: Holding, *, wait_seconds: float) -
     )
 
 
-async def _fragments(track: Track, holding: Holding) -> DashManifest:
+async def _fragments(track: Track, room: Room) -> DashManifest:
     if len(track.fragments) > MAX_SEGMENTS:
         raise TooLarge("The media has too many segments.")
     tape = PackedLines()
     for number, fragment in enumerate(track.fragments):
         tape.write(dash.line_of(fragment))
         if number % STRIDE == 0:
-            holding.hold(tape.held_bytes)
+            _hold(room, tape.held_bytes)
             await asyncio.sleep(0)
     tape.finish()
-    holding.hold(tape.held_bytes)
+    _hold(room, tape.held_bytes)
     return DashManifest(tape, track.url, track.segment_query, len(track.fragments))
 
 
 class _Fetching:
     """Playlists, read line by line as they come."""
 
-    def __init__(self, address: TrackSource, holding: Holding, wait_seconds: float) -> None:
+    def __init__(self, address: TrackSource, room: Room, wait_seconds: float) -> None:
         self._address = address
-        self._holding = holding
+        self._room = room
         self._wait_seconds = wait_seconds
         self.rules = Rules.of(address.track)
 
@@ -167,7 +152,7 @@ class _Fetching:
         track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
-        reader, text = _Reader(track.url, self.rules, self._holding), track.manifest_data
+        reader, text = _Reader(track.url, self.rules, self._room), track.manifest_data
         for at in range(0, len(text), _TEXT_STEP):
             reader.add(text[at : at + _TEXT_STEP].encode())
             await asyncio.sleep(0)
@@ -175,10 +160,10 @@ class _Fetching:
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
         """The playlist at `url`, or at the track's own address, which may be renewed."""
-        read = await open_resuming(_PlaylistSource(self._address, url), ranges=False, wait_seconds=self._wait_seconds)
+        read = await open_resuming(PlaylistSource(self._address, url), ranges=False, wait_seconds=self._wait_seconds)
         try:
             self.rules = Rules.of(self._address.track)  # it may have been renewed
-            reader = _Reader(read.url, self.rules, self._holding)
+            reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
                 reader.add(chunk)
             return reader.finish()
@@ -186,7 +171,7 @@ class _Fetching:
             read.close()
 
 
-class _PlaylistSource:
+class PlaylistSource:
     """The bytes of a playlist (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, address: TrackSource, url: str | None) -> None:
@@ -203,10 +188,10 @@ class _PlaylistSource:
 class _Reader:
     """The first reading of a playlist: every line is looked at, and kept packed."""
 
-    def __init__(self, url: str, rules: Rules, holding: Holding) -> None:
+    def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)
         self._tape = PackedLines()
-        self._holding = holding
+        self._room = room
 
     def add(self, data: bytes) -> None:
         self._look_at(self._tape.write(data))
@@ -220,4 +205,4 @@ class _Reader:
     def _look_at(self, lines: list[str]) -> None:
         for line in lines:
             self._playlist.feed(line)
-        self._holding.hold(self._tape.held_bytes)
+        _hold(self._room, self._tape.held_bytes)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.streaming.segments.segment_read import SegmentRead
@@ -30,15 +30,13 @@ Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 class Prefetch:
     """One task, which opens the next piece; whoever takes the piece owns it. `drop` ends both."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._is_granted = False
+    def __init__(self, lender: Lender) -> None:
+        self._room = Room(lender)
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
         """Unless there is no room. Not before the last one is taken or dropped."""
-        self._is_granted = self._is_granted or self._room.try_grow(AHEAD_BYTES)
-        if self._is_granted:
+        if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
     @property

@@ -39,7 +39,7 @@ class _Place:
         return True
 
 
-class _SegmentSource:
+class SegmentSource:
     """The segment's bytes (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
@@ -50,7 +50,7 @@ class _SegmentSource:
         return await self._place.source.open_media(self._place.segment.url, headers)
 
 
-class _KeySource:
+class KeySource:
     """The bytes of the segment's key (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
@@ -83,7 +83,7 @@ async def open_segment(
         key = await keys.get(segment.encryption, lambda: _fetch_key(place, wait_seconds))
         decryption = Decryption(key, segment.encryption.iv)
     if segment.end is None:
-        read = await open_resuming(_SegmentSource(place), ranges=False, wait_seconds=wait_seconds)
+        read = await open_resuming(SegmentSource(place), ranges=False, wait_seconds=wait_seconds)
     else:
         first, end = segment.first + skip, segment.end
         end = end if most_bytes is None else min(end, first + most_bytes)
@@ -93,7 +93,7 @@ async def open_segment(
 
 async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
     try:
-        read = await open_resuming(_SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
+        read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
     except RangeNotSatisfiable as error:
         raise UpstreamFailed("The media is shorter than its playlist says.") from error
     if (read.extent.first, read.extent.end) != (first, end):
@@ -103,7 +103,7 @@ async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) 
 
 
 async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
-    read = await open_resuming(_KeySource(place), ranges=False, wait_seconds=wait_seconds)
+    read = await open_resuming(KeySource(place), ranges=False, wait_seconds=wait_seconds)
     try:
         key = b""
         while chunk := await read.read():

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeGuard
 
 from serverpy.errors import InvalidParameter, UpstreamFailed
-from serverpy.memory.room import Room
+from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
@@ -16,7 +16,7 @@ from serverpy.ranges import ByteRange, resolve
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
-from serverpy.streaming.segments.manifest import HlsManifest, Holding, Manifest, load
+from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segment_read import Renew, SegmentRead, open_segment
@@ -25,7 +25,7 @@ from serverpy.streaming.track_source import TrackSource
 
 async def open_segmented(
     source: TrackSource,
-    room: Room,
+    lender: Lender,
     asked: ByteRange | None = None,
     *,
     wait_seconds: float,
@@ -37,8 +37,18 @@ async def open_segmented(
 
     Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and `InvalidParameter` for a `start` in a
     track that is not live; leaves nothing behind when it raises or is cancelled."""
-    holding = Holding(room)
-    reload = partial(load, source, holding, wait_seconds=wait_seconds)
+    room = Room(lender)
+    try:
+        return await _open(source, room, asked, wait_seconds, patience, start)
+    except BaseException:
+        room.release()
+        raise
+
+
+async def _open(
+    source: TrackSource, room: Room, asked: ByteRange | None, wait_seconds: float, patience: float, start: float | None
+) -> SegmentedRead:
+    reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
     manifest = await reload()
     cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
     total = None if start is not None else manifest.length
@@ -48,17 +58,15 @@ async def open_segmented(
     segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
     await segments.turn(None if end is None else end - first)
     honoured = asked is not None and total is not None
-    return SegmentedRead(segments, holding, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
+    return SegmentedRead(segments, room, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
 
 
 class SegmentedRead:
     """An open read of `extent`, like a `ResumingRead`. Closed by its owner."""
 
-    def __init__(
-        self, segments: _Segments, holding: Holding, extent: Extent, *, honoured: bool, follows_edge: bool
-    ) -> None:
+    def __init__(self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, follows_edge: bool) -> None:
         self._segments = segments
-        self._holding = holding
+        self._room = room
         self._waits = Waits()
         self._given_bytes = 0
         self._left = None if extent.end is None else extent.end - extent.first
@@ -94,13 +102,17 @@ class SegmentedRead:
             await self._turn()
         return b""
 
-    def move_to(self, room: Room) -> bool:
-        """Hold what lists take beyond the stream's own bytes in `room` from now on; False if that has not so much."""
-        return self._holding.move_to(room)
+    def move_to(self, lender: Lender) -> bool:
+        """Charge what the stream holds beyond its reserved bytes to `lender` from now on; False if that cannot spare
+        as much."""
+        return self._room.move_to(lender)
 
     async def aclose(self) -> None:
         """Idempotent."""
-        await self._segments.aclose()
+        try:
+            await self._segments.aclose()
+        finally:
+            self._room.release()
 
     def _accept(self, chunk: bytes) -> bytes:
         if self._left is not None:

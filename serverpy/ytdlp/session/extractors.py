@@ -20,7 +20,6 @@ from yt_dlp.extractor.generic import GenericIE as StockGenericIE
 from yt_dlp.plugins import load_all_plugins
 
 from serverpy.errors import SiteForbidden
-from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.sites import Sites
 from serverpy.ytdlp.session.embeds import embed_capable
 from serverpy.ytdlp.session.log import Log
@@ -51,19 +50,12 @@ def _is_stock(ie: Any) -> bool:
 
 
 @functools.cache
-def permitted(options: WorkerOptions) -> Extractors:
+def permitted(sites: Sites) -> Extractors:
     """The extractors with those that may not run replaced by one that says so, and left out of the embeds."""
     everything = known()
-    allowed = functools.partial(may_run, options)
-    classes = {key: ie if allowed(ie) else refusing(ie) for key, ie in everything.classes.items()}
-    embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and allowed(ie)}
+    classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
+    embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}
     return Extractors(MappingProxyType(classes), MappingProxyType(embeds))
-
-
-def may_run(options: WorkerOptions, ie: Any) -> bool:
-    """Whether the worker with these options lets the extractor run."""
-    sites = Sites(allow=options.allow_sites, deny=options.deny_sites, generic=options.generic_extractor)
-    return sites.may_run(ie.IE_NAME)
 
 
 def refusing(ie: Any) -> Any:

@@ -24,7 +24,7 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
             legacy = bool(legacy_ssl_support)
             if legacy not in _contexts:
                 context = super()._make_sslcontext(legacy_ssl_support)
-                if ca_file := process().options.ca_file:
+                if ca_file := process().options.network.ca_file:
                     context.load_verify_locations(cafile=ca_file)
                 _contexts[legacy] = context
             return _contexts[legacy]

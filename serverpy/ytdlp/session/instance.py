@@ -31,11 +31,12 @@ from yt_dlp.utils import DownloadError
 
 from serverpy.errors import TooLarge
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.options import Identity
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.session import impersonation
 from serverpy.ytdlp.session.cache import SectionCache
 from serverpy.ytdlp.session.cookies import cookies_of_file, copy_cookies
-from serverpy.ytdlp.session.extractors import GenericIE, may_run, permitted
+from serverpy.ytdlp.session.extractors import GenericIE, permitted
 from serverpy.ytdlp.session.handlers import DataRH, SharedRequestsRH
 from serverpy.ytdlp.session.log import Log
 from serverpy.ytdlp.shared import process
@@ -65,11 +66,12 @@ class Session(YoutubeDL):  # type: ignore[misc]  # untyped
         super().__init__({**params, "logger": self.log, "proxy": proxy}, auto_init=False)
         self.cache = SectionCache(self)
         self.__dict__["_js_runtimes"] = process().js_runtimes
-        extractors = permitted(process().options)
+        sites = process().options.sites
+        extractors = permitted(sites)
         self.embeds = extractors.embeds
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
-        if may_run(process().options, GenericIE):
+        if sites.may_run(GenericIE.IE_NAME):
             self.add_info_extractor(GenericIE())  # in the place of the stock one
 
     def get_info_extractor(self, ie_key: str) -> Any:
@@ -182,7 +184,7 @@ def open(
     `cancelled` is a `Ticket`, whose `set` also cuts the session's connections; a plain event is looked at in between.
     Raises `Stopped` (a BaseException) once it is set."""
     ticket = Ticket.of(cancelled)
-    jar = copy_cookies(cookies_of_file(options.cookies_file), cookies)
+    jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = process().gate
     with (
         process().outlets.open() as outlet,
@@ -202,7 +204,7 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "noprogress": True,
         "color": "never",
         "cachedir": str(process().directory / "cache"),
-        "socket_timeout": min(20.0, options.stall_timeout),
+        "socket_timeout": min(20.0, options.timeouts.stall),
         "retries": 3,
         "fragment_retries": 3,
         "extractor_retries": 2,
@@ -214,10 +216,10 @@ def _params(options: WorkerOptions) -> dict[str, Any]:
         "extract_flat": "in_playlist",
         "playlistend": MAX_ENTRIES + 1,
         "ignoreerrors": "only_download",
-        "impersonate": _target(options),
+        "impersonate": _target(options.identity),
         "js_runtimes": {name: {} for name in process().js_runtimes},
     }
 
 
-def _target(options: WorkerOptions) -> Any:
-    return ImpersonateTarget.from_str(options.impersonate.lower()) if options.impersonate else None
+def _target(identity: Identity) -> Any:
+    return ImpersonateTarget.from_str(identity.impersonate.lower()) if identity.impersonate else None

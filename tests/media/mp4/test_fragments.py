@@ -15,7 +15,6 @@ from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import read_sidx
 from serverpy.media.mp4.woven import lay_out
-from serverpy.sample.make import ensure_media
 from tests.media.mp4.films import located, own_boxes
 
 BASE, BASE_IS_MOOF, DURATION = 0x1, 0x20000, 0x8
@@ -31,11 +30,6 @@ def moof(*trafs: bytes) -> bytes:
 
 def patched(*trafs: bytes) -> bytes:
     return patch_moof(moof(*trafs), 5, 2, 7, -100)
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 def test_numbers_are_changed_and_nothing_else() -> None:

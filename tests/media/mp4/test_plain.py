@@ -18,7 +18,6 @@ from serverpy.media.mp4.plain import lay_out_plain
 from serverpy.media.mp4.samples import read_samples
 from serverpy.media.mp4.tracks import PICTURE, SOUND, find_track
 from serverpy.media.mp4.woven import peak_bytes
-from serverpy.sample.make import ensure_media
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located, packets
 
@@ -28,11 +27,6 @@ PAIRS = {
     "one of two tracks": ("prog.mp4", "audio.m4a"),
     "moov last, both from one file": ("moov-last.mp4", "moov-last.mp4"),
 }
-
-
-@pytest.fixture(scope="module")
-def media() -> Path:
-    return ensure_media()
 
 
 def laid_out(video: bytes, audio: bytes) -> Layout:

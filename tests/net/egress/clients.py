@@ -7,8 +7,6 @@ import base64
 import contextlib
 import socket
 import ssl
-import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -25,14 +23,6 @@ from tests.net.origin import DEADLINE, Origin, read_exactly
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread's doing."""
-    deadline, pause = time.monotonic() + DEADLINE, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        pause.wait(0.005)
 
 
 class Tunnelled(Exception):

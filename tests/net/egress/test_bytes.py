@@ -17,7 +17,8 @@ import requests
 import trustme
 
 from serverpy.net.tunnel import CHUNK_BYTES
-from tests.net.egress.clients import Fetch, asked, by_requests, read_to_end, until
+from tests.aio import wait_for
+from tests.net.egress.clients import Fetch, asked, by_requests, read_to_end
 from tests.net.egress.threads import EgressThread
 from tests.net.origin import (
     BODY,
@@ -130,8 +131,8 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients
-        until(lambda: egress.active == count and all(client.congested for client in list(ends)))
+        ends = egress.egress._clients  # private: that each of them is congested shows nowhere else
+        wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before
         assert 0 < held <= count * (CHUNK_BYTES + 1024)

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.tunnel import CHUNK_BYTES, Client
+from tests.aio import wait_for
 from tests.net.egress.clients import (
     LOOPBACK,
     Fetch,
@@ -27,7 +27,6 @@ from tests.net.egress.clients import (
     by_requests,
     connect_url,
     read_to_end,
-    until,
 )
 from tests.net.egress.threads import EgressThread
 from tests.net.origin import (
@@ -116,11 +115,9 @@ def test_a_port_where_nobody_listens_is_a_bad_gateway(egress: EgressThread, fetc
 def test_a_client_that_leaves_closes_the_source_at_once(egress: EgressThread, tunnel: bool) -> None:
     with Origin(wait_for_end) as origin:
         with asked(egress, connect_url(origin) if tunnel else origin.url, extra=b"\r\n\r\n" * tunnel):
-            until(lambda: egress.active == 1 and len(origin.heads) == 1)
-            began = time.monotonic()
+            wait_for(lambda: egress.active == 1 and len(origin.heads) == 1)
         assert origin.left.wait(DEADLINE)
-        assert time.monotonic() - began < 1
-        until(lambda: egress.active == 0)
+        wait_for(lambda: egress.active == 0)
 
 
 def test_a_client_that_leaves_while_it_is_not_reading_closes_the_source_at_once(egress: EgressThread) -> None:
@@ -131,10 +128,8 @@ def test_a_client_that_leaves_while_it_is_not_reading_closes_the_source_at_once(
 
     with Origin(flood) as origin:
         with asked(egress, origin.url):
-            until(lambda: egress.egress.held_bytes > 0)
-            began = time.monotonic()
+            wait_for(lambda: egress.egress.held_bytes > 0)
         assert origin.left.wait(DEADLINE)
-        assert time.monotonic() - began < 1
 
 
 def test_a_client_that_leaves_while_it_waits_ends_the_look_up(loop_factory: LoopFactory) -> None:
@@ -179,7 +174,7 @@ def test_a_name_server_that_does_not_answer_is_a_gateway_timeout(loop_factory: L
 
 def test_a_silent_tunnel_is_cut(loop_factory: LoopFactory) -> None:
     with (
-        limited(loop_factory, idle_seconds=0.2) as egress,
+        limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(wait_for_end) as origin,
         asked(egress, connect_url(origin), extra=b"\r\n\r\n") as connection,
     ):
@@ -190,12 +185,12 @@ def test_a_silent_tunnel_is_cut(loop_factory: LoopFactory) -> None:
 
 def test_a_client_that_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
     with (
-        limited(loop_factory, idle_seconds=0.2) as egress,
+        limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(send_until_close) as origin,
         Origin(wait_for_end) as silent,
         asked(egress, origin.url) as paused,
     ):
-        until(lambda: egress.egress.held_bytes > 0)
+        wait_for(lambda: egress.egress.held_bytes > 0)
         assert by_requests(silent.url, egress.url).refused == "upstream_timeout"
         read_head(paused)
         assert hashlib.sha256(read_to_end(paused)).hexdigest() == DIGEST
@@ -211,7 +206,7 @@ def test_a_client_that_says_nothing_is_sent_away(loop_factory: LoopFactory) -> N
 def test_one_connection_too_many_is_told_so(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
         with asked(egress, origin.url):
-            until(lambda: egress.active == 1)
+            wait_for(lambda: egress.active == 1)
             reply = by_requests(origin.url, egress.url)
         assert (reply.status, reply.refused) == (503, "busy")
 
@@ -223,7 +218,7 @@ def test_closing_cuts_what_runs(loop_factory: LoopFactory) -> None:
         EgressThread(LOOPBACK, loop_factory=loop_factory) as egress,
     ):
         with asked(egress, origin.url) as silent, asked(egress, flooding.url), asked(egress, connect_url(origin)):
-            until(lambda: egress.active == 3 and egress.egress.held_bytes > 0)
+            wait_for(lambda: egress.active == 3 and egress.egress.held_bytes > 0)
             egress.close()
             assert silent.recv(1) == b""
         egress.close()
@@ -244,7 +239,8 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
     with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
-        until(lambda: not egress.egress._clients and not egress.egress._upstreams)
+        # Private: `active` does not count the connections of clients that have not asked yet.
+        wait_for(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
 def test_a_client_that_resets_between_the_answer_and_its_end_is_no_failure(loop_factory: LoopFactory) -> None:

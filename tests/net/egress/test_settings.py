@@ -13,6 +13,7 @@ from serverpy.errors import ConfigurationError
 from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard
 from serverpy.net.proxies import UpstreamProxy
+from serverpy.options import Network
 from serverpy.settings import load_settings
 from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, Tunnelled, by_requests
 from tests.net.egress.threads import EgressThread
@@ -32,7 +33,9 @@ def test_an_upstream_proxy_is_asked_for_the_checked_address(loop_factory: LoopFa
     with (
         Origin(send_sized) as origin,
         EgressThread(LOOPBACK, lookup=no_lookup, loop_factory=loop_factory) as outer,
-        EgressThread(LOOPBACK, proxy=outer.url, lookup=site_at_loopback, loop_factory=loop_factory) as egress,
+        EgressThread(
+            LOOPBACK, network=Network(proxy=outer.url), lookup=site_at_loopback, loop_factory=loop_factory
+        ) as egress,
     ):
         reply = fetch(f"http://site.example:{origin.port}/", egress.url)
         assert fetch("http://169.254.169.254/", egress.url).refused == "target_forbidden"
@@ -43,7 +46,7 @@ def test_an_upstream_proxy_is_asked_for_the_checked_address(loop_factory: LoopFa
 def test_an_upstream_proxys_refusal_is_not_ours(loop_factory: LoopFactory) -> None:
     with (
         EgressThread(Guard(), loop_factory=loop_factory) as outer,
-        EgressThread(LOOPBACK, proxy=outer.url, loop_factory=loop_factory) as egress,
+        EgressThread(LOOPBACK, network=Network(proxy=outer.url), loop_factory=loop_factory) as egress,
     ):
         reply = by_requests("http://127.0.0.1:9/", egress.url)
         with pytest.raises(Tunnelled, match="502"):
@@ -61,7 +64,9 @@ def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory)
 
     with (
         Origin(consent_slowly) as outer,
-        EgressThread(LOOPBACK, proxy=f"http://u:p%40@127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+        EgressThread(
+            LOOPBACK, network=Network(proxy=f"http://u:p%40@127.0.0.1:{outer.port}"), loop_factory=loop_factory
+        ) as egress,
     ):
         assert by_requests("http://127.0.0.1:8/", egress.url).body == b"ok"
     assert outer.heads[0].startswith(b"CONNECT 127.0.0.1:8 HTTP/1.1\r\n")
@@ -72,7 +77,9 @@ def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory)
 def test_an_upstream_proxy_that_does_not_consent_is_a_bad_gateway(loop_factory: LoopFactory, said: bytes) -> None:
     with (
         Origin(lambda connection, head: connection.sendall(said)) as outer,
-        EgressThread(LOOPBACK, proxy=f"http://127.0.0.1:{outer.port}", loop_factory=loop_factory) as egress,
+        EgressThread(
+            LOOPBACK, network=Network(proxy=f"http://127.0.0.1:{outer.port}"), loop_factory=loop_factory
+        ) as egress,
     ):
         assert by_requests("http://127.0.0.1:8/", egress.url).refused == "upstream_failed"
 
@@ -105,7 +112,9 @@ def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactor
         thread = threading.Thread(target=serve)
         thread.start()
         proxy = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
-        with EgressThread(LOOPBACK, proxy=proxy, lookup=site_at_loopback, loop_factory=loop_factory) as egress:
+        with EgressThread(
+            LOOPBACK, network=Network(proxy=proxy), lookup=site_at_loopback, loop_factory=loop_factory
+        ) as egress:
             reply = by_requests(f"http://site.example:{origin.port}/", egress.url)
         thread.join()
     assert reply.body == BODY
@@ -119,7 +128,7 @@ def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> 
 
     with (
         Origin(tell) as origin,
-        EgressThread(LOOPBACK, source_address="127.0.0.7", loop_factory=loop_factory) as egress,
+        EgressThread(LOOPBACK, network=Network(source_address="127.0.0.7"), loop_factory=loop_factory) as egress,
     ):
         assert by_requests(origin.url, egress.url).body == b"127.0.0.7"
 
@@ -131,7 +140,7 @@ def test_settings_that_cannot_work_are_told_without_their_secrets(
     proxy: str | None, source_address: str | None
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Egress(Guard(), proxy=proxy, source_address=source_address)
+        Egress(Guard(), Network(proxy=proxy, source_address=source_address))
     assert "secret" not in str(caught.value)
 
 
@@ -141,7 +150,7 @@ def test_settings_that_cannot_work_are_told_without_their_secrets(
 def test_what_the_setting_takes_the_connector_takes(proxy: str) -> None:
     setting = load_settings(proxy=proxy).proxy
     assert setting == proxy
-    Egress(Guard(), proxy=setting)
+    Egress(Guard(), Network(proxy=setting))
 
 
 @pytest.mark.parametrize("proxy", ["https://h:1", "http://h", "socks5h://h", "ftp://h:1"])
@@ -153,5 +162,5 @@ def test_what_the_connector_refuses_the_setting_refuses(proxy: str) -> None:
 
 
 def test_the_token_does_not_show() -> None:
-    egress = Egress(Guard(), proxy="http://user:secret@127.0.0.1:1")
-    assert "secret" not in repr(egress._connector)
+    egress = Egress(Guard(), Network(proxy="http://user:secret@127.0.0.1:1"))
+    assert "secret" not in repr(egress._connector)  # private, but a traceback with locals may show it

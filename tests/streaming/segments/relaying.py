@@ -10,9 +10,10 @@ from serverpy.body import Body, Head, Source
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.memory.budget import Budget
-from serverpy.memory.room import NO_ROOM, Room
+from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
+from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
@@ -58,14 +59,14 @@ def hls(
 
 def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
     budget = budget or Budget(64 << 20, max_streams=50, wait_seconds=5.0)
-    return Relay(client, Extractor(page), Fanout(budget), wait_seconds=2.0, impersonate=False)
+    return Relay(client, Extractor(page), Fanout(budget), Timeouts(wait=2.0))
 
 
 @asynccontextmanager
-async def client_for(shelf: Shelf, *, stall_timeout: float = 10.0) -> AsyncIterator[Client]:
+async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncIterator[Client]:
     """It may reach the shelf only, and must have closed everything in the end."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
-    client = Client(Guard(allow=allowed), connect_timeout=5.0, stall_timeout=stall_timeout)
+    client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=stall_timeout))
     try:
         yield client
         assert client.open_connections == 0
@@ -80,7 +81,7 @@ async def opened(
     *,
     if_range: str | None = None,
     start: float | None = None,
-    room: Room = NO_ROOM,
+    room: Lender = NO_ROOM,
 ) -> Body:
     media = await page.extract(PAGE)
     track = media.tracks[0]
@@ -111,7 +112,7 @@ def stream(
     range_: ByteRange | None = None,
     *,
     start: float | None = None,
-    room: Room = NO_ROOM,
+    room: Lender = NO_ROOM,
 ) -> tuple[Head, bytes]:
     """All of it, in a loop of its own."""
     page = track if isinstance(track, Page) else Page(lambda _visit: track)

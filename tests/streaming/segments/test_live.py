@@ -121,7 +121,6 @@ async def test_a_reader_may_leave_while_it_waits_for_news(shelf: Shelf) -> None:
         task = spawn(whole(client), name="reader")
         await eventually(lambda: show.looks > 10)
         await cancel(task)
-        assert show.looks > 10
         assert task.cancelled()
 
 

@@ -71,7 +71,7 @@ def test_a_trap_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
     """Whatever the page's extraction makes of it."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert is_told(answer), (answer.status, answer.headers, len(answer.body))
-    server.settled(5.0)
+    server.settled()
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))

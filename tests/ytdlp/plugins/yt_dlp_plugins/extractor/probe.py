@@ -48,6 +48,12 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         """Deaf to everything, as a regular expression is."""
         threading.Event().wait(3600)
 
+    def _probe_held(self, argument: str) -> Any:
+        """Until the test makes the file `argument`."""
+        pause = threading.Event()
+        while not Path(argument).exists():
+            pause.wait(0.01)
+
     def _probe_surrogate(self, argument: str) -> Any:
         raise ExtractorError("Half a pair: \ud800", expected=True)
 

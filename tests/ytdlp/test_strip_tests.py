@@ -19,7 +19,7 @@ print(json.dumps([[kind.__name__, kind._VALID_URL, kind._RETURN_TYPE, "_TESTS" i
 
 
 def kinds(how: str) -> list[list[object]]:
-    done = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, timeout=240, check=True)
     found: list[list[object]] = json.loads(done.stdout)
     return found
 

@@ -29,13 +29,15 @@ BEFORE = AFTER_BYTES // SIZE + 1
 
 @dataclass
 class Budget:
-    """Room for `free` bytes more."""
+    """Lends `free` bytes more. `least` is the least that was free."""
 
     free: int = AHEAD_BYTES
+    least: int = AHEAD_BYTES
 
     def try_grow(self, nbytes: int) -> bool:
         grows = nbytes <= self.free
         self.free -= nbytes if grows else 0
+        self.least = min(self.least, self.free)
         return grows
 
     def shrink(self, nbytes: int) -> None:
@@ -51,7 +53,7 @@ def shelf() -> Iterator[Shelf]:
 def test_a_reader_who_would_wait_has_the_next_segment_opened(shelf: Shelf) -> None:
     room = Budget()
     assert stream(shelf, hls(shelf, LIST), room=room)[1] == FILE
-    assert (shelf.connections, room.free) == (2, 0)
+    assert (shelf.connections, room.least, room.free) == (2, 0, AHEAD_BYTES)
     assert shelf.targets() == ["/high.m3u8", *(f"/{number}.ts" for number in range(COUNT))]
 
 
@@ -85,6 +87,8 @@ async def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) ->
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
+    """The moments are the clock's: wherever they fall, nothing is left."""
+
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget()))
 

@@ -1,0 +1,289 @@
+"""The clients of `scripts/regression.py`: one process, raw sockets, one JSON object in and one out.
+
+Reads the order as a line from stdin, writes the outcome to stdout and ends with 0, or writes the reason to stderr and
+ends with 1. Counts every byte and follows the framing of every answer, but keeps and compares none, so that the clients
+need less CPU than the server that they load. Standard library only; imports nothing of ServerPY.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import selectors
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+HOST = "127.0.0.1"
+BUFFER_BYTES = 256 * 1024
+HEAD_BYTES = 32 * 1024
+CHUNK_LINE_BYTES = 256
+SILENT_SECONDS = 30.0
+"""Seconds without a byte from any connection after which the load has failed."""
+
+RECEIVE_BYTES = 64 * 1024
+"""Size of a slow client's kernel buffer: left alone, it takes megabytes before the server notices the slowness."""
+SEGMENT_BYTES = 1448
+"""Segment size of a slow client, as over Ethernet: with loopback's 64 KB the kernel buffers 2.6 MB for each."""
+TICK_SECONDS = 0.025
+SLOTS = 10
+"""A tenth of the slow clients reads on each tick."""
+
+
+class ReadError(Exception):
+    """The answer is not the one that the order expects."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One GET and the exact length of its body."""
+
+    path: str
+    body_bytes: int
+
+
+class Framing:
+    """The position in one answer, fed with the bytes of its connection in order.
+
+    Raises ReadError if the status is not 200, the head or a chunk is malformed, the body is longer than expected or
+    bytes follow its end.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.over = False
+        self.received = 0
+        self._request = request
+        self._head: bytearray | None = bytearray()
+        self._chunked = False
+        self._left = 0
+        """Bytes until the end of the body, or of the chunk."""
+        self._line = bytearray()
+        self._after_data = self._trailer = False
+
+    def feed(self, data: memoryview) -> None:
+        if self._head is not None:
+            data = self._feed_head(self._head, data)
+        while len(data) and not self.over:
+            data = self._feed_data(data) if self._left else self._feed_line(data)
+        if len(data):
+            raise ReadError("bytes follow the end of the body")
+        if self.received > self._request.body_bytes:
+            raise ReadError(f"more than {self._request.body_bytes} bytes")
+
+    def _feed_head(self, head: bytearray, data: memoryview) -> memoryview:
+        """Return what follows the head, which is nothing until the head is complete."""
+        before = len(head)
+        head += data[:HEAD_BYTES]
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            if len(head) >= HEAD_BYTES:
+                raise ReadError("the head of the answer is too long")
+            return data[len(data) :]
+        self._head = None
+        self._open_body(bytes(head[:end]).lower())
+        return data[end + 4 - before :]
+
+    def _open_body(self, head: bytes) -> None:
+        status, *lines = head.split(b"\r\n")
+        if status.split(b" ")[1:2] != [b"200"]:
+            raise ReadError(f"status {status.decode('latin-1')!r} for {self._request.path}")
+        fields = dict(line.partition(b":")[::2] for line in lines)
+        self._chunked = b"chunked" in fields.get(b"transfer-encoding", b"")
+        if not self._chunked:
+            self._left = int(fields.get(b"content-length", b"-1"))
+            if self._left != self._request.body_bytes:
+                raise ReadError(f"Content-Length {self._left}, expected {self._request.body_bytes}")
+            self.over = not self._left
+
+    def _feed_data(self, data: memoryview) -> memoryview:
+        taken = min(self._left, len(data))
+        self.received += taken
+        self._left -= taken
+        if not self._left:
+            self._after_data = self._chunked
+            self.over = not self._chunked
+        return data[taken:]
+
+    def _feed_line(self, data: memoryview) -> memoryview:
+        piece = bytes(data[:CHUNK_LINE_BYTES])
+        end = piece.find(b"\n") + 1
+        self._line += piece[:end] if end else piece
+        if len(self._line) > CHUNK_LINE_BYTES:
+            raise ReadError("malformed chunk")
+        if end:
+            line, self._line = bytes(self._line).strip(), bytearray()
+            self._end_line(line)
+        return data[end or len(piece) :]
+
+    def _end_line(self, line: bytes) -> None:
+        if self._after_data:
+            self._after_data = False
+            if line:
+                raise ReadError("malformed chunk")
+        elif self._trailer:
+            self.over = not line
+        else:
+            self._left = int(line.split(b";")[0], 16)
+            self._trailer = not self._left
+
+    def check(self) -> None:
+        """Raises ReadError if the body is incomplete."""
+        if not self.over or self.received != self._request.body_bytes:
+            expected = self._request.body_bytes
+            raise ReadError(f"{self._request.path} ended after {self.received} of {expected} bytes")
+
+
+class Connection:
+    """One client: it sends requests one after the other, over one connection if `keep` is true.
+
+    Its owner closes it.
+    """
+
+    def __init__(self, port: int, *, keep: bool, slow: bool = False) -> None:
+        self._port, self._keep, self._slow = port, keep, slow
+        self._socket: socket.socket | None = None
+        self._begun = 0.0
+        self.first_byte: float | None = None
+        self.framing = Framing(Request("", 0))
+
+    @property
+    def socket(self) -> socket.socket:
+        if self._socket is None:
+            raise ReadError("not connected")
+        return self._socket
+
+    def send(self, request: Request) -> None:
+        self._begun, self.first_byte = time.perf_counter(), None
+        if self._socket is None:
+            self._connect()
+        self.framing = Framing(request)
+        kept = "" if self._keep else "Connection: close\r\n"
+        self.socket.sendall(f"GET {request.path} HTTP/1.1\r\nHost: {HOST}:{self._port}\r\n{kept}\r\n".encode())
+
+    def _connect(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.settimeout(SILENT_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._slow:  # the kernel takes both only before it connects
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+        self._socket.connect((HOST, self._port))
+
+    def take(self, buffer: memoryview) -> bool:
+        """Read once from a readable socket. Return whether the answer has ended, and its connection if not kept."""
+        count = self.socket.recv_into(buffer)
+        if not count:
+            self.framing.check()
+            if self._keep:
+                raise ReadError("the server closed a connection that it had to keep")
+            self.close()
+            return True
+        self.framing.feed(buffer[:count])
+        if self.first_byte is None and self.framing.received:
+            self.first_byte = time.perf_counter() - self._begun
+        if self.framing.over:
+            self.framing.check()
+        return self.framing.over and self._keep
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def read_whole(port: int, requests: list[Request], connections: int, *, keep: bool) -> dict[str, object]:
+    """Send all requests over `connections` at once, read each answer as fast as it comes. Raises ReadError, OSError."""
+    waiting, buffer = deque(requests), memoryview(bytearray(BUFFER_BYTES))
+    first_bytes = list[float]()
+    begun = time.perf_counter()
+    with selectors.DefaultSelector() as selector:
+
+        def begin(connection: Connection) -> None:
+            connection.send(waiting.popleft())
+            if connection.socket not in selector.get_map():
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+        for _ in range(min(connections, len(requests))):
+            begin(Connection(port, keep=keep))
+        while selector.get_map():
+            events = selector.select(SILENT_SECONDS)
+            if not events:
+                raise ReadError(f"no byte for {SILENT_SECONDS:g} s")
+            for key, _ in events:
+                connection: Connection = key.data
+                if not keep:  # the socket may be closed by `take`, and a selector must not know closed sockets
+                    selector.unregister(key.fileobj)
+                if not connection.take(buffer):
+                    if not keep:
+                        selector.register(connection.socket, selectors.EVENT_READ, connection)
+                    continue
+                first_bytes.append(connection.first_byte or 0.0)
+                if waiting:
+                    begin(connection)
+                elif keep:
+                    selector.unregister(key.fileobj)
+                    connection.close()
+    return {"first_bytes": first_bytes, "seconds": time.perf_counter() - begun}
+
+
+def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[str, object]:
+    """Read with `clients` at `rate` bytes a second each until stdin ends; write a line once all have a first byte.
+
+    Raises ReadError if an answer ends or is not as expected meanwhile.
+    """
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]
+    for connection in crowd:
+        connection.send(request)
+    for connection in crowd:  # the kernel holds the answers of the others meanwhile
+        while not connection.framing.received:
+            if connection.take(buffer[:4096]):
+                raise ReadError("the stream ended at once")
+        connection.socket.setblocking(False)
+    print("reading", flush=True)
+    begun, received = time.perf_counter(), [connection.framing.received for connection in crowd]
+    for slot in _ticks():
+        allowed = int((time.perf_counter() - begun) * rate)
+        for number in range(slot, clients, SLOTS):
+            connection = crowd[number]
+            due = received[number] + allowed - connection.framing.received
+            _take_due(connection, buffer, due)
+    return {"received": [each.framing.received for each in crowd], "seconds": time.perf_counter() - begun}
+
+
+def _ticks() -> Iterator[int]:
+    """Yield the slots in turn, one a tick, until stdin ends."""
+    slot = 0
+    while not select.select([sys.stdin], [], [], TICK_SECONDS)[0]:
+        yield slot
+        slot = (slot + 1) % SLOTS
+
+
+def _take_due(connection: Connection, buffer: memoryview, due: int) -> None:
+    if due <= 0:
+        return
+    try:
+        if connection.take(buffer[:due]):
+            raise ReadError("a stream ended before its client left")
+    except BlockingIOError:
+        return
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    requests = [Request(path, body_bytes) for path, body_bytes in order["requests"]]
+    try:
+        if "rate" in order:
+            outcome = read_slowly(order["port"], requests[0], order["clients"], order["rate"])
+        else:
+            outcome = read_whole(order["port"], requests, order["clients"], keep=order["keep"])
+    except (ReadError, OSError, ValueError) as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    print(json.dumps(outcome), flush=True)
+
+
+if __name__ == "__main__":
+    main()

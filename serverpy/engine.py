@@ -1,0 +1,127 @@
+"""Everything that serves a stream, without HTTP around it: the server's, and that of `serverpy get` and `info`."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from serverpy.body import Opener
+from serverpy.delivery import Delivery
+from serverpy.errors import ConfigurationError
+from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.workers import Workers, WorkersLimits
+from serverpy.media.weave.cache import Layouts
+from serverpy.media.weave.weaver import Weaver
+from serverpy.memory.budget import Budget
+from serverpy.net.client import Client
+from serverpy.net.egress import Egress, EgressLimits
+from serverpy.net.guard import Guard
+from serverpy.options import Sockets, Targets
+from serverpy.plan import Capabilities
+from serverpy.running import Running
+from serverpy.settings import Settings
+from serverpy.streaming.fanout import Fanout
+from serverpy.streaming.methods.embedded import Embedded
+from serverpy.streaming.methods.relay import Relay
+from serverpy.streaming.methods.subprocess import ChildOptions, Subprocess
+from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
+
+
+class Engine:
+    """Runs between `start` and `aclose`, in one loop. `own` are the sockets that this server listens on, which stay
+    refused. Raises `ConfigurationError` for settings that cannot work together."""
+
+    def __init__(self, settings: Settings, own: Sockets = ()) -> None:
+        self.settings = settings
+        targets = settings.targets(own)
+        guard = Guard.of(targets)
+        network, timeouts = settings.network, settings.timeouts
+        self.budget = Budget(settings.memory_budget, settings.max_streams, timeouts.wait)
+        self.workers = Workers(worker_options(settings, targets), WorkersLimits(idle=settings.worker_idle or None))
+        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.fanout = Fanout(self.budget)
+        self.client = Client(guard, network, timeouts)
+        self.egress = Egress(guard, network, EgressLimits.of(timeouts))
+        self._listens = False
+        self.running = Running()
+        self.openers = self._make_openers(settings)
+        self.delivery = Delivery(
+            budget=self.budget,
+            extractor=self.extractor,
+            selector=self.workers,
+            openers={each.capability.opener: each for each in self.openers},
+            capabilities=Capabilities(
+                openers=tuple(each.capability for each in self.openers),
+                default_method=settings.method,
+                max_duration=settings.max_duration,
+            ),
+            max_bytes=settings.max_bytes,
+            collect=settings.gc_after_stream,
+        )
+        for each in self.delivery.capabilities.openers:
+            if not each.merges and not self.budget.fits(each.stream_bytes):
+                raise ConfigurationError(
+                    f"MEMORY_BUDGET is too small: one stream by {each.method} holds up to {each.stream_bytes} bytes"
+                )
+
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
+        """In the order in which `auto` prefers them."""
+        timeouts, limits = settings.timeouts, settings.limits
+        sizes = hand_over(limits, largest_pipe_bytes())
+        self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
+        self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
+        self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
+        return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess
+
+    def _child_options(self, settings: Settings) -> ChildOptions:
+        return ChildOptions(
+            proxy_url=lambda: self.egress.url,
+            timeouts=settings.timeouts,
+            network=settings.network,
+            sites=settings.sites,
+            identity=settings.identity,
+            max_duration=settings.max_duration,
+            plugin_paths=tuple(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place, for bytes, for a thread or for a child."""
+        return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
+
+    async def start(self) -> None:
+        """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up. It may be called again
+        after a failure."""
+        if not self._listens:
+            await self.egress.start()
+            self._listens = True
+        await self.workers.start()
+
+    async def aclose(self) -> None:
+        """End what waits and what runs below. A stream is closed by its opener."""
+        self.budget.stop()
+        self.client.close()
+        await self.extractor.aclose()
+        await self.workers.aclose()
+        await self.egress.aclose()
+
+
+def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
+    """What the worker process gets of `settings`."""
+    return WorkerOptions(
+        timeouts=settings.timeouts,
+        targets=targets,
+        network=settings.network,
+        sites=settings.sites,
+        identity=settings.identity,
+        limits=settings.limits,
+    )
+
+
+def own_sockets(settings: Settings) -> Sockets:
+    """The sockets that HOST and PORT mean; none for port 0."""
+    if settings.port == 0:
+        return ()
+    found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return tuple({(str(address[0]), settings.port) for *_, address in found})

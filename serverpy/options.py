@@ -1,0 +1,66 @@
+"""The settings as the parts of the server get them: frozen groups, one for each concern.
+
+`settings` builds them from what the operator has set. They are plain dataclasses: a part loads no pydantic for them,
+and the worker process gets them as JSON. Their defaults are those of the settings, for the smallest profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from serverpy.net.ports import BAD_PORTS
+
+Sockets = tuple[tuple[str, int], ...]
+"""Numeric address and port of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. `wait`: for a free place. `extract`: for one extraction. `stall`: without a byte from a media server, or
+    without a read by a client. `connect`: for a connection."""
+
+    wait: float = 15.0
+    extract: float = 60.0
+    stall: float = 60.0
+    connect: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Addresses that may be reached beside the public internet (`net/guard.py`), ports that may not, and the server's
+    own listening sockets, which stay refused."""
+
+    allow_networks: tuple[str, ...] = ()
+    deny_ports: frozenset[int] = BAD_PORTS
+    own: Sockets = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How connections are made. `proxy` may carry a password; `ca_file` is a PEM file of further authorities."""
+
+    proxy: str | None = field(default=None, repr=False)
+    source_address: str | None = None
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """As whom requests are made: with the cookies of a file in Netscape format, and as a browser that yt-dlp names."""
+
+    cookies_file: str | None = None
+    impersonate: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much runs at once, and what it may hold. `extract_workers` and `max_workers` are threads of the worker
+    process; `queue_chunks` × `chunk_bytes` bounds the hand-over of one stream."""
+
+    max_streams: int = 200
+    memory_budget: int = 64 * 1024 * 1024
+    extract_workers: int = 2
+    max_workers: int = 5
+    max_children: int = 2
+    queue_chunks: int = 10
+    chunk_bytes: int = 64 * 1024

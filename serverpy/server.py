@@ -1,0 +1,113 @@
+"""What the serving process knows of itself: status, figures, and the start and the end of its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Literal
+
+from serverpy.engine import Engine
+from serverpy.errors import ConfigurationError, ServerPYError
+from serverpy.memory.heap import Heap
+from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
+from serverpy.streaming.os_pipe import buffered_bytes
+from serverpy.tasks import cancel, spawn
+
+logger = logging.getLogger("serverpy")
+
+RETRY_SECONDS = 2.0
+"""Between attempts to start the worker."""
+
+
+class Server:
+    """The state behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lag = LagMeter()
+        self._heap = Heap(engine.budget)
+        self._started = time.monotonic()
+        self._starting: asyncio.Task[None] | None = None
+        self._draining = False
+        self.delivery = engine.delivery
+        self.running = engine.running
+        self.stall_timeout = engine.settings.stall_timeout
+        self.ytdlp_version: str | None = None
+        self.failure: ConfigurationError | None = None
+
+    @property
+    def status(self) -> Literal["starting", "ok", "draining"]:
+        if self._draining:
+            return "draining"
+        return "ok" if self.ytdlp_version is not None else "starting"
+
+    async def start(self) -> None:
+        """Begin. The worker comes up in the background; until then `/ready` says so, and requests wait for it."""
+        self._lag.start()
+        self._heap.start()
+        self._starting = spawn(self._start_engine(), name="start the worker")
+
+    async def _start_engine(self) -> None:
+        """Try until the worker comes up: a machine may be too slow, or too full, for a while. A setting that cannot
+        work will not work later: then the process is told to end, and `failure` says why."""
+        while True:
+            try:
+                await self._engine.start()
+                break
+            except ConfigurationError as error:
+                self.failure = error
+                signal.raise_signal(signal.SIGTERM)
+                return
+            except ServerPYError as error:
+                logger.error("the worker does not start: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+        ready = self._engine.workers.state().ready
+        self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
+
+    def drain(self) -> None:
+        """Refuse new streams; those that run go on."""
+        self._draining = True
+        self._engine.budget.stop()
+
+    async def wait_idle(self) -> None:
+        """Return when no stream runs."""
+        await self._engine.budget.wait_idle()
+
+    async def aclose(self) -> None:
+        """End the engine. Streams have ended before."""
+        self.drain()
+        if self._starting is not None:
+            await cancel(self._starting)
+        await self._engine.aclose()
+        await self._heap.aclose()
+        await self._lag.aclose()
+
+    async def sample(self) -> Sample:
+        """The figures of this process at the moment, for `/health` and `/metrics`."""
+        engine = self._engine
+        workers = engine.workers.state()
+        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
+        return Sample(
+            uptime=time.monotonic() - self._started,
+            memory=memory[0],
+            worker=workers.status,
+            workers=len(workers.pids),
+            worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
+            streams=engine.running.streams,
+            waiting=engine.waiting + workers.waiting,
+            upstreams=engine.client.open_connections,
+            live_upstreams=engine.fanout.upstreams,
+            live_cuts=engine.fanout.cuts,
+            threads=threading.active_count(),
+            fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists
+            children=await asyncio.to_thread(children_of_this_process),
+            buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
+            budget_used=engine.budget.used_bytes,
+            budget_total=engine.budget.total_bytes,
+            loop_lag_p50=self._lag.percentile(50),
+            loop_lag_p99=self._lag.percentile(99),
+        )

@@ -1,0 +1,140 @@
+"""Where the settings come from, weakest first: the file, the environment, keyword arguments; and what to say of faults.
+
+A fault is one line, which names the setting and its source, never the value.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from serverpy.errors import ConfigurationError
+from serverpy.settings.types import mask_password
+
+PREFIX = "SERVERPY_"
+CONFIG_VARIABLE = "SERVERPY_CONFIG"
+CONFIG_FILE = "serverpy.toml"
+_URLS = ("proxy", "state_url")
+"""Settings that may carry a password. LINK_SECRET masks itself."""
+
+
+def environment_name(name: str) -> str:
+    """The environment variable of the field `name`."""
+    return PREFIX + name.upper()
+
+
+class SourcedSettings(BaseSettings):
+    """What `Settings` is besides its fields. Constructing one reads the file and the environment, and raises
+    `ConfigurationError`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        enable_decoding=False,  # lists are words, not JSON
+        hide_input_in_errors=True,  # an input may be a secret
+        str_strip_whitespace=True,
+        validate_default=True,
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            faults = [_fault(details, values) for details in error.errors(include_input=False, include_url=False)]
+            # `from None`: the original shows its inputs, which may be secrets.
+            raise ConfigurationError("\n".join(fault for fault in faults if fault)) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = InitSettingsSource(settings_cls, _read_file(settings_cls.model_fields))
+        return init_settings, env_settings, file
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """As pydantic's, with passwords masked."""
+        shown = dict(super().__repr_args__())
+        return [(name, mask_password(value) if name in _URLS and value else value) for name, value in shown.items()]
+
+    def to_environment(self) -> dict[str, str]:
+        """These settings, whole, as the environment of a child: `load_settings()` there gives an equal value, whatever
+        file the child finds. Carries the secrets in clear."""
+        environment = {environment_name(name): _as_text(getattr(self, name)) for name in type(self).model_fields}
+        return {CONFIG_VARIABLE: "", **environment}
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, frozenset):
+        return ",".join(str(item) for item in sorted(value))
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _read_file(known: Collection[str]) -> dict[str, Any]:
+    """The file's keys in lower case. An explicitly named file must exist."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named == "":
+        return {}
+    path = Path(named or CONFIG_FILE)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if named is None:
+            return {}
+        raise ConfigurationError(f"{CONFIG_VARIABLE}: there is no file {path}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    return _known_keys(content, known, path)
+
+
+def _known_keys(content: Mapping[str, Any], known: Collection[str], path: Path) -> dict[str, Any]:
+    values = {key.lower(): value for key, value in content.items()}
+    unknown = [key for key in content if key.lower() not in known]
+    if unknown:
+        raise ConfigurationError("\n".join(f"{path}: {key} is not a setting of ServerPY" for key in unknown))
+    if len(values) < len(content):
+        raise ConfigurationError(f"{path} sets the same key twice, in upper and in lower case")
+    return values
+
+
+def _fault(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
+    """One line for people, without the value. Returns None if it only follows from another fault."""
+    if details["type"] == "default_factory_not_called":
+        return None
+    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not details["loc"]:
+        return message
+    name = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
+        return f"{name} is not a setting of ServerPY"
+    return f"{_source_name(name, given)}: {message}"
+
+
+def _source_name(name: str, given: Mapping[str, Any]) -> str:
+    if name in given:
+        return name.upper()
+    if any(variable.upper() == environment_name(name) for variable in os.environ):
+        return environment_name(name)
+    return f"{name} in {os.environ.get(CONFIG_VARIABLE) or CONFIG_FILE}"

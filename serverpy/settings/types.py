@@ -1,0 +1,187 @@
+"""The types of the settings: what text each accepts, and what it says of text that it does not.
+
+A message never repeats the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
+_RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
+_PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
+
+
+def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
+    """A field with its `unit` for `--help` and the docs, and `shown` for a default that is no plain value."""
+    return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
+
+
+def parse_size(value: object) -> object:
+    """`64KiB`, `1.5 GiB` or `4096` as a number of bytes. A value that is not a string is returned as it is."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError("must be a number of bytes, or a number with KiB, MiB, GiB or TiB")
+    size = float(match[1]) * _UNITS[match[2].lower()] if "." in match[1] else int(match[1]) * _UNITS[match[2].lower()]
+    if size != int(size):
+        raise ValueError("must be a whole number of bytes")
+    return int(size)
+
+
+def format_size(size: int) -> str:
+    """The shortest spelling that `parse_size` reads back as the same number."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _UNITS[unit.lower()] == 0:
+            return f"{size // _UNITS[unit.lower()]}{unit}"
+    return str(size)
+
+
+def mask_password(url: str) -> str:
+    """`url` with the password of its user info, if any, replaced by asterisks."""
+    parts = urlsplit(url)
+    user, separator, _ = parts.netloc.rpartition("@")[0].partition(":")
+    if not separator:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+# Before validation: text to what the type takes
+
+
+def _split(value: object) -> object:
+    """Split a list that is written as one string, by commas or spaces."""
+    if not isinstance(value, str):
+        return value
+    words = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
+    return () if words in ([""], ["none"]) else tuple(words)
+
+
+def _split_sites(value: object) -> object:
+    """As `_split`, but `all` is the word for "no limit", and `none` is a site that does not exist."""
+    if isinstance(value, str) and value.strip().lower() == "none":
+        return ("none",)
+    return () if isinstance(value, str) and value.strip().lower() == "all" else _split(value)
+
+
+def _unset(value: object) -> object:
+    """None for an empty value or the word `none`."""
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+
+def _never(value: object) -> object:
+    """As `_unset`, for a duration whose 0 means that it never ends."""
+    return 0.0 if _unset(value) is None else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+# After validation: what the type does not say
+
+
+def _no_controls(value: str) -> str:
+    if any(character < " " or character == "\x7f" for character in value):
+        raise ValueError("must not contain control characters")
+    return value
+
+
+def _one_word(value: str) -> str:
+    if not value or re.search(r"[\s,]", value):
+        raise ValueError("each item must be one word without commas or spaces")
+    return _no_controls(value)
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("each item must be an address or a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    is_origin = parts.scheme in ("http", "https") and parts.hostname and value == f"{parts.scheme}://{parts.netloc}"
+    if value != "*" and not is_origin:
+        raise ValueError("each item must be * or an origin such as https://example.org")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("must be an IP address of this machine") from None
+
+
+def _proxy(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme.lower() in _PROXY_SCHEMES and bool(parts.hostname) and bool(parts.port)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"must be scheme://[user:password@]host:port with one of {', '.join(_PROXY_SCHEMES)}")
+    return _no_controls(value)
+
+
+def _rate(value: str) -> str:
+    if not all(_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)):
+        raise ValueError("must be as in 60/minute or 10/second;1000/day")
+    return value
+
+
+def _readable_file(value: Path) -> Path:
+    """Absolute, so that a child started elsewhere finds the same file."""
+    path = value.expanduser().absolute()
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("there is no such file, or it cannot be read")
+    return path
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    _no_controls(value.get_secret_value())
+    if len(value.get_secret_value()) < 16:
+        raise ValueError("must have 16 characters or more")
+    return value
+
+
+Word: TypeAlias = Annotated[str, AfterValidator(_one_word)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+Size: TypeAlias = Annotated[int, BeforeValidator(parse_size)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrNever: TypeAlias = Annotated[Seconds, BeforeValidator(_never)]
+Secret: TypeAlias = Annotated[SecretStr, AfterValidator(_long_enough)]
+
+Words: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split)]
+SiteNames: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split_sites)]
+Networks: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+Origins: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
+Ports: TypeAlias = Annotated[frozenset[Port], BeforeValidator(_split)]
+
+OptionalAddress: TypeAlias = Annotated[Annotated[str, AfterValidator(_address)] | None, BeforeValidator(_unset)]
+OptionalFile: TypeAlias = Annotated[Annotated[Path, AfterValidator(_readable_file)] | None, BeforeValidator(_unset)]
+OptionalProxy: TypeAlias = Annotated[Annotated[str, AfterValidator(_proxy)] | None, BeforeValidator(_unset)]
+OptionalRate: TypeAlias = Annotated[Annotated[str, AfterValidator(_rate)] | None, BeforeValidator(_unset)]
+OptionalSeconds: TypeAlias = Annotated[PositiveSeconds | None, BeforeValidator(_unset)]
+OptionalSize: TypeAlias = Annotated[Annotated[Size, Field(ge=1)] | None, BeforeValidator(_unset)]
+OptionalWord: TypeAlias = Annotated[Word | None, BeforeValidator(_unset)]
+
+LogFormat: TypeAlias = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
+LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
+MethodName: TypeAlias = Annotated[Literal["auto", "relay", "embedded", "subprocess"], BeforeValidator(_lower)]
+ProfileName: TypeAlias = Annotated[Literal["auto", "small", "medium", "large"], BeforeValidator(_lower)]

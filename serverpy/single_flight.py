@@ -1,0 +1,120 @@
+"""One run for all who ask for the same thing at the same time.
+
+    run(key, make) ─▶ a run of that key under way? wait for it
+                   └▶ none? begin one with `make`
+
+The callers of a key share its run: each gets its result, or raises its error. A caller that is cancelled takes nothing
+from the others. Nothing is kept once a run has ended. The two classes differ in whose task the run belongs to:
+
+- `SharedFlights`: to none of its callers. It goes on while any of them waits, and is cancelled when the last has left.
+- `LedFlights`: to the first of its callers, whose resources pay for it. If that one leaves, the run ends with it, and
+  the next caller begins anew with a `make` of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from serverpy.errors import Draining
+from serverpy.tasks import spawn
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class _Flight(Generic[T]):
+    """A run and the number of callers that wait for it."""
+
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self.task = task
+        self.callers = 0
+
+
+class SharedFlights(Generic[K, T]):
+    """Runs in tasks of their own, called `name`. Closed by its owner."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._flights: dict[K, _Flight[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._flights
+
+    async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The result of the run of `key`. Raises what the run raises, and `Draining` if it was cancelled by
+        `aclose`."""
+        flight = self._flights.get(key) or self._begin(key, make)
+        flight.callers += 1
+        try:
+            return await asyncio.shield(flight.task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if flight.task.cancelled() and caller is not None and not caller.cancelling():
+                raise Draining("The server is stopping.") from None
+            raise
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.task.done():
+                self._forget(key, flight)
+                flight.task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel every run and wait until all have ended."""
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _begin(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
+        flight = self._flights[key] = _Flight(spawn(make(), name=self._name))
+        flight.task.add_done_callback(lambda _: self._land(key, flight))
+        return flight
+
+    def _land(self, key: K, flight: _Flight[T]) -> None:
+        self._forget(key, flight)
+        if not flight.task.cancelled():
+            flight.task.exception()  # the callers have raised it; the last may have left just before
+
+    def _forget(self, key: K, flight: _Flight[T]) -> None:
+        """A flight that its last caller has left may have a successor before its task has ended."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+class LedFlights(Generic[K, T]):
+    """Runs in the task of the first caller. `make` must not need the run that it is."""
+
+    def __init__(self) -> None:
+        self._flights: dict[K, asyncio.Future[T]] = {}
+
+    async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
+        """The result of the run of `key`. Raises what the run raises. The first caller returns in the same turn of the
+        loop in which `make` has ended, the others later."""
+        while (led := self._flights.get(key)) is not None:
+            with suppress(_LeaderLeft):
+                return await asyncio.shield(led)
+        return await self._lead(key, make)
+
+    async def _lead(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
+        flight = self._flights[key] = asyncio.get_running_loop().create_future()
+        try:
+            result = await make()
+            flight.set_result(result)
+            return result
+        except BaseException as error:
+            flight.set_exception(error if isinstance(error, Exception) else _LeaderLeft())
+            flight.exception()  # there may be no other caller
+            raise
+        finally:
+            del self._flights[key]
+
+
+class _LeaderLeft(Exception):
+    """The caller in whose task the run was has been cancelled."""

@@ -1,0 +1,278 @@
+"""One live upstream and the readers that share it.
+
+    media server ──▶ upstream ──▶ ring ──▶ reader ──▶ client
+                        ▲          ├─────▶ reader ──▶ client
+                        └─ asked ──┴─────▶ reader ──▶ client
+
+Pull is the back-pressure here, too: the broadcast reads a chunk when a reader has had all there is and wants more, so
+the fastest reader sets the pace.
+
+A broadcast is in one of four states:
+
+    resting ◀──▶ reading ──▶ over ──▶ closed
+
+- *Resting*: no reader wants more than the ring has.
+- *Reading*: a reader waits, and the upstream is read for one chunk. Before a chunk would push a reader out of the ring
+  that still reads (`READS_SECONDS`), the broadcast waits for that reader, in sum for half a segment at most: segments
+  come in bursts, which are no measure of a client's line, and so it keeps up with the live edge in any case.
+- *Over*: the upstream has ended or failed. Nobody joins any more. Readers get what the ring has, then the end or the
+  error.
+- *Closed*: the last reader has left, in whichever state. The upstream is closed, and all bytes are given back.
+
+A reader is in one of four states, too:
+
+    beginning ──▶ following ──▶ ended
+        └─────────────┴───────▶ lost
+
+- *Beginning*: the initialization section comes first, if there is one, then the latest segment that the ring has from
+  its beginning, or else the next one.
+- *Following*: the reader takes chunk after chunk, and waits when it has had all there is.
+- *Ended*: the broadcast is over, and the reader has had every byte before that.
+- *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
+  notices.
+
+What a reader holds is its own reservation, which covers the upstream, too, no matter who began it: each client has
+reserved as if it were alone. Ring, initialization section and a long playlist are charged to the budget once, as far as
+it can spare them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from serverpy.errors import Busy, UpstreamFailed
+from serverpy.memory.room import Lender, Room
+from serverpy.net.connection import SMALL_STEP
+from serverpy.net.http1 import Headers
+from serverpy.net.resume import Extent
+from serverpy.streaming.ring import CHUNK_BYTES, Ring
+from serverpy.streaming.segments.segment import Segment
+from serverpy.tasks import Closing, cancel, spawn
+
+JOIN_BYTES = 1024 * 1024
+"""What a ring has to hold for a second reader: with less, that reader would be cut at its first pause, and is better
+served by an upstream of its own."""
+READS_SECONDS = 1.0
+"""Seconds without a read after which a reader counts as stalled."""
+
+
+class TooSlow(Busy):
+    """The client fell behind the live stream that it shares. Raised in mid-body only, so that the code is for the log
+    alone."""
+
+    code = "too_slow"
+
+
+class SharedRead(Protocol):
+    """An open live stream, read once for many clients (`segments/segmented.py::SegmentedRead`)."""
+
+    segment: Segment | None
+    headers: Headers
+    connect_seconds: float
+
+    async def read(self) -> bytes: ...
+
+    def move_to(self, lender: Lender) -> bool: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Broadcast:
+    """One upstream, which the broadcast owns, and its readers: at least one, until it is closed. Releases `room` then.
+    Calls `on_over` when nobody can join any more, `on_cut` for each reader that is lost."""
+
+    def __init__(
+        self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
+    ) -> None:
+        self.upstream = upstream
+        self.ring = Ring(room)
+        self.initial: list[bytes] = []
+        """The chunks of the initialization section."""
+        self._on_cut = on_cut
+        self._room = room
+        self._on_over = on_over
+        self._readers: set[Reader] = set()
+        self._segment: Segment | None = None
+        self._has_initial = True
+        self._is_over = False
+        self._error: Exception | None = UpstreamFailed("The live stream is no longer read.")
+        self._patience = 0.0
+        self.moved = asyncio.Event()
+        """Set by a reader that has taken a chunk."""
+        self._wanted = asyncio.Event()
+        self._news = asyncio.Event()
+        self._task = spawn(self._pump(), name="live upstream")
+        self._closing = Closing(self._close, name="close a live upstream")
+
+    def has_room(self) -> bool:
+        """Whether one more reader can join."""
+        return self._has_initial and self.ring.hold(JOIN_BYTES)
+
+    def join(self) -> Reader:
+        reader = Reader(self)
+        self._readers.add(reader)
+        return reader
+
+    async def leave(self, reader: Reader) -> None:
+        """Forget `reader`. If it was the last, the upstream is closed when this returns. Idempotent."""
+        self._readers.discard(reader)
+        if not self._readers:
+            self._on_over()
+            await self._closing()
+
+    async def wait(self) -> bool:
+        """Wait until there is more to read. False at the end. Raises what the upstream raised."""
+        if not self._is_over:
+            news = self._news
+            self._wanted.set()
+            await news.wait()
+            return True
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return False
+
+    async def _pump(self) -> None:
+        """Read a chunk whenever one is wanted, and tell the readers how that ended."""
+        try:
+            await self._wanted.wait()
+            while chunk := await self.upstream.read():
+                await self._wait_for_slow_readers(len(chunk))
+                self._wanted.clear()
+                self._add(chunk)
+                self._announce()
+                await self._wanted.wait()
+            self._error = None
+        except Exception as error:  # noqa: BLE001  # every reader raises it
+            self._error = error
+        finally:
+            self._is_over = True
+            self._on_over()
+            self._announce()
+            await self.upstream.aclose()
+
+    def _add(self, chunk: bytes) -> None:
+        segment, self._segment = self._segment, self.upstream.segment
+        if self._segment is not None and self._segment.initial and self._keep_initial(chunk):
+            return
+        begins = self._segment != segment
+        if begins and self._segment is not None:
+            self._patience = (self._segment.duration or 0.0) / 2
+        self.ring.add(chunk, begins=begins)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Drop the chunks that nobody needs, and find the readers that have fallen behind."""
+        needed = self.ring.end
+        for reader in self._readers:
+            if reader.next >= self.ring.first:
+                needed = min(needed, reader.next)
+            elif reader.lose():
+                self._on_cut()
+        self.ring.drop_below(needed)
+
+    async def _wait_for_slow_readers(self, nbytes: int) -> None:
+        """Give readers time to take a chunk, if the ring would drop what they need for one of `nbytes`."""
+        loop = asyncio.get_running_loop()
+        while self._patience > 0 and self._would_lose_a_reader(nbytes, loop.time()):
+            begun = loop.time()
+            self.moved.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._patience, READS_SECONDS)):
+                    await self.moved.wait()
+            self._patience -= loop.time() - begun
+            self._trim()
+
+    def _would_lose_a_reader(self, nbytes: int, now: float) -> bool:
+        first = self.ring.first_beside(nbytes)
+        return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
+
+    def _keep_initial(self, chunk: bytes) -> bool:
+        """Keep `chunk` for readers that join later. False if there is no room for it: then nobody can join any more."""
+        self._has_initial = self._has_initial and self._room.try_grow(len(chunk) + CHUNK_BYTES)
+        if self._has_initial:
+            self.initial.append(chunk)
+        return self._has_initial
+
+    def _announce(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _close(self) -> None:
+        try:
+            await cancel(self._task)
+            await self.upstream.aclose()  # a task that had not begun has not closed it
+        finally:
+            self.ring.close()
+            self._room.release()
+
+
+class Reader:
+    """One client's read of a broadcast (`methods/relay.py::Read`). Closed by its owner."""
+
+    extent = Extent(0, None, None)
+    partial = False
+    honoured = False
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        ring = broadcast.ring
+        self._broadcast = broadcast
+        self._initial_given = 0
+        self._next = 0 if ring.end == 0 else ring.boundary
+        self.headers = broadcast.upstream.headers
+        self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
+        self.took_at = asyncio.get_running_loop().time()
+        """When the reader took a chunk last."""
+        self.loss: TooSlow | None = None
+        """Why there is nothing more to read, once the reader is lost."""
+        self._tell: Callable[[], None] | None = None
+
+    @property
+    def next(self) -> int:
+        """The number of the chunk that the reader needs next."""
+        return self._broadcast.ring.end if self._next is None else self._next
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the reader is lost, which happens while nobody reads."""
+        self._tell = tell
+
+    def lose(self) -> bool:
+        """Mark as lost; False if already marked."""
+        if self.loss is not None:
+            return False
+        self.loss = TooSlow("The live stream went on while it was read too slowly.")
+        if self._tell is not None:
+            self._tell()
+        return True
+
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """The next bytes; `b""` at the end. `most` has no effect: the upstream was read for all. Raises what the
+        upstream raises, and `TooSlow` once lost."""
+        while True:
+            chunk = self._take()
+            if chunk is not None:
+                self.took_at = asyncio.get_running_loop().time()
+                self._broadcast.moved.set()
+                return chunk
+            if not await self._broadcast.wait():
+                return b""
+
+    async def aclose(self) -> None:
+        await self._broadcast.leave(self)
+
+    def _take(self) -> bytes | None:
+        """The next chunk, if there is one already."""
+        broadcast, ring = self._broadcast, self._broadcast.ring
+        if self.loss is not None:
+            raise self.loss
+        if self._initial_given < len(broadcast.initial):
+            self._initial_given += 1
+            return broadcast.initial[self._initial_given - 1]
+        if self._next is None:
+            self._next = ring.boundary
+        if self._next is None or self._next >= ring.end:
+            return None
+        self._next += 1
+        return ring.get(self._next - 1)
