@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 """By module or package (the longest name that fits): what it may import besides its own package and EVERYWHERE."""
 
-YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.seed_shape")
+YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
 """The only places that load yt-dlp; the last is a rival, which runs alone."""
 
 
@@ -142,3 +142,11 @@ def test_a_turned_arrow_is_found() -> None:
     assert turned("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
     assert turned("streaming.methods.relay", ast.parse("import serverpy.media.mp4")) == ["media.mp4"]
     assert turned("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
+
+
+def test_the_bench_measures_and_reports_apart() -> None:
+    """A report is made from the raw results alone, on any machine and at any time."""
+    for one, other in (("report", "measure"), ("measure", "report")):
+        for name, tree in MODULES:
+            if inside(name, f"bench.{one}"):
+                assert not any(inside(found, f"serverpy.bench.{other}") for found in imports(tree)), name

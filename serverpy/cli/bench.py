@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from serverpy.bench.run import Order
-    from serverpy.bench.scenarios import Mode
+    from serverpy.bench.measure.run import Order
+    from serverpy.bench.measure.scenarios import Mode
 
 DEFAULT_OUT = "bench-results"
 WIDTH = 132
@@ -93,8 +92,8 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    from serverpy.bench.progress import watching  # the bench loads much: not for a help text
-    from serverpy.bench.run import INTERRUPTED, RESULTS, run
+    from serverpy.bench.measure.progress import watching  # the bench loads much: not for a help text
+    from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")
     with watching() as watcher:
@@ -112,15 +111,17 @@ def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...],
     from rich.console import Console
     from rich.table import Table
 
-    from serverpy.bench import report
+    from serverpy.bench.report.headline import headline
+    from serverpy.bench.report.results import load, parse
+    from serverpy.bench.report.write import write
 
     try:
-        path = report.write(results, out, docs, more, against)
-        head, *rows = report.headline(json.loads(results.read_text(encoding="utf-8")))
+        path = write(results, out, docs, more, against)
+        shown = headline(parse(load(results)))
     except ValueError as error:
         raise click.UsageError(f"No report can be made: {error}.") from None
-    table = Table(*head, box=box.SIMPLE)
-    for row in rows:
+    table = Table(*shown.head, box=box.SIMPLE)
+    for row in shown.rows:
         if set(row[1:]) != {"not measured"}:
             table.add_row(*row)
     if table.row_count:
@@ -136,9 +137,9 @@ def _order(
     out: Path,
     mode: Mode,
 ) -> Order:
-    from serverpy.bench.run import Order
-    from serverpy.bench.scenarios import SCENARIOS
-    from serverpy.bench.targets import TARGETS
+    from serverpy.bench.measure.run import Order
+    from serverpy.bench.measure.scenarios import SCENARIOS
+    from serverpy.bench.measure.targets import TARGETS
 
     for name in names:
         if name not in SCENARIOS:
@@ -153,8 +154,8 @@ def _order(
 
 
 def _list() -> None:
-    from serverpy.bench.scenarios import SCENARIOS
-    from serverpy.bench.targets import TARGETS
+    from serverpy.bench.measure.scenarios import SCENARIOS
+    from serverpy.bench.measure.targets import TARGETS
 
     print("Scenarios:")
     for scenario in SCENARIOS.values():

@@ -9,18 +9,18 @@ from dataclasses import replace
 
 import pytest
 
-from serverpy.bench.confine import confined, data_bytes
-from serverpy.bench.errors import BenchError
-from serverpy.bench.exchange import Outcome
-from serverpy.bench.sampler import Reading
-from serverpy.bench.scenarios import SCENARIOS, Bench, new_bench
-from serverpy.bench.scenarios.idle import measure as measure_idle
-from serverpy.bench.scenarios.mixed import measure_mixed, soak, trend
-from serverpy.bench.scenarios.mixed import problems as leftovers
-from serverpy.bench.scenarios.mixture import Mixed
-from serverpy.bench.scenarios.promise import Load, kind_of, measure, problems
-from serverpy.bench.scenarios.saturation import measure as measure_saturation
-from serverpy.bench.targets import TARGETS, sample_origin
+from serverpy.bench.measure.confine import confined, data_bytes
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.exchange import Outcome
+from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.scenarios import SCENARIOS, Bench, new_bench
+from serverpy.bench.measure.scenarios.idle import measure as measure_idle
+from serverpy.bench.measure.scenarios.mixed_load import measure_mixed, soak, trend
+from serverpy.bench.measure.scenarios.mixed_load import problems as leftovers
+from serverpy.bench.measure.scenarios.promise import Load, kind_of, measure, problems
+from serverpy.bench.measure.scenarios.request_kinds import Mixed
+from serverpy.bench.measure.scenarios.saturation import measure as measure_saturation
+from serverpy.bench.measure.targets import TARGETS, sample_origin
 
 MIB = 1 << 20
 

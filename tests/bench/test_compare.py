@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serverpy.bench.compare import Change, changes, compared, comparison
-from serverpy.bench.measured import Results, parse
-from serverpy.bench.page import Table
+from serverpy.bench.report.compare import Change, changes, compared, comparison
+from serverpy.bench.report.page import Table
+from serverpy.bench.report.results import Results, parse
 
 
 def results(**rows: list[dict[str, Any]]) -> Results:

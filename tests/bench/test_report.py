@@ -1,7 +1,8 @@
-"""The report tells what was measured, and of the rest why not: never a number that is none."""
+"""Verdicts follow from values, a failure is shown as one, and the repository's pages say what the raw results hold."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -11,66 +12,318 @@ from xml.etree import ElementTree
 
 import pytest
 
-from serverpy.bench.claims import SECTIONS, Claim, Verdict, judge, verdict
-from serverpy.bench.limits import LIMITS, Reached, measure
-from serverpy.bench.looks import SHOWN
-from serverpy.bench.measured import Figure, NotMeasured, parse
-from serverpy.bench.page import Bullets, Page, Paragraph, Table, to_html, to_markdown
-from serverpy.bench.plots import PARTS, draw_all
-from serverpy.bench.remarks import REMARKS, say
-from serverpy.bench.report import HEADLINE, headline, together, write
-from serverpy.bench.scenarios import SCENARIOS
-from serverpy.bench.units import Unit, digits, figure, whole_size
-from tests.bench.sample_results import MB, crowd, promise, saturation, scenario, whole_run
+from serverpy.bench.measure.scenarios import SCENARIOS
+from serverpy.bench.report.charts import PARTS, draw_all
+from serverpy.bench.report.claims import SECTIONS, Claim, Judged, Verdict, judge, verdict
+from serverpy.bench.report.content import build
+from serverpy.bench.report.headline import TARGETS, headline
+from serverpy.bench.report.limits import LIMITS, Reached, measure
+from serverpy.bench.report.limits import verdict as limit_verdict
+from serverpy.bench.report.page import Bullets, Page, Paragraph, Table, table_markdown, to_html, to_markdown
+from serverpy.bench.report.ranges import parse_range
+from serverpy.bench.report.results import Figure, NotMeasured, parse
+from serverpy.bench.report.selectors import find
+from serverpy.bench.report.styles import STYLES
+from serverpy.bench.report.units import Unit, digits, figure, whole_size
+from serverpy.bench.report.write import together, write
 
-SVG = "{http://www.w3.org/2000/svg}"
-CLAIMS = {claim.key: claim for section in SECTIONS for claim in section.claims}
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+ANEW = "serverpy bench --from docs/benchmark.json --docs docs"
+RAW: dict[str, Any] = json.loads((DOCS / "benchmark.json").read_text(encoding="utf-8"))
+CLAIMS = [claim for section in SECTIONS for claim in section.claims]
+MB = 1_000_000
+LIMIT = {limit.what: limit for limit in LIMITS}
 
 
-def report(results: dict[str, Any], folder: Path) -> tuple[str, str]:
-    """Markdown and HTML."""
-    path = folder / "results.json"
-    path.write_text(json.dumps(results), encoding="utf-8")
-    page = write(path, folder)
-    return (folder / "report.md").read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
+def run(**rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Results with these scenarios, all done."""
+    names = {name: name.replace("_", "-") for name in rows}
+    return {"meta": {}, "scenarios": [{"name": names[n], "status": "done", "rows": found} for n, found in rows.items()]}
 
 
-def tables(markdown: str) -> list[list[list[str]]]:
-    """Every table: its rows, split into cells at bars that are not escaped."""
-    blocks = re.findall(r"(?:^\|.*\|\n)+", markdown, re.MULTILINE)
-    return [
-        [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block.splitlines()]
-        for block in blocks
-    ]
+def changed(name: str, **change: Any) -> dict[str, Any]:
+    """The repository's run with one scenario changed; without it, if there is no change."""
+    raw = copy.deepcopy(RAW)
+    if not change:
+        raw["scenarios"] = [each for each in raw["scenarios"] if each["name"] != name]
+    for each in raw["scenarios"]:
+        if each["name"] == name:
+            each |= change
+    return raw
+
+
+def crowd(target: str, clients: int, **more: Any) -> dict[str, Any]:
+    row = {"target": target, "clients": clients, "scheme": "http", "base_pss": 90 * MB, "each_pss": 2 * MB}
+    return {**row, "peak_pss": (90 + 2 * clients) * MB, "complete": clients, "failed": 0, "refused": 0, **more}
+
+
+def claim(what: str, target: str = "") -> Claim:
+    (found,) = [each for each in CLAIMS if (each.what, each.target) == (what, target)]
+    return found
+
+
+def judged(raw: dict[str, Any], what: str, target: str = "") -> Judged:
+    return judge(claim(what, target), parse(raw))
+
+
+def markdown_of(raw: dict[str, Any]) -> str:
+    results = parse(raw)
+    return to_markdown(build(results, [], raw), "img")
+
+
+# --- In step -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_the_report_of_its_results() -> None:
+    charts = draw_all(parse(RAW))
+    page = to_markdown(build(parse(RAW), charts, RAW), "img")
+    assert (DOCS / "benchmark.md").read_text(encoding="utf-8") == page, ANEW
+    assert {path.stem for path in (DOCS / "img").glob("*.svg")} >= {chart.name for chart in charts}, ANEW
+    for each in (judge(claim, parse(RAW)) for claim in CLAIMS):
+        assert f"| {each.claim.claimed} | {each.measured} | {each.said} |" in page
+
+
+def test_the_run_was_a_whole_one() -> None:
+    assert parse(RAW).complete
+
+
+def test_the_readme_shows_the_headline() -> None:
+    table = headline(parse(RAW))
+    assert table_markdown(table) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [row[0] for row in table.rows] == [STYLES[target].title for target in TARGETS]
+
+
+def test_the_files_are_written_from_the_same_run(tmp_path: Path) -> None:
+    page = write(DOCS / "benchmark.json", tmp_path / "out", tmp_path / "docs")
+    markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
+    assert len(drawn) == 8
+    assert all((tmp_path / "docs" / name).is_file() for name in drawn)
+    assert json.loads((tmp_path / "docs" / "benchmark.json").read_text(encoding="utf-8")) == RAW
+    raw = re.search(r"as JSON</summary><pre><code>(.*?)</code></pre>", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert raw is not None
+    assert json.loads("".join(read(raw[1]).text)) == RAW
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "not JSON"])
+def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError):  # noqa: PT011 - JSON's error is one, too
+        write(path, tmp_path)
+
+
+# --- Verdicts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "said"),
+    [
+        (0.08 * MB, Verdict.TOO_HIGH, "188 times too high"),
+        (13.4 * MB, Verdict.TOO_HIGH, "1.1 times too high"),
+        (13.6 * MB, Verdict.HELD, "held"),
+        (38.4 * MB, Verdict.HELD, "held"),
+        (38.6 * MB, Verdict.TOO_LOW, "1.1 times too low"),
+        (-1.0, Verdict.TOO_HIGH, "too high"),
+    ],
+)
+def test_a_claim_holds_inside_its_range_and_a_tenth_around_it(value: float, expected: Verdict, said: str) -> None:
+    subject = claim("each next request, embedded", "embedded")
+    assert verdict(subject, Figure(value)) is expected
+    assert Judged(subject, Figure(value), expected).said == said
+
+
+def test_a_claim_in_words_is_held_or_wrong() -> None:
+    winner = claim("the winner, at 200")
+    assert [verdict(winner, Figure(value)) for value in (0.5, 1.5)] == [Verdict.HELD, Verdict.WRONG]
+
+
+def test_a_limit_is_met_reached_or_missed() -> None:
+    rate = LIMIT["requests for each second of server CPU, 64 KB, cached"]
+    assert [limit_verdict(rate, Figure(value)) for value in (2000, 800, 799)] == list(Reached)[:3]
+    idle = LIMIT["the same, once idle"]
+    assert [limit_verdict(idle, Figure(value * MB)) for value in (50, 51)] == [Reached.AIM, Reached.MISSED]
+    stall = LIMIT["longest stall of a stream meanwhile"]
+    assert [limit_verdict(stall, Figure(value)) for value in (0.25, 0.26)] == [Reached.REACH, Reached.MISSED]
+    assert limit_verdict(idle, NotMeasured("x", failed=True)) is Reached.FAILED
+
+
+def test_limits_have_names_of_their_own_and_commands_that_exist() -> None:
+    assert len(LIMIT) == len(LIMITS)
+    assert {limit.command.split()[2] for limit in LIMITS} <= set(SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high", "shown"),
+    [
+        ("80 to 1100 MB", 80e6, 1.1e9, "80 MB to 1.1 GB"),
+        ("8 KB to 1 MB", 8e3, 1e6, "8 KB to 1 MB"),
+        ("about 500 ms", 0.375, 0.625, "about 500 ms"),
+        ("about 60 ± 5 %", 0.55, 0.65, "about 60 %"),
+        ("at most 2 ×", None, 2.0, "at most 2 ×"),
+        ("at least 800", 800.0, None, "at least 800"),
+        ("0", 0.0, 0.0, "0"),
+        ("", None, None, ""),
+    ],
+)
+def test_a_range_is_written_as_text(text: str, low: float | None, high: float | None, shown: str) -> None:
+    found = parse_range(text)
+    assert (found.low, found.high) == (pytest.approx(low) if low else low, pytest.approx(high) if high else high)
+    assert str(found) == shown
+
+
+@pytest.mark.parametrize("text", ["much", "10 to", "about 5 to 6 MB", "10 TB", "at most 5 ± 1"])
+def test_what_is_no_range_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid range"):
+        parse_range(text)
+
+
+# --- Where a figure is found ---------------------------------------------------------------------------------------
+
+CROWDS = run(
+    crowd=[crowd("subprocess", 10), crowd("subprocess", 50), crowd("relay", 1000, failed=1), crowd("relay", 50)]
+)
+PROFILE = {"profile": "large", "carried": 50, "asked": 50}
+PROMISE = {"target": "relay", "limit": "cgroup", "clients": 9, "served": 7, "refused": 2, "timed_out": 0, "held": 6}
+SATURATION = {"target": "relay", "extracting": True, "seconds": 15.0, "lag_p99": 0.02, "lag_seconds": 20.0}
+SERIES = {"target": "relay", "pss": [10, 40, 44, 44, 20], "clients": [0, 5, 5, 5, 0], "t": [0, 1, 2, 3, 4]}
+OVER_TIME = {"meta": {}, "scenarios": [{"name": "over-time", "status": "done", "series": [SERIES]}]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "selector", "expected"),
+    [
+        (CROWDS, "crowd(relay, 50, http)[peak_pss - base_pss]", Figure(100 * MB)),
+        (CROWDS, "crowd(relay, max, http)[each_pss]", Figure(2 * MB, "50 at once")),
+        (CROWDS, "crowd(relay, 1000, http)[each_pss]", NotMeasured("failed: 1 of 1000 clients failed", failed=True)),
+        (CROWDS, "crowd(relay, 50, http)[lag]", NotMeasured("this run has no `lag`")),
+        (CROWDS, "crowd(nginx, 50, http)[each_pss]", NotMeasured("not part of this run")),
+        (CROWDS, "beside_nginx(crowd(relay, 50, http)[each_pss], crowd(subprocess, 50, http)[base_pss])",
+         Figure(2 * MB, "0.022 × nginx")),
+        (CROWDS, "1 - peak(relay, 50) / peak(subprocess, 50)", Figure(0)),
+        (CROWDS, "peak(subprocess, 200)", Figure(490 * MB, "extrapolated from 50 at once")),
+        (CROWDS, "peak(relay, 200)", NotMeasured("not part of this run")),
+        (CROWDS, "1 / (peak(relay, 50) - peak(subprocess, 50))", NotMeasured("too small to compare")),
+        (CROWDS, "max(*crowd(subprocess)[clients])", Figure(50)),
+        (CROWDS, "none: not a figure", NotMeasured("not a figure")),
+        (OVER_TIME, "over_time(relay)[peak]", Figure(44, "5 clients")),
+        (OVER_TIME, "over_time(relay)[(end - start) / (peak - start)]", Figure(10 / 34)),
+        (OVER_TIME, "over_time(relay)[(late - early) / early]", Figure(0.1)),
+        (run(profiles=[PROFILE]), "profiles(large)[carried_of(carried, asked, 100)]",
+         NotMeasured("only 50 asked, and all were carried")),
+        (run(profiles=[PROFILE]), "profiles(large)[carried_of(carried, asked, 20)]", Figure(50, "all that asked")),
+        (run(profiles=[PROFILE | {"asked": 80}]), "profiles(large)[carried_of(carried, asked, 100)]", Figure(50)),
+        (run(promise=[PROMISE]), "promise(relay, True)[held]", Figure(6, "7 of 9 served, 2 told to come again")),
+        (run(promise=[PROMISE | {"wrong": 1}]), "promise(relay, True)[held]",
+         NotMeasured("failed: 1 of 9 clients got wrong bytes", failed=True)),
+        (run(saturation=[SATURATION]), "saturation(relay, True)[lag_p99]",
+         Figure(0.02, "15 s of the 20 s that the meter has")),
+        (run(mixed=[{"target": "relay", "requests": 500, "zombies": 1}]), "mixed(relay)[max(0, zombies)]",
+         Figure(1, "500 requests")),
+    ],
+)  # fmt: skip
+def test_a_selector_finds_a_figure_or_says_why_there_is_none(
+    raw: dict[str, Any], selector: str, expected: Figure | NotMeasured
+) -> None:
+    found = find(selector, parse(raw))
+    if isinstance(found, Figure) and isinstance(expected, Figure):
+        assert found.value == pytest.approx(expected.value)
+        assert found.note == expected.note
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("selector", ["crowd(relay)", "nonsense", "open('x')", "[1]", "crowd(relay, max, http)['x']"])
+def test_what_is_no_selector_is_refused(selector: str) -> None:
+    with pytest.raises(ValueError, match="invalid selector"):
+        find(selector, parse(CROWDS))
+
+
+@pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
+def test_a_crowd_which_was_not_served_whole_is_a_failure(lost: dict[str, Any]) -> None:
+    found = judged(run(crowd=[crowd("embedded", 200, **lost)]), "embedded, at 200", "embedded")
+    assert found.verdict is Verdict.FAILED
+    assert "of 200 clients" in found.measured
+
+
+def test_of_an_empty_run_nothing_has_a_number(tmp_path: Path) -> None:
+    empty = run()
+    for each in CLAIMS:
+        assert judge(each, parse(empty)).said == "not measured"
+    assert all(measure(limit, parse(empty)).verdict is Reached.NOT_MEASURED for limit in LIMITS)
+    assert draw_all(parse(empty)) == []
+    assert "Nothing that could be drawn was measured." in markdown_of(empty)
+
+
+@pytest.mark.parametrize("name", [each["name"] for each in RAW["scenarios"]])
+def test_a_missing_scenario_leaves_its_claims_not_measured_and_changes_no_other(name: str) -> None:
+    whole, partly = parse(RAW), parse(changed(name))
+    for each in CLAIMS:
+        before, after = judge(each, whole), judge(each, partly)
+        assert after.verdict is Verdict.NOT_MEASURED or after.measured == before.measured
+
+
+# --- Failures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_scenario_is_shown_as_failed_with_its_reason() -> None:
+    reason = f"GC_AFTER_STREAM=true: {'it did not start, ' * 20}<died>"
+    raw = changed("collect", status="failed", reason=reason, rows=[])
+    found = judged(raw, "collecting garbage after each request saves")
+    assert found.verdict is Verdict.FAILED
+    assert found.measured.endswith(" …)"), "a long reason is cut in the tables"
+    page = markdown_of(raw)
+    assert "This run is not complete: collect (failed: GC_AFTER_STREAM=true: it did not start" in page
+    assert f"`collect` failed: {reason}.".replace("<died>", "&lt;died&gt;") in page
+    assert judged(changed("rate", status="incomplete", rows=[]), "requests a second, embedded", "seed").said == "failed"
+    skipped = changed("overload", status="skipped", reason="not asked for", rows=[])
+    assert judged(skipped, "a limit on concurrent streams holds memory down").said == "not measured"
+
+
+def test_what_a_scenario_measured_before_it_failed_elsewhere_is_kept() -> None:
+    rows = [crowd("relay", 10)]
+    raw = changed("crowd", status="failed", reason="ServerPY embedded, 200 clients, http: the server died", rows=rows)
+    assert judged(raw, "extract then stream, at 10", "relay").measured == "110 MB"
+    assert judged(raw, "embedded, at 10", "embedded").verdict is Verdict.FAILED
+    by_title = {row[0]: row for row in headline(parse(raw)).rows}
+    assert by_title["ServerPY embedded"][2].startswith("failed")
+
+
+def test_a_target_that_is_not_installed_says_so() -> None:
+    raw = changed("crowd")
+    raw["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
+    assert judged(raw, "10 at once", "httpx-relay").measured == "not measured (httpx is not installed)"
+
+
+def test_another_run_brings_what_is_missing_or_failed_in_the_first() -> None:
+    failed = changed("collect", status="failed", reason="out of memory", rows=[])
+    both = together(failed, RAW)
+    found = {each["name"]: each for each in both["scenarios"]}
+    assert (found["collect"]["status"], len(found)) == ("done", len(both["scenarios"]))
+    assert both["meta"]["added"][-1]["scenarios"] == ["collect"]
+    assert f"| added: collect | {RAW['meta']['started']}, by {RAW['meta']['command']} |" in markdown_of(both)
+
+
+# --- The page ------------------------------------------------------------------------------------------------------
 
 
 class Reader(HTMLParser):
     """The text of a page, its open elements, and whatever in it points elsewhere."""
 
-    VOID = frozenset(("meta", "br", "hr", "img", "link", "input"))
-
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
         self.text: list[str] = []
-        self.targets: list[str] = []
         self.tags: set[str] = set()
-        self.ids: list[str] = []
+        self.values: dict[str, list[str]] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        if tag not in self.VOID:
+        if tag != "meta":
             self.open.append(tag)
         for name, value in attrs:
-            if name in ("href", "src", "xlink:href", "action", "data", "srcset", "poster"):
-                self.targets.append(value or "")
-            if name == "id":
-                self.ids.append(value or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
+            self.values.setdefault(name, []).append(value or "")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -86,424 +339,46 @@ def read(html: str) -> Reader:
     return reader
 
 
-def without(name: str) -> dict[str, Any]:
-    """The whole run but for one scenario."""
-    run = whole_run()
-    run["scenarios"] = [each for each in run["scenarios"] if each["name"] != name]
-    return run
-
-
-# --- Claims --------------------------------------------------------------------------------------------------------
-
-
-def test_every_claim_stands_in_the_report_with_what_was_measured_and_the_verdict(tmp_path: Path) -> None:
-    markdown, html = report(whole_run(), tmp_path)
-    results = parse(whole_run())
-    rows = [row for table in tables(markdown) for row in table]
-    text = "".join(read(html).text)
-    for claim in CLAIMS.values():
-        judged = judge(claim, results)
-        subject = f"{claim.what}: {claim.on}" if claim.on else claim.what
-        assert [subject, claim.claimed, judged.measured, judged.said] in rows
-        assert judged.measured.replace("`", "") in text
-
-
-def test_every_section_of_the_document_is_there(tmp_path: Path) -> None:
-    markdown, _ = report(whole_run(), tmp_path)
-    for section in SECTIONS:
-        assert f"### {section.title}\n\nIn the document: {section.source}." in markdown
-
-
-def test_claims_have_names_of_their_own() -> None:
-    assert len(CLAIMS) == sum(len(section.claims) for section in SECTIONS)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.079 * MB, Verdict.TOO_HIGH),
-        (13.4 * MB, Verdict.TOO_HIGH),
-        (13.6 * MB, Verdict.HELD),
-        (25 * MB, Verdict.HELD),
-        (38.4 * MB, Verdict.HELD),
-        (38.6 * MB, Verdict.TOO_LOW),
-    ],
-)
-def test_a_claim_holds_inside_its_range_and_a_tenth_around_it(value: float, expected: Verdict) -> None:
-    assert verdict(CLAIMS["sum-next-embedded"], Figure(value)) is expected
-
-
-def test_a_comparison_is_held_or_wrong() -> None:
-    winner = CLAIMS["200-winner"]
-    assert verdict(winner, Figure(0.5)) is Verdict.HELD
-    assert verdict(winner, Figure(1.5)) is Verdict.WRONG
-
-
-def test_a_verdict_says_by_how_much() -> None:
-    judged = judge(CLAIMS["200-embedded-embedded"], parse(whole_run()))
-    assert judged.said == "26 times too high"
-
-
-def test_what_was_not_measured_has_no_number_and_no_verdict() -> None:
-    empty = parse({"meta": {}, "scenarios": []})
-    for claim in CLAIMS.values():
-        judged = judge(claim, empty)
-        assert judged.verdict is Verdict.NOT_MEASURED
-        assert judged.measured.startswith("not measured (")
-        assert judged.said == "not measured"
-
-
-@pytest.mark.parametrize("name", [each["name"] for each in whole_run()["scenarios"]])
-def test_a_missing_scenario_leaves_its_claims_not_measured_and_changes_no_other(name: str) -> None:
-    whole, partly = parse(whole_run()), parse(without(name))
-    for claim in CLAIMS.values():
-        before, after = judge(claim, whole), judge(claim, partly)
-        assert after.verdict is Verdict.NOT_MEASURED or after.measured == before.measured
-
-
-def test_children_that_were_not_started_in_that_number_are_marked_as_extrapolated() -> None:
-    judged = judge(CLAIMS["200-child-subprocess"], parse(whole_run()))
-    assert judged.measured == "9.5 GB (extrapolated from 50 at once)"
-
-
-@pytest.mark.parametrize(
-    ("carried", "asked", "expected", "text"),
-    [
-        (50, 50, Verdict.NOT_MEASURED, "not measured (only 50 asked, and all were carried)"),
-        (60, 80, Verdict.TOO_HIGH, "60"),
-        (300, 300, Verdict.TOO_LOW, "300 (all that asked)"),
-    ],
-)
-def test_a_run_which_asks_for_few_says_nothing_of_many(carried: int, asked: int, expected: Verdict, text: str) -> None:
-    rows = [{"profile": "large", "carried": carried, "asked": asked}]
-    judged = judge(CLAIMS["large-users"], parse({"meta": {}, "scenarios": [scenario("profiles", rows)]}))
-    assert (judged.verdict, judged.measured) == (expected, text)
-
-
-def test_nothing_else_is_extrapolated() -> None:
-    run = whole_run()
-    for each in run["scenarios"]:
-        if each["name"] == "crowd":
-            each["rows"] = [row for row in each["rows"] if row["clients"] != 200]
-    assert judge(CLAIMS["200-embedded-embedded"], parse(run)).verdict is Verdict.NOT_MEASURED
-
-
-@pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
-def test_a_crowd_which_was_not_served_whole_is_a_failure(lost: dict[str, Any]) -> None:
-    rows = [crowd("embedded", 200, 116.0, 0.3, **lost)]
-    judged = judge(CLAIMS["200-embedded-embedded"], parse({"meta": {}, "scenarios": [scenario("crowd", rows)]}))
-    assert judged.verdict is Verdict.FAILED
-    assert "of 200 clients" in judged.measured
-
-
-def test_a_row_without_its_figure_is_no_zero() -> None:
-    rows = [crowd("embedded", 10, 116.0, 0.3, each_pss=None)]
-    judged = judge(CLAIMS["emb-average-embedded"], parse({"meta": {}, "scenarios": [scenario("crowd", rows)]}))
-    assert judged.measured == "not measured (this run has no `each_pss`)"
-
-
-# --- Limits --------------------------------------------------------------------------------------------------------
-
-BY_NAME = {limit.what: limit for limit in LIMITS}
-STALL = "longest stall of a stream meanwhile"
-LAG = "lag of the event loop while extractions saturate, 99th percentile"
-LEFT = "threads, descriptors, processes and zombies left by them"
-PROMISE = "part of the budget and a tenth that `relay` takes under 2,000 clients"
-
-
-def only(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"meta": {}, "scenarios": [scenario(name, rows)]}
-
-
-def limit(what: str, run: dict[str, Any]) -> tuple[Reached, str]:
-    measured = measure(BY_NAME[what], parse(run))
-    return measured.verdict, measured.said
-
-
-def test_every_limit_stands_in_the_report_with_its_bounds_its_figure_and_how_to_get_it(tmp_path: Path) -> None:
-    markdown, html = report(whole_run(), tmp_path)
-    rows = [row for table in tables(markdown) for row in table]
-    for each in LIMITS:
-        found = measure(each, parse(whole_run()))
-        bounds = [each.bound(each.reach), each.bound(each.aim)]
-        assert [each.what, *bounds, found.said, f"`{each.command}`", found.verdict.value] in rows
-    assert "At the limit" in html
-
-
-def test_limits_have_names_of_their_own_and_commands_that_exist() -> None:
-    assert len(BY_NAME) == len(LIMITS)
-    for each in LIMITS:
-        scenario_name = each.command.removeprefix("serverpy bench ").split()[0]
-        assert scenario_name in SCENARIOS
-
-
-@pytest.mark.parametrize(
-    ("what", "verdict", "said"),
-    [
-        ("each further slow stream, http source, 1,000 clients", Reached.AIM, "0.079 MB (1.1 × nginx)"),
-        ("each further slow stream, https source, 200 clients", Reached.AIM, "0.16 MB (1.1 × nginx)"),
-        ("each further slow stream, https source, 1,000 clients", Reached.NOT_MEASURED, "not measured"),
-        ("server and worker after start and first extraction", Reached.REACH, "106 MB"),
-        ("the same, once idle", Reached.MISSED, "50.4 MB"),
-        ("200 relayed streams on top of that", Reached.AIM, "15.8 MB"),
-        ("CPU for each GB, http source, against nginx", Reached.REACH, "1.2 ×"),
-        ("first byte over the origin's own, cached, one at a time, median", Reached.REACH, "4 ms"),
-        ("the same, 50 in flight, 99th percentile", Reached.MISSED, "176 ms"),
-        ("requests for each second of server CPU, 64 KB, cached", Reached.REACH, "900"),
-        ("CPU of an extraction", Reached.REACH, "21 ms"),
-        (LAG, Reached.AIM, "7 ms"),
-        (STALL, Reached.REACH, "60 ms"),
-        ("growth after 10,000 mixed requests (RSS)", Reached.AIM, "1.5 MB"),
-        (LEFT, Reached.AIM, "0"),
-        (PROMISE, Reached.REACH, "54.2 % (1,200 of 2,000 served, 800 told to come again)"),
-    ],
-)
-def test_a_limit_is_reached_met_or_missed(what: str, verdict: Reached, said: str) -> None:
-    found = limit(what, whole_run())
-    assert found[0] is verdict
-    assert found[1].startswith(said)
-
-
-def test_a_short_watch_says_how_much_of_the_meters_minute_it_was() -> None:
-    rows = [saturation("relay", True, 0.02, 0.06, seconds=15.0, lag_seconds=20.0)]
-    assert limit(LAG, only("saturation", rows)) == (Reached.REACH, "20 ms (15 s of the 20 s that the meter has)")
-
-
-def test_a_promise_that_gave_wrong_bytes_is_a_failure() -> None:
-    assert limit(PROMISE, only("promise", [promise("relay", None, wrong=1)]))[0] is Reached.FAILED
-    assert limit(PROMISE, only("promise", [promise("relay", None, highest_pss=900 * MB)]))[0] is Reached.MISSED
-
-
-def test_one_thing_left_misses_the_limit() -> None:
-    run = whole_run()
-    next(each for each in run["scenarios"] if each["name"] == "mixed")["rows"][0]["fds_after"] = 33
-    assert limit(LEFT, run) == (Reached.MISSED, "1")
-
-
-# --- Failures ------------------------------------------------------------------------------------------------------
-
-
-def failed_run() -> dict[str, Any]:
-    """One scenario failed at one target, one altogether, one was interrupted, one skipped."""
-    run = whole_run()
-    run["meta"]["complete"] = False
-    by_name = {each["name"]: each for each in run["scenarios"]}
-    rows = [row for row in by_name["crowd"]["rows"] if row["target"] != "embedded"]
-    by_name["crowd"] |= {
-        "status": "failed",
-        "reason": "ServerPY embedded, 200 clients, http: the server <died>",
-        "rows": rows,
-    }
-    by_name["collect"] |= {"status": "failed", "reason": "GC_AFTER_STREAM=true: out of memory", "rows": []}
-    by_name["rate"] |= {"status": "incomplete", "reason": "interrupted at relay, cold", "rows": []}
-    by_name["overload"] |= {"status": "skipped", "reason": "nothing of it was asked for", "rows": []}
-    return run  # fmt: skip
-
-
-def test_a_failed_scenario_is_shown_as_failed_with_its_reason(tmp_path: Path) -> None:
-    markdown, html = report(failed_run(), tmp_path)
-    assert "This run is not complete" in markdown
-    for text in (markdown, html):
-        assert "the server &lt;died&gt;" in text
-        assert "<died>" not in text.split("Everything that was measured, as JSON")[0]
-    assert "out of memory" in markdown
-    results = parse(failed_run())
-    assert judge(CLAIMS["gc-memory"], results).verdict is Verdict.FAILED
-    assert judge(CLAIMS["end-rate-embedded"], results).verdict is Verdict.FAILED
-    assert judge(CLAIMS["limit"], results).verdict is Verdict.NOT_MEASURED
-
-
-def test_what_a_scenario_measured_before_it_failed_elsewhere_is_kept() -> None:
-    results = parse(failed_run())
-    assert judge(CLAIMS["10-extract-relay"], results).measured == "108 MB"
-    lost = judge(CLAIMS["10-embedded-embedded"], results)
-    assert lost.verdict is Verdict.FAILED
-    assert "the server <died>" in lost.measured
-
-
-def test_a_long_reason_is_cut_in_the_tables_and_whole_with_its_scenario(tmp_path: Path) -> None:
-    run = failed_run()
-    reason = f"GC_AFTER_STREAM=true: {'it did not start, ' * 20}as its log says"
-    next(each for each in run["scenarios"] if each["name"] == "collect")["reason"] = reason
-    assert judge(CLAIMS["gc-memory"], parse(run)).measured.endswith(" …)")
-    markdown, _ = report(run, tmp_path)
-    assert f"`collect` failed: {reason}." in markdown
-
-
-def test_a_target_that_is_not_installed_says_so() -> None:
-    run = without("crowd")
-    run["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
-    assert judge(CLAIMS["10-extract-httpx-relay"], parse(run)).measured == "not measured (httpx is not installed)"
-
-
-def test_an_empty_run_makes_a_report_without_charts(tmp_path: Path) -> None:
-    markdown, html = report({"meta": {}, "scenarios": []}, tmp_path)
-    assert "Nothing that could be drawn was measured." in markdown
-    assert "<svg" not in html
-    assert not (tmp_path / "img").exists()
-
-
-def test_scenarios_of_another_run_are_added_and_named(tmp_path: Path) -> None:
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    first.write_text(json.dumps(without("soak")), encoding="utf-8")
-    other = whole_run()
-    other["meta"] |= {"command": "serverpy bench soak", "started": "2026-11-23T08:00:00Z"}
-    second.write_text(json.dumps(other), encoding="utf-8")
-    write(first, tmp_path, tmp_path / "docs", (second,))
-    markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
-    assert "| added: soak | 2026-11-23T08:00:00Z, by serverpy bench soak |" in markdown
-    assert (tmp_path / "docs" / "img" / "soak.svg").exists()
-    assert write(tmp_path / "docs" / "benchmark.json", tmp_path).exists(), "what was written is results again"
-
-
-def test_what_is_no_results_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    for text in ("[]", "{}", "not JSON"):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError):  # noqa: PT011 - JSON's error is one, too
-            write(path, tmp_path)
-
-
-# --- Texts ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_remark_has_a_text_for_each_way_its_claim_can_fall() -> None:
-    for remark in REMARKS:
-        claim = CLAIMS[remark.about[0]]
-        ways = {Verdict.HELD}
-        if claim.says:
-            ways |= {Verdict.WRONG}
-        else:
-            ways |= {Verdict.TOO_HIGH} if claim.low is not None else set()
-            ways |= {Verdict.TOO_LOW} if claim.high is not None else set()
-        assert remark.always if not remark.by else ways == set(remark.by), remark.title
-
-
-def test_remarks_are_about_claims_that_are_there_and_say_what_was_measured() -> None:
-    results = parse(whole_run())
-    judged = {key: judge(claim, results) for key, claim in CLAIMS.items()}
-    for remark in REMARKS:
-        said = say(remark, judged)
-        assert judged[remark.about[0]].measured in said.text
-
-
-def test_a_remark_on_what_was_not_measured_says_only_that() -> None:
-    results = parse({"meta": {}, "scenarios": []})
-    judged = {key: judge(claim, results) for key, claim in CLAIMS.items()}
-    for remark in REMARKS:
-        text = say(remark, judged).text
-        assert "not measured" in text
-        assert remark.always == "" or remark.always not in text
-
-
-# --- The page ------------------------------------------------------------------------------------------------------
-
-
-def test_the_html_is_whole_and_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
-    _, html = report(whole_run(), tmp_path)
+def test_the_html_is_whole_and_refers_to_nothing_outside_itself() -> None:
+    results = parse(RAW)
+    html = to_html(build(results, draw_all(results), RAW))
     reader = read(html)
     assert reader.open == []
-    assert len(reader.ids) == len(set(reader.ids))
-    assert all(target.startswith("#") and target[1:] in reader.ids for target in reader.targets)
+    ids = reader.values["id"]
+    assert len(ids) == len(set(ids))
+    for name in ("href", "src", "xlink:href", "srcset", "action", "poster"):
+        assert all(value.startswith("#") and value[1:] in ids for value in reader.values.get(name, ()))
     assert reader.tags.isdisjoint(("script", "link", "img", "iframe", "object"))
     assert "@import" not in html
     assert re.findall(r"url\((?!#)", html) == []
-    addresses = set(re.findall(r"https?://[^\s\"<]+", html))
-    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-
-
-def test_the_report_names_machine_versions_command_and_carries_the_raw_figures(tmp_path: Path) -> None:
-    markdown, html = report(whole_run(), tmp_path)
-    for text in (markdown, html):
-        for fact in ("serverpy bench", "A &lt;small&gt; CPU &amp; more, 2 cores", "3.11.2", "2026.8.19", "Debian 12"):
-            assert fact in text
-        assert "not installed" in text
-    raw = re.search(r"as JSON</summary><pre><code>(.*?)</code></pre>", html, re.DOTALL)
-    assert raw is not None
-    assert json.loads("".join(read(raw[1]).text)) == whole_run()
-
-
-def test_markdown_tables_have_as_many_cells_in_each_row(tmp_path: Path) -> None:
-    markdown, _ = report(failed_run(), tmp_path)
-    found = tables(markdown)
-    assert len(found) > len(SECTIONS)
-    for head, rule, *rows in found:
-        assert rule == ["---"] * len(head)
-        assert all(len(row) == len(head) for row in rows)
 
 
 def test_text_of_others_cannot_become_markup() -> None:
     hostile = "<script>alert(1)</script> | &amp;"
     page = Page("T", (Paragraph(hostile), Bullets((hostile,)), Table(("a",), ((hostile,),))))
     assert "<script" not in to_html(page)
-    markdown = to_markdown(page, "img")
-    assert "<script" not in markdown
-    assert tables(markdown) == [[["a"], ["---"], ["&lt;script&gt;alert(1)&lt;/script&gt; \\| &amp;amp;"]]]
+    assert to_markdown(page, "img").endswith(
+        "| a |\n| --- |\n| &lt;script&gt;alert(1)&lt;/script&gt; \\| &amp;amp; |\n"
+    )
 
 
-def test_the_documentation_is_written_from_the_same_run(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(whole_run()), encoding="utf-8")
-    write(path, tmp_path / "out", tmp_path / "docs")
-    docs = tmp_path / "docs"
-    markdown = (docs / "benchmark.md").read_text(encoding="utf-8")
-    drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
-    assert len(drawn) == 8
-    assert all((docs / name).is_file() for name in drawn)
-    assert json.loads((docs / "benchmark.json").read_text(encoding="utf-8")) == whole_run()
+# --- Charts and figures --------------------------------------------------------------------------------------------
 
 
-# --- The headline --------------------------------------------------------------------------------------------------
+def test_charts_are_well_formed_and_drawn_the_same_again() -> None:
+    charts, again = draw_all(parse(RAW)), draw_all(parse(RAW))
+    assert charts == again
+    for chart in charts:
+        root = ElementTree.fromstring(chart.svg)
+        svg = "{http://www.w3.org/2000/svg}"
+        assert (root.findtext(f"{svg}title"), root.findtext(f"{svg}desc")) == (chart.title, chart.caption)
+        assert next(root.iter(f"{svg}text"), None) is not None, "text is text"
+        assert next(root.iter(f"{svg}image"), None) is None
+        assert "prefers-color-scheme:dark" in chart.svg
+        assert "#010203" not in chart.svg
 
 
-def test_the_headline_has_a_row_for_every_target_and_the_cost_of_a_stream() -> None:
-    head, *rows = headline(whole_run())
-    assert [row[0] for row in rows] == [SHOWN[target].title for target in HEADLINE]
-    assert all(len(row) == len(head) for row in rows)
-    by_title = {row[0]: row for row in rows}
-    assert by_title["ServerPY relay"][1:] == (
-        "107 MB", "0.079 MB (1,000 at once)", "0.16 MB (200 at once)", "1.2 s", "1.2 ×"
-    )  # fmt: skip
-    assert set(by_title["streamlink"][1:]) == {"not measured"}
-
-
-def test_the_headline_shows_a_failure_as_one() -> None:
-    rows = {row[0]: row for row in headline(failed_run())}
-    assert rows["ServerPY embedded"][2].startswith("failed")
-
-
-# --- Charts --------------------------------------------------------------------------------------------------------
-
-
-def test_the_charts_are_well_formed_and_their_text_is_text() -> None:
-    plots = {plot.name: plot for plot in draw_all(parse(whole_run()))}
-    assert set(plots) == {"per-stream", "by-clients", "over-time", "breakdown", "queue", "cpu", "promise", "soak"}
-    for plot in plots.values():
-        root = ElementTree.fromstring(plot.svg)
-        assert root.get("role") == "img"
-        assert root.findtext(f"{SVG}title") == plot.title
-        assert root.findtext(f"{SVG}desc") == plot.caption
-        assert next(root.iter(f"{SVG}text"), None) is not None
-        assert next(root.iter(f"{SVG}image"), None) is None
-        assert "prefers-color-scheme:dark" in plot.svg
-        assert "#010203" not in plot.svg
-    assert "0.079 MB" in plots["per-stream"].svg
-    assert "2.6 s · 2.6 × nginx" in plots["cpu"].svg
-
-
-def test_the_same_results_are_drawn_the_same() -> None:
-    first, second = (draw_all(parse(whole_run())) for _ in range(2))
-    assert first == second
-    assert all("<dc:date>" not in plot.svg for plot in first)
-
-
-def test_what_was_not_measured_is_not_drawn() -> None:
-    run = without("hand-over")
-    assert "queue" not in {plot.name for plot in draw_all(parse(run))}
-    assert draw_all(parse({"meta": {}, "scenarios": []})) == []
-
-
-@pytest.mark.parametrize("colour", sorted({look.colour for look in SHOWN.values()} | set(PARTS)))
+@pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | set(PARTS)))
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
 def test_colours_stand_out_from_the_light_and_the_dark_page(colour: str, paper: str) -> None:
     """WCAG 2.2, 1.4.11: 3 to 1."""
@@ -517,16 +392,11 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# --- Figures -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
         (79_000, "bytes", "0.079 MB"),
-        (107.4 * MB, "bytes", "107 MB"),
         (999.6 * MB, "bytes", "1 GB"),
-        (10.9e9, "bytes", "10.9 GB"),
         (8192, "bytes", "8.2 KB"),
         (0, "bytes", "0 bytes"),
         (-1.5 * MB, "bytes", "-1.5 MB"),
@@ -543,25 +413,6 @@ def test_figures_are_written_with_their_unit(value: float, unit: Unit, text: str
     assert figure(value, unit) == text
 
 
-def test_small_figures_are_not_rounded_away() -> None:
+def test_small_figures_are_not_rounded_away_and_sizes_that_were_set_are_binary() -> None:
     assert digits(0.000079) == "0.000079"
-
-
-def test_sizes_that_were_set_are_binary() -> None:
     assert [whole_size(n) for n in (65536, 1 << 20, 1 << 30, 1_000_000)] == ["64 KiB", "1 MiB", "1 GiB", "1 MB"]
-
-
-def test_a_claim_needs_a_range_or_words() -> None:
-    claim = Claim(key="x", what="x", find=lambda _: NotMeasured("x"), unit="bytes", low=None, high=2 * MB)
-    assert claim.claimed == "at most 2 MB"
-
-
-def test_another_run_brings_what_failed_in_the_first() -> None:
-    other = whole_run()
-    other["scenarios"] = [each for each in other["scenarios"] if each["name"] in ("collect", "workers")]
-    first = failed_run()
-    both = together(first, other)
-    found = {each["name"]: each for each in both["scenarios"]}
-    assert found["collect"]["status"] == "done"
-    assert len(found) == len(both["scenarios"]) == len(first["scenarios"])
-    assert both["meta"]["added"][-1]["scenarios"] == ["collect"]

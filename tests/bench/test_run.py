@@ -15,19 +15,22 @@ from typing import Any
 import psutil
 import pytest
 
-from serverpy.bench.errors import BenchError
-from serverpy.bench.run import DONE, FAILED, RESULTS, Order, prepare, run
-from serverpy.bench.sampler import Reading
-from serverpy.bench.scenarios import SCENARIOS, Bench, Cell, Findings, Plan, Scenario
-from serverpy.bench.scenarios.base import percentile
-from serverpy.bench.scenarios.measuring import is_steady
-from serverpy.bench.targets import TARGETS
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.run import DONE, FAILED, RESULTS, Order, prepare, run
+from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.scenarios import SCENARIOS, Bench, Cell, Findings, Plan, Scenario
+from serverpy.bench.measure.scenarios.base import percentile
+from serverpy.bench.measure.scenarios.measuring import is_steady
+from serverpy.bench.measure.targets import TARGETS
+from tests.bench.waiting import as_by_nohup, as_from_a_terminal, wait_for
 
 SECONDS = 100.0
 
 
 @contextlib.contextmanager
-def bench(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def bench(
+    out: Path, *arguments: str, signals: Callable[[], None] = as_from_a_terminal
+) -> Iterator[subprocess.Popen[str]]:
     """The command, in a process group of its own as a shell does it; killed at the end if it still runs."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     process = subprocess.Popen(
@@ -38,6 +41,7 @@ def bench(out: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        preexec_fn=signals,
     )
     with process:
         try:
@@ -67,10 +71,12 @@ def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Until `condition` holds; the bench must not have ended before."""
-    while not condition():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
+
+    def met() -> bool:
         assert process.poll() is None, process.communicate()
+        return condition()
+
+    wait_for(met, SECONDS)
 
 
 def loaded(process: subprocess.Popen[str]) -> bool:
@@ -150,6 +156,19 @@ def test_an_interrupted_run_leaves_nothing_running_and_says_what_is_incomplete(
     (crowd,) = found["scenarios"]
     assert (crowd["status"], crowd["rows"]) == ("incomplete", [])
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
+
+
+def test_a_run_by_nohup_keeps_ignoring_and_is_ended_by_sigterm(tmp_path: Path) -> None:
+    with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
+        until(process, lambda: loaded(process))
+        children = family(process)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert all(ignored >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGHUP))
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130, errors
+    assert none_left(children)
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("--methods", "wget"), ("--streams", "0"), ("--methods", ",")])

@@ -7,16 +7,15 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from serverpy.bench.errors import TargetDied
-from serverpy.bench.sampler import Reading, Sampler, read
+from serverpy.bench.measure.errors import TargetDied
+from serverpy.bench.measure.sampler import Reading, Sampler, read
+from tests.bench.waiting import SECONDS, wait_for
 
-SECONDS = 20.0
 MIB = 1 << 20
 
 # Each says when it is as wanted, then waits for its stdin to end.
@@ -78,17 +77,10 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Each look at the condition costs a reading of /proc."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-
-
 def test_a_reading_is_the_sum_over_the_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
-        alone = read(process.pid, leave_out=[int(said)])
+        alone = read(process.pid, alone=True)
     assert (both.processes, alone.processes, child.processes) == (2, 1, 1)
     assert child.uss >= 8 * MIB
     assert both.uss == alone.uss + child.uss

@@ -1,0 +1,325 @@
+"""The clients that load a target: on raw sockets, cheap enough that a thousand slow ones live in one process beside
+the server they load, and strict: every byte is compared with what the media has there.
+
+Who reads slowly belongs to a `Crowd`, paced by one task; `whole`, `first_byte`, `leaving` are one request each on a
+connection of its own, `many` repeats one over connections that stay open, as that of a `Visitor` does. None of them
+raises for what the server does: the `Outcome` says how it ended, and the scenario decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from serverpy.bench.measure.exchange import GOOD, Answer, Ask, End, Outcome
+from serverpy.tasks import cancel, spawn
+
+RECEIVE_BYTES = 64 * 1024
+"""The kernel's buffer of a slow client. Left alone it takes megabytes in before the server feels anything of the
+client's slowness; what a server holds for a client is the same, it only takes longer to see."""
+SEGMENT_BYTES = 1448
+"""Of a slow client, as over Ethernet. Those of loopback, 64 KB, make the server's kernel put by 2.6 MB for each, which
+would keep it idle for the first half minute."""
+READ_BYTES = 256 * 1024
+SLOTS = 10
+TICK_SECONDS = 0.025
+"""A tick is the turn of one slot, a tenth of the clients: each has its turn every quarter of a second."""
+OPENING_AT_ONCE = 64
+HOPELESS_AFTER = 50
+
+
+class Reader:
+    """One client that reads slowly: its share on each turn, never more than `rate` × the time since its first byte."""
+
+    def __init__(self, ask: Ask, rate: int) -> None:
+        self._ask = ask
+        self._rate = rate
+        self._socket = _socket(slow=True)
+        self._answer = Answer(ask)
+        self._since = self._fed = 0.0
+        self._stall = 0.0
+        self.outcome: Outcome | None = None
+        """None while it reads."""
+
+    async def open(self) -> None:
+        """Until the first byte of the body, or an end without one. Closes its socket if cancelled."""
+        try:
+            async with asyncio.timeout(self._ask.patience):
+                await _send(self._socket, self._ask)
+                self._answer = Answer(self._ask)
+                await self._first()
+        except TimeoutError:
+            self._ended(failure=f"no byte within {self._ask.patience:g} s")
+        except OSError as error:
+            self._ended(failure=str(error))
+        except BaseException:
+            self._socket.close()
+            raise
+        self._since = self._fed = time.monotonic()
+
+    async def _first(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._answer.received and self.outcome is None:
+            self._take(await loop.sock_recv(self._socket, 4096))
+
+    def turn(self) -> None:
+        """Read what is due, without waiting."""
+        now = time.monotonic()
+        due = int((now - self._since) * self._rate) - self._answer.received
+        if self.outcome is not None or due <= 0:
+            return
+        try:
+            data = self._socket.recv(min(due, READ_BYTES))
+        except BlockingIOError:
+            self._stall = max(self._stall, now - self._fed)
+            return
+        except OSError as error:
+            self._ended(failure=str(error))
+            return
+        self._fed = now
+        self._take(data)
+
+    def leave(self) -> None:
+        if self.outcome is None:
+            self._ended(left=True)
+
+    def _take(self, data: bytes) -> None:
+        self._answer.feed(data)
+        if not data or self._answer.over:
+            self._ended()
+
+    def _ended(self, *, left: bool = False, failure: str = "") -> None:
+        self.outcome = self._answer.outcome(left=left, failure=failure, stall=self._stall)
+        self._socket.close()
+
+
+class Crowd:
+    """Clients that read slowly, all at `rate` bytes a second each, as many as have joined and not left.
+
+    `at_once` of them may be opening at the same time; each has its turn every `slots` ticks. Use it by `async with`:
+    leaving it, however, closes every connection.
+    """
+
+    def __init__(self, ask: Ask, rate: int, *, at_once: int = OPENING_AT_ONCE, slots: int = SLOTS) -> None:
+        self._ask = ask
+        self._rate = rate
+        self._slots = slots
+        self._readers: list[Reader] = []
+        self._gone: list[Reader] = []
+        self._gate = asyncio.Semaphore(at_once)
+
+    async def __aenter__(self) -> Self:
+        self._pace = spawn(self._paced(), name="crowd")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+        await cancel(self._pace)
+
+    @property
+    def reading(self) -> int:
+        return sum(reader.outcome is None for reader in self._readers)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of all who have ended."""
+        return [reader.outcome for reader in (*self._gone, *self._readers) if reader.outcome is not None]
+
+    async def join(self, count: int) -> None:
+        """`count` more, opened a few dozen at a time; until each has its first byte, or an end without one."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(self._join(), name=f"join-{number}")
+
+    async def _join(self) -> None:
+        async with self._gate:
+            reader = Reader(self._ask, self._rate)
+            await reader.open()
+            self._readers.append(reader)
+
+    def leave(self, count: int | None = None) -> None:
+        """The first `count` go away (None: all)."""
+        going = self._readers if count is None else self._readers[:count]
+        self._readers = [] if count is None else self._readers[count:]
+        for reader in going:
+            reader.leave()
+        self._gone += going
+
+    async def _paced(self) -> None:
+        slot = 0
+        while True:
+            for reader in self._readers[slot :: self._slots]:
+                reader.turn()
+            slot = (slot + 1) % self._slots
+            await asyncio.sleep(TICK_SECONDS)
+
+
+async def whole(ask: Ask) -> Outcome:
+    """One client that reads all as fast as it comes."""
+    return await _read(ask, _never)
+
+
+async def first_byte(ask: Ask) -> Outcome:
+    """One client that leaves once it has the first byte of the body."""
+    return await leaving(ask, 1)
+
+
+async def leaving(ask: Ask, after_bytes: int) -> Outcome:
+    """One client that leaves once it has `after_bytes` of the body."""
+    return await _read(ask, _after(after_bytes))
+
+
+async def for_a_while(ask: Ask, seconds: float, *, at_most: int = READ_BYTES) -> Outcome:
+    """One client that reads as fast as it comes, `at_most` so many bytes at once, and leaves after `seconds`."""
+    return await _read(ask, lambda answer: answer.age >= seconds, at_most)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Many requests, added up. `opened` counts connections."""
+
+    seconds: float = 0.0
+    opened: int = 0
+    ends: Counter[End] = field(default_factory=Counter)
+    first_bytes: list[float] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.ends[outcome.end] += 1
+        if outcome.first_byte is not None:
+            self.first_bytes.append(outcome.first_byte)
+        if outcome.end not in GOOD and len(self.reasons) < 5:
+            self.reasons.append(outcome.reason)
+
+    @property
+    def complete(self) -> int:
+        return self.ends["complete"]
+
+    @property
+    def total(self) -> int:
+        return self.ends.total()
+
+
+async def many(
+    ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
+) -> Tally:
+    """One request after the other, as `ask` gives them, over `connections` that stay open where the server lets them:
+    `count` in all, or for `seconds`. Ends early once more than a tenth of 50 or more has gone wrong."""
+    tally, begun = Tally(), time.monotonic()
+    left = iter(range(count)) if count is not None else None
+
+    def more() -> bool:
+        bad = tally.total - tally.complete
+        if tally.total >= HOPELESS_AFTER and bad > tally.total / 10:
+            return False
+        if left is not None and next(left, None) is None:
+            return False
+        return seconds is None or time.monotonic() - begun < seconds
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(connections):
+            group.create_task(_repeat(ask, tally, more), name=f"client-{number}")
+    tally.seconds = time.monotonic() - begun
+    return tally
+
+
+class Visitor:
+    """One client that asks one thing after the other, over a connection that stays open where the server lets it.
+    `opened` counts connections. Its owner closes it."""
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._buffer = bytearray(READ_BYTES)
+        self.opened = 0
+
+    async def ask(self, asked: Ask, after_bytes: int | None = None) -> Outcome:
+        """The whole answer, or until `after_bytes` of it are there and the client leaves."""
+        fresh = self._connection is None
+        self._connection = self._connection or _socket()
+        self.opened += fresh
+        answer = Answer(asked)
+        enough = _never if after_bytes is None else _after(after_bytes)
+        try:
+            return await _exchange(self._connection, asked, answer, self._buffer, fresh=fresh, enough=enough)
+        finally:
+            if not answer.keeps_alive:
+                self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+async def _repeat(ask: Callable[[], Ask], tally: Tally, more: Callable[[], bool]) -> None:
+    with closing(Visitor()) as visitor:
+        while more():
+            tally.add(await visitor.ask(ask()))
+        tally.opened += visitor.opened
+
+
+def _never(_answer: Answer) -> bool:
+    return False
+
+
+def _after(received: int) -> Callable[[Answer], bool]:
+    return lambda answer: answer.received >= received
+
+
+async def _read(ask: Ask, enough: Callable[[Answer], bool], at_most: int = READ_BYTES) -> Outcome:
+    with _socket() as connection:
+        return await _exchange(connection, ask, Answer(ask), bytearray(at_most), enough=enough)
+
+
+async def _exchange(
+    connection: socket.socket,
+    ask: Ask,
+    answer: Answer,
+    buffer: bytearray,
+    *,
+    fresh: bool = True,
+    enough: Callable[[Answer], bool] = _never,
+) -> Outcome:
+    """One request and its answer, until it is over or we have `enough`. The connection is the caller's."""
+    loop, view = asyncio.get_running_loop(), memoryview(buffer)
+    try:
+        async with asyncio.timeout(ask.patience) as patience:
+            await _send(connection, ask, fresh=fresh)
+            while not answer.over and not enough(answer):
+                count = await loop.sock_recv_into(connection, buffer)
+                if not count:
+                    return answer.outcome()
+                answer.feed(view[:count])
+                patience.reschedule(loop.time() + ask.patience)
+    except TimeoutError:
+        return answer.outcome(failure=f"silent for {ask.patience:g} s")
+    except OSError as error:
+        return answer.outcome(failure=str(error))
+    return answer.outcome(left=not answer.framed_end)
+
+
+async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> None:
+    loop = asyncio.get_running_loop()
+    if fresh:
+        await loop.sock_connect(connection, (ask.host, ask.port))
+    await loop.sock_sendall(connection, ask.head())
+
+
+def _socket(*, slow: bool = False) -> socket.socket:
+    """Not blocking. Sizes have to be set before the connection is made."""
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if slow:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+    return connection

@@ -1,0 +1,158 @@
+"""One request of the bench's clients and its answer: parsed, counted, and every byte of it compared.
+
+Pure: bytes go in, an `Outcome` comes out. `clients` has the sockets.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import httptools
+
+from serverpy.bench.measure.reference import Reference
+
+End = Literal["complete", "left", "cut", "wrong", "refused", "failed"]
+"""`left`: the client went away as it was meant to, and all it had was right. `cut`: the server ended the body early and
+said so. `wrong`: other bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`: no answer."""
+
+GOOD: frozenset[End] = frozenset(("complete", "left"))
+
+PATIENCE_SECONDS = 60.0
+"""For the first byte, and between two pieces of a client that reads as fast as it can."""
+REASON_BYTES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: where, for what, and what the body must be: that of `reference` (None: whatever comes), or the part
+    of it that `span`, first byte and the one after the last, asks for."""
+
+    host: str
+    port: int
+    path: str
+    reference: Reference | None
+    patience: float = PATIENCE_SECONDS
+    verb: Literal["GET", "HEAD"] = "GET"
+    span: tuple[int, int] | None = None
+
+    def head(self) -> bytes:
+        """HTTP/1.1: without a `Connection` header it stays open (RFC 9112 §9.3)."""
+        part = f"Range: bytes={self.span[0]}-{self.span[1] - 1}\r\n" if self.span else ""
+        line = f"{self.verb} {self.path} HTTP/1.1\r\n"
+        return f"{line}Host: {self.host}:{self.port}\r\nAccept: */*\r\n{part}\r\n".encode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one request went. `received` counts bytes of the body; `first_byte` and `seconds` run from the connecting;
+    `stall` is the longest time in which a slow client found nothing to read (None for others); `retry_after` what the
+    header of that name said."""
+
+    end: End
+    status: int | None
+    received: int
+    first_byte: float | None
+    seconds: float
+    stall: float | None = None
+    reason: str = ""
+    retry_after: str | None = None
+
+
+class Answer:
+    """The answer to one request, as it comes. Feed it until `over`."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._parser = httptools.HttpResponseParser(self)
+        self._begun = time.monotonic()
+        self._error = bytearray()
+        self._retry_after: str | None = None
+        self.status: int | None = None
+        self.received = 0
+        self.first_byte: float | None = None
+        self.framed_end = False
+        self.keeps_alive = False
+        self.wrong = ""
+
+    @property
+    def over(self) -> bool:
+        return self.framed_end or bool(self.wrong)
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self._begun
+
+    def feed(self, data: bytes | memoryview) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.wrong = self.wrong or f"not HTTP: {error}"
+
+    def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
+        """How it ended: as its framing says, or by `left` (we went), `failure`, else the end of the connection."""
+        end, reason = self._end(left, failure)
+        return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason, self._retry_after)
+
+    def _end(self, left: bool, failure: str) -> tuple[End, str]:
+        if self.wrong:
+            return "wrong", self.wrong
+        if self.status is None:
+            return "failed", failure or "the connection ended before an answer"
+        if self.status not in (200, 206):
+            return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
+        size = self._size()
+        if self.received == size or (size is None and self.framed_end):
+            return "complete", ""  # also the end of a body which only the connection's end delimits
+        if self.framed_end:
+            return "wrong", f"{self.received} bytes of {size} that looked complete"
+        if left:
+            return "left", ""
+        return "cut", failure or f"cut after {self.received} bytes{'' if size is None else f' of {size}'}"
+
+    def _first(self) -> int:
+        """The place of the body's first byte: who was asked for a part may answer with the whole (RFC 9110 §14.2)."""
+        return self._ask.span[0] if self._ask.span and self.status == 206 else 0
+
+    def _size(self) -> int | None:
+        if self._ask.verb == "HEAD":
+            return 0
+        if self._ask.reference is None:
+            return None
+        whole = self._ask.reference.size
+        return min(self._ask.span[1], whole) - self._first() if self._ask.span and self.status == 206 else whole
+
+    # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"retry-after":
+            self._retry_after = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        if self._ask.verb == "HEAD":  # the parser waits for a body that never comes (RFC 9110 §9.3.2)
+            self._framed()
+
+    def on_body(self, data: bytes) -> None:
+        if self.status not in (200, 206):
+            self._error += data[: max(0, REASON_BYTES - len(self._error))]
+            return
+        if self.first_byte is None:
+            self.first_byte = self.age
+        if not self.wrong and not self._matches(data):
+            self.wrong = f"wrong bytes between {self.received} and {self.received + len(data)}"
+        self.received += len(data)
+
+    def _matches(self, data: bytes) -> bool:
+        if self._ask.verb == "HEAD":
+            return False
+        reference = self._ask.reference
+        return reference is None or reference.matches(self._first() + self.received, data)
+
+    def on_message_complete(self) -> None:
+        self._framed()
+
+    def _framed(self) -> None:
+        self.framed_end = self.status is not None and self.status >= 200
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # later it has forgotten

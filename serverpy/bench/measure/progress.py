@@ -1,0 +1,102 @@
+"""How a run goes, for the person at the terminal: one bar with the time that remains; lines where there is no terminal.
+
+The time that remains is the estimates of what is still to come, in the pace of what is behind: cells of 5 seconds and
+of 5 minutes make every other guess jump.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from serverpy.bench.measure.run import Watcher
+from serverpy.bench.measure.scenarios import Cell, Scenario
+
+ENOUGH_SECONDS = 20.0
+
+
+class Lines:
+    """A line for each cell."""
+
+    def plan(self, seconds: float) -> None:
+        self.say(f"This takes about {clock(seconds)}.")
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None:
+        self.say(f"{scenario.name}: {cell.title}")
+
+    def cell_ended(self, cell: Cell) -> None:
+        pass  # the next line says so
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Bar(Progress):
+    """One bar over the whole run, which moves on by itself within a cell. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._task: TaskID | None = None
+        self._total = self._behind = 0.0
+        self._begun = self._cell_begun = time.monotonic()
+        self._cell: Cell | None = None
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remaining]} left", markup=False),
+            console=Console(stderr=True, highlight=False),
+            refresh_per_second=2,
+            transient=True,
+        )
+
+    def plan(self, seconds: float) -> None:
+        self._total, self._begun = seconds, time.monotonic()
+        self._task = self.add_task("", total=seconds, remaining=clock(seconds))
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None:
+        self._cell, self._cell_begun = cell, time.monotonic()
+        if self._task is not None:
+            self.update(self._task, description=f"{scenario.name}: {cell.title}")
+
+    def cell_ended(self, cell: Cell) -> None:
+        self._behind += cell.seconds
+        self._cell = None
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What rich draws, some times a second: where we are by now."""
+        if self._task is not None:
+            done = self._behind
+            if self._cell is not None:
+                done += min(time.monotonic() - self._cell_begun, self._cell.seconds)
+            self.update(self._task, completed=done, remaining=clock((self._total - done) * self._pace()))
+        return super().get_renderables()
+
+    def _pace(self) -> float:
+        """Seconds that an estimated second has taken, once there is enough behind us to say so."""
+        return (self._cell_begun - self._begun) / self._behind if self._behind >= ENOUGH_SECONDS else 1.0
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watcher]:
+    """The watcher for where stderr goes."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    with Bar() as bar:
+        yield bar
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, `1:02:03`."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

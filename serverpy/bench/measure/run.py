@@ -1,0 +1,185 @@
+"""A run of the bench: the scenarios asked for, one after the other, and what they found in `results.json`.
+
+The file is written anew after each scenario, so that nothing measured is lost. A scenario that fails is recorded with
+its reason and the others still run; an interrupted one is marked incomplete. Everything that was started has ended when
+`run` returns or raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import psutil
+
+from serverpy.bench.measure import machine
+from serverpy.bench.measure.children import terminated_like_interrupted
+from serverpy.bench.measure.scenarios import Bench, Cell, Findings, Mode, Plan, Result, Scenario, new_bench
+from serverpy.bench.measure.targets import TARGETS, Target, sample_origin
+from serverpy.errors import ServerPYError
+
+RESULTS = "results.json"
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+class Watcher(Protocol):
+    """Who shows how the run goes."""
+
+    def plan(self, seconds: float) -> None:
+        """The run will take about `seconds`. Called once, first."""
+
+    def cell(self, scenario: Scenario, cell: Cell) -> None:
+        """This one begins."""
+
+    def cell_ended(self, cell: Cell) -> None: ...
+
+    def say(self, line: str) -> None:
+        """One line for the person who waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for. `methods` None: every target that can run here; `streams` None: as many as the mode says."""
+
+    scenarios: Sequence[Scenario]
+    mode: Mode
+    out: Path
+    methods: tuple[str, ...] | None = None
+    streams: tuple[int, ...] | None = None
+    command: str = "serverpy bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scenario with its cells for this run, and why targets are left out of it."""
+
+    scenario: Scenario
+    cells: tuple[Cell, ...]
+    missing: str
+
+    @property
+    def seconds(self) -> float:
+        return sum(cell.seconds for cell in self.cells)
+
+
+def run(order: Order, watcher: Watcher) -> int:
+    """The exit code: 0, 1 if a scenario failed, 130 if interrupted. Raises TargetFailed if the sample site does not
+    start, OSError if nothing can be written. Call it from the main thread."""
+    missing = {name: reason for name in order.methods or TARGETS if (reason := TARGETS[name].missing())}
+    for reason in missing.values():
+        watcher.say(f"left out: {reason}")
+    prepared = prepare(order, missing)
+    watcher.plan(sum(each.seconds for each in prepared))
+    record = Record(order, missing)
+    record.write()
+    try:
+        with terminated_like_interrupted(), sample_origin() as origin, new_bench(order.mode, origin) as bench:
+            for each in prepared:
+                result = _measure(each, bench, watcher)
+                record.add(result)
+                _tell(result, watcher)
+                if result.status == "incomplete":
+                    return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED  # between two scenarios
+    record.finish()
+    return DONE if all(result.status in ("done", "skipped") for result in record.results) else FAILED
+
+
+def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
+    """The cells of each scenario, from those of the targets that are not `missing`."""
+    chosen: dict[str, Target] = {name: TARGETS[name] for name in order.methods or TARGETS if name not in missing}
+    plan = Plan(order.mode, chosen, order.streams)
+    return [
+        Prepared(
+            scenario,
+            tuple(scenario.cells(plan)),
+            "; ".join(reason for name, reason in missing.items() if name in scenario.targets),
+        )
+        for scenario in order.scenarios
+    ]
+
+
+def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
+    """All cells of a scenario, those after a failed one included."""
+    scenario, begun = prepared.scenario, time.monotonic()
+    found: list[Findings] = []
+    problems: list[str] = []
+    status: Literal["done", "failed", "skipped", "incomplete"] = "done"
+    for cell in prepared.cells:
+        watcher.cell(scenario, cell)
+        try:
+            findings = cell.measure(bench)
+            found.append(findings)
+            problems += [f"{cell.title}: {problem}" for problem in findings.problems]
+        except (ServerPYError, OSError, psutil.Error) as error:
+            problems.append(f"{cell.title}: {str(error) or type(error).__name__}")
+        except KeyboardInterrupt:
+            problems.append(f"interrupted at {cell.title}")
+            status = "incomplete"
+            break
+        watcher.cell_ended(cell)
+    if status == "done":
+        status = "failed" if problems else "done" if prepared.cells else "skipped"
+    reasons = [*problems, *([prepared.missing] if prepared.missing else [])]
+    if status == "skipped" and not reasons:
+        reasons = [f"nothing of it is measured by these methods in mode {bench.mode}"]
+    return Result(
+        scenario.name,
+        scenario.title,
+        status,
+        "; ".join(reasons) or None,
+        round(time.monotonic() - begun, 3),
+        tuple(row for findings in found for row in findings.rows),
+        tuple(series for findings in found for series in findings.series),
+    )
+
+
+def _tell(result: Result, watcher: Watcher) -> None:
+    if result.status == "done":
+        watcher.say(f"{result.name}: done in {result.seconds:.0f} s")
+    else:
+        watcher.say(f"{result.name}: {result.status}: {result.reason}")
+
+
+class Record:
+    """What the run has found so far, and the file which says so."""
+
+    def __init__(self, order: Order, missing: dict[str, str]) -> None:
+        self._path = order.out / RESULTS
+        self._begun = time.monotonic()
+        self.results: list[Result] = []
+        self._meta: dict[str, Any] = {
+            "mode": order.mode,
+            "command": order.command,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "complete": False,
+            "versions": machine.versions(),
+            "machine": machine.machine(),
+            "missing": missing,
+        }
+
+    def add(self, result: Result) -> None:
+        self.results.append(result)
+        self.write()
+
+    def finish(self) -> None:
+        """Every scenario had its turn."""
+        self._meta["complete"] = True
+        self.write()
+
+    def write(self) -> None:
+        """The whole file in one step: whoever reads it never sees a part."""
+        self._meta["seconds"] = round(time.monotonic() - self._begun, 3)
+        content = {"meta": self._meta, "scenarios": [asdict(result) for result in self.results]}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".part")
+        draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(draft, self._path)

@@ -1,0 +1,138 @@
+"""What a tree of processes costs, read from outside: bytes from `smaps_rollup`, seconds, counts.
+
+`read` takes one reading; `Sampler` takes them from a thread while somebody else makes the load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, fields
+from typing import Literal, Self
+
+import psutil
+
+from serverpy.bench.measure.errors import TargetDied
+
+Field = Literal["pss", "uss", "rss", "cpu", "threads", "fds", "processes", "zombies"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The sum over a process and all its descendants, in bytes and seconds. `t` is `time.monotonic()`.
+
+    `pss` counts a page that n processes share as 1/n of it, so that sums are true; `rss` counts it n times. `cpu` is
+    user and system time since the start, that of ended and reaped children included. Zombies are counted in `zombies`
+    alone."""
+
+    t: float
+    pss: int
+    uss: int
+    rss: int
+    cpu: float
+    threads: int
+    fds: int
+    processes: int
+    zombies: int
+
+
+def read(pid: int, *, alone: bool = False) -> Reading:
+    """One reading of the tree below and with `pid`; of `pid` `alone`.
+
+    A descendant that ends meanwhile is left out. Raises TargetDied if the root is gone or a zombie, and
+    psutil.AccessDenied for processes of somebody else."""
+    begun = time.monotonic()
+    try:
+        root = psutil.Process(pid)
+        parts = [_part(root)]
+        family = [] if alone else root.children(recursive=True)
+    except psutil.NoSuchProcess:  # also ZombieProcess
+        raise TargetDied(f"The process {pid} under test has ended.") from None
+    if parts[0].zombies:
+        raise TargetDied(f"The process {pid} under test has ended.")
+    for each in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parts.append(_part(each))
+    return _total(begun, parts)
+
+
+def _part(process: psutil.Process) -> Reading:
+    """Of one process alone. Raises psutil.NoSuchProcess."""
+    with process.oneshot():
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return Reading(0.0, 0, 0, 0, 0.0, 0, 0, 0, 1)
+        memory, times = process.memory_full_info(), process.cpu_times()
+        cpu = times.user + times.system + times.children_user + times.children_system
+        threads, fds = process.num_threads(), process.num_fds()
+    return Reading(0.0, memory.pss, memory.uss, memory.rss, cpu, threads, fds, 1, 0)
+
+
+def _total(t: float, parts: list[Reading]) -> Reading:
+    names = [field.name for field in fields(Reading)][1:]
+    return Reading(t, *(sum(getattr(part, name) for part in parts) for name in names))
+
+
+class Sampler:
+    """Readings of a tree, `hz` times a second, from `start()` to `stop()`; or as a context manager.
+
+    Use it once. `stop` joins the thread, takes a last reading and may be called again. It raises what ended the
+    sampling early, TargetDied as a rule; `check` does so at any time in between, from any thread. The readings made
+    until then stay."""
+
+    def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
+        self._pid, self._period, self._alone = pid, 1 / hz, alone
+        self._readings: list[Reading] = []
+        self._failure: Exception | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sampler-{pid}", daemon=True)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Those so far, oldest first: a copy."""
+        return list(self._readings)
+
+    def peak(self, field: Field) -> float:
+        """The largest `field` so far. Raises TargetDied, or ValueError if there is no reading yet."""
+        self.check()
+        return max(float(getattr(reading, field)) for reading in self._readings)
+
+    def start(self) -> None:
+        """Take the first reading now, in this thread: it raises what cannot be read."""
+        self._readings.append(read(self._pid, alone=self._alone))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end()
+        self.check()
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _end(self) -> None:
+        self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        try:
+            while True:
+                due = max(due + self._period, time.monotonic())  # no crowd of readings after a late one
+                stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
+                self._readings.append(read(self._pid, alone=self._alone))
+                if stopped:
+                    return
+        except Exception as error:  # noqa: BLE001  # handed to whoever asks
+            self._failure = error
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        """Raises what ended the sampling, unless the body has raised something itself."""
+        self._end()
+        if kind is None:
+            self.check()

@@ -1,0 +1,167 @@
+"""What all scenarios are made of: cells, each measured by itself on a target of its own, and what a cell may use.
+
+A scenario gives its cells for a run: what is asked for, and what is installed, decide. `run.py` measures the cells one
+after the other; one that fails makes its scenario fail and keeps nobody else from being measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import uvloop
+
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.targets import Origin, Running, Target
+
+T = TypeVar("T")
+Mode = Literal["quick", "default", "full"]
+Row: TypeAlias = dict[str, Any]
+
+OURS = ("relay", "embedded", "subprocess")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one cell found out. `problems` make the scenario fail although there are rows to show for it."""
+
+    rows: tuple[Row, ...] = ()
+    series: tuple[Row, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement. `seconds` is an estimate, for the progress bar."""
+
+    title: str
+    seconds: float
+    measure: Callable[[Bench], Findings]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What this run is to measure: `targets` are chosen and can run here; `streams` overrides how many clients."""
+
+    mode: Mode
+    targets: Mapping[str, Target]
+    streams: tuple[int, ...] | None = None
+
+    def those(self, *names: str) -> list[Target]:
+        """Of `names` those that this run measures, in that order."""
+        return [self.targets[name] for name in names if name in self.targets]
+
+    def by_mode(self, quick: T, default: T, full: T) -> T:
+        return {"quick": quick, "default": default, "full": full}[self.mode]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    title: str
+    cells: Callable[[Plan], Iterable[Cell]]
+    targets: tuple[str, ...]
+    """Whom it can measure; none of them chosen and installed: it is skipped."""
+    only_named: bool = False
+    """Too long for a run that names no scenarios."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One scenario, measured. `reason` says what failed, was left out or interrupted it."""
+
+    name: str
+    title: str
+    status: Literal["done", "failed", "skipped", "incomplete"]
+    reason: str | None
+    seconds: float
+    rows: tuple[Row, ...] = ()
+    series: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cells of a run share. The origin and the loop belong to whoever made the bench."""
+
+    mode: Mode
+    origin: Origin
+    loop: asyncio.Runner
+
+    def by_mode(self, quick: T, default: T, full: T) -> T:
+        return {"quick": quick, "default": default, "full": full}[self.mode]
+
+    def start(
+        self, target: Target, settings: Mapping[str, object] | None = None
+    ) -> contextlib.AbstractContextManager[Running]:
+        """The target, for the time of a block, with settings that it knows (`settings_for`)."""
+        return target.start(self.origin, settings={name: str(value) for name, value in (settings or {}).items()})
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """`work`, to its end. An exception group of one is that one."""
+        try:
+            return self.loop.run(work)
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from group
+            raise
+
+
+Work: TypeAlias = Callable[[Bench, Running], Coroutine[Any, Any, Findings]]
+
+
+@contextlib.contextmanager
+def new_bench(mode: Mode, origin: Origin) -> Iterator[Bench]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        loop.get_loop().set_exception_handler(_report)
+        yield Bench(mode, origin, loop)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """All but one: uvloop complains of itself where a `sock_recv` is cancelled in the very turn in which bytes come, as
+    happens when a crowd is interrupted."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
+
+
+def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Callable[[Bench], Findings]:
+    """A cell's measurement of one target: `work` on it, started with these settings and ended afterwards."""
+
+    def measure(bench: Bench) -> Findings:
+        with bench.start(target, settings) as running:
+            return bench.run(work(bench, running))
+
+    return measure
+
+
+def settings_for(target: Target, clients: int, **more: object) -> dict[str, object]:
+    """Room for so many clients, where the target has a setting for it: no limit of ours is what is measured."""
+    if target.name == "seed":
+        return {"MAX_WORKERS": clients + 2, **more}
+    if target.name not in OURS:
+        return {}
+    room = {
+        "MAX_STREAMS": 2 * clients + 10,
+        "MAX_WORKERS": clients + 2,
+        "MAX_CHILDREN": clients + 2,
+        "MEMORY_BUDGET": "8GiB",
+        "WAIT_SECONDS": 300,
+        "EXTRACT_TIMEOUT": 300,
+    }
+    return {**room, **more}
+
+
+def require(condition: bool, problem: str) -> None:
+    """Raises BenchError: what follows would measure something else."""
+    if not condition:
+        raise BenchError(problem)
+
+
+def percentile(values: Collection[float], share: float) -> float | None:
+    """By nearest rank; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

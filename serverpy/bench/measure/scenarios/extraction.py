@@ -1,0 +1,112 @@
+"""`extraction`: what it costs to find the media behind a page by yt-dlp's generic extractor.
+
+`slim` is our worker, asked through `/info`; `stock` is `yt_dlp.YoutubeDL` made anew for each, in a process that has it
+loaded, as the documentation of yt-dlp shows it; `child` is the command, which loads it each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from urllib.parse import quote
+
+from serverpy.bench.measure.children import clean_environment
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require
+from serverpy.bench.measure.scenarios.measuring import CLIP, read_now
+from serverpy.bench.measure.targets import TARGETS, Running
+from serverpy.bench.measure.targets.base import ask
+
+STOCK = """
+import json, sys, time
+import yt_dlp
+
+def extract(url):
+    with yt_dlp.YoutubeDL({"quiet": True, "no_warnings": True}) as ydl:
+        assert ydl.extract_info(url, download=False)["url"]
+
+first, *urls = json.loads(sys.argv[1])
+extract(first)
+cpu, wall = time.process_time(), time.perf_counter()
+for url in urls:
+    extract(url)
+print(json.dumps({"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}))
+"""
+LONGEST_SECONDS = 120.0
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    if plan.those("relay"):
+        yield Cell("in our worker", plan.by_mode(3, 6, 15), partial(_slim, plan.by_mode(20, 100, 300)))
+    if plan.those("relay", "subprocess"):
+        yield Cell("stock yt-dlp", plan.by_mode(3, 6, 15), partial(_stock, plan.by_mode(8, 40, 100)))
+    if plan.those("subprocess"):
+        children = plan.by_mode(1, 3, 5)
+        yield Cell("the command", 3 * children, partial(_child, children))
+
+
+def _slim(number: int, bench: Bench) -> Findings:
+    with bench.start(TARGETS["relay"]) as running:
+        first, *paths = [f"/info?url={quote(url, safe='')}" for url in _pages(bench, "slim", number + 1)]
+        _asked(running, first)
+        before = read_now(running)
+        for path in paths:
+            _asked(running, path)
+        after = read_now(running)
+    return _findings("slim", number, after.cpu - before.cpu, after.t - before.t)
+
+
+def _asked(running: Running, path: str) -> None:
+    status, body = ask(running.port, path)
+    require(status == 200, f"/info answered {status}: {body[:200].decode(errors='replace')}")
+
+
+def _stock(number: int, bench: Bench) -> Findings:
+    said = _ran([sys.executable, "-c", STOCK, json.dumps(_pages(bench, "stock", number + 1))])
+    found = json.loads(said.splitlines()[-1])
+    return _findings("stock", number, found["cpu"], found["wall"])
+
+
+def _child(number: int, bench: Bench) -> Findings:
+    begun, before = time.monotonic(), _children_cpu()
+    for url in _pages(bench, "child", number):
+        _ran([sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-update", "--no-warnings", "--get-url", url])
+    return _findings("child", number, _children_cpu() - before, time.monotonic() - begun)
+
+
+def _ran(command: list[str]) -> str:
+    """What it says. Raises BenchError if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=clean_environment(), timeout=LONGEST_SECONDS, check=True
+        )
+    except subprocess.CalledProcessError as error:
+        raise BenchError(f"yt-dlp failed: {(error.stderr or '').strip()[-300:]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"yt-dlp took more than {LONGEST_SECONDS:.0f} s") from error
+    return done.stdout
+
+
+def _children_cpu() -> float:
+    """Of those that have ended: nothing else is started meanwhile."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _pages(bench: Bench, kind: str, number: int) -> list[str]:
+    """Pages which nobody has asked for."""
+    return [bench.origin.page(CLIP, fresh=f"{kind}-{os.getpid()}-{each}") for each in range(number)]
+
+
+def _findings(kind: str, number: int, cpu: float, wall: float) -> Findings:
+    row: Row = {"kind": kind, "extractions": number, "cpu": cpu / number, "wall": wall / number}
+    return Findings((row,))
+
+
+EXTRACTION = Scenario("extraction", "Cost of an extraction", cells, ("relay", "subprocess"))

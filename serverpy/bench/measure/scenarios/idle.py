@@ -1,0 +1,71 @@
+"""`idle`: what the whole tree holds after its start and its first extraction, and once nobody has wanted anything for a
+while and the worker was let go; and what the next request then costs in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from serverpy.bench.measure.clients import leaving
+from serverpy.bench.measure.exchange import GOOD, Ask, Outcome
+from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, require
+from serverpy.bench.measure.scenarios.measuring import SMALL, ask_for, base_of, check_whole
+from serverpy.bench.measure.targets import TARGETS, Running
+
+NAME = "relay"
+WORKER_IDLE = 2
+"""Seconds that an idle worker is kept: as short as can be told from one that is only just not needed."""
+LONGEST_SECONDS = 30.0
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    if plan.those(NAME):
+        yield Cell("server, worker, and without it", plan.by_mode(8, 10, 10), measure)
+
+
+def measure(bench: Bench) -> Findings:
+    with bench.start(TARGETS[NAME], {"WORKER_IDLE": WORKER_IDLE}) as running:
+        return bench.run(_rows(running))
+
+
+async def _rows(running: Running) -> Findings:
+    known = ask_for(running, SMALL, fresh=f"idle-{time.monotonic_ns()}")
+    first = await check_whole(running, known)
+    rows = [_row("first extraction", await base_of(running), first)]
+    idle = await _let_go(running)
+    rows.append(_row("worker let go", idle))
+    again = await _asked(known)
+    rows.append(_row("a known page", await base_of(running), again))
+    new = await _asked(ask_for(running, SMALL, fresh=f"idle-{time.monotonic_ns()}"))
+    rows.append(_row("a new page", await base_of(running), new))
+    return Findings(tuple(rows))
+
+
+async def _let_go(running: Running) -> Reading:
+    """Once the serving process is alone. Raises BenchError if that does not come."""
+    end = time.monotonic() + LONGEST_SECONDS
+    while (reading := await base_of(running)).processes > 1:
+        require(time.monotonic() < end, f"the worker was not let go within {LONGEST_SECONDS:.0f} s")
+    return reading
+
+
+async def _asked(ask: Ask) -> Outcome:
+    outcome = await leaving(ask, 1)
+    require(outcome.end in GOOD, f"it does not stream after its rest: {outcome.end}: {outcome.reason}")
+    return outcome
+
+
+def _row(state: str, reading: Reading, outcome: Outcome | None = None) -> Row:
+    return {
+        "state": state,
+        "pss": reading.pss,
+        "uss": reading.uss,
+        "rss": reading.rss,
+        "processes": reading.processes,
+        "threads": reading.threads,
+        "first_byte": None if outcome is None else outcome.first_byte,
+    }
+
+
+IDLE = Scenario("idle", "The whole server, and once it idles", cells, (NAME,))

@@ -1,0 +1,228 @@
+"""How the scenarios measure memory so that a second run gives the same: warmed up, a base, then a plateau.
+
+A plateau is not a moment. It has begun once memory has stopped rising and the target no longer works at full speed
+(what the kernel's buffers and its own take in at the beginning is filled); then it is watched for some seconds, and its
+peak counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from serverpy.bench.measure.clients import Crowd, leaving, whole
+from serverpy.bench.measure.errors import BenchError
+from serverpy.bench.measure.exchange import GOOD, Ask, Outcome
+from serverpy.bench.measure.pipes import held_in_pipes
+from serverpy.bench.measure.reference import reference
+from serverpy.bench.measure.sampler import Field, Reading, Sampler, read
+from serverpy.bench.measure.scenarios.base import Bench, require
+from serverpy.bench.measure.targets import Running, Scheme
+
+LARGE = "large-180.mp4"
+CLIP = "prog.mp4"
+"""5 MB."""
+SMALL = "photo-1.jpg"
+"""100 KB."""
+SHORT = "clip.mp4"
+"""64 KB."""
+
+RATE = 64 * 1024
+"""Bytes a second that a slow client reads."""
+CHILD_SECONDS = 4.0
+"""CPU that one child of the subprocess method takes to start, on a slow core."""
+SAMPLES_A_SECOND = 5.0
+WARM_BYTES = 4 << 20
+STEADY_SHARE = 0.01
+STEADY_BYTES = 400_000
+WATCHED_SECONDS = 2.0
+BASE_READINGS = 5
+
+
+def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str = "", patience: float = 60.0) -> Ask:
+    return Ask(
+        running.host,
+        running.port,
+        running.path(media, scheme=scheme, fresh=fresh),
+        reference(media),
+        patience,
+    )
+
+
+async def warm_up(running: Running, ask: Ask) -> None:
+    """Until everything that is loaded lazily is loaded: a stream that is left early, then another. Raises BenchError if
+    the target cannot do even that."""
+    for number in range(2):
+        outcome = await leaving(ask, WARM_BYTES)
+        running.check()
+        require(outcome.end in GOOD, f"{running.child.title}: request {number + 1} failed: {outcome.reason}")
+
+
+async def check_whole(running: Running, ask: Ask) -> Outcome:
+    """One whole body, every byte right. Raises BenchError otherwise."""
+    outcome = await whole(ask)
+    running.check()
+    require(outcome.end == "complete", f"{running.child.title}: {outcome.end}: {outcome.reason}")
+    return outcome
+
+
+def read_now(running: Running) -> Reading:
+    """Raises TargetDied."""
+    return read(running.pid)
+
+
+def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
+    return Sampler(running.pid, hz)
+
+
+async def base_of(running: Running, seconds: float = 1.0) -> Reading:
+    """The reading in the middle, by PSS, of some over `seconds`, in which what ends has time to end."""
+    readings = []
+    for _ in range(BASE_READINGS):
+        await asyncio.sleep(seconds / BASE_READINGS)
+        readings.append(read_now(running))
+    return sorted(readings, key=lambda reading: reading.pss)[BASE_READINGS // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Readings after the settling. `settled` is false where it took longer than was allowed."""
+
+    readings: tuple[Reading, ...]
+    settled: bool
+    settling: float
+
+    def peak(self, field: Field) -> int:
+        return max(int(getattr(reading, field)) for reading in self.readings)
+
+    @property
+    def peak_pss(self) -> int:
+        return self.peak("pss")
+
+    @property
+    def seconds(self) -> float:
+        return self.readings[-1].t - self.readings[0].t
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds for each second."""
+        return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
+
+
+async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: float = WATCHED_SECONDS) -> Plateau:
+    """Waits for it, between `least` and `longest` seconds, then watches it for `seconds`. Raises TargetDied."""
+    begun = time.monotonic()
+    settled = False
+    while not settled and time.monotonic() - begun < longest:
+        await watched(sampler, 1 / SAMPLES_A_SECOND)
+        settled = time.monotonic() - begun >= least and is_steady(sampler.readings)
+    settling = time.monotonic() - begun
+    first = len(sampler.readings)
+    await watched(sampler, seconds)
+    return Plateau(tuple(sampler.readings[first:]), settled, settling)
+
+
+async def watched(sampler: Sampler, seconds: float) -> None:
+    """Lets so much time pass. Raises TargetDied as soon as it is seen."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(left, 1 / SAMPLES_A_SECOND))
+        sampler.check()
+
+
+def is_steady(readings: Sequence[Reading]) -> bool:
+    """Whether memory stands still over the last seconds, and the work of their halves is alike."""
+    if not readings:
+        return False
+    watched = [reading for reading in readings if reading.t >= readings[-1].t - WATCHED_SECONDS]
+    if len(watched) < 5:
+        return False
+    half = len(watched) // 2
+    before = statistics.median(reading.pss for reading in watched[:half])
+    after = statistics.median(reading.pss for reading in watched[half:])
+    still = abs(after - before) <= max(STEADY_BYTES, STEADY_SHARE * before)
+    return still and _work(watched[half:]) >= 0.6 * _work(watched[: half + 1]) - 0.03
+
+
+def _work(readings: Sequence[Reading]) -> float:
+    return (readings[-1].cpu - readings[0].cpu) / max(readings[-1].t - readings[0].t, 1e-9)
+
+
+def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
+    """How many went as they should, failed, and were refused. Wrong bytes raise BenchError."""
+    complete = failed = refused = 0
+    for outcome in outcomes:
+        if outcome.end == "wrong":
+            raise BenchError(f"wrong bytes: {outcome.reason}")
+        complete += outcome.end in GOOD
+        refused += outcome.end == "refused"
+        failed += outcome.end not in GOOD and outcome.end != "refused"
+    return complete, failed, refused
+
+
+def why(outcomes: Iterable[Outcome]) -> str:
+    """The first reason that one of them gives."""
+    return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A target before, under and after a crowd of slow clients, who have left."""
+
+    clients: int
+    base: Reading
+    flat: Plateau
+    after: Reading
+    highest_pss: int
+    outcomes: tuple[Outcome, ...]
+    lag_p99: float | None
+    """Of its event loop, in seconds, as it says itself."""
+    pipe_bytes: int
+    """What lay in its pipes at the end: the kernel's memory, in no PSS."""
+
+    @property
+    def each_pss(self) -> float | None:
+        """None unless all had their stream: a crowd of which some are missing says nothing about one of that size."""
+        complete, _, _ = count(self.outcomes)
+        return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
+
+    @property
+    def each_uss(self) -> float | None:
+        """As `each_pss`, of what no other process shares. Processes that come or go elsewhere on the machine change the
+        target's PSS, never this; what the target's own processes share is missing."""
+        if self.each_pss is None:
+            return None
+        return (self.flat.peak("uss") - self.base.uss) / self.clients
+
+
+async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
+    """A crowd on a target that was warmed up, until its memory is flat, and for some seconds more."""
+    base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
+    with sampler_of(running) as sampler:
+        async with Crowd(ask, rate) as crowd:
+            await crowd.join(clients)
+            flat = await plateau(
+                sampler,
+                bench.by_mode(1.0, 5.0, 15.0),
+                longest=bench.by_mode(5.0, 45.0, 120.0),
+                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent come within 5 s
+            )
+            health = running.health()
+            pipes = held_in_pipes(running.pid)
+            crowd.leave()
+            outcomes = tuple(crowd.outcomes)
+        highest = int(sampler.peak("pss"))
+    after = await base_of(running, seconds=bench.by_mode(1.0, 2.0, 2.0))
+    lag = None if health is None else float(health["loop_lag"]["p99"]) / 1000
+    return Held(clients, base, flat, after, highest, outcomes, lag, pipes)
+
+
+def lost(held: Held) -> tuple[str, ...]:
+    """As problems of a cell: clients of ours which had no stream."""
+    _, failed, refused = count(held.outcomes)
+    if not failed + refused:
+        return ()
+    return (f"{failed + refused} of {held.clients} clients had no stream: {why(held.outcomes)}",)

@@ -1,0 +1,77 @@
+"""`profiles`: what small, medium and large really use and carry. As many slow clients as the profile lets in, and some
+more: those must be turned away, and those inside must have their stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import psutil
+
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario
+from serverpy.bench.measure.scenarios.measuring import LARGE, Held, ask_for, count, hold, warm_up, why
+from serverpy.bench.measure.targets import TARGETS, Running
+from serverpy.settings import Settings, load_settings
+
+NAMES = ("small", "medium", "large")
+MORE = 5
+RATE = 16 * 1024
+"""Bytes a second. Thousands at 64 KB would measure how fast this machine's two cores are, not what a stream holds."""
+KERNEL_BYTES = 5_000_000
+"""What the kernel keeps for both connections of a stream on loopback, at most: more clients than there is memory for
+would end the machine, not the measurement."""
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    if not plan.those("relay"):
+        return
+    for name in plan.by_mode(NAMES[:1], NAMES, NAMES):
+        room = int(psutil.virtual_memory().available / KERNEL_BYTES)
+        asked = min(_settings(name).max_streams, plan.by_mode(50, 2000, 4000), room)
+        yield Cell(f"{name}, {asked} clients", plan.by_mode(7, 25, 50) + asked / 25, partial(_measure, name, asked))
+
+
+def _settings(name: str) -> Settings:
+    return load_settings(profile=name)
+
+
+def _measure(name: str, asked: int, bench: Bench) -> Findings:
+    limits = _settings(name)
+    chosen = {"PROFILE": name, "WAIT_SECONDS": 1}
+    with bench.start(TARGETS["relay"], chosen) as running:
+        relayed = bench.run(_held(bench, running, asked + (MORE if asked == limits.max_streams else 0)))
+    carried, failed, _ = count(relayed.outcomes)
+    row: Row = {
+        "profile": name,
+        "streams": limits.max_streams,
+        "asked": relayed.clients,
+        "budget": limits.memory_budget,
+        "max_workers": limits.max_workers,
+        "base_pss": relayed.base.pss,
+        "carried": carried,
+        "peak_pss": relayed.flat.peak_pss,
+    }
+    problems = []
+    if failed:
+        problems.append(f"{failed} of {relayed.clients} relayed streams failed: {why(relayed.outcomes)}")
+    if bench.mode != "quick":
+        with bench.start(TARGETS["embedded"], chosen) as running:
+            embedded = bench.run(_held(bench, running, limits.max_workers + MORE))
+        served, failed, _ = count(embedded.outcomes)
+        row |= {
+            "embedded_asked": embedded.clients,
+            "embedded_carried": served,
+            "embedded_peak_pss": embedded.flat.peak_pss,
+        }
+        if failed:
+            problems.append(f"{failed} of {embedded.clients} embedded streams failed: {why(embedded.outcomes)}")
+    return Findings((row,), problems=tuple(problems))
+
+
+async def _held(bench: Bench, running: Running, clients: int) -> Held:
+    ask = ask_for(running, LARGE)
+    await warm_up(running, ask)
+    return await hold(bench, running, ask, clients, rate=RATE)
+
+
+PROFILES = Scenario("profiles", "What a profile uses and carries", cells, ("relay", "embedded"))

@@ -1,0 +1,149 @@
+"""The two ways of embedding yt-dlp which the founding document describes, as code: rivals to measure, not to use.
+
+    seed_shape.py queue    yt-dlp, then `requests` in a thread of a pool, into a queue of chunks that the loop drains
+    seed_shape.py httpx    yt-dlp in a thread, then `httpx` on the loop
+
+`GET /stream?url=` answers with the bytes. The environment sets MAX_WORKERS (20). One httpx client serves all requests,
+although the document makes one for each. The file imports nothing of ServerPY: it runs in whatever environment has what
+it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import yt_dlp
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_WORKERS = int(os.environ.get("MAX_WORKERS", "20"))
+QUEUE, CHUNK = 20, 8192
+
+EMPTY_SECONDS = 0.01
+"""A thread cannot wake the loop through a queue.Queue: the loop looks again."""
+FULL_SECONDS = 0.5
+"""How often a thread with a full queue looks whether its client is still there."""
+REQUEST_SECONDS = 60
+
+OPTIONS = {
+    "quiet": True,
+    "no_warnings": True,
+    "format": "best",
+    "compat_opts": ["no-certifi"],  # the system's certificates, so that SSL_CERT_FILE can add the sample site's
+}
+
+executor = ThreadPoolExecutor(max_workers=MAX_WORKERS, thread_name_prefix="stream")
+
+Chunks = queue.Queue[bytes | BaseException | None]
+"""At the end None, or what went wrong."""
+
+
+def extract(url: str) -> tuple[str, dict[str, str]]:
+    """Address and headers of the media behind a page."""
+    with yt_dlp.YoutubeDL(OPTIONS) as ydl:
+        info = ydl.extract_info(url, download=False)
+        return info["url"], info.get("http_headers", {})
+
+
+def download(url: str, chunks: Chunks, left: threading.Event) -> None:
+    """The whole life of a request, in a thread of the pool, until the client has `left`."""
+    end: BaseException | None = None
+    try:
+        address, headers = extract(url)
+        for chunk in fetch(address, headers):
+            if not put(chunks, chunk, left):
+                return
+    except Exception as error:  # noqa: BLE001  # handed to the loop, which cuts the connection
+        end = error
+    put(chunks, end, left)
+
+
+def fetch(address: str, headers: dict[str, str]) -> Iterator[bytes]:
+    import requests
+
+    with requests.get(address, headers=headers, stream=True, timeout=REQUEST_SECONDS) as response:
+        response.raise_for_status()
+        yield from response.iter_content(chunk_size=CHUNK)
+
+
+def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Event) -> bool:
+    """False if the client has left."""
+    while not left.is_set():
+        with contextlib.suppress(queue.Full):
+            chunks.put(item, timeout=FULL_SECONDS)
+            return True
+    return False
+
+
+async def drained(url: str) -> AsyncIterator[bytes]:
+    """The founding document's current method."""
+    chunks: Chunks = queue.Queue(maxsize=QUEUE)
+    left = threading.Event()
+    executor.submit(download, url, chunks, left)
+    try:
+        while True:
+            try:
+                item = chunks.get_nowait()
+            except queue.Empty:
+                await asyncio.sleep(EMPTY_SECONDS)
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
+
+
+async def relayed(url: str) -> AsyncIterator[bytes]:
+    """Its third method: "Extract→Stream"."""
+    address, headers = await asyncio.get_running_loop().run_in_executor(executor, extract, url)
+    async with shared_client().stream("GET", address, headers=headers) as response:
+        response.raise_for_status()
+        async for chunk in response.aiter_bytes():
+            yield chunk
+
+
+@cache
+def shared_client() -> httpx.AsyncClient:
+    import ssl
+
+    import httpx
+
+    context = ssl.create_default_context()  # heeds SSL_CERT_FILE
+    return httpx.AsyncClient(
+        verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
+    )
+
+
+def create_app(body: Callable[[str], AsyncIterator[bytes]]) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/stream")
+    async def stream(url: str) -> Any:
+        return StreamingResponse(body(url), media_type="application/octet-stream")
+
+    return app
+
+
+def main(method: str) -> None:
+    body = {"queue": drained, "httpx": relayed}[method]
+    uvicorn.run(create_app(body), host="127.0.0.1", port=0, access_log=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,39 @@
+"""Where rivals are installed: in a virtual environment inside ours, for they want other versions of the same packages.
+
+`make bench` makes it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from serverpy.bench.measure.origin import Origin
+
+RIVALS = Path(sys.prefix, "rivals")
+HINT = "make bench installs it"
+
+
+def find_rival(command: str) -> Path | None:
+    """A command of that environment, else of ours."""
+    for directory in (RIVALS / "bin", Path(sys.prefix, "bin")):
+        path = directory / command
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def python_with(module: str) -> Path | None:
+    """The interpreter which can import `module`: ours if it can."""
+    if importlib.util.find_spec(module) is not None:
+        return Path(sys.executable)
+    if any(RIVALS.glob(f"lib/python*/site-packages/{module}/__init__.py")):
+        return RIVALS / "bin" / "python"
+    return None
+
+
+def trusting(origin: Origin) -> dict[str, str]:
+    """The environment by which OpenSSL's defaults, and `requests`, trust the sample site."""
+    return {"SSL_CERT_FILE": str(origin.ca_file), "REQUESTS_CA_BUNDLE": str(origin.ca_file)}

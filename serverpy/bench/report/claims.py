@@ -1,0 +1,154 @@
+"""The founding document's claims, from `claims.toml`, each judged by one rule.
+
+A claim is a range. The figure measured by the bench, on the scenario that the claim is about, is inside it (widened by
+a tenth on both sides, since two runs differ by that much): the claim *held*. It is below: the claim was *too high*;
+above: *too low*. A claim without a figure of its own ("X needs less than Y") is written as the ratio that it amounts
+to, and is *held* or *wrong*. No figure, no verdict: *not measured*, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from serverpy.bench.report.ranges import Range, parse_range
+from serverpy.bench.report.results import Found, NotMeasured, Results, tell
+from serverpy.bench.report.selectors import find
+from serverpy.bench.report.units import digits
+
+TOLERANCE = 0.10
+
+
+class Verdict(Enum):
+    """What became of a claim; the value is how it is said."""
+
+    HELD = "held"
+    TOO_HIGH = "too high"
+    TOO_LOW = "too low"
+    WRONG = "wrong"
+    NOT_MEASURED = "not measured"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """`words` replace the range where the document gives none. `on` says what was measured: a target, or in words."""
+
+    what: str
+    on: str
+    target: str
+    selector: str
+    range: Range
+    words: str
+
+    @property
+    def claimed(self) -> str:
+        return self.words or str(self.range)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table or chart of the document. `source` is its heading there."""
+
+    title: str
+    source: str
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A claim beside what was measured."""
+
+    claim: Claim
+    found: Found
+    verdict: Verdict
+
+    @property
+    def measured(self) -> str:
+        return tell(self.found, self.claim.range.unit)
+
+    @property
+    def factor(self) -> float | None:
+        """By how much the figure was missed. None where that says nothing: beside or beyond zero, or for a share."""
+        low, high = self.claim.range.low, self.claim.range.high
+        if isinstance(self.found, NotMeasured) or self.claim.range.unit == "share" or self.found.value <= 0:
+            return None
+        if self.verdict is Verdict.TOO_HIGH and low:
+            return low / self.found.value
+        return self.found.value / high if self.verdict is Verdict.TOO_LOW and high else None
+
+    @property
+    def said(self) -> str:
+        return f"{digits(self.factor)} times {self.verdict.value}" if self.factor else self.verdict.value
+
+
+def judge(claim: Claim, results: Results) -> Judged:
+    found = find(claim.selector, results, claim.target)
+    return Judged(claim, found, verdict(claim, found))
+
+
+def verdict(claim: Claim, found: Found) -> Verdict:
+    """The rule of the module's docstring."""
+    if isinstance(found, NotMeasured):
+        return Verdict.FAILED if found.failed else Verdict.NOT_MEASURED
+    side = claim.range.side(found.value, TOLERANCE)
+    if side and claim.words:
+        return Verdict.WRONG
+    return {-1: Verdict.TOO_HIGH, 0: Verdict.HELD, 1: Verdict.TOO_LOW}[side]
+
+
+# --- The file ------------------------------------------------------------------------------------------------------
+
+
+class _Line(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    what: str
+    on: str | tuple[str, ...]
+    selector: str
+    claimed: str
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    title: str
+    source: str
+    claims: tuple[_Line, ...]
+
+
+class Contradiction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Two places of the document that cannot both be right, by arithmetic alone."""
+
+    here: str
+    there: str
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    titles: dict[str, str]
+    sections: tuple[_Table, ...]
+    contradictions: tuple[Contradiction, ...]
+
+
+def _claims(line: _Line, titles: dict[str, str]) -> tuple[Claim, ...]:
+    """One for each target that the line names."""
+    bounds, _, words = line.claimed.partition(": ")
+    subjects = [("", line.on)] if isinstance(line.on, str) else [(target, titles[target]) for target in line.on]
+    return tuple(
+        Claim(what=line.what, on=on, target=target, selector=line.selector, range=parse_range(bounds), words=words)
+        for target, on in subjects
+    )
+
+
+_FILE = msgspec.toml.decode(Path(__file__).with_suffix(".toml").read_bytes(), type=_File)
+
+SECTIONS = tuple(
+    Section(table.title, table.source, tuple(claim for line in table.claims for claim in _claims(line, _FILE.titles)))
+    for table in _FILE.sections
+)
+"""Every table, chart and claim of the document, in its order."""
+CONTRADICTIONS = _FILE.contradictions
+
+
+def claim_on(what: str, target: str) -> Claim:
+    """Raises StopIteration if the document does not say that."""
+    return next(c for section in SECTIONS for c in section.claims if (c.what, c.target) == (what, target))

@@ -1,0 +1,104 @@
+"""Two runs of the bench, figure by figure: before and after a change, or twice the same to see what is noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from serverpy.bench.report.page import Block, Heading, Paragraph, Table
+from serverpy.bench.report.raw_tables import unit_of
+from serverpy.bench.report.results import KEYS, Results, Row, parse, unsound
+from serverpy.bench.report.styles import style_of
+from serverpy.bench.report.units import digits, figure
+
+AGAINST = "against"
+"""Where `results.json` keeps the figures of the earlier run, once it was compared."""
+
+COMPARED = {
+    "steps": ("pss",),
+    "crowd": ("base_pss", "each_pss"),
+    "throughput": ("cpu_per_gb", "ratio_to_nginx"),
+    "latency": ("first_byte_p50", "first_byte_p99"),
+    "rate": ("requests_per_cpu_second",),
+    "extraction": ("cpu",),
+    "sequential": ("growth_pss",),
+    "profiles": ("peak_pss", "embedded_peak_pss"),
+}
+"""The figures by scenario; memory first, which a second run repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure that both runs have. `name` is its field."""
+
+    scenario: str
+    what: str
+    name: str
+    before: float
+    now: float
+
+    @property
+    def ratio(self) -> float | None:
+        """None where there was nothing before."""
+        return self.now / self.before if self.before else None
+
+
+def changes(earlier: Results, now: Results) -> Iterator[Change]:
+    """In the order of the later run; a row that failed in either run is left out, and so is one of the two alone."""
+    for scenario, names in COMPARED.items():
+        before = {_about(scenario, row): row for row in earlier.rows(scenario) if unsound(row) is None}
+        for row in now.rows(scenario):
+            old = before.get(_about(scenario, row))
+            if old is None or unsound(row) is not None:
+                continue
+            for name in names:
+                if old.get(name) is not None and row.get(name) is not None:
+                    yield Change(scenario, _what(scenario, row), name, float(old[name]), float(row[name]))
+
+
+def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of an earlier run: when it was, and its figures. Raises ValueError for what are no results."""
+    before = parse(earlier)
+    return {
+        "started": str(before.meta.get("started", "")),
+        "version": str((before.meta.get("versions") or {}).get("serverpy", "")),
+        "changes": [asdict(change) for change in changes(before, parse(now))],
+    }
+
+
+def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
+    """The section of the report; none without an earlier run."""
+    if kept is None:
+        return
+    yield Heading("Compared with an earlier run")
+    yield Paragraph(
+        f"That run was started {kept['started']}. Rows which one of the two has not, or in which it failed, are left "
+        "out. The last column is the later figure in units of the earlier one."
+    )
+    rows = [_row(Change(**change)) for change in kept["changes"]]
+    yield Table(("", "", "earlier", "this run", "ratio"), tuple(rows))
+
+
+def _row(change: Change) -> tuple[str, ...]:
+    unit = unit_of(change.name)
+    ratio = "" if change.ratio is None else f"{digits(change.ratio)} ×"
+    name = change.name.replace("_", " ")
+    return (f"{change.scenario}: {change.what}", name, figure(change.before, unit), figure(change.now, unit), ratio)
+
+
+def _about(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:
+    return tuple((name, row[name]) for name in KEYS[scenario] if name in row)
+
+
+def _what(scenario: str, row: Row) -> str:
+    """For people: `ServerPY relay, 200 clients, http`."""
+    words = []
+    for name, value in _about(scenario, row):
+        if name == "target":
+            words.append(style_of(str(value)).title)
+        elif isinstance(value, int):
+            words.append(f"{value:,} {name.replace('_', ' ')}")
+        else:
+            words.append(str(value))
+    return ", ".join(words)

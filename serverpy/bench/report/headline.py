@@ -1,0 +1,46 @@
+"""The table that a run prints and the README shows: every target, and what a stream costs there."""
+
+from __future__ import annotations
+
+from serverpy.bench.report.page import Table
+from serverpy.bench.report.results import Figure, Found, NotMeasured, Results, number
+from serverpy.bench.report.selectors import find
+from serverpy.bench.report.styles import style_of
+from serverpy.bench.report.units import Unit, figure
+
+HEAD = ("what relays", "memory before the first reader", "each further stream", "the same, https source",
+        "CPU for each GB", "CPU against nginx")  # fmt: skip
+TARGETS = ("nginx", "relay", "embedded", "seed", "httpx-relay", "mediaflow", "streamlink", "subprocess")
+FIGURES: tuple[tuple[str, Unit], ...] = (
+    ("crowd(target, max, http)[base_pss]", "bytes"),
+    ("crowd(target, max, http)[each_pss]", "bytes"),
+    ("crowd(target, max, https)[each_pss]", "bytes"),
+    ("throughput(target, http)[cpu_per_gb]", "cpu"),
+    ("throughput(target, http)[ratio_to_nginx]", "times"),
+)
+
+
+def headline(results: Results) -> Table:
+    """Every target has a row; what was not measured says so in its place."""
+    return Table(HEAD, tuple(_row(results, target) for target in TARGETS))
+
+
+def _row(results: Results, target: str) -> tuple[str, ...]:
+    title = style_of(target).title
+    crowd, hls = results.nothing("crowd", target), results.row("hls", target=target)
+    alone = not results.rows("crowd", target=target) and not crowd.failed
+    if alone and not isinstance(hls, NotMeasured):  # it streams HLS alone
+        base, cost, cpu = (number(hls, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
+        figures = (show(base, "bytes"), show(cost, "bytes", "HLS"), "not measured", show(cpu, "cpu", "HLS"))
+        return (title, *figures, "not measured")
+    return (title, *(show(find(selector, results, target), unit) for selector, unit in FIGURES))
+
+
+def show(found: Found, unit: Unit, note: str = "") -> str:
+    """A cell of a wide table: without the reason unless it is a failure."""
+    if isinstance(found, Figure):
+        note = note or found.note
+        return figure(found.value, unit) + (f" ({note})" if note else "")
+    if found.failed:
+        return found.reason if found.reason.startswith("failed") else f"failed ({found.reason})"
+    return "not measured"

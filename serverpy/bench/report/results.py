@@ -1,0 +1,214 @@
+"""`results.json` as the report reads it: rows found by what they are about, and a reason where there is none.
+
+Everything that the report shows comes through here. A scenario that failed, was skipped or never ran gives a
+`NotMeasured` with its reason, never a number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from serverpy.bench.report.styles import style_of
+from serverpy.bench.report.units import Unit, figure
+
+Row: TypeAlias = Mapping[str, Any]
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "steps": ("process", "step"),
+    "crowd": ("target", "clients", "scheme"),
+    "throughput": ("target", "scheme"),
+    "latency": ("target", "state", "in_flight"),
+    "rate": ("target", "state"),
+    "extraction": ("kind",),
+    "sequential": ("target", "requests"),
+    "profiles": ("profile",),
+    "over-time": ("target",),
+    "hand-over": ("queue_chunks", "chunk_bytes"),
+    "workers": ("max_workers",),
+    "collect": ("gc_after_stream",),
+    "overload": ("limited",),
+    "idle": ("state",),
+    "saturation": ("target", "extracting"),
+    "mixed": ("target",),
+    "promise": ("target", "limit"),
+}
+"""By scenario: the fields that tell its rows apart."""
+
+REASON_LETTERS = 90
+NOT_RUN = "not part of this run"
+
+
+@dataclass(frozen=True, slots=True)
+class NotMeasured:
+    """Why there is no figure: one phrase, shown to the reader. `failed` tells a failure from what was left out."""
+
+    reason: str
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value, in bytes, seconds or the unit of its claim. `note` is shown behind it, in brackets."""
+
+    value: float
+    note: str = ""
+
+
+Found: TypeAlias = Figure | NotMeasured
+
+
+def tell(found: Found, unit: Unit) -> str:
+    """The figure with its unit and note; else "not measured" and why. Never a number that is not one."""
+    if isinstance(found, NotMeasured):
+        return f"not measured ({found.reason})"
+    return figure(found.value, unit) + (f" ({found.note})" if found.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    title: str
+    status: str
+    reason: str | None = None
+    seconds: float = 0.0
+    rows: tuple[Row, ...] = ()
+    series: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What one run of the bench left behind."""
+
+    meta: Row
+    scenarios: Mapping[str, Scenario] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """The run ended, and every scenario in it is done or was skipped for a stated reason."""
+        return bool(self.meta.get("complete")) and not self.failed
+
+    @property
+    def failed(self) -> list[Scenario]:
+        return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
+
+    def rows(self, scenario: str, **where: object) -> list[Row]:
+        """The rows of a scenario whose fields have those values; a series without rows is summed up as one. What was
+        measured before another part of the scenario failed is sound; `nothing` says why the rest is missing."""
+        found = self.scenarios.get(scenario)
+        rows = (found.rows or tuple(map(summary, found.series))) if found else ()
+        return [row for row in rows if _matches(row, where)]
+
+    def series(self, scenario: str) -> list[Row]:
+        """Those of more than one reading."""
+        found = self.scenarios.get(scenario)
+        return [each for each in found.series if len(each["pss"]) > 1] if found else []
+
+    def row(self, scenario: str, **where: object) -> Row | NotMeasured:
+        """The first such row, unless something failed in it. Where a field is to be `max`, the sound row in which it is
+        largest."""
+        largest = [name for name, value in where.items() if value == "max"]
+        rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
+        if not rows:
+            return self.nothing(scenario, str(where.get("target", "")))
+        if largest:
+            sound = [row for row in rows if unsound(row) is None]
+            rows = sorted(sound, key=lambda row: float(row[largest[0]]), reverse=True) or rows
+        return unsound(rows[0]) or rows[0]
+
+    def nothing(self, scenario: str, target: str = "") -> NotMeasured:
+        """Why there is no row: the scenario failed (there, if it is about a target), was skipped, or never ran."""
+        found = self.scenarios.get(scenario)
+        absent = (self.meta.get("missing") or {}).get(target)
+        if absent:
+            return NotMeasured(str(absent))
+        if found is None or found.status == "done":
+            return NotMeasured(NOT_RUN)
+        reasons = [part for part in (found.reason or "").split("; ") if part]
+        of_target = [part for part in reasons if _names(part, target)]
+        if target and not of_target and found.rows:
+            return NotMeasured(NOT_RUN)
+        because = "; ".join(of_target or reasons)
+        reason = f"{found.status}: {because}" if because else found.status
+        return NotMeasured(_short(reason), failed=found.status != "skipped")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises OSError, or ValueError if the file holds no results."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
+        raise ValueError(f"{path} holds no results")
+    return raw
+
+
+def parse(raw: Mapping[str, Any]) -> Results:
+    return Results(raw["meta"], {each["name"]: _scenario(each) for each in raw["scenarios"]})
+
+
+def _scenario(raw: Row) -> Scenario:
+    return Scenario(
+        name=raw["name"],
+        title=raw.get("title") or raw["name"],
+        status=raw["status"],
+        reason=raw.get("reason"),
+        seconds=raw.get("seconds") or 0.0,
+        rows=tuple(raw.get("rows") or ()),
+        series=tuple(raw.get("series") or ()),
+    )
+
+
+def summary(series: Row) -> Row:
+    """Memory over time as a row: its `start`, `peak` and `end`, and the means of the first (`early`) and the last third
+    (`late`) of the time in which all clients were there."""
+    pss = [float(value) for value in series["pss"]]
+    row = {"target": series["target"], "peak": max(pss), "start": pss[0], "end": pss[-1], "early": None, "late": None}
+    counts = series.get("clients") or ()
+    most = max(counts, default=0)
+    held = [value for value, clients in zip(pss, counts, strict=False) if clients == most]
+    if third := len(held) // 3:
+        row |= {"early": sum(held[:third]) / third, "late": sum(held[-third:]) / third}
+    return {**row, "clients": most}
+
+
+def _matches(row: Row, where: Mapping[str, object]) -> bool:
+    """A field is as True or False as that, if that is what it should be; else it equals it."""
+    return all(
+        bool(row.get(name)) is value if isinstance(value, bool) else row.get(name) == value
+        for name, value in where.items()
+    )
+
+
+def _short(reason: str) -> str:
+    """For the cell of a table; the whole reason stands with the scenario."""
+    return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
+
+
+def _names(reason: str, target: str) -> bool:
+    """A part of a scenario's reason is the title of what failed, which starts as its target does, and the error."""
+    return bool(target) and reason.startswith((style_of(target).cell, f"{target}:"))
+
+
+def number(row: Row | NotMeasured, name: str) -> Found:
+    """A field of a row; a row without it is no zero."""
+    if isinstance(row, NotMeasured):
+        return row
+    value = row.get(name)
+    return NotMeasured(f"this run has no `{name}`") if value is None else Figure(float(value))
+
+
+def unsound(row: Row) -> NotMeasured | None:
+    """Why a crowd says nothing about one of its size: some failed, or were turned away where all should be served."""
+    if "clients" not in row:
+        return None
+    clients = row["clients"]
+    turns_away = "timed_out" in row  # `promise` asks for more than there is room for
+    phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
+    for name, phrase in phrases.items():
+        if row.get(name):
+            return NotMeasured(f"failed: {row[name]} of {clients} clients {phrase}", failed=True)
+    if row.get("complete", clients) != clients:
+        return NotMeasured(f"failed: {row['complete']} of {clients} clients were served", failed=True)
+    return None

@@ -1,0 +1,43 @@
+"""How each target is named and drawn, the same in every table and chart. Order is that of the tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """`cell` is how the titles of its measurements start."""
+
+    title: str
+    colour: str
+    marker: str
+    dash: str
+    cell: str
+    what: str
+
+
+_ROWS = """
+nginx          | nginx               | #7d7d7d | s | -- | nginx, proxy_buffering off | `proxy_pass`, `proxy_buffering off`: the limit to reach
+nginx-buffered | nginx, buffering    | #7d7d7d | D | :  | nginx, proxy_buffering on  | `proxy_pass` as it comes
+relay          | ServerPY relay      | #3a7fd0 | o | -  | ServerPY relay             | the default method: on the event loop
+embedded       | ServerPY embedded   | #128f68 | ^ | -  | ServerPY embedded          | yt-dlp's own downloader in a thread, into a pipe
+subprocess     | ServerPY subprocess | #d3483f | v | -  | ServerPY subprocess        | a child process for each request
+seed           | the document's code | #c56a0a | X | -. | thread and queue           | `requests` in a thread, a queue of 20 chunks of 8 KB
+httpx-relay    | httpx relay         | #c2558d | P | -- | extract, then httpx        | extract, then `httpx.stream` on the event loop
+mediaflow      | mediaflow-proxy     | #8b6fd0 | * | -. | mediaflow-proxy            | from PyPI, as it comes
+streamlink     | streamlink          | #8a7d1c | d | :  | streamlink                 | for HLS, one process a stream
+"""  # noqa: E501  # a table
+
+
+def _style(row: str) -> tuple[str, Style]:
+    name, *cells = (cell.strip() for cell in row.split("|"))
+    return name, Style(*cells)
+
+
+STYLES = dict(map(_style, _ROWS.strip().splitlines()))
+
+
+def style_of(target: str) -> Style:
+    """A target that is new here is shown by its own name."""
+    return STYLES.get(target) or Style(target, "#1b8ea3", ".", "-", target, "")
