@@ -47,10 +47,9 @@ async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
     response = await client.open(Request(url=url))
     pace = Pace(AnyRoom())
     try:
-        while chunk := await response.read():
+        while chunk := await response.read(pace.step(time.monotonic())):
             pace.hand(len(chunk), time.monotonic())
             yield chunk
-            response.set_step(pace.step(time.monotonic()))
     finally:
         response.close()
 

@@ -7,6 +7,7 @@ body are gone. Every opener is held to this by tests/contract.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,8 @@ from serverpy.ranges import ByteRange
 SESSION_BYTES = 32 * 1024
 """The objects of one stream in the serving process: connections, parsers, headers, cookies, tasks; measured, with a
 margin."""
+UNBOUNDED = sys.maxsize
+"""For `Body.read`: no bound but the method's own chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +74,10 @@ class Body(Protocol):
     @property
     def head(self) -> Head: ...
 
-    async def read(self) -> bytes:
-        """The next bytes, at most one chunk; `b""` at the end."""
+    async def read(self, most: int = UNBOUNDED) -> bytes:
+        """Read the next bytes, `b""` at the end: at most `most` (1 or more) or one chunk of the method, whichever is
+        smaller. `most` bounds what is asked of the source; bytes that have come already (the first of the body, the
+        rest of a record or block, those of a shared upstream) are returned as they are, up to one chunk."""
         ...
 
     @property

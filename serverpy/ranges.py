@@ -1,4 +1,8 @@
-"""The Range header of a request (RFC 9110 §14.2), read without knowing the length of what it points into."""
+"""Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure.
+
+A `Range` header is read without knowing the length of what it points into. Numbers are bounded before they are
+converted: headers come from clients and media servers.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,75 @@ from dataclasses import dataclass
 from serverpy.errors import RangeNotSatisfiable
 
 _SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
 """Larger numbers mean no more than this one, and the next server might not read them (§14.1.2 warns of overflow)."""
+_MAX_DIGITS = len(str(_LARGEST))
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """One range as asked (RFC 9110 §14.1.2): `first`–`last` inclusive, `last` None for "to the end", `first` None
-    for the last `last` bytes (suffix)."""
+    """One range as asked (§14.1.2): `first`–`last` inclusive, `last` None for "to the end", `first` None for the last
+    `last` bytes (suffix). `str` is the header's value."""
 
     first: int | None
     last: int | None
+
+    def __str__(self) -> str:
+        first, last = ("" if number is None else number for number in (self.first, self.last))
+        return f"bytes={first}-{last}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """The part that a 206 carries (§14.4): `first`–`last` inclusive, of `total` bytes, None where the server does not
+    tell. `str` is the header's value."""
+
+    first: int
+    last: int
+    total: int | None
+
+    def __str__(self) -> str:
+        return f"bytes {self.first}-{self.last}/{'*' if self.total is None else self.total}"
+
+    @classmethod
+    def parse(cls, header: str | None) -> ContentRange | None:
+        """Returns None if the header is absent or invalid. A `last` beyond `total` is let pass: some servers count
+        one too many, and what they send tells."""
+        match = _CONTENT_RANGE.fullmatch(header or "")
+        if match is None:
+            return None
+        first, last, total = (parse_length(digits) for digits in match.groups())
+        if first is None or last is None or last < first or (total is None and match[3] != "*"):
+            return None
+        return cls(first, last, total)
+
+
+def total_of(content_range: str | None) -> int | None:
+    """The length of the whole as a Content-Range tells it, that of a 416 (`bytes */1000`) included. Returns None if it
+    tells none."""
+    return parse_length((content_range or "").rpartition("/")[2].strip())
+
+
+def parse_length(digits: str | None) -> int | None:
+    """A number of bytes, as in Content-Length. Returns None if it is absent, invalid or too large for any file."""
+    if digits is None or len(digits) > _MAX_DIGITS or not (digits.isascii() and digits.isdecimal()):
+        return None
+    return int(digits)
+
+
+def resolve(asked: ByteRange | None, total: int) -> tuple[int, int]:
+    """The first byte and the end of `asked` in a whole of `total` bytes (§14.1.2); None asks for the whole, which may
+    be empty. Raises `RangeNotSatisfiable` for a range without a byte."""
+    if asked is None:
+        return 0, total
+    if asked.first is None:
+        first, end = max(0, total - (asked.last or 0)), total
+    else:
+        first, end = asked.first, total if asked.last is None else min(asked.last + 1, total)
+    if first >= end:
+        raise RangeNotSatisfiable("The range lies beyond the end.", total)
+    return first, end
 
 
 def parse_range(header: str | None) -> ByteRange | None:

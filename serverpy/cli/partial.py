@@ -17,6 +17,8 @@ from typing import Self
 
 import msgspec
 
+from serverpy.validators import strong_validator
+
 PART = ".part"
 STATE = ".part.json"
 
@@ -39,10 +41,8 @@ class Version(msgspec.Struct, frozen=True):
 
     @property
     def validator(self) -> str | None:
-        """For If-Range: a strong ETag, else the date (RFC 9110 §13.1.5)."""
-        if self.etag is not None and not self.etag.startswith("W/"):
-            return self.etag
-        return self.last_modified
+        """For If-Range."""
+        return strong_validator(self.etag, self.last_modified)
 
 
 class State(msgspec.Struct, frozen=True):

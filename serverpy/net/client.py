@@ -1,7 +1,7 @@
 """The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
 
-A `Response` holds one step of its connection: `SMALL_STEP`, or what its reader sets. It follows no redirect and keeps
-no cookie: that is `net/session.py`.
+A `Response` holds one step of its connection: what its reader asks for, `SMALL_STEP` to begin with. It follows no
+redirect and keeps no cookie: that is `net/session.py`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,13 @@ class Response:
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
 
-    async def read(self) -> bytes:
-        """The next bytes of the body, `b""` at its true end. Raises `UpstreamFailed` for a body that was cut,
-        `UpstreamTimeout` for a silent server."""
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """Read the next bytes of the body, `b""` at its true end. At most `most` (1 to `LARGE_STEP`) are asked of the
+        socket, and so held; bytes that have come already are returned as they are. Raises `UpstreamFailed` for a body
+        that was cut, `UpstreamTimeout` for a silent server."""
+        # The chunks of a chunked body may be of one byte, each of which is an object until they are joined.
+        self._connection.step = SMALL_STEP if self._is_chunked else most
         return await self._exchange.chunk(self._client.stall_timeout)
-
-    def set_step(self, nbytes: int) -> None:
-        """How much is read at once, and so held, from now on: `SMALL_STEP` to `LARGE_STEP`. A chunked body stays at the
-        first: its chunks may be of one byte, each of which is an object until they are joined."""
-        self._connection.step = SMALL_STEP if self._is_chunked else nbytes
 
     def close(self) -> None:
         """Give the connection back if the answer was read to its end, end it otherwise. Does not block."""

@@ -45,8 +45,9 @@ from typing import Protocol
 
 from serverpy.errors import Busy, UpstreamFailed
 from serverpy.memory.room import Lender, Room
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
-from serverpy.net.resume import Span
+from serverpy.net.resume import Extent
 from serverpy.streaming.ring import CHUNK_BYTES, Ring
 from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
@@ -65,8 +66,8 @@ class TooSlow(Busy):
     code = "too_slow"
 
 
-class Upstream(Protocol):
-    """An open live stream (`segments/segmented.py::SegmentedRead`)."""
+class SharedRead(Protocol):
+    """An open live stream, read once for many clients (`segments/segmented.py::SegmentedRead`)."""
 
     segment: Segment | None
     headers: Headers
@@ -84,7 +85,7 @@ class Broadcast:
     Calls `on_over` when nobody can join any more, `on_cut` for each reader that is lost."""
 
     def __init__(
-        self, upstream: Upstream, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
+        self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
     ) -> None:
         self.upstream = upstream
         self.ring = Ring(room)
@@ -211,7 +212,7 @@ class Broadcast:
 class Reader:
     """One client's read of a broadcast (`methods/relay.py::Read`). Closed by its owner."""
 
-    span = Span(0, None, None)
+    extent = Extent(0, None, None)
     partial = False
     honoured = False
 
@@ -246,8 +247,9 @@ class Reader:
             self._tell()
         return True
 
-    async def read(self) -> bytes:
-        """The next bytes; `b""` at the end. Raises what the upstream raises, and `TooSlow` once lost."""
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """The next bytes; `b""` at the end. `most` has no effect: the upstream was read for all. Raises what the
+        upstream raises, and `TooSlow` once lost."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -256,9 +258,6 @@ class Reader:
                 return chunk
             if not await self._broadcast.wait():
                 return b""
-
-    def set_step(self, nbytes: int) -> None:
-        """The steps of a shared upstream are small, whoever reads."""
 
     async def aclose(self) -> None:
         await self._broadcast.leave(self)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from serverpy.memory.room import Lender, Room
-from serverpy.streaming.broadcast import Broadcast, Reader, Upstream
+from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Fanout:
         broadcast = self._broadcasts.get(key)
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
-    def share(self, key: Hashable, upstream: Upstream) -> Reader | None:
+    def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
         """The first reader of `upstream`, which is its readers' from now on. Returns None, and the upstream stays its
         owner's, if there is one of that key already, or the budget cannot spare what it holds."""
         room = Room(self._budget)

@@ -14,6 +14,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
+from serverpy.body import UNBOUNDED
 from serverpy.errors import UpstreamFailed
 from serverpy.options import Limits
 
@@ -92,8 +93,8 @@ class PipeReader:
             return 0
         return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
-    async def read(self) -> bytes:
-        """The next bytes, at most one chunk, and as soon as there are any; `b""` when all writers have closed.
+    async def read(self, most: int = UNBOUNDED) -> bytes:
+        """The next bytes, at most `most` and one chunk, as soon as there are any; `b""` when all writers have closed.
 
         Raises `UpstreamFailed` if the reader is closed, before or meanwhile. Gives way to the loop each time.
         """
@@ -103,7 +104,7 @@ class PipeReader:
             if self._fd < 0:
                 raise UpstreamFailed("The stream was closed while it was being read.")
             try:
-                data = os.read(self._fd, self._chunk_bytes)
+                data = os.read(self._fd, min(most, self._chunk_bytes))
             except BlockingIOError:
                 await self._readable()
             else:

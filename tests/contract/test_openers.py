@@ -108,6 +108,7 @@ async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, mo
         assert plan.opener == sample.opener
         whole = await gives_all_and_ends(parts, plan, source)
         await keeps_its_promises(parts, plan, source, whole)
+        await asks_for_no_more_than_is_wanted(parts, plan, source, whole)
         await can_be_closed_in_the_middle(parts, plan, source)
         await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
         await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
@@ -138,6 +139,15 @@ async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: by
         assert head.length is not None
     if plan.container is not None:
         assert head.content_type == plan.container.content_type
+
+
+async def asks_for_no_more_than_is_wanted(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
+    """Only bytes that had come already may be more: the first of the body, and those with the head of a segment."""
+    async with parts.opened(plan, source) as body:
+        pieces = [await body.read(3000) for _ in range(60)]
+    assert whole.startswith(b"".join(pieces))
+    assert all(pieces)
+    assert sum(len(piece) > 3000 for piece in pieces) <= 6
 
 
 async def can_be_closed_in_the_middle(parts: Bench, plan: Plan, source: Source) -> None:

@@ -52,6 +52,18 @@ async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shel
             assert second.startswith("bytes=")
 
 
+async def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        whole = await weaving.read()
+        woven = await weaving.open()
+        chunks = []
+        while chunk := await woven.body.read(7001):
+            chunks.append(chunk)
+        await woven.aclose()
+        assert max(map(len, chunks)) == 7001
+        assert b"".join(chunks) == whole
+
+
 async def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
     lay(shelf, media / "video-last.mp4", media / "audio-last.mp4")
     async with loom(shelf) as weaving:

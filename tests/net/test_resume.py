@@ -14,11 +14,15 @@ import pytest
 
 from serverpy.errors import RangeNotSatisfiable, ServerPYError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Client, Response
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.net.resume import ResumingRead
+from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.net.session import Session
 from serverpy.options import Timeouts
+from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
+from serverpy.tasks import cancel, spawn
+from tests.aio import eventually
 from tests.opening import rest_of
 
 
@@ -51,17 +55,19 @@ async def at(*urls: str) -> AsyncIterator[At]:
 
 
 @asynccontextmanager
-async def reading(upstream: At, window_bytes: int | None = None) -> AsyncIterator[ResumingRead]:
-    read = ResumingRead(upstream, window_bytes=window_bytes, wait_seconds=2.0)
+async def reading(
+    source: At, asked: ByteRange | None = None, if_range: str | None = None, *, window_bytes: int | None = None
+) -> AsyncIterator[ResumingRead]:
+    read = await open_resuming(source, asked, if_range, window_bytes=window_bytes, wait_seconds=2.0)
     try:
         yield read
     finally:
         read.close()
 
 
-async def open_and_drain(read: ResumingRead, *, ranges: bool) -> bytes:
-    await read.open(None, None, None, ranges=ranges)
-    return await rest_of(read)
+async def open_and_drain(source: At) -> bytes:
+    async with reading(source) as read:
+        return await rest_of(read)
 
 
 def digest(data: bytes) -> str:
@@ -84,24 +90,24 @@ async def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(sit
     source = site.path("prog.mp4").read_bytes()
     assert len(source) > 2_500_000
     async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
-        await read.open(None, None, None, ranges=True)
         assert digest(await rest_of(read)) == digest(source)
 
 
 async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
-    async with at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream, reading(upstream) as read:
-        await read.open(1_000_000, 1_999_999, None, ranges=True)
-        assert (read.span.first, read.span.end, read.span.total) == (1_000_000, 2_000_000, len(source))
+    async with (
+        at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
+        reading(upstream, ByteRange(1_000_000, 1_999_999)) as read,
+    ):
+        assert (read.extent.first, read.extent.end, read.extent.total) == (1_000_000, 2_000_000, len(source))
         assert digest(await rest_of(read)) == digest(source[1_000_000:2_000_000])
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
 async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
     source = site.path("prog.mp4").read_bytes()
-    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes) as read:
-        await read.open(None, None, None, ranges=True)
-        assert read.span.end == len(source)
+    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=window_bytes) as read:
+        assert read.extent.end == len(source)
         assert digest(await rest_of(read)) == digest(source)
         for headers in upstream.asked:
             first, last = headers["Range"].removeprefix("bytes=").split("-")
@@ -110,8 +116,10 @@ async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSit
 
 async def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
-    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=65_536) as read:
-        await read.open(None, 100_000, None, ranges=True)
+    async with (
+        at(f"{site.http}/media/prog.mp4") as upstream,
+        reading(upstream, ByteRange(None, 100_000), window_bytes=65_536) as read,
+    ):
         assert await rest_of(read) == source[-100_000:]
 
 
@@ -119,7 +127,6 @@ async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite
     source = site.path("prog.mp4").read_bytes()
     urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
     async with at(*urls) as upstream, reading(upstream) as read:
-        await read.open(None, None, None, ranges=True)
         begun = await read.read()
         upstream.urls[0] = f"{site.http}/fault/status=403/media/prog.mp4"
         assert digest(begun + await rest_of(read)) == digest(source)
@@ -127,7 +134,6 @@ async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite
 
 async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
     async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
-        await read.open(None, None, None, ranges=True)
         await read.read()
         upstream.urls[0] = f"{site.http}/media/large-8.mp4"
         with pytest.raises(UpstreamFailed, match="changed"):
@@ -137,7 +143,6 @@ async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSit
 @pytest.mark.parametrize("fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange"])
 async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str) -> None:
     async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
-        await read.open(None, None, None, ranges=True)
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
 
@@ -155,29 +160,65 @@ async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, faul
 async def test_what_cannot_be_healed_ends_after_three_tries(
     site: SampleSite, fault: str, error: type[ServerPYError]
 ) -> None:
-    async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream, reading(upstream) as read:
+    async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream:
         with pytest.raises(error):
-            await open_and_drain(read, ranges=True)
+            await open_and_drain(upstream)
         assert len(upstream.asked) <= 4
 
 
 async def test_a_range_beyond_the_end_tells_the_length(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
-    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
+    async with at(f"{site.http}/media/prog.mp4") as upstream:
         with pytest.raises(RangeNotSatisfiable) as caught:
-            await read.open(size, None, None, ranges=True)
+            await open_resuming(upstream, ByteRange(size, None), wait_seconds=2.0)
         assert caught.value.size == size
+
+
+NOT_RANGES = [
+    "bytes 5-2/300000",
+    f"bytes 0-{'9' * 5000}/{'9' * 5000}",
+    f"bytes 0-99/{'9' * 5000}",
+    "bytes 0-99/none",
+    "items 0-99/300000",
+    "bytes 1-99/300000",
+]
+
+
+@pytest.mark.parametrize("content_range", NOT_RANGES)
+async def test_a_range_that_is_not_the_one_asked_for_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
+    head = f"HTTP/1.1 206 OK\r\nContent-Length: 100\r\nContent-Range: {content_range}\r\n\r\n".encode()
+    async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
+        with pytest.raises(UpstreamFailed):
+            await open_resuming(upstream, wait_seconds=2.0)
+        assert len(asked) == 1
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_open() -> None:
+    async with hostile(lambda _first, _last: b"") as (upstream, asked):
+        opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
+        await eventually(lambda: asked)
+        await cancel(opening)
+
+
+async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(site: SampleSite) -> None:
+    """Only the bytes that came with the head may be more."""
+    source = site.path("prog.mp4").read_bytes()
+    async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
+        chunks = [await read.read(1000)]
+        assert len(chunks[0]) <= SMALL_STEP
+        for most in (1000, 3000, 2000, 3000, 1):
+            chunks.append(await read.read(most))
+            assert 1 <= len(chunks[-1]) <= most
+        assert source.startswith(b"".join(chunks))
 
 
 async def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -> None:
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         async with reading(upstream) as read:
-            await read.open(None, None, None, ranges=True)
             etag = read.headers.get("etag")
         for validator, first in ((etag, 100), ('"other"', 0), ("Mon, 01 Jan 2001 00:00:00 GMT", 0)):
-            async with reading(upstream) as read:
-                await read.open(100, 199, validator, ranges=True)
-                assert read.span.first == first
+            async with reading(upstream, ByteRange(100, 199), validator) as read:
+                assert read.extent.first == first
 
 
 class Hostile(asyncio.Protocol):
@@ -224,11 +265,11 @@ async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
         return part(begin, stop, BYTES[begin : stop + 1])
 
     window = CAP if first is None and last is not None else None  # suffixes: this server wants to be asked plainly
-    async with hostile(capped) as (upstream, asked), reading(upstream, window) as read:
-        await read.open(first, last, None, ranges=True)
+    wanted = None if first is None and last is None else ByteRange(first, last)
+    async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
         end = len(BYTES) if first is None or last is None else last + 1
         begin = len(BYTES) - last if first is None and last is not None else first or 0
-        assert read.span.end == end
+        assert read.extent.end == end
         assert await rest_of(read) == BYTES[begin:end]
         assert len(asked) >= 2
 
@@ -236,9 +277,8 @@ async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
 async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None:
     async with (
         hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
-        reading(upstream, CAP) as read,
+        reading(upstream, window_bytes=CAP) as read,
     ):
-        await read.open(None, None, None, ranges=True)
         with pytest.raises(UpstreamFailed):
             await rest_of(read)
         assert len(asked) <= 6
@@ -254,8 +294,7 @@ async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> N
         return part(first, stop, BYTES[first : stop + 1])
 
     async with hostile(answer) as (upstream, _), reading(upstream) as read:
-        await read.open(None, None, None, ranges=True)
-        assert read.span.end is None
+        assert read.extent.end is None
         assert await rest_of(read) == BYTES
 
 

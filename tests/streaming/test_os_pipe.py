@@ -57,7 +57,8 @@ async def test_bytes_are_pulled_chunk_by_chunk_up_to_the_end() -> None:
     reader = PipeReader(reading_end, 1000)
     os.write(writer, b"a" * 1500)
     assert await reader.read() == b"a" * 1000
-    assert await reader.read() == b"a" * 500
+    assert await reader.read(200) == b"a" * 200
+    assert await reader.read(5000) == b"a" * 300
     waiting = spawn(reader.read(), name="read")
     await asyncio.sleep(0)
     os.write(writer, b"late")

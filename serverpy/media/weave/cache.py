@@ -20,6 +20,7 @@ from serverpy.media.mp4.layout import Layout
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.memory.room import Room
 from serverpy.single_flight import LedFlights
+from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
@@ -38,9 +39,8 @@ class Version:
 
     @property
     def validator(self) -> str | None:
-        """The validator for If-Range, which takes no weak one (RFC 9110 §13.1.5)."""
-        strong = self.etag if self.etag is not None and not self.etag.startswith("W/") else None
-        return strong or self.last_modified
+        """For If-Range."""
+        return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,8 @@ from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
 """What is read through rather than asked for anew: a request costs about as much."""
-
-
 _LEAST_BYTES = 4096
 """What is read at once where only a few bytes are needed."""
-
-
-class SteppedBody(Body, Protocol):
-    """A body whose reads can be made to end where they should."""
-
-    at_most: int
 
 
 class Opener(Protocol):
@@ -31,7 +23,7 @@ class Opener(Protocol):
 
     @property
     def capability(self) -> Capability: ...
-    async def open(self, plan: Plan, source: Source, reservation: Lender) -> SteppedBody: ...
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body: ...
 
 
 class Changed(UpstreamFailed):
@@ -50,7 +42,7 @@ class Ranged:
         self._lender = lender
         self._source = source
 
-    async def open(self, first: int, end: int, version: Version | None) -> SteppedBody:
+    async def open(self, first: int, end: int, version: Version | None) -> Body:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
         Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
         asked = ByteRange(first, end - 1)
@@ -85,7 +77,7 @@ class Forward:
         self._ranged = ranged
         self._version = version
         self._end = end
-        self._body: SteppedBody | None = None
+        self._body: Body | None = None
         self._chunk = b""
         self._used = 0
         self._at = 0
@@ -138,8 +130,7 @@ class Forward:
     async def _next_chunk(self, offset: int, most: int) -> None:
         assert self._body is not None
         self._chunk, self._used = b"", 0
-        self._body.at_most = max(offset - self._at + most, _LEAST_BYTES)
-        self._chunk = await self._body.read()
+        self._chunk = await self._body.read(max(offset - self._at + most, _LEAST_BYTES))
         if not self._chunk:  # the end of what was asked for, not of what is needed
             await self._open(offset)
 

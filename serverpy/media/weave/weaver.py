@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from serverpy.body import SESSION_BYTES, Body, Head, Source, Unlosable
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Source, Unlosable
 from serverpy.containers import MP4
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import is_seekable
 from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
@@ -34,8 +34,9 @@ from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
-from serverpy.ranges import ByteRange
+from serverpy.ranges import resolve
 from serverpy.tasks import cancel, in_thread, spawn
+from serverpy.validators import same_validator
 
 T = TypeVar("T")
 
@@ -134,10 +135,11 @@ class WovenBody(Unlosable):
         """Open what the range begins with, of both sources at once, and take the first bytes in hand."""
         self._first = await self._gather()
 
-    async def read(self) -> bytes:
-        chunk, self._first = self._first or await self._gather(), b""
+    async def read(self, most: int = UNBOUNDED) -> bytes:
+        chunk = self._first or await self._gather()
         if not chunk and self._left:
             raise UpstreamFailed("The media has failed before.")  # what failed once has nothing more to give
+        chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk
 
@@ -169,8 +171,9 @@ class WovenBody(Unlosable):
 async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
     """The body for the range that `source` asks for, its first bytes in hand."""
     woven, layout = lease.woven, lease.woven.layout
-    asked = source.range if source.if_range in (None, woven.etag) else None
-    first, end = _resolve(asked, layout.total)
+    holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
+    asked = source.range if holds else None
+    first, end = resolve(asked, layout.total)
     readers, starts = dict[int, Forward](), dict[int, int]()
     for number in (VIDEO, AUDIO):
         bounds = layout.bounds(number, first, end)
@@ -265,17 +268,6 @@ async def _drain(body: Body, length: int) -> bytes:
     if len(data) != length:
         raise UpstreamFailed("The media server gives another range than was asked for.")
     return bytes(data)
-
-
-def _resolve(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """First byte and end of a range of `total` bytes (RFC 9110 §14.1.2)."""
-    if asked is None:
-        return 0, total
-    if asked.first is None:
-        return max(0, total - (asked.last or 0)), total
-    if asked.first >= total:
-        raise RangeNotSatisfiable("The range lies beyond the end.", total)
-    return asked.first, total if asked.last is None else min(asked.last + 1, total)
 
 
 def _etag(layout: Layout, versions: tuple[Version, Version]) -> str:

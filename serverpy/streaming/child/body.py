@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
-from serverpy.body import Head, Source, Unlosable
+from serverpy.body import UNBOUNDED, Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import (
     ExtractionTimeout,
@@ -20,6 +21,7 @@ from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.child.messages import Found
 from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.child.process import Child
+from serverpy.streaming.first_bytes import first_chunks
 
 ENOUGH = 101
 """yt-dlp's exit code after as many downloads as it was told to make."""
@@ -34,12 +36,12 @@ class SubprocessBody(Unlosable):
         self._child = child
         self._ended = False
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
             return self._first.pop(0)
         if self._ended:
             return b""
-        data = await _read(self._child)
+        data = await _read(self._child, most)
         self._ended = not data
         return data
 
@@ -55,7 +57,7 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
             _refuse(found, source, options.max_duration)
-            first = await _first(child)
+            first = await first_chunks(partial(_read, child), SNIFF_BYTES)
         return SubprocessBody(_head(found, first, began), first, child)
     except BaseException as error:
         await child.aclose()
@@ -91,19 +93,9 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
 
 
-async def _first(child: Child) -> list[bytes]:
-    """Pieces, enough to identify a container by, or the whole of a shorter output."""
-    pieces: list[bytes] = []
-    while sum(map(len, pieces)) < SNIFF_BYTES and (piece := await _read(child)):
-        pieces.append(piece)
-    if not pieces:
-        raise UpstreamFailed("The media server sent no byte.")
-    return pieces
-
-
-async def _read(child: Child) -> bytes:
+async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
     """The next bytes; `b""` only after the child has ended well."""
-    data = await child.out.read()
+    data = await child.out.read(most)
     if not data:
         try:
             code = await child.exit_code()

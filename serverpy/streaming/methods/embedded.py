@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Protocol
 
-from serverpy.body import SESSION_BYTES, Head, Source, Unlosable
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source, Unlosable
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import pick_entry
@@ -21,6 +21,7 @@ from serverpy.memory.room import Lender
 from serverpy.options import Timeouts
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
+from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 from serverpy.tasks import Closing
@@ -140,7 +141,7 @@ class Embedded:
             raise
         stream = _Stream(reader, download)
         try:
-            first = await stream.first()
+            first = await first_chunks(stream.read, SNIFF_BYTES)
             container = identify(b"".join(first), declared_ext=track.file_ext)
         except BaseException:
             await stream.aclose()
@@ -167,18 +168,10 @@ class _Stream:
         self._download = download
         self.aclose = Closing(self._close, "close embedded stream")
 
-    async def first(self) -> list[bytes]:
-        """Pieces, enough to tell a container by, or everything. Raises the download's error if that comes first."""
-        pieces: list[bytes] = []
-        while sum(map(len, pieces)) < SNIFF_BYTES and (piece := await self.read()):
-            pieces.append(piece)
-        if not pieces:
-            raise UpstreamFailed("The media server sent no byte.")
-        return pieces
-
-    async def read(self) -> bytes:
-        """`b""` only where the worker says so too, and has counted the same."""
-        data = await self._reader.read()
+    async def read(self, most: int = UNBOUNDED) -> bytes:
+        """Read the next bytes; `b""` only where the worker says so too, and has counted the same. Raises the
+        download's error."""
+        data = await self._reader.read(most)
         if not data and (written := await self._download.wait()) != self._reader.received:
             raise UpstreamFailed(f"The worker wrote {written} bytes, {self._reader.received} came.")
         return data
@@ -204,12 +197,12 @@ class EmbeddedBody(Unlosable):
         self._ended = False
         self.aclose = Closing(self._close, "close embedded body")
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
             return self._first.pop(0)
         if self._ended:
             return b""
-        data = await self._stream.read()
+        data = await self._stream.read(most)
         self._ended = not data
         return data
 

@@ -10,24 +10,24 @@ from dataclasses import replace
 from typing import Protocol
 
 from serverpy import containers
-from serverpy.body import SESSION_BYTES, Head, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client, Response
-from serverpy.net.connection import LARGE_STEP, SMALL_STEP
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
-from serverpy.net.resume import OVERLAP_BYTES, ResumingRead, Span
+from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
 from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
-from serverpy.ranges import ByteRange
 from serverpy.streaming.broadcast import Reader
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Turn
+from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
-from serverpy.streaming.segments.segmented import SegmentedRead
+from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
 from serverpy.streaming.track_source import TrackSource
 
 
@@ -35,15 +35,13 @@ class Read(Protocol):
     """An open read, whatever is behind it: one file (`ResumingRead`), many (`SegmentedRead`), or many that are shared
     (`Reader`)."""
 
-    span: Span
+    extent: Extent
     partial: bool
     honoured: bool
     headers: Headers
     connect_seconds: float
 
-    async def read(self) -> bytes: ...
-
-    def set_step(self, nbytes: int) -> None: ...
+    async def read(self, most: int = SMALL_STEP) -> bytes: ...
 
     async def aclose(self) -> None: ...
 
@@ -99,7 +97,7 @@ class Relay:
         try:
             async with first_byte_within(self._client.stall_timeout):
                 read = await self._open_read(source, source.media, track, reservation)
-                first = await _first_bytes(read)
+                first = await first_chunks(read.read, containers.SNIFF_BYTES)
             head = _head(read, b"".join(first), source.media, track)
         except BaseException:
             if read is not None:
@@ -152,32 +150,27 @@ class Relay:
 
     async def _open_own(self, source: Source, media: Media, track: Track, room: Lender) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
-        asked = source.range or ByteRange(None, None)
         address = TrackSource(self._client, self._extractor, source, media, track)
-        read = self._make_read(address, source, track, room)
-        try:
-            if isinstance(read, ResumingRead):
-                ranges = track.request_data is None and not track.no_resume
-                await read.open(asked.first, asked.last, source.if_range, ranges=ranges)
-            elif source.if_range is None:
-                await read.open(asked.first, asked.last)
-            else:  # segments have no validator of their own that it could be compared with: the whole
-                await read.open(None, None)
-        except BaseException:
-            await read.aclose()
-            raise
-        return read
-
-    def _make_read(
-        self, address: TrackSource, source: Source, track: Track, room: Lender
-    ) -> ResumingRead | SegmentedRead:
-        wait_seconds = self._wait_seconds
         if _is_segmented(track):
-            patience = self._client.stall_timeout
-            return SegmentedRead(address, room, wait_seconds=wait_seconds, patience=patience, start=source.start)
+            return await open_segmented(
+                address,
+                room,
+                # Segments have no validator in common that an If-Range could be compared with: it asks for the whole.
+                source.range if source.if_range is None else None,
+                wait_seconds=self._wait_seconds,
+                patience=self._client.stall_timeout,
+                start=source.start,
+            )
         if source.start is not None:
             raise InvalidParameter(UNCUT)
-        return ResumingRead(_Upstream(address), window_bytes=track.http_chunk_size, wait_seconds=wait_seconds)
+        return await open_resuming(
+            FileSource(address),
+            source.range,
+            source.if_range,
+            ranges=track.request_data is None and not track.no_resume,
+            window_bytes=track.http_chunk_size,
+            wait_seconds=self._wait_seconds,
+        )
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
@@ -195,14 +188,11 @@ class RelayBody:
         self._read = read
         self._first = deque(first)
         self._pace = pace
-        self.at_most = LARGE_STEP
-        """The most that a read asks the socket for: whoever needs the bytes up to a border need not cut them there."""
 
-    async def read(self) -> bytes:
+    async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
             return self._first.popleft()
-        self._read.set_step(min(self._pace.step(time.monotonic()), self.at_most))
-        chunk = await self._read.read()
+        chunk = await self._read.read(min(self._pace.step(time.monotonic()), most))
         self._pace.hand(len(chunk), time.monotonic())
         return chunk
 
@@ -241,20 +231,10 @@ def _is_segmented(track: Track) -> bool:
     return track.protocol in HLS_PROTOCOLS
 
 
-async def _first_bytes(read: Read) -> list[bytes]:
-    """As many chunks as it takes to tell what they are. Raises `UpstreamFailed` for no bytes at all."""
-    first: list[bytes] = []
-    while sum(map(len, first)) < containers.SNIFF_BYTES and (chunk := await read.read()):
-        first.append(chunk)
-    if not first:
-        raise UpstreamFailed("The media is empty.")
-    return first
-
-
 def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
-    span = read.span
+    extent = read.extent
     declared_type = read.headers.get("content-type")
-    if span.first == 0:
+    if extent.first == 0:
         container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.file_ext)
     elif _is_segmented(track):  # many are MPEG-TS, which their extension does not say
         container = containers.by_type(declared_type) or containers.declared(declared_type, track.file_ext)
@@ -263,20 +243,20 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
     return Head(
         content_type=container.content_type,
         ext=container.ext if container.ext != "bin" else track.file_ext,
-        length=None if span.end is None else span.end - span.first,
-        start=span.first,
-        total=span.total,
+        length=None if extent.end is None else extent.end - extent.first,
+        start=extent.first,
+        total=extent.total,
         partial=read.honoured,
         seekable=read.partial,
-        estimate=None if span.end is not None else track.size,
+        estimate=None if extent.end is not None else track.size,
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),
         title=media.title,
     )
 
 
-class _Upstream:
-    """The media of a track that is one file (`net/resume.py::Upstream`)."""
+class FileSource:
+    """The media of a track that is one file (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, address: TrackSource) -> None:
         self._address = address

@@ -12,7 +12,7 @@ from serverpy.extraction.values import DASH_PROTOCOL, Track
 from serverpy.memory.room import Lender, Room
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
-from serverpy.net.resume import ResumingRead
+from serverpy.net.resume import open_resuming
 from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.packed_lines import PackedLines
@@ -160,12 +160,10 @@ class _Fetching:
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
         """The playlist at `url`, or at the track's own address, which may be renewed."""
-        upstream = _Playlist(self._address, url)
-        read = ResumingRead(upstream, window_bytes=None, wait_seconds=self._wait_seconds)
+        read = await open_resuming(PlaylistSource(self._address, url), ranges=False, wait_seconds=self._wait_seconds)
         try:
-            await read.open(None, None, None, ranges=False)
             self.rules = Rules.of(self._address.track)  # it may have been renewed
-            reader = _Reader(upstream.found_at, self.rules, self._room)
+            reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
                 reader.add(chunk)
             return reader.finish()
@@ -173,18 +171,15 @@ class _Fetching:
             read.close()
 
 
-class _Playlist:
-    """Where a playlist comes from (`net/resume.py::Upstream`). `found_at` is the address after redirects."""
+class PlaylistSource:
+    """The bytes of a playlist (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, address: TrackSource, url: str | None) -> None:
         self._address = address
         self._url = url
-        self.found_at = ""
 
     async def open(self, headers: dict[str, str]) -> Response:
-        response = await self._address.open(self._url or self._address.track.url, headers)
-        self.found_at = response.url
-        return response
+        return await self._address.open(self._url or self._address.track.url, headers)
 
     async def renew(self) -> bool:
         return self._url is None and await self._address.renew()

@@ -8,17 +8,19 @@ from serverpy import containers
 from serverpy.aes import Decryption
 from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.client import Response
+from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
-from serverpy.net.resume import ResumingRead
+from serverpy.net.resume import ResumingRead, open_resuming
+from serverpy.ranges import ByteRange
 from serverpy.streaming.segments.keys import MAX_KEY_BYTES, Keys
-from serverpy.streaming.segments.segment import Encryption, Segment
+from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
 _TELLING_BYTES = 64
 """Fewer bytes may look like text by chance."""
 
 Renew = Callable[[Segment], Awaitable[Segment | None]]
-"""Finds the same segment under a fresh address; None if there is none but the one we had."""
+"""Finds the same segment under a fresh address. Returns None if there is none but the present one."""
 
 
 class _Place:
@@ -37,8 +39,8 @@ class _Place:
         return True
 
 
-class _Bytes:
-    """The segment's bytes, as `net/resume.py::Upstream` asks for them."""
+class SegmentSource:
+    """The segment's bytes (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
@@ -48,8 +50,8 @@ class _Bytes:
         return await self._place.source.open_media(self._place.segment.url, headers)
 
 
-class _Key:
-    """The segment's key, likewise."""
+class KeySource:
+    """The bytes of the segment's key (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
@@ -62,17 +64,75 @@ class _Key:
         return await self._place.source.open(encryption.uri, headers)
 
 
-class SegmentRead:
-    """A segment from `skip` bytes on. Holds what a `ResumingRead` holds. Closed by its owner."""
+async def open_segment(
+    source: TrackSource,
+    segment: Segment,
+    keys: Keys,
+    renew: Renew,
+    *,
+    skip: int = 0,
+    most_bytes: int | None = None,
+    wait_seconds: float,
+) -> SegmentRead:
+    """Open a read of `segment` from `skip` bytes on, of no more than `most_bytes`. Raises what `open_resuming` raises,
+    and `UpstreamFailed` for a server that gives no ranges where the playlist names some, or an invalid key; leaves
+    nothing behind when it raises or is cancelled."""
+    place = _Place(source, segment, renew)
+    decryption = None
+    if segment.encryption is not None:
+        key = await keys.get(segment.encryption, lambda: _fetch_key(place, wait_seconds))
+        decryption = Decryption(key, segment.encryption.iv)
+    if segment.end is None:
+        read = await open_resuming(SegmentSource(place), ranges=False, wait_seconds=wait_seconds)
+    else:
+        first, end = segment.first + skip, segment.end
+        end = end if most_bytes is None else min(end, first + most_bytes)
+        read = await _open_range(place, first, end, wait_seconds)
+    return SegmentRead(segment, place, read, decryption, is_from_start=skip == 0)
 
-    def __init__(self, source: TrackSource, segment: Segment, keys: Keys, renew: Renew, *, wait_seconds: float) -> None:
-        self._segment = segment
-        self._place = _Place(source, segment, renew)
-        self._keys = keys
-        self._wait_seconds = wait_seconds
-        self._read = self._reading(_Bytes(self._place))
-        self._decryption: Decryption | None = None
-        self._is_from_start = True
+
+async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
+    try:
+        read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
+    except RangeNotSatisfiable as error:
+        raise UpstreamFailed("The media is shorter than its playlist says.") from error
+    if (read.extent.first, read.extent.end) != (first, end):
+        read.close()
+        raise UpstreamFailed("The media server does not give the ranges that the playlist names.")
+    return read
+
+
+async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
+    read = await open_resuming(KeySource(place), ranges=False, wait_seconds=wait_seconds)
+    try:
+        key = b""
+        while chunk := await read.read():
+            key += chunk
+            if len(key) > MAX_KEY_BYTES:
+                raise UpstreamFailed("The media's key is not one.")
+        return key
+    finally:
+        read.close()
+
+
+class SegmentRead:
+    """An open read of a segment. Holds what a `ResumingRead` holds. Closed by its owner."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        place: _Place,
+        read: ResumingRead,
+        decryption: Decryption | None,
+        *,
+        is_from_start: bool,
+    ) -> None:
+        self.segment = segment
+        """As it was listed first."""
+        self._place = place
+        self._read = read
+        self._decryption = decryption
+        self._is_from_start = is_from_start
         self._is_empty = True
         self._is_over = False
 
@@ -84,41 +144,15 @@ class SegmentRead:
     def connect_seconds(self) -> float:
         return self._read.connect_seconds
 
-    @property
-    def segment(self) -> Segment:
-        """As it was listed first."""
-        return self._segment
-
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment
 
-    async def open(self, skip: int, most: int | None, step: int) -> None:
-        """Ask for no more than `most` bytes. Raises what `ResumingRead.open` raises, and `UpstreamFailed` for a server
-        that gives no ranges where the playlist names some, or a key that is none."""
-        segment = self._place.segment
-        self._is_from_start = skip == 0
-        if segment.encryption is not None:
-            self._decryption = Decryption(await self._key(segment.encryption), segment.encryption.iv)
-        self._read.set_step(step)
-        if segment.end is None:
-            await self._read.open(None, None, None, ranges=False)
-        else:
-            first = segment.first + skip
-            await self._open_range(first, segment.end if most is None else min(segment.end, first + most))
-
-    async def _open_range(self, first: int, end: int) -> None:
-        try:
-            await self._read.open(first, end - 1, None, ranges=True)
-        except RangeNotSatisfiable as error:
-            raise UpstreamFailed("The media is shorter than its playlist says.") from error
-        if (self._read.span.first, self._read.span.end) != (first, end):
-            raise UpstreamFailed("The media server does not give the ranges that the playlist names.")
-
-    async def read(self) -> bytes:
-        """The next bytes, `b""` at the end. Raises `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` for a page in
-        place of the segment: some servers excuse themselves with a 200."""
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """Read the next bytes, `b""` at the end; `most` is what is asked of the socket at once. Raises
+        `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` for a page in place of the segment: some servers excuse
+        themselves with a 200."""
         while not self._is_over:
-            chunk = await self._read.read()
+            chunk = await self._read.read(most)
             self._is_over = not chunk
             if self._decryption is not None:
                 chunk = self._decryption.add(chunk) if chunk else self._decryption.finish()
@@ -131,27 +165,5 @@ class SegmentRead:
             raise UpstreamFailed("A segment of the media is empty.")
         return b""
 
-    def set_step(self, nbytes: int) -> None:
-        self._read.set_step(nbytes)
-
     def close(self) -> None:
         self._read.close()
-
-    async def _key(self, encryption: Encryption) -> bytes:
-        return await self._keys.get(encryption, self._fetch_key)
-
-    async def _fetch_key(self) -> bytes:
-        read = self._reading(_Key(self._place))
-        try:
-            await read.open(None, None, None, ranges=False)
-            key = b""
-            while chunk := await read.read():
-                key += chunk
-                if len(key) > MAX_KEY_BYTES:
-                    raise UpstreamFailed("The media's key is not one.")
-            return key
-        finally:
-            read.close()
-
-    def _reading(self, upstream: _Bytes | _Key) -> ResumingRead:
-        return ResumingRead(upstream, window_bytes=None, wait_seconds=self._wait_seconds)

@@ -3,94 +3,103 @@ reader who would wait for it, the next is opened ahead. A segment that cannot be
 
 from __future__ import annotations
 
-from serverpy.errors import InvalidParameter, RangeNotSatisfiable, UpstreamFailed
+from functools import partial
+from typing import TypeGuard
+
+from serverpy.errors import InvalidParameter, UpstreamFailed
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
-from serverpy.net.resume import Span
+from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
-from serverpy.streaming.segments.cursor import Cursor, FinishedCursor
+from serverpy.ranges import ByteRange, resolve
+from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.segment import Segment
-from serverpy.streaming.segments.segment_read import Renew, SegmentRead
+from serverpy.streaming.segments.segment_read import Renew, SegmentRead, open_segment
 from serverpy.streaming.track_source import TrackSource
 
 
+async def open_segmented(
+    source: TrackSource,
+    lender: Lender,
+    asked: ByteRange | None = None,
+    *,
+    wait_seconds: float,
+    patience: float,
+    start: float | None = None,
+) -> SegmentedRead:
+    """Open a read of the bytes `asked`, None for the whole; of the whole, too, where not all lengths are known. `start`
+    is where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new.
+
+    Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and `InvalidParameter` for a `start` in a
+    track that is not live; leaves nothing behind when it raises or is cancelled."""
+    room = Room(lender)
+    try:
+        return await _open(source, room, asked, wait_seconds, patience, start)
+    except BaseException:
+        room.release()
+        raise
+
+
+async def _open(
+    source: TrackSource, room: Room, asked: ByteRange | None, wait_seconds: float, patience: float, start: float | None
+) -> SegmentedRead:
+    reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
+    manifest = await reload()
+    cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
+    total = None if start is not None else manifest.length
+    first, end = (0, None) if total is None else resolve(asked, total)
+    follows_edge = start is None and _goes_on(manifest) and manifest.begins_at_edge
+    del manifest  # the cursor holds it, and two are not held at once
+    segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
+    await segments.turn(None if end is None else end - first)
+    honoured = asked is not None and total is not None
+    return SegmentedRead(segments, room, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
+
+
 class SegmentedRead:
-    """An open read of `span`, like a `ResumingRead`. Closed by its owner.
+    """An open read of `extent`, like a `ResumingRead`. Closed by its owner."""
 
-    `start` is where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new. Where a
-    segment's address has expired, the playlist is read again, and if that does not help the page: what is listed then
-    must be the same segments."""
-
-    def __init__(
-        self, address: TrackSource, lender: Lender, *, wait_seconds: float, patience: float, start: float | None = None
-    ) -> None:
-        self._address = address
-        self._wait_seconds = wait_seconds
-        self._patience = patience
-        self._start = start
-        self._room = Room(lender)
-        self._playlist_room = playlist_room(self._room)
-        self._keys = Keys()
-        self._cursor: Cursor | None = None
-        self._prefetch = Prefetch(self._room)
+    def __init__(self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, follows_edge: bool) -> None:
+        self._segments = segments
+        self._room = room
         self._waits = Waits()
         self._given_bytes = 0
-        self._current: SegmentRead | None = None
-        self._is_over = False
-        self._skip = 0
-        self._left: int | None = None
-        self._step = SMALL_STEP
-        self.span = Span(0, None, None)
-        self.partial = False
+        self._left = None if extent.end is None else extent.end - extent.first
+        first = segments.current
+        self._is_over = first is None
+        self.extent = extent
+        self.partial = extent.end is not None
         """Whether ranges of these bytes can be asked for."""
-        self.honoured = False
-        """Whether `span` is a range that was asked for."""
-        self.headers = Headers(())
+        self.honoured = honoured
+        """Whether `extent` is a range that was asked for."""
+        self.headers = _type_of(first)
         """The type that the first answer has; its validators are not those of the whole."""
-        self.connect_seconds = 0.0
-        self.follows_edge = False
+        self.connect_seconds = 0.0 if first is None else first.connect_seconds
+        self.follows_edge = follows_edge
         """Whether the stream is live, and read from its edge."""
         self.segment: Segment | None = None
         """Whose bytes `read` gave last."""
 
-    async def open(self, first: int | None, last: int | None) -> None:
-        """Begin with the bytes asked (as in `Range`; `None, None` is the whole), or with the whole where not all
-        lengths are known. Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and
-        `InvalidParameter` for a `start` in what is not live."""
-        listing = await self._load()
-        self._cursor = self._cursor_along(listing)
-        total = None if self._start is not None else listing.length
-        if total is not None:
-            begin, end = _within(first, last, total)
-            self.span, self.partial = Span(begin, end, total), True
-            self.honoured = (first, last) != (None, None)
-            self._skip, self._left = begin, end - begin
-        self._current = await self._next_read(self._step)
-        self._is_over = self._current is None
-        if self._current is not None:
-            declared = self._current.headers.get("content-type")
-            self.headers = Headers(() if declared is None else (("content-type", declared),))
-            self.connect_seconds = self._current.connect_seconds
-
-    async def read(self) -> bytes:
-        """The next bytes; `b""` when the span is complete. Raises `UpstreamFailed`, `UpstreamTimeout`, and what an
-        extraction raises."""
+    async def read(self, most: int = SMALL_STEP) -> bytes:
+        """Read the next bytes, `b""` when the extent is complete; `most` is what is asked of the socket at once.
+        Raises `UpstreamFailed`, `UpstreamTimeout`, and what an extraction raises."""
         self._waits.asked()
         while not self._is_over and self._left != 0:
-            if self._current is None:
+            current = self._segments.current
+            if current is None:
                 raise UpstreamFailed("The media has failed before.")  # to go on would leave a hole
-            chunk = await self._current.read()
+            chunk = await current.read(most)
             if chunk:
                 self._waits.given()
                 self._given_bytes += len(chunk)
-                self.segment = self._current.segment
+                self.segment = current.segment
                 return self._accept(chunk)
-            await self._turn_to_next()
+            await self._turn()
         return b""
 
     def move_to(self, lender: Lender) -> bool:
@@ -98,23 +107,10 @@ class SegmentedRead:
         as much."""
         return self._room.move_to(lender)
 
-    def set_step(self, nbytes: int) -> None:
-        """How much is read at once, also of the segments to come."""
-        self._step = nbytes
-        if self._current is not None:
-            self._current.set_step(nbytes)
-
-    def close(self) -> None:
-        """End what `open` began. `aclose` also ends what reading began besides."""
-        piece, self._current = self._current, None
-        if piece is not None:
-            piece.close()
-
     async def aclose(self) -> None:
         """Idempotent."""
-        self.close()
         try:
-            await self._prefetch.drop()
+            await self._segments.aclose()
         finally:
             self._room.release()
 
@@ -124,58 +120,87 @@ class SegmentedRead:
             self._left -= len(chunk)
         return chunk
 
-    async def _turn_to_next(self) -> None:
-        """From a piece that is over to the next, and to the one after that if the reader would have to wait for it."""
-        self.close()
-        self._current = await (self._prefetch.take() if self._prefetch.is_under_way else self._next_read(self._step))
-        if self._current is None:
-            self._is_over = True
+    async def _turn(self) -> None:
+        """To the next segment, and open the one after it if the reader would have to wait for that. Nothing is opened
+        ahead for a range, of which the segments are cut to measure."""
+        self._is_over = not await self._segments.turn(self._left)
+        if self._is_over or not self._waits.reader_waited_more():
             return
-        self._current.set_step(self._step)
-        if self._waits.reader_waited_more() and self._may_look_ahead():
-            self._prefetch.begin(lambda: self._next_read(SMALL_STEP))
+        if self._given_bytes > AFTER_BYTES and self._left is None:
+            self._segments.look_ahead()
 
-    def _may_look_ahead(self) -> bool:
-        """Not for a range, of which the pieces are cut to measure, and not beyond the edge of a live stream."""
-        return self._given_bytes > AFTER_BYTES and self._left is None and isinstance(self._cursor, FinishedCursor)
 
-    async def _next_read(self, step: int) -> SegmentRead | None:
+class _Segments:
+    """Opens the segments one after the other; `current` is the open one, None before the first, after the last, and
+    where the next could not be opened. Where a segment's address has expired, the playlist is read again, and if that
+    does not help the page: what is listed then must be the same segments."""
+
+    def __init__(
+        self, source: TrackSource, cursor: Cursor, prefetch: Prefetch, *, skip: int, wait_seconds: float
+    ) -> None:
+        self._source = source
+        self._cursor = cursor
+        self._prefetch = prefetch
+        self._skip = skip
+        self._wait_seconds = wait_seconds
+        self._keys = Keys()
+        self.current: SegmentRead | None = None
+
+    async def turn(self, most_bytes: int | None) -> bool:
+        """Close the current segment and open the next, for no more than `most_bytes`. Returns False after the last."""
+        self._close()
+        is_ahead = self._prefetch.is_under_way
+        self.current = await (self._prefetch.take() if is_ahead else self._open_next(most_bytes))
+        return self.current is not None
+
+    def look_ahead(self) -> None:
+        """Begin to open the next segment, but not beyond the edge of a live stream."""
+        if isinstance(self._cursor, FinishedCursor):
+            self._prefetch.begin(lambda: self._open_next(None))
+
+    async def aclose(self) -> None:
+        self._close()
+        await self._prefetch.drop()
+
+    def _close(self) -> None:
+        current, self.current = self.current, None
+        if current is not None:
+            current.close()
+
+    async def _open_next(self, most_bytes: int | None) -> SegmentRead | None:
         """The next segment that has bytes to give, open; None after the last."""
         segment = await self._next_segment()
         if segment is None:
             return None
         skip, self._skip = self._skip, 0
-        piece = SegmentRead(self._address, segment, self._keys, self._renewing(), wait_seconds=self._wait_seconds)
-        try:
-            await piece.open(skip, self._left, step)
-        except BaseException:
-            piece.close()
-            raise
-        return piece
+        return await open_segment(
+            self._source,
+            segment,
+            self._keys,
+            self._renewing(),
+            skip=skip,
+            most_bytes=most_bytes,
+            wait_seconds=self._wait_seconds,
+        )
 
     async def _next_segment(self) -> Segment | None:
-        """The next one that has bytes of the span."""
-        assert self._cursor is not None
+        """The next one that has bytes of the extent."""
         while (segment := await self._cursor.next()) is not None:
             if self._skip == 0 or segment.length is None or segment.length > self._skip:
                 return segment
             self._skip -= segment.length
         return None
 
-    # Expired addresses
-
     def _renewing(self) -> Renew:
-        """How one piece finds its segment again: in the playlist, the first time, else on the page."""
-        is_first = not self._address.brings_list
+        """How one read finds its segment again: in the playlist, the first time, else on the page."""
+        is_first = not self._source.brings_list
 
         async def renew(segment: Segment) -> Segment | None:
             nonlocal is_first
-            assert self._cursor is not None
-            if self._current is not None and self._current.is_of(segment):
+            if self.current is not None and self.current.is_of(segment):
                 await self._prefetch.drop()
-                fresh = await self._cursor.back(
-                    segment
-                )  # the way goes on from here, and the address may be new already
+                # The cursor goes on from here, and the address may be new already.
+                fresh = await self._cursor.back(segment)
                 if fresh is not None and _asked(fresh) != _asked(segment):
                     return fresh
             if is_first:
@@ -183,24 +208,25 @@ class SegmentedRead:
                 fresh = await self._cursor.again(segment)
                 if _asked(fresh) != _asked(segment):
                     return fresh
-            if not await self._address.renew():
+            if not await self._source.renew():
                 return None
             return await self._cursor.again(segment)
 
         return renew
 
-    async def _load(self) -> Manifest:
-        return await load(self._address, self._playlist_room, wait_seconds=self._wait_seconds)
 
-    def _cursor_along(self, listing: Manifest) -> Cursor:
-        if isinstance(listing, HlsManifest) and not listing.is_complete:
-            self.follows_edge = self._start is None and listing.begins_at_edge
-            return LiveCursor(listing, self._load, patience=self._patience, start=self._start)
-        if self._start is None:
-            return FinishedCursor(listing, self._load)
-        if not (isinstance(listing, HlsManifest) and self._address.track.is_live):
-            raise InvalidParameter(UNCUT)
-        return LiveCursor(listing, self._load, patience=self._patience, start=self._start)  # it has just ended
+def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: float | None, *, is_live: bool) -> Cursor:
+    if _goes_on(manifest):
+        return LiveCursor(manifest, reload, patience=patience, start=start)
+    if start is None:
+        return FinishedCursor(manifest, reload)
+    if not (isinstance(manifest, HlsManifest) and is_live):
+        raise InvalidParameter(UNCUT)
+    return LiveCursor(manifest, reload, patience=patience, start=start)  # it has just ended
+
+
+def _goes_on(manifest: Manifest) -> TypeGuard[HlsManifest]:
+    return isinstance(manifest, HlsManifest) and not manifest.is_complete
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:
@@ -208,12 +234,6 @@ def _asked(segment: Segment) -> tuple[str, str | None]:
     return segment.url, None if segment.encryption is None else segment.encryption.uri
 
 
-def _within(first: int | None, last: int | None, total: int) -> tuple[int, int]:
-    """The first byte and the end of a range as asked (RFC 9110 §14.1.2). Raises `RangeNotSatisfiable`."""
-    if first is None:
-        begin, end = (0, total) if last is None else (max(0, total - last), total)
-    else:
-        begin, end = first, total if last is None else min(last + 1, total)
-    if begin >= end:
-        raise RangeNotSatisfiable("The range lies beyond the end.", total)
-    return begin, end
+def _type_of(first: SegmentRead | None) -> Headers:
+    declared = None if first is None else first.headers.get("content-type")
+    return Headers(() if declared is None else (("content-type", declared),))

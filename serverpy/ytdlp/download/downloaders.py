@@ -18,8 +18,8 @@ from serverpy.ytdlp.download.upstream import (
     BACK_OFF,
     IMPERSONATED_BYTES,
     PIECE_BYTES,
-    FileUpstream,
-    Upstream,
+    FileRequests,
+    MediaRequests,
     translate,
 )
 
@@ -83,15 +83,15 @@ class Quiet:
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
     """One file over http, resumed where it broke off, into `file`."""
 
-    def __init__(self, upstream: Upstream, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
+    def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
-        self._stop = upstream.stop
+        self._stop = requests.stop
         self._tries = 0
         self._given = 0
         headers = info.get("http_headers") or {}
         window = any(name.lower() == "range" for name in headers)
-        self._source = FileUpstream(upstream, file, window=window)
-        if info.get("impersonate") or upstream.always_impersonates:
+        self._source = FileRequests(requests, file, window=window)
+        if info.get("impersonate") or requests.always_impersonates:
             options = {**options, "http_chunk_size": IMPERSONATED_BYTES}
         super().__init__(self._source, options)
         self._info = info

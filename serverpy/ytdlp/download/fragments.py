@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from Cryptodome.Cipher import AES
 from yt_dlp.downloader.bunnycdn import BunnyCdnFD
 from yt_dlp.downloader.dash import DashSegmentsFD
 from yt_dlp.downloader.f4m import F4mFD
@@ -23,26 +22,26 @@ from yt_dlp.downloader.mhtml import MhtmlFD
 from yt_dlp.downloader.soop import SoopVodFD
 from yt_dlp.utils import NO_DEFAULT
 
+from serverpy.aes import Decryption
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
-from serverpy.ytdlp.download.upstream import Upstream, translate
+from serverpy.ytdlp.download.upstream import MediaRequests, translate
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _GIVEN = b"given"
 """Stands for the content of a fragment whose bytes have gone to the pipe already; told by identity."""
-_BLOCK = AES.block_size
 
 
 class Fragmented(Quiet):
     """What every one of them overrides. Mixed in before yt-dlp's class."""
 
-    def __init__(self, upstream: Upstream, options: dict[str, Any], out: PipeWriter) -> None:
-        self._upstream = upstream
+    def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
+        self._requests = requests
         self._options = options
         self._out = out
-        super().__init__(upstream, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
+        super().__init__(requests, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
 
     def run(self, info: dict[str, Any]) -> None:
         """Returns when the last fragment is given."""
@@ -91,7 +90,7 @@ class Fragmented(Quiet):
             # The playlist's fragments share one dictionary for each EXT-X-KEY, so this asks once for each.
             address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
             parent: Any = super()
-            encryption["KEY"] = self._upstream.urlopen(parent._prepare_url(info, address)).read()
+            encryption["KEY"] = self._requests.urlopen(parent._prepare_url(info, address)).read()
         return bytes(encryption["KEY"])
 
     def decrypter(self, info_dict: Any) -> Callable[[Any, Any], Any]:
@@ -108,7 +107,7 @@ class Fragmented(Quiet):
             "http_headers": headers or info_dict.get("http_headers"),
             "request_data": request_data,
         }
-        if stream_into is None or self._upstream.always_impersonates:
+        if stream_into is None or self._requests.always_impersonates:
             whole = _Whole()
             self._fetch(info, whole.add)
             ctx["content"] = bytes(whole.content)
@@ -119,7 +118,7 @@ class Fragmented(Quiet):
         return True
 
     def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> None:
-        FileDownloader(self._upstream, self._options, OneFile(add), info).run()
+        FileDownloader(self._requests, self._options, OneFile(add), info).run()
 
     def _read_fragment(self, ctx: dict[str, Any]) -> Any:
         return ctx.pop("content", None)
@@ -160,32 +159,19 @@ class Plain:
 
 
 class Decrypted:
-    """AES-128 as HLS has it (RFC 8216 §4.3.2.4): CBC over the whole fragment, PKCS #7 padding at its end."""
+    """A fragment that goes on decrypted, as it comes."""
 
     def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
-        if len(key) not in (16, 24, 32) or len(iv) != _BLOCK:
-            raise UpstreamFailed("The media's key is not one.")
         self._give = give
-        self._cipher = AES.new(key, AES.MODE_CBC, iv)
-        self._held = b""
+        self._decryption = Decryption(key, iv)
 
     def add(self, data: bytes) -> None:
-        """Gives all but the last whole block, which may have padding, and what does not fill one."""
-        data = self._held + data
-        end = max(0, (len(data) - 1) // _BLOCK * _BLOCK)
-        self._held = data[end:]
-        if end:
-            self._give(self._cipher.decrypt(data[:end]))
+        if plain := self._decryption.add(data):
+            self._give(plain)
 
     def finish(self) -> None:
-        if len(self._held) != _BLOCK:
-            raise UpstreamFailed("An encrypted fragment is not made of whole blocks.")
-        last = self._cipher.decrypt(self._held)
-        padding = last[-1]
-        if not 1 <= padding <= _BLOCK or last[-padding:] != bytes([padding]) * padding:
-            raise UpstreamFailed("An encrypted fragment does not open with its key.")
-        if padding < _BLOCK:
-            self._give(last[:-padding])
+        if plain := self._decryption.finish():
+            self._give(plain)
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
@@ -225,10 +211,10 @@ class _Accompanied(Quiet):
     """HLS that needs requests beside it. yt-dlp's classes make a plain HlsFD inside `real_download`, which would write
     to the process's standard output; so that is done anew here, and only what they do beside it is theirs."""
 
-    def __init__(self, upstream: Upstream, options: dict[str, Any], out: PipeWriter) -> None:
-        self._upstream = upstream
-        self._hls = Hls(upstream, options, out)
-        super().__init__(upstream, options)  # type: ignore[call-arg]
+    def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
+        self._requests = requests
+        self._hls = Hls(requests, options, out)
+        super().__init__(requests, options)  # type: ignore[call-arg]
 
     def run(self, info: dict[str, Any]) -> None:
         done = threading.Event()
@@ -261,7 +247,7 @@ class SoopVod(_Accompanied, SoopVodFD):  # type: ignore[misc]
         self._cookie_refresh_thread(done, info["_cookie_refresh_params"], info["webpage_url"])
 
 
-BY_PROTOCOL: dict[str, Callable[[Upstream, dict[str, Any], PipeWriter], Fragmented | _Accompanied]] = {
+BY_PROTOCOL: dict[str, Callable[[MediaRequests, dict[str, Any], PipeWriter], Fragmented | _Accompanied]] = {
     "m3u8": Hls,
     "m3u8_native": Hls,
     "http_dash_segments": Dash,

@@ -17,7 +17,7 @@ from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download import downloaders, fragments
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
-from serverpy.ytdlp.download.upstream import Upstream, translate
+from serverpy.ytdlp.download.upstream import MediaRequests, translate
 from serverpy.ytdlp.page.raw_store import RawMedia
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.stop import Stop, stopped
@@ -61,7 +61,7 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
         with open_session() as ydl:
             _refuse_impossible(info)
             _wait_until(info.get("available_at"), stop)
-            _download(Upstream(ydl, stop), info, out)
+            _download(MediaRequests(ydl, stop), info, out)
     except Stopped as error:
         raise stopped() from error
     except ServerPYError:
@@ -89,13 +89,13 @@ def _wait_until(available_at: float | None, stop: Stop) -> None:
         stop.pause(seconds)
 
 
-def _download(upstream: Upstream, info: dict[str, Any], out: PipeWriter) -> None:
-    options = downloaders.params(upstream)
+def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) -> None:
+    options = downloaders.params(requests)
     protocol = info["protocol"]
     if protocol in HTTP:
-        downloaders.FileDownloader(upstream, options, OneFile(out.write), info).run()
+        downloaders.FileDownloader(requests, options, OneFile(out.write), info).run()
     elif make := fragments.BY_PROTOCOL.get(protocol):
-        make(upstream, options, out).run(info)
+        make(requests, options, out).run(info)
     else:
         raise UnsupportedConversion("Yt-dlp downloads this kind of media only with the help of other programs.")
 

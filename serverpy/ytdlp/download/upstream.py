@@ -1,7 +1,7 @@
 """What yt-dlp's downloaders see in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
 
-`Upstream` belongs to one download. `urlopen` gives whole small bodies (playlists, keys, pings), `stream` an open one.
-`FileUpstream` belongs to one file or fragment inside it and sees to it that every answer belongs to the same bytes.
+`MediaRequests` belongs to one download: `urlopen` gives whole small bodies (playlists, keys), `stream` an open one.
+`FileRequests` belongs to one file or fragment inside it and sees to it that every answer belongs to the same bytes.
 Errors leave as yt-dlp's own only where its retries have to see them.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from dataclasses import replace
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -25,6 +26,7 @@ from yt_dlp.utils import ContentTooShortError
 from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
 from serverpy.net.heads import REFUSED_HEADER
+from serverpy.ranges import ContentRange, parse_length
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.stop import Stop
 
@@ -74,7 +76,7 @@ def _timed_out(error: BaseException) -> bool:
     return False
 
 
-class Upstream:
+class MediaRequests:
     """One download's door to the network. Everything it does not know is asked of the YoutubeDL behind."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
@@ -132,7 +134,7 @@ class Upstream:
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
 
 
-class FileUpstream:
+class FileRequests:
     """For one file, fetched by HttpFD in one or several requests into `file`. Closes the responses it gave: HttpFD
     drops them.
 
@@ -141,8 +143,8 @@ class FileUpstream:
     Raises `UpstreamFailed` where HttpFD would splice or shift: other bytes, another total length, another offset.
     """
 
-    def __init__(self, upstream: Upstream, file: OneFile, *, window: bool) -> None:
-        self._upstream = upstream
+    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
+        self._requests = requests
         self._file = file
         self._window = window
         self._total: int | None = None
@@ -152,7 +154,7 @@ class FileUpstream:
         self._standstills = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._upstream, name)
+        return getattr(self._requests, name)
 
     @property
     def total(self) -> int | None:
@@ -175,7 +177,7 @@ class FileUpstream:
         if asked and self._resuming:
             overlap = self._file.tail
             request.headers["Range"] = _moved(request.headers["Range"], asked - len(overlap))
-        response = self._response = _prompt(self._upstream.stream(request))
+        response = self._response = _prompt(self._requests.stream(request))
         self._check(request, response, (asked or 0) - len(overlap))
         if overlap and response.status == 206:
             self._compare(response, overlap)
@@ -199,9 +201,10 @@ class FileUpstream:
 
     def _check(self, request: Request, response: Response, asked: int) -> None:
         if response.status == 206:
-            first, total = _content_range(response.headers.get("Content-Range"))
-            if first != asked:
+            given = ContentRange.parse(response.headers.get("Content-Range"))
+            if given is None or given.first != asked:
                 raise UpstreamFailed("The media server sent another range than was asked for.")
+            total = given.total
         else:
             total = _length(response)
             if self._window and not _is_just_the_window(request, total):
@@ -213,7 +216,7 @@ class FileUpstream:
             self._total = total
 
     def _bear(self, request: Request, total: int | None) -> None:
-        if self._upstream.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
+        if self._requests.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
             raise UpstreamFailed("The media needs impersonation, and its server does not answer in ranges.")
 
 
@@ -240,25 +243,17 @@ def _moved(value: str, first: int) -> str:
 
 def _hide(response: Response, count: int) -> None:
     """Make a partial answer, of which `count` bytes are read, look as if it began behind them."""
-    found = re.match(r"bytes (\d+)(-.*)", response.headers["Content-Range"])
-    assert found
-    response.headers.replace_header("Content-Range", f"bytes {int(found[1]) + count}{found[2]}")
-    if length := response.headers.get("Content-Length"):
-        response.headers.replace_header("Content-Length", str(int(length) - count))
-
-
-def _content_range(value: str | None) -> tuple[int | None, int | None]:
-    """RFC 9110 §14.4: `bytes 0-99/1000` → (0, 1000); an unknown total is None."""
-    found = re.match(r"bytes (\d+)-\d+/(\d+|\*)", value or "")
-    if not found:
-        return None, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
+    given = ContentRange.parse(response.headers.get("Content-Range"))
+    assert given is not None
+    response.headers.replace_header("Content-Range", str(replace(given, first=given.first + count)))
+    length = parse_length(response.headers.get("Content-Length"))
+    if length is not None:
+        response.headers.replace_header("Content-Length", str(length - count))
 
 
 def _length(response: Response) -> int | None:
-    length = response.headers.get("Content-Length") or ""
     # With a Content-Encoding, the length is that of the encoded bytes.
-    return int(length) if length.isdigit() and not response.headers.get("Content-Encoding") else None
+    return None if response.headers.get("Content-Encoding") else parse_length(response.headers.get("Content-Length"))
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:

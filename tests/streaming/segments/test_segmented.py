@@ -24,6 +24,7 @@ from serverpy.errors import (
 )
 from serverpy.extraction.values import AesKey, Cookie, Fragment, Track
 from serverpy.net.client import Client
+from serverpy.net.connection import SMALL_STEP
 from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
@@ -60,6 +61,37 @@ def test_the_segments_are_one_file_over_one_connection(shelf: Shelf) -> None:
     assert (head.length, head.seekable, head.partial) == (None, False, False)
     assert shelf.connections == 1
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
+
+
+async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(shelf: Shelf) -> None:
+    """But for the first step of each segment, which came with the head, and less than a block that was held back."""
+    encrypt(shelf)
+    async with client_for(shelf) as client:
+        track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{LIST}')
+        body = await opened(client, Page(lambda _: track))
+        chunks = []
+        while chunk := await body.read(5000):
+            chunks.append(chunk)
+        await body.aclose()
+        assert b"".join(chunks) == FILE
+        assert max(map(len, chunks)) <= SMALL_STEP
+        assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
+
+
+async def test_an_opening_that_is_cancelled_or_fails_leaves_nothing_open(shelf: Shelf) -> None:
+    async with client_for(shelf) as client:
+        page = Page(lambda _: hls(shelf, LIST))
+        for turns in range(200):
+            opening = spawn(opened(client, page), name="open")
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await cancel(opening)
+            if opening.cancelled():
+                continue
+            await opening.result().aclose()
+            break
+        with pytest.raises(ServerPYError):
+            await opened(client, Page(lambda _: hls(shelf, "gone.ts")))
 
 
 def test_addresses_are_relative_to_where_the_playlist_was_found(shelf: Shelf) -> None:

@@ -1,0 +1,85 @@
+"""The requests of one ranged read: what is asked, which answers carry media, when another try is worth it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.net.client import Response
+from serverpy.ranges import ByteRange
+
+BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
+_EXPIRED = frozenset({401, 403, 404, 410})
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class RangeSource(Protocol):
+    """Bytes at a media server that can be requested by range, under whichever address they have at the moment."""
+
+    async def open(self, headers: dict[str, str]) -> Response: ...
+
+    async def renew(self) -> bool:
+        """Find a fresh address for the same bytes. Returns False if there is none but the present one."""
+        ...
+
+
+class Unhealable(UpstreamFailed):
+    """Asking again would not help, or would splice two files."""
+
+
+class Refused(UpstreamFailed):
+    """An answer with a status that carries no media."""
+
+    def __init__(self, status: int, retry_after: str | None) -> None:
+        super().__init__(f"The media server refuses ({status}).")
+        self.status = status
+        self.retry_after = float(retry_after) if retry_after is not None and retry_after.isdecimal() else 0.0
+
+
+class RangeRequests:
+    """The requests of one read, and its tries: those that failed since the last new byte."""
+
+    def __init__(self, source: RangeSource, window_bytes: int | None, wait_seconds: float) -> None:
+        self._source = source
+        self._wait_seconds = wait_seconds
+        self.window_bytes = window_bytes
+        self.tries = 0
+        self.renewed = False
+        """Whether the address is not the one that the first answer came from."""
+
+    async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
+        """Ask for a range, or without one. Gives answers that carry media, and 416 for a range; others become
+        errors."""
+        headers = {} if asked is None else {"Range": str(self._within_window(asked))}
+        if if_range is not None:
+            headers["If-Range"] = if_range
+        response = await self._source.open(headers)
+        if response.status not in (200, 206, 416):
+            response.close()
+            raise Refused(response.status, response.headers.get("retry-after"))
+        if response.headers.get("content-encoding") not in (None, "", "identity"):
+            response.close()
+            raise Unhealable("The media server sends a coding that nobody asked for.")
+        return response
+
+    def _within_window(self, asked: ByteRange) -> ByteRange:
+        if self.window_bytes is None or asked.first is None:
+            return asked
+        last = asked.first + self.window_bytes - 1
+        return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
+
+    async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
+        """Wait, or find a fresh address, before the next try. Raises `error` when there is to be none."""
+        self.tries += 1
+        if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
+            raise error
+        delay = BACK_OFF_SECONDS[self.tries - 1]
+        if isinstance(error, Refused):
+            if error.status in _EXPIRED and await self._source.renew():
+                self.renewed = True
+                return
+            if error.status not in _PASSING or error.retry_after > self._wait_seconds:
+                raise error
+            delay = max(delay, error.retry_after)
+        await asyncio.sleep(delay)

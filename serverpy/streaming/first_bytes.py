@@ -1,0 +1,18 @@
+"""The first bytes of a stream, which tell what it is before the answer begins."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from serverpy.errors import UpstreamFailed
+
+
+async def first_chunks(read: Callable[[], Awaitable[bytes]], enough_bytes: int) -> list[bytes]:
+    """Read chunks until they have `enough_bytes` together, or the stream ends. Raises `UpstreamFailed` if it has no
+    byte, and what `read` raises."""
+    chunks: list[bytes] = []
+    while sum(map(len, chunks)) < enough_bytes and (chunk := await read()):
+        chunks.append(chunk)
+    if not chunks:
+        raise UpstreamFailed("The media is empty.")
+    return chunks

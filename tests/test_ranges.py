@@ -1,0 +1,252 @@
+"""Ranges and validators at their edges: RFC 9110 §8.8.3, §13.1.5 and §14."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serverpy.errors import RangeNotSatisfiable
+from serverpy.ranges import ByteRange, ContentRange, parse_length, parse_range, resolve, total_of
+from serverpy.validators import same_validator, strong_validator
+
+LARGEST = 2**63 - 1
+ENDLESS = "9" * 5000
+"""More digits than Python turns into a number."""
+DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", ByteRange(0, 0)),
+        ("bytes=0-1", ByteRange(0, 1)),
+        ("bytes=5-", ByteRange(5, None)),
+        ("bytes=-5", ByteRange(None, 5)),
+        ("BYTES=1-2", ByteRange(1, 2)),
+        ("bytes= 1-2 ", ByteRange(1, 2)),
+        ("bytes=,1-2,", ByteRange(1, 2)),
+        ("bytes=007-8", ByteRange(7, 8)),
+        ("bytes=0-18446744073709551615", ByteRange(0, LARGEST)),
+        (f"bytes=-{'9' * 500}", ByteRange(None, LARGEST)),
+    ],
+)
+def test_one_range_is_read(header: str, expected: ByteRange) -> None:
+    assert parse_range(header) == expected
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "bytes", "items=0-1", "seconds=1-2", "bytes=0-1,3-4", "bytes=0-1, 5-", "bytes=0-1,-1"]
+)
+def test_what_may_be_ignored_is_ignored(header: str | None) -> None:
+    """Another unit, several ranges beside each other: the answer is the whole."""
+    assert parse_range(header) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("bytes=", "bytes=-", "bytes=,", "bytes=x", "bytes=1", "bytes=1-x", "bytes=0x1-2", "bytes=1 -2"),
+        *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=-0", "bytes=1-2-3", "bytes=٣-٤"),
+        *("bytes=0-5,3-9", "bytes=0-,5-", "bytes=0-9,5-", "bytes=-1,-2", "bytes=3-9,0-5", "bytes=0-1,x"),
+    ],
+)
+def test_what_is_no_range_is_refused(header: str) -> None:
+    with pytest.raises(RangeNotSatisfiable):
+        parse_range(header)
+
+
+@given(st.integers(0, LARGEST), st.integers(0, LARGEST))
+def test_every_range_is_read_back(one: int, other: int) -> None:
+    first, last = sorted((one, other))
+    assert parse_range(f"bytes={first}-{last}") == ByteRange(first, last)
+    assert parse_range(f"bytes={first}-") == ByteRange(first, None)
+    assert parse_range(f"bytes=-{last + 1}") == ByteRange(None, min(last + 1, LARGEST))
+
+
+@given(st.text(st.sampled_from("bytes=0123456789-, \t"), max_size=40) | st.text(max_size=40))
+def test_any_text_is_a_range_or_ignored_or_refused(text: str) -> None:
+    for header in (text, f"bytes={text}"):
+        try:
+            found = parse_range(header)
+        except RangeNotSatisfiable:
+            continue
+        if found is not None:
+            assert found.first is not None or found.last
+            assert found.first is None or found.last is None or found.first <= found.last
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=5))
+def test_of_several_ranges_only_those_that_overlap_are_refused(pairs: list[tuple[int, int]]) -> None:
+    ranges = [(min(pair), max(pair)) for pair in pairs]
+    header = "bytes=" + ",".join(f"{first}-{last}" for first, last in ranges)
+    covered = [number for first, last in ranges for number in range(first, last + 1)]
+    if len(covered) == len(set(covered)):
+        assert parse_range(header) is None
+    else:
+        with pytest.raises(RangeNotSatisfiable):
+            parse_range(header)
+
+
+# Resolving
+
+
+@pytest.mark.parametrize(
+    ("asked", "total", "expected"),
+    [
+        (None, 100, (0, 100)),
+        (None, 0, (0, 0)),
+        (ByteRange(0, None), 100, (0, 100)),
+        (ByteRange(0, 0), 100, (0, 1)),
+        (ByteRange(0, 99), 100, (0, 100)),
+        (ByteRange(0, 100), 100, (0, 100)),
+        (ByteRange(99, None), 100, (99, 100)),
+        (ByteRange(99, LARGEST), 100, (99, 100)),
+        (ByteRange(None, 1), 100, (99, 100)),
+        (ByteRange(None, 100), 100, (0, 100)),
+        (ByteRange(None, 101), 100, (0, 100)),
+        (ByteRange(None, LARGEST), 1, (0, 1)),
+        (ByteRange(100, None), 100, None),
+        (ByteRange(100, 200), 100, None),
+        (ByteRange(LARGEST, LARGEST), 100, None),
+        (ByteRange(0, None), 0, None),
+        (ByteRange(0, 0), 0, None),
+        (ByteRange(None, 5), 0, None),
+        (ByteRange(None, 0), 100, None),
+        (ByteRange(9, 2), 100, None),
+    ],
+)
+def test_a_range_is_resolved_against_the_length(
+    asked: ByteRange | None, total: int, expected: tuple[int, int] | None
+) -> None:
+    """None: it has no byte there, and the error tells the length."""
+    if expected is not None:
+        assert resolve(asked, total) == expected
+        return
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        resolve(asked, total)
+    assert caught.value.size == total
+
+
+@given(st.integers(0, 60), st.none() | st.integers(0, 60), st.integers(0, 50))
+def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int | None, total: int) -> None:
+    whole = bytes(range(total))
+    for asked, expected in (
+        (ByteRange(first, last), whole[first : None if last is None else last + 1]),
+        (ByteRange(None, first), whole[-first:] if first else b""),
+    ):
+        try:
+            begin, end = resolve(asked, total)
+        except RangeNotSatisfiable:
+            assert not expected
+        else:
+            assert whole[begin:end] == expected
+
+
+# Content-Range
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes 0-0/1", ContentRange(0, 0, 1)),
+        ("bytes 5-99/100", ContentRange(5, 99, 100)),
+        ("bytes 5-99/*", ContentRange(5, 99, None)),
+        ("BYTES  5-99/100 ", ContentRange(5, 99, 100)),
+        ("bytes 0-100/100", ContentRange(0, 100, 100)),
+        (f"bytes {LARGEST - 1}-{LARGEST}/*", ContentRange(LARGEST - 1, LARGEST, None)),
+        *((header, None) for header in (None, "", "bytes", "bytes */100", "items 0-9/100", "0-9/100")),
+        *((header, None) for header in ("bytes 9-2/100", "bytes 0-9", "bytes 0-/100", "bytes -9/100", "bytes 0-9/x")),
+        *((header, None) for header in ("bytes=0-9/100", "bytes 0-9/100, bytes 20-29/100", "bytes ٣-٤/9")),
+        *(
+            (header, None)
+            for header in (f"bytes {ENDLESS}-{ENDLESS}/*", f"bytes 0-{ENDLESS}/*", f"bytes 0-9/{ENDLESS}")
+        ),
+    ],
+)
+def test_a_content_range_is_read_or_is_invalid(header: str | None, expected: ContentRange | None) -> None:
+    assert ContentRange.parse(header) == expected
+
+
+@given(st.integers(0, LARGEST), st.integers(0, LARGEST), st.none() | st.integers(0, LARGEST))
+def test_what_is_written_is_read_back(one: int, other: int, total: int | None) -> None:
+    first, last = sorted((one, other))
+    assert ContentRange.parse(str(ContentRange(first, last, total))) == ContentRange(first, last, total)
+    for asked in (ByteRange(first, last), ByteRange(first, None), ByteRange(None, max(1, last))):
+        assert parse_range(str(asked)) == asked
+
+
+@given(st.text(st.sampled_from("bytes 0123456789-/*, \t"), max_size=60) | st.text(max_size=40))
+def test_any_text_is_a_content_range_or_is_not(text: str) -> None:
+    for header in (text, f"bytes {text}"):
+        found = ContentRange.parse(header)
+        assert found is None or 0 <= found.first <= found.last
+        total = total_of(header)
+        assert total is None or total >= 0
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        *(("bytes */100", 100), ("bytes */0", 0), ("bytes 0-9/100", 100), ("bytes 0-9/*", None), ("bytes 0-9", None)),
+        *((header, None) for header in (None, "", "bytes */", "bytes */-1", f"bytes */{ENDLESS}")),
+    ],
+)
+def test_the_length_of_the_whole_is_told_or_is_not(header: str | None, expected: int | None) -> None:
+    assert total_of(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("digits", "expected"),
+    [
+        *(("0", 0), ("007", 7), (str(LARGEST), LARGEST)),
+        *((digits, None) for digits in (None, "", "-1", "+1", " 1", "1.0", "1e3", "²", "٣", "0x10", ENDLESS)),
+    ],
+)
+def test_a_length_is_a_number_or_is_not(digits: str | None, expected: int | None) -> None:
+    assert parse_length(digits) == expected
+
+
+# Validators
+
+
+@pytest.mark.parametrize(
+    ("etag", "last_modified", "expected"),
+    [
+        ('"a"', DATE, '"a"'),
+        ('"a"', None, '"a"'),
+        ('W/"a"', DATE, DATE),
+        ('W/"a"', None, None),
+        (None, DATE, DATE),
+        ("", DATE, DATE),
+        (None, None, None),
+    ],
+)
+def test_if_range_takes_a_strong_etag_or_else_the_date(
+    etag: str | None, last_modified: str | None, expected: str | None
+) -> None:
+    assert strong_validator(etag, last_modified) == expected
+
+
+@pytest.mark.parametrize(
+    ("if_range", "etag", "last_modified", "holds"),
+    [
+        ('"a"', '"a"', None, True),
+        ('"a"', '"b"', DATE, False),
+        ('"a"', 'W/"a"', None, False),
+        ('W/"a"', 'W/"a"', None, False),
+        ('W/"a"', '"a"', None, False),
+        ('"a"', None, DATE, False),
+        ('"a', '"a"', None, False),
+        (DATE, None, DATE, True),
+        (DATE, '"a"', DATE, True),
+        (DATE, '"a"', None, False),
+        (DATE, None, "Tue, 02 Jan 2024 00:00:00 GMT", False),
+        ("a", "a", None, False),
+        ("", None, None, False),
+    ],
+)
+def test_if_range_holds_for_the_same_strong_validator(
+    if_range: str, etag: str | None, last_modified: str | None, *, holds: bool
+) -> None:
+    assert same_validator(if_range, etag, last_modified) is holds
