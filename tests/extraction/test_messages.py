@@ -57,9 +57,7 @@ OPTIONS = WorkerOptions(
     sites=Sites(deny=("a", "b")),
 )
 REQUESTS: tuple[Request, ...] = (
-    Configure(
-        options=WorkerOptions(targets=Targets(own=(("::1", 80),), deny_ports=frozenset({1}))), directory="/tmp/x"
-    ),
+    Configure(options=OPTIONS, directory="/tmp/x"),
     Extract(id=1, url="https://site.example/"),
     Select(id=2, selector="b", formats=(Format(format_id="f", ext="mp4", protocol="https"),)),
     StartDownload(id=3, raw_id="r", track_id="f"),
