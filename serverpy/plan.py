@@ -67,6 +67,10 @@ class Plan:
     exact_length: bool = False
     ranges: bool = False
 
+    def without_lists(self) -> Plan:
+        """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
+        return replace(self, tracks=tuple(replace(each, fragments=(), manifest_data=None) for each in self.tracks))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:

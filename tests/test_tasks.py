@@ -4,10 +4,11 @@ sleep is a step."""
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
-from serverpy.tasks import Stall, cancel, spawn
+from serverpy.tasks import Stall, cancel, in_thread, spawn
 
 SHORT = 0.02
 
@@ -84,3 +85,21 @@ async def test_an_error_of_the_block_passes() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await fail()
+
+
+async def test_a_cancelled_caller_waits_for_the_thread_and_gets_its_error_as_the_cause() -> None:
+    going, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        going.wait()
+        ended.set()
+        raise OSError("the disk is full")
+
+    caller = spawn(in_thread(fail, name="fail"), name="caller")
+    await asyncio.sleep(0)
+    caller.cancel()
+    going.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await caller
+    assert ended.is_set()
+    assert isinstance(caught.value.__cause__, OSError)

@@ -45,6 +45,8 @@ class StreamResponse(Response):
         self._request_id = request_id
         self._stall_timeout = stall_timeout
         self._started = False
+        self._closing = False
+        """Whether the stream is being closed, which nothing interrupts."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves or the stream is cancelled."""
@@ -54,13 +56,13 @@ class StreamResponse(Response):
 
         def stop(end: str) -> None:
             nonlocal stopped
-            if not stopped:
+            if not (stopped or self._closing):
                 stopped, record.end = True, end
                 serving.cancel()
 
-        self._watch = scope["extensions"][LEFT]
+        watch = scope["extensions"][LEFT]
         with self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled")) as record:
-            self._watch(lambda: stop("left"))
+            watch(lambda: stop("left"))
             try:
                 await self._serve(record, scope, receive, send)
             except asyncio.CancelledError:
@@ -69,7 +71,7 @@ class StreamResponse(Response):
                 if record.end == "cancelled":
                     _cut(scope)
             finally:
-                self._watch(None)
+                watch(None)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
@@ -79,7 +81,7 @@ class StreamResponse(Response):
                 await self._send(stream, record, scope, send)
                 record.end = "complete"
             finally:
-                self._watch(None)  # nothing interrupts the closing
+                self._closing = True
                 await stream.aclose()
         except ServerPYError as error:
             record.end = error.code
@@ -132,7 +134,8 @@ def _client(scope: Scope) -> str:
 
 def _log(record: Record) -> None:
     method, end = record.method or "-", record.end or "left"
-    logger.info("%s %s: %s, %d bytes in %.2f s", record.id, method, end, record.sent_bytes, record.seconds)
+    seen = record.id, record.client, record.site or "-", method, end, record.sent_bytes, record.seconds
+    logger.info("%s %s %s %s: %s, %d bytes in %.2f s", *seen)
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

@@ -22,7 +22,7 @@ from serverpy.containers import Target
 from serverpy.delivery import Stream
 from serverpy.metrics import Sample
 from serverpy.plan import StreamRequest
-from serverpy.ranges import parse_range
+from serverpy.ranges import ContentRange, parse_range
 from serverpy.server import Server
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
@@ -146,8 +146,7 @@ def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tupl
         headers |= {"ETag": head.etag} if head.etag else {}
         headers |= {"Last-Modified": head.last_modified} if head.last_modified else {}
     if head.partial and head.length is not None:
-        total = "*" if head.total is None else head.total
-        headers["Content-Range"] = f"bytes {head.start}-{head.start + head.length - 1}/{total}"
+        headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
     return 206 if head.partial else 200, headers
 
 
