@@ -28,7 +28,7 @@ class Record:
         self.is_admitted = False
         """Whether the stream runs or is being opened; otherwise it waits for a place."""
         self.end: str | None = None
-        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, or the code of an error."""
+        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property

@@ -140,6 +140,9 @@ CASES = [
     # Start
     Case("start in HLS", (film("hls", 360, **HLS),), ["relay:hls"], {"start": -30.0}),
     Case("start in a file", (film("360", 360),), InvalidParameter, {"start": 1.0}),
+    Case("start in a pair", (audio(), track("720", 720), film("hls", 360, **HLS)), InvalidParameter, {"start": 1.0}),
+    Case("start in a selected pair", (*FILMS, MUTE), InvalidParameter,
+         {"start": 1.0, "format": "x", "selection": ("720", "audio")}),
     Case("start by embedded", (film("hls", 360, **HLS),), InvalidParameter, {"start": 1.0, "method": "embedded"}),
     # Limits
     Case("within MAX_DURATION", (film("360", 360),), ["relay:360"], duration=60),

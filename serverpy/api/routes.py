@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
@@ -21,6 +21,7 @@ from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.containers import Target
 from serverpy.delivery import Stream
 from serverpy.metrics import Sample
+from serverpy.options import Method
 from serverpy.plan import StreamRequest
 from serverpy.ranges import ContentRange, parse_range
 from serverpy.server import Server
@@ -44,7 +45,7 @@ class StreamQuery(BaseModel):
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
     to: Target = Field("source", description="What to turn the media into.")
-    method: Literal["auto", "relay", "embedded", "subprocess"] | None = None
+    method: Method | None = None
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
