@@ -73,9 +73,8 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        await asyncio.sleep(
-            0
-        )  # the transports close in the next turn, and a shelf waits for that without turning the loop
+        # Aborted transports close in the next turn of the loop, which a shelf that waits for that would block.
+        await asyncio.sleep(0)
 
 
 async def opened(
