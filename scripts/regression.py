@@ -5,8 +5,9 @@
 Starts `serverpy serve` of both checkouts (each with its own `.venv`, by `make install`), nginx at its best buffers and
 one sample site, and puts the same loads on them in turn. First come five A/A rounds, in which both sides are BASE and
 which show what the machine's own noise is; then five rounds of BASE and CHANGED. A figure is worse if the median over
-the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread). The harness of one checkout serves for both:
-it knows only the command line, the settings, the HTTP endpoints and the addresses of the sample site.
+the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread), 25 % at least for the time to the first byte.
+The harness of one checkout serves for both: it knows only the command line, the settings, the HTTP endpoints and the
+addresses of the sample site.
 
 Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
 other work widens the A/A spread, and the deadline (15 minutes, `--deadline`) ends a run that a busy machine makes too

@@ -183,7 +183,7 @@ class Delivery:
         return await self._open(planned[-1], source, reservation, record)
 
     async def _open(self, plan: Plan, source: Source, reservation: Reservation, record: Record) -> Body:
-        record.plan = plan
+        record.plan = plan.without_lists()
         await _hold(reservation, plan.nbytes)
         return await self._openers[plan.opener].open(plan, source, reservation)
 

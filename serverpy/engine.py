@@ -101,7 +101,7 @@ class Engine:
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """End what waits and what runs below. A stream is closed by its opener."""
+        """End what waits and what runs below. The caller of `Delivery.open` has closed its stream before."""
         self.budget.stop()
         self.client.close()
         await self.extractor.aclose()

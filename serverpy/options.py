@@ -7,9 +7,12 @@ and the worker process gets them as JSON. Their defaults are those of the settin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serverpy.net.ports import BAD_PORTS
 
+Method = Literal["auto", "relay", "embedded", "subprocess"]
+"""Values of `method` and METHOD."""
 Sockets = tuple[tuple[str, int], ...]
 """Numeric address and port of each."""
 

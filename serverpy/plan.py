@@ -29,7 +29,7 @@ from serverpy.ranges import ByteRange
 UNCUT = (
     "`start` and `end` cannot cut a stream whose bytes are the source's; of a live stream, `start` says where to begin."
 )
-UNKNOWN = "unknown"
+UNKNOWN_CODEC = "unknown"
 """A codec that the extraction could not tell."""
 
 
@@ -66,6 +66,10 @@ class Plan:
     container: Container | None = None
     exact_length: bool = False
     ranges: bool = False
+
+    def without_lists(self) -> Plan:
+        """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
+        return replace(self, tracks=tuple(replace(each, fragments=(), manifest_data=None) for each in self.tracks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +127,8 @@ class Capabilities:
             raise InvalidParameter(f"There is no method of that name; there are auto, {', '.join(self.methods)}.")
         openers = tuple(each for each in self.openers if (each.automatic if name == "auto" else each.method == name))
         if request.start is not None:
-            openers = tuple(each for each in openers if each.starts_live)
-            if not openers:
+            openers = tuple(each for each in openers if each.starts_live or each.merges)
+            if not any(each.starts_live for each in openers):
                 raise InvalidParameter(UNCUT)
         return replace(self, openers=openers)
 
@@ -207,6 +211,8 @@ def plans(media: Media | None, request: StreamRequest, capabilities: Capabilitie
     choices = [tracks for tracks in _choices(media, request, allowed) if _is_already(tracks, request.to)]
     if not choices:
         raise UnsupportedConversion(f"This format cannot be turned into {request.to}.")
+    if request.start is not None and len(choices[0]) > 1:
+        raise InvalidParameter(UNCUT)
     return tuple(allowed.plan(tracks) for tracks in choices)
 
 
@@ -285,7 +291,11 @@ def _silent(tracks: Iterable[Track]) -> set[str]:
     segments most likely carry no audio (RFC 8216 §4.3.4.2 wants CODECS wherever a group is named)."""
     tracks = list(tracks)
     apart = {track.manifest_url for track in tracks if track.has_audio and not track.has_video} - {None}
-    return {track.id for track in tracks if track.has_video and track.acodec == UNKNOWN and track.manifest_url in apart}
+    return {
+        track.id
+        for track in tracks
+        if track.has_video and track.acodec == UNKNOWN_CODEC and track.manifest_url in apart
+    }
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:

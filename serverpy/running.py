@@ -23,16 +23,17 @@ class Record:
         self.cancel = cancel
         self.site: str | None = None
         self.plan: Plan | None = None
+        """The plan that is open, or was tried last, without segment lists."""
         self.sent_bytes = 0
         self.is_admitted = False
         """Whether the stream runs or is being opened; otherwise it waits for a place."""
         self.end: str | None = None
-        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, or the code of an error."""
+        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property
     def method(self) -> str | None:
-        """The method of the plan that is open, or was tried last."""
+        """The method of the plan; None before there is one."""
         return None if self.plan is None else self.plan.method
 
     @property

@@ -129,10 +129,11 @@ class Interruptible:
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
     """Run `work` in a thread. A thread cannot be told to stop: a cancelled caller waits until `work` has ended, because
-    what `work` uses is the caller's to close."""
+    what `work` uses is the caller's to close. Raises what `work` raises; to a cancelled caller it is the cause of
+    the CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         await asyncio.wait([task])
-        raise
+        raise cancelled from (None if task.cancelled() else task.exception())

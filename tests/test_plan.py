@@ -140,6 +140,9 @@ CASES = [
     # Start
     Case("start in HLS", (film("hls", 360, **HLS),), ["relay:hls"], {"start": -30.0}),
     Case("start in a file", (film("360", 360),), InvalidParameter, {"start": 1.0}),
+    Case("start in a pair", (audio(), track("720", 720), film("hls", 360, **HLS)), InvalidParameter, {"start": 1.0}),
+    Case("start in a selected pair", (*FILMS, MUTE), InvalidParameter,
+         {"start": 1.0, "format": "x", "selection": ("720", "audio")}),
     Case("start by embedded", (film("hls", 360, **HLS),), InvalidParameter, {"start": 1.0, "method": "embedded"}),
     # Limits
     Case("within MAX_DURATION", (film("360", 360),), ["relay:360"], duration=60),
@@ -164,14 +167,12 @@ def test_a_plan_promises_what_its_opener_can_keep() -> None:
     merged, single = plans(media(audio(), film("360", 360), track("720", 720)), request, CAPABILITIES)
     (segmented,) = plans(media(film("hls", 360, **HLS)), request, CAPABILITIES)
     (embedded,) = plans(media(film("ism", 360, protocol="ism")), request, CAPABILITIES)
-    promises = [
-        (plan.method, plan.nbytes, plan.ranges, plan.container) for plan in (merged, single, segmented, embedded)
-    ]
-    assert promises == [
-        ("relay", 400, True, MP4),
-        ("relay", 100, True, None),
-        ("relay", 100, False, None),
-        ("embedded", 300, False, None),
+    found = merged, single, segmented, embedded
+    assert [(plan.method, plan.nbytes, plan.exact_length, plan.ranges, plan.container) for plan in found] == [
+        ("relay", 400, True, True, MP4),
+        ("relay", 100, True, True, None),
+        ("relay", 100, False, False, None),
+        ("embedded", 300, False, False, None),
     ]
 
 

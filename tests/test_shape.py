@@ -15,9 +15,8 @@ EVERYWHERE = "errors options tasks single_flight ranges validators containers ex
 """What any module may import: the errors, the tasks, the flights, and the values that cross between the parts."""
 
 LOW = "memory net"
-MIDDLE = f"extraction {LOW}"
-CONTRACTS = f"plan body running {MIDDLE}"
-UPPER = f"streaming media settings metrics directories {CONTRACTS}"
+CONTRACTS = f"plan body extraction {LOW}"
+UPPER = f"streaming media settings metrics directories running {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -41,25 +40,24 @@ MAY_IMPORT: dict[str, str] = {
     "options": "net.ports",
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
-    "net": "memory.room",
-    "extraction": f"directories {LOW}",
+    "net": "net",
+    "extraction": "directories net memory",
     "plan": "extraction.choice",
     "running": "plan",
     "body": "plan memory",
     "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,
     "streaming": f"aes directories {CONTRACTS}",
-    "delivery": UPPER,
+    "delivery": f"running {CONTRACTS}",
     "engine": f"delivery {UPPER}",
     "server": f"engine {UPPER}",
     "api": f"server delivery {UPPER}",
-    "web": f"delivery {UPPER}",
-    "app": f"api web server engine delivery logs {UPPER}",
-    "cli": f"app api web server engine delivery logs {UPPER}",
+    "app": f"api server engine delivery logs {UPPER}",
+    "cli": f"app api server engine delivery logs {UPPER}",
     "cli.sample": "sample",
     "cli.bench": "bench",
     "__main__": "cli",
-    "sample": "settings",
+    "sample": "sample",
     "bench": "settings sample",
 }
 """By module or package (the longest name that fits): what it may import besides its own package and EVERYWHERE."""

@@ -4,11 +4,12 @@ sleep is a step. A stream that is closed ends the read that is under way."""
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from serverpy.errors import UpstreamFailed
-from serverpy.tasks import Interruptible, Stall, cancel, spawn
+from serverpy.tasks import Interruptible, Stall, cancel, in_thread, spawn
 
 SHORT = 0.02
 
@@ -128,3 +129,21 @@ async def test_a_reader_that_is_cancelled_and_interrupted_is_cancelled() -> None
     await reads.interrupt()
     await asyncio.wait([reading])
     assert reading.cancelled()
+
+
+async def test_a_cancelled_caller_waits_for_the_thread_and_gets_its_error_as_the_cause() -> None:
+    going, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        going.wait()
+        ended.set()
+        raise OSError("the disk is full")
+
+    caller = spawn(in_thread(fail, name="fail"), name="caller")
+    await asyncio.sleep(0)
+    caller.cancel()
+    going.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await caller
+    assert ended.is_set()
+    assert isinstance(caught.value.__cause__, OSError)

@@ -21,8 +21,7 @@ from serverpy.tasks import Stall
 logger = logging.getLogger("serverpy.stream")
 
 FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
-Head = tuple[int, dict[str, str]]
-"""Status and headers."""
+StatusAndHeaders = tuple[int, dict[str, str]]
 
 
 class StreamResponse(Response):
@@ -32,7 +31,7 @@ class StreamResponse(Response):
     def __init__(
         self,
         open_stream: Callable[[Record], Awaitable[Stream]],
-        head: Callable[[Stream], Head],
+        head: Callable[[Stream], StatusAndHeaders],
         *,
         running: Running,
         request_id: str,
@@ -45,6 +44,8 @@ class StreamResponse(Response):
         self._request_id = request_id
         self._stall_timeout = stall_timeout
         self._started = False
+        self._closing = False
+        """Whether the stream is being closed, which nothing interrupts."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves or the stream is cancelled."""
@@ -54,22 +55,27 @@ class StreamResponse(Response):
 
         def stop(end: str) -> None:
             nonlocal stopped
-            if not stopped:
+            if not (stopped or self._closing):
                 stopped, record.end = True, end
                 serving.cancel()
 
-        self._watch = scope["extensions"][LEFT]
+        watch = scope.get("extensions", {}).get(LEFT, _unwatched)
         with self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled")) as record:
-            self._watch(lambda: stop("left"))
+            watch(lambda: stop("left"))
             try:
                 await self._serve(record, scope, receive, send)
             except asyncio.CancelledError:
                 if not stopped or serving.uncancel() > 0:
+                    record.end = "shutdown"
                     raise
                 if record.end == "cancelled":
                     _cut(scope)
+            except Exception:
+                record.end = "internal"
+                raise
             finally:
-                self._watch(None)
+                watch(None)
+                _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
@@ -79,7 +85,7 @@ class StreamResponse(Response):
                 await self._send(stream, record, scope, send)
                 record.end = "complete"
             finally:
-                self._watch(None)  # nothing interrupts the closing
+                self._closing = True
                 await stream.aclose()
         except ServerPYError as error:
             record.end = error.code
@@ -90,8 +96,6 @@ class StreamResponse(Response):
         except TimeoutError:
             record.end = "stalled"
             _cut(scope)
-        finally:
-            _log(record)
 
     async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
         """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
@@ -131,8 +135,8 @@ def _client(scope: Scope) -> str:
 
 
 def _log(record: Record) -> None:
-    method, end = record.method or "-", record.end or "left"
-    logger.info("%s %s: %s, %d bytes in %.2f s", record.id, method, end, record.sent_bytes, record.seconds)
+    stream = record.id, record.client, record.site or "-", record.method or "-", record.end
+    logger.info("%s %s %s %s: %s, %d bytes in %.2f s", *stream, record.sent_bytes, record.seconds)
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
@@ -149,6 +153,13 @@ def _nothing() -> None:
     pass
 
 
+def _unwatched(_leave: Callable[[], None] | None) -> None:
+    """Another server than ours tells nobody that the client has left: sending ends the stream then."""
+
+
 def _cut(scope: Scope) -> None:
     """End the connection in mid-body."""
-    scope["extensions"][CUT]()
+    cut = scope.get("extensions", {}).get(CUT)
+    if cut is None:
+        raise RuntimeError("this ASGI server cannot cut a connection")  # a server cuts it for an application that fails
+    cut()

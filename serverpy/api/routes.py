@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
@@ -21,8 +21,9 @@ from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.containers import Target
 from serverpy.delivery import Stream
 from serverpy.metrics import Sample
+from serverpy.options import Method
 from serverpy.plan import StreamRequest
-from serverpy.ranges import parse_range
+from serverpy.ranges import ContentRange, parse_range
 from serverpy.server import Server
 
 URL_MEANS = "Address of a page (or of the media itself), http or https."
@@ -44,7 +45,7 @@ class StreamQuery(BaseModel):
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
     to: Target = Field("source", description="What to turn the media into.")
-    method: Literal["auto", "relay", "embedded", "subprocess"] | None = None
+    method: Method | None = None
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
@@ -146,8 +147,7 @@ def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tupl
         headers |= {"ETag": head.etag} if head.etag else {}
         headers |= {"Last-Modified": head.last_modified} if head.last_modified else {}
     if head.partial and head.length is not None:
-        total = "*" if head.total is None else head.total
-        headers["Content-Range"] = f"bytes {head.start}-{head.start + head.length - 1}/{total}"
+        headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
     return 206 if head.partial else 200, headers
 
 

@@ -23,6 +23,13 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
     return media.entries[(item or 1) - 1]
 
 
+def item_of(page: Media, item: int | None) -> Media:
+    """Return the media that the extraction of `page` holds of `item`; `page` if it holds none or `item` is None. Raises
+    what `pick_entry` raises."""
+    entry = None if item is None else pick_entry(page, item)
+    return page if entry is None or entry.media is None else entry.media
+
+
 def by_id(tracks: Sequence[Track], track_id: str) -> Track | None:
     return next((track for track in tracks if track.id == track_id), None)
 

@@ -30,8 +30,8 @@ EXPIRY_MARGIN = 10.0
 _encoder = msgspec.json.Encoder()
 
 
-class Source(Protocol):
-    """What extracts (`Workers`)."""
+class PageReader(Protocol):
+    """What reads pages: `Workers`."""
 
     async def extract(self, url: str) -> Media: ...
 
@@ -96,7 +96,7 @@ class Extractor:
 
     def __init__(
         self,
-        workers: Source,
+        workers: PageReader,
         *,
         ttl: float = 300.0,
         size: int = 1000,

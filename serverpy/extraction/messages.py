@@ -35,8 +35,8 @@ class RawGone(ServerPYError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The settings that the worker needs. `plugin_paths` are put on the worker's `sys.path`, where yt-dlp looks for
-    `yt_dlp_plugins`."""
+    """The groups of settings that the worker reads. `plugin_paths` go onto its `sys.path`, where yt-dlp looks
+    for `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
     targets: Targets = Targets()

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from serverpy.options import Method
+
 _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
@@ -183,5 +185,5 @@ OptionalWord: TypeAlias = Annotated[Word | None, BeforeValidator(_unset)]
 
 LogFormat: TypeAlias = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
-MethodName: TypeAlias = Annotated[Literal["auto", "relay", "embedded", "subprocess"], BeforeValidator(_lower)]
+MethodName: TypeAlias = Annotated[Method, BeforeValidator(_lower)]
 ProfileName: TypeAlias = Annotated[Literal["auto", "small", "medium", "large"], BeforeValidator(_lower)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from serverpy.body import Source
 from serverpy.errors import ExtractionFailed
-from serverpy.extraction.choice import by_id, pick_entry
+from serverpy.extraction.choice import by_id, item_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.net.client import Client, Response
@@ -51,10 +51,7 @@ class TrackSource:
     async def renew(self) -> bool:
         """Extract again; the same format of the same item, or nothing. False if that is what we had. Raises what an
         extraction raises."""
-        media = await self._extractor.extract(self._page, fresh=True)
-        if self._item is not None:
-            entry = pick_entry(media, self._item)
-            media = entry.media if entry is not None and entry.media is not None else media
+        media = item_of(await self._extractor.extract(self._page, fresh=True), self._item)
         track = by_id(media.tracks, self.track.id)
         if track is None or track.ext != self.track.ext:
             raise ExtractionFailed("The page no longer offers the format that was being streamed.")

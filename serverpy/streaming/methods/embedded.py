@@ -14,7 +14,7 @@ from typing import Protocol
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.choice import pick_entry
+from serverpy.extraction.choice import item_of
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
 from serverpy.memory.room import Lender
@@ -122,9 +122,7 @@ class Embedded:
             raise UpstreamFailed("The extraction was lost twice.") from error
 
     async def _extract_again(self, source: Source) -> Media:
-        media = await self._extractor.extract(source.url, fresh=True)
-        entry = pick_entry(media, source.item) if source.item is not None else None
-        return entry.media if entry is not None and entry.media is not None else media
+        return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
 
     async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -72,6 +73,8 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
+        for _ in range(3):  # aborted transports close in the next turns; the shelf waits for that and blocks the loop
+            await asyncio.sleep(0)
 
 
 async def opened(
