@@ -77,30 +77,23 @@ class Body(Protocol):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         """Read the next bytes, `b""` at the end: at most `most` (1 or more) or one chunk of the method, whichever is
         smaller. `most` bounds what is asked of the source; bytes that have come already (the first of the body, the
-        rest of a record or block, those of a shared upstream) are returned as they are, up to one chunk."""
+        rest of a record or block, those of a shared upstream) are returned as they are, up to one chunk. A merge
+        asks its sources for a chunk each, and gives `most` bytes of it."""
         ...
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error that ended the stream while nobody read; None if there is none."""
+        """The error that ended the stream while nobody read, or None."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when that happens: a client that reads nothing would otherwise learn it at its next read."""
+        """Call `tell` when the stream is lost: a client that reads nothing would otherwise learn it at its next
+        read."""
         ...
 
     async def aclose(self) -> None:
-        """Idempotent. May be called at any time."""
+        """Idempotent. May be called at any time; a read that is under way raises `UpstreamFailed`."""
         ...
-
-
-class Unlosable:
-    """The part of a body that cannot be lost while nobody reads."""
-
-    loss: ServerPYError | None = None
-
-    def when_lost(self, tell: Callable[[], None]) -> None:
-        """Never calls `tell`."""
 
 
 class Opener(Protocol):

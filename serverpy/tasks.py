@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from serverpy.errors import ServerPYError, UpstreamFailed
+
 T = TypeVar("T")
 
 
@@ -78,6 +80,51 @@ class Closing:
         if self._task is None:
             self._task = spawn(self._close(), name=self._name)
         await asyncio.shield(self._task)
+
+
+class Unlosable:
+    """The part of a stream that cannot be lost while nobody reads (`body.py::Body.loss`)."""
+
+    loss: ServerPYError | None = None
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Never calls `tell`."""
+
+
+class Interruptible:
+    """The reads of a stream, one at a time; closing the stream ends the one that is under way. An interrupted read
+    leaves behind what a cancelled one does."""
+
+    def __init__(self) -> None:
+        self._reader: asyncio.Task[Any] | None = None
+        self._interrupted = False
+        self._over = asyncio.Event()
+
+    async def run(self, read: Coroutine[Any, Any, T]) -> T:
+        """Await `read`. Raises `UpstreamFailed` if it is interrupted."""
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling, self._reader = task.cancelling(), task
+        try:
+            return await read
+        except asyncio.CancelledError:
+            if self._interrupted and task.cancelling() == cancelling + 1:
+                raise UpstreamFailed("The stream was closed while it was being read.") from None
+            raise
+        finally:
+            self._reader = None
+            if self._interrupted:
+                task.uncancel()
+                self._over.set()
+
+    async def interrupt(self) -> None:
+        """End the read that is under way, and wait until it has ended. Idempotent; no read may follow."""
+        if self._reader is None:
+            return
+        if not self._interrupted:
+            self._interrupted = True
+            self._reader.cancel()
+        await self._over.wait()
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:

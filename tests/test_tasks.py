@@ -1,5 +1,5 @@
-"""A step that takes too long ends its block with TimeoutError, and nothing else does. Its time is what is tested: a
-sleep is a step."""
+"""A step that takes too long ends its block with TimeoutError, and nothing else does; its time is what is tested: a
+sleep is a step. A stream that is closed ends the read that is under way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from serverpy.tasks import Stall, cancel, in_thread, spawn
+from serverpy.errors import UpstreamFailed
+from serverpy.tasks import Interruptible, Stall, cancel, in_thread, spawn
 
 SHORT = 0.02
 
@@ -85,6 +86,49 @@ async def test_an_error_of_the_block_passes() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await fail()
+
+
+async def test_an_interrupted_read_has_ended_and_raises() -> None:
+    reads, ended = Interruptible(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    async def reader() -> int:
+        with pytest.raises(UpstreamFailed):
+            await reads.run(read())
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    reading = spawn(reader(), name="read")
+    await asyncio.sleep(0)
+    await asyncio.gather(reads.interrupt(), reads.interrupt())
+    assert ended.is_set()
+    assert await reading == 0
+
+
+async def test_a_cancelled_reader_is_not_an_interrupted_one() -> None:
+    reads = Interruptible()
+    reading = spawn(reads.run(asyncio.sleep(60)), name="read")
+    await asyncio.sleep(0)
+    await cancel(reading)
+    assert reading.cancelled()
+    await reads.interrupt()
+
+
+async def test_a_reader_that_is_cancelled_and_interrupted_is_cancelled() -> None:
+    reads = Interruptible()
+    reading = spawn(reads.run(asyncio.sleep(60)), name="read")
+    await asyncio.sleep(0)
+    reading.cancel()
+    await reads.interrupt()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
 
 
 async def test_a_cancelled_caller_waits_for_the_thread_and_gets_its_error_as_the_cause() -> None:

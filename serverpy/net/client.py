@@ -47,16 +47,18 @@ class Response:
         socket, and so held; bytes that have come already are returned as they are. Raises `UpstreamFailed` for a body
         that was cut, `UpstreamTimeout` for a silent server."""
         # The chunks of a chunked body may be of one byte, each of which is an object until they are joined.
-        self._connection.step = SMALL_STEP if self._is_chunked else most
+        self._connection.step = min(most, SMALL_STEP) if self._is_chunked else most
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, end it otherwise. Does not block."""
+        """Give the connection back if the answer was read to its end, end it otherwise. A read that is under way raises
+        `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
                 self._origin, self._connection, keep=self._exchange.complete and self._exchange.reusable
             )
+            self._exchange.close()
 
 
 class Client:

@@ -143,6 +143,12 @@ class Exchange:
             await self._more(timeout)
         return self._chunks.popleft()
 
+    def close(self) -> None:
+        """Let go of what is in hand. A read, now or later, raises `UpstreamFailed`."""
+        self._chunks.clear()
+        self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
+        self._wake()
+
     async def _more(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()

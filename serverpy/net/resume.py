@@ -15,6 +15,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.range_requests import RangeRequests, RangeSource, Refused, Unhealable
 from serverpy.ranges import ByteRange, ContentRange, parse_length, resolve, total_of
+from serverpy.tasks import Unlosable
 from serverpy.validators import same_validator, strong_validator
 
 OVERLAP_BYTES = 4096
@@ -54,8 +55,11 @@ async def open_resuming(
             await requests.before_retry(error)
 
 
-class ResumingRead:
-    """An open read of `extent`. Holds OVERLAP_BYTES beside what its response holds. Closed by its owner."""
+class ResumingRead(Unlosable):
+    """An open read of `extent`. Holds OVERLAP_BYTES beside what its response holds. Closed by its owner, who cancels a
+    read that is under way first."""
+
+    takes_large_steps = True
 
     def __init__(
         self, requests: RangeRequests, response: Response, extent: Extent, *, partial: bool, honoured: bool

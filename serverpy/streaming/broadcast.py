@@ -215,6 +215,7 @@ class Reader:
     extent = Extent(0, None, None)
     partial = False
     honoured = False
+    takes_large_steps = False
 
     def __init__(self, broadcast: Broadcast) -> None:
         ring = broadcast.ring
@@ -235,7 +236,7 @@ class Reader:
         return self._broadcast.ring.end if self._next is None else self._next
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when the reader is lost, which happens while nobody reads."""
+        """Call `tell` when the reader is lost, which happens while nobody reads."""
         self._tell = tell
 
     def lose(self) -> bool:
@@ -248,7 +249,7 @@ class Reader:
         return True
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """The next bytes; `b""` at the end. `most` has no effect: the upstream was read for all. Raises what the
+        """Read the next bytes, `b""` at the end. `most` has no effect: the upstream was read for all. Raises what the
         upstream raises, and `TooSlow` once lost."""
         while True:
             chunk = self._take()

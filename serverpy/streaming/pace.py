@@ -21,16 +21,18 @@ class Pace:
         self._room = Room(lender)
         self._handed_at = 0.0
         self._swift_bytes = 0
+        self._is_large = False
 
     def step(self, now: float) -> int:
         """The step for the read that begins now, when nothing of an earlier one is held any more."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
-            return LARGE_STEP if self._room.try_hold(EXTRA_BYTES) else SMALL_STEP
-        if self._room.nbytes:
-            self._room.shrink(self._room.nbytes)
-        return SMALL_STEP
+            self._is_large = self._is_large or self._room.try_grow(EXTRA_BYTES)
+        elif self._is_large:
+            self._is_large = False
+            self._room.shrink(EXTRA_BYTES)
+        return LARGE_STEP if self._is_large else SMALL_STEP
 
     def hand(self, nbytes: int, now: float) -> None:
         """Take note that `nbytes` go to the reader now."""

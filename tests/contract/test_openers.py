@@ -11,7 +11,7 @@ import pytest
 
 from serverpy.body import Body, Source
 from serverpy.engine import Engine
-from serverpy.errors import ServerPYError
+from serverpy.errors import ServerPYError, UpstreamFailed
 from serverpy.plan import Plan, StreamRequest, plans
 from serverpy.ranges import ByteRange
 from serverpy.sample import PLUGIN_PATH
@@ -25,27 +25,39 @@ from tests.server import answers_under_way
 
 @dataclass(frozen=True)
 class Sample:
-    """A page for one opener: as it is, behind a media server that answers late, and one that refuses. A fault alone is
-    one of the playlist, which the extraction does not meet."""
+    """A page for one opener: as it is, behind a media server that answers late, one that refuses, and one that falls
+    silent. A fault alone is one of the playlist, which the extraction does not meet."""
 
     opener: str
     method: str
     page: str
     late: str
     refused: str
+    silent: str
 
     def __str__(self) -> str:
         return f"{self.opener} of {self.page}"
 
 
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
+SILENT = "/page/fault/stall=200000/prog.mp4"
+WAITS_SECONDS = 0.5
+"""A read that takes longer waits for the media server."""
+PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
-    Sample("relay", "relay", "/page/prog", LATE, REFUSED),
-    Sample("relay", "relay", "/hls/ts/high.m3u8", "/fault/delay=30", "/fault/status=500"),
-    Sample("weave", "relay", "/tube/watch/pair", f"{TUBE}/delay=30/pair", f"{TUBE}/status=404/pair"),
-    Sample("embedded", "embedded", "/page/prog", LATE, REFUSED),
-    Sample("subprocess", "subprocess", "/page/prog", LATE, REFUSED),
+    Sample("relay", "relay", "/page/prog", LATE, REFUSED, SILENT),
+    Sample("relay", "relay", "/hls/ts/high.m3u8", "/fault/delay=30", "/fault/status=500", "/fault/stall=200000"),
+    Sample(
+        "weave",
+        "relay",
+        "/tube/watch/pair",
+        f"{TUBE}/delay=30/pair",
+        f"{TUBE}/status=404/pair",
+        f"{TUBE}/stall=200000/pair",
+    ),
+    Sample("embedded", "embedded", "/page/prog", LATE, REFUSED, SILENT),
+    Sample("subprocess", "subprocess", "/page/prog", LATE, REFUSED, SILENT),
 )
 
 
@@ -110,6 +122,7 @@ async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, mo
         await keeps_its_promises(parts, plan, source, whole)
         await asks_for_no_more_than_is_wanted(parts, plan, source, whole)
         await can_be_closed_in_the_middle(parts, plan, source)
+        await can_be_closed_while_it_is_read(parts, *await parts.plan_at_fault(sample, sample.silent))
         await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
         await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
 
@@ -154,6 +167,27 @@ async def can_be_closed_in_the_middle(parts: Bench, plan: Plan, source: Source) 
     async with parts.opened(plan, source) as body:
         assert await body.read()
         await asyncio.gather(body.aclose(), body.aclose())
+    await parts.at_rest()
+
+
+async def can_be_closed_while_it_is_read(parts: Bench, plan: Plan, source: Source) -> None:
+    """The media server is silent, and the read waits for it."""
+    loop, begun = asyncio.get_running_loop(), 0.0
+
+    async def read_on(body: Body) -> None:
+        nonlocal begun
+        while True:
+            begun = loop.time()
+            assert await body.read()
+
+    async with parts.opened(plan, source) as body:
+        reading = spawn(read_on(body), name="read")
+        await eventually(lambda: begun and loop.time() - begun > WAITS_SECONDS)
+        async with asyncio.timeout(PROMPT_SECONDS):
+            await asyncio.gather(body.aclose(), body.aclose())
+            with pytest.raises(UpstreamFailed, match="closed while it was being read"):
+                await reading
+        assert not parts.engine.client.open_connections
     await parts.at_rest()
 
 

@@ -99,6 +99,17 @@ async def test_a_closed_response_closes_its_connection(site: SampleSite) -> None
     assert client.open_connections == 0
 
 
+async def test_a_closed_response_ends_its_pending_read(site: SampleSite) -> None:
+    client = make_client(site)
+    response = await client.open(Request(url=f"{site.http}/fault/stall=1000/media/prog.mp4"))
+    reading = spawn(response.read(), name="read")
+    await asyncio.sleep(0)
+    response.close()
+    with pytest.raises(UpstreamFailed, match="closed while it was being read"):
+        await reading
+    client.close()
+
+
 async def test_cancelling_a_request_leaves_nothing(site: SampleSite) -> None:
     client, seen = make_client(site), len(site.requests)
     opening = spawn(client.open(Request(url=f"{site.http}/fault/delay=60/media/prog.mp4")), name="open")

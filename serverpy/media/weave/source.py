@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
 
-from serverpy.body import Body, Source
+from serverpy.body import Body, Opener, Source
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.media.weave.cache import Version
-from serverpy.memory.room import Lender
-from serverpy.plan import Capability, Plan
+from serverpy.memory.budget import Reservation
+from serverpy.plan import Plan
 from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
 """What is read through rather than asked for anew: a request costs about as much."""
 _LEAST_BYTES = 4096
 """What is read at once where only a few bytes are needed."""
-
-
-class Opener(Protocol):
-    """The method that reads the sources: `relay`."""
-
-    @property
-    def capability(self) -> Capability: ...
-    async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body: ...
 
 
 class Changed(UpstreamFailed):
@@ -36,10 +27,10 @@ class Changed(UpstreamFailed):
 class Ranged:
     """A source that can be read by ranges, whichever address it has at the moment."""
 
-    def __init__(self, method: Opener, plan: Plan, source: Source, lender: Lender) -> None:
+    def __init__(self, method: Opener, plan: Plan, source: Source, reservation: Reservation) -> None:
         self._method = method
         self._plan = plan
-        self._lender = lender
+        self._reservation = reservation
         self._source = source
 
     async def open(self, first: int, end: int, version: Version | None) -> Body:
@@ -49,7 +40,7 @@ class Ranged:
         validator = None if version is None else version.validator
         try:
             body = await self._method.open(
-                self._plan, replace(self._source, range=asked, if_range=validator), self._lender
+                self._plan, replace(self._source, range=asked, if_range=validator), self._reservation
             )
         except RangeNotSatisfiable as beyond:  # which is ours, not the client's
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond

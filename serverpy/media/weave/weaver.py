@@ -1,4 +1,4 @@
-"""Weaves picture and sound, two MP4s at their servers, into one that can be sought, without a muxer and without a disk.
+"""Weaves video and audio, two MP4s at their servers, into one that can be sought, without a muxer and without a disk.
 
     heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
 
@@ -13,12 +13,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import aclosing
-from dataclasses import replace
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Source, Unlosable
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import is_seekable
@@ -28,14 +27,14 @@ from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span
 from serverpy.media.mp4.woven import lay_out, peak_bytes
 from serverpy.media.weave.cache import Layouts, Lease, Version, Woven
 from serverpy.media.weave.fragments import read_block
-from serverpy.media.weave.source import Changed, Forward, Opener, Ranged
+from serverpy.media.weave.source import Changed, Forward, Ranged
 from serverpy.memory.budget import Reservation
 from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
 from serverpy.ranges import resolve
-from serverpy.tasks import cancel, in_thread, spawn
+from serverpy.tasks import Interruptible, Unlosable, cancel, in_thread, spawn
 from serverpy.validators import same_validator
 
 T = TypeVar("T")
@@ -58,11 +57,8 @@ class Weaver:
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
-        self._turn = asyncio.Semaphore(1)  # one layout at a time: they hold the interpreter lock, and memory
-
-    @property
-    def capability(self) -> Capability:
-        return Capability(
+        self._one_at_a_time = asyncio.Semaphore(1)  # layouts in the making hold the interpreter lock, and memory
+        self.capability = Capability(
             opener="weave",
             method="relay",
             stream_bytes=self.stream_bytes,
@@ -112,7 +108,7 @@ class Weaver:
         (video, video_version), (audio, audio_version) = await _together(
             _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
         )
-        async with self._turn:
+        async with self._one_at_a_time:
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
             layout = await in_thread(partial(lay_out, video, audio), name="lay out")
         versions = video_version, audio_version
@@ -120,44 +116,47 @@ class Weaver:
 
 
 class WovenBody(Unlosable):
-    """An open range of a woven file. Holds its lease and two reads until `aclose`."""
+    """An open range of a woven file: `first`, and what `parts` give. Owns both, and its lease."""
 
-    def __init__(self, head: Head, lease: Lease, readers: dict[int, Forward], pieces: AsyncGenerator[bytes]) -> None:
+    def __init__(self, head: Head, first: bytes, parts: _Parts, lease: Lease) -> None:
         self.head = head
+        self._first = first
+        self._parts = parts
         self._lease = lease
-        self._readers = readers
-        self._pieces = pieces
-        self._first = b""
-        self._later = b""
         self._left = head.length or 0
-
-    async def begin(self) -> None:
-        """Open what the range begins with, of both sources at once, and take the first bytes in hand."""
-        self._first = await self._gather()
+        self._reads = Interruptible()
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        chunk = self._first or await self._gather()
+        chunk = self._first or await self._reads.run(self._parts.gather())
         if not chunk and self._left:
-            raise UpstreamFailed("The media has failed before.")  # what failed once has nothing more to give
+            raise UpstreamFailed("The media was read after a failure.")  # what failed has nothing more to give
         chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk
 
     async def aclose(self) -> None:
+        await self._reads.interrupt()
         try:
-            await self._pieces.aclose()
-            for reader in self._readers.values():
-                await reader.aclose()
+            await self._parts.aclose()
         finally:
             self._lease.release()
 
-    async def _gather(self) -> bytes:
-        """The next piece, or small ones together until they are worth a write. A large one behind them waits: to put
-        it to the others would be a copy of it."""
+
+class _Parts:
+    """The bytes of a range, as `parts` give them from `readers`. Owns both."""
+
+    def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
+        self._parts = parts
+        self._readers = readers
+        self._later = b""
+
+    async def gather(self) -> bytes:
+        """Read the next part, or small ones together until they are worth a write. A large one behind them waits: to
+        put it to the others would be a copy of it."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:
-            async for part in self._pieces:
+            async for part in self._parts:
                 if parts and len(part) >= ENOUGH_BYTES:
                     self._later = part
                     break
@@ -167,9 +166,15 @@ class WovenBody(Unlosable):
                     break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def aclose(self) -> None:
+        async with AsyncExitStack() as stack:
+            for reader in self._readers.values():
+                stack.push_async_callback(reader.aclose)
+            stack.push_async_callback(self._parts.aclose)
+
 
 async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
-    """The body for the range that `source` asks for, its first bytes in hand."""
+    """Open the range that `source` asks for: what it begins with, of both sources at once."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None
@@ -180,6 +185,14 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         if bounds is not None:
             starts[number] = bounds[0]
             readers[number] = Forward(ranged[number], woven.versions[number], bounds[1])
+    parts = _Parts(_read(layout, layout.read(first, end), readers), readers)
+    try:
+        await _together(*(readers[number].go_to(starts[number]) for number in readers))
+        connected = time.monotonic() - begun
+        first_bytes = await parts.gather()
+    except BaseException:
+        await parts.aclose()
+        raise
     head = Head(
         content_type=MP4.content_type,
         ext=MP4.ext,
@@ -190,17 +203,9 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         seekable=True,
         etag=woven.etag,
         title=None if source.media is None else source.media.title,
+        timings={"connect": connected, "first-byte": time.monotonic() - begun},
     )
-    body = WovenBody(head, lease, readers, _read(layout, layout.read(first, end), readers))
-    try:
-        await _together(*(readers[number].go_to(starts[number]) for number in readers))
-        connected = time.monotonic() - begun
-        await body.begin()
-    except BaseException:
-        await body.aclose()
-        raise
-    body.head = replace(head, timings={"connect": connected, "first-byte": time.monotonic() - begun})
-    return body
+    return WovenBody(head, first_bytes, parts, lease)
 
 
 async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward]) -> AsyncGenerator[bytes]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from functools import partial
 
-from serverpy.body import UNBOUNDED, Head, Source, Unlosable
+from serverpy.body import UNBOUNDED, Head, Source
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import (
     ExtractionTimeout,
@@ -22,6 +22,7 @@ from serverpy.streaming.child.messages import Found
 from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.child.process import Child
 from serverpy.streaming.first_bytes import first_chunks
+from serverpy.tasks import Unlosable
 
 ENOUGH = 101
 """yt-dlp's exit code after as many downloads as it was told to make."""

@@ -39,15 +39,7 @@ class Subprocess:
         self._hand_over = hand_over
         self._swept = False
         self.slots = Slots(max_children, options.timeouts.wait, "children of the subprocess method")
-
-    @property
-    def stream_bytes(self) -> int:
-        in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
-        return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
-
-    @property
-    def capability(self) -> Capability:
-        return Capability(
+        self.capability = Capability(
             opener="subprocess",
             method="subprocess",
             stream_bytes=self.stream_bytes,
@@ -56,6 +48,11 @@ class Subprocess:
             automatic=False,
             extracts=True,
         )
+
+    @property
+    def stream_bytes(self) -> int:
+        in_server = SESSION_BYTES + 2 * self._hand_over.chunk_bytes
+        return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
     def carries(self, track: Track) -> bool:
         return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Protocol
 
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source, Unlosable
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import SNIFF_BYTES, identify
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import item_of
@@ -24,7 +24,7 @@ from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
-from serverpy.tasks import Closing
+from serverpy.tasks import Closing, Unlosable
 
 log = logging.getLogger(__name__)
 
@@ -82,22 +82,19 @@ class Embedded:
         self._pipe_bytes = hand_over.pipe_bytes
         self._chunk_bytes = hand_over.chunk_bytes
         self.slots = Slots(max_workers, timeouts.wait, "workers of the embedded method")
-
-    @property
-    def stream_bytes(self) -> int:
-        # A chunk is read from the pipe while the one before may still be in the client's transport.
-        in_server = SESSION_BYTES + 2 * self._chunk_bytes
-        return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
-
-    @property
-    def capability(self) -> Capability:
-        return Capability(
+        self.capability = Capability(
             opener="embedded",
             method="embedded",
             stream_bytes=self.stream_bytes,
             carries=self.carries,
             bytes_for=lambda tracks: self.stream_bytes,
         )
+
+    @property
+    def stream_bytes(self) -> int:
+        # A chunk is read from the pipe while the one before may still be in the client's transport.
+        in_server = SESSION_BYTES + 2 * self._chunk_bytes
+        return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"

@@ -21,7 +21,6 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
 from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
-from serverpy.streaming.broadcast import Reader
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Turn
 from serverpy.streaming.first_bytes import first_chunks
@@ -29,6 +28,7 @@ from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
 from serverpy.streaming.track_source import TrackSource
+from serverpy.tasks import Interruptible
 
 
 class Read(Protocol):
@@ -40,6 +40,13 @@ class Read(Protocol):
     honoured: bool
     headers: Headers
     connect_seconds: float
+    takes_large_steps: bool
+    """Whether a larger step makes it read more at once."""
+
+    @property
+    def loss(self) -> ServerPYError | None: ...
+
+    def when_lost(self, tell: Callable[[], None]) -> None: ...
 
     async def read(self, most: int = SMALL_STEP) -> bytes: ...
 
@@ -65,10 +72,7 @@ class Relay:
         self._fanout = fanout
         self._wait_seconds = timeouts.wait
         self._impersonate = identity.impersonate is not None
-
-    @property
-    def capability(self) -> Capability:
-        return Capability(
+        self.capability = Capability(
             opener="relay",
             method="relay",
             stream_bytes=self.stream_bytes,
@@ -104,27 +108,27 @@ class Relay:
                 await read.aclose()
             raise
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        pace = Pace(NO_ROOM if isinstance(read, Reader) else reservation)
+        pace = Pace(reservation if read.takes_large_steps else NO_ROOM)
         return RelayBody(read, replace(head, timings=timings), first, pace)
 
-    async def _open_read(self, source: Source, media: Media, track: Track, room: Lender) -> Read:
+    async def _open_read(self, source: Source, media: Media, track: Track, lender: Lender) -> Read:
         """What is live and read from its edge, together with all who do so."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
-            return await self._open_own(source, media, track, room)
+            return await self._open_own(source, media, track, lender)
         key = (source.url, source.item, media.id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
                 return reader
             if not turn.is_vain:
-                return await self._open_first(key, turn, source, media, track, room)
-        return await self._join_after_all(key, await self._open_own(source, media, track, room))
+                return await self._open_first(key, turn, source, media, track, lender)
+        return await self._join_after_all(key, await self._open_own(source, media, track, lender))
 
     async def _open_first(
-        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, room: Lender
+        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, lender: Lender
     ) -> Read:
         """While others wait to know whether it is live, which its list alone tells."""
         try:
-            own = await self._open_own(source, media, track, room)
+            own = await self._open_own(source, media, track, lender)
         except ServerPYError:
             turn.is_vain = True
             raise
@@ -148,13 +152,15 @@ class Relay:
             raise
         return reader
 
-    async def _open_own(self, source: Source, media: Media, track: Track, room: Lender) -> ResumingRead | SegmentedRead:
+    async def _open_own(
+        self, source: Source, media: Media, track: Track, lender: Lender
+    ) -> ResumingRead | SegmentedRead:
         """With the bytes that `source` asks for."""
         address = TrackSource(self._client, self._extractor, source, media, track)
         if _is_segmented(track):
             return await open_segmented(
                 address,
-                room,
+                lender,
                 # Segments have no validator in common that an If-Range could be compared with: it asks for the whole.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
@@ -188,25 +194,24 @@ class RelayBody:
         self._read = read
         self._first = deque(first)
         self._pace = pace
+        self._reads = Interruptible()
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
             return self._first.popleft()
-        chunk = await self._read.read(min(self._pace.step(time.monotonic()), most))
+        chunk = await self._reads.run(self._read.read(min(self._pace.step(time.monotonic()), most)))
         self._pace.hand(len(chunk), time.monotonic())
         return chunk
 
     @property
     def loss(self) -> ServerPYError | None:
-        """Why there is nothing more to read, if that came while nobody read."""
-        return self._read.loss if isinstance(self._read, Reader) else None
+        return self._read.loss
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called when that comes: a client that takes nothing would be told at its next read only."""
-        if isinstance(self._read, Reader):
-            self._read.when_lost(tell)
+        self._read.when_lost(tell)
 
     async def aclose(self) -> None:
+        await self._reads.interrupt()
         try:
             await self._read.aclose()
         finally:

@@ -21,6 +21,7 @@ from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segment_read import Renew, SegmentRead, open_segment
 from serverpy.streaming.track_source import TrackSource
+from serverpy.tasks import Unlosable
 
 
 async def open_segmented(
@@ -61,8 +62,11 @@ async def _open(
     return SegmentedRead(segments, room, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
 
 
-class SegmentedRead:
-    """An open read of `extent`, like a `ResumingRead`. Closed by its owner."""
+class SegmentedRead(Unlosable):
+    """An open read of `extent`, like a `ResumingRead`. Closed by its owner, who cancels a read that is under way
+    first."""
+
+    takes_large_steps = True
 
     def __init__(self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, follows_edge: bool) -> None:
         self._segments = segments
