@@ -15,7 +15,7 @@ class Decryption:
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         if len(key) not in (16, 24, 32) or len(iv) != BLOCK:
-            raise UpstreamFailed("The media's key is not one.")
+            raise UpstreamFailed("The media has an invalid decryption key.")
         self._cipher = _cbc(key, iv)
         self._held = b""
 

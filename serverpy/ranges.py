@@ -58,21 +58,21 @@ class ContentRange:
 
 
 def total_of(content_range: str | None) -> int | None:
-    """The length of the whole as a Content-Range tells it, that of a 416 (`bytes */1000`) included. Returns None if it
+    """Read the length of the whole from a Content-Range, that of a 416 (`bytes */1000`) included. Returns None if it
     tells none."""
     return parse_length((content_range or "").rpartition("/")[2].strip())
 
 
 def parse_length(digits: str | None) -> int | None:
-    """A number of bytes, as in Content-Length. Returns None if it is absent, invalid or too large for any file."""
+    """Read a number of bytes, as in Content-Length. Returns None if it is absent, invalid or too large for any file."""
     if digits is None or len(digits) > _MAX_DIGITS or not (digits.isascii() and digits.isdecimal()):
         return None
     return int(digits)
 
 
-def resolve(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """The first byte and the end of `asked` in a whole of `total` bytes (§14.1.2); None asks for the whole, which may
-    be empty. Raises `RangeNotSatisfiable` for a range without a byte."""
+def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
+    """Find the first byte and the end of `asked` in a whole of `total` bytes (§14.1.2); None asks for the whole, which
+    may be empty. Raises `RangeNotSatisfiable` for a range without a byte."""
     if asked is None:
         return 0, total
     if asked.first is None:

@@ -47,7 +47,7 @@ class SharedFlights(Generic[K, T]):
         return key in self._flights
 
     async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The result of the run of `key`. Raises what the run raises, and `Draining` if it was cancelled by
+        """Return the result of the run of `key`. Raises what the run raises, and `Draining` if it was cancelled by
         `aclose`."""
         flight = self._flights.get(key) or self._begin(key, make)
         flight.callers += 1
@@ -95,8 +95,8 @@ class LedFlights(Generic[K, T]):
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """The result of the run of `key`. Raises what the run raises. The first caller returns in the same turn of the
-        loop in which `make` has ended, the others later."""
+        """Return the result of the run of `key`. Raises what the run raises. The first caller returns in the same turn
+        of the loop in which `make` has ended, the others later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
                 return await asyncio.shield(led)

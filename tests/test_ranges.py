@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverpy.errors import RangeNotSatisfiable
-from serverpy.ranges import ByteRange, ContentRange, parse_length, parse_range, resolve, total_of
+from serverpy.ranges import ByteRange, ContentRange, parse_length, parse_range, resolve_range, total_of
 from serverpy.validators import same_validator, strong_validator
 
 LARGEST = 2**63 - 1
@@ -121,10 +121,10 @@ def test_a_range_is_resolved_against_the_length(
 ) -> None:
     """None: it has no byte there, and the error tells the length."""
     if expected is not None:
-        assert resolve(asked, total) == expected
+        assert resolve_range(asked, total) == expected
         return
     with pytest.raises(RangeNotSatisfiable) as caught:
-        resolve(asked, total)
+        resolve_range(asked, total)
     assert caught.value.size == total
 
 
@@ -136,7 +136,7 @@ def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int |
         (ByteRange(None, first), whole[-first:] if first else b""),
     ):
         try:
-            begin, end = resolve(asked, total)
+            begin, end = resolve_range(asked, total)
         except RangeNotSatisfiable:
             assert not expected
         else:

@@ -7,8 +7,8 @@
 A room has one owner, who says how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a layout
 while it is made. Two things hold at any time:
 
-- Bytes are charged to the lender before they are held: what a lender counts is the sum of its rooms, and what its owner
-  holds beside them.
+- Bytes are charged to the lender before they are held, or (a playlist, whose packed size only packing tells) in the
+  same turn of the loop: what a lender counts is the sum of its rooms, and what its owner holds beside them.
 - They are given back once: by `shrink`, or all together by `release`. A lender that is released gives back those of its
   rooms, too, and ignores what they give back later.
 
@@ -56,7 +56,8 @@ NO_ROOM: Lender = _Nothing()
 
 class Room:
     """Bytes that one owner holds, charged to `lender` but for the first `covered_bytes`, which the stream has reserved
-    already. `try_hold` grows by `step_bytes` at least. The owner releases the room."""
+    already. `try_hold` grows by `step_bytes` at least. The owner releases the room, or its lender if
+    that is the owner's, too."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -117,7 +118,7 @@ class Room:
         self._lender = lender
         return True
 
-    def hand_over(self) -> int:
+    def leave_to_lender(self) -> int:
         """Release the room, but leave its bytes with the lender, to whom the caller answers for them from now on.
         Returns how many those are."""
         self._released = True

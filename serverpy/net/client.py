@@ -15,7 +15,7 @@ import certifi
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
-from serverpy.net.guard import Guard, resolve
+from serverpy.net.guard import Guard, resolve_host
 from serverpy.net.http1 import Exchange, Headers, Origin, Request
 from serverpy.options import Network, Timeouts
 
@@ -124,7 +124,7 @@ class Client:
     async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await resolve(self._guard, origin.host, origin.port)
+                addresses = await resolve_host(self._guard, origin.host, origin.port)
                 return await self._connect_any(origin, addresses)
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None

@@ -30,7 +30,7 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.net.guard import Guard, Lookup, resolve
+from serverpy.net.guard import Guard, Lookup, resolve_host
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
 from serverpy.net.tunnel import CHUNK_BYTES, ClientEnd, UpstreamEnd
 from serverpy.options import Network, Timeouts
@@ -186,7 +186,7 @@ class Egress:
 
     async def _connect(self, request: ProxyRequest, deadline: float) -> UpstreamEnd:
         """Try the checked addresses in turn, each with its share of the time that is left."""
-        addresses = await resolve(self.guard, request.host, request.port, lookup=self._lookup)
+        addresses = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
         usable = [address for address in addresses if self._connector.takes(address)][:_MAX_ATTEMPTS]
         loop = asyncio.get_running_loop()
         timed_out = False

@@ -28,7 +28,7 @@ from serverpy.net.ports import BAD_PORTS
 from serverpy.options import Targets
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+IpNetwork = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Name and port → numeric addresses in the order to try them. Raises OSError for a name that does not resolve."""
 
@@ -77,7 +77,7 @@ _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper hal
 class AllowedNetwork:
     """A network outside the public internet that may be reached; on one port, or (None) on all."""
 
-    network: Network
+    network: IpNetwork
     port: int | None = None
 
     def covers(self, address: Address, port: int) -> bool:
@@ -130,7 +130,7 @@ class Guard:
 
     @classmethod
     def of(cls, targets: Targets) -> Guard:
-        """Raises ConfigurationError if an item of ALLOW_NETWORKS is no network."""
+        """Make the guard of `targets`. Raises ConfigurationError if an item of ALLOW_NETWORKS is no network."""
         try:
             guard = cls(allow=parse_networks(targets.allow_networks), deny_ports=targets.deny_ports)
         except ValueError as error:
@@ -209,8 +209,8 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
         yield IPv4Address(last_32_bits)
 
 
-async def resolve(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
-    """The numeric addresses to connect to, in order, all of them checked: one that is forbidden forbids the name.
+async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
+    """Find the numeric addresses to connect to, in order, all of them checked: one that is forbidden forbids the name.
 
     `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
     `getaddrinfo`; how long that may take is the caller's time-out. Raises TargetForbidden, or UpstreamFailed where the

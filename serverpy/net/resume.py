@@ -14,7 +14,7 @@ from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.range_requests import RangeRequests, RangeSource, Refused, Unhealable
-from serverpy.ranges import ByteRange, ContentRange, parse_length, resolve, total_of
+from serverpy.ranges import ByteRange, ContentRange, parse_length, resolve_range, total_of
 from serverpy.tasks import Unlosable
 from serverpy.validators import same_validator, strong_validator
 
@@ -257,7 +257,7 @@ def _wanted(given: ContentRange, asked: ByteRange | None) -> Extent:
         raise Unhealable("The media server does not tell the length of the media.")
     another = Unhealable("The media server answers with another range than was asked.")
     try:
-        first, end = resolve(asked or _WHOLE, given.total)
+        first, end = resolve_range(asked or _WHOLE, given.total)
     except RangeNotSatisfiable:
         raise another from None
     if given.first != first:

@@ -11,7 +11,8 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Raises `UpstreamTimeout` when the time is over; the block is cancelled, and cleans up after itself."""
+    """Limit the time of the block. Raises `UpstreamTimeout` when it is over; the block is cancelled, and cleans up
+    after itself."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -38,8 +38,8 @@ class Fanout:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
-        """One caller of `key` at a time, so that the first opens an upstream and the others find it; if the first
-        leaves meanwhile, the next opens one."""
+        """Let one caller of `key` in at a time, so that the first opens an upstream and the others find it; if the
+        first leaves meanwhile, the next opens one."""
         # A lock, and not a flight (`single_flight.py`): there is no result that all callers could have. What the first
         # opens is its own if it cannot be shared; its failure is its own in any case; and the others wait only to learn
         # whether there is something to join.
@@ -54,12 +54,12 @@ class Fanout:
                 del self._turns[key]
 
     def join(self, key: Hashable) -> Reader | None:
-        """One more reader of the upstream of `key`. Returns None if there is no upstream that one more can join."""
+        """Add a reader to the upstream of `key`. Returns None if there is no upstream that one more can join."""
         broadcast = self._broadcasts.get(key)
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
-        """The first reader of `upstream`, which is its readers' from now on. Returns None, and the upstream stays its
+        """Give `upstream` to its readers, and return the first. Returns None, and the upstream stays its
         owner's, if there is one of that key already, or the budget cannot spare what it holds."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):

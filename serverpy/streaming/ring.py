@@ -1,4 +1,4 @@
-"""The last bytes of a stream that several clients read, bounded in bytes; `fanout.py` fills it. Does no I/O.
+"""The last bytes of a stream that several clients read, bounded in bytes; `broadcast.py` fills it. Does no I/O.
 
 Chunks are numbered from the beginning of the stream. What every reader has had is dropped, but for what one who joins
 would begin with: the latest segment. What the bound leaves no room for is dropped too, the oldest first: a reader who

@@ -22,10 +22,6 @@ class Slots:
         return f"<Slots {self._what}: {self._taken}/{self._count}>"
 
     @property
-    def taken(self) -> int:
-        return self._taken
-
-    @property
     def waiting(self) -> int:
         return self._waiting
 

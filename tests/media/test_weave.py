@@ -1,4 +1,4 @@
-"""Picture and sound that a page offers apart come out of one GET as one MP4 that can be sought."""
+"""Video and audio that a page offers apart come out of one GET as one MP4 that can be sought."""
 
 from __future__ import annotations
 

@@ -37,7 +37,6 @@ class Loom:
     shelf: Shelf
     client: Client
     budget: Budget
-    layouts: Layouts
     weaver: Weaver
 
     @property
@@ -99,7 +98,7 @@ async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterat
     layouts = Layouts(budget)
     relay = Relay(client, Extractor(_NoPages()), Fanout(budget), Timeouts(wait=2.0))
     try:
-        yield Loom(shelf, client, budget, layouts, Weaver(relay, layouts))
+        yield Loom(shelf, client, budget, Weaver(relay, layouts))
         assert client.open_connections == 0
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:

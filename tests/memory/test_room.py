@@ -87,7 +87,7 @@ async def test_bytes_that_are_handed_over_stay_with_the_lender() -> None:
     room = Room(reservation)
     await room.settle(30)
     await room.settle(20)
-    reservation.keep(room.hand_over())
+    reservation.keep(room.leave_to_lender())
     room.release()
     assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (0, RESERVED, RESERVED + 20)
     reservation.release()

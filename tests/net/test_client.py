@@ -102,9 +102,9 @@ async def test_a_closed_response_closes_its_connection(site: SampleSite) -> None
 async def test_a_closed_response_ends_its_pending_read(site: SampleSite) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{site.http}/fault/stall=1000/media/prog.mp4"))
-    given = 0
-    while given < 1000:
-        given += len(await response.read())
+    left = 1000
+    while left:
+        left -= len(await response.read())
     reading = spawn(response.read(), name="read")
     await asyncio.sleep(0)
     response.close()

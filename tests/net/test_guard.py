@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import InvalidUrl, TargetForbidden, UpstreamFailed
-from serverpy.net.guard import MAX_URL_CHARACTERS, Guard, Lookup, check_url, parse_networks, resolve
+from serverpy.net.guard import MAX_URL_CHARACTERS, Guard, Lookup, check_url, parse_networks, resolve_host
 from serverpy.net.ports import BAD_PORTS
 
 relaxed = settings(deadline=None)
@@ -243,12 +243,12 @@ def test_an_own_socket_is_named_by_number() -> None:
 )
 def test_one_forbidden_address_forbids_the_name(addresses: tuple[str, ...]) -> None:
     with pytest.raises(TargetForbidden):
-        asyncio.run(resolve(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
+        asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
 
 
 def test_checked_addresses_come_in_order_and_once() -> None:
     lookup = answering("2606:4700::1", "8.8.8.8", "8.8.8.8", "::ffff:8.8.4.4")
-    found = asyncio.run(resolve(Guard(), "site.example", 443, lookup=lookup))
+    found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=lookup))
     assert found == ("2606:4700::1", "8.8.8.8", "8.8.4.4")
 
 
@@ -258,36 +258,36 @@ def test_checked_addresses_come_in_order_and_once() -> None:
 def test_odd_numeric_forms_are_refused_unseen(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
-        asyncio.run(resolve(allowing, host, 80, lookup=answering("8.8.8.8")))
+        asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.1", "::1", "ip6-localhost.localhost"])
 def test_loopback_is_refused_by_whatever_name_the_system_knows_it(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
-        asyncio.run(resolve(Guard(), host, 80))
+        asyncio.run(resolve_host(Guard(), host, 80))
 
 
 @relaxed
 @given(st.text(max_size=40))
 def test_no_host_leads_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
-        asyncio.run(resolve(Guard(), host, 80, lookup=answering("127.0.0.1")))
+        asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 
 
 @pytest.mark.parametrize("host", ["missing.invalid", "a..b", "x" * 64 + ".example", "a\0b", "", "söme thing"])
 def test_a_name_that_does_not_resolve_is_the_sources_failure(host: str) -> None:
     with pytest.raises(UpstreamFailed, match="does not resolve"):
-        asyncio.run(resolve(Guard(), host, 80))
+        asyncio.run(resolve_host(Guard(), host, 80))
 
 
 def test_an_empty_answer_is_no_address() -> None:
     with pytest.raises(UpstreamFailed, match="no address"):
-        asyncio.run(resolve(Guard(), "empty.example", 80, lookup=answering()))
+        asyncio.run(resolve_host(Guard(), "empty.example", 80, lookup=answering()))
 
 
 def test_a_refusal_names_no_address() -> None:
     with pytest.raises(TargetForbidden) as caught:
-        asyncio.run(resolve(Guard(), "inside.example", 80, lookup=answering("10.20.30.40")))
+        asyncio.run(resolve_host(Guard(), "inside.example", 80, lookup=answering("10.20.30.40")))
     assert "10.20.30.40" not in str(caught.value)
 
 

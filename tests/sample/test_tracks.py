@@ -1,4 +1,4 @@
-"""Picture and sound apart: each track in the layout that its name says, with the samples that it should have."""
+"""Video and audio apart: each track in the layout that its name says, with the samples that it should have."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
-from serverpy.media.mp4.tracks import PICTURE, SOUND, Track, count_tracks, find_track
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
 MAX_MOOFS = 256
 """Of one block: their numbers leave room for so many."""
@@ -32,7 +32,7 @@ _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"st
 
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
     """Raises as `lay_out` does."""
-    tracks = _only_track(video, PICTURE), _only_track(audio, SOUND)
+    tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
         patch_moof(located.moof, track.number, 1, 1, 0)  # so that what cannot be woven is known before the first byte

@@ -19,7 +19,7 @@ PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
 """The most that the moov (or the fragments' index) of one file may hold."""
 MAX_MOOF_BYTES = 64 * 1024
-"""A minute of 60 pictures a second has 58 KB."""
+"""A minute of 60 frames a second has 58 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62

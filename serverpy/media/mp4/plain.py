@@ -1,5 +1,5 @@
 """The layout of two plain (not fragmented) tracks: one moov before one mdat, the chunks of both in the order of their
-times, the picture first among equals."""
+times, the video first among equals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.media.mp4.header import write_ftyp, write_moov, write_table
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.samples import Cuts, cut, read_samples
-from serverpy.media.mp4.tracks import PICTURE, SOUND, Track, find_track
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
 """Media from which on places have 64 bits; what is left of 32 is more than any header."""
@@ -19,7 +19,7 @@ _WIDE_FROM = 0xF0000000
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
     """Raises as `lay_out` does."""
-    tracks = find_track(video.moov, PICTURE), find_track(audio.moov, SOUND)
+    tracks = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
     places = array("Q"), array("Q")
     starts, offsets, sources = array("Q"), array("Q"), bytearray()

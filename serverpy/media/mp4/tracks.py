@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
 
-PICTURE = b"vide"
-SOUND = b"soun"
+VIDEO_HANDLER = b"vide"
+AUDIO_HANDLER = b"soun"
 _ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"sinf", b"saio", b"saiz", b"senc"})
-_ENTRY_FIELDS = {PICTURE: 78, SOUND: 28}
+_ENTRY_FIELDS = {VIDEO_HANDLER: 78, AUDIO_HANDLER: 28}
 """Bytes of a sample entry before its own boxes (§12.1.3, §12.2.3)."""
 _MAX_EDITS = 1024
 _SELF_CONTAINED = 1
@@ -91,7 +91,7 @@ def _read_track(
     information = by_kind(data, need(media, b"minf"))
     samples = by_kind(data, need(information, b"stbl"))
     _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
-    if handler == SOUND:
+    if handler == AUDIO_HANDLER:
         _refuse_quicktime(data, samples[b"stsd"])
     _refuse_elsewhere(data, information)
     (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
@@ -150,18 +150,20 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
-        if handler == PICTURE:  # the fields of sound entries differ in QuickTime; an encrypted one is known by its kind
+        if (
+            handler == VIDEO_HANDLER
+        ):  # the fields of audio entries differ in QuickTime; an encrypted one is known by its kind
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
         raise DrmProtected("This format is encrypted.")
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """QuickTime's later descriptions of sound, which MP4 does not have: what it calls version 1 says so in stsd."""
+    """QuickTime's later descriptions of audio, which MP4 does not have: what it calls version 1 says so in stsd."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
             if fields("H", data, entry, 8)[0]:
-                raise UnsupportedConversion("The sound is described as only QuickTime does: it cannot be merged.")
+                raise UnsupportedConversion("The audio is described as only QuickTime does: it cannot be merged.")
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:

@@ -8,7 +8,7 @@ from serverpy.media.mp4.layout import Layout
 from serverpy.media.mp4.locate import MAX_INDEX_BYTES, Located
 from serverpy.media.mp4.plain import lay_out_plain
 from serverpy.media.mp4.samples import unlisted_bytes
-from serverpy.media.mp4.tracks import PICTURE, SOUND, find_track
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
 
 
 def lay_out(video: Located, audio: Located) -> Layout:
@@ -25,7 +25,7 @@ def lay_out(video: Located, audio: Located) -> Layout:
 def peak_bytes(video: Located, audio: Located) -> int:
     """What `lay_out` holds at most, beside what was located: as measured, with a margin. Raises as `lay_out` does."""
     tables = len(video.moov) + len(audio.moov)
-    picture, sound = find_track(video.moov, PICTURE), find_track(audio.moov, SOUND)
-    unlisted = unlisted_bytes(picture, video.total) + unlisted_bytes(sound, audio.total)
+    video_track, audio_track = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
+    unlisted = unlisted_bytes(video_track, video.total) + unlisted_bytes(audio_track, audio.total)
     indices = sum(len(index or b"") for source in (video, audio) for index in (source.sidx, source.mfra))
     return 5 * tables + unlisted + 32 * indices

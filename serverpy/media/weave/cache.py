@@ -30,7 +30,7 @@ FIXED_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class SourceVersion:
     """The length and validators of a source, which tell whether it is still the one that a layout was made for."""
 
     total: int
@@ -48,7 +48,7 @@ class Woven:
     """A layout, what it was made from, and the validator of the whole."""
 
     layout: Layout
-    versions: tuple[Version, Version]
+    versions: tuple[SourceVersion, SourceVersion]
     etag: str
 
 
@@ -90,13 +90,10 @@ class Layouts:
         self._idle_bytes = 0
         budget.add_reclaimer(self._reclaim)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """The layout of `key`. If it is not there, `make` makes it, charging what it holds meanwhile to the room that
-        it is given, which `reservation` lends to. Callers who come meanwhile wait, and get the same layout or raise
-        the same error; if the caller that makes it is cancelled, the next one makes it."""
+        """Lease the layout of `key`. If it is not there, `make` makes it, charging what it holds meanwhile to the room
+        that it is given, which `reservation` lends to. Callers who come meanwhile wait, and get the same layout or
+        raise the same error; if the caller that makes it is cancelled, the next one makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
@@ -116,7 +113,7 @@ class Layouts:
         try:
             entry = _Entry(key, await make(room))
             await room.settle(entry.nbytes)
-            reservation.keep(room.hand_over())
+            reservation.keep(room.leave_to_lender())
         finally:
             room.release()
         self._entries[key] = entry

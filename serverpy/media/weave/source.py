@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from serverpy.body import Body, Opener, Source
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
-from serverpy.media.weave.cache import Version
+from serverpy.media.weave.cache import SourceVersion
 from serverpy.memory.budget import Reservation
 from serverpy.plan import Plan
 from serverpy.ranges import ByteRange
@@ -33,7 +33,7 @@ class Ranged:
         self._reservation = reservation
         self._source = source
 
-    async def open(self, first: int, end: int, version: Version | None) -> Body:
+    async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
         """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
         Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
         asked = ByteRange(first, end - 1)
@@ -51,7 +51,7 @@ class Ranged:
         return body
 
 
-def _mismatch(body: Body, first: int, version: Version | None) -> UpstreamFailed | UnsupportedConversion | None:
+def _mismatch(body: Body, first: int, version: SourceVersion | None) -> UpstreamFailed | UnsupportedConversion | None:
     head = body.head
     if version is None and (not head.partial or head.total is None):
         return UnsupportedConversion("The media server gives no ranges: these formats cannot be merged.")
@@ -64,7 +64,7 @@ class Forward:
     """Reads of one source at rising offsets, up to `end` as far as is known. Opens at the first read, and again for
     what lies behind or far ahead. Holds what its body holds, and one chunk. Closed by its owner."""
 
-    def __init__(self, ranged: Ranged, version: Version, end: int) -> None:
+    def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged
         self._version = version
         self._end = end

@@ -25,7 +25,7 @@ from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
 from serverpy.media.mp4.woven import lay_out, peak_bytes
-from serverpy.media.weave.cache import Layouts, Lease, Version, Woven
+from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Ranged
 from serverpy.memory.budget import Reservation
@@ -33,7 +33,7 @@ from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
-from serverpy.ranges import resolve
+from serverpy.ranges import resolve_range
 from serverpy.tasks import Interruptible, Unlosable, cancel, in_thread, spawn
 from serverpy.validators import same_validator
 
@@ -178,7 +178,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None
-    first, end = resolve(asked, layout.total)
+    first, end = resolve_range(asked, layout.total)
     readers, starts = dict[int, Forward](), dict[int, int]()
     for number in (VIDEO, AUDIO):
         bounds = layout.bounds(number, first, end)
@@ -226,7 +226,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
                 yield chunk
 
 
-async def _find(ranged: Ranged, room: Room) -> tuple[Located, Version]:
+async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
     """What describes one source, and which version of it that was."""
     version, data = await _probe(ranged)
     search = locate(version.total)
@@ -241,7 +241,7 @@ async def _find(ranged: Ranged, room: Room) -> tuple[Located, Version]:
         return located, version
 
 
-async def _probe(ranged: Ranged) -> tuple[Version, bytes]:
+async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
     body = await ranged.open(0, PROBE_BYTES, None)
     try:
         head = body.head
@@ -249,10 +249,10 @@ async def _probe(ranged: Ranged) -> tuple[Version, bytes]:
         data = await _drain(body, min(PROBE_BYTES, head.total))
     finally:
         await body.aclose()
-    return Version(head.total, head.etag, head.last_modified), data
+    return SourceVersion(head.total, head.etag, head.last_modified), data
 
 
-async def _fetch(ranged: Ranged, span: Span, version: Version, room: Room) -> bytes:
+async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
         await room.grow(3 * length)  # as it comes, at once, and the part of it that is kept
@@ -275,7 +275,7 @@ async def _drain(body: Body, length: int) -> bytes:
     return bytes(data)
 
 
-def _etag(layout: Layout, versions: tuple[Version, Version]) -> str:
+def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
     """The same layout of the same sources has the same bytes."""
     digest = hashlib.sha256(layout.header)
     for version in versions:

@@ -87,7 +87,7 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
     if found.is_live:
         raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
     if found.is_merge:
-        raise UnsupportedConversion("This method cannot merge formats: choose one that has picture and sound.")
+        raise UnsupportedConversion("This method cannot merge formats: choose one that has video and audio.")
     if source.item not in (None, 1) and not found.is_in_playlist:
         raise ItemNotFound("The page has one item only.")
     if max_duration is not None and found.duration is not None and found.duration > max_duration:

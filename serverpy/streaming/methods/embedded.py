@@ -37,11 +37,11 @@ CLOSE_SECONDS = 1.0
 PROTOCOLS = frozenset(
     ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
 ) | {"ism", "f4m", "bunnycdn", "soopvod"}
-"""Those that yt-dlp downloads without the help of another program (`ytdlp.fragments.BY_PROTOCOL`), and that are media
-in the end (not `mhtml`)."""
+"""Those that yt-dlp downloads without the help of another program (`ytdlp/download/fragments.py::BY_PROTOCOL`), and
+that are media in the end (not `mhtml`)."""
 
 
-class Download(Protocol):
+class RunningDownload(Protocol):
     """A download that runs in the worker."""
 
     async def wait(self) -> int:
@@ -53,14 +53,14 @@ class Download(Protocol):
         ...
 
 
-class Workers(Protocol):
-    async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
+class Downloading(Protocol):
+    async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
         """Take `write_fd` over; it is closed here in any case. Raises `RawGone` if the worker no longer has that
         extraction."""
         ...
 
 
-class Extractor(Protocol):
+class Extracting(Protocol):
     async def extract(self, url: str, *, fresh: bool = False) -> Media: ...
 
 
@@ -69,8 +69,8 @@ class Embedded:
 
     def __init__(
         self,
-        workers: Workers,
-        extractor: Extractor,
+        workers: Downloading,
+        extractor: Extracting,
         hand_over: HandOver,
         timeouts: Timeouts,
         *,
@@ -158,7 +158,7 @@ def _seconds_until(track: Track) -> float:
 class _Stream:
     """A pipe and the download that fills it. Closed by its owner; a second task that closes waits for the first."""
 
-    def __init__(self, reader: PipeReader, download: Download) -> None:
+    def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
         self._reader = reader
         self._download = download
         self.aclose = Closing(self._close, "close embedded stream")

@@ -23,7 +23,7 @@ def integer(text: str) -> int:
     """A decimal-integer. Raises `UpstreamFailed`."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
-        raise UpstreamFailed("The media's playlist has a number that is none.")
+        raise UpstreamFailed("The media's playlist has an invalid number.")
     return int(digits)
 
 
@@ -59,7 +59,7 @@ def key_bytes(text: str) -> bytes:
 def _hexadecimal(text: str, fill_bytes: int, lengths: tuple[int, ...]) -> bytes:
     digits = text.strip().lower().removeprefix("0x").zfill(2 * fill_bytes)
     if not re.fullmatch(r"(?:[0-9a-f]{2})+", digits) or len(digits) // 2 not in lengths:
-        raise UpstreamFailed("The media's key, or its initialization vector, is not one.")
+        raise UpstreamFailed("The media has an invalid decryption key or initialization vector.")
     return bytes.fromhex(digits)
 
 

@@ -34,28 +34,28 @@ class Cursor(Protocol):
 class FinishedCursor:
     """From the first to the last."""
 
-    def __init__(self, listing: Manifest, load: Load) -> None:
+    def __init__(self, manifest: Manifest, load: Load) -> None:
         self._load = load
-        self._count = listing.count
-        self._listing: Manifest | None = listing
-        self._segments: Iterator[Segment | None] = listing.segments()
+        self._count = manifest.count
+        self._manifest: Manifest | None = manifest
+        self._segments: Iterator[Segment | None] = manifest.segments()
 
     async def next(self) -> Segment | None:
         return await upcoming(self._segments)
 
     async def again(self, segment: Segment) -> Segment:
-        self._listing, self._segments = None, iter(())  # two lists are not held at once
-        listing = await self._load()
-        self._listing = listing
+        self._manifest, self._segments = None, iter(())  # two lists are not held at once
+        manifest = await self._load()
+        self._manifest = manifest
         fresh = await self.back(segment)
-        if fresh is None or listing.count != self._count or not fresh.replaces(segment):
+        if fresh is None or manifest.count != self._count or not fresh.replaces(segment):
             raise UpstreamFailed("The media's playlist changed while it was read.")
         return fresh
 
     async def back(self, segment: Segment) -> Segment | None:
-        if self._listing is None:
+        if self._manifest is None:
             return None
-        self._segments = self._listing.segments()
+        self._segments = self._manifest.segments()
         return await find(self._segments, segment)
 
 

@@ -1,8 +1,8 @@
 """DASH as values: the fragments that yt-dlp has resolved (templates, base addresses, periods) as segments. Pure.
 
 Several periods are one list: each begins with an initialization section of its own, which goes into the file as it
-comes, as in yt-dlp's. The list is kept as packed lines
-(`packed_lines.py`), which take far less memory than an extraction.
+comes, as in yt-dlp's. The list is kept as packed lines (`packed_lines.py`), which take far less memory than an
+extraction.
 """
 
 from __future__ import annotations

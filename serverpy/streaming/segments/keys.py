@@ -46,4 +46,4 @@ def _inline(uri: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
     except binascii.Error as error:
-        raise UpstreamFailed("The media's key is not one.") from error
+        raise UpstreamFailed("The media has an invalid decryption key.") from error

@@ -33,7 +33,7 @@ class LiveCursor:
 
     def __init__(
         self,
-        listing: HlsManifest,
+        manifest: HlsManifest,
         load: Load,
         *,
         patience: float,
@@ -47,9 +47,9 @@ class LiveCursor:
         self._initial: Segment | None = None
         self._segments: Iterator[Segment | None] = iter(())
         self._edge = (0, 0, False)
-        self._take(listing)
-        edge = max(0.0, listing.seconds - EDGE_TARGETS * self._target_seconds)
-        self._passed_seconds = min(edge, _begin(listing, edge, start))
+        self._take(manifest)
+        edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._target_seconds)
+        self._passed_seconds = min(edge, _begin(manifest, edge, start))
 
     async def next(self) -> Segment | None:
         begun = self._clock()  # a reader who was busy until now has not waited
@@ -105,28 +105,28 @@ class LiveCursor:
 
     async def _reload_now(self) -> None:
         self._segments = iter(())  # two lists are not held at once
-        listing = await self._load()
-        if not isinstance(listing, HlsManifest):
+        manifest = await self._load()
+        if not isinstance(manifest, HlsManifest):
             raise UpstreamFailed("The media's playlist changed while it was read.")
-        self._take(listing)
-        if self._last_number is not None and listing.first_number > self._last_number + 1:
-            raise UpstreamFailed("The live stream went on faster than it was read.")
+        self._take(manifest)
+        if self._last_number is not None and manifest.first_number > self._last_number + 1:
+            raise UpstreamFailed("The client fell behind the live window.")
 
-    def _take(self, listing: HlsManifest) -> None:
-        target = _USUAL_TARGET_SECONDS if listing.target_seconds is None else listing.target_seconds
+    def _take(self, manifest: HlsManifest) -> None:
+        target = _USUAL_TARGET_SECONDS if manifest.target_seconds is None else manifest.target_seconds
         self._target_seconds = min(max(target, _MIN_TARGET_SECONDS), _MAX_TARGET_SECONDS)
-        self._segments = listing.segments()
-        self._is_complete = listing.is_complete
-        edge, self._edge = self._edge, (listing.first_number, listing.count, listing.is_complete)
+        self._segments = manifest.segments()
+        self._is_complete = manifest.is_complete
+        edge, self._edge = self._edge, (manifest.first_number, manifest.count, manifest.is_complete)
         self._has_changed = self._edge != edge
         self._loaded_at = self._clock()
 
 
-def _begin(listing: HlsManifest, edge: float, start: float | None) -> float:
+def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
     """Where to begin, in seconds from the oldest segment."""
     if start is None:
-        return edge if listing.begins_at_edge else 0.0
-    return start if start >= 0 else max(0.0, listing.seconds + start)
+        return edge if manifest.begins_at_edge else 0.0
+    return start if start >= 0 else max(0.0, manifest.seconds + start)
 
 
 def _path(segment: Segment) -> str:

@@ -45,14 +45,14 @@ class Manifest(Protocol):
 class DashManifest:
     """The fragments of an extraction."""
 
-    tape: PackedLines
+    lines: PackedLines
     url: str
     query: str | None
     count: int
     length: None = None
 
     def segments(self) -> Iterator[Segment | None]:
-        return _with_pauses(dash.segments_of(self.tape.lines(), self.url, self.query))
+        return _with_pauses(dash.segments_of(self.lines.lines(), self.url, self.query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class HlsManifest:
     """A media playlist that was read once already, and so is known to be one. `is_complete` says that nothing will be
     added to it."""
 
-    tape: PackedLines
+    lines: PackedLines
     url: str
     rules: Rules
     count: int
@@ -73,7 +73,7 @@ class HlsManifest:
     """If it is not complete: an event that nobody calls live is a recording whose end is not marked, or not yet."""
 
     def segments(self) -> Iterator[Segment | None]:
-        return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.tape.lines()))
+        return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.lines.lines()))
 
 
 def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
@@ -86,7 +86,7 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
 
 
 def playlist_room(lender: Lender) -> Room:
-    """The room of the one playlist that a stream holds."""
+    """Make the room of the one playlist that a stream holds. Released with `lender`, the room of the stream's read."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -101,17 +101,17 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float) -> Mani
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
     fetching = _Fetching(address, room, wait_seconds)
-    playlist, tape = await fetching.first()
+    playlist, lines = await fetching.first()
     if playlist.is_master:
-        variant = master.best(master.variants(tape.lines(), playlist.url))
-        del playlist, tape  # two lists are not held at once
-        playlist, tape = await fetching.fetch(variant.url)
+        variant = master.best(master.variants(lines.lines(), playlist.url))
+        del playlist, lines  # two lists are not held at once
+        playlist, lines = await fetching.fetch(variant.url)
         if playlist.is_master:
             raise UpstreamFailed("The media's playlist leads to a list of variants again.")
     if not playlist.count and playlist.is_complete:
         raise UpstreamFailed("The media's playlist has no segments.")
     return HlsManifest(
-        tape=tape,
+        lines=lines,
         url=playlist.url,
         rules=fetching.rules,
         count=playlist.count,
@@ -127,15 +127,15 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float) -> Mani
 async def _fragments(track: Track, room: Room) -> DashManifest:
     if len(track.fragments) > MAX_SEGMENTS:
         raise TooLarge("The media has too many segments.")
-    tape = PackedLines()
+    lines = PackedLines()
     for number, fragment in enumerate(track.fragments):
-        tape.write(dash.line_of(fragment))
+        lines.write(dash.line_of(fragment))
         if number % STRIDE == 0:
-            _hold(room, tape.held_bytes)
+            _hold(room, lines.held_bytes)
             await asyncio.sleep(0)
-    tape.finish()
-    _hold(room, tape.held_bytes)
-    return DashManifest(tape, track.url, track.segment_query, len(track.fragments))
+    lines.finish()
+    _hold(room, lines.held_bytes)
+    return DashManifest(lines, track.url, track.segment_query, len(track.fragments))
 
 
 class _Fetching:
@@ -190,19 +190,19 @@ class _Reader:
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)
-        self._tape = PackedLines()
+        self._lines = PackedLines()
         self._room = room
 
     def add(self, data: bytes) -> None:
-        self._look_at(self._tape.write(data))
+        self._look_at(self._lines.write(data))
 
     def finish(self) -> tuple[MediaPlaylist, PackedLines]:
-        self._look_at(self._tape.finish())
+        self._look_at(self._lines.finish())
         if not self._playlist.is_playlist:
             raise UpstreamFailed("The address of the media's playlist answers with something else.")
-        return self._playlist, self._tape
+        return self._playlist, self._lines
 
     def _look_at(self, lines: list[str]) -> None:
         for line in lines:
             self._playlist.feed(line)
-        _hold(self._room, self._tape.held_bytes)
+        _hold(self._room, self._lines.held_bytes)

@@ -20,7 +20,7 @@ MAX_LENGTH = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One EXT-X-STREAM-INF. `is_silent` says that its sound is in a playlist of its own."""
+    """One EXT-X-STREAM-INF. `is_silent` says that its audio is in a playlist of its own."""
 
     url: str
     bandwidth: int
@@ -51,7 +51,7 @@ def variants(lines: Iterable[str], url: str) -> list[Variant]:
 
 
 def best(found: Iterable[Variant]) -> Variant:
-    """The one of the highest bandwidth among those that have sound with them. Raises `UpstreamFailed` for none."""
+    """The one of the highest bandwidth among those that have audio with them. Raises `UpstreamFailed` for none."""
     chosen = max(found, key=lambda variant: (not variant.is_silent, variant.bandwidth), default=None)
     if chosen is None:
         raise UpstreamFailed("The media's playlist has no variant that could be played.")

@@ -29,8 +29,8 @@ class PackedLines:
 
     @property
     def held_bytes(self) -> int:
-        """What is packed, and one block that is not."""
-        return self.packed_bytes + self._largest_bytes
+        """What is packed, one block that is not, and a line without its end."""
+        return self.packed_bytes + self._largest_bytes + len(self._rest)
 
     def write(self, data: bytes) -> list[str]:
         """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""

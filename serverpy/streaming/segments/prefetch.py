@@ -28,14 +28,14 @@ Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
 
 class Prefetch:
-    """One task, which opens the next piece; whoever takes the piece owns it. `drop` ends both."""
+    """One task, which opens the next segment; the caller that takes the read owns it. `drop` ends both."""
 
     def __init__(self, lender: Lender) -> None:
-        self._room = Room(lender)
+        self._room = Room(lender)  # released with `lender`, the room of the stream's read
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
-        """Unless there is no room. Not before the last one is taken or dropped."""
+        """Begin to open the next segment, if there is room. Not before the last one is taken or dropped."""
         if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
@@ -44,11 +44,12 @@ class Prefetch:
         return self._task is not None
 
     async def take(self) -> SegmentRead | None:
-        """What was begun, open; None after the last segment. Raises what opening raised. Only if `is_under_way`."""
+        """Wait for the read that was begun. Returns None after the last segment. Raises what opening raised.
+        Only if `is_under_way`."""
         assert self._task is not None
-        piece = await self._task
+        read = await self._task
         self._task = None
-        return piece
+        return read
 
     async def drop(self) -> None:
         """Leave what was begun, whatever came of it; also if the caller is cancelled meanwhile."""
@@ -63,8 +64,8 @@ class Prefetch:
 
 
 def _close(task: asyncio.Task[SegmentRead | None]) -> None:
-    if not task.cancelled() and task.exception() is None and (piece := task.result()) is not None:
-        piece.close()
+    if not task.cancelled() and task.exception() is None and (read := task.result()) is not None:
+        read.close()
 
 
 class Waits:

@@ -109,7 +109,7 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
         while chunk := await read.read():
             key += chunk
             if len(key) > MAX_KEY_BYTES:
-                raise UpstreamFailed("The media's key is not one.")
+                raise UpstreamFailed("The media has an invalid decryption key.")
         return key
     finally:
         read.close()

@@ -12,7 +12,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
-from serverpy.ranges import ByteRange, resolve
+from serverpy.ranges import ByteRange, resolve_range
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
@@ -53,11 +53,11 @@ async def _open(
     manifest = await reload()
     cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
     total = None if start is not None else manifest.length
-    first, end = (0, None) if total is None else resolve(asked, total)
+    first, end = (0, None) if total is None else resolve_range(asked, total)
     follows_edge = start is None and _goes_on(manifest) and manifest.begins_at_edge
     del manifest  # the cursor holds it, and two are not held at once
     segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
-    await segments.turn(None if end is None else end - first)
+    await segments.advance(None if end is None else end - first)
     honoured = asked is not None and total is not None
     return SegmentedRead(segments, room, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
 
@@ -96,14 +96,14 @@ class SegmentedRead(Unlosable):
         while not self._is_over and self._left != 0:
             current = self._segments.current
             if current is None:
-                raise UpstreamFailed("The media has failed before.")  # to go on would leave a hole
+                raise UpstreamFailed("The media was read after a failure.")  # to go on would leave a hole
             chunk = await current.read(most)
             if chunk:
                 self._waits.given()
                 self._given_bytes += len(chunk)
                 self.segment = current.segment
                 return self._accept(chunk)
-            await self._turn()
+            await self._advance()
         return b""
 
     def move_to(self, lender: Lender) -> bool:
@@ -124,10 +124,10 @@ class SegmentedRead(Unlosable):
             self._left -= len(chunk)
         return chunk
 
-    async def _turn(self) -> None:
-        """To the next segment, and open the one after it if the reader would have to wait for that. Nothing is opened
-        ahead for a range, of which the segments are cut to measure."""
-        self._is_over = not await self._segments.turn(self._left)
+    async def _advance(self) -> None:
+        """Go to the next segment, and open the one after it if the reader would have to wait for that. Nothing is
+        opened ahead for a range, of which the segments are cut to measure."""
+        self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
         if self._given_bytes > AFTER_BYTES and self._left is None:
@@ -150,7 +150,7 @@ class _Segments:
         self._keys = Keys()
         self.current: SegmentRead | None = None
 
-    async def turn(self, most_bytes: int | None) -> bool:
+    async def advance(self, most_bytes: int | None) -> bool:
         """Close the current segment and open the next, for no more than `most_bytes`. Returns False after the last."""
         self._close()
         is_ahead = self._prefetch.is_under_way

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from serverpy.media.mp4.boxes import write, write_full
-from serverpy.media.mp4.tracks import PICTURE
+from serverpy.media.mp4.tracks import VIDEO_HANDLER
 
 IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
@@ -21,7 +21,7 @@ class Film:
     samples: Sequence[bytes] = (b"first", b"second", b"third")
     chunked: Sequence[int] = (2, 1)
     stts: Sequence[tuple[int, int]] = ((3, 40),)
-    handler: bytes = PICTURE
+    handler: bytes = VIDEO_HANDLER
     scale: int = 1000
     movie_scale: int = 1000
     edits: Sequence[tuple[int, int]] = ()
@@ -76,7 +76,7 @@ class Film:
         return write(b"stbl", *made.values())
 
     def _descriptions(self) -> bytes:
-        fields = 70 if self.handler == PICTURE else 20
+        fields = 70 if self.handler == VIDEO_HANDLER else 20
         entry = self.entry or write(b"test", bytes(6), b"\0\1", bytes(fields))
         count = max(self.descriptions, default=1)
         return write_full(b"stsd", 0, 0, struct.pack(">I", count), *[entry] * count)

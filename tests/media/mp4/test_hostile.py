@@ -13,13 +13,13 @@ from serverpy.errors import DrmProtected, NotMedia, ServerPYError, TooLarge, Uns
 from serverpy.media.mp4.boxes import write
 from serverpy.media.mp4.layout import Layout
 from serverpy.media.mp4.locate import MAX_INDEX_BYTES, Span, locate
-from serverpy.media.mp4.tracks import SOUND
+from serverpy.media.mp4.tracks import AUDIO_HANDLER
 from serverpy.media.mp4.woven import lay_out
 from serverpy.sample.make import ensure_media
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located
 
-SOUND_FILM = bytes(Film(handler=SOUND))
+SOUND_FILM = bytes(Film(handler=AUDIO_HANDLER))
 FTYP = write(b"ftyp", b"isom", bytes(4))
 SMALL_BYTES = 1 << 20
 
@@ -142,7 +142,7 @@ def test_what_is_no_mp4_of_a_picture_cannot_be_woven(film: bytes) -> None:
 def test_sound_as_only_quicktime_describes_it_cannot_be_woven() -> None:
     later = write(b"mp4a", bytes(6), b"\0\1", b"\0\1", bytes(34))
     with pytest.raises(UnsupportedConversion):
-        laid_out(bytes(Film()), bytes(Film(handler=SOUND, entry=later)))
+        laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))
 
 
 def test_a_file_longer_than_any_is_damaged() -> None:

@@ -16,7 +16,7 @@ from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
 from serverpy.media.mp4.samples import read_samples
-from serverpy.media.mp4.tracks import PICTURE, SOUND, find_track
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
 from serverpy.media.mp4.woven import peak_bytes
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located, packets
@@ -101,7 +101,7 @@ def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(films(PICTURE), films(SOUND))
+@given(films(VIDEO_HANDLER), films(AUDIO_HANDLER))
 def test_any_layout_of_the_samples_can_be_woven(
     video: tuple[Film, list[bytes]], audio: tuple[Film, list[bytes]]
 ) -> None:
@@ -109,8 +109,8 @@ def test_any_layout_of_the_samples_can_be_woven(
     layout = laid_out(picture, sound)
     film = read(layout, picture, sound)
     assert len(film) == layout.total
-    assert samples_of(film, PICTURE) == video[1]
-    assert samples_of(film, SOUND) == audio[1]
+    assert samples_of(film, VIDEO_HANDLER) == video[1]
+    assert samples_of(film, AUDIO_HANDLER) == audio[1]
 
 
 def test_each_source_is_read_forwards_whatever_its_chunks(media: Path) -> None:
@@ -148,7 +148,7 @@ def test_offsets_have_64_bits_where_they_must() -> None:
     )
     moov = head.moov(0)
     video = Located(4096 + count * size, moov, fragmented=False)
-    sound = bytes(Film(handler=SOUND))
+    sound = bytes(Film(handler=AUDIO_HANDLER))
     layout = lay_out_plain(video, located(sound))
     assert layout.total == len(layout.header) + count * size + len(b"firstsecondthird")
     assert b"co64" in layout.header
@@ -159,12 +159,12 @@ def test_offsets_have_64_bits_where_they_must() -> None:
 
 def test_the_movies_time_scale_is_that_of_the_picture() -> None:
     video = bytes(Film(movie_scale=600))
-    audio = bytes(Film(handler=SOUND, movie_scale=90, edits=[(90, -1), (45, 0)]))
+    audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (45, 0)]))
     film = read(laid_out(video, audio), video, audio)
-    track = find_track(located(film).moov, SOUND)
+    track = find_track(located(film).moov, AUDIO_HANDLER)
     assert track.movie_scale == 600
     assert [(edit.duration, edit.media_time) for edit in track.edits] == [(600, -1), (300, 0)]
-    assert (find_track(located(film).moov, PICTURE).number, track.number) == (1, 2)
+    assert (find_track(located(film).moov, VIDEO_HANDLER).number, track.number) == (1, 2)
 
 
 COSTLY = {
@@ -183,7 +183,7 @@ COSTLY = {
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
 def test_laying_out_holds_no_more_than_it_said(film: Film) -> None:
-    video, audio = located(bytes(film)), located(bytes(Film(handler=SOUND)))
+    video, audio = located(bytes(film)), located(bytes(Film(handler=AUDIO_HANDLER)))
     tracemalloc.start()
     try:
         lay_out_plain(video, audio)

@@ -84,7 +84,7 @@ def test_the_sequence_number_opens_what_is_encrypted(shelf: Shelf) -> None:
 
 
 def test_a_list_that_went_on_too_far_is_an_error(shelf: Shelf) -> None:
-    with pytest.raises(UpstreamFailed, match="faster"):
+    with pytest.raises(UpstreamFailed, match="fell behind the live window"):
         stream(shelf, Show(shelf, window=2, pace=4).track())
 
 
@@ -134,12 +134,12 @@ def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(sh
 # The walk alone
 
 
-def listing(*lines: str) -> HlsManifest:
-    tape, playlist = PackedLines(), MediaPlaylist("https://media.example/live.m3u8", Rules())
-    for line in tape.write("\n".join(("#EXTM3U", *lines, "")).encode()) + tape.finish():
+def manifest(*lines: str) -> HlsManifest:
+    packed, playlist = PackedLines(), MediaPlaylist("https://media.example/live.m3u8", Rules())
+    for line in packed.write("\n".join(("#EXTM3U", *lines, "")).encode()) + packed.finish():
         playlist.feed(line)
     return HlsManifest(
-        tape=tape,
+        lines=packed,
         url=playlist.url,
         rules=Rules(),
         count=playlist.count,
@@ -158,9 +158,9 @@ async def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
     async def load() -> HlsManifest:
         nonlocal looks
         looks += 1
-        return listing("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
+        return manifest("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
 
-    walk = LiveCursor(listing("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
+    walk = LiveCursor(manifest("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
     first = await walk.next()
     now += 100.0
     second = await walk.next()
@@ -171,9 +171,9 @@ async def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
 
 async def test_segments_that_do_not_say_how_long_they_are_are_given_from_the_oldest() -> None:
     async def load() -> HlsManifest:
-        return listing("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
+        return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
-    walk = LiveCursor(listing("0.ts"), load, patience=1.0)
+    walk = LiveCursor(manifest("0.ts"), load, patience=1.0)
     found = [await walk.next() for _ in range(3)]
     assert [None if each is None else each.number for each in found] == [0, 1, None]
 

@@ -24,31 +24,31 @@ from serverpy.streaming.segments.segment import with_query
 KEY, IV = b"k" * 16, b"i" * 16
 
 
-def write(tape: PackedLines, data: bytes, step: int) -> list[str]:
-    lines = [line for at in range(0, len(data), step) for line in tape.write(data[at : at + step])]
-    return lines + tape.finish()
+def write(packed: PackedLines, data: bytes, step: int) -> list[str]:
+    lines = [line for at in range(0, len(data), step) for line in packed.write(data[at : at + step])]
+    return lines + packed.finish()
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
 def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> None:
-    tape = PackedLines()
+    packed = PackedLines()
     expected = [line for line in lines if line]
-    assert write(tape, "\r\n".join(lines).encode(), step) == expected
-    assert list(tape.lines()) == expected
-    assert list(tape.lines()) == expected
+    assert write(packed, "\r\n".join(lines).encode(), step) == expected
+    assert list(packed.lines()) == expected
+    assert list(packed.lines()) == expected
 
 
 def test_a_tape_is_small() -> None:
-    tape = PackedLines()
+    packed = PackedLines()
     text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
-    write(tape, text.encode(), 32768)
-    assert tape.packed_bytes < len(text) / 8
+    write(packed, text.encode(), 32768)
+    assert packed.packed_bytes < len(text) / 8
 
 
 def test_a_byte_order_mark_and_bytes_that_are_no_text_are_left_out() -> None:
-    tape = PackedLines()
-    assert write(tape, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
+    packed = PackedLines()
+    assert write(packed, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
 
 
 @pytest.mark.parametrize("data", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n"])
@@ -58,12 +58,12 @@ def test_a_line_without_an_end_is_refused(data: bytes) -> None:
 
 
 def test_a_text_without_an_end_is_refused_and_little_of_it_held() -> None:
-    tape = PackedLines()
+    packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
-        tape.write(b"#\n" * 16384)
+        packed.write(b"#\n" * 16384)
     with pytest.raises(TooLarge):
-        tape.write(b"#")
-    assert tape.packed_bytes < MAX_TEXT_BYTES / 100
+        packed.write(b"#")
+    assert packed.packed_bytes < MAX_TEXT_BYTES / 100
 
 
 MASTER = """#EXTM3U
@@ -121,9 +121,9 @@ def test_attributes_stand_between_commas() -> None:
 
 
 def test_a_list_pauses_between_its_lines_whatever_stands_in_them() -> None:
-    tape = PackedLines()
-    write(tape, b"#\n" * 10 * STRIDE + b"one.ts\n", 32768)
-    found = list(DashManifest(tape, "https://media.example/", None, 1).segments())
+    packed = PackedLines()
+    write(packed, b"#\n" * 10 * STRIDE + b"one.ts\n", 32768)
+    found = list(DashManifest(packed, "https://media.example/", None, 1).segments())
     assert found.count(None) == 10
 
 
