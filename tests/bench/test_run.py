@@ -22,7 +22,8 @@ from serverpy.bench.measure.scenarios import SCENARIOS, Bench, Cell, Findings, P
 from serverpy.bench.measure.scenarios.base import percentile
 from serverpy.bench.measure.scenarios.measuring import is_steady
 from serverpy.bench.measure.targets import TARGETS
-from tests.bench.waiting import as_by_nohup, as_from_a_terminal, wait_for
+from tests.aio import wait_for
+from tests.bench.signals import as_by_nohup, as_from_a_terminal
 
 SECONDS = 100.0
 
@@ -76,7 +77,7 @@ def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None
         assert process.poll() is None, process.communicate()
         return condition()
 
-    wait_for(met, SECONDS)
+    wait_for(met, seconds=SECONDS)
 
 
 def loaded(process: subprocess.Popen[str]) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from serverpy.bench.measure.errors import TargetDied
 from serverpy.bench.measure.sampler import Reading, Sampler, read
-from tests.bench.waiting import SECONDS, wait_for
+from tests.aio import PATIENCE_SECONDS, wait_for
 
 MIB = 1 << 20
 
@@ -129,7 +129,7 @@ def test_the_processor_time_of_ended_children_is_kept() -> None:
 
 def test_a_process_which_is_gone_cannot_be_read() -> None:
     with program("print('ready')") as (process, _):
-        process.wait(SECONDS)
+        process.wait(PATIENCE_SECONDS)
     with pytest.raises(TargetDied):
         read(process.pid)
 
@@ -187,7 +187,7 @@ def test_the_error_of_the_block_is_not_replaced() -> None:
 def test_a_target_that_is_gone_cannot_be_sampled() -> None:
     threads = threading.active_count()
     with program("print('ready')") as (process, _):
-        process.wait(SECONDS)
+        process.wait(PATIENCE_SECONDS)
     with pytest.raises(TargetDied):
         Sampler(process.pid).start()
     assert threading.active_count() == threads
@@ -196,7 +196,7 @@ def test_a_target_that_is_gone_cannot_be_sampled() -> None:
 def killed_in_a_block(process: subprocess.Popen[str], error: Exception | None = None) -> None:
     with Sampler(process.pid, hz=100):
         process.kill()
-        process.wait(SECONDS)
+        process.wait(PATIENCE_SECONDS)
         if error is not None:
             raise error
 

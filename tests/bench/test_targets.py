@@ -22,7 +22,7 @@ from serverpy.bench.measure.reference import reference
 from serverpy.bench.measure.sampler import read
 from serverpy.bench.measure.targets import TARGETS, Origin, Target, sample_origin
 from serverpy.bench.measure.targets.base import ask
-from tests.bench.waiting import as_from_a_terminal
+from tests.bench.signals import as_from_a_terminal
 
 INSTALLED = [target for target in TARGETS.values() if target.missing() is None]
 SECONDS = 60.0

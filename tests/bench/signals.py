@@ -1,0 +1,20 @@
+"""The signals that a child of a test starts with, whatever the parent ignores."""
+
+from __future__ import annotations
+
+import signal
+
+
+def as_from_a_terminal() -> None:
+    """For `preexec_fn`: SIGINT and SIGHUP end the child, although whoever runs the tests may ignore them."""
+    _both(signal.SIG_DFL)
+
+
+def as_by_nohup() -> None:
+    """For `preexec_fn`: the child starts with SIGINT and SIGHUP ignored."""
+    _both(signal.SIG_IGN)
+
+
+def _both(handler: signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handler)
