@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,14 @@ def test_the_bench_measures_and_reports_apart() -> None:
         for name, tree in MODULES:
             if inside(name, f"bench.{one}"):
                 assert not any(inside(found, f"serverpy.bench.{other}") for found in imports(tree)), name
+
+
+def test_no_modules_import_each_other() -> None:
+    """Imports inside functions and for types alone count, too."""
+    graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
+    order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
+    order.prepare()  # raises CycleError, which names the modules
+
+
+def test_every_row_of_the_table_is_of_a_module() -> None:
+    assert {key_of(name) for name, _ in MODULES} == MAY_IMPORT.keys()
