@@ -180,10 +180,11 @@ class Relay:
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
-        seconds = (track.available_at or 0) - time.time()
-        if seconds > self._wait_seconds:
+        available_at = track.available_at or 0.0
+        if available_at - time.time() > self._wait_seconds:
             raise UpstreamFailed("The media is not available yet.")
-        await asyncio.sleep(max(0.0, seconds))
+        while (seconds := available_at - time.time()) > 0:  # a timer may fire a little early
+            await asyncio.sleep(seconds)
 
 
 class RelayBody:
