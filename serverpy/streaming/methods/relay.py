@@ -180,11 +180,10 @@ class Relay:
 
     async def _until_available(self, track: Track) -> None:
         """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
-        available_at = track.available_at or 0.0
-        if available_at - time.time() > self._wait_seconds:
+        seconds = (track.available_at or 0) - time.time()
+        if seconds > self._wait_seconds:
             raise UpstreamFailed("The media is not available yet.")
-        while (seconds := available_at - time.time()) > 0:  # a timer may fire a little early
-            await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds + 0.01 if seconds > 0 else 0)  # a timer may fire some milliseconds early
 
 
 class RelayBody:
