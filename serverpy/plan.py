@@ -69,6 +69,8 @@ class Plan:
 
     def without_lists(self) -> Plan:
         """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
+        if not any(each.fragments or each.manifest_data for each in self.tracks):
+            return self
         return replace(self, tracks=tuple(replace(each, fragments=(), manifest_data=None) for each in self.tracks))
 
 
@@ -195,19 +197,18 @@ def needs_selection(media: Media, request: StreamRequest, capabilities: Capabili
     return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
 
 
-def plans(media: Media | None, request: StreamRequest, capabilities: Capabilities) -> tuple[Plan, ...]:
+def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
     """Plan the answers to `request`, best first; each is for when those before it do not open. `media` is the page or
-    item that holds the tracks; None if the allowed opener extracts for itself.
+    item that holds the tracks; None if the opener extracts for itself. `allowed` is what `allowed_for(request)` keeps.
 
-    Raises what `Capabilities.allowed_for` raises, and: `UnsupportedConversion` for a `to` that the media is not, and
-    for video and audio that cannot be merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` for a `start` in
-    what is not live; `DrmProtected`, `FormatNotFound`, `MediaNotFound`."""
-    allowed = capabilities.allowed_for(request)
+    Raises `UnsupportedConversion` for a `to` that the media is not, and for video and audio that cannot be merged;
+    `TooLarge` beyond MAX_DURATION; `InvalidParameter` for a `start` in what is not live; `DrmProtected`,
+    `FormatNotFound`, `MediaNotFound`."""
     if media is None or allowed.extracts:
         if request.to != "source":
             raise UnsupportedConversion("A child process gives the source's bytes only: leave out `to`.")
         return (allowed.openers[0].plan(),)
-    _check_media(media, request, capabilities.max_duration)
+    _check_media(media, request, allowed.max_duration)
     choices = [tracks for tracks in _choices(media, request, allowed) if _is_already(tracks, request.to)]
     if not choices:
         raise UnsupportedConversion(f"This format cannot be turned into {request.to}.")
