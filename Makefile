@@ -37,9 +37,9 @@ bench: install ## measure, beside nginx and other rivals, and write the report (
 	@$(MAKE) --no-print-directory $(VENV)/.installed-rivals || echo "the rivals from PyPI are left out" >&2
 	$(BIN)/serverpy bench $(BENCH)
 
-# Most tests wait for clocks of their own: two at a time take half as long, on two cores or one.
+# Most tests wait for something: three at a time use two cores to the full.
 test: check system ## run the checks, then every test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 check: install-dev ## check format, lint, types, and that the docs are in step
 	$(BIN)/ruff format --check .
