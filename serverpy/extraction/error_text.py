@@ -1,6 +1,6 @@
 """The texts in which yt-dlp and the filtering proxy report a failure, and the errors of ours that they mean.
 
-`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and ask here for what only a text says;
+`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more;
 `streaming/child/errors.py` has nothing but a child's messages. So nothing of yt-dlp is imported here.
 """
 

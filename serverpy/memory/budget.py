@@ -182,7 +182,7 @@ class Budget:
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
         """Have `reclaim` called with the number of bytes that are missing. It lets go of spare bytes of its own until
         that many are free, or it has no more, and returns how many it let go. Reclaimers are asked in the order in
-        which they were added, for what those before them did not free."""
+        which they were added, each for the bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
