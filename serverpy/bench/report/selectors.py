@@ -33,7 +33,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 
 def find(selector: str, results: Results, target: str = "") -> Found:
-    """Parse a selector. Raises ValueError if it is invalid."""
+    """Find what `selector` names in `results`. Raises ValueError if the selector is invalid."""
     if selector.startswith(NONE):
         return NotMeasured(selector.removeprefix(NONE))
     evaluation = _Evaluation(results, target)
