@@ -1,9 +1,10 @@
-"""Assembly only: `create_app` puts routes, middleware and handlers around an engine, with the server's lifespan."""
+"""Assembly only: `create_app` puts routes, middleware and handlers around a server, with its lifespan."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -15,25 +16,46 @@ from serverpy.api.errors import add_error_handlers, openapi
 from serverpy.api.middleware import EXPOSED_HEADERS, RequestMiddleware
 from serverpy.api.routes import router
 from serverpy.engine import Engine, own_sockets
+from serverpy.errors import ConfigurationError
 from serverpy.server import Server
-from serverpy.settings import Settings
+from serverpy.settings import Settings, load_settings
+
+logger = logging.getLogger("serverpy")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. Raises `ConfigurationError` for settings that cannot work together."""
-    engine = Engine(settings, own_sockets(settings))  # a setting that cannot work fails here, not in the lifespan
+class Application(FastAPI):
+    """ServerPY as an ASGI application. Its lifespan starts and ends the server. Where no lifespan runs (mounted below
+    another application, in a test client), the first request starts it, and its owner awaits `aclose`."""
+
+    async def aclose(self) -> None:
+        """End running streams, whose connections are cut, and the worker; later streams are refused. Idempotent."""
+        server: Server = self.state.server
+        await server.aclose()
+
+
+def create_app(
+    settings: Settings | None = None, *, on_refusal: Callable[[ConfigurationError], None] | None = None
+) -> Application:
+    """Make the application. Without `settings`, they come from `serverpy.toml` and the environment.
+
+    `on_refusal` is called, in the event loop, if the worker finds that a setting cannot work; by default the error is
+    logged. Raises `ConfigurationError` for settings that cannot work together."""
+    settings = settings or load_settings()
+    own = own_sockets(settings)
+    make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server = Server(engine)
-        app.state.server = server
-        await server.start()
+        if app.state.server.is_closed:  # a second lifespan, as test clients have
+            app.state.server = make_server(Engine(settings, own))
+        app.state.server.start()
         try:
             yield
         finally:
-            await server.aclose()
+            await app.state.server.aclose()
 
-    app = FastAPI(title="ServerPY", version=__version__, description=serverpy.__doc__ or "", lifespan=lifespan)
+    app = Application(title="ServerPY", version=__version__, description=serverpy.__doc__ or "", lifespan=lifespan)
+    app.state.server = make_server(Engine(settings, own))
     app.include_router(router)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     add_error_handlers(app)
@@ -48,3 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
     app.add_middleware(RequestMiddleware)
     return app
+
+
+def _log_refusal(error: ConfigurationError) -> None:
+    logger.error("no stream can be opened: %s", error)

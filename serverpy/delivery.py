@@ -60,6 +60,14 @@ class Stream:
             raise _too_large()
         return chunk
 
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if chunk := await self.read():
+            return chunk
+        raise StopAsyncIteration
+
     @property
     def loss(self) -> ServerPYError | None:
         """See `Body.loss`."""

@@ -1,17 +1,22 @@
-"""Everything that serves a stream, without HTTP around it: the server's, and that of `serverpy get` and `info`."""
+"""Everything that serves a stream, without HTTP around it: for the server, `serverpy get`, `serverpy info`, and
+programs that use ServerPY as a library."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
 
 from serverpy.body import Opener
-from serverpy.delivery import Delivery
+from serverpy.delivery import Delivery, Stream
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.pool import WorkersLimits
 from serverpy.extraction.workers import Workers
+from serverpy.info import Info, info_of
 from serverpy.media.weave.cache import Layouts
 from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget
@@ -19,9 +24,9 @@ from serverpy.net.client import Client
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard
 from serverpy.options import Sockets, Targets
-from serverpy.plan import Capabilities
+from serverpy.plan import Capabilities, StreamRequest
 from serverpy.running import Running
-from serverpy.settings import Settings
+from serverpy.settings import Settings, load_settings
 from serverpy.streaming.child.method import Subprocess
 from serverpy.streaming.child.options import ChildOptions
 from serverpy.streaming.fanout import Fanout
@@ -31,10 +36,13 @@ from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
 
 
 class Engine:
-    """Runs between `start` and `aclose`, in one loop. `own` are the sockets that this server listens on, which stay
-    refused. Raises `ConfigurationError` for settings that cannot work together."""
+    """The parts that serve streams, and the process that runs yt-dlp. Runs in one event loop, inside `async with`.
 
-    def __init__(self, settings: Settings, own: Sockets = ()) -> None:
+    Without `settings`, they come from `serverpy.toml` and the environment. `own` are the sockets that this process
+    listens on, which no request may reach. Raises `ConfigurationError` for settings that cannot work together."""
+
+    def __init__(self, settings: Settings | None = None, own: Sockets = ()) -> None:
+        settings = settings or load_settings()
         self.settings = settings
         targets = settings.targets(own)
         guard = Guard.of(targets)
@@ -92,6 +100,40 @@ class Engine:
         """Requests that wait for a place, for bytes, for a thread or for a child."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
+    async def __aenter__(self) -> Engine:
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def open(self, request: StreamRequest) -> AsyncIterator[Stream]:
+        """Open the stream that `request` asks for, and close it at the end of the block.
+
+        Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError`, here or while the stream is read."""
+        stream = await self._started().open(request)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+    async def info(self, url: str) -> Info:
+        """Extract the page at `url`; return what it holds, as `GET /info` does. Raises a `ServerPYError`."""
+        delivery = self._started()
+        return info_of(await delivery.info(url), delivery.capabilities)
+
+    def _started(self) -> Delivery:
+        if not self._listens:
+            raise RuntimeError("the engine is not running: use `async with Engine(...) as engine`")
+        return self.delivery
+
     async def start(self) -> None:
         """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up. It may be called again
         after a failure."""
@@ -107,6 +149,7 @@ class Engine:
         await self.extractor.aclose()
         await self.workers.aclose()
         await self.egress.aclose()
+        self._listens = False
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:

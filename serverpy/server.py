@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from serverpy.engine import Engine
@@ -15,19 +16,25 @@ from serverpy.errors import ConfigurationError, ServerPYError
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.streaming.os_pipe import buffered_bytes
-from serverpy.tasks import cancel, spawn
+from serverpy.tasks import Closing, cancel, spawn
 
 logger = logging.getLogger("serverpy")
 
 RETRY_SECONDS = 2.0
 """Between attempts to start the worker."""
+CLOSE_SECONDS = 10.0
+"""How long closing waits for streams that are being closed."""
 
 
 class Server:
-    """The state behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one loop."""
+    """State behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one event loop.
 
-    def __init__(self, engine: Engine) -> None:
+    `on_refusal` is called if the worker finds a setting that cannot work; no stream can be opened then."""
+
+    def __init__(self, engine: Engine, on_refusal: Callable[[ConfigurationError], None]) -> None:
         self._engine = engine
+        self._on_refusal = on_refusal
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lag = LagMeter()
         self._heap = Heap(engine.budget)
         self._started = time.monotonic()
@@ -37,7 +44,13 @@ class Server:
         self.running = engine.running
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
-        self.failure: ConfigurationError | None = None
+        self.aclose = Closing(self._close, name="close the server")
+        """End running streams, then the engine. Idempotent."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self.aclose.is_begun
 
     @property
     def status(self) -> Literal["starting", "ok", "draining"]:
@@ -45,22 +58,28 @@ class Server:
             return "draining"
         return "ok" if self.ytdlp_version is not None else "starting"
 
-    async def start(self) -> None:
-        """Begin. The worker comes up in the background; until then `/ready` says so, and requests wait for it."""
+    def start(self) -> None:
+        """Start the engine in the background; until its worker is up, `/ready` answers 503, and requests wait for it.
+        Idempotent. Raises RuntimeError if the server runs in another event loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not None:
+            if self._loop is not loop:
+                raise RuntimeError("this application runs in another event loop")
+            return
+        self._loop = loop
         self._lag.start()
         self._heap.start()
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
         """Try until the worker comes up: a machine may be too slow, or too full, for a while. A setting that cannot
-        work will not work later: then the process is told to end, and `failure` says why."""
+        work now will not work later."""
         while True:
             try:
                 await self._engine.start()
                 break
             except ConfigurationError as error:
-                self.failure = error
-                signal.raise_signal(signal.SIGTERM)
+                self._on_refusal(error)
                 return
             except ServerPYError as error:
                 logger.error("the worker does not start: %s", error)
@@ -77,9 +96,13 @@ class Server:
         """Return when no stream runs."""
         await self._engine.budget.wait_idle()
 
-    async def aclose(self) -> None:
-        """End the engine. Streams have ended before."""
+    async def _close(self) -> None:
         self.drain()
+        for record in self.running:
+            record.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.wait_idle()
         if self._starting is not None:
             await cancel(self._starting)
         await self._engine.aclose()

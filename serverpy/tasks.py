@@ -76,6 +76,10 @@ class Closing:
         self._name = name
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_begun(self) -> bool:
+        return self._task is not None
+
     async def __call__(self) -> None:
         if self._task is None:
             self._task = spawn(self._close(), name=self._name)

@@ -131,7 +131,7 @@ def serving(
         with log_file.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
-                env=_environment(site, settings, python_path),
+                env=environment(site, settings, python_path),
                 cwd=directory,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -154,7 +154,7 @@ def serving(
 _MISTAKE = re.compile(r"Traceback|never retrieved|never awaited|Task was destroyed|\bERROR\b")
 
 
-def _environment(site: SampleSite, settings: Mapping[str, object], python_path: Path | None) -> dict[str, str]:
+def environment(site: SampleSite, settings: Mapping[str, object], python_path: Path | None) -> dict[str, str]:
     origins = [origin for origin in (site.http, site.https) if origin is not None]
     values = {
         "ALLOW_NETWORKS": ",".join(

@@ -17,7 +17,7 @@ EVERYWHERE = "errors options tasks single_flight ranges validators containers ex
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
-UPPER = f"streaming media settings metrics directories running {CONTRACTS}"
+UPPER = f"streaming media settings metrics directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, str] = {
     "extraction": "directories net memory",
     "plan": "extraction.choice",
     "running": "plan",
+    "info": "plan",
     "body": "plan memory",
     "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,

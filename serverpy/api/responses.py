@@ -5,6 +5,7 @@ also when the client leaves, falls asleep or never was there; and a body that st
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -16,12 +17,16 @@ from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
 from serverpy.errors import ServerPYError
 from serverpy.running import Record, Running
-from serverpy.tasks import Stall
+from serverpy.tasks import Stall, spawn
 
 logger = logging.getLogger("serverpy.stream")
 
 FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
 StatusAndHeaders = tuple[int, dict[str, str]]
+
+
+class StreamCut(Exception):
+    """What an ASGI server without our protocol gets in place of the rest of a body."""
 
 
 class StreamResponse(Response):
@@ -44,8 +49,8 @@ class StreamResponse(Response):
         self._request_id = request_id
         self._stall_timeout = stall_timeout
         self._started = False
-        self._closing = False
-        """Whether the stream is being closed, which nothing interrupts."""
+        self._ending = False
+        """Whether the last bytes are being sent, or the stream is being closed: nothing interrupts that."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves or the stream is cancelled."""
@@ -55,13 +60,12 @@ class StreamResponse(Response):
 
         def stop(end: str) -> None:
             nonlocal stopped
-            if not (stopped or self._closing):
+            if not (stopped or self._ending):
                 stopped, record.end = True, end
                 serving.cancel()
 
-        watch = scope.get("extensions", {}).get(LEFT, _unwatched)
         with self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled")) as record:
-            watch(lambda: stop("left"))
+            unwatch = _watch(scope, receive, lambda: stop("left"))
             try:
                 await self._serve(record, scope, receive, send)
             except asyncio.CancelledError:
@@ -69,12 +73,18 @@ class StreamResponse(Response):
                     record.end = "shutdown"
                     raise
                 if record.end == "cancelled":
-                    _cut(scope)
+                    await _cut(scope, send)
+            except StreamCut:
+                raise
+            except OSError:  # of `send`, which the ASGI specification lets raise it
+                record.end = "left"
             except Exception:
                 record.end = "internal"
+                if self._started:
+                    await _spoil(scope, send)
                 raise
             finally:
-                watch(None)
+                unwatch()
                 _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,17 +95,17 @@ class StreamResponse(Response):
                 await self._send(stream, record, scope, send)
                 record.end = "complete"
             finally:
-                self._closing = True
+                self._ending = True
                 await stream.aclose()
         except ServerPYError as error:
             record.end = error.code
             if self._started:
-                _cut(scope)
+                await _cut(scope, send)
             else:
                 await problem(error)(scope, receive, send)
         except TimeoutError:
             record.end = "stalled"
-            _cut(scope)
+            await _cut(scope, send)
 
     async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
         """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
@@ -105,6 +115,7 @@ class StreamResponse(Response):
         self._started = True
         if scope["method"] != "HEAD":
             await self._send_body(stream, record, send)
+        self._ending = True
         end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -153,13 +164,49 @@ def _nothing() -> None:
     pass
 
 
-def _unwatched(_leave: Callable[[], None] | None) -> None:
-    """Another server than ours tells nobody that the client has left: sending ends the stream then."""
+def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable[[], None]:
+    """Call `left` when the client leaves, until the returned function is called. A server without our protocol tells
+    it by a message."""
+    watch = scope.get("extensions", {}).get(LEFT)
+    if watch is not None:
+        watch(left)
+        return lambda: watch(None)
+    _note_other_server()
+    task = spawn(_wait_for_disconnect(receive, left), name="watch the client")
+    return lambda: _discard(task)
 
 
-def _cut(scope: Scope) -> None:
-    """End the connection in mid-body."""
+@functools.cache
+def _note_other_server() -> None:
+    """Say once what `docs/python-api.md` says of other ASGI servers."""
+    logger.info(
+        "no ServerPY protocol under this ASGI server: request heads, send buffers and HTTP/1.0 are up to the server"
+    )
+
+
+def _discard(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+async def _wait_for_disconnect(receive: Receive, left: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    left()
+
+
+async def _cut(scope: Scope, send: Send) -> None:
+    """End the connection in mid-body, so that the client can tell. Raises under a server without our protocol: it cuts
+    the connection of an application that fails."""
     cut = scope.get("extensions", {}).get(CUT)
-    if cut is None:
-        raise RuntimeError("this ASGI server cannot cut a connection")  # a server cuts it for an application that fails
-    cut()
+    if cut is not None:
+        cut()
+        return
+    await _spoil(scope, send)
+    raise StreamCut("the stream ended before its last byte: the connection has to be cut")
+
+
+async def _spoil(scope: Scope, send: Send) -> None:
+    """Keep middleware of others from ending the body before it raises what this application raises, as Starlette's
+    BaseHTTPMiddleware does. It passes this message on as it is, and every server refuses it in mid-body."""
+    if CUT not in scope.get("extensions", {}):
+        await send({"type": "http.response.pathsend", "path": ""})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, cast
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Query, Request
@@ -14,12 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__, errors
 from serverpy.api.filenames import content_disposition, file_name, own_name
+from serverpy.api.health import Health, health_of
 from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.problems import examples
 from serverpy.api.responses import StreamResponse
-from serverpy.api.schemas import Health, Info, health_of, info_of
 from serverpy.containers import Target
 from serverpy.delivery import Stream
+from serverpy.info import Info, info_of
 from serverpy.metrics import Sample
 from serverpy.options import Method
 from serverpy.plan import StreamRequest
@@ -197,4 +198,6 @@ def _exposed(sample: Sample) -> Response:
 
 
 def _server(request: Request) -> Server:
-    return cast(Server, request.app.state.server)
+    server: Server = request.app.state.server
+    server.start()
+    return server

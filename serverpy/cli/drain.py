@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drainable(Protocol):
-    """What the application keeps as `app.state.server`."""
+    """`app.state.server`, as far as draining needs it."""
 
     def drain(self) -> None: ...
 
@@ -29,9 +28,9 @@ class Drainable(Protocol):
 
 class Drain:
     """Takes the signals of the process until whoever set the handlers behind it sets others. Made and used in the
-    running loop of the main thread. `server` is asked for when a signal comes, and may be None before the start."""
+    running loop of the main thread."""
 
-    def __init__(self, server: Callable[[], Drainable | None], limit_seconds: float) -> None:
+    def __init__(self, server: Drainable, limit_seconds: float) -> None:
         self._server = server
         self._limit_seconds = limit_seconds
         self._loop = asyncio.get_running_loop()
@@ -50,18 +49,16 @@ class Drain:
         self._task = spawn(self._finish(number), name="drain")
 
     async def _finish(self, number: int) -> None:
-        server = self._server()
+        self._server.drain()
         try:
-            if server is not None:
-                server.drain()
-                await self._wait_idle(server)
+            await self._wait_idle()
         finally:
             self._hand_on(number)
 
-    async def _wait_idle(self, server: Drainable) -> None:
+    async def _wait_idle(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limit_seconds):
-                await server.wait_idle()
+                await self._server.wait_idle()
 
     def _hand_on(self, number: int) -> None:
         handler = self._before[number]

@@ -153,13 +153,9 @@ async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watch
     if order.report is not None:
         end_with_parent()
     with closing(_output(order)) as output:
-        engine = Engine(settings)
-        try:
-            await engine.start()
+        async with Engine(settings) as engine:
             fetcher = Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher)
             await run_all(jobs, fetcher, order.jobs, watcher)
-        finally:
-            await engine.aclose()
 
 
 def _output(order: Order) -> Folder | Standard:

@@ -17,7 +17,7 @@ from serverpy.cli.terminal import one_line, run, size
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from serverpy.api.schemas import FormatInfo, Info
+    from serverpy.info import FormatInfo, Info
 
 LISTED = 20
 """Entries and pictures that are shown; how many more there are is said."""
@@ -45,16 +45,11 @@ async def _tell(settings: Settings, url: str, as_json: bool) -> int:
 
 
 async def find(settings: Settings, url: str) -> Info:
-    """What is behind `url`, by an engine of its own."""
-    from serverpy.api.schemas import info_of  # the parts of the server: not for a help text
-    from serverpy.engine import Engine
+    """Extract `url` by an engine of its own."""
+    from serverpy.engine import Engine  # loads the parts of the server: not for a help text
 
-    engine = Engine(settings)
-    try:
-        await engine.start()
-        return info_of(await engine.delivery.info(url), engine.delivery.capabilities)
-    finally:
-        await engine.aclose()
+    async with Engine(settings) as engine:
+        return await engine.info(url)
 
 
 def show(info: Info, console: Console) -> None:

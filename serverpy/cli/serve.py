@@ -84,18 +84,18 @@ def curl_line(address: str, page: str) -> str:
 
 def create_worker_app() -> FastAPI:
     """For the processes of `--workers N`, whose settings come by the environment."""
-    return _create_app(load_settings())
+    return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM))
 
 
-def _create_app(settings: Settings) -> FastAPI:
+def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], None]) -> FastAPI:
     """Called by uvicorn in its running loop, after it has set its own signal handlers."""
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
     from serverpy.memory.heap import settle
 
-    app = create_app(settings)
-    Drain(lambda: getattr(app.state, "server", None), settings.drain_seconds)
+    app = create_app(settings, on_refusal=on_refusal)
+    Drain(app.state.server, settings.drain_seconds)
     settle()
     return app
 
@@ -119,11 +119,17 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     _raise_fd_limit(settings.max_streams)
     try:
         if settings.workers == 1:
-            made = Made(settings)
+            refusals: list[ConfigurationError] = []
+
+            def refuse(error: ConfigurationError) -> None:
+                refusals.append(error)
+                signal.raise_signal(signal.SIGTERM)
+
             try:
-                uvicorn.Server(_config(settings, made)).run(sockets=[listener])
+                uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
             finally:  # uvicorn passes the signal on that ended it: the reason goes before it
-                made.raise_failure()
+                if refusals:
+                    raise refusals[0]
         else:
             os.environ.update(settings.to_environment())
             _supervise(_config(settings, "serverpy.cli.serve:create_worker_app"), listener)
@@ -131,24 +137,6 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         if exit_.code == uvicorn.config.STARTUP_FAILURE:
             raise ConfigurationError("the server could not start; the lines above say why") from None
         raise
-
-
-class Made:
-    """The factory of the one application, which remembers what it made."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._app: FastAPI | None = None
-
-    def __call__(self) -> FastAPI:
-        self._app = _create_app(self._settings)
-        return self._app
-
-    def raise_failure(self) -> None:
-        """What made the application end by itself, if anything did."""
-        server = getattr(self._app.state, "server", None) if self._app is not None else None
-        if server is not None and server.failure is not None:
-            raise server.failure
 
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:

@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
 from serverpy.api.exposition import COUNTERS, HELP
+from serverpy.api.health import Health
 from serverpy.api.problems import STATUS
-from serverpy.api.schemas import Health, Info
+from serverpy.info import Info
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
 from tests.wire import Answer

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from serverpy.api.schemas import EntryInfo, FormatInfo, Info
 from serverpy.cli.info import LISTED, clock, codecs, heading, resolution, show
 from serverpy.cli.main import cli
+from serverpy.info import EntryInfo, FormatInfo, Info
 from serverpy.sample.site import SampleSite
 from tests.cli.commands import lines, run
 from tests.server import Server

@@ -1,0 +1,32 @@
+"""Applications that other ASGI servers run in the tests. Their settings come from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+
+from serverpy import create_app
+
+alone = create_app()
+_child = create_app()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await _child.aclose()
+
+
+parent = FastAPI(lifespan=_lifespan)
+parent.mount("/media", _child)
+
+
+@parent.middleware("http")
+@parent.middleware("http")
+async def _pass_through(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Middleware of the usual kind, twice, which puts its own `receive` and `send` around the mounted application."""
+    response = await call_next(request)
+    response.headers["X-Parent"] = "seen"
+    return response

@@ -1,0 +1,252 @@
+"""`create_app` without `serverpy serve`: under other ASGI servers, below another application, in a test client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from fastapi import FastAPI
+
+from serverpy import Settings, create_app
+from serverpy.api.responses import StreamCut
+from serverpy.app import Application
+from serverpy.sample.site import SampleSite
+from serverpy.tasks import spawn
+from tests.aio import eventually, wait_for
+from tests.processes import gone
+from tests.server import START_SECONDS, STOP_SECONDS, Server, environment
+
+FILM = "/page/prog"
+CUT = "/page/fault/cut=700000,norange/prog.mp4"
+CUT_OF_UNKNOWN_LENGTH = "/page/fault/cut=700000,norange,nolength/prog.mp4"
+COMMANDS = {
+    "uvicorn": ("-m", "uvicorn", "--host", "127.0.0.1", "--port"),
+    "hypercorn": ("-m", "hypercorn", "--bind"),
+    "granian": ("-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port"),
+}
+
+
+# Other ASGI servers, in processes of their own
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A server of another project, with ServerPY at `path`."""
+
+    server: Server
+    path: str
+
+    @property
+    def stream(self) -> str:
+        return f"{self.path}/stream"
+
+
+@contextlib.contextmanager
+def foreign(site: SampleSite, directory: Path, name: str, app: str) -> Iterator[Foreign]:
+    port = free_port()
+    address = f"127.0.0.1:{port}" if name == "hypercorn" else str(port)
+    log_file = directory / "log"
+    root = str(Path(__file__).parents[2])
+    with log_file.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *COMMANDS[name], address, f"tests.api.asgi_apps:{app}"],
+            env=environment(site, {"stall_timeout": 5}, Path(root)),
+            cwd=directory,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+    with process:
+        try:
+            running = Foreign(Server(process, port, site, log_file), "/media" if app == "parent" else "")
+            wait_for(lambda: answers(running), lambda: running.server.log, seconds=START_SECONDS)
+            yield running
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            finally:
+                process.kill()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def answers(running: Foreign) -> bool:
+    try:
+        return running.server.ask(f"{running.path}/ready").status == 200
+    except OSError:
+        return False
+
+
+def streams(running: Foreign) -> int:
+    count: int = running.server.ask(f"{running.path}/health").json()["streams"]
+    return count
+
+
+@pytest.fixture(
+    scope="module",
+    params=list(itertools.product(COMMANDS, ("alone", "parent"))),
+    ids=lambda pair: "-".join(pair),
+)
+def other(
+    request: pytest.FixtureRequest, site: SampleSite, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Foreign]:
+    name, app = request.param
+    with foreign(site, tmp_path_factory.mktemp(name), name, app) as running:
+        yield running
+
+
+def test_another_server_gives_the_same_bytes(other: Foreign, site: SampleSite) -> None:
+    whole = site.path("prog.mp4").read_bytes()
+    answer = other.server.get(FILM, path=other.stream)
+    assert (answer.status, answer.complete) == (200, True)
+    assert hashlib.sha256(answer.body).digest() == hashlib.sha256(whole).digest()
+    part = other.server.get(FILM, path=other.stream, headers={"Range": "bytes=1000-1999"})
+    assert (part.status, part.body) == (206, whole[1000:2000])
+
+
+def test_another_server_shows_errors_as_problem_documents(other: Foreign) -> None:
+    assert other.server.get("/page/nothing", path=other.stream).code == "media_not_found"
+    assert other.server.get("ftp://x/", path=other.stream).code == "invalid_url"
+
+
+@pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
+def test_another_server_cuts_a_stream_that_stops_short(other: Foreign, page: str) -> None:
+    answer = other.server.get(page, path=other.stream)
+    assert answer.status == 200
+    assert 0 < len(answer.body) <= 700_000
+    assert not answer.complete
+
+
+def test_a_client_that_leaves_another_server_ends_its_stream(other: Foreign) -> None:
+    with other.server.open("/media/large-64.mp4", path=other.stream, receive_bytes=4096) as exchange:
+        exchange.read(1)
+        assert streams(other) == 1
+    wait_for(lambda: streams(other) == 0)
+
+
+def test_the_worker_ends_with_another_server(site: SampleSite, tmp_path: Path) -> None:
+    with foreign(site, tmp_path, "uvicorn", "parent") as running:
+        assert running.server.get(FILM, path=running.stream).status == 200
+        worker = psutil.Process(running.server.worker().pid)
+    wait_for(lambda: gone(worker))
+
+
+# In this process
+
+
+@contextlib.asynccontextmanager
+async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app` which, like any of httpx's, sends no lifespan."""
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def settings(site: SampleSite) -> Settings:
+    return Settings(allow_networks=(site.http.removeprefix("http://"),))
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def ask(site: SampleSite, page: str) -> dict[str, str]:
+    return {"url": f"{site.http}{page}"}
+
+
+async def test_a_test_client_gets_answers_ranges_and_errors(site: SampleSite, settings: Settings) -> None:
+    whole = site.path("prog.mp4").read_bytes()
+    app = create_app(settings)
+    async with calling(app) as client, contextlib.aclosing(app):
+        answer = await client.get("/stream", params=ask(site, FILM))
+        assert (answer.status_code, answer.content) == (200, whole)
+        part = await client.get("/stream", params=ask(site, FILM), headers={"Range": "bytes=-10"})
+        assert (part.status_code, part.content) == (206, whole[-10:])
+        assert part.headers["content-range"] == f"bytes {len(whole) - 10}-{len(whole) - 1}/{len(whole)}"
+        head = await client.head("/stream", params=ask(site, FILM))
+        assert (head.content, head.headers["content-length"]) == (b"", str(len(whole)))
+        beyond = await client.get("/stream", params=ask(site, FILM), headers={"Range": "bytes=99999999-"})
+        assert (beyond.status_code, beyond.json()["code"]) == (416, "range_not_satisfiable")
+        missing = await client.get("/stream", params=ask(site, "/page/nothing"))
+        assert (missing.status_code, missing.json()["code"]) == (404, "media_not_found")
+        assert (await client.get("/info", params=ask(site, FILM))).json()["kind"] == "video"
+        assert (await client.get("/ready")).status_code == 200
+
+
+async def test_a_closed_application_refuses_streams_and_has_no_worker(site: SampleSite, settings: Settings) -> None:
+    app = create_app(settings)
+    before = children()
+    async with calling(app) as client:
+        assert (await client.get("/stream", params=ask(site, FILM))).status_code == 200
+        workers = children() - before
+        assert workers
+        await app.aclose()
+        await app.aclose()
+        await eventually(lambda: all(map(gone, workers)))
+        refused = await client.get("/stream", params=ask(site, FILM))
+        assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+
+
+async def test_an_application_that_never_started_can_be_closed(settings: Settings) -> None:
+    await create_app(settings).aclose()
+
+
+async def test_closing_cuts_the_streams_that_run(site: SampleSite, settings: Settings) -> None:
+    app = create_app(settings)
+    asking = spawn(get_what_is_cut(app, site), name="a client")
+    await eventually(lambda: app.state.server.running.streams == 1)
+    await app.aclose()
+    await asking
+    assert app.state.server.running.streams == 0
+
+
+async def get_what_is_cut(app: Application, site: SampleSite) -> None:
+    """Ask for a stream that stalls."""
+    async with calling(app) as client:
+        with pytest.raises(StreamCut):
+            await client.get("/stream", params=ask(site, "/page/fault/stall=100000/prog.mp4"))
+
+
+async def test_a_lifespan_may_run_again(site: SampleSite, settings: Settings) -> None:
+    app = create_app(settings)
+    for _ in range(2):
+        async with app.router.lifespan_context(app), calling(app) as client:
+            answer = await client.get("/stream", params=ask(site, FILM), headers={"Range": "bytes=0-9"})
+            assert (answer.status_code, len(answer.content)) == (206, 10)
+
+
+def test_an_application_runs_in_one_event_loop(site: SampleSite, settings: Settings) -> None:
+    app = create_app(settings)
+
+    async def serve_one() -> None:
+        async with calling(app) as client:
+            await client.get("/ready")
+
+    with asyncio.Runner() as first:
+        first.run(serve_one())
+        with asyncio.Runner() as second, pytest.raises(RuntimeError, match="another event loop"):
+            second.run(serve_one())
+        first.run(app.aclose())
+
+
+def test_the_worker_is_not_started_by_making_an_application(settings: Settings) -> None:
+    before = children()
+    create_app(settings)
+    assert children() == before
