@@ -40,9 +40,9 @@ class Fanout:
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
         """Admit one caller of `key` at a time, so that the first opens an upstream and the others find it. If the first
         leaves meanwhile, the next one opens it."""
-        # A lock, and not a flight (`single_flight.py`), because there is no result that all callers could have. What the
-        # first opens is its own if it cannot be shared, and its failure is its own in any case. The others wait only to
-        # learn whether there is something to join.
+        # A lock, and not a flight (`single_flight.py`), because there is no result that all callers could have. What
+        # the first opens is its own if it cannot be shared, and its failure is its own in any case. The others wait
+        # only to learn whether there is something to join.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
