@@ -102,9 +102,7 @@ def _parse_network(text: str) -> AllowedNetwork:
             raise ValueError("scope or brackets")
         network = ip_network(host)
     except ValueError as error:
-        hint = (
-            "host bits are set" if "host bits" in str(error) else "expected like 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
-        )
+        hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
         raise ValueError(f"{text!r} is not a network or address ({hint})") from error
     port = int(port_text) if port_text else None
     if port is not None and not 0 < port < 65536:

@@ -89,7 +89,7 @@ def _split_target(target: bytes) -> tuple[bytes, bytes]:
     if not separator or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise BadHead("A proxy request needs an absolute URL.")
     if scheme.lower() != b"http":
-        raise ForbiddenScheme("Only http and https may be reached.")
+        raise ForbiddenScheme("Only http and https URLs are allowed.")
     authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
     path = rest[len(authority) :].partition(b"#")[0]
     return authority, path if path.startswith(b"/") else b"/" + path

@@ -38,7 +38,7 @@ class UpstreamProxy:
         try:
             kind, *_ = parse_proxy_url(self.url)
         except ValueError:
-            raise ConfigurationError("PROXY must be like http://host:port, socks4://… or socks5://….") from None
+            raise ConfigurationError("PROXY must be a URL like http://host:port, socks4://… or socks5://….") from None
         object.__setattr__(self, "kind", kind)
 
     def takes(self, address: str) -> bool:

@@ -123,7 +123,7 @@ class Embedded:
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
-            raise UpstreamFailed("The extraction was lost twice.") from error
+            raise UpstreamFailed("The worker lost the extraction twice.") from error
 
     async def _extract_again(self, source: Source) -> Media:
         return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
