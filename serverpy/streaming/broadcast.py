@@ -12,8 +12,8 @@ A broadcast is in one of four states:
     resting ◀──▶ reading ──▶ over ──▶ closed
 
 - *Resting*: no reader wants more than the ring has.
-- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader out
-  of the ring that is not stalled (`READS_SECONDS`), the broadcast waits for that reader, for half a segment in total at
+- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
+  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
   most: segments arrive in bursts, which say nothing about a client's bandwidth, and with this limit the broadcast keeps
   up with the live edge in any case.
 - *Over*: the upstream has ended or failed. No reader can join any more. Readers get what the ring has, then the end or

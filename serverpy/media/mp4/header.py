@@ -64,7 +64,7 @@ def _write_trak(number: int, track: Track, scale: int, stbl: bytes) -> bytes:
 
 
 def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
-    """Write §8.2.2 in version 1, with rate, volume and matrix of the source."""
+    """Write mvhd (§8.2.2) in version 1, with rate, volume and matrix of the source."""
     box = track.mvhd
     created, modified, _, _, after = _times(track.data, box, between="")
     tail = bytes(track.data[after : box.end])
@@ -75,7 +75,7 @@ def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
 
 
 def _write_tkhd(number: int, track: Track, scale: int) -> bytes:
-    """Write §8.3.2 in version 1, with layer, volume, matrix and size of the source."""
+    """Write tkhd (§8.3.2) in version 1, with layer, volume, matrix and size of the source."""
     box = track.tkhd
     created, modified, _, _, after = _times(track.data, box, between="4x")
     tail = bytes(track.data[after : box.end])

@@ -80,7 +80,7 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("too many reads are needed to find its index")
+            raise damaged("finding its index takes too many reads")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first

@@ -28,7 +28,7 @@ MAX_EXTENTS = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Samples:
     """The samples of a track, as packed columns. `ends[i]` is where sample i begins if the track's samples are laid end
-    to end; `first[c]` is the first sample of chunk c, and its last item is the number of samples; chunk c is at
+    to end. `first[c]` is the first sample of chunk c; the last item of `first` is the number of samples. Chunk c is at
     `chunks[c]` of the file. `described` has the samples at which another sample description begins, with its number."""
 
     ends: array[int]
@@ -174,7 +174,7 @@ def _bounded(microseconds: int) -> int:
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """Return where the samples from `begin` on that fit into a cut end; they are at least one."""
+    """Return the end of the samples from `begin` on that fit into one cut; at least one sample counts as fitting."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
