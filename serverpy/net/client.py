@@ -1,7 +1,8 @@
-"""The one HTTP client for media: connections that the guard allowed, kept for the next request, read by pull.
+"""The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
+requests, and reads bodies by pull.
 
-A `Response` holds one step of its connection: what its reader asks for, `SMALL_STEP` to begin with. It follows no
-redirect and keeps no cookie: that is `net/session.py`.
+A `Response` buffers one step of its connection: as much as its reader asks for, at first `SMALL_STEP`. The client
+follows no redirects and keeps no cookies: `net/session.py` does.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
-"""Connections that wait for a next request, over all servers."""
+"""Idle connections kept for later requests, over all servers."""
 
 
 class Response:
-    """An answer, its head known. Its owner reads it and closes it."""
+    """A response whose head has arrived. Its owner reads it and closes it."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -43,16 +44,16 @@ class Response:
         self.connect_seconds = 0.0
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes of the body, `b""` at its true end. At most `most` (1 to `LARGE_STEP`) are asked of the
-        socket, and so held; bytes that have come already are returned as they are. Raises `UpstreamFailed` for a body
-        that was cut, `UpstreamTimeout` for a silent server."""
-        # The chunks of a chunked body may be of one byte, each of which is an object until they are joined.
+        """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
+        `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived as they are.
+        Raises `UpstreamFailed` if the body was cut, `UpstreamTimeout` if the server sends nothing in time."""
+        # The chunks of a chunked body may hold one byte each, and each is an object until they are joined.
         self._connection.step = min(most, SMALL_STEP) if self._is_chunked else most
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, end it otherwise. A read that is under way raises
-        `UpstreamFailed`. Does not block."""
+        """Give the connection back for reuse if the response was read to its end; close it otherwise. A read under way
+        raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -62,7 +63,7 @@ class Response:
 
 
 class Client:
-    """Opens requests. One for each event loop; `close` ends the connections that wait, not those in use."""
+    """The HTTP client of one event loop. `close` closes the idle connections, not those in use."""
 
     def __init__(self, guard: Guard, network: Network = Network(), timeouts: Timeouts = Timeouts()) -> None:
         self._guard = guard
@@ -78,12 +79,12 @@ class Client:
 
     @property
     def open_connections(self) -> int:
-        """Connections that serve a response now."""
+        """The number of connections that serve a response now."""
         return len(self._in_use)
 
     async def open(self, request: Request) -> Response:
-        """Send `request` and wait for the head of its answer. Raises `TargetForbidden`, `UpstreamFailed`,
-        `UpstreamTimeout`; leaves nothing behind when it raises or is cancelled."""
+        """Send `request` and wait for the head of its response. Raises `TargetForbidden`, `UpstreamFailed`,
+        `UpstreamTimeout`; leaves nothing open when it raises or is cancelled."""
         origin = request.origin
         kept = self._take(origin)
         if kept is not None:
@@ -98,7 +99,8 @@ class Client:
         return response
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
-        """A kept connection may have been closed by the server meanwhile: then None, and nothing is lost."""
+        """Send `request` over a kept connection. Returns None if the server had closed it meanwhile; then the request
+        can be sent again."""
         exchange = Exchange(connection)
         try:
             return await self._exchange(origin, connection, request, exchange)
@@ -129,17 +131,17 @@ class Client:
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
         except ssl.SSLError as error:
-            raise UpstreamFailed(f"The media server's TLS could not be used ({error.reason or 'cut'}).") from error
+            raise UpstreamFailed(f"The TLS connection to the media server failed ({error.reason or 'cut'}).") from error
         except OSError as error:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: tuple[str, ...]) -> Connection:
-        """The first address that answers; each but the last gets its share of the time."""
+        """Connect to the first address that accepts. Each address but the last gets an equal share of the time."""
         for address in addresses[:-1]:
             try:
                 async with asyncio.timeout(self._connect_timeout / len(addresses)):
                     return await self._connect_one(origin, address)
-            except OSError:  # TimeoutError is one
+            except OSError:  # includes TimeoutError
                 continue
         return await self._connect_one(origin, addresses[-1])
 
@@ -162,7 +164,7 @@ class Client:
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":
             return Connection(self._buffers)
-        if self._tls is None:  # 40 ms and 0.7 MB: made when it is needed
+        if self._tls is None:  # costs 40 ms and 0.7 MB, so it is made when it is first needed
             self._tls = ssl.create_default_context(cafile=certifi.where())
             if self._ca_file:
                 self._tls.load_verify_locations(self._ca_file)
@@ -179,7 +181,7 @@ class Client:
             return
         timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
         self._idle[connection] = (origin, timer)
-        connection.resume()  # so that the server's closing is seen
+        connection.resume()  # to notice when the server closes it
 
     def _take(self, origin: Origin) -> Connection | None:
         for connection, (kept_origin, timer) in list(self._idle.items()):
@@ -195,7 +197,7 @@ class Client:
         connection.abort()
 
     def close(self) -> None:
-        """End what waits for a next request."""
+        """Close the idle connections."""
         for connection, (_, timer) in self._idle.items():
             timer.cancel()
             connection.abort()
@@ -203,6 +205,6 @@ class Client:
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
-    from serverpy.net.proxies import UpstreamProxy  # its library is 0.5 MB, which few need
+    from serverpy.net.proxies import UpstreamProxy  # its library takes 0.5 MB, and few servers need it
 
     return UpstreamProxy(url, source_address)

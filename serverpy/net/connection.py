@@ -1,9 +1,9 @@
-"""One socket to a media server, read by pull: plain or TLS, never more in hand than one step.
+"""One socket to a media server, plain or TLS, read by pull: it never buffers more than one step.
 
-asyncio and uvloop push up to 256 KiB at a read, and their TLS holds 0.9 MB a connection. Here the socket is read
-straight into a buffer that all connections of a loop share (used only inside one callback), what comes out is given
-to an HTTP parser at once, and reading pauses until the reader asks again. TLS is Python's `SSLObject` over two
-MemoryBIOs, for the same bound: a step of ciphertext and a step of plaintext, nothing behind.
+asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here the socket is read
+straight into a buffer that all connections of a loop share (it is used only within one callback), the bytes go to an
+HTTP parser at once, and reading pauses until the reader asks again. TLS is Python's `SSLObject` over two MemoryBIOs,
+for the same bound: one step of ciphertext and one step of plaintext.
 """
 
 from __future__ import annotations
@@ -14,39 +14,40 @@ import ssl
 from typing import Protocol, cast
 
 SMALL_STEP = 32 * 1024
-"""Bytes read at once for a reader that has not proved to be fast."""
+"""Bytes per read for a reader that has not proved to be fast."""
 LARGE_STEP = 1024 * 1024
-"""Bytes read at once for a fast reader: fewer system calls and turns of the loop for each byte."""
+"""Bytes per read for a fast reader: fewer system calls and event loop iterations for each byte."""
 CIPHER_STEP = 32 * 1024
-"""Ciphertext given to TLS at once: a MemoryBIO keeps the room that it once needed."""
+"""Ciphertext given to TLS at once, because a MemoryBIO never shrinks."""
 TLS_RECORD = 16 * 1024
 """The most plaintext that one TLS record carries (RFC 8446 §5.1)."""
 
 
 class Receiver(Protocol):
-    """Who is told what comes. Called inside the loop's callback: `data` is only valid during the call."""
+    """Callbacks for what a connection receives. They run within the loop's callback: `data` is only valid during the
+    call."""
 
     def data_received(self, data: memoryview) -> None: ...
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Once. `error` is None for a neat end of the stream (FIN; over TLS close_notify before it)."""
+        """Called once. `error` is None if the stream ended cleanly (FIN; over TLS, close_notify before it)."""
         ...
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share. Mapped, so that only the pages count which have ever
-    been written to: until somebody reads in large steps, that is a small one."""
+    """The receive buffers that all connections of one loop share. They are memory-mapped, so that only the pages that
+    were ever written to take memory: few, until a reader takes large steps."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
-        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # with what an earlier step left undone
+        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # with room for the rest of an earlier step
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connected socket, made by `loop.create_connection`; owned, and ended by `abort`, by who made it.
+    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it by `abort`.
 
-    Reading stops after each step until `resume`. Without a receiver nothing is expected: who speaks then is left.
-    `step` is the most bytes of one step, and may be changed at any time.
+    Reading pauses after each step until `resume`. A connection without a receiver expects no data, and is aborted if
+    the server sends any. `step` is the most bytes of one step, and may be changed at any time.
     """
 
     def __init__(self, buffers: Buffers) -> None:
@@ -62,24 +63,24 @@ class Connection(asyncio.BufferedProtocol):
         self._receiver = receiver
 
     def write(self, data: bytes) -> None:
-        """Send a request. The heads and forms that go upstream are small: they wait in the transport if they must."""
+        """Send a request. Request heads and forms are small, so the transport may buffer them."""
         self._send(data)
 
     def resume(self) -> None:
-        """Ask for the next step, if reading is stopped."""
+        """Ask for the next step if reading is paused."""
         if self._paused and not self.closed and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """End the connection at once; nothing more is read or flushed. May be called more than once."""
+        """Close the connection at once, without reading or flushing. Idempotent."""
         if self._transport is not None:
             self._transport.abort()
 
-    # The loop's side
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck, not by class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffers.raw[: self.step]
@@ -112,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class TlsConnection(Connection):
-    """The same over TLS. `handshake` comes first."""
+    """A connection over TLS. `handshake` comes first."""
 
     def __init__(self, buffers: Buffers, context: ssl.SSLContext, hostname: str) -> None:
         super().__init__(buffers)
@@ -120,10 +121,11 @@ class TlsConnection(Connection):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         self._handshaking: asyncio.Future[None] | None = None
-        self._ended_neatly = False
+        self._ended_cleanly = False
 
     async def handshake(self) -> None:
-        """Raises `ssl.SSLError` or `ConnectionError`. The caller limits the time, and aborts if it gives up."""
+        """Perform the TLS handshake. Raises `ssl.SSLError` or `ConnectionError`. The caller limits the time, and aborts
+        the connection if that is over."""
         loop = asyncio.get_running_loop()
         while True:
             self._handshaking = loop.create_future()
@@ -157,7 +159,7 @@ class TlsConnection(Connection):
             self.abort()
 
     def _deliver_plain(self, data: memoryview) -> None:
-        """Decrypt what the step brought into the shared buffer, and deliver it in one piece."""
+        """Decrypt one step into the shared buffer, and deliver the plaintext in one piece."""
         plain, filled = self._buffers.plain, 0
         for begin in range(0, len(data), CIPHER_STEP):
             self._incoming.write(data[begin : begin + CIPHER_STEP])
@@ -165,29 +167,30 @@ class TlsConnection(Connection):
         self._flush()
         if filled:
             self._deliver(plain[:filled])
-        elif not self._ended_neatly:
-            self.resume()  # half a record, or a session ticket: the reader still waits
-        if self._ended_neatly:
+        elif not self._ended_cleanly:
+            self.resume()  # a partial record or a session ticket: the reader still waits
+        if self._ended_cleanly:
             self.abort()
 
     def _decrypt(self, plain: memoryview, filled: int) -> int:
-        """Whole records, behind the first `filled` bytes; how many it is filled with then."""
+        """Decrypt whole records into `plain`, after its first `filled` bytes. Return how many bytes of it are filled
+        then."""
         read = self._tls.read
         try:
             while filled + TLS_RECORD <= len(plain):
-                count = cast(int, read(TLS_RECORD, plain[filled:]))  # with a buffer it gives a count
+                count = cast(int, read(TLS_RECORD, plain[filled:]))  # with a buffer, it returns a count
                 if count == 0:
-                    self._ended_neatly = True
+                    self._ended_cleanly = True
                     break
                 filled += count
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._ended_neatly = True
+            self._ended_cleanly = True
         return filled
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._ended_neatly and self._error is None and exc is None:
+        if not self._ended_cleanly and self._error is None and exc is None:
             self._error = ConnectionError("the TLS stream ended without close_notify")
         if self._handshaking is not None and not self._handshaking.done():
             self._handshaking.set_exception(self._error or ConnectionError("closed during the TLS handshake"))

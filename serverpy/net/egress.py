@@ -1,13 +1,13 @@
-"""The filtering forward proxy for everything that opens sockets by itself: yt-dlp (urllib, requests, curl_cffi) in the
-worker, and the child of the `subprocess` method.
+"""The filtering forward proxy for code that opens its own sockets: yt-dlp (urllib, requests, curl_cffi) in the worker,
+and the child of the `subprocess` method.
 
-It listens on loopback, serves only those who know its random token, and connects nowhere but to addresses which the
-guard has checked: the name is resolved here, once, and the connection goes to the address that was checked. It speaks
-CONNECT, and absolute-form requests for http.
+It listens on loopback, serves only clients that know its random token, and connects only to addresses that the guard
+has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
+absolute-form requests for http.
 
-A refusal is told by status, and by its code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`,
-503 `busy`, 504 `upstream_timeout`. The header is removed from what a site answers over http; over https, where the
-proxy sees nothing, only the answer to CONNECT is ours: there a 403 never comes from the site.
+A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503
+`busy`, 504 `upstream_timeout`. The proxy removes that header from what a site answers over http. Over https the proxy
+sees no responses, and only the response to CONNECT is its own: there a 403 never comes from the site.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressLimits:
-    """`connections` at once, set-ups and tunnels together; each holds at most 64 KiB while it is set up, and 2 × 32 KiB
-    as a tunnel. `connect_seconds` covers look-up, connection and an upstream proxy's handshake. A tunnel is idle when
-    no byte went either way for `idle_seconds` (at most half as long again), unless its client is not reading."""
+    """Limits of the proxy. `connections` counts set-ups and tunnels together; each holds at most 64 KiB while it is set
+    up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection and an upstream proxy's
+    handshake. A tunnel is idle if no byte went either way for `idle_seconds` (or up to half as long again), unless its
+    client is not reading."""
 
     connections: int = 1024
     head_seconds: float = 10.0
@@ -68,10 +69,10 @@ class EgressLimits:
 
 
 class Egress:
-    """The proxy on the loop where `start` was awaited. Its owner closes it by `aclose`, on the same loop.
+    """The proxy, on the event loop where `start` was awaited. Its owner calls `aclose` on the same loop.
 
-    The upstream proxy of `network` (http, socks4, socks5) is the operator's: it is reached unchecked, and is given the
-    checked address, never a name. `lookup` stands in for the system's resolver.
+    The upstream proxy of `network` (http, socks4, socks5) is the operator's: it is reached unchecked, and receives the
+    checked address, never a name. `lookup` replaces the system's resolver.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Egress:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Listen. From here on the guard also refuses this very port."""
+        """Start to listen. From then on the guard also refuses the proxy's own port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._new_client, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -105,12 +106,12 @@ class Egress:
 
     @property
     def url(self) -> str:
-        """For `proxy` options. It carries the token: never log it, nor put it into an argument vector."""
+        """The URL for `proxy` options. It contains the token: never log it, and never put it into process arguments."""
         return f"http://{_USER}:{self._token}@127.0.0.1:{self._port}"
 
     @property
     def held_bytes(self) -> int:
-        """What all connections hold in this process at the moment, besides the one shared buffer."""
+        """The bytes that all connections buffer in this process now, besides the one shared buffer."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
@@ -155,7 +156,7 @@ class Egress:
         self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_seconds / 2, self._sweep)
 
     async def _serve(self, client: ClientEnd) -> None:
-        """Set one connection up; ends when its bytes flow by themselves."""
+        """Set up one connection. Returns when its bytes flow without this task."""
         try:
             await self._set_up(client)
         except ServerPYError as error:
@@ -165,7 +166,7 @@ class Egress:
         except BadHead as error:
             client.respond(answer(400, "Bad Request", "invalid_parameter", str(error)))
         except Exception:
-            log.exception("A connection of the egress could not be set up")
+            log.exception("An egress connection could not be set up")
             client.cut()
 
     async def _set_up(self, client: ClientEnd) -> None:
@@ -173,7 +174,7 @@ class Egress:
             async with asyncio.timeout(self._limits.head_seconds):
                 request = parse_request(await client.head())
         except TimeoutError:
-            raise BadHead("The request's head did not come in time.") from None
+            raise BadHead("Timed out waiting for the request head.") from None
         if not hmac.compare_digest(request.authorization, self._expected):
             client.respond(_UNAUTHORIZED)
             return
@@ -185,7 +186,7 @@ class Egress:
         client.join(upstream, request.forward)
 
     async def _connect(self, request: ProxyRequest, deadline: float) -> UpstreamEnd:
-        """Try the checked addresses in turn, each with its share of the time that is left."""
+        """Try the checked addresses in turn, each with an equal share of the remaining time."""
         addresses = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
         usable = [address for address in addresses if self._connector.takes(address)][:_MAX_ATTEMPTS]
         loop = asyncio.get_running_loop()
@@ -198,7 +199,7 @@ class Egress:
             except TimeoutError:
                 timed_out = True
             except OSError as error:
-                log.debug("No connection: %s", type(error).__name__)
+                log.debug("Cannot connect: %s", type(error).__name__)
         if timed_out:
             raise UpstreamTimeout("The server could not be reached in time.")
         raise UpstreamFailed("The server could not be reached.")
@@ -207,8 +208,8 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Ours to close from here on, and not earlier: what is cancelled while it is made is closed by the loop,
-        and uvloop then never calls `connection_lost`."""
+        """Own `upstream` from here on, and not earlier: the loop itself closes a connection that is cancelled while it
+        is made, and uvloop then never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream
@@ -223,14 +224,14 @@ _UNAUTHORIZED = answer(
     407,
     "Proxy Authentication Required",
     "unauthorized",
-    "This proxy serves one program only.",
+    "Proxy authentication required.",
     'Proxy-Authenticate: Basic realm="serverpy"',
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Direct:
-    """Connects to the address itself."""
+    """Connector without an upstream proxy."""
 
     source_address: str | None
 
@@ -245,7 +246,7 @@ class _Direct:
 
 @dataclass(frozen=True, slots=True)
 class _Proxied:
-    """Has an upstream proxy connect to the address."""
+    """Connector through an upstream proxy."""
 
     proxy: UpstreamProxy
 
@@ -271,9 +272,9 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
         if source_address:
             _version(source_address)
     except ValueError as error:
-        raise ConfigurationError("SOURCE_ADDRESS is not a numeric address.") from error
+        raise ConfigurationError("SOURCE_ADDRESS must be a numeric IP address.") from error
     if not proxy:
         return _Direct(source_address)
-    from serverpy.net.proxies import UpstreamProxy  # its library is 0.5 MB, which few need
+    from serverpy.net.proxies import UpstreamProxy  # its library takes 0.5 MB, and few servers need it
 
     return _Proxied(UpstreamProxy(proxy, source_address))

@@ -1,12 +1,13 @@
-"""Which addresses may be reached. Everything in this process that opens a socket for somebody else asks here, with the
-numeric address it is about to connect to: the client's connector, and the filtering proxy that yt-dlp goes through.
+"""The policy for which addresses may be reached. Code in this process that opens a socket on somebody else's behalf
+asks the guard, with the numeric address that it is about to connect to: the connector of the media client, and the
+filtering proxy that yt-dlp goes through.
 
-Only public addresses pass, unless the operator's ALLOW_NETWORKS says otherwise. A name is resolved exactly once, all of
-its addresses are checked, and the caller connects to one of those addresses: between the check and the connection there
-is no second look-up that could answer differently. Whatever is not understood is refused.
+Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
+all of its addresses are checked, and the caller connects to one of them: between the check and the connection there is
+no second look-up that could answer differently. An address that cannot be parsed is refused.
 
-`check_url` is the other border: what may come in as a page's address at all. It protects nothing by itself, since every
-redirect and every playlist can name a new target.
+`check_url` checks the page URLs that clients send. It protects nothing by itself, because every redirect and every
+playlist can name a new target.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from serverpy.options import Targets
 Address = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Name and port → numeric addresses in the order to try them. Raises OSError for a name that does not resolve."""
+"""Resolves a name and a port to numeric addresses, in the order to try them. Raises OSError if the name does not
+resolve."""
 
 MAX_URL_CHARACTERS = 8192
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
-# IANA's special-purpose registries, and what Python's `is_global` lets pass (multicast) or judges differently from one
-# patch release to the next.
+# IANA's special-purpose registries, and ranges that Python's `is_global` allows (multicast) or classifies differently
+# from one patch release to the next.
 _CLOSED_IPV4 = tuple(
     IPv4Network(text)
     for text in (
@@ -45,8 +47,8 @@ _CLOSED_IPV4 = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT, and Alibaba's metadata 100.100.100.200
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's metadata and DNS: a public number that never leaves the host
-        "169.254.0.0/16",  # link-local, and nearly everybody's metadata
+        "168.63.129.16/32",  # Azure's metadata and DNS: a public address that never leaves the host
+        "169.254.0.0/16",  # link-local, and the metadata of nearly every cloud
         "172.16.0.0/12",
         "192.0.0.0/24",  # protocol assignments, and Oracle's metadata 192.0.0.192
         "192.0.2.0/24",
@@ -59,14 +61,14 @@ _CLOSED_IPV4 = tuple(
         "240.0.0.0/4",
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how an IPv6-only machine sees all of IPv4
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how an IPv6-only machine reaches IPv4
 _OPEN_IPV6 = (IPv6Network("2000::/3"), _NAT64)
 _CLOSED_IPV6 = tuple(
     IPv6Network(text)
     for text in (
         "2001::/23",  # protocol assignments, Teredo among them
         "2001:db8::/32",
-        "2002::/16",  # 6to4: the IPv4 address inside is where the packet goes, by relays that RFC 7526 retired
+        "2002::/16",  # 6to4: packets go to the IPv4 address inside, through relays that RFC 7526 retired
         "3fff::/20",
     )
 )
@@ -75,7 +77,7 @@ _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper hal
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that may be reached; on one port, or (None) on all."""
+    """A network outside the public internet that may be reached on one port, or (None) on all."""
 
     network: IpNetwork
     port: int | None = None
@@ -85,8 +87,8 @@ class AllowedNetwork:
 
 
 def parse_networks(text_items: Iterable[str]) -> tuple[AllowedNetwork, ...]:
-    """Read ALLOW_NETWORKS: `127.0.0.0/8`, `10.1.2.3`, `127.0.0.1:8001`, `::1`, `[::1]:80`, `fd00::/8`. A port may also
-    follow a whole network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError that names the item."""
+    """Parse ALLOW_NETWORKS: `127.0.0.0/8`, `10.1.2.3`, `127.0.0.1:8001`, `::1`, `[::1]:80`, `fd00::/8`. A port may also
+    follow a network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError, which names the item, if one is invalid."""
     return tuple(_parse_network(text.strip()) for text in text_items)
 
 
@@ -100,9 +102,7 @@ def _parse_network(text: str) -> AllowedNetwork:
             raise ValueError("scope or brackets")
         network = ip_network(host)
     except ValueError as error:
-        hint = (
-            "host bits are set" if "host bits" in str(error) else "expected like 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
-        )
+        hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
         raise ValueError(f"{text!r} is not a network or address ({hint})") from error
     port = int(port_text) if port_text else None
     if port is not None and not 0 < port < 65536:
@@ -112,12 +112,12 @@ def _parse_network(text: str) -> AllowedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A policy, as a value: it may be shared by any number of parts, loops and threads.
+    """An address policy, as an immutable value that parts, loops and threads may share.
 
-    `own` holds the (address, port) pairs on which this very server listens. They are refused before all else, `allow`
-    included, so that a page cannot make the server call itself; a pair bound to `0.0.0.0` or `::` means that port on
-    every address of this machine. Since a guard never changes, sockets are bound first, and what is built afterwards is
-    given `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    `own` holds the (address, port) pairs on which this server itself listens. They are refused before all else, even if
+    `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
+    port on every address of this machine. Because a guard never changes, sockets are bound first, and parts that are
+    built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -130,7 +130,7 @@ class Guard:
 
     @classmethod
     def of(cls, targets: Targets) -> Guard:
-        """Make the guard of `targets`. Raises ConfigurationError if an item of ALLOW_NETWORKS is no network."""
+        """Make the guard for `targets`. Raises ConfigurationError if an item of ALLOW_NETWORKS is invalid."""
         try:
             guard = cls(allow=parse_networks(targets.allow_networks), deny_ports=targets.deny_ports)
         except ValueError as error:
@@ -140,15 +140,16 @@ class Guard:
         return guard
 
     def refusing(self, host: str, port: int) -> Guard:
-        """The same policy, which also refuses this socket of ours. `host` is numeric (ValueError), as bound."""
+        """Return the same policy, which also refuses this socket of ours. `host` is numeric, as bound; raises
+        ValueError otherwise."""
         address = _unmapped(ip_address(host.partition("%")[0]))
         return replace(self, own=self.own | {(str(address), port)})
 
     def check(self, address: str, port: int) -> None:
-        """Pass, or raise TargetForbidden. `address` is numeric; anything else is refused, and so are scope ids."""
+        """Raise TargetForbidden unless the address may be reached. Refuses a non-numeric `address` and a scope id."""
         target = _parse_address(address)
         if not 0 < port < 65536:
-            raise TargetForbidden("The port of this address is not valid.")
+            raise TargetForbidden("The port of this address is invalid.")
         if self._is_own(target, port):
             raise TargetForbidden("This address is the server's own.")
         if any(network.covers(target, port) for network in self.allow):
@@ -168,7 +169,7 @@ class Guard:
 
 
 def _local_addresses() -> set[Address]:
-    """Every address of this machine's interfaces, as they are now."""
+    """Return the current addresses of all interfaces of this machine."""
     families = (socket.AF_INET, socket.AF_INET6)
     entries = (entry for entries in psutil.net_if_addrs().values() for entry in entries)
     return {ip_address(entry.address.partition("%")[0]) for entry in entries if entry.family in families}
@@ -180,17 +181,19 @@ def _parse_address(text: str) -> Address:
     except ValueError as error:
         raise TargetForbidden("This is not a numeric address.") from error
     if isinstance(address, IPv6Address) and address.scope_id is not None:
-        raise TargetForbidden("An address with a scope may not be reached.")
+        raise TargetForbidden("An address with a scope id may not be reached.")
     return _unmapped(address)
 
 
 def _unmapped(address: Address) -> Address:
-    """`::ffff:a.b.c.d` is `a.b.c.d` to the kernel, and to every rule here (RFC 4291 §2.5.5.2)."""
+    """Unwrap an IPv4-mapped address: `::ffff:a.b.c.d` is `a.b.c.d` to the kernel, and to every rule here (RFC 4291
+    §2.5.5.2)."""
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address, and each IPv4 address that is wrapped in it, is an ordinary one of the public internet."""
+    """Return whether the address, and each IPv4 address embedded in it, is an ordinary address of the public
+    internet."""
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in network for network in _CLOSED_IPV4)
     return (
@@ -202,19 +205,19 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """The IPv4 addresses that packets for `address` may be handed on to. The wrappings which `is_public` closes as a
-    whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix) do not appear."""
+    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Embeddings that `is_public` refuses as a
+    whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix) are left out."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
 
 
 async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
-    """Find the numeric addresses to connect to, in order, all of them checked: one that is forbidden forbids the name.
+    """Resolve `host` to the numeric addresses to connect to, in order. All of them are checked: one forbidden address
+    forbids the name.
 
     `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; how long that may take is the caller's time-out. Raises TargetForbidden, or UpstreamFailed where the
-    name does not resolve.
+    `getaddrinfo`; the caller limits the time. Raises TargetForbidden, or UpstreamFailed if the name does not resolve.
     """
     literal = _literal(host)
     found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
@@ -224,8 +227,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
 
 
 def _literal(host: str) -> str | None:
-    """`host` if it is a numeric address in its one canonical spelling, None for a name. `2130706433`, `0x7f.1` and
-    `127.1` are neither: what they mean depends on who reads them, so they are refused."""
+    """Return `host` if it is a numeric address in its canonical form, None if it is a name. Refuses `2130706433`,
+    `0x7f.1` and `127.1`, because parsers disagree on what they mean."""
     if ":" in host:
         return host
     try:
@@ -233,7 +236,7 @@ def _literal(host: str) -> str | None:
     except ValueError:
         last_label = host.removesuffix(".").rpartition(".")[2]
         if re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last_label):
-            raise TargetForbidden("A host must be a name or an address in its usual form.") from None
+            raise TargetForbidden("The host must be a name, or an IP address in its usual form.") from None
         return None
 
 
@@ -248,27 +251,27 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
 
 
 async def system_lookup(host: str, port: int) -> list[str]:
-    """The system's resolver, in the running loop's thread pool."""
+    """Look up `host` with the system's resolver, in the running loop's thread pool."""
     loop = asyncio.get_running_loop()
     answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [_address_of(sockaddr) for *_, sockaddr in answers]
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """A scope id must not get lost between the answer and the check."""
+    """Return the address with its scope id, so that the check sees that too."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:
-    """The address of a page or a media file as the API accepts it, its host in ASCII and all else unchanged. Raises
-    InvalidUrl, with what is wrong; nothing is stripped or repaired."""
+    """Check the URL of a page or a media file as the API accepts it. Return it with its host in ASCII and everything
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl, which says what is wrong."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if any(character == "\\" or _is_blank(character) for character in url):
         raise InvalidUrl("The URL contains white space, a control character or a backslash.")
     if _is_smuggled(url):
-        raise InvalidUrl("The URL carries internal data of yt-dlp.")
+        raise InvalidUrl("The URL contains internal data of yt-dlp.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         raise InvalidUrl("The URL must begin with http:// or https://.")
@@ -283,14 +286,15 @@ def _is_blank(character: str) -> bool:
 
 
 def _is_smuggled(url: str) -> bool:
-    """Extractors unquote what they find inside a URL, some of them more than once."""
+    """Return whether the URL contains yt-dlp's smuggled data, at any depth of percent-encoding: extractors unquote what
+    they find inside a URL, some of them more than once."""
     for _ in range(_MAX_UNQUOTINGS):
         if _SMUGGLED in url.lower():
             return True
         url, previous = unquote(url), url
         if url == previous:
             return False
-    raise InvalidUrl("The URL is percent-encoded too many times over.")
+    raise InvalidUrl("The URL is percent-encoded too many times.")
 
 
 def _check_authority(authority: str) -> str:
@@ -298,7 +302,7 @@ def _check_authority(authority: str) -> str:
         raise InvalidUrl("The URL must not contain a user name or password.")
     match = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?", authority)
     if match is None:
-        raise InvalidUrl("The URL's host or port cannot be read.")
+        raise InvalidUrl("The URL has an invalid host or port.")
     host, port = match[1], match[2] or ""
     if not host:
         raise InvalidUrl("The URL has no host.")
@@ -311,8 +315,8 @@ def _check_authority(authority: str) -> str:
 
 
 def _encoded_host(host: str) -> str:
-    """RFC 5891 and UTS 46 for a name that is not ASCII; RFC 3986 §3.2.2 for a literal in brackets. Raises ValueError
-    (`idna.IDNAError` is one)."""
+    """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for a literal
+    in brackets. Raises ValueError (or its subclass `idna.IDNAError`)."""
     if host.startswith("["):
         if IPv6Address(host[1:-1]).scope_id is not None:
             raise ValueError("scope id")
@@ -325,11 +329,11 @@ def _encoded_host(host: str) -> str:
 
 
 def _check_reading(url: str) -> None:
-    """The parsers behind us must read the same host; where the standard library reads none, nobody shall try."""
+    """Refuse a URL whose host the standard library cannot parse: the parsers behind us might read another one."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         readable = False
     if not readable:
-        raise InvalidUrl("The URL's host or port cannot be read.")
+        raise InvalidUrl("The URL has an invalid host or port.")

@@ -1,5 +1,5 @@
-"""Heads of HTTP/1 messages as a forward proxy sees them: read strictly from our own clients, and rewritten for the next
-hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out. Bodies are nobody's business here."""
+"""Heads of HTTP/1 messages as a forward proxy handles them: parsed strictly from our own clients, and rewritten for the
+next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out. Does not handle bodies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of a refused address: where a program's message is all that is known, it tells that refusal from a
-site's own 403."""
+"""The reason phrase of a refused address. Where a program reports only its message, it tells that refusal from a site's
+own 403."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -21,7 +21,7 @@ _BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?:[ ].*)?", re.DOTALL)
 _END = re.compile(rb"\r?\n\r?\n")
 
-# RFC 9110 §7.6.1. Transfer-Encoding is not among them: bodies are passed on in the coding they came in.
+# RFC 9110 §7.6.1. Transfer-Encoding is not among them: bodies are forwarded in the coding they arrived in.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
     | {b"proxy-connection", b"te", b"upgrade"}
@@ -33,16 +33,16 @@ Field = tuple[bytes, bytes]
 
 
 class BadHead(Exception):
-    """These bytes are no head that we pass on. The message is a sentence without anything of the head in it."""
+    """A head that the proxy does not forward. The message is a sentence without anything of the head in it."""
 
 
 class ForbiddenScheme(BadHead):
-    """A well-formed request for something that is not http."""
+    """A well-formed request for a URL that is not http."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """What a client of the proxy asks for. `forward` is the head to send to the origin; None for CONNECT."""
+    """A request to the proxy. `forward` is the head to send to the origin; None for CONNECT."""
 
     host: str
     port: int
@@ -51,22 +51,23 @@ class ProxyRequest:
 
 
 def find_end(data: bytearray, searched: int) -> int | None:
-    """The length of the head in `data`, whose first `searched` bytes were searched before; None if it goes on."""
+    """Return the length of the head in `data`, whose first `searched` bytes were searched before. Returns None if it is
+    incomplete."""
     match = _END.search(data, max(0, searched - 3))
     return match.end() if match else None
 
 
 def parse_request(head: bytes) -> ProxyRequest:
-    """Read the head of a proxy request, CONNECT or absolute-form. Raises BadHead."""
+    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead."""
     line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise BadHead("The request line cannot be read.")
+        raise BadHead("Malformed request line.")
     method, target, version = match.groups()
     fields = [_parse_field(text) for text in lines]
     authorization = next((value for name, value in fields if name.lower() == b"proxy-authorization"), b"")
     if method == b"CONNECT":
-        bare = _BARE_LITERAL.fullmatch(target)  # Python's http.client before 3.12 sends IPv6 without its brackets
+        bare = _BARE_LITERAL.fullmatch(target)  # http.client before Python 3.12 sends IPv6 without brackets
         host, port = _split_authority(b"[%s]:%s" % bare.groups() if bare else target, default_port=None)
         return ProxyRequest(host, port, authorization, None)
     authority, path = _split_target(target)
@@ -78,17 +79,17 @@ def parse_request(head: bytes) -> ProxyRequest:
 def _parse_field(text: bytes) -> Field:
     match = _FIELD.fullmatch(text)
     if match is None:
-        raise BadHead("A header field cannot be read.")
+        raise BadHead("Malformed header field.")
     return match[1], match[2].rstrip(b" \t")
 
 
 def _split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Absolute-form into authority and origin-form (RFC 9112 §3.2)."""
+    """Split an absolute-form target into authority and origin-form (RFC 9112 §3.2)."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        raise BadHead("A proxy is asked with an absolute URL.")
+        raise BadHead("A proxy request needs an absolute URL.")
     if scheme.lower() != b"http":
-        raise ForbiddenScheme("Only http and https may be reached.")
+        raise ForbiddenScheme("Only http and https URLs are allowed.")
     authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
     path = rest[len(authority) :].partition(b"#")[0]
     return authority, path if path.startswith(b"/") else b"/" + path
@@ -98,15 +99,16 @@ def _split_authority(authority: bytes, default_port: int | None) -> tuple[str, i
     match = _AUTHORITY.fullmatch(authority)
     port = int(match[2]) if match and match[2] else default_port
     if match is None or port is None or not 0 < port < 65536:
-        raise BadHead("The host or port of the request cannot be read.")
+        raise BadHead("The request has an invalid host or port.")
     return match[1].decode("ascii").strip("[]"), port
 
 
 def _origin_fields(fields: list[Field]) -> Iterator[Field]:
-    """RFC 9112 §3.2.2: the proxy makes the Host field anew; §6.1: two ways to say the length are one too many."""
+    """Return the fields for the origin. The proxy writes its own Host field (RFC 9112 §3.2.2), and refuses a request
+    that gives its length in two ways (§6.1)."""
     names = [name.lower() for name, _ in fields]
     if sum(names.count(name) for name in _FRAMING) > 1:
-        raise BadHead("The length of the request's body is ambiguous.")
+        raise BadHead("The length of the request body is ambiguous.")
     return (field for field in _end_to_end(fields) if field[0].lower() != b"host")
 
 
@@ -120,22 +122,21 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """The status of an origin's answer, and its head as our client shall see it: without what concerns the connection
-    alone, and with `Connection: close`, since what follows on this connection is never read as a second request. An
-    interim answer (1xx) stays one. Lenient where browsers are: bare LF, folded lines, bytes beyond ASCII. Raises
-    BadHead.
-    """
+    """Return the status of an origin's response, and its head as our client shall see it: without hop-by-hop fields,
+    and with `Connection: close`, because what follows on this connection is never read as a second request. An interim
+    response (1xx) stays one. Lenient where browsers are: bare LF, folded lines, bytes beyond ASCII. Raises BadHead."""
     line, *lines = re.split(rb"\r?\n", _END.sub(b"", head))
     match = _STATUS_LINE.fullmatch(line)
     status = int(match[1]) if match else 0
-    if status in (0, 101):  # nobody asked for an upgrade
-        raise BadHead("The answer cannot be read.")
+    if status in (0, 101):  # no upgrade was requested
+        raise BadHead("Malformed HTTP response.")
     fields = (field for field in _end_to_end(_unfold(lines)) if field[0].lower() not in _OURS)
     return status, _join(line, list(fields), closing=status >= 200)
 
 
 def _unfold(lines: Iterable[bytes]) -> Iterator[Field]:
-    """RFC 9112 §5.2: a proxy replaces line folding by spaces. A line without a colon is dropped."""
+    """Parse field lines. Replace line folding by spaces, as a proxy does (RFC 9112 §5.2); drop a line without a
+    colon."""
     text = b""
     for line in [*lines, b""]:
         if line[:1] in (b" ", b"\t") and text:
@@ -153,7 +154,8 @@ def _join(line: bytes, fields: Iterable[Field], *, closing: bool = True) -> byte
 
 
 def answer(status: int, reason: str, code: str, message: str, *extra: str) -> bytes:
-    """A whole answer of the proxy's own, which ends the connection. `code` is told in `X-ServerPY-Refused`."""
+    """Return a complete response of the proxy's own, which ends the connection. `code` is sent in
+    `X-ServerPY-Refused`."""
     body = f"{message}\n".encode()
     head = (
         f"HTTP/1.1 {status} {reason}",

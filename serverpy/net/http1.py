@@ -1,7 +1,7 @@
-"""HTTP/1.1 as a client speaks it (RFC 9112): a request to bytes, and the answer as it comes.
+"""The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
-`httptools` parses heads, chunked coding and the end of a message; what is ours is the bound: one step of the
-connection is in hand, and no more is asked for before it was taken.
+`httptools` parses heads, chunked coding and the end of a message. This module adds the bound: it buffers one step of
+the connection, and asks for no more before the reader has taken that.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import Connection
 
 HEAD_BYTES = 64 * 1024
-"""The most bytes that may come without one of the body: a head, trailers, framing."""
+"""The most bytes that may arrive without a byte of the body: a head, trailers, framing."""
 _SAFE = "/?%:@!$&'()*+,;=~-._[]|^`{}\\"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host (IDNA, lower case, no brackets) and port: what a connection is made to (RFC 6454 §4)."""
+    """Scheme, host (IDNA, lower case, no brackets) and port of a server (RFC 6454 §4)."""
 
     scheme: str
     host: str
@@ -41,8 +41,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers that cannot be sent as they are (control characters) are left out:
-    they come from pages."""
+    """A GET, or a POST if there is a `body`. Headers come from pages: those that cannot be sent as they are (control
+    characters) are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -50,11 +50,10 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Raises `UpstreamFailed` for what is no http(s) address."""
+        """Raises `UpstreamFailed` if the URL is not http or https."""
         return split(self.url)[0]
 
     def encode(self) -> bytes:
-        """The request as bytes on the wire."""
         origin, target = split(self.url)
         lines = [f"{'GET' if self.body is None else 'POST'} {target} HTTP/1.1", f"Host: {origin.host_header}"]
         lines += [f"{name}: {value}" for name, value in self.headers if _is_sendable(name, value)]
@@ -64,21 +63,22 @@ class Request:
 
 
 def split(url: str) -> tuple[Origin, str]:
-    """Origin and request target of an http(s) URL; characters that a target cannot carry are percent-encoded."""
+    """Split an http(s) URL into origin and request target. Characters that a target cannot contain are percent-encoded.
+    Raises `UpstreamFailed` if the URL is invalid."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
         port = parts.port or _DEFAULT_PORTS[parts.scheme]
     except (ValueError, KeyError) as error:
-        raise UpstreamFailed("The media has an address that is not http or https.") from error
+        raise UpstreamFailed("The media's URL is invalid, or not http or https.") from error
     if not host or parts.username is not None:
-        raise UpstreamFailed("The media has an address without a host, or with a password in it.")
+        raise UpstreamFailed("The media's URL has no host, or contains a user name.")
     target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
     return Origin(parts.scheme, host, port), target
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """RFC 9110 §5.5; and the framing and the host are ours to say."""
+    """Return whether the header is valid (RFC 9110 §5.5), and none of those that we write ourselves (framing, host)."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -91,7 +91,7 @@ _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", 
 
 
 class Headers:
-    """The fields of a response, by name without regard to case; the first of several, or all."""
+    """The fields of a response, by lower-case name: `get` returns the first value, `all` every value."""
 
     __slots__ = ("_fields",)
 
@@ -106,9 +106,9 @@ class Headers:
 
 
 class Exchange:
-    """One request's answer, parsed as the connection delivers it. Belongs to one reader.
+    """The response to one request, parsed as the connection delivers it. Belongs to one reader.
 
-    Holds at most one step of the connection: it asks for more only when its reader waits and nothing is in hand.
+    Buffers at most one step of the connection: it asks for more only when its reader waits and nothing is buffered.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -122,7 +122,7 @@ class Exchange:
         self.status = 0
         self.headers = Headers(())
         self.touched = False
-        """Whether the server sent any byte at all."""
+        """Whether the server sent any byte."""
         self.complete = False
         self.reusable = False
 
@@ -134,7 +134,8 @@ class Exchange:
             await self._more(timeout)
 
     async def chunk(self, timeout: float) -> bytes:
-        """The next bytes of the body, `b""` at its end. Raises `UpstreamFailed` for a cut, `UpstreamTimeout`."""
+        """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
+        `UpstreamTimeout`."""
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -144,7 +145,7 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Let go of what is in hand. A read, now or later, raises `UpstreamFailed`."""
+        """Drop what is buffered. A read, now or later, raises `UpstreamFailed`."""
         self._chunks.clear()
         self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
@@ -152,43 +153,44 @@ class Exchange:
     async def _more(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
-        clock = loop.call_later(timeout, self._give_up)
+        timer = loop.call_later(timeout, self._give_up)
         self._connection.resume()
         try:
             await self._waiter
         finally:
-            clock.cancel()
+            timer.cancel()
             self._waiter = None
 
     def _give_up(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(UpstreamTimeout("The media server fell silent."))
+            self._waiter.set_exception(UpstreamTimeout("Timed out waiting for data from the media server."))
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # The connection's side
+    # Called by the connection
 
     def data_received(self, data: memoryview) -> None:
         self.touched = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(UpstreamFailed("The media server does not speak HTTP as it should."))
+            self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
         self._count(len(data))
-        if len(self._chunks) > 1:  # many small pieces cost far more than their bytes
+        if len(self._chunks) > 1:  # many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
         if self._chunks or self.complete or self._error is not None or self.status:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
-            self._connection.resume()  # only a part of the head, or only framing: the reader still waits
+            self._connection.resume()  # only part of the head, or only framing: the reader still waits
 
     def _count(self, nbytes: int) -> None:
-        """Bound what brings no body: the head, and what a hostile server may put between chunks or behind them."""
+        """Bound the bytes that are not part of the body: the head, and what a hostile server may send between or after
+        chunks."""
         self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
         if self._bare_bytes > HEAD_BYTES:
-            self._fail(UpstreamFailed("The media server sends headers without an end."))
+            self._fail(UpstreamFailed("The media server sent too many bytes of headers."))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.complete or self._error is not None:
@@ -197,23 +199,26 @@ class Exchange:
             self.complete = True
         else:
             self._error = UpstreamFailed(
-                "The media server cut the connection." if self.status else "The media server closed without an answer."
+                "The media server cut the connection."
+                if self.status
+                else "The media server closed the connection without a response."
             )
         self._wake()
 
     def _is_framed(self) -> bool:
-        """Whether the head says where the body ends; otherwise the end of the connection does (RFC 9112 §6.3)."""
+        """Return whether the head says where the body ends; if not, the body ends with the connection (RFC 9112
+        §6.3)."""
         return self.headers.get("content-length") is not None or self.headers.get("transfer-encoding") is not None
 
     def _fail(self, error: SourceError) -> None:
         self._error = self._error or error
         self._connection.abort()
 
-    # The parser's side
+    # Called by the parser
 
     def on_message_begin(self) -> None:
         self._fields = []
-        self.reusable = False  # if the answer was complete already, the server says more than it should
+        self.reusable = False  # if the response was already complete, this one is unexpected
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # trailers are dropped

@@ -1,5 +1,5 @@
-"""The ports that nobody has reason to fetch from. A module of its own, since the worker's guard needs them without the
-settings and what these are made with."""
+"""The ports that browsers refuse to fetch from. They have a module of their own because the worker's guard needs them
+without importing the settings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A connection through the operator's PROXY (http, socks4, socks5) to an address which the guard has checked. The
-schemes `socks4a` and `socks5h`, by which a client says that the proxy is to look names up, mean the same here.
+"""Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked. The schemes
+`socks4a` and `socks5h`, with which a client asks the proxy to resolve names, are treated like `socks4` and `socks5`.
 
-The proxy itself is reached unchecked: the operator has set it. It is given the address, never a name, so that it looks
-nothing up again.
+The proxy itself is reached unchecked, because the operator has set it. It receives the address, never a name, so that
+it does not resolve anything again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 @dataclass(frozen=True, slots=True)
 class UpstreamProxy:
-    """PROXY as set, and the local address to connect from. Raises ConfigurationError, without the password."""
+    """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password in
+    it."""
 
     url: str = field(repr=False)
     source_address: str | None = None
@@ -37,30 +38,30 @@ class UpstreamProxy:
         try:
             kind, *_ = parse_proxy_url(self.url)
         except ValueError:
-            raise ConfigurationError("PROXY must be like http://host:port, socks4://… or socks5://….") from None
+            raise ConfigurationError("PROXY must be a URL like http://host:port, socks4://… or socks5://….") from None
         object.__setattr__(self, "kind", kind)
 
     def takes(self, address: str) -> bool:
-        """SOCKS4 knows IPv4 only."""
+        """Return whether the proxy can connect to `address`: SOCKS4 supports only IPv4."""
         return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
 
     async def open(self, address: str, port: int) -> socket.socket:
-        """A connected, non-blocking socket, which the caller closes. Raises OSError; how long it may take is the
-        caller's time-out."""
+        """Return a connected, non-blocking socket, which the caller closes. Raises OSError. The caller limits the
+        time."""
         if self.kind is ProxyType.HTTP:
             return await self._open_http(address, port)
         try:
             return await Proxy.from_url(self.url).connect(address, port, local_addr=self._local)
         except ProxyError as error:
-            raise ConnectionError("the proxy refused") from error
+            raise ConnectionError("the proxy refused the connection") from error
 
     @property
     def _local(self) -> tuple[str, int] | None:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """python-socks takes the first bytes it gets for the whole answer; the rest of a head that comes in two pieces
-        would then be read as the origin's. Hence by hand (RFC 9110 §9.3.6)."""
+        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks: that takes the first bytes it receives for the
+        whole response, so if a head arrives in two parts, its second part would be read as the origin's bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -102,13 +103,14 @@ def _connect_request(address: str, port: int, user: str | None, password: str | 
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Byte by byte to the end of the head and not beyond: what follows is the origin's. Raises ConnectionError."""
+    """Read the response head byte by byte, and not beyond its end: what follows is the origin's. Raises
+    ConnectionError."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):
         byte = await loop.sock_recv(sock, 1)
         if not byte or len(head) == _MAX_HEAD_BYTES:
-            raise ConnectionError("the proxy gave no answer")
+            raise ConnectionError("the proxy sent no complete response head")
         head += byte
     if not re.match(rb"HTTP/1\.[0-9] 2[0-9]{2}[ \r\n]", head):
-        raise ConnectionError("the proxy refused")
+        raise ConnectionError("the proxy refused the connection")

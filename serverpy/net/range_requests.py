@@ -1,4 +1,4 @@
-"""The requests of one ranged read: what is asked, which answers carry media, when another try is worth it."""
+"""The requests of one ranged read: what is requested, which responses carry media, and when a retry is useful."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class RangeSource(Protocol):
-    """Bytes at a media server that can be requested by range, under whichever address they have at the moment."""
+    """Bytes at a media server that can be requested by range, at their current address."""
 
     async def open(self, headers: dict[str, str]) -> Response: ...
 
     async def renew(self) -> bool:
-        """Find a fresh address for the same bytes. Returns False if there is none but the present one."""
+        """Find a fresh address for the same bytes. Returns False if there is none but the current one."""
         ...
 
 
 class Unhealable(UpstreamFailed):
-    """Asking again would not help, or would splice two files."""
+    """A failure after which a retry would not help, or would splice two different files."""
 
 
 class Refused(UpstreamFailed):
-    """An answer with a status that carries no media."""
+    """A response whose status carries no media."""
 
     def __init__(self, status: int, retry_after: str | None) -> None:
-        super().__init__(f"The media server refuses ({status}).")
+        super().__init__(f"The media server refused the request (HTTP {status}).")
         self.status = status
         self.retry_after = float(retry_after) if retry_after is not None and retry_after.isdecimal() else 0.0
 
 
 class RangeRequests:
-    """The requests of one read, and its tries: those that failed since the last new byte."""
+    """The requests of one read. `tries` counts those that failed since the last new byte."""
 
     def __init__(self, source: RangeSource, window_bytes: int | None, wait_seconds: float) -> None:
         self._source = source
@@ -46,11 +46,11 @@ class RangeRequests:
         self.window_bytes = window_bytes
         self.tries = 0
         self.renewed = False
-        """Whether the address is not the one that the first answer came from."""
+        """Whether the address has changed since the first response."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Ask for a range, or without one. Gives answers that carry media, and 416 for a range; others become
-        errors."""
+        """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416.
+        Raises `Refused` for any other status, `Unhealable` for a content coding."""
         headers = {} if asked is None else {"Range": str(self._within_window(asked))}
         if if_range is not None:
             headers["If-Range"] = if_range
@@ -60,7 +60,7 @@ class RangeRequests:
             raise Refused(response.status, response.headers.get("retry-after"))
         if response.headers.get("content-encoding") not in (None, "", "identity"):
             response.close()
-            raise Unhealable("The media server sends a coding that nobody asked for.")
+            raise Unhealable("The media server sent a Content-Encoding that was not requested.")
         return response
 
     def _within_window(self, asked: ByteRange) -> ByteRange:
@@ -70,7 +70,7 @@ class RangeRequests:
         return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
 
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
-        """Wait, or find a fresh address, before the next try. Raises `error` when there is to be none."""
+        """Wait, or find a fresh address, before the next attempt. Raises `error` if there is to be none."""
         self.tries += 1
         if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
             raise error

@@ -1,8 +1,9 @@
-"""A ranged read that heals: the bytes of one resource, in order, through cuts, stalls and expired addresses.
+"""A ranged read that heals: it returns the bytes of one resource, in order, across cut connections, stalls and expired
+addresses.
 
-A failure in mid-stream is answered by a new request from a little before the byte reached; what comes again is
-compared with what was given, so that wrong bytes never pass. Three tries without a new byte in between are the end.
-The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
+After a failure, a new request begins a little before the byte reached. The bytes that come again are compared with
+those already returned, so that wrong bytes never pass. After three retries without a new byte, the read fails. The
+rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from serverpy.tasks import Unlosable
 from serverpy.validators import same_validator, strong_validator
 
 OVERLAP_BYTES = 4096
-"""How much of what was given is fetched again and compared."""
+"""How many of the bytes already returned are fetched again and compared."""
 _WHOLE = ByteRange(0, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Which bytes a read gives: from `first` to before `end`, of `total`; None where that is not known."""
+    """The bytes that a read returns: from `first` to before `end`, of `total`; None where that is unknown."""
 
     first: int
     end: int | None
@@ -41,12 +42,13 @@ async def open_resuming(
     window_bytes: int | None = None,
     wait_seconds: float,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked`, None for the whole. With `ranges` False, or if the server does not know them
-    or `if_range` no longer holds, the read is of the whole. No request asks for more than `window_bytes`; none waits
-    longer than `wait_seconds` because the server says so.
+    """Open a read of the bytes `asked`, None for the whole. The read is of the whole if `ranges` is False, if the
+    server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
+    retry waits longer than `wait_seconds` because the server says so.
 
-    Raises `RangeNotSatisfiable`, `SourceError` or what `source` raises; leaves nothing behind when it raises or is
-    cancelled."""
+    Raises `RangeNotSatisfiable`, `SourceError` or what `source` raises; leaves nothing open when it raises or is
+    cancelled.
+    """
     requests = RangeRequests(source, window_bytes, wait_seconds)
     while True:
         try:
@@ -56,8 +58,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. Holds OVERLAP_BYTES beside what its response holds. Closed by its owner, who cancels a
-    read that is under way first."""
+    """An open read of `extent`. Holds OVERLAP_BYTES in addition to what its response holds. Its owner closes it, after
+    cancelling any read that is under way."""
 
     takes_large_steps = True
 
@@ -77,14 +79,14 @@ class ResumingRead(Unlosable):
         self.honoured = honoured
         """Whether `extent` is a range that was asked for."""
         self.url = response.url
-        """Where the first answer came from, after redirects."""
+        """The URL of the first response, after redirects."""
         self.headers = response.headers
-        """Those of the first answer."""
+        """The headers of the first response."""
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete; `most` is what is asked of the socket at once.
-        Raises `UpstreamFailed`, `UpstreamTimeout` if healing failed."""
+        """Read the next bytes, `b""` when the extent is complete. `most` is how many bytes are asked of the socket at
+        once. Raises `UpstreamFailed`, `UpstreamTimeout` if healing failed."""
         while True:
             try:
                 chunk = await self._read_once(most)
@@ -102,13 +104,13 @@ class ResumingRead(Unlosable):
             response.close()
 
     async def aclose(self) -> None:
-        """For owners whose other kinds of read have something to wait for."""
+        """The same as `close`, for owners that await the closing of other kinds of read."""
         self.close()
 
     # Reading
 
     async def _read_once(self, most: int) -> bytes | None:
-        """One step: bytes to give, `b""` at the end, or None if the step brought nothing to give."""
+        """Read once. Returns bytes for the reader, `b""` at the end, or None if this step brought no new bytes."""
         if self._response is None:
             self._response = await self._reopen()
         chunk = await self._response.read(most)
@@ -120,12 +122,12 @@ class ResumingRead(Unlosable):
                 raise Unhealable("The media became shorter while it was read.")
             return b""
         if not self._gained:
-            raise UpstreamFailed("The media server gives no more bytes.")
+            raise UpstreamFailed("The media server sent no more bytes.")
         self.close()
-        return None  # an answer may be shorter than its request (RFC 9110 §15.3.7): the rest is asked for
+        return None  # a response may cover less than its request (RFC 9110 §15.3.7): request the rest
 
     def _accept(self, chunk: bytes) -> bytes | None:
-        """Take off what was given before, compare where we can, count the rest."""
+        """Drop the bytes before the overlap, compare the overlap, and count the rest."""
         if self._discard:
             dropped = min(self._discard, len(chunk))
             self._discard -= dropped
@@ -147,7 +149,7 @@ class ResumingRead(Unlosable):
         return chunk
 
     async def _reopen(self) -> Response:
-        """Ask again from the byte reached, or a little before it, and make ready to compare."""
+        """Send a new request from the byte reached, or a little before it, and prepare the comparison."""
         overlap = len(self._tail) if self._requests.tries else 0
         begin = self._position - overlap
         asked = ByteRange(begin, None if self.extent.end is None else self.extent.end - 1)
@@ -163,7 +165,8 @@ class ResumingRead(Unlosable):
         return response
 
     def _resume_at(self, begin: int, response: Response) -> int:
-        """How many bytes of `response` come before `begin`. Raises `Unhealable` if it is of other bytes."""
+        """Return how many bytes of `response` come before `begin`. Raises `Unhealable` if they are bytes of another
+        resource."""
         if response.status == 416:
             raise Unhealable("The media became shorter while it was read.")
         if response.status == 206:
@@ -174,7 +177,7 @@ class ResumingRead(Unlosable):
         known = self.extent.total
         if found != begin or (total is not None and known is not None and total != known):
             raise Unhealable("The media changed while it was read.")
-        if self.extent.end is None and total is not None:  # now we know what the first answer did not tell
+        if self.extent.end is None and total is not None:  # the first response did not tell the total
             self.extent = Extent(self.extent.first, total, total)
         return discard
 
@@ -199,7 +202,7 @@ async def _open_once(
     except BaseException:
         response.close()
         raise
-    response.close()  # the whole is wanted then, and it may still be read by ranges
+    response.close()  # `if_range` no longer holds: read the whole, still by ranges if need be
     return await _open_once(requests, None, None, ranges=ranges)
 
 
@@ -209,23 +212,24 @@ def _holds(if_range: str, response: Response) -> bool:
 
 
 async def _without_suffix(requests: RangeRequests, asked: ByteRange) -> ByteRange:
-    """A server that insists on bounded ranges is asked for the length first."""
+    """Turn a suffix range into one with a first byte: a server that requires bounded ranges is asked for the length
+    first."""
     probe = await requests.send(ByteRange(0, 0))
     probe.close()
     if probe.status == 416:
         raise Refused(probe.status, None)
     total = total_of(probe.headers.get("content-range"))
     if total is None:
-        raise Unhealable("The media server does not tell the length of the media.")
+        raise Unhealable("The media server does not report the length of the media.")
     return ByteRange(max(0, total - (asked.last or 0)), None)
 
 
 def _extent(requests: RangeRequests, response: Response, asked: ByteRange | None) -> tuple[Extent, bool]:
-    """What the first answer tells: which bytes are read, and whether the server honours ranges."""
+    """Return which bytes are read, and whether the server honours ranges, according to the first response."""
     if response.status == 206:
         given = _content_range(response.headers)
-        if requests.window_bytes is not None or not _is_whole_instead(given, asked):
-            return _wanted(given, asked), True
+        if requests.window_bytes is not None or not _ignores_range(given, asked):
+            return _requested(given, asked), True
         return Extent(0, given.total, given.total), False
     if response.status == 416:
         raise Unhealable("The media is empty.")
@@ -235,15 +239,16 @@ def _extent(requests: RangeRequests, response: Response, asked: ByteRange | None
 
 
 def _content_range(headers: Headers) -> ContentRange:
-    """That of a 206. Raises `Unhealable` if it is invalid, or there are several parts."""
+    """Return the Content-Range of a 206. Raises `Unhealable` if it is invalid, or if there are several parts."""
     given = ContentRange.parse(headers.get("content-range"))
     if given is None:
-        raise Unhealable("The media server answers with a range that cannot be understood.")
+        raise Unhealable("The media server sent a missing or invalid Content-Range.")
     return given
 
 
-def _is_whole_instead(given: ContentRange, asked: ByteRange | None) -> bool:
-    """Whether a 206 carries the whole although a part was asked for: the server ignores ranges, and says 206."""
+def _ignores_range(given: ContentRange, asked: ByteRange | None) -> bool:
+    """Return whether a 206 carries the whole although a part was requested: such a server ignores ranges, but says
+    206."""
     if asked is None or given.total is None or (given.first, given.last) != (0, given.total - 1):
         return False
     if asked.first is None:
@@ -251,20 +256,20 @@ def _is_whole_instead(given: ContentRange, asked: ByteRange | None) -> bool:
     return asked.first > 0 or (asked.last is not None and asked.last < given.last)
 
 
-def _wanted(given: ContentRange, asked: ByteRange | None) -> Extent:
-    """What was asked for, of which the answer gives a part at least."""
+def _requested(given: ContentRange, asked: ByteRange | None) -> Extent:
+    """Return the requested extent. Raises `Unhealable` if the response does not begin with it."""
     if given.total is None:
-        raise Unhealable("The media server does not tell the length of the media.")
-    another = Unhealable("The media server answers with another range than was asked.")
+        raise Unhealable("The media server does not report the length of the media.")
+    mismatch = Unhealable("The media server sent a different range than requested.")
     try:
         first, end = resolve_range(asked or _WHOLE, given.total)
     except RangeNotSatisfiable:
-        raise another from None
+        raise mismatch from None
     if given.first != first:
-        raise another
+        raise mismatch
     return Extent(first, end, given.total)
 
 
 def _length(headers: Headers) -> int | None:
-    """Content-Length, where it is what frames the body (RFC 9112 §6.3)."""
+    """Return the Content-Length if it frames the body (RFC 9112 §6.3)."""
     return None if headers.get("transfer-encoding") is not None else parse_length(headers.get("content-length"))

@@ -1,9 +1,9 @@
-"""An extraction's session at the media server: its headers on every request, its cookies where they belong, redirects
-followed hop by hop.
+"""The session of an extraction at media servers: sends the extraction's headers with every request and its cookies
+where they belong, and follows redirects hop by hop.
 
 Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj), and
-those that media servers set are kept as long as the session. The address of each hop is asked of the guard, since each
-is a connection of the client.
+those that media servers set are kept as long as the session. The guard checks the address of each hop, because each hop
+is a request of the client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
-    """Opens addresses as the extraction would have. Holds no connection: nothing to close."""
+    """Opens URLs with the headers and cookies of an extraction. Holds no connection, so there is nothing to close."""
 
     def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
         self._client = client
@@ -40,8 +40,8 @@ class Session:
             self._jar.set_cookie(_to_jar(cookie))
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Follow redirects to a final answer, whatever its status. Raises what `Client.open` raises, and
-        `UpstreamFailed` for too many redirects or one that leads to no http(s) address."""
+        """Open `url`, follow redirects, and return the final response, whatever its status. Raises what `Client.open`
+        raises, and `UpstreamFailed` if there are too many redirects or one leads to a URL that is not http or https."""
         begun_at = split(url)[0]
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._client.open(
@@ -54,8 +54,8 @@ class Session:
             response.close()
             url = _resolve(url, location)
             if response.status in (301, 302, 303):
-                body = None  # RFC 9110 §15.4: a POST goes on as a GET
-        raise UpstreamFailed("The media server redirects in circles.")
+                body = None  # RFC 9110 §15.4: a POST becomes a GET
+        raise UpstreamFailed("The media server redirects too many times.")
 
     def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Request:
         headers = {**self._headers, **extra, "Accept-Encoding": "identity"}
@@ -69,7 +69,7 @@ class Session:
     def _cookie_header(self, url: str) -> str | None:
         if not len(self._jar):
             return None
-        request = urllib.request.Request(url)  # never opened: what the jar reads from
+        request = urllib.request.Request(url)  # never opened: only the cookie jar reads it
         self._jar.add_cookie_header(request)
         return request.get_header("Cookie")
 
@@ -85,21 +85,22 @@ class Session:
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
-    """Whether credentials may go along: the same origin, or the same host from http to https on their usual ports."""
+    """Return whether credentials may be sent along: to the same origin, or to the same host from http to https on their
+    default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
 
 
 def _resolve(url: str, location: str) -> str:
-    """The address that a redirect leads to. Browsers take bytes that are not ASCII as UTF-8, and so do we."""
+    """Return the URL that a redirect leads to. Like browsers, take bytes that are not ASCII as UTF-8."""
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
     except ValueError as error:
-        raise UpstreamFailed("The media server redirects to an address that cannot be understood.") from error
+        raise UpstreamFailed("The media server redirects to an invalid URL.") from error
 
 
 class _Info:
-    """What `CookieJar.extract_cookies` reads from a response."""
+    """The part of a response that `CookieJar.extract_cookies` reads."""
 
     def __init__(self, message: email.message.Message) -> None:
         self._message = message

@@ -1,16 +1,16 @@
-"""The two ends of a connection through the egress, joined: what one receives the other sends.
+"""The two ends of a connection through the egress. Once they are joined, each end sends what the other receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
 No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
-`get_buffer` and `buffer_updated`, which nothing interrupts), and hands a copy of what came to the other end's
-transport. As long as the kernel has not taken all of it, that transport has this side stop reading, so a tunnel holds
-at most `CHUNK_BYTES` in each direction.
+`get_buffer` and `buffer_updated`, which nothing interrupts), and passes a copy of the bytes to the other end's
+transport. Until the kernel has taken all of them, that transport pauses reading on this side, so a tunnel holds at most
+`CHUNK_BYTES` in each direction.
 
-How the ends end:
+How a tunnel ends:
 - The client leaves (we see its FIN, even while it is not reading): the upstream connection is closed at once.
-- The upstream ends neatly: the client gets what is left, then the same end.
-- The upstream is cut: the client is cut (RST), so that a body which ends with its connection does not look whole.
+- The upstream ends cleanly: the client gets the remaining bytes, then a clean end, too.
+- The upstream is cut: the client is cut (RST), so that a body which ends with its connection does not look complete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """What both ends have in common. `buffer` is the loop's shared one. `closed` is done when the socket is gone."""
+    """What both ends have in common. `buffer` is the one that the loop's ends share. `closed` is done when the socket
+    is gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -45,7 +46,7 @@ class End(asyncio.BufferedProtocol):
         return self._buffer
 
     def take(self, nbytes: int) -> bytes:
-        """A copy: a transport may keep what it is given until the socket takes it."""
+        """Return a copy, because a transport may keep what it is given until the socket takes it."""
         return bytes(self._buffer[:nbytes])
 
     def send(self, data: bytes) -> None:
@@ -57,7 +58,7 @@ class End(asyncio.BufferedProtocol):
         return 0 if self.closed.done() else self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
-        """End with RST, whatever is still to be sent."""
+        """Close with RST, and drop what is still to be sent."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -65,8 +66,8 @@ class End(asyncio.BufferedProtocol):
 
 
 class ClientEnd(End):
-    """The end towards our own client. It collects the head of the connection's one request, waits while the proxy
-    (`opened`) connects, and is then joined to an `UpstreamEnd`, or answered by the proxy itself.
+    """The end towards our own client. It collects the head of the connection's only request, waits while the proxy
+    (`opened`) connects, and then is joined to an `UpstreamEnd`, or sends a response of the proxy itself.
 
     Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
     """
@@ -86,7 +87,7 @@ class ClientEnd(End):
         self.upstream: UpstreamEnd | None = None
 
     async def head(self) -> bytes:
-        """The request's head. Raises BadHead where it does not end in time to be one. Leaving cancels."""
+        """Wait for the request head. Raises BadHead if it is too long. If the client leaves, the wait is cancelled."""
         return await self._head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,10 +117,10 @@ class ClientEnd(End):
             del self._early[:end]
             self._head.set_result(head)
         elif full:
-            self._head.set_exception(BadHead("The request's head is too long."))
+            self._head.set_exception(BadHead("The request head is too large."))
 
     def join(self, upstream: UpstreamEnd, request: bytes | None) -> None:
-        """From here on the two are one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
+        """Join the two ends into one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
         if upstream.transport.is_closing():
             self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
             return
@@ -134,35 +135,36 @@ class ClientEnd(End):
             self.transport.resume_reading()
 
     def respond(self, data: bytes) -> None:
-        """Send an answer of the proxy's own and end. What still comes is read and dropped for a moment, since closing
-        upon unread bytes would reset the connection and take the answer with it."""
+        """Send a response of the proxy's own, and close. For LINGER_SECONDS, what the client still sends is read and
+        dropped, because closing a socket with unread bytes would reset the connection, and the client would lose the
+        response."""
         self._answered, self._early = True, bytearray()
-        self._part()
+        self._detach()
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
         self.transport.write(data)
         try:
             self.transport.write_eof()
-        except OSError:  # it has read the answer, and reset the connection since
+        except OSError:  # the client has read the response, and reset the connection since
             self.transport.abort()
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """The upstream ended neatly: so do we, after what is still to be sent."""
-        self._part()
+        """Send what is still to be sent, then close: the upstream has ended cleanly."""
+        self._detach()
         self.transport.close()
 
     def tick(self) -> None:
-        """Called at equal intervals; the second one in a row without a byte ends the tunnel. A client that takes its
-        time is not idle: a paused player may stay paused."""
+        """Called at equal intervals; the second call in a row without a byte ends the tunnel. A client that reads
+        slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
             return
         if self.upstream.expects_head:
-            self.respond(answer(504, "Gateway Timeout", "upstream_timeout", "The server did not answer in time."))
+            self.respond(answer(504, "Gateway Timeout", "upstream_timeout", "The server did not respond in time."))
         else:
             self.cut()
 
@@ -183,14 +185,14 @@ class ClientEnd(End):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._part()
+        self._detach()
         if self._linger:
             self._linger.cancel()
         self._head.cancel()
         self.closed.set_result(None)
         self._lost(self)
 
-    def _part(self) -> None:
+    def _detach(self) -> None:
         if self.upstream:
             self.upstream.client = None
             self.upstream.transport.abort()
@@ -198,7 +200,7 @@ class ClientEnd(End):
 
 
 class UpstreamEnd(End):
-    """The end towards the media server. `client` is None before it is joined, and after it was left."""
+    """The end towards the media server. `client` is None before it is joined, and after the client has gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
@@ -208,12 +210,12 @@ class UpstreamEnd(End):
         self._early = b""
 
     def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
-        """From here on `client` gets what comes, and what has come already."""
+        """Forward to `client` what has already arrived, and what follows."""
         self.client = client
         self._head = bytearray() if expecting_head else None
         early, self._early = self._early, b""
         if early:
-            self._hand_on(early)
+            self._forward(early)
             if not client.congested:
                 self.transport.resume_reading()
 
@@ -222,21 +224,21 @@ class UpstreamEnd(End):
         return self._head is not None
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.client is None:  # uvloop reads before the task that waits for the connection has it
+        if self.client is None:  # uvloop reads before the task that awaits the connection runs
             self._early += self.take(nbytes)
             self.transport.pause_reading()
             return
         self.client.moved()
-        self._hand_on(self.take(nbytes))
+        self._forward(self.take(nbytes))
 
-    def _hand_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         if self._head is not None:
             self._collect(self._head, data)
         elif self.client:
             self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
-        """Interim answers pass one by one; the final head is followed by the body, which is not looked at."""
+        """Forward interim responses one by one. What follows the final head is the body, which is forwarded unseen."""
         searched = len(collected)
         collected += data
         try:
@@ -245,7 +247,7 @@ class UpstreamEnd(End):
                 del collected[:end]
                 searched = 0
             if self._head_bytes + len(collected) > MAX_HEAD_BYTES and self._head is not None:
-                raise BadHead("The answer's head is too long.")
+                raise BadHead("The response head is too large.")
         except BadHead as error:
             self._fail(str(error))
             return
@@ -276,7 +278,7 @@ class UpstreamEnd(End):
 
     def eof_received(self) -> None:
         if self._head is not None:
-            self._fail("The server closed the connection without an answer.")
+            self._fail("The server closed the connection without a response.")
         elif self.client:
             self.client.finish()
 

@@ -4,19 +4,20 @@
                         ▲          ├─────▶ reader ──▶ client
                         └─ asked ──┴─────▶ reader ──▶ client
 
-Pull is the back-pressure here, too: the broadcast reads a chunk when a reader has had all there is and wants more, so
-the fastest reader sets the pace.
+The readers' pull is the back-pressure: the broadcast reads a chunk when a reader has taken all there is and wants more,
+so the fastest reader sets the pace.
 
 A broadcast is in one of four states:
 
     resting ◀──▶ reading ──▶ over ──▶ closed
 
 - *Resting*: no reader wants more than the ring has.
-- *Reading*: a reader waits, and the upstream is read for one chunk. Before a chunk would push a reader out of the ring
-  that still reads (`READS_SECONDS`), the broadcast waits for that reader, in sum for half a segment at most: segments
-  come in bursts, which are no measure of a client's line, and so it keeps up with the live edge in any case.
-- *Over*: the upstream has ended or failed. Nobody joins any more. Readers get what the ring has, then the end or the
-  error.
+- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
+  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
+  most: segments arrive in bursts, which say nothing about a client's bandwidth, and with this limit the broadcast keeps
+  up with the live edge in any case.
+- *Over*: the upstream has ended or failed. No reader can join any more. Readers get what the ring has, then the end or
+  the error.
 - *Closed*: the last reader has left, in whichever state. The upstream is closed, and all bytes are given back.
 
 A reader is in one of four states, too:
@@ -24,15 +25,15 @@ A reader is in one of four states, too:
     beginning ──▶ following ──▶ ended
         └─────────────┴───────▶ lost
 
-- *Beginning*: the initialization section comes first, if there is one, then the latest segment that the ring has from
-  its beginning, or else the next one.
-- *Following*: the reader takes chunk after chunk, and waits when it has had all there is.
+- *Beginning*: the reader first gets the initialization section, if there is one, then begins with the latest segment
+  whose beginning the ring has, or else with the next one.
+- *Following*: the reader takes chunk after chunk, and waits when it has taken all there is.
 - *Ended*: the broadcast is over, and the reader has had every byte before that.
 - *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
   notices.
 
-What a reader holds is its own reservation, which covers the upstream, too, no matter who began it: each client has
-reserved as if it were alone. Ring, initialization section and a long playlist are charged to the budget once, as far as
+A reader's own reservation covers what it holds, and the upstream, too, no matter who began it: each client has reserved
+as if it were alone. The ring, the initialization section and a long playlist are charged to the budget once, as far as
 it can spare them.
 """
 
@@ -53,21 +54,21 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
-"""What a ring has to hold for a second reader: with less, that reader would be cut at its first pause, and is better
-served by an upstream of its own."""
+"""What a ring must be able to hold before a second reader may join. With less, that reader would be cut at its first
+pause, and an upstream of its own serves it better."""
 READS_SECONDS = 1.0
 """Seconds without a read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
-    """The client fell behind the live stream that it shares. Raised in mid-body only, so that the code is for the log
-    alone."""
+    """The client fell behind the live stream that it shares. Raised only in mid-body, so that only the log shows its
+    code."""
 
     code = "too_slow"
 
 
 class SharedRead(Protocol):
-    """An open live stream, read once for many clients (`segments/segmented.py::SegmentedRead`)."""
+    """An open live stream that is read once for many clients (`segments/segmented.py::SegmentedRead`)."""
 
     segment: Segment | None
     headers: Headers
@@ -81,8 +82,8 @@ class SharedRead(Protocol):
 
 
 class Broadcast:
-    """One upstream, which the broadcast owns, and its readers: at least one, until it is closed. Releases `room` then.
-    Calls `on_over` when nobody can join any more, `on_cut` for each reader that is lost."""
+    """One upstream, which the broadcast owns, and at least one reader until the broadcast is closed, which releases
+    `room`. Calls `on_over` when no reader can join any more, and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -98,7 +99,7 @@ class Broadcast:
         self._segment: Segment | None = None
         self._has_initial = True
         self._is_over = False
-        self._error: Exception | None = UpstreamFailed("The live stream is no longer read.")
+        self._error: Exception | None = UpstreamFailed("The live stream was closed.")
         self._patience = 0.0
         self.moved = asyncio.Event()
         """Set by a reader that has taken a chunk."""
@@ -108,7 +109,7 @@ class Broadcast:
         self._closing = Closing(self._close, name="close a live upstream")
 
     def has_room(self) -> bool:
-        """Whether one more reader can join."""
+        """Return whether one more reader can join."""
         return self._has_initial and self.ring.hold(JOIN_BYTES)
 
     def join(self) -> Reader:
@@ -117,14 +118,14 @@ class Broadcast:
         return reader
 
     async def leave(self, reader: Reader) -> None:
-        """Forget `reader`. If it was the last, the upstream is closed when this returns. Idempotent."""
+        """Forget `reader`. If it was the last one, close the upstream before returning. Idempotent."""
         self._readers.discard(reader)
         if not self._readers:
             self._on_over()
             await self._closing()
 
     async def wait(self) -> bool:
-        """Wait until there is more to read. False at the end. Raises what the upstream raised."""
+        """Wait until there is more to read. Returns False at the end. Raises what the upstream raised."""
         if not self._is_over:
             news = self._news
             self._wanted.set()
@@ -135,7 +136,7 @@ class Broadcast:
         return False
 
     async def _pump(self) -> None:
-        """Read a chunk whenever one is wanted, and tell the readers how that ended."""
+        """Read a chunk whenever a reader wants one, and tell the readers how the upstream ended."""
         try:
             await self._wanted.wait()
             while chunk := await self.upstream.read():
@@ -164,7 +165,7 @@ class Broadcast:
         self._trim()
 
     def _trim(self) -> None:
-        """Drop the chunks that nobody needs, and find the readers that have fallen behind."""
+        """Drop the chunks that no reader needs, and mark the readers that have fallen behind as lost."""
         needed = self.ring.end
         for reader in self._readers:
             if reader.next >= self.ring.first:
@@ -174,7 +175,7 @@ class Broadcast:
         self.ring.drop_below(needed)
 
     async def _wait_for_slow_readers(self, nbytes: int) -> None:
-        """Give readers time to take a chunk, if the ring would drop what they need for one of `nbytes`."""
+        """Give readers time to take a chunk if the ring would drop what they need for a new one of `nbytes`."""
         loop = asyncio.get_running_loop()
         while self._patience > 0 and self._would_lose_a_reader(nbytes, loop.time()):
             begun = loop.time()
@@ -190,7 +191,8 @@ class Broadcast:
         return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
 
     def _keep_initial(self, chunk: bytes) -> bool:
-        """Keep `chunk` for readers that join later. False if there is no room for it: then nobody can join any more."""
+        """Keep `chunk` for readers that join later. Returns False if there is no room for it: then no reader can join
+        any more."""
         self._has_initial = self._has_initial and self._room.try_grow(len(chunk) + CHUNK_BYTES)
         if self._has_initial:
             self.initial.append(chunk)
@@ -203,7 +205,7 @@ class Broadcast:
     async def _close(self) -> None:
         try:
             await cancel(self._task)
-            await self.upstream.aclose()  # a task that had not begun has not closed it
+            await self.upstream.aclose()  # a task that was cancelled before it began has not closed it
         finally:
             self.ring.close()
             self._room.release()
@@ -225,9 +227,9 @@ class Reader:
         self.headers = broadcast.upstream.headers
         self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
         self.took_at = asyncio.get_running_loop().time()
-        """When the reader took a chunk last."""
+        """When the reader last took a chunk."""
         self.loss: TooSlow | None = None
-        """Why there is nothing more to read, once the reader is lost."""
+        """Why there is nothing more to read, if the reader is lost."""
         self._tell: Callable[[], None] | None = None
 
     @property
@@ -236,21 +238,21 @@ class Reader:
         return self._broadcast.ring.end if self._next is None else self._next
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the reader is lost, which happens while nobody reads."""
+        """Call `tell` when the reader is lost, which may happen while nobody reads from it."""
         self._tell = tell
 
     def lose(self) -> bool:
-        """Mark as lost; False if already marked."""
+        """Mark as lost. Returns False if already marked."""
         if self.loss is not None:
             return False
-        self.loss = TooSlow("The live stream went on while it was read too slowly.")
+        self.loss = TooSlow("The client fell behind the live stream.")
         if self._tell is not None:
             self._tell()
         return True
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` at the end. `most` has no effect: the upstream was read for all. Raises what the
-        upstream raises, and `TooSlow` once lost."""
+        """Read the next bytes, `b""` at the end. `most` has no effect, because the upstream is read for all readers.
+        Raises what the upstream raises, and `TooSlow` once the reader is lost."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -264,7 +266,7 @@ class Reader:
         await self._broadcast.leave(self)
 
     def _take(self) -> bytes | None:
-        """The next chunk, if there is one already."""
+        """Return the next chunk, None if there is none yet. Raises `TooSlow` if the reader is lost."""
         broadcast, ring = self._broadcast, self._broadcast.ring
         if self.loss is not None:
             raise self.loss

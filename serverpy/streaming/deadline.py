@@ -1,4 +1,4 @@
-"""How long a media server may take before the first byte, tries and back-offs and all."""
+"""The limit on how long a media server may take before the first byte, including retries and back-offs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Limit the time of the block. Raises `UpstreamTimeout` when it is over; the block is cancelled, and cleans up
-    after itself."""
+    """Limit the time of the block. If that is over, the block is cancelled, cleans up after itself, and
+    `UpstreamTimeout` is raised."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise UpstreamTimeout("The media server gave no byte in time.") from None
+        raise UpstreamTimeout("Timed out waiting for the first byte from the media server.") from None

@@ -1,4 +1,4 @@
-"""Who shares a live upstream: all clients that watch the same live stream from its edge (`broadcast.py`)."""
+"""Which clients share a live upstream: all that watch the same live stream from its edge (`broadcast.py`)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that would open the same upstream. `is_vain` says that one of them has, and there was nothing to
-    share: then none of them needs to wait for another any more."""
+    """The callers that would open the same upstream. `is_unshared` says that one of them has opened it and there was
+    nothing to share, so that none of them needs to wait for another any more."""
 
-    is_vain: bool = False
+    is_unshared: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     callers: int = 0
 
 
 class Fanout:
-    """The live upstreams that are shared, by key. `budget` lends what they hold beside the reservations of their
-    readers."""
+    """The live upstreams that are shared, by key. `budget` lends what they hold in addition to the reservations of
+    their readers."""
 
     def __init__(self, budget: Lender) -> None:
         self._budget = budget
         self._broadcasts: dict[Hashable, Broadcast] = {}
         self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
-        """Readers that fell behind and were cut since the start."""
+        """How many readers fell behind and were cut since the start."""
 
     @property
     def upstreams(self) -> int:
@@ -38,11 +38,11 @@ class Fanout:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
-        """Let one caller of `key` in at a time, so that the first opens an upstream and the others find it; if the
-        first leaves meanwhile, the next opens one."""
-        # A lock, and not a flight (`single_flight.py`): there is no result that all callers could have. What the first
-        # opens is its own if it cannot be shared; its failure is its own in any case; and the others wait only to learn
-        # whether there is something to join.
+        """Admit one caller of `key` at a time, so that the first opens an upstream and the others find it. If the first
+        leaves meanwhile, the next one opens it."""
+        # A lock, and not a flight (`single_flight.py`), because there is no result that all callers could have. What
+        # the first opens is its own if it cannot be shared, and its failure is its own in any case. The others wait
+        # only to learn whether there is something to join.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
@@ -54,13 +54,13 @@ class Fanout:
                 del self._turns[key]
 
     def join(self, key: Hashable) -> Reader | None:
-        """Add a reader to the upstream of `key`. Returns None if there is no upstream that one more can join."""
+        """Add a reader to the upstream of `key`. Returns None if there is no upstream, or if no reader can join it."""
         broadcast = self._broadcasts.get(key)
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
-        """Give `upstream` to its readers, and return the first. Returns None, and the upstream stays its
-        owner's, if there is one of that key already, or the budget cannot spare what it holds."""
+        """Give `upstream` to its readers, and return the first. Returns None, and the caller keeps `upstream`, if there
+        is already one of that key, or if the budget cannot spare what it holds."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):
             return None

@@ -1,4 +1,4 @@
-"""The first bytes of a stream, which tell what it is before the answer begins."""
+"""The first bytes of a stream, which identify its container before the response begins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from serverpy.errors import UpstreamFailed
 
 
 async def first_chunks(read: Callable[[], Awaitable[bytes]], enough_bytes: int) -> list[bytes]:
-    """Read chunks until they have `enough_bytes` together, or the stream ends. Raises `UpstreamFailed` if it has no
-    byte, and what `read` raises."""
+    """Read chunks until they have `enough_bytes` in total, or the stream ends. Raises `UpstreamFailed` if the stream is
+    empty, and what `read` raises."""
     chunks: list[bytes] = []
     while sum(map(len, chunks)) < enough_bytes and (chunk := await read()):
         chunks.append(chunk)

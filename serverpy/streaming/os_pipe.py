@@ -1,6 +1,6 @@
-"""The serving end of an operating system's pipe, which another process fills: the hand-over of `embedded` and
-`subprocess`. Its bound is the back-pressure: who writes into a full pipe waits until the client has read.
-"""
+"""The server's end of an operating system's pipe that another process fills, for the methods `embedded` and
+`subprocess`. The pipe's size is the back-pressure: a process that writes into a full pipe waits until the client has
+read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
 def largest_pipe_bytes() -> int:
-    """What an unprivileged process may ask for: pipe(7), /proc/sys/fs/pipe-max-size."""
+    """Return the largest pipe that an unprivileged process may ask for: pipe(7), /proc/sys/fs/pipe-max-size."""
     try:
         return int(_PIPE_MAX_SIZE.read_text())
     except (OSError, ValueError):
@@ -34,24 +34,24 @@ def largest_pipe_bytes() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The capacity of a stream's pipe, and the most that is read from it at once."""
+    """The capacity of a stream's pipe, and the most bytes that are read from it at once."""
 
     pipe_bytes: int
     chunk_bytes: int
 
 
 def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
-    """The pipe is the largest power of two (the kernel makes no others) within QUEUE_CHUNKS × CHUNK_BYTES, within half
-    of the budget shared by all workers, and within `largest`; a page at least."""
+    """Choose the sizes. The pipe is the largest power of two (the kernel makes no others) within QUEUE_CHUNKS ×
+    CHUNK_BYTES, within a worker's equal share of half the budget, and within `largest`; at least a page."""
     bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
     return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
 
 def open_pipe(size: int) -> tuple[int, int]:
-    """A pipe of `size` bytes, as (reading end, writing end); both are the caller's to close.
+    """Open a pipe of `size` bytes, and return (reading end, writing end), which the caller closes.
 
-    Beyond a user's share of all pipes (pipe-user-pages-soft) the kernel makes them small and refuses more: then it
-    stays as small as it is.
+    Beyond a user's share of all pipes (pipe-user-pages-soft) the kernel makes pipes small and refuses to enlarge them:
+    then the pipe stays small.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -68,14 +68,14 @@ _readers: weakref.WeakSet[PipeReader] = weakref.WeakSet()
 
 
 def buffered_bytes() -> int:
-    """What waits in all pipes of this process that are being read."""
+    """Return how many bytes wait in all pipes that this process is reading."""
     return sum(reader.waiting_bytes for reader in list(_readers))
 
 
 class PipeReader:
-    """Pulls from the reading end `fd`, which belongs to it from now on. One task reads at a time.
+    """Reads from the reading end `fd`, which it owns from now on. One task reads at a time.
 
-    The end of a pipe says only that all writers have gone, not that they had finished: whoever reads has to ask them.
+    The end of a pipe says only that all writers have closed it, not that they had finished: the caller has to ask them.
     """
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
@@ -94,11 +94,12 @@ class PipeReader:
         return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """The next bytes, at most `most` and one chunk, as soon as there are any; `b""` when all writers have closed.
+        """Return the next bytes, at most `most` and at most one chunk, as soon as there are any; `b""` when all writers
+        have closed the pipe.
 
-        Raises `UpstreamFailed` if the reader is closed, before or meanwhile. Gives way to the loop each time.
+        Raises `UpstreamFailed` if the reader is closed, before or meanwhile. Yields to the event loop each time.
         """
-        # A full pipe never makes us wait, and others on the loop would.
+        # Reading a full pipe never waits, so without this the other tasks on the loop would.
         await asyncio.sleep(0)
         while True:
             if self._fd < 0:
@@ -127,7 +128,7 @@ class PipeReader:
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        """Wakes a waiting `read`; the writers get EPIPE. May be called more than once."""
+        """Close the pipe: a waiting `read` wakes, and the writers get EPIPE. Idempotent."""
         if self._fd < 0:
             return
         if self._waiter is not None:

@@ -1,4 +1,4 @@
-"""How much to read at once from a media server, by how fast the client takes it."""
+"""How much to read at once from a media server, depending on how fast the client takes it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
 EXTRA_BYTES = LARGE_STEP - SMALL_STEP
-"""What large steps hold beyond the reservation."""
+"""What large steps hold in addition to the reservation."""
 
 
 class Pace:
-    """How much to read at once for one reader. Large steps cost less CPU and more memory: they are for a reader that
-    comes back at once, time after time (its first bytes do not count, which only fill the kernel's buffers), and if
-    `lender` can spare the bytes. Those are given back when the reader falls behind, and by `release`. Times are those
-    of any one clock, in seconds."""
+    """How much to read at once for one reader. Large steps cost less CPU and more memory. A reader gets them if it
+    keeps coming back at once (its first bytes do not count, because they only fill the kernel's buffers), and if
+    `lender` can spare the bytes. The bytes are given back when the reader falls behind, and by `release`. Times are in
+    seconds, of any one clock."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)
@@ -24,7 +24,7 @@ class Pace:
         self._is_large = False
 
     def step(self, now: float) -> int:
-        """The step for the read that begins now, when nothing of an earlier one is held any more."""
+        """Return the step for a read that begins now, when no bytes of an earlier read are held any more."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
@@ -35,7 +35,7 @@ class Pace:
         return LARGE_STEP if self._is_large else SMALL_STEP
 
     def hand(self, nbytes: int, now: float) -> None:
-        """Take note that `nbytes` go to the reader now."""
+        """Record that `nbytes` are handed to the reader now."""
         self._swift_bytes += nbytes
         self._handed_at = now
 

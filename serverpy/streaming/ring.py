@@ -1,8 +1,8 @@
-"""The last bytes of a stream that several clients read, bounded in bytes; `broadcast.py` fills it. Does no I/O.
+"""The latest bytes of a stream that several clients read, bounded in bytes; `broadcast.py` fills it. Does no I/O.
 
-Chunks are numbered from the beginning of the stream. What every reader has had is dropped, but for what one who joins
-would begin with: the latest segment. What the bound leaves no room for is dropped too, the oldest first: a reader who
-still needed it has fallen behind.
+Chunks are numbered from the beginning of the stream. Chunks that every reader has had are dropped, except the latest
+segment, with which a new reader would begin. Chunks beyond the bound are dropped, too, the oldest first: a reader that
+still needed them has fallen behind.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from serverpy.memory.room import Lender, Room
 RING_BYTES = 8 * 1024 * 1024
 """The most that one ring holds: 13 seconds at 5 Mbit/s."""
 STEP_BYTES = 256 * 1024
-"""By how much a ring grows, if its lender can spare that, and shrinks."""
+"""The step in which a ring grows, if its lender can spare that, and shrinks."""
 CHUNK_BYTES = 128
-"""What a chunk holds besides its bytes. It is charged, so that a source that sends byte by byte is not a cheap one."""
+"""What a chunk holds besides its bytes. It is charged, so that a source that sends byte by byte pays for its
+overhead."""
 
 
 class Ring:
-    """A queue that holds its newest chunk in any case, which is the stream's chunk in hand, and as much beyond it as
-    `lender` can spare, up to `most_bytes`. Closed by its owner."""
+    """A queue of chunks. It holds the newest chunk in any case, because the stream holds that one anyway, and as many
+    more as `lender` can spare, up to `most_bytes`. Closed by its owner."""
 
     def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
         self._room = Room(lender)
@@ -32,7 +33,7 @@ class Ring:
         self.first = 0
         """The number of the oldest chunk."""
         self.boundary: int | None = None
-        """The number of the chunk with which the latest segment begins, while it is here."""
+        """The number of the chunk with which the latest segment begins, while the ring has it."""
 
     @property
     def end(self) -> int:
@@ -40,7 +41,7 @@ class Ring:
         return self.first + len(self._chunks)
 
     def hold(self, nbytes: int) -> bool:
-        """Have room for `nbytes` at all times from now on; False if the lender cannot spare as many."""
+        """Reserve `nbytes` from now on. Returns False if the lender cannot spare that many."""
         while self._room.nbytes < nbytes:
             if not self._grow():
                 return False
@@ -48,7 +49,8 @@ class Ring:
         return True
 
     def add(self, chunk: bytes, *, begins: bool) -> None:
-        """`begins` says that a segment begins with it."""
+        """Append `chunk`; `begins` says that a segment begins with it. Drops the oldest chunks if there is no room for
+        all."""
         first = self.first_beside(len(chunk))
         while self.first < first:
             self._drop()
@@ -58,7 +60,8 @@ class Ring:
         self._bytes += _cost(len(chunk))
 
     def first_beside(self, nbytes: int) -> int:
-        """The number of the oldest chunk that there is room for beside a new one of `nbytes`; takes that room."""
+        """Return the number of the oldest chunk that still fits beside a new one of `nbytes`. Grows the ring if it
+        can."""
         while self._bytes + _cost(nbytes) > self._room.nbytes and self._grow():
             pass
         excess, first = self._bytes + _cost(nbytes) - self._room.nbytes, self.first
@@ -70,11 +73,11 @@ class Ring:
         return first
 
     def get(self, number: int) -> bytes:
-        """Of `first` to before `end`."""
+        """Return a chunk by its number, from `first` to before `end`."""
         return self._chunks[number - self.first]
 
     def drop_below(self, number: int) -> None:
-        """No reader needs the chunks before `number` any more."""
+        """Drop the chunks before `number`, which no reader needs any more, but keep the latest segment."""
         keep = number if self.boundary is None else min(number, self.boundary)
         while self._chunks and self.first < keep:
             self._drop()
@@ -83,7 +86,7 @@ class Ring:
             self._room.shrink(STEP_BYTES)
 
     def close(self) -> None:
-        """Give back the bytes of the chunks, which nobody reads any more. Idempotent."""
+        """Drop the chunks, and give back their bytes. Idempotent."""
         self._chunks.clear()
         self._room.release()
 

@@ -1,4 +1,4 @@
-"""Places that only so many streams may take at once: the threads of `embedded`, the children of `subprocess`."""
+"""Slots, which limit how many streams run at once: the threads of `embedded`, the children of `subprocess`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from serverpy.errors import Busy
 
 
 class Slots:
-    """`count` places; who finds none waits up to `wait_seconds`, first come, first served."""
+    """A number of slots. A caller that finds none waits up to `wait_seconds`, first come, first served."""
 
     def __init__(self, count: int, wait_seconds: float, what: str) -> None:
         self._count = count
@@ -26,13 +26,13 @@ class Slots:
         return self._waiting
 
     async def take(self) -> Slot:
-        """Raises `Busy` when no place was free in time."""
+        """Take a slot. Raises `Busy` if none became free in time."""
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
-            raise Busy(f"All {self._what} are taken.") from None
+            raise Busy(f"All {self._what} are in use.") from None
         finally:
             self._waiting -= 1
         self._taken += 1
@@ -44,7 +44,7 @@ class Slots:
 
 
 class Slot:
-    """A place that is taken. `release` gives it back, once, however often it is called."""
+    """A slot that is taken. `release` gives it back. Idempotent."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots

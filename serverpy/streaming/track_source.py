@@ -1,4 +1,4 @@
-"""Where a track's bytes are at the moment, in the extraction's own session, and how to find them again."""
+"""The current addresses of a track's bytes, in the extraction's own session, and how to renew them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from serverpy.net.session import Session
 
 
 class TrackSource:
-    """The addresses of one track, as its latest extraction has them. Holds no connection, and of what was extracted no
-    more than requests need: a page may list twenty formats of a thousand fragments each."""
+    """The addresses of one track, from its latest extraction. Holds no connection, and keeps only what requests need of
+    the extraction: a page may list twenty formats of a thousand fragments each."""
 
     def __init__(self, client: Client, extractor: Extractor, source: Source, media: Media, track: Track) -> None:
         self._client = client
@@ -30,27 +30,28 @@ class TrackSource:
         self._fingerprint = _fingerprint(track, cookies)
         self._listed: Track | None = track
         self.track = replace(track, fragments=(), manifest_data=None)
-        """Without the lists that came with it."""
+        """The track without its fragments and manifest data."""
         self.brings_list = bool(track.fragments) or track.manifest_data is not None
         """Whether the extraction itself lists the segments."""
 
     def take_listed(self) -> Track:
-        """The track with its lists, which are let go of here: once after each extraction that brings one."""
+        """Return the track with its fragments and manifest data, and drop them here: they can be taken once after each
+        extraction that lists them."""
         listed, self._listed = self._listed or self.track, None
         return listed
 
     async def open(self, url: str, headers: dict[str, str]) -> Response:
-        """Ask for what lies beside the media: a playlist, a key."""
+        """Request something that is not the media itself: a playlist, a key."""
         return await self._session.open(url, headers)
 
     async def open_media(self, url: str, headers: dict[str, str]) -> Response:
-        """Ask for media, by POST where the extraction says so."""
+        """Request media, by POST if the extraction says so."""
         body = self.track.request_data
         return await self._session.open(url, headers, None if body is None else body.encode("latin-1"))
 
     async def renew(self) -> bool:
-        """Extract again; the same format of the same item, or nothing. False if that is what we had. Raises what an
-        extraction raises."""
+        """Extract again, and find the same format of the same item. Returns False if nothing has changed. Raises
+        `ExtractionFailed` if the page no longer offers that format, and what an extraction raises."""
         media = item_of(await self._extractor.extract(self._page, fresh=True), self._item)
         track = by_id(media.tracks, self.track.id)
         if track is None or track.ext != self.track.ext:
@@ -62,6 +63,6 @@ class TrackSource:
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
-    """Of what goes into requests."""
+    """Hash what requests need."""
     lists = (track.fragments, track.manifest_data, track.segment_query, track.key_query, track.aes)
     return hash((track.url, tuple(track.headers.items()), lists, tuple(cookies)))

@@ -1,7 +1,8 @@
-"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): found in a buffer, one level at a time, and written.
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): finds them in a buffer, one level at a time, and
+writes them.
 
-The buffers come from strangers. Nothing here recurses, allocates by a number that the buffer itself does not back, or
-looks beyond the box that it was given; what does not fit raises `NotMedia`.
+The buffers are untrusted. Nothing here recurses, allocates by a number that the buffer itself does not back, or reads
+beyond the given box; a box that does not fit raises `NotMedia`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import dataclass
 from serverpy.errors import NotMedia
 
 MAX_CHILDREN = 4096
-"""Boxes beside each other inside one box; a moov has a handful."""
+"""Boxes side by side inside one box; a moov has a handful."""
 HEADER_BYTES = 16
-"""The longest header of a box: size, kind and a 64-bit size."""
+"""The longest header of a box: size, type and a 64-bit size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a box lies in its buffer: its header from `start`, its content from `body` to before `end`."""
+    """The position of a box in its buffer: its header from `start`, its content from `body` to before `end`."""
 
     kind: bytes
     start: int
@@ -39,8 +40,9 @@ def damaged(what: str) -> NotMedia:
 
 
 def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) -> Box | None:
-    """The box that begins at `at` and must end by `limit` (which may lie beyond `data`). None where `data` ends within
-    its header. A size of 0, "up to the end of the file", only means something where the file's own boxes are read."""
+    """Return the box that begins at `at` and must end by `limit` (which may lie beyond `data`). Returns None if `data`
+    ends within its header. A size of 0, "up to the end of the file", is valid only for a top-level box
+    (`may_be_open`)."""
     if at + 8 > len(data):
         return None
     size, kind = struct.unpack_from(">I4s", data, at)
@@ -55,12 +57,13 @@ def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) 
     if size < header:
         raise damaged("a box is smaller than its own header")
     if size > limit - at:
-        raise damaged("a box is larger than what holds it")
+        raise damaged("a box is larger than its parent")
     return Box(kind, at, at + header, at + size)
 
 
 def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
-    """The boxes from `start` to `end`; fewer than 8 bytes behind the last are left alone, as QuickTime writes them."""
+    """Yield the boxes from `start` to `end`. Fewer than 8 bytes after the last one are ignored, because QuickTime
+    writes them."""
     for _ in range(MAX_CHILDREN):
         if end - start < 8:
             return
@@ -69,16 +72,16 @@ def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
             raise damaged("a box ends within its header")
         yield box
         start = box.end
-    raise damaged("a box holds too many others")
+    raise damaged("a box has too many children")
 
 
 def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
-    """The boxes inside `box`, behind `skip` bytes of fields."""
+    """Yield the boxes inside `box`, after `skip` bytes of fields."""
     return boxes(data, box.body + skip, box.end)
 
 
 def by_kind(data: memoryview, box: Box, skip: int = 0) -> dict[bytes, Box]:
-    """The children by kind; of a kind that stands there twice, the first."""
+    """Return the children by kind; the first one if a kind occurs twice."""
     found: dict[bytes, Box] = {}
     for child in children(data, box, skip):
         found.setdefault(child.kind, child)
@@ -89,19 +92,19 @@ def need(found: dict[bytes, Box], kind: bytes) -> Box:
     try:
         return found[kind]
     except KeyError:
-        raise damaged(f"it has no {kind.decode()} box where one must be") from None
+        raise damaged(f"a required {kind.decode()} box is missing") from None
 
 
 def fields(layout: str, data: memoryview, box: Box, at: int = 0) -> tuple[int, ...]:
-    """Big-endian numbers (`struct`'s letters) at `at` of the box's content."""
+    """Read big-endian numbers (in `struct`'s format) at `at` of the box's content."""
     if box.body + at + struct.calcsize(f">{layout}") > box.end:
         raise damaged(f"its {box.name} box is too short")
     return struct.unpack_from(f">{layout}", data, box.body + at)
 
 
 def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[int]:
-    """`count` big-endian numbers of `array`'s type `code` at `at` of the box's content; nothing is allocated for a
-    count that the box is too short for."""
+    """Read `count` big-endian numbers of `array`'s type `code` at `at` of the box's content. If the box is too short
+    for `count`, nothing is allocated."""
     values = array(code)
     start = box.body + at
     if count * values.itemsize > box.end - start:
@@ -111,18 +114,18 @@ def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[i
 
 
 def swapped(values: array[int]) -> array[int]:
-    """From or to big-endian, in place."""
+    """Convert from or to big-endian, in place."""
     if sys.byteorder == "little":
         values.byteswap()
     return values
 
 
 def write(kind: bytes, *content: bytes | memoryview) -> bytes:
-    """A box with a 32-bit size."""
+    """Return a box with a 32-bit size."""
     size = 8 + sum(map(len, content))
     return b"".join((struct.pack(">I4s", size, kind), *content))
 
 
 def write_full(kind: bytes, version: int, flags: int, *content: bytes | memoryview) -> bytes:
-    """A box with version and flags (§4.2, FullBox)."""
+    """Return a box with version and flags (§4.2, FullBox)."""
     return write(kind, struct.pack(">I", version << 24 | flags), *content)

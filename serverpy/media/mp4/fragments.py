@@ -1,12 +1,12 @@
 """The layout of two fragmented tracks: one moov, an index for each track, and the fragments of both in the order of
 their times.
 
-A fragment keeps its length when its numbers change, so that the index of each source tells all sizes beforehand. What
-changes is patched on the way (`patch_moof`): the fragment's number, its track's, and offsets that count from the
-beginning of the file.
+A fragment keeps its length when its numbers change, so the index of each source gives all sizes in advance. The fields
+that change are patched while a fragment is sent (`patch_moof`): its sequence number, its track number, and offsets that
+count from the beginning of the file.
 
-Each track has its sidx: measured, browsers seek as fast with them as without, players built on libav need no scan of
-all fragments, and one sidx for both made Chromium's seeks slow.
+Each track has its own sidx. Measured: browsers seek as fast with them as without, players built on libav need no scan
+of all fragments, and a single sidx for both tracks made Chromium's seeks slow.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
 MAX_MOOFS = 256
-"""Of one block: their numbers leave room for so many."""
+"""Of one block: sequence numbers leave room for this many."""
 _BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
 
 
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
-    """Raises as `lay_out` does."""
+    """Raises what `lay_out` raises."""
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        patch_moof(located.moof, track.number, 1, 1, 0)  # so that what cannot be woven is known before the first byte
+        patch_moof(located.moof, track.number, 1, 1, 0)  # fail before the first byte if it cannot be woven
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
         for source, index in enumerate(indices)
@@ -65,7 +65,7 @@ def _only_track(source: Located, handler: bytes) -> Track:
         raise UnsupportedConversion("One of the two formats has more than one track in its fragments.")
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:
-        raise UnsupportedConversion("Only a part of one of the two formats is in fragments.")
+        raise UnsupportedConversion("One of the two formats is only partly fragmented.")
     return track
 
 
@@ -84,25 +84,25 @@ def _write_moov(tracks: tuple[Track, Track]) -> bytes:
 
 
 def _write_empty_table(track: Track) -> bytes:
-    """What describes the samples, and none of them."""
+    """Write a sample table with the descriptions of the samples, and no samples."""
     copied = [track.bytes_of(track.samples[kind]) for kind in (b"stsd", b"sgpd") if kind in track.samples]
     return write(b"stbl", *copied, *_NO_SAMPLES.values(), write_full(b"stsz", 0, 0, bytes(8)))
 
 
 def _write_trex(number: int, track: Track) -> bytes:
-    """What the fragments do not say themselves (§8.8.3)."""
+    """Write the defaults for what fragments do not say themselves (§8.8.3)."""
     defaults = (1, 0, 0, 0) if track.trex is None else fields("IIII", track.data, track.trex, 8)
     return write_full(b"trex", 0, 0, struct.pack(">IIIII", number, *defaults))
 
 
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
-    """The same moof for another file: with the number `sequence`, its track `old_number` as `new_number`, moved by
-    `shift` bytes. Raises `NotMedia` for a damaged one, or one with other tracks, `DrmProtected`, and
-    `UnsupportedConversion` where a fragment's base depends on another's."""
+    """Return the moof for another file: with the number `sequence`, its track `old_number` as `new_number`, moved by
+    `shift` bytes. Raises `NotMedia` if it is damaged or has other tracks, `DrmProtected`, and `UnsupportedConversion`
+    if a fragment's base depends on another's."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:
-        raise damaged("a fragment cannot be read")
+        raise damaged("a fragment has an invalid moof box")
     trafs = 0
     for child in children(data, box):
         if child.kind == b"mfhd":
@@ -124,10 +124,12 @@ def _patch_traf(
             continue
         flags, number = fields("II", data, box)
         if number != old_number:
-            raise damaged("a fragment belongs to a track that there is not")
+            raise damaged("a fragment belongs to an unknown track")
         struct.pack_into(">I", patched, box.body + 4, new_number)
         if flags & _BASE_DATA_OFFSET:
             (base,) = fields("Q", data, box, 8)
             struct.pack_into(">Q", patched, box.body + 8, (base + shift) & 0xFFFFFFFFFFFFFFFF)
         elif not flags & _BASE_IS_MOOF and not is_first:
-            raise UnsupportedConversion("The fragments of one of the two formats build on each other.")
+            raise UnsupportedConversion(
+                "The fragments of one of the two formats depend on each other: they cannot be merged."
+            )

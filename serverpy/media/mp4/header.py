@@ -1,5 +1,5 @@
-"""Writes the head of the woven file: ftyp and a moov with both tracks. What describes the samples is copied as it is;
-only their places, the track's number and what counts in the movie's time scale are ours."""
+"""Writes the header of the woven file: ftyp and a moov with both tracks. Boxes that describe the samples are copied as
+they are; only the samples' positions, the track numbers and values in the movie's time scale are new."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COPIED = (
     b"stsd", b"stts", b"ctts", b"cslg", b"stss", b"stps", b"stsz", b"stz2", b"sdtp", b"stdp", b"padb", b"sbgp",
     b"sgpd", b"subs",
 )  # fmt: skip
-"""The boxes of a sample table that do not depend on where the samples lie."""
+"""The boxes of a sample table that do not depend on the samples' positions."""
 _UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 _IN_USE = 0x3
 """tkhd's flags (§8.3.2): enabled, and part of the presentation; the second track of a muxed file may have neither."""
@@ -28,8 +28,8 @@ def write_ftyp(*, fragmented: bool = False) -> bytes:
 
 
 def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -> bytes:
-    """A moov with `tracks` numbered from 1, each with its sample table, and `rest` behind them. The time scale of the
-    movie is that of the first."""
+    """Return a moov with `tracks` numbered from 1, each with its sample table, and `rest` after them. The movie has the
+    time scale of the first track."""
     tracks = list(tracks)
     scale = tracks[0].movie_scale
     traks = [
@@ -41,7 +41,7 @@ def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
-    """The sample table of a plain track whose cut k stands at `places[k]`; 64-bit places if `wide`."""
+    """Return the sample table of a plain track whose cut k is at `places[k]`; with 64-bit offsets if `wide`."""
     copied = [track.bytes_of(track.samples[kind]) for kind in COPIED if kind in track.samples]
     offsets = swapped(array("Q" if wide else "I", places)).tobytes()
     stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
@@ -64,30 +64,31 @@ def _write_trak(number: int, track: Track, scale: int, stbl: bytes) -> bytes:
 
 
 def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
-    """§8.2.2 in version 1, with rate, volume and matrix of the source."""
+    """Write mvhd (§8.2.2) in version 1, with rate, volume and matrix of the source."""
     box = track.mvhd
     created, modified, _, _, after = _times(track.data, box, between="")
     tail = bytes(track.data[after : box.end])
     if len(tail) != 80:
-        raise damaged("its mvhd box has another length than it should")
+        raise damaged("its mvhd box has an invalid length")
     head = struct.pack(">QQIQ", created, modified, track.movie_scale, duration)
     return write_full(b"mvhd", 1, 0, head, tail[:-4], struct.pack(">I", next_number))
 
 
 def _write_tkhd(number: int, track: Track, scale: int) -> bytes:
-    """§8.3.2 in version 1, with layer, volume, matrix and size of the source."""
+    """Write tkhd (§8.3.2) in version 1, with layer, volume, matrix and size of the source."""
     box = track.tkhd
     created, modified, _, _, after = _times(track.data, box, between="4x")
     tail = bytes(track.data[after : box.end])
     if len(tail) != 60:
-        raise damaged("its tkhd box has another length than it should")
+        raise damaged("its tkhd box has an invalid length")
     (flags,) = fields("I", track.data, box)
     head = struct.pack(">QQI4xQ", created, modified, number, _duration(track, scale))
     return write_full(b"tkhd", 1, flags & 0xFFFFFF | _IN_USE, head, tail)
 
 
 def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int, int]:
-    """What mvhd and tkhd begin with: created, modified, time scale or number, duration; and the offset behind it."""
+    """Return what mvhd and tkhd begin with: created, modified, time scale or track number, duration; and the offset
+    after it."""
     (version,) = fields("B", data, box)
     layout = f"QQI{between}Q" if version else f"III{between}I"
     created, modified, third, duration = fields(layout, data, box, 4)
@@ -95,14 +96,14 @@ def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int
 
 
 def _duration(track: Track, scale: int) -> int:
-    """The track's duration, in units of `scale`; all ones where it is not known."""
+    """Return the track's duration in units of `scale`; all ones if it is unknown."""
     duration = _times(track.data, track.tkhd, between="4x")[3]
     unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
     return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)
 
 
 def _write_edits(track: Track, scale: int) -> bytes:
-    """edts, in version 1; durations in the movie's new time scale."""
+    """Write edts in version 1, with durations in the movie's new time scale."""
     entries = [_write_edit(edit, track.movie_scale, scale) for edit in track.edits]
     return write(b"edts", write_full(b"elst", 1, 0, struct.pack(">I", len(entries)), *entries))
 

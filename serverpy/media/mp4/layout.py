@@ -1,7 +1,7 @@
-"""The virtual file: which byte of it is a byte of its header, and which a byte of which source.
+"""The virtual file: maps each of its bytes to a byte of its header or to a byte of a source.
 
-A layout is what all requests for the same pair share: a header, and a plan of runs in packed columns. A range of it is
-a bisection and a walk.
+A layout is what all requests for the same pair share: a header, and a plan of runs in packed columns. Reading a range
+of it takes a bisection and a walk.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ VIDEO, AUDIO, HEADER = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that stand next: `length` at `offset` of `source`. Those of a track belong to the run number `run`, and
-    begin `skip` bytes behind its first."""
+    """Contiguous bytes: `length` bytes at `offset` of `source`. Bytes of a track belong to the run number `run`, and
+    begin `skip` bytes after its first."""
 
     source: int
     offset: int
@@ -29,10 +29,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A virtual file of `total` bytes. Run r stands at `starts[r]`, up to `starts[r + 1]`, and comes from
-    `offsets[r]` of the source `sources[r]`. `sizes` are those of the sources that it was made for. Runs are passed on
-    as they are, unless there are `numbers`, those of the tracks in the sources: then each run is a block of fragments,
-    whose moofs are patched on their way (`fragments.py`)."""
+    """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
+    the source `sources[r]`. `sizes` are those of the sources that the layout was made for. Without `numbers`, runs are
+    passed on as they are. With `numbers`, the track numbers in the sources, each run is a block of fragments whose
+    moofs are patched while they are sent (`fragments.py`)."""
 
     header: bytes
     starts: array[int]
@@ -47,11 +47,11 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """What it holds."""
+        """The bytes that it holds in memory."""
         return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
     def read(self, first: int, end: int) -> Iterator[Piece]:
-        """What stands from `first` to before `end`, in order."""
+        """Yield the bytes from `first` to before `end` as pieces, in order."""
         if first < min(end, len(self.header)):
             yield Piece(HEADER, first, min(end, len(self.header)) - first)
             first = len(self.header)
@@ -65,8 +65,8 @@ class Layout:
             run += 1
 
     def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
-        """The first byte of `source` that the range needs, and the byte behind its last; None if it needs none. A block
-        of fragments is needed from its beginning on."""
+        """Return the first byte of `source` that the range needs, and the byte after its last. Returns None if it needs
+        none. A block of fragments is needed from its beginning on."""
         first = max(first, len(self.header))
         if first >= end:
             return None

@@ -1,8 +1,8 @@
 """Finds what describes an MP4 (its moov, and the index of its fragments) with few ranged reads. Pure: a generator that
-yields the ranges it wants and is sent their bytes, so that whoever drives it does the reading.
+yields the ranges it needs and is sent their bytes, so that its caller does the reading.
 
-64 KiB from the start hold the moov of most files, or at least say how large the boxes before it are; it is then one
-read away, wherever it lies.
+The first 64 KiB hold the moov of most files, or at least the size of the boxes before it; it is then one read away,
+wherever it is.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
-"""The most that the moov (or the fragments' index) of one file may hold."""
+"""The largest moov (or index of fragments) of one file."""
 MAX_MOOF_BYTES = 64 * 1024
-"""A minute of 60 frames a second has 58 KB."""
+"""A minute of video at 60 frames per second takes 58 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62
-"""Places are written with 64 bits, and counted on from there."""
+"""Offsets are written with 64 bits, and later sums must fit, too."""
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
@@ -37,9 +37,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What was found in a file of `total` bytes: the moov, and, of a fragmented file, the first moof
-    and the index of the fragments: the sidx if one of all of them stands before that (it counts from `sidx_end`, the
-    offset behind it), else the mfra if there is one at the end."""
+    """What was found in a file of `total` bytes: the moov, and, if the file is fragmented, the first moof and the index
+    of the fragments. The index is the sidx if a single one before the first moof covers all fragments (it counts from
+    `sidx_end`, the offset after it), else the mfra if there is one at the end."""
 
     total: int
     moov: bytes
@@ -52,7 +52,7 @@ class Located:
 
 
 class _Window:
-    """The bytes at hand."""
+    """The bytes that were read last."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -61,7 +61,7 @@ class _Window:
         self.data = memoryview(b"")
 
     def box(self, at: int) -> Box | None:
-        """The file's own box at `at`, in the file's offsets; None if its header is not at hand."""
+        """Return the top-level box at `at`, in the file's offsets. Returns None if its header has not been read."""
         if not self.first <= at < self.first + len(self.data):
             return None
         found = box_at(self.data, at - self.first, self._total - self.first, may_be_open=True)
@@ -70,7 +70,7 @@ class _Window:
         return Box(found.kind, at, found.body + self.first, found.end + self.first)
 
     def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
-        """The box at `at`, read if it is not at hand; None at the end of the file."""
+        """Return the box at `at`, and read it if necessary. Returns None at the end of the file."""
         box = self.box(at)
         if box is None and at + 8 <= self._total:
             yield from self.fetch(at, PROBE_BYTES)
@@ -80,15 +80,15 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("its index is too far apart")
+            raise damaged("finding its index takes too many reads")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first
         if len(self.data) != end - first:
-            raise damaged("it is shorter than it says")
+            raise damaged("it is shorter than announced")
 
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
-        """All of `box`, read if it is not at hand."""
+        """Return all of `box`, and read it if necessary."""
         if box.end - box.start > MAX_INDEX_BYTES:
             raise TooLarge("The index of this MP4 is larger than this server allows.")
         if not self.first <= box.start <= box.end <= self.first + len(self.data):
@@ -97,10 +97,10 @@ class _Window:
 
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
-    """What describes the MP4 of `total` bytes. Raises `UnsupportedConversion` for what is no MP4, `NotMedia` for a
-    damaged one, `TooLarge` for an index beyond MAX_INDEX_BYTES."""
+    """Find what describes the MP4 of `total` bytes. Raises `UnsupportedConversion` if it is not an MP4, `NotMedia` if
+    it is damaged, `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
     if total > _MAX_TOTAL:
-        raise damaged("it says that it is longer than any file")
+        raise damaged("its length is out of range")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
@@ -117,18 +117,18 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
         elif box.kind == b"sidx" and sidx is None:
             sidx, sidx_end = (yield from window.whole(box)), box.end
         elif box.kind == b"moof" and moov:
-            moof = yield from _small(window, box)
-            if sidx is not None and (yield from _goes_on(window, indexed_end(sidx, sidx_end))):
+            moof = yield from _whole_moof(window, box)
+            if sidx is not None and (yield from _has_fragments_from(window, indexed_end(sidx, sidx_end))):
                 sidx = None
             mfra = b"" if sidx is not None else (yield from _mfra(window, total))
             return Located(total, moov, True, sidx, sidx_end, moof, box.start, mfra)
         at = box.end
-    raise damaged(f"it has no {'moof' if moov else 'moov'} box where one must be")
+    raise damaged(f"a required {'moof' if moov else 'moov'} box is missing")
 
 
-def _goes_on(window: _Window, at: int) -> Generator[Span, bytes, bool]:
-    """Whether there are fragments from `at` on, where the index ends: some films have one before each fragment, of that
-    one alone."""
+def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
+    """Return whether there are fragments from `at` on, where the index ends: some files have an index before each
+    fragment, for that fragment only."""
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
         if box is None:
@@ -139,14 +139,14 @@ def _goes_on(window: _Window, at: int) -> Generator[Span, bytes, bool]:
     return True
 
 
-def _small(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
+def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
     if box.end - box.start > MAX_MOOF_BYTES:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")
     return (yield from window.whole(box))
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
-    """The mfra at the end of the file, or nothing: its last 16 bytes tell how long it is."""
+    """Return the mfra at the end of the file, or nothing; its last 16 bytes give its length."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
     length = mfra_bytes(bytes(window.data))
     if not 8 <= length <= total:
@@ -158,14 +158,14 @@ def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
 
 
 def is_fragmented(moov: bytes) -> bool:
-    """Whether the samples are in fragments (§8.8.1: mvex)."""
+    """Return whether the samples are in fragments (§8.8.1: mvex)."""
     data = memoryview(moov)
     box = box_at(data, 0, len(data))
     return box is not None and any(child.kind == b"mvex" for child in children(data, box))
 
 
 def _check_first(data: memoryview) -> None:
-    """Before the first number is believed: whether this looks like boxes at all."""
+    """Check that this looks like boxes at all, before a size in it is trusted."""
     kind = bytes(data[4:8])
     if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
-        raise UnsupportedConversion("One of the two formats is no MP4: they cannot be merged without a muxer.")
+        raise UnsupportedConversion("One of the two formats is not an MP4: they cannot be merged without a muxer.")

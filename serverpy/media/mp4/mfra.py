@@ -1,6 +1,6 @@
-"""The other index of a fragmented track: the list of random access points at the end of the file (ISO/IEC 14496-12
-§8.8.9 to §8.8.11, mfra), for files that have no sidx. It tells times and where moofs are; a block reaches to the next.
-"""
+"""The other index of a fragmented track, for files that have no sidx: the list of random access points at the end of
+the file (ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). It gives the times and positions of moofs; a block extends to the
+next one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from serverpy.media.mp4.sidx import MAX_DURATION, MAX_REFERENCES, Index, Referen
 
 MFRO_BYTES = 16
 _SYNC = 0x90000000
-"""sidx's way to say: begins with a point where decoding may begin (§8.16.3.3)."""
+"""How a sidx says that a block begins with a point where decoding may begin (§8.16.3.3)."""
 
 
 def mfra_bytes(mfro: bytes) -> int:
-    """The length of the mfra that ends with `mfro`; 0 if that is none."""
+    """Return the length of the mfra that ends with `mfro`, 0 if that is not an mfro box."""
     size, kind, _, whole = struct.unpack(">I4sII", mfro)
     return whole if (size, kind) == (MFRO_BYTES, b"mfro") else 0
 
 
 def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
-    """The index of the track `number`, whose times count in `scale`, from an mfra box that begins at `end` of the file.
-    Raises `NotMedia` for a damaged one, `UnsupportedConversion` where it leaves out the beginning."""
+    """Parse the index of the track `number`, with times in units of `scale`, from an mfra box that begins at `end` of
+    the file. Raises `NotMedia` if it is damaged, `UnsupportedConversion` if it leaves out the first fragment."""
     data = memoryview(mfra)
     box = box_at(data, 0, len(data))
     if box is None:
-        raise damaged("its index cannot be read")
+        raise damaged("its index is invalid")
     points = dict[int, int]()
     for tfra in children(data, box):
         if tfra.kind == b"tfra" and fields("I", data, tfra, 4)[0] == number:
@@ -41,7 +41,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("its index is out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # how long the last one is only its own boxes tell
+    durations.append(durations[-1] if durations else scale)  # the duration of the last block is only in its own boxes
     if max(durations) > MAX_DURATION:
         raise damaged("its index is out of order")
     return Index(
@@ -54,14 +54,14 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
 
 
 def _entries(data: memoryview, tfra: Box) -> Iterator[tuple[int, int]]:
-    """Time and place of each entry."""
+    """Yield the time and the moof's position of each entry."""
     version, lengths, count = fields("B7xII", data, tfra)
     if count > MAX_REFERENCES:
         raise too_many_blocks()
     numbers = sum(1 + (lengths >> shift & 3) for shift in (0, 2, 4))
     size = (16 if version else 8) + numbers
     if count * size > tfra.end - tfra.body - 16:
-        raise damaged("its index is shorter than it says")
+        raise damaged("its index has fewer entries than it declares")
     for entry in range(count):
         time, moof = fields("QQ" if version else "II", data, tfra, 16 + entry * size)
         yield time, moof

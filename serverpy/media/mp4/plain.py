@@ -1,5 +1,5 @@
-"""The layout of two plain (not fragmented) tracks: one moov before one mdat, the chunks of both in the order of their
-times, the video first among equals."""
+"""The layout of two plain (not fragmented) tracks: one moov before one mdat, with the chunks of both in the order of
+their times; at equal times the video comes first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
-"""Media from which on places have 64 bits; what is left of 32 is more than any header."""
+"""Size of the media from which offsets have 64 bits; the rest of the 32-bit range is more than any header needs."""
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
-    """Raises as `lay_out` does."""
+    """Raises what `lay_out` raises."""
     tracks = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
     places = array("Q"), array("Q")
@@ -40,12 +40,13 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
 
 
 def _cut(track: Track, total: int) -> Cuts:
-    """The samples themselves, which weigh most, are gone before those of the other track come."""
+    """Cut a track, so that its samples, which take most of the memory, are freed before those of the other track are
+    read."""
     return cut(track, read_samples(track, total))
 
 
 def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
-    """Source and number of each cut by time; each track keeps its own order."""
+    """Yield source and number of each cut, in the order of their times; each track keeps its own order."""
     number = 0
     for mine, time in enumerate(video.times):
         while number < len(audio) and audio.times[number] < time:
@@ -60,8 +61,8 @@ def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
 def _write_header(
     tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
 ) -> bytes:
-    """ftyp, moov and the header of mdat. The length of a moov does not depend on the places in it, so that it may be
-    written twice: to know its length, and with the places that follow from that."""
+    """Return ftyp, moov and the header of mdat. The length of a moov does not depend on the offsets in it, so it is
+    written twice: once to learn its length, then with the offsets that follow from that."""
     wide = media_bytes > _WIDE_FROM
     mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
     ftyp = write_ftyp()

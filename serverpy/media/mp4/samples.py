@@ -1,7 +1,7 @@
-"""Where the samples of a track lie (ISO/IEC 14496-12 §8.6, §8.7), and the track cut anew into chunks of a second.
+"""Where the samples of a track are (ISO/IEC 14496-12 §8.6, §8.7), and the track cut anew into chunks of a second.
 
-A source's own chunks may be one sample or the whole film. Cut by time, both tracks can be laid beside each other with
-no look-ahead, whatever they came from. Tables are packed arrays; what they say is checked against the file's size.
+A source's own chunks may be one sample or the whole film. When both tracks are cut by time, they can be interleaved
+without look-ahead, wherever they come from. Tables are packed arrays, and are checked against the file's size.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
-"""Of one track: 20 MB of plan. A film of 12 hours whose every frame stands alone has as many."""
+"""Of one track: 20 MB of plan. A film of 12 hours has this many if no two of its frames are adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`ends[i]` is where sample i begins in the track's own bytes, one after the other; `first[c]` the first sample of
-    chunk c, with the number of all behind the last; chunk c lies at `chunks[c]` of the file. `described` are the
-    samples at which another sample description begins, with its number."""
+    """The samples of a track, as packed columns. `ends[i]` is where sample i begins if the track's samples are laid end
+    to end. `first[c]` is the first sample of chunk c; the last item of `first` is the number of samples. Chunk c is at
+    `chunks[c]` of the file. `described` has the samples at which another sample description begins, with its number."""
 
     ends: array[int]
     first: array[int]
@@ -43,9 +43,9 @@ class Samples:
 
 @dataclass(slots=True)
 class Cuts:
-    """A track cut into chunks, as packed columns. Cut k has `counts[k]` samples of the description `descriptions[k]`
-    and is to be read from `times[k]` microseconds on; its bytes are the extents from `extents[k]` to before
-    `extents[k + 1]`, each `lengths` bytes at `offsets` of the file."""
+    """A track cut into chunks, as packed columns. Cut k has `counts[k]` samples of the description `descriptions[k]`,
+    and is read from `times[k]` microseconds on; its bytes are the extents from `extents[k]` to before `extents[k + 1]`,
+    each with `lengths` bytes at `offsets` of the file."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     counts: array[int] = field(default_factory=lambda: array("I"))
@@ -59,22 +59,22 @@ class Cuts:
 
 
 def read_samples(track: Track, total: int) -> Samples:
-    """The samples of `track` in a file of `total` bytes. Raises `NotMedia` where the tables contradict each other or
-    point beyond the file, `TooLarge` beyond MAX_SAMPLES."""
+    """Read the samples of `track` in a file of `total` bytes. Raises `NotMedia` if the tables contradict each other or
+    point beyond the file, `TooLarge` if there are more than MAX_SAMPLES."""
     ends = array("Q", accumulate(_read_sizes(track), initial=0))
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("its chunks do not hold as many samples as it has")
+        raise damaged("its chunks and its sample sizes differ in how many samples there are")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
-            raise damaged("a sample lies beyond its end")
+            raise damaged("a sample lies beyond the end of the file")
     return Samples(ends, first, chunks, described)
 
 
 def unlisted_bytes(track: Track, total: int) -> int:
-    """What the samples and cuts of `track` weigh beyond a multiple of their tables: one number may stand for the size
-    of all, another for that they last a second each."""
+    """Estimate what the samples and cuts of `track` take in addition to a multiple of their tables, because one number
+    there may stand for the sizes of all samples, and another for durations of a second each."""
     size, count = _uniform(track)
     seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
     cuts = min(count, seconds + total // MAX_CUT_BYTES + 1)
@@ -82,7 +82,7 @@ def unlisted_bytes(track: Track, total: int) -> int:
 
 
 def _uniform(track: Track) -> tuple[int, int]:
-    """The size of all samples, or 0, and their number."""
+    """Return the size that all samples have, or 0, and their number."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
     _check_count(count)
@@ -100,7 +100,7 @@ def _read_sizes(track: Track) -> Iterable[int]:
 
 
 def _read_compact_sizes(track: Track) -> array[int]:
-    """§8.7.3.3: sizes of 4, 8 or 16 bits."""
+    """Read stz2 (§8.7.3.3): sizes of 4, 8 or 16 bits."""
     box = need(track.samples, b"stz2")
     bits, count = fields("BI", track.data, box, 7)
     _check_count(count)
@@ -109,7 +109,7 @@ def _read_compact_sizes(track: Track) -> array[int]:
     if bits == 8:
         return table("B", track.data, box, 12, count)
     if bits != 4:
-        raise damaged("its stz2 box has sizes of a width that there is not")
+        raise damaged("its stz2 box has an invalid field size")
     pairs = table("B", track.data, box, 12, (count + 1) // 2)
     return array("B", [half for pair in pairs for half in (pair >> 4, pair & 15)])[:count]
 
@@ -128,7 +128,7 @@ def _read_chunk_offsets(track: Track) -> array[int]:
 
 
 def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple[int, int], ...]]:
-    """stsc (§8.7.4): runs of chunks with the same number of samples and the same description."""
+    """Read stsc (§8.7.4): runs of chunks with the same number of samples and the same description."""
     box = need(track.samples, b"stsc")
     (count,) = fields("I", track.data, box, 4)
     runs = table("I", track.data, box, 8, 3 * count)
@@ -139,19 +139,19 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         if begin != len(first) or not begin <= end <= chunks + 1:
             raise damaged("its chunks are out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("its chunks do not hold as many samples as it has")
+            raise damaged("its chunks and its sample sizes differ in how many samples there are")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))
         sample += samples * (end - begin)
     if len(first) != chunks + 1:
-        raise damaged("its chunks are not as many as it says")
+        raise damaged("its number of chunks is inconsistent")
     return first, tuple(described)
 
 
 def cut(track: Track, samples: Samples) -> Cuts:
     """Cut by seconds of decoding time, at most MAX_CUT_BYTES (or one sample) each, and where the description changes.
-    Extents that touch are one."""
+    Adjacent extents are joined."""
     cuts, chunk, delay = Cuts(), 0, track.delay
     for begin, end, time, description in _windows(track, samples):
         while begin < end:
@@ -163,26 +163,26 @@ def cut(track: Track, samples: Samples) -> Cuts:
             cuts.extents.append(len(cuts.offsets))
             begin = stop
         if len(cuts.offsets) > MAX_EXTENTS or len(cuts) > MAX_EXTENTS:
-            raise TooLarge("One of the two formats lies in more pieces than this server can index.")
+            raise TooLarge("One of the two formats has more chunks than this server can index.")
     return cuts
 
 
 def _bounded(microseconds: int) -> int:
     if not -MAX_MICROSECONDS < microseconds < MAX_MICROSECONDS:
-        raise damaged("its times are beyond all bounds")
+        raise damaged("its timestamps are out of range")
     return microseconds
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """The most samples from `begin` on that fit into a cut; one at least."""
+    """Return the end of the samples from `begin` on that fit into one cut; at least one sample counts as fitting."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
 
 
 def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
-    """Where the samples from `begin` to before `stop` lie. `chunk` is one at or before that of `begin`; gives that of
-    the last."""
+    """Add the extents of the samples from `begin` to before `stop`. `chunk` is the chunk of `begin`, or one before it.
+    Return the chunk of the last sample."""
     ends, first, offsets, lengths = samples.ends, samples.first, cuts.offsets, cuts.lengths
     before = len(offsets)
     while begin < stop:
@@ -201,7 +201,7 @@ def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int
 
 
 def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, int]]:
-    """First and last-but-one sample, decoding time and description of each second, cut where the description
+    """Yield begin, end, decoding time and description of the samples of each second, cut where the description
     changes."""
     changes = [at for at, _ in samples.described[1:]]
     current, upcoming = 0, [*changes, samples.count]
@@ -215,8 +215,8 @@ def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, in
 
 
 def _seconds(track: Track, count: int) -> Iterator[tuple[int, int, int]]:
-    """Begin, end and decoding time of the samples of each second, by the runs of stts (§8.6.1.2). Samples that it does
-    not tell of come at the end of the last."""
+    """Yield begin, end and decoding time of the samples of each second, by the runs of stts (§8.6.1.2). Samples that
+    stts does not list belong to the last second."""
     begin = sample = time = began_at = 0
     border = track.scale
     for samples, delta in _time_runs(track):

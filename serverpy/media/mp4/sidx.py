@@ -1,4 +1,4 @@
-"""The index of a fragmented track: which bytes hold which time (ISO/IEC 14496-12 §8.16.3, sidx), read and written."""
+"""The index of a fragmented track, which maps times to bytes (ISO/IEC 14496-12 §8.16.3, sidx): reads and writes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, damaged, fields, table, write_full
 
 _OTHER_INDEX = 1 << 31
-"""The bit of a reference that leads to another sidx; the other 31 are its size."""
+"""The bit of a reference that says that it leads to another sidx; the other 31 bits are its size."""
 MAX_REFERENCE_BYTES = _OTHER_INDEX - 1
 MAX_DURATION = (1 << 32) - 1
 MAX_TIME = (1 << 64) - 1
@@ -19,8 +19,8 @@ MAX_REFERENCES = (1 << 16) - 1
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A block of fragments: its bytes in the file, when it is first shown, in units of the index's scale, and for how
-    long. `access` tells where in it a decoder may begin, as found."""
+    """A block of fragments: its bytes in the file, and its presentation time and duration, in units of the index's
+    scale. `access` says where in it a decoder may begin, as found in the source."""
 
     offset: int
     size: int
@@ -36,8 +36,8 @@ class Index:
 
 
 def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
-    """The index in a sidx box that counts from `anchor`. Raises `NotMedia` where it leads beyond `total`,
-    `UnsupportedConversion` for an index of indices."""
+    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if it leads beyond `total`,
+    `UnsupportedConversion` if it is an index of indices."""
     data = memoryview(sidx)
     box = _whole(data)
     at, scale, time, ahead, count = _head(data, box)
@@ -47,11 +47,11 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     for number in range(count):
         size, duration, access = fields("III", data, box, at + 12 * number)
         if size & _OTHER_INDEX:
-            raise UnsupportedConversion("The fragments of one of the two formats are indexed in several steps.")
+            raise UnsupportedConversion("One of the two formats has an index of indices (sidx): they cannot be merged.")
         if offset + size > total:
-            raise damaged("its index leads beyond its end")
+            raise damaged("its index leads beyond the end of the file")
         if time > MAX_TIME:
-            raise damaged("its times are beyond all bounds")
+            raise damaged("its timestamps are out of range")
         if size:
             references.append(Reference(offset, size, time, duration, access))
         offset += size
@@ -62,7 +62,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
 
 
 def indexed_end(sidx: bytes, anchor: int) -> int:
-    """Where that ends of which a sidx box tells that counts from `anchor`. Raises `NotMedia`."""
+    """Return where the bytes end that a sidx box describes, whose offsets count from `anchor`. Raises `NotMedia`."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, ahead, count = _head(data, box)
@@ -72,30 +72,31 @@ def indexed_end(sidx: bytes, anchor: int) -> int:
 def _whole(data: memoryview) -> Box:
     box = box_at(data, 0, len(data))
     if box is None:
-        raise damaged("its index cannot be read")
+        raise damaged("its index is invalid")
     return box
 
 
 def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
-    """Where the references begin in the box; scale, first time, bytes before the first block, number of references."""
+    """Return where in the box the references begin, the scale, the first time, the bytes before the first block, and
+    the number of references."""
     (version,) = fields("B", data, box)
     scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
     return 32 if version else 24, scale, time, ahead, count
 
 
 def too_many_blocks() -> TooLarge:
-    return TooLarge("The fragments of one of the two formats are more, or larger, than an index can tell of.")
+    return TooLarge("One of the two formats has too many fragments, or too large ones, for an index (sidx).")
 
 
 def sidx_bytes(count: int) -> int:
-    """The length of what `write_sidx` gives."""
+    """Return the length of what `write_sidx` returns."""
     return 40 + 12 * count
 
 
 def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead: int) -> bytes:
-    """The index of the track `number` whose blocks stand at `places`. Each reference reaches to the next block of the
-    track, the last to `end`: what stands between belongs to the other track. `ahead` are the bytes from the end of
-    this box to the first block."""
+    """Return the index of the track `number` whose blocks are at `places`. Each reference extends to the next block of
+    the track, the last one to `end`: the bytes in between belong to the other track. `ahead` is the number of bytes
+    from the end of this box to the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
     if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
         raise too_many_blocks()

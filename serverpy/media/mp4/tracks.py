@@ -1,6 +1,7 @@
-"""One track of a moov: which boxes describe it, and the few fields that a new moov has to change.
+"""One track of a moov: the boxes that describe it, and the few fields that a new moov has to change.
 
-A track that cannot stand in another file is refused here: encrypted (`DrmProtected`), or with its media elsewhere.
+A track that cannot be copied into another file is refused here: an encrypted one (`DrmProtected`), or one whose media
+is in another file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _SELF_CONTAINED = 1
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; `media_time` -1 is a pause."""
+    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; a `media_time` of -1 is a pause."""
 
     duration: int
     media_time: int
@@ -30,16 +31,16 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A track in its moov (`data`). `samples` are the boxes of its sample table by kind, `media` and `information`
-    those beside it (in mdia and minf)."""
+    """A track in its moov (`data`). `samples` are the boxes of its sample table by kind; `media` and `information` are
+    the boxes beside that, in mdia and minf."""
 
     data: memoryview
     number: int
     handler: bytes
     movie_scale: int
-    """Units of a second in the movie header and the edit list."""
+    """Units per second in the movie header and the edit list."""
     scale: int
-    """Units of a second in the media."""
+    """Units per second in the media."""
     mvhd: Box
     tkhd: Box
     edits: tuple[Edit, ...]
@@ -53,7 +54,8 @@ class Track:
 
     @property
     def delay(self) -> int:
-        """When the media's time 0 is shown, in microseconds: a pause delays, an edit that skips brings forward."""
+        """When the media's time 0 is presented, in microseconds. A pause delays it; an edit that skips media brings it
+        forward."""
         delay = 0
         for edit in self.edits:
             if edit.media_time >= 0:
@@ -63,11 +65,11 @@ class Track:
 
 
 def find_track(moov: bytes, handler: bytes) -> Track:
-    """The first track of `moov` that `handler` names. Raises `UnsupportedConversion` where there is none."""
+    """Return the first track of `moov` that has `handler`. Raises `UnsupportedConversion` if there is none."""
     data = memoryview(moov)
     movie = box_at(data, 0, len(data))
     if movie is None or movie.kind != b"moov":
-        raise damaged("its moov box cannot be read")
+        raise damaged("its moov box is invalid")
     inside = by_kind(data, movie)
     for trak in children(data, movie):
         if trak.kind == b"trak":
@@ -75,7 +77,7 @@ def find_track(moov: bytes, handler: bytes) -> Track:
             media = by_kind(data, need(parts, b"mdia"))
             if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
                 return _read_track(data, inside, parts, media, handler)
-    raise UnsupportedConversion("One of the two formats has no such track as it says: they cannot be merged.")
+    raise UnsupportedConversion("One of the two formats has no video or no audio track: they cannot be merged.")
 
 
 def count_tracks(moov: bytes) -> int:
@@ -116,7 +118,7 @@ def _version(data: memoryview, box: Box) -> int:
 
 
 def _scale(data: memoryview, box: Box) -> int:
-    """The time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
+    """Return the time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
     (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
     if scale == 0:
         raise damaged("it has a time scale of 0")
@@ -146,7 +148,7 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
     (count,) = fields("I", data, stsd, 4)
     entries = list(children(data, stsd, skip=8))
     if count == 0 or count != len(entries):
-        raise damaged("its sample descriptions are not as many as it says")
+        raise damaged("its number of sample descriptions is inconsistent")
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
@@ -159,19 +161,21 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """QuickTime's later descriptions of audio, which MP4 does not have: what it calls version 1 says so in stsd."""
+    """Refuse QuickTime's later audio descriptions, which MP4 does not have. MP4 also has a version 1, but says so in
+    stsd."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
             if fields("H", data, entry, 8)[0]:
-                raise UnsupportedConversion("The audio is described as only QuickTime does: it cannot be merged.")
+                raise UnsupportedConversion("The audio has a QuickTime sample description: it cannot be merged.")
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
-    """A data reference may name another file (§8.7.2): ours is a new one, and nothing else is ever opened."""
+    """Refuse a data reference to another file (§8.7.2): the woven file is a new one, and nothing else is ever
+    opened."""
     dinf = information.get(b"dinf")
     dref = None if dinf is None else by_kind(data, dinf).get(b"dref")
     if dref is None:
-        raise damaged("it has no dref box where one must be")
+        raise damaged("a required dref box is missing")
     for entry in children(data, dref, skip=8):
         if not fields("I", data, entry)[0] & _SELF_CONTAINED:
             raise UnsupportedConversion("The media of one of the two formats is in another file.")

@@ -1,4 +1,4 @@
-"""The one question of whoever weaves: the layout of two files that were located, whichever kind they are."""
+"""The layout of two located files, whether plain or fragmented: what the weaver asks for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
 
 
 def lay_out(video: Located, audio: Located) -> Layout:
-    """Raises `NotMedia` for damaged files, `UnsupportedConversion` and `DrmProtected` for tracks that cannot be woven,
-    `TooLarge` for an index beyond MAX_INDEX_BYTES."""
+    """Return the layout of both files. Raises `NotMedia` if one is damaged, `UnsupportedConversion` or `DrmProtected`
+    if a track cannot be woven, `TooLarge` if the index exceeds MAX_INDEX_BYTES."""
     if video.fragmented != audio.fragmented:
-        raise UnsupportedConversion("One of the two formats is in fragments, the other is not: they cannot be merged.")
+        raise UnsupportedConversion("One of the two formats is fragmented, the other is not: they cannot be merged.")
     layout = lay_out_fragments(video, audio) if video.fragmented else lay_out_plain(video, audio)
     if layout.nbytes > MAX_INDEX_BYTES:
         raise TooLarge("The index of these two formats is larger than this server allows.")
@@ -23,7 +23,8 @@ def lay_out(video: Located, audio: Located) -> Layout:
 
 
 def peak_bytes(video: Located, audio: Located) -> int:
-    """What `lay_out` holds at most, beside what was located: as measured, with a margin. Raises as `lay_out` does."""
+    """Return the most that `lay_out` holds in addition to what was located, as measured, with a margin. Raises what
+    `lay_out` raises."""
     tables = len(video.moov) + len(audio.moov)
     video_track, audio_track = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     unlisted = unlisted_bytes(video_track, video.total) + unlisted_bytes(audio_track, audio.total)

@@ -2,11 +2,11 @@
 
     making ─▶ in use ◀─▶ idle ─▶ gone
 
-- *Making*: the first stream that asks makes the layout, and its reservation grows for that; the others wait.
-- *In use*: at least one stream has a lease. The bytes are the budget's, charged once, however many streams there are.
-- *Idle*: no stream has a lease. The bytes are spare: they go when a stream needs them (`Budget.add_reclaimer`) or when
-  idle layouts are more than `max_idle_bytes`, the least recently used first.
-- A layout that is discarded is given to no further stream, and is gone when its last lease is released.
+- *Making*: the first stream that asks makes the layout, and its reservation grows for that; the other streams wait.
+- *In use*: at least one stream has a lease. The bytes are charged to the budget once, however many streams there are.
+- *Idle*: no stream has a lease. The bytes are spare: they are freed when a stream needs them (`Budget.add_reclaimer`)
+  or when idle layouts exceed `max_idle_bytes`, the least recently used first.
+- A discarded layout is given to no further stream, and is gone when its last lease is released.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIXED_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length and validators of a source, which tell whether it is still the one that a layout was made for."""
+    """The length and validators of a source, which say whether it is still the one that a layout was made for."""
 
     total: int
     etag: str | None
@@ -39,13 +39,13 @@ class SourceVersion:
 
     @property
     def validator(self) -> str | None:
-        """For If-Range."""
+        """The validator for If-Range."""
         return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Woven:
-    """A layout, what it was made from, and the validator of the whole."""
+    """A layout, the versions of the sources that it was made from, and the ETag of the woven file."""
 
     layout: Layout
     versions: tuple[SourceVersion, SourceVersion]
@@ -91,9 +91,9 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If it is not there, `make` makes it, charging what it holds meanwhile to the room
-        that it is given, which `reservation` lends to. Callers who come meanwhile wait, and get the same layout or
-        raise the same error; if the caller that makes it is cancelled, the next one makes it."""
+        """Lease the layout of `key`. If there is none, `make` makes it, and charges what it holds meanwhile to its
+        room, to which `reservation` lends. Callers that come meanwhile wait, and get the same layout or raise the same
+        error; if the caller that makes it is cancelled, the next one makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
@@ -148,7 +148,7 @@ class Layouts:
             self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """Let go of idle layouts until `nbytes` are free; returns how many bytes it let go."""
+        """Drop idle layouts until `nbytes` are free. Return how many bytes were freed."""
         freed = 0
         for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:

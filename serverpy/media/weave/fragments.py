@@ -1,4 +1,5 @@
-"""A block of fragments on its way from its source: box by box, each moof read whole and patched, all else passed on."""
+"""Reads a block of fragments from its source, box by box: each moof is read whole and patched, all else is passed
+on."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from serverpy.media.weave.source import Forward
 
 
 async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGenerator[bytes]:
-    """The bytes of `piece`, a part of a block. Its boxes before that are looked at, not read: only they tell where a
-    moof is."""
+    """Yield the bytes of `piece`, a part of a block. The headers of the boxes before that part are read, too, because
+    only they tell where a moof is."""
     start = layout.offsets[piece.run]
     size = layout.starts[piece.run + 1] - layout.starts[piece.run]
     first, end = piece.skip, piece.skip + piece.length
@@ -28,7 +29,7 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
         if box.kind == b"moof":
             head = await _read_moof(layout, piece, reader, start + at, box, head, moofs)
             moofs += 1
-        elif box.kind == b"sidx":  # it would count from the wrong place
+        elif box.kind == b"sidx":  # its offsets would be wrong
             head = head[:4] + b"free" + head[8:]
         if part := head[max(0, first - at) : max(0, end - at)]:
             yield part
@@ -43,7 +44,7 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
 async def _read_moof(
     layout: Layout, piece: Piece, reader: Forward, offset: int, box: Box, head: bytes, moofs: int
 ) -> bytes:
-    """All of the moof at `offset`, which begins with `head`, as the woven file has it."""
+    """Read all of the moof at `offset`, which begins with `head`, and patch it for the woven file."""
     if box.end > MAX_MOOF_BYTES or moofs >= MAX_MOOFS:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")
     assert layout.numbers is not None

@@ -1,4 +1,4 @@
-"""One source of a woven file, read by offsets that mostly rise: one connection for as long as they do."""
+"""One source of a woven file, read at offsets that mostly rise: over one connection as long as they do."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from serverpy.plan import Plan
 from serverpy.ranges import ByteRange
 
 GAP_BYTES = 256 * 1024
-"""What is read through rather than asked for anew: a request costs about as much."""
+"""The largest gap that is read through instead of sending a new request, which costs about as much."""
 _LEAST_BYTES = 4096
-"""What is read at once where only a few bytes are needed."""
+"""How much is read at once if only a few bytes are needed."""
 
 
 class Changed(UpstreamFailed):
-    """The source is not the one that the layout was made for."""
+    """The source is not the version that the layout was made for."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
 
 
 class Ranged:
-    """A source that can be read by ranges, whichever address it has at the moment."""
+    """A source that can be read by ranges, at its current address."""
 
     def __init__(self, method: Opener, plan: Plan, source: Source, reservation: Reservation) -> None:
         self._method = method
@@ -34,15 +34,16 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """The bytes from `first` to before `end` (or to the end, if that comes first), of `version` if one is given.
-        Raises `UnsupportedConversion` where there are no ranges, `Changed`, and what the method raises."""
+        """Open the bytes from `first` to before `end` (or the end of the source, if that comes first), of `version` if
+        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed`, and what the
+        method raises."""
         asked = ByteRange(first, end - 1)
         validator = None if version is None else version.validator
         try:
             body = await self._method.open(
                 self._plan, replace(self._source, range=asked, if_range=validator), self._reservation
             )
-        except RangeNotSatisfiable as beyond:  # which is ours, not the client's
+        except RangeNotSatisfiable as beyond:  # the range is ours, not the client's
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
@@ -54,15 +55,15 @@ class Ranged:
 def _mismatch(body: Body, first: int, version: SourceVersion | None) -> UpstreamFailed | UnsupportedConversion | None:
     head = body.head
     if version is None and (not head.partial or head.total is None):
-        return UnsupportedConversion("The media server gives no ranges: these formats cannot be merged.")
+        return UnsupportedConversion("The media server does not support ranges: these formats cannot be merged.")
     if not head.partial or head.start != first or (version is not None and head.total != version.total):
         return Changed()
     return None
 
 
 class Forward:
-    """Reads of one source at rising offsets, up to `end` as far as is known. Opens at the first read, and again for
-    what lies behind or far ahead. Holds what its body holds, and one chunk. Closed by its owner."""
+    """Reads one source at rising offsets, which are expected to stay below `end`. Opens the source at the first read,
+    and again for an offset behind or far ahead. Holds what its body holds, and one chunk. Closed by its owner."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged
@@ -74,13 +75,13 @@ class Forward:
         self._at = 0
 
     async def go_to(self, offset: int) -> None:
-        """Make ready to read at `offset`."""
+        """Prepare to read at `offset`."""
         ahead = offset - self._at
         if self._body is None or not 0 <= ahead <= len(self._chunk) - self._used + GAP_BYTES:
             await self._open(offset)
 
     async def some(self, offset: int, most: int) -> bytes:
-        """Between one and `most` bytes at `offset`. Raises what opening and reading raise."""
+        """Read between one and `most` bytes at `offset`. Raises what opening and reading raise."""
         await self.go_to(offset)
         while True:
             here = len(self._chunk) - self._used
@@ -92,7 +93,7 @@ class Forward:
             await self._next_chunk(offset, most)
 
     async def exactly(self, offset: int, length: int) -> bytes:
-        """`length` bytes at `offset`."""
+        """Read `length` bytes at `offset`."""
         parts = []
         while length:
             part = await self.some(offset, length)
@@ -122,7 +123,7 @@ class Forward:
         assert self._body is not None
         self._chunk, self._used = b"", 0
         self._chunk = await self._body.read(max(offset - self._at + most, _LEAST_BYTES))
-        if not self._chunk:  # the end of what was asked for, not of what is needed
+        if not self._chunk:  # the requested range ended before what is needed
             await self._open(offset)
 
     async def _open(self, offset: int) -> None:

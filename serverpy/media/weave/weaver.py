@@ -1,10 +1,10 @@
-"""Weaves video and audio, two MP4s at their servers, into one that can be sought, without a muxer and without a disk.
+"""Weaves video and audio, two MP4s at their servers, into one seekable MP4, without a muxer and without a disk.
 
     heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
 
-Each source is read by one connection that only moves forward; the other waits meanwhile. The sources are opened by the
-method `relay`, with all that it can: sessions, windows, healing. What they answer is compared with what the layout was
-made for: a source that has changed is an error, or another layout if nothing was sent yet.
+Each source is read over one connection that only moves forward; the other one waits meanwhile. The method `relay` opens
+the sources, with all that it can do: sessions, windows, healing. Its responses are compared with what the layout was
+made for: if a source has changed, the stream fails, or gets another layout if nothing was sent yet.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Pieces smaller than this go out together: each write costs more than the copy."""
+"""Pieces smaller than this are sent together, because a write costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
@@ -51,13 +51,13 @@ class Weaver:
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Two reads of a plain file, a chunk of each in hand, what goes out together, and a moof that is patched. The
-    layout comes on top: while it is made, and then once for all who share it."""
+    """Two reads of a plain file, the current chunk of each, what is sent together, and a moof that is patched. The
+    layout is charged in addition: while it is made, and then once for all streams that share it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
-        self._one_at_a_time = asyncio.Semaphore(1)  # layouts in the making hold the interpreter lock, and memory
+        self._one_at_a_time = asyncio.Semaphore(1)  # making a layout holds the interpreter lock, and memory
         self.capability = Capability(
             opener="weave",
             method="relay",
@@ -69,7 +69,8 @@ class Weaver:
         )
 
     def weaves(self, track: Track) -> bool:
-        """Whether `track` may be one of a pair, as far as the extraction tells: an MP4 that can be read by ranges."""
+        """Return whether `track` may be one of a pair, as far as the extraction tells: an MP4 that can be read by
+        ranges."""
         return (
             track.ext in EXTENSIONS
             and is_seekable(track)
@@ -103,7 +104,7 @@ class Weaver:
         raise AssertionError("unreachable")
 
     async def _make(self, ranged: tuple[Ranged, Ranged], room: Room) -> Woven:
-        """Read the heads of both, and lay out."""
+        """Read the heads of both sources, and make the layout."""
         await room.grow(4 * PROBE_BYTES)
         (video, video_version), (audio, audio_version) = await _together(
             _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
@@ -116,7 +117,7 @@ class Weaver:
 
 
 class WovenBody(Unlosable):
-    """An open range of a woven file: `first`, and what `parts` give. Owns both, and its lease."""
+    """An open range of a woven file: `first`, then the bytes of `parts`. Owns `parts` and `lease`."""
 
     def __init__(self, head: Head, first: bytes, parts: _Parts, lease: Lease) -> None:
         self.head = head
@@ -129,7 +130,7 @@ class WovenBody(Unlosable):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         chunk = self._first or await self._reads.run(self._parts.gather())
         if not chunk and self._left:
-            raise UpstreamFailed("The media was read after a failure.")  # what failed has nothing more to give
+            raise UpstreamFailed("The media was read after a failure.")  # an earlier read has failed
         chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk
@@ -143,7 +144,7 @@ class WovenBody(Unlosable):
 
 
 class _Parts:
-    """The bytes of a range, as `parts` give them from `readers`. Owns both."""
+    """The bytes of a range, which `parts` yields and `readers` read. Owns both."""
 
     def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
         self._parts = parts
@@ -151,8 +152,8 @@ class _Parts:
         self._later = b""
 
     async def gather(self) -> bytes:
-        """Read the next part, or small ones together until they are worth a write. A large one behind them waits: to
-        put it to the others would be a copy of it."""
+        """Read the next part, or several small ones until they are worth a write. A large part after small ones waits
+        for the next call, because joining it to them would copy it."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:
@@ -174,7 +175,7 @@ class _Parts:
 
 
 async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
-    """Open the range that `source` asks for: what it begins with, of both sources at once."""
+    """Open the range that `source` asks for; both sources are opened at once."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None
@@ -209,7 +210,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
 
 
 async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward]) -> AsyncGenerator[bytes]:
-    """The bytes of `pieces`, as they come."""
+    """Yield the bytes of `pieces` as they arrive."""
     for piece in pieces:
         if piece.source == HEADER:
             for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
@@ -227,7 +228,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
 
 
 async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
-    """What describes one source, and which version of it that was."""
+    """Return what describes one source, and the version of the source that this was read from."""
     version, data = await _probe(ranged)
     search = locate(version.total)
     try:
@@ -255,7 +256,7 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
 async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        await room.grow(3 * length)  # as it comes, at once, and the part of it that is kept
+        await room.grow(3 * length)  # as it arrives, as a whole, and the part that is kept
     body = await ranged.open(span.first, span.end, version)
     try:
         return await _drain(body, length)
@@ -264,19 +265,19 @@ async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room)
 
 
 async def _drain(body: Body, length: int) -> bytes:
-    """All of a body that should have `length` bytes."""
+    """Read all of a body that should have `length` bytes."""
     data = bytearray()
     while chunk := await body.read():
         data += chunk
         if len(data) > length:
             break
     if len(data) != length:
-        raise UpstreamFailed("The media server gives another range than was asked for.")
+        raise UpstreamFailed("The media server sent a different range than requested.")
     return bytes(data)
 
 
 def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
-    """The same layout of the same sources has the same bytes."""
+    """Return the ETag: the same layout of the same sources has the same bytes."""
     digest = hashlib.sha256(layout.header)
     for version in versions:
         digest.update(repr((version.total, version.etag, version.last_modified)).encode())
@@ -284,7 +285,7 @@ def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
 
 
 async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
-    """All at once; the first error ends the others, and is raised as it is."""
+    """Run all at once. The first error cancels the others, and is raised as it is."""
     tasks = [spawn(each, name="weave") for each in coroutines]
     try:
         return await asyncio.gather(*tasks)

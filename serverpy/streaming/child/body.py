@@ -25,11 +25,11 @@ from serverpy.streaming.first_bytes import first_chunks
 from serverpy.tasks import Unlosable
 
 ENOUGH = 101
-"""yt-dlp's exit code after as many downloads as it was told to make."""
+"""yt-dlp's exit code when it has made `--max-downloads` downloads."""
 
 
 class SubprocessBody(Unlosable):
-    """A child's output, `first` and then the rest of the pipe. Owns the child."""
+    """A child's output: the chunks in `first`, then the rest of the pipe. Owns the child."""
 
     def __init__(self, head: Head, first: list[bytes], child: Child) -> None:
         self.head = head
@@ -52,8 +52,8 @@ class SubprocessBody(Unlosable):
 
 
 async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
-    """Wait for the first bytes. Raises the child's own error, or `ExtractionTimeout`; closes the child when it raises
-    or is cancelled. `began` is when the child was started, by the monotonic clock."""
+    """Wait for the first bytes, and return the body. Raises the child's own error, or `ExtractionTimeout`; closes the
+    child when it raises or is cancelled. `began` is when the child was started, by the monotonic clock."""
     try:
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
@@ -63,12 +63,12 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
     except BaseException as error:
         await child.aclose()
         if isinstance(error, TimeoutError):
-            raise ExtractionTimeout("Yt-dlp gave no byte in time.") from None
+            raise ExtractionTimeout("Timed out waiting for the first byte from yt-dlp.") from None
         raise
 
 
 async def _found(child: Child, source: Source) -> Found:
-    """Raises if the child ended before it had chosen."""
+    """Return what the child has chosen. Raises if it ended before that."""
     found = await child.found()
     if found is None:
         raise _not_found(await child.exit_code(), child.messages.text, source)
@@ -95,13 +95,13 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
 
 
 async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
-    """The next bytes; `b""` only after the child has ended well."""
+    """Return the next bytes; `b""` only after the child has exited successfully."""
     data = await child.out.read(most)
     if not data:
         try:
             code = await child.exit_code()
         except TimeoutError:
-            raise UpstreamFailed("Yt-dlp did not end after its last byte.") from None
+            raise UpstreamFailed("Yt-dlp did not exit after its last byte.") from None
         if code != ENOUGH:
             raise media_error(child.messages.text)
     return data

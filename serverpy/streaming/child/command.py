@@ -1,8 +1,8 @@
 """The command of a child: argument vector and environment, as pure functions.
 
-Nothing that comes from a client can become an option: the address and the selector are single arguments. The
-environment is built from nothing. It carries the filtering proxy, whose token would be public in the arguments, and no
-variable of the server's; no configuration, no cache and no program on the PATH.
+Nothing that comes from a client can become an option: the URL and the selector are single arguments. The environment is
+built from scratch: it has none of the server's variables, no configuration, no cache and no program on the PATH. It
+carries the URL of the filtering proxy, because other users could read its token in the arguments.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""Where video and audio are apart, both are asked for, which is refused as a merge: neither alone is what was meant.
-`all`, best first, finds images, which have neither codec."""
+"""If video and audio are separate formats, this asks for both, which is refused as a merge: either alone is not what
+the client meant. `all`, best first, finds images, which have neither codec."""
 STOCK, LIMITED = "yt_dlp", "serverpy.ytdlp.commandline"
-"""Modules to run: yt-dlp's command line, and the same without the extractors that may not run."""
+"""Modules to run: yt-dlp's command line, and the same without the extractors that are not allowed."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
     '"filesize":%(filesize)j,"filesize_approx":%(filesize_approx)j,"playlist_index":%(playlist_index)j,'
     '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
-"""The line that the child prints before it downloads (`messages.py::Found`). Texts are cut, because a page's may be of
-any length and the line has to fit into MAX_FOUND_BYTES."""
+"""The line that the child prints before it downloads (`messages.py::Found`). Texts are truncated, because those of a
+page may have any length and the line has to fit into MAX_FOUND_BYTES."""
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
-    """The argument vector. The client's texts are the value of `--format=` and the last argument."""
+    """Return the argument vector. Text from the client is only in the value of `--format=` and in the last argument."""
     return [
         sys.executable,
         "-m",
@@ -84,8 +84,8 @@ def _impersonation(identity: Identity) -> list[str]:
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
-    """The whole environment. It has no NO_PROXY, and its PATH is empty: yt-dlp would fetch with ffmpeg, which ignores
-    the proxy."""
+    """Return the whole environment. It has no NO_PROXY, and its PATH is empty, because yt-dlp would otherwise download
+    with ffmpeg, which ignores the proxy."""
     proxy = options.proxy_url()
     empty = str(files.empty)
     values = {

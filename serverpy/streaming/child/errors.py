@@ -1,5 +1,5 @@
-"""What the yt-dlp command line says when it gives up, as our own errors. Its words are never shown: they may hold
-addresses, queries and paths."""
+"""Translates the messages of a failed yt-dlp command line into our own errors. The messages are never shown, because
+they may contain URLs, queries and paths."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from serverpy.errors import (
 from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, refused_tunnel
 from serverpy.net.heads import FORBIDDEN_REASON
 
-# Read in this order: the first that fits decides. Between the two tables, the words of extractors and sites.
+# The first match decides. Order: `_FIRST`, the words of extractors and sites (`_by_words`), `_LAST`.
 _FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
     (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
-    (r"requested format is not available", FormatNotFound, "No format of the page fits the selector."),
+    (r"requested format is not available", FormatNotFound, "No format of the page matches the format selector."),
     (r"unsupported url|no video formats found|no media found", MediaNotFound, NO_MEDIA),
     (r"ffmpeg|requested merging", UnsupportedConversion, "This media cannot be streamed without ffmpeg."),
     (r"HTTP Error (?:404|410)", MediaNotFound, "The site has no such page or media."),
-    (r"HTTP Error 451", GeoRestricted, "The site may not show this here."),
+    (r"HTTP Error 451", GeoRestricted, "The media is unavailable for legal reasons (HTTP 451)."),
 )
 _SENTENCES: dict[type[ServerPYError], str] = {
     DrmProtected: "The media is encrypted with DRM.",
     GeoRestricted: "The site refuses this server's country.",
-    LoginRequired: "The site wants an account.",
+    LoginRequired: "The site requires a login.",
     MediaNotFound: "The media is not available.",
 }
 _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
@@ -45,29 +45,31 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
-"""Names of extractors are no words: `nrkno:subscription`."""
+"""The name of an extractor says nothing about the error: `nrkno:subscription`."""
 
 
 def page_error(messages: str) -> ServerPYError:
-    """Of a child that ended before it had chosen what to download."""
+    """Return the error of a child that ended before it had chosen what to download."""
     error = translate(messages, ExtractionFailed("Yt-dlp could not read the page."))
     return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
 
 
 def media_error(messages: str) -> ServerPYError:
-    """Of a child that ended while it downloaded: the page was there, so what is missing or closed is the media."""
+    """Return the error of a child that ended while it downloaded. The page was there, so it is the media that is
+    missing or forbidden."""
     error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
-        return UpstreamFailed("The media server refuses.")
+        return UpstreamFailed("The media server refused the request.")
     return error
 
 
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
-    """The error for the child's last `ERROR:` line (or its last line at all); `otherwise` for one that is not known."""
+    """Return the error for the child's last `ERROR:` line (its last line if there is none); `otherwise` if no pattern
+    matches."""
     if "Invalid format specification" in messages:  # a traceback, not an ERROR line
-        return InvalidParameter("The format selector does not parse.")
-    if _SITE_FORBIDDEN.search(messages):  # another one
-        return SiteForbidden("This server does not serve the site by which the page is read.")
+        return InvalidParameter("The format selector is invalid.")
+    if _SITE_FORBIDDEN.search(messages):  # another traceback
+        return SiteForbidden("This server does not allow the site that serves the page.")
     # Not `splitlines`: yt-dlp puts a carriage return into the line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]

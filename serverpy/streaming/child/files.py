@@ -1,7 +1,7 @@
 """The files in a child's private directory.
 
-The directory is removed with the child. It lies in memory (`IN_MEMORY`) on machines that have such a place, as Linux
-does: yt-dlp needs files for cookies, and for one fragment at a time.
+The directory is removed with the child. It is in memory (`IN_MEMORY`) if the machine has such a file system, as Linux
+does. yt-dlp needs files for cookies, and for one fragment at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIRECTORY_PREFIX = "serverpy-child-"
 
 
 class ChildFiles:
-    """The paths that a child's arguments and environment name, below `root`. Nothing exists before `write`."""
+    """The paths, below `root`, that a child's arguments and environment name. They do not exist before `write`."""
 
     def __init__(self, root: Path) -> None:
         self.work = root / "work"
@@ -30,8 +30,8 @@ class ChildFiles:
         self.authorities = root / "authorities.pem"
 
     def write(self, options: ChildOptions) -> None:
-        """Make the directories; copy the cookies (yt-dlp writes its jar back at the end) and the authorities. Raises
-        OSError."""
+        """Make the directories, and copy the cookies (yt-dlp writes its cookie jar back at the end) and the CA
+        certificates. Raises OSError."""
         for directory in (self.work, self.empty, self.tmp):
             directory.mkdir()
         if options.identity.cookies_file:
@@ -42,7 +42,7 @@ class ChildFiles:
 
 
 def new_directory() -> PrivateDirectory:
-    """A directory for one child. Raises OSError."""
+    """Make a directory for one child. Raises OSError."""
     return PrivateDirectory(DIRECTORY_PREFIX, _parent())
 
 
@@ -52,5 +52,5 @@ def sweep_directories() -> None:
 
 
 def _parent() -> str | None:
-    """Returns None for the system's own place."""
+    """Returns None for the system's default."""
     return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None

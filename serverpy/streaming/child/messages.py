@@ -13,7 +13,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 * 1024
-"""The last messages are kept up to this size; a longer line is cut."""
+"""How many bytes of the latest messages are kept; a longer line is truncated."""
 MAX_FOUND_BYTES = 64 * 1024
 
 
@@ -31,7 +31,7 @@ class Found:
 
 
 class ChildMessages:
-    """The messages of one child, fed as they come. `found` is set at the line that begins with `marker`."""
+    """The messages of one child, fed as they arrive. The line that begins with `marker` sets `found`."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker.encode()
@@ -62,7 +62,7 @@ def _parse(line: bytes) -> Found:
     try:
         value = json.loads(line)
     except ValueError:
-        log.warning("a yt-dlp child describes what it found in a way that is not JSON")
+        log.warning("a yt-dlp child described what it found in invalid JSON")
         return Found()
     return _found(value) if isinstance(value, dict) else Found()
 
@@ -81,7 +81,7 @@ def _found(value: Mapping[str, Any]) -> Found:
 
 
 def _text(value: object) -> str | None:
-    """yt-dlp writes an empty list for the slice of a text that is missing."""
+    """Return None if the text is missing: yt-dlp writes an empty list for a slice of it."""
     return value if isinstance(value, str) else None
 
 

@@ -1,8 +1,8 @@
-"""`subprocess`: one child for each request, yt-dlp's stock command line, its standard output through a pipe.
+"""`subprocess`: one child for each request, which runs yt-dlp's stock command line with a pipe as its standard output.
 
-This method isolates a stream from the server, and is the yardstick of the memory analysis: a child costs about 55 MB
-and 2–4 s of CPU. The child extracts for itself, downloads what is one file, and does not heal: yt-dlp resumes into
-standard output by sending everything again, so a cut upstream ends the stream with an error.
+This method isolates a stream from the server, and is the reference of the memory analysis: a child costs about 55 MB
+and 2–4 s of CPU. The child does its own extraction, downloads only what is one file, and does not heal: yt-dlp resumes
+into standard output by sending everything again, so a cut upstream ends the stream with an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from serverpy.streaming.slots import Slot, Slots
 log = logging.getLogger(__name__)
 
 PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
-"""What the stock command line streams to its standard output by itself, in one go."""
+"""The protocols that the stock command line streams to its standard output by itself, in one go."""
 _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
 
 
 class Subprocess:
-    """At most `max_children` at once; a request that finds no place waits `timeouts.wait`, then gets `Busy`."""
+    """The method, with at most `max_children` at once. A request waits up to `timeouts.wait` for a free slot, then gets
+    `Busy`."""
 
     def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options
@@ -83,10 +84,10 @@ def _check(source: Source) -> None:
     if not source.url.lower().startswith(("http://", "https://")):
         raise InvalidUrl("The address is not an http(s) URL.")
     if "\0" in f"{source.url}{source.format}":
-        raise InvalidParameter("No parameter may contain a NUL.")
+        raise InvalidParameter("No parameter may contain a NUL character.")
 
 
 def _not_started(error: OSError) -> ServerPYError:
     if error.errno in _FULL:
-        return Busy("There is no room for another child process.")
+        return Busy("The server has no resources for another child process.")
     return UpstreamFailed("Yt-dlp could not be started.")

@@ -1,4 +1,4 @@
-"""What the children of the `subprocess` method are told by the server's settings."""
+"""The server settings that apply to the children of the `subprocess` method."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from serverpy.options import Identity, Network, Timeouts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """`proxy_url` is called at each start: the URL of the filtering proxy, with its token. Of `network`, a child gets
-    the authorities alone."""
+    """Options of the children. `proxy_url` is called at each start, and returns the URL of the filtering proxy, with
+    its token. Of `network`, a child uses only the CA file."""
 
     proxy_url: Callable[[], str]
     timeouts: Timeouts = Timeouts()

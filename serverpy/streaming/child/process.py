@@ -26,18 +26,18 @@ FILE_BYTES = 256 * 1024 * 1024
 """The largest file (a fragment) that a child may write into its directory."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
-"""How long a child may live after its last byte."""
+"""How long a child may run after its last byte."""
 
 
 class Child:
     """A running child. Its owner reads `out` and calls `aclose`, which ends the child and then releases `slot`.
 
-    The order of the end: close the output pipe, SIGTERM to the child's process group, SIGKILL a second later, wait for
+    The order of closing: close the output pipe, SIGTERM to the child's process group, SIGKILL a second later, wait for
     the child, stop reading its messages, remove its directory.
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child. Raises OSError; then nothing is left behind, and `slot` is still the caller's."""
+        """Start the child. If this raises OSError, nothing is left behind, and `slot` is still the caller's."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(hand_over.pipe_bytes)
@@ -73,10 +73,11 @@ class Child:
         return self.messages.value
 
     async def exit_code(self) -> int:
-        """Raises `TimeoutError` if the child does not end after its last byte."""
+        """Wait for the child to exit, and return its code. Raises `TimeoutError` if it does not exit after its last
+        byte."""
         async with asyncio.timeout(EXIT_SECONDS):
             code = await asyncio.shield(self._exited)
-            # The reason of a failure is the child's last message.
+            # If the child failed, its last message gives the reason.
             await asyncio.wait([self._listening])
         return code
 
@@ -85,7 +86,7 @@ class Child:
             self.messages.feed(data)
 
     async def _wait(self) -> int:
-        """Wait for the child's end. Only this task reaps it."""
+        """Wait for the child to exit. Only this task reaps it."""
         loop = asyncio.get_running_loop()
         exited = asyncio.Event()
         loop.add_reader(self._pidfd, exited.set)
@@ -94,7 +95,7 @@ class Child:
         finally:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        # Until the child is reaped, its number and its group's stay taken: what it started can be ended now.
+        # Until the child is reaped, its process and group IDs are not reused: its group can be killed safely now.
         self._signal(signal.SIGKILL)
         return self._process.wait()
 
@@ -102,7 +103,7 @@ class Child:
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
-            log.debug("the child's group has ended already")
+            log.debug("the child's process group has already exited")
 
     async def _close(self) -> None:
         try:
@@ -112,7 +113,7 @@ class Child:
                     self._signal(number)
                     await asyncio.wait([self._exited], timeout=TERMINATE_SECONDS)
             if not self._exited.done():
-                log.error("a yt-dlp child does not end: process %s", self._process.pid)
+                log.error("a yt-dlp child does not exit: process %s", self._process.pid)
             await cancel(self._listening)
             self._err.close()
             self._directory.remove()
@@ -123,7 +124,7 @@ class Child:
 def _start(
     options: ChildOptions, source: Source, marker: str, files: ChildFiles, out: int, err: int
 ) -> subprocess.Popen[bytes]:
-    # `Popen` itself rather than the loop's own: it reaps whatever loop or thread this runs in. It returns in 1–2 ms.
+    # `Popen` rather than the loop's API, because it can reap in any loop or thread. It returns in 1–2 ms.
     return subprocess.Popen(
         arguments(options, source, marker, files),
         stdin=subprocess.DEVNULL,
@@ -141,6 +142,6 @@ def _limit(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a child whose start failed half way; no task waits for it yet."""
+    """Kill and reap a child whose start failed half-way; no task waits for it yet."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,7 +1,8 @@
-"""`embedded`: yt-dlp's own downloader in a thread of the worker, its bytes through a pipe of the operating system.
+"""`embedded`: yt-dlp's own downloader in a thread of the worker, whose bytes come through a pipe of the operating
+system.
 
-For the protocols that only yt-dlp speaks, and for clients that ask for yt-dlp's own transfer. A range is not honoured:
-the answer is the whole (RFC 9110 §14.2 lets a server ignore Range).
+For the protocols that only yt-dlp supports, and for clients that ask for yt-dlp's own transfer. A range is not
+honoured: the response is the whole (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from serverpy.tasks import Closing, Unlosable
 log = logging.getLogger(__name__)
 
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
-"""The block that the worker's thread is writing, and the part of the next that its HTTP library has read."""
+"""The block that the worker's thread is writing, and the part of the next one that its HTTP library has already
+read."""
 EGRESS_BYTES = 2 * 32 * 1024
 """Both directions of the worker's filtering proxy."""
 CLOSE_SECONDS = 1.0
@@ -37,26 +39,27 @@ CLOSE_SECONDS = 1.0
 PROTOCOLS = frozenset(
     ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
 ) | {"ism", "f4m", "bunnycdn", "soopvod"}
-"""Those that yt-dlp downloads without the help of another program (`ytdlp/download/fragments.py::BY_PROTOCOL`), and
-that are media in the end (not `mhtml`)."""
+"""The protocols that yt-dlp downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`), and that
+result in media (unlike `mhtml`)."""
 
 
 class RunningDownload(Protocol):
     """A download that runs in the worker."""
 
     async def wait(self) -> int:
-        """The number of bytes it has written, once it has ended well. Raises its error; may be asked again."""
+        """Wait until the download has ended, and return how many bytes it has written. Raises its error. May be called
+        again."""
         ...
 
     async def cancel(self) -> None:
-        """Returns when the worker's thread is free again; at once after the end."""
+        """Stop the download, and return when the worker's thread is free again; at once if it has ended."""
         ...
 
 
 class Downloading(Protocol):
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
-        """Take `write_fd` over; it is closed here in any case. Raises `RawGone` if the worker no longer has that
-        extraction."""
+        """Take ownership of `write_fd`, which is closed here in any case. Raises `RawGone` if the worker no longer has
+        that extraction."""
         ...
 
 
@@ -65,7 +68,8 @@ class Extracting(Protocol):
 
 
 class Embedded:
-    """At most `max_workers` streams at once; one that finds no place waits `timeouts.wait`, then `Busy`."""
+    """The method, with at most `max_workers` streams at once. A stream waits up to `timeouts.wait` for a free slot,
+    then gets `Busy`."""
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        # A chunk is read from the pipe while the one before may still be in the client's transport.
+        # A chunk is read from the pipe while the previous one may still be in the client's transport.
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
@@ -119,7 +123,7 @@ class Embedded:
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
-            raise UpstreamFailed("The extraction was lost twice.") from error
+            raise UpstreamFailed("The worker lost the extraction twice.") from error
 
     async def _extract_again(self, source: Source) -> Media:
         return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
@@ -156,7 +160,7 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. Closed by its owner; a second task that closes waits for the first."""
+    """A pipe and the download that fills it. Closed by its owner; a second task that closes it waits for the first."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
         self._reader = reader
@@ -164,25 +168,25 @@ class _Stream:
         self.aclose = Closing(self._close, "close embedded stream")
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes; `b""` only where the worker says so too, and has counted the same. Raises the
+        """Read the next bytes; `b""` only if the worker also reports the end, and the same number of bytes. Raises the
         download's error."""
         data = await self._reader.read(most)
         if not data and (written := await self._download.wait()) != self._reader.received:
-            raise UpstreamFailed(f"The worker wrote {written} bytes, {self._reader.received} came.")
+            raise UpstreamFailed(f"The worker wrote {written} bytes, but {self._reader.received} arrived.")
         return data
 
     async def _close(self) -> None:
-        """Bounded by CLOSE_SECONDS. What the worker has not ended by then, the closed pipe ends."""
+        """Close within CLOSE_SECONDS. If the worker has not stopped the download by then, the closed pipe stops it."""
         self._reader.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._download.cancel()
         except TimeoutError:
-            log.warning("a download of the worker did not end within %s s", CLOSE_SECONDS)
+            log.warning("a download in the worker did not stop within %s s", CLOSE_SECONDS)
 
 
 class EmbeddedBody(Unlosable):
-    """Holds its place among the method's workers until it is closed."""
+    """An open stream of the method. Holds its slot until it is closed."""
 
     def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:
         self.head = head

@@ -1,4 +1,5 @@
-"""`relay`: the media's bytes from its server to the client, on the event loop, in the extraction's own session."""
+"""`relay`: carries the media's bytes from its server to the client, on the event loop, in the extraction's own
+session."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from serverpy.tasks import Interruptible
 
 
 class Read(Protocol):
-    """An open read, whatever is behind it: one file (`ResumingRead`), many (`SegmentedRead`), or many that are shared
+    """An open read of any kind: of one file (`ResumingRead`), of segments (`SegmentedRead`), or of a shared live stream
     (`Reader`)."""
 
     extent: Extent
@@ -54,7 +55,7 @@ class Read(Protocol):
 
 
 class Relay:
-    """Media over http(s): plain files, HLS and DASH. Gives ranges wherever the source can, and heals
+    """Media over http(s): plain files, HLS and DASH. Supports ranges wherever the source does, and heals
     (`net/resume.py`)."""
 
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
@@ -83,8 +84,9 @@ class Relay:
         )
 
     def carries(self, track: Track) -> bool:
-        """Plain http(s) files, HLS, and DASH that is not live. A request that must look like a browser's is yt-dlp's
-        (curl_cffi) to make, and so is a window that the extractor set by a Range header of its own."""
+        """Return whether the track is a plain http(s) file, HLS, or DASH that is not live. Only yt-dlp (curl_cffi) can
+        make a request look like a browser's, and only yt-dlp applies a Range header that the extractor itself has
+        set."""
         return (
             (_is_plain(track) or _is_segmented(track))
             and not (track.has_drm or track.needs_ytdlp or track.fragments_dynamic)
@@ -112,34 +114,36 @@ class Relay:
         return RelayBody(read, replace(head, timings=timings), first, pace)
 
     async def _open_read(self, source: Source, media: Media, track: Track, lender: Lender) -> Read:
-        """What is live and read from its edge, together with all who do so."""
+        """Open a live stream at its edge together with all clients that watch it there; anything else for this client
+        alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, media, track, lender)
         key = (source.url, source.item, media.id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
                 return reader
-            if not turn.is_vain:
+            if not turn.is_unshared:
                 return await self._open_first(key, turn, source, media, track, lender)
         return await self._join_after_all(key, await self._open_own(source, media, track, lender))
 
     async def _open_first(
         self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, lender: Lender
     ) -> Read:
-        """While others wait to know whether it is live, which its list alone tells."""
+        """Open the upstream while other callers wait to know whether it is live, which only its playlist tells."""
         try:
             own = await self._open_own(source, media, track, lender)
         except ServerPYError:
-            turn.is_vain = True
+            turn.is_unshared = True
             raise
         reader = None
         if isinstance(own, SegmentedRead) and own.follows_edge:
             reader = self._fanout.share(key, own)
-        turn.is_vain = reader is None
+        turn.is_unshared = reader is None
         return reader or own
 
     async def _join_after_all(self, key: Hashable, own: ResumingRead | SegmentedRead) -> Read:
-        """The first may have failed where those who come after it do not."""
+        """Share `own`, or join a shared upstream instead of it: the first caller may have failed where a later one does
+        not."""
         if not isinstance(own, SegmentedRead) or not own.follows_edge:
             return own
         reader = self._fanout.join(key)
@@ -155,13 +159,13 @@ class Relay:
     async def _open_own(
         self, source: Source, media: Media, track: Track, lender: Lender
     ) -> ResumingRead | SegmentedRead:
-        """With the bytes that `source` asks for."""
+        """Open a read of the bytes that `source` asks for."""
         address = TrackSource(self._client, self._extractor, source, media, track)
         if _is_segmented(track):
             return await open_segmented(
                 address,
                 lender,
-                # Segments have no validator in common that an If-Range could be compared with: it asks for the whole.
+                # Segments have no common validator to compare an If-Range with, so it asks for the whole.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
                 patience=self._client.stall_timeout,
@@ -179,7 +183,8 @@ class Relay:
         )
 
     async def _until_available(self, track: Track) -> None:
-        """Some sites give addresses that are good in a few seconds only (YouTube: 5)."""
+        """Wait until the media server accepts the track's URL: some sites give URLs that work only after some seconds
+        (YouTube: 5)."""
         seconds = (track.available_at or 0) - time.time()
         if seconds > self._wait_seconds:
             raise UpstreamFailed("The media is not available yet.")
@@ -187,7 +192,7 @@ class Relay:
 
 
 class RelayBody:
-    """An open relay. `read` after `aclose` is an error of the caller."""
+    """An open relay. The caller must not call `read` after `aclose`."""
 
     def __init__(self, read: Read, head: Head, first: list[bytes], pace: Pace) -> None:
         self.head = head
@@ -227,8 +232,8 @@ def _is_plain(track: Track) -> bool:
 
 
 def _is_segmented(track: Track) -> bool:
-    """HLS, finished or live, or DASH whose fragments are known. Subtitles in segments have to be put together anew,
-    which is yt-dlp's."""
+    """Return whether the track is HLS, finished or live, or DASH whose fragments are known. Segmented subtitles must be
+    reassembled, which is left to yt-dlp."""
     if track.is_from_start or track.ext == "vtt":
         return False
     if track.protocol == DASH_PROTOCOL:
@@ -241,7 +246,7 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
     declared_type = read.headers.get("content-type")
     if extent.first == 0:
         container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.file_ext)
-    elif _is_segmented(track):  # many are MPEG-TS, which their extension does not say
+    elif _is_segmented(track):  # many are MPEG-TS, whatever their extension says
         container = containers.by_type(declared_type) or containers.declared(declared_type, track.file_ext)
     else:
         container = containers.declared(declared_type, track.file_ext)

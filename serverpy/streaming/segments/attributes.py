@@ -1,4 +1,4 @@
-"""The attribute lists and numbers of playlist tags (RFC 8216 §4.2), read leniently where nothing hangs on them."""
+"""Parses the attribute lists and numbers of playlist tags (RFC 8216 §4.2), leniently where an error does no harm."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from datetime import datetime
 from serverpy.errors import UpstreamFailed
 
 _ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-"""A name begins at a comma only, so that a long line without sense costs no more than its length."""
+"""A name begins only after a comma, so that the time for a long malformed line is linear."""
 _MAX_DIGITS = 20
 """A decimal-integer is below 2^64."""
 
 
 def attributes(text: str) -> dict[str, str]:
-    """The attributes of a tag by name; quoted strings without their quotes."""
+    """Return the attributes of a tag by name; quoted strings without their quotes."""
     return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(text)}
 
 
 def integer(text: str) -> int:
-    """A decimal-integer. Raises `UpstreamFailed`."""
+    """Parse a decimal-integer. Raises `UpstreamFailed`."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
         raise UpstreamFailed("The media's playlist has an invalid number.")
@@ -28,7 +28,7 @@ def integer(text: str) -> int:
 
 
 def seconds(text: str) -> float | None:
-    """A duration, as in EXTINF before the comma; None for what is none."""
+    """Parse a duration, as in EXTINF before the comma. Returns None if it is invalid."""
     try:
         found = float(text.partition(",")[0])
     except ValueError:
@@ -37,22 +37,22 @@ def seconds(text: str) -> float | None:
 
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
-    """`<n>[@<o>]` (§4.3.2.2) as first byte and end. Raises `UpstreamFailed`, also for a range of no bytes."""
+    """Parse `<n>[@<o>]` (§4.3.2.2) into first byte and end. Raises `UpstreamFailed` if it is invalid or empty."""
     length, at, offset = text.partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)
     if count == 0:
-        raise UpstreamFailed("The media's playlist has a range of no bytes.")
+        raise UpstreamFailed("The media's playlist has an empty byte range.")
     return first, first + count
 
 
 def initialization_vector(text: str) -> bytes:
-    """A hexadecimal-sequence of up to 128 bits; shorter ones are filled from the left. Raises `UpstreamFailed`."""
+    """Parse a hexadecimal-sequence of up to 128 bits; a shorter one is padded on the left. Raises `UpstreamFailed`."""
     return _hexadecimal(text, 16, (16,))
 
 
 def key_bytes(text: str) -> bytes:
-    """A key that the extraction gives in hexadecimal."""
+    """Parse a key that the extraction gives in hexadecimal. Raises `UpstreamFailed`."""
     return _hexadecimal(text, 0, (16, 24, 32))
 
 
@@ -64,7 +64,7 @@ def _hexadecimal(text: str, fill_bytes: int, lengths: tuple[int, ...]) -> bytes:
 
 
 def date(text: str) -> datetime | None:
-    """An ISO 8601 date with a time; None for what is none."""
+    """Parse an ISO 8601 date with a time. Returns None if it is invalid."""
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:

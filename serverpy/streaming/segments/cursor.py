@@ -1,4 +1,4 @@
-"""Which segment comes next: along a list that is finished, or one that goes on (`live.py`)."""
+"""Which segment comes next, in a playlist that is finished or in one that still grows (`live.py`)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from serverpy.streaming.segments.manifest import Manifest
 from serverpy.streaming.segments.segment import Segment
 
 Load = Callable[[], Awaitable[Manifest]]
-"""Reads the list anew, under the address of the moment."""
+"""Loads the manifest again, from its current address."""
 
 
 class Cursor(Protocol):
-    """A way along the segments. Belongs to one stream, and holds one list at a time."""
+    """A position in the segments. Belongs to one stream, and holds one manifest at a time."""
 
     async def next(self) -> Segment | None:
-        """The next segment; None after the last. Raises what loading raises."""
+        """Return the next segment, None after the last. Raises what loading raises."""
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the list anew and find `segment` in it; `next` is the one behind it. Raises `UpstreamFailed` if it is
-        not what it was."""
+        """Load the manifest again and find `segment` in it; `next` continues after it. Raises `UpstreamFailed` if the
+        segment has changed."""
         ...
 
     async def back(self, segment: Segment) -> Segment | None:
-        """Find `segment` in the list that is at hand, if one is; `next` is the one behind it."""
+        """Find `segment` in the manifest at hand, if there is one; `next` continues after it."""
         ...
 
 
 class FinishedCursor:
-    """From the first to the last."""
+    """A cursor from the first segment to the last."""
 
     def __init__(self, manifest: Manifest, load: Load) -> None:
         self._load = load
@@ -44,7 +44,7 @@ class FinishedCursor:
         return await upcoming(self._segments)
 
     async def again(self, segment: Segment) -> Segment:
-        self._manifest, self._segments = None, iter(())  # two lists are not held at once
+        self._manifest, self._segments = None, iter(())  # never hold two manifests at once
         manifest = await self._load()
         self._manifest = manifest
         fresh = await self.back(segment)
@@ -60,7 +60,7 @@ class FinishedCursor:
 
 
 async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
-    """The next one, None after the last. Other streams have their turn meanwhile (`manifest.py::Manifest.segments`)."""
+    """Return the next segment, None after the last. Gives way to other streams (`manifest.py::Manifest.segments`)."""
     for segment in segments:
         if segment is not None:
             return segment
@@ -69,7 +69,7 @@ async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
 
 
 async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
-    """The one of the same number; `segments` goes on behind it."""
+    """Return the segment of the same number; `segments` continues after it."""
     while (found := await upcoming(segments)) is not None:
         if (found.number, found.initial) == (segment.number, segment.initial):
             return found

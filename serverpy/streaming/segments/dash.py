@@ -1,7 +1,7 @@
-"""DASH as values: the fragments that yt-dlp has resolved (templates, base addresses, periods) as segments. Pure.
+"""DASH as values: segments from the fragments that yt-dlp has resolved (templates, base URLs, periods). Pure.
 
-Several periods are one list: each begins with an initialization section of its own, which goes into the file as it
-comes, as in yt-dlp's. The list is kept as packed lines (`packed_lines.py`), which take far less memory than an
+Several periods form one list. Each begins with its own initialization section, which goes into the file in its place,
+as in yt-dlp's output. The list is kept as packed lines (`packed_lines.py`), which take far less memory than an
 extraction.
 """
 
@@ -15,14 +15,14 @@ from serverpy.streaming.segments.segment import Segment, joined, with_query
 
 
 def line_of(fragment: Fragment) -> bytes:
-    """A fragment as a line: how many seconds, and where. Line ends in an address mean nothing (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its seconds, and its URL. Line breaks in a URL mean nothing (WHATWG URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
     return f"{'' if fragment.duration is None else fragment.duration} {url}\n".encode()
 
 
 def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
-    """The segments of such lines, in order; `query` is yt-dlp's `extra_param_to_segment_url`. Raises `UpstreamFailed`
-    for an address that is none."""
+    """Yield the segments of such lines, in order; `query` is yt-dlp's `extra_param_to_segment_url`. Raises
+    `UpstreamFailed` if a URL is invalid."""
     for number, line in enumerate(lines):
         duration, _, url = line.partition(" ")
         yield Segment(url=with_query(joined(base, url), query), number=number, duration=seconds(duration))

@@ -1,9 +1,9 @@
-"""HLS media playlists (RFC 8216, and its second edition) as segments. Pure: fed line by line, nothing is kept but what
-the next line may need, so that a playlist of any length costs the same.
+"""Parses HLS media playlists (RFC 8216, and its second edition) into segments. Pure: it is fed line by line and keeps
+only what the next line may need, so that a playlist of any length costs the same.
 
-What is said twice is read as yt-dlp reads it, with three exceptions, where yt-dlp's file would not play: media
-sequence numbers (which decrypt) count segments that are left out and do not count initialization sections; a range is
-that of the next address only; an initialization section that is repeated is not another one.
+Conflicting tags are resolved as yt-dlp does, with three exceptions, where yt-dlp's file would not play: media sequence
+numbers (which are used to decrypt) count segments that are left out and do not count initialization sections; a byte
+range applies only to the next URL; an initialization section that is repeated is not a new one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DRM = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """An EXT-X-KEY of AES-128; without `iv` the sequence number is it."""
+    """An EXT-X-KEY of AES-128. Without `iv`, the media sequence number is the IV."""
 
     uri: str
     key: bytes | None
@@ -36,7 +36,7 @@ class _Key:
 
 
 class MediaPlaylist:
-    """One media playlist, while it is read. `url` is its own address, after redirects."""
+    """The parser of one media playlist. `url` is the playlist's own, after redirects."""
 
     def __init__(self, url: str, rules: Rules) -> None:
         self.url = url
@@ -52,21 +52,21 @@ class MediaPlaylist:
         self.count = 0
         """Segments so far, initialization sections included."""
         self.length: int | None = 0
-        """The sum of their lengths, as long as all are known."""
+        """The sum of their lengths, None if one is unknown."""
         self.seconds = 0.0
         self.first_number = 0
         self.discontinuity_sequence = 0
         self.target_seconds: float | None = None
         self.is_playlist = False
-        """Whether there was an EXTM3U."""
+        """Whether there was an EXTM3U tag."""
         self.is_master = False
         self.is_event = False
-        """Whether nothing will be taken away (EVENT as its type)."""
+        """Whether no segment will be removed (playlist type EVENT)."""
         self.is_complete = False
-        """Whether nothing will be added (ENDLIST, or VOD as its type)."""
+        """Whether no segment will be added (ENDLIST, or playlist type VOD)."""
 
     def feed(self, line: str) -> Segment | None:
-        """Take the next line; the segment that it completes, if any. Raises `UpstreamFailed`, `DrmProtected`,
+        """Parse the next line. Returns the segment that it completes, if any. Raises `UpstreamFailed`, `DrmProtected`,
         `TooLarge`."""
         line = line.strip()
         if not line:
@@ -87,7 +87,7 @@ class MediaPlaylist:
 
     def _take_address(self, line: str) -> Segment | None:
         if not self.is_playlist:
-            raise UpstreamFailed("The address of the media's playlist answers with something else.")
+            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
         if self.is_master:
             return None
         number, self._next_number = self._next_number, self._next_number + 1
@@ -112,7 +112,7 @@ class MediaPlaylist:
         return segment
 
     def _clear(self) -> None:
-        """Forget what is said of one segment only."""
+        """Forget what applies to one segment only."""
         self._range: tuple[int, int] | None = None
         self._duration: float | None = None
         self._date: datetime | None = None
@@ -152,13 +152,13 @@ class MediaPlaylist:
             return None
         given = attributes.attributes(value)
         if not given.get("URI"):
-            raise UpstreamFailed("The media's playlist has an initialization section without an address.")
+            raise UpstreamFailed("The media's playlist has an initialization section without a URI.")
         first, end = attributes.byte_range(given["BYTERANGE"], 0) if given.get("BYTERANGE") else (0, None)
         found = (self._address(given["URI"]), first, end)
         if found == self._map:
             return None
         if self.count:
-            raise UpstreamFailed("The media's playlist changes its initialization section: it is several files.")
+            raise UpstreamFailed("Changing the initialization section (EXT-X-MAP) within a playlist is unsupported.")
         self._map = found
         segment = Segment(
             url=found[0],
@@ -181,10 +181,10 @@ class MediaPlaylist:
         elif method == "AES-128":
             self._key = self._key_of(given)
         else:
-            raise UpstreamFailed("The media is encrypted in a way that this server cannot undo.")
+            raise UpstreamFailed("The media uses an unsupported encryption method.")
 
     def _key_of(self, given: dict[str, str]) -> _Key:
-        """The key as the playlist says, or as the extraction knows better (yt-dlp's `hls_aes`)."""
+        """Return the key as the playlist gives it, or as the extraction overrides it (yt-dlp's `hls_aes`)."""
         aes = self._rules.aes
         iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
         iv = attributes.initialization_vector(iv_text) if iv_text else None
@@ -196,7 +196,7 @@ class MediaPlaylist:
         if uri[:5].lower() == "data:":
             return _Key(uri, None, iv)
         if not uri:
-            raise UpstreamFailed("The media's playlist has a key without an address.")
+            raise UpstreamFailed("The media's playlist has a key without a URI.")
         return _Key(with_query(joined(self.url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
 
     def _take_drm(self, value: str) -> None:
@@ -224,7 +224,7 @@ class MediaPlaylist:
         self._discontinuity += 1
 
     def _take_discontinuity_sequence(self, value: str) -> None:
-        # yt-dlp's `format_index` counts this tag along, where the formats are listed as where they are loaded.
+        # yt-dlp's `format_index` counts this tag, too, both when it lists formats and when it downloads them.
         self._discontinuity += 1
         self.discontinuity_sequence = attributes.integer(value)
 
@@ -239,7 +239,7 @@ class MediaPlaylist:
         self.is_complete = True
 
     def _take_marker(self, line: str) -> None:
-        """Anvato and Uplynk say which segments are adverts."""
+        """Handle the markers by which Anvato and Uplynk say which segments are adverts."""
         anvato = line.startswith("#ANVATO")
         if ("type=ad" in line) if anvato else line.endswith(",ad"):
             self._in_advert = True
@@ -278,4 +278,4 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }
-"""The tags that matter here, by name; others are for players."""
+"""The tags that matter here, by name; the others are for players."""

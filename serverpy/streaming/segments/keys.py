@@ -1,4 +1,4 @@
-"""The keys of encrypted segments: those of the extraction, those in the playlist itself, those at an address."""
+"""The keys of encrypted segments: given by the extraction, inline in the playlist, or at a URL."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from serverpy.errors import UpstreamFailed
 from serverpy.streaming.segments.segment import Encryption
 
 MAX_KEYS = 8
-"""Keys that are kept: playlists go from one to the next, and some to and fro."""
+"""How many keys are kept: playlists go from one key to the next, and some go back and forth."""
 MAX_KEY_BYTES = 32
 
 
 class Keys:
-    """The last keys of one stream, by address."""
+    """The latest keys of one stream, by URL."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
     async def get(self, encryption: Encryption, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The key of `encryption`; `fetch` gets what is at its address. Raises `UpstreamFailed` for what is none."""
+        """Return the key of `encryption`; `fetch` gets the bytes at its URL. Raises `UpstreamFailed` if the key is
+        invalid."""
         if encryption.key is not None:
             return encryption.key
         if encryption.uri[:5].lower() == "data:":
@@ -38,7 +39,7 @@ class Keys:
 
 
 def _inline(uri: str) -> bytes:
-    """The bytes of a `data:` address (RFC 2397)."""
+    """Return the bytes of a `data:` URL (RFC 2397)."""
     head, _, data = uri.partition(",")
     content = unquote_to_bytes(data)
     if not head.lower().endswith(";base64"):

@@ -1,11 +1,11 @@
-"""A list that goes on: read from near its edge, or from where it was asked; loaded again as it grows, until it says
-that it has ended.
+"""A playlist that grows: read from near its edge, or from a requested position, and loaded again until it says that it
+has ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
        └──────────── a target duration later, or half ──────┘
 
-What has left the list before it was read is an error: there are no holes.
+If a segment leaves the playlist before it was read, that is an error: there are no holes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _USUAL_TARGET_SECONDS = 6.0
 
 
 class LiveCursor:
-    """Along a live playlist. `start` is where: seconds from the oldest segment listed, or, below 0, back from the end
-    of the list; None is the edge. `patience` is how many seconds a reader waits for news (at least three target
-    durations); then `UpstreamTimeout` is raised."""
+    """A cursor along a live playlist. `start` is where to begin: seconds from the oldest segment listed, or, if
+    negative, back from the end of the playlist; None is the edge. A reader waits `patience` seconds for a new segment
+    (at least three target durations); then `UpstreamTimeout` is raised."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LiveCursor:
         self._passed_seconds = min(edge, _begin(manifest, edge, start))
 
     async def next(self) -> Segment | None:
-        begun = self._clock()  # a reader who was busy until now has not waited
+        begun = self._clock()  # a reader that was busy until now has not waited
         while True:
             while (segment := await upcoming(self._segments)) is not None:
                 if self._is_next(segment):
@@ -60,7 +60,7 @@ class LiveCursor:
             if self._is_complete:
                 return None
             if self._clock() - begun > max(self._patience, 3 * self._target_seconds):
-                raise UpstreamTimeout("The live stream lists no more segments.")
+                raise UpstreamTimeout("The live stream's playlist lists no more segments.")
             await self._reload()
 
     async def again(self, segment: Segment) -> Segment:
@@ -71,7 +71,7 @@ class LiveCursor:
         return fresh
 
     async def back(self, segment: Segment) -> Segment | None:
-        return None  # nothing is opened ahead of a live stream: we are there
+        return None  # a live stream is never prefetched, so the cursor is still there
 
     def _is_next(self, segment: Segment) -> bool:
         if segment.initial:
@@ -82,29 +82,30 @@ class LiveCursor:
         return not is_behind
 
     def _is_passed_over(self, segment: Segment) -> bool:
-        """Whether it ends before the place where to begin."""
+        """Return whether the segment ends before the position to begin at."""
         if self._passed_seconds <= 0:
             return False
         self._passed_seconds -= segment.duration or 0.0
         return self._passed_seconds >= 0
 
     def _is_new_initial(self, segment: Segment) -> bool:
-        """Each load lists the initialization section again, maybe with a fresh token."""
+        """Return whether this is the first initialization section: each load lists it again, maybe with a fresh
+        token."""
         known, self._initial = self._initial, segment
         if known is None:
             return True
         if (_path(known), known.first, known.end) != (_path(segment), segment.first, segment.end):
-            raise UpstreamFailed("The media's playlist changes its initialization section: it is several files.")
+            raise UpstreamFailed("Changing the initialization section (EXT-X-MAP) within a playlist is unsupported.")
         return False
 
     async def _reload(self) -> None:
-        """When it is due: RFC 8216 §6.3.4."""
+        """Load the playlist again when that is due (RFC 8216 §6.3.4)."""
         due = self._loaded_at + self._target_seconds * (1.0 if self._has_changed else 0.5)
         await asyncio.sleep(max(0.0, due - self._clock()))
         await self._reload_now()
 
     async def _reload_now(self) -> None:
-        self._segments = iter(())  # two lists are not held at once
+        self._segments = iter(())  # never hold two manifests at once
         manifest = await self._load()
         if not isinstance(manifest, HlsManifest):
             raise UpstreamFailed("The media's playlist changed while it was read.")
@@ -123,7 +124,7 @@ class LiveCursor:
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
-    """Where to begin, in seconds from the oldest segment."""
+    """Return where to begin, in seconds from the oldest segment."""
     if start is None:
         return edge if manifest.begins_at_edge else 0.0
     return start if start >= 0 else max(0.0, manifest.seconds + start)

@@ -1,4 +1,4 @@
-"""The list of a track's segments: fetched if it is a playlist, and read from the beginning as often as wanted."""
+"""The manifest of a track: fetched if it is a playlist, and read from the beginning as often as needed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
 from serverpy.streaming.track_source import TrackSource
 
 PLAYLIST_BYTES = 48 * 1024
-"""The packed playlist that a stream may hold, and the block of it that is open, before it asks for more room."""
+"""The packed playlist that a stream may hold, and its one unpacked block, before it asks for more room."""
 STRIDE = 500
-"""Lines of a list that are read at once, without giving way to other streams."""
+"""Lines of a playlist that are read at once, before other streams get a turn."""
 _TEXT_STEP = SMALL_STEP // 4
 """Characters, of at most four bytes each."""
 
 
 class Manifest(Protocol):
-    """`count` segments, whose bytes are `length` in sum if that is known."""
+    """A sequence of `count` segments, with `length` bytes in total if that is known."""
 
     @property
     def count(self) -> int: ...
@@ -37,7 +37,8 @@ class Manifest(Protocol):
     def length(self) -> int | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """All, from the first; None after each STRIDE lines, whatever stood in them, for whoever gives way then."""
+        """Yield all segments, from the first, and None after every STRIDE lines, so that the caller can give way to
+        other streams."""
         ...
 
 
@@ -57,7 +58,7 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """A media playlist that was read once already, and so is known to be one. `is_complete` says that nothing will be
+    """A media playlist that has been read once, and so is known to be valid. `is_complete` says that nothing will be
     added to it."""
 
     lines: PackedLines
@@ -70,14 +71,15 @@ class HlsManifest:
     target_seconds: float | None
     is_complete: bool
     begins_at_edge: bool
-    """If it is not complete: an event that nobody calls live is a recording whose end is not marked, or not yet."""
+    """Whether a stream begins at the edge of an incomplete playlist. An EVENT playlist that the page does not call live
+    is a recording whose end is not marked, or not yet, and is read from its beginning."""
 
     def segments(self) -> Iterator[Segment | None]:
         return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.lines.lines()))
 
 
 def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
-    """What each line completes."""
+    """Yield the segments that lines complete, and None after every STRIDE lines."""
     for passed, segment in enumerate(lines, 1):
         if segment is not None:
             yield segment
@@ -86,7 +88,8 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
 
 
 def playlist_room(lender: Lender) -> Room:
-    """Make the room of the one playlist that a stream holds. Released with `lender`, the room of the stream's read."""
+    """Make the room of the one playlist that a stream holds. It is released with `lender`, the room of the stream's
+    read."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -96,18 +99,18 @@ def _hold(room: Room, nbytes: int) -> None:
 
 
 async def load(address: TrackSource, room: Room, *, wait_seconds: float) -> Manifest:
-    """The segments of the track at `address`, as it is now. Raises `UpstreamFailed` and its like, `TooLarge`, `Busy`,
-    `DrmProtected`."""
+    """Load the manifest of the track at `address`, as it is now. Raises `UpstreamFailed`, `UpstreamTimeout`,
+    `TooLarge`, `Busy`, `DrmProtected`, and what an extraction raises."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
     fetching = _Fetching(address, room, wait_seconds)
     playlist, lines = await fetching.first()
     if playlist.is_master:
         variant = master.best(master.variants(lines.lines(), playlist.url))
-        del playlist, lines  # two lists are not held at once
+        del playlist, lines  # never hold two playlists at once
         playlist, lines = await fetching.fetch(variant.url)
         if playlist.is_master:
-            raise UpstreamFailed("The media's playlist leads to a list of variants again.")
+            raise UpstreamFailed("The media's master playlist refers to another master playlist.")
     if not playlist.count and playlist.is_complete:
         raise UpstreamFailed("The media's playlist has no segments.")
     return HlsManifest(
@@ -139,7 +142,7 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
 
 
 class _Fetching:
-    """Playlists, read line by line as they come."""
+    """Fetches playlists, and parses them line by line as they arrive."""
 
     def __init__(self, address: TrackSource, room: Room, wait_seconds: float) -> None:
         self._address = address
@@ -148,7 +151,7 @@ class _Fetching:
         self.rules = Rules.of(address.track)
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
-        """That of the track; the extraction may have fetched it."""
+        """Return the track's own playlist, which the extraction may already have fetched."""
         track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
@@ -159,7 +162,7 @@ class _Fetching:
         return reader.finish()
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
-        """The playlist at `url`, or at the track's own address, which may be renewed."""
+        """Fetch the playlist at `url`, or (None) at the track's own URL, which may be renewed."""
         read = await open_resuming(PlaylistSource(self._address, url), ranges=False, wait_seconds=self._wait_seconds)
         try:
             self.rules = Rules.of(self._address.track)  # it may have been renewed
@@ -186,7 +189,7 @@ class PlaylistSource:
 
 
 class _Reader:
-    """The first reading of a playlist: every line is looked at, and kept packed."""
+    """Parses a playlist on its first reading, and keeps its lines packed."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)
@@ -194,15 +197,15 @@ class _Reader:
         self._room = room
 
     def add(self, data: bytes) -> None:
-        self._look_at(self._lines.write(data))
+        self._parse(self._lines.write(data))
 
     def finish(self) -> tuple[MediaPlaylist, PackedLines]:
-        self._look_at(self._lines.finish())
+        self._parse(self._lines.finish())
         if not self._playlist.is_playlist:
-            raise UpstreamFailed("The address of the media's playlist answers with something else.")
+            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
         return self._playlist, self._lines
 
-    def _look_at(self, lines: list[str]) -> None:
+    def _parse(self, lines: list[str]) -> None:
         for line in lines:
             self._playlist.feed(line)
         _hold(self._room, self._lines.held_bytes)

@@ -1,7 +1,8 @@
-"""HLS master playlists (RFC 8216 §4.3.4): which variant is read where the extraction gave a master as a format. Pure.
+"""HLS master playlists (RFC 8216 §4.3.4): chooses the variant to read if the extraction gives a master as a format.
+Pure.
 
-Usually yt-dlp has read the master, and each of its variants is a format of its own; this is for the extractors that
-leave it be.
+Usually yt-dlp has read the master, and each of its variants is a format of its own; this is for extractors that do not
+do that.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from serverpy.streaming.segments.segment import joined
 
 MAX_VARIANTS = 1000
 MAX_LENGTH = 1 << 20
-"""Of all its lines: they are read at one go."""
+"""Of all its lines, in characters: they are read without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One EXT-X-STREAM-INF. `is_silent` says that its audio is in a playlist of its own."""
+    """One EXT-X-STREAM-INF. `is_silent` says that its audio is in a separate playlist."""
 
     url: str
     bandwidth: int
@@ -28,7 +29,7 @@ class Variant:
 
 
 def variants(lines: Iterable[str], url: str) -> list[Variant]:
-    """All variants of the master at `url`, in its order. Raises `UpstreamFailed`, `TooLarge`."""
+    """Return all variants of the master at `url`, in its order. Raises `UpstreamFailed`, `TooLarge`."""
     pending: dict[str, str] | None = None
     apart: set[str] = set()
     found: list[tuple[str, dict[str, str]]] = []
@@ -51,10 +52,11 @@ def variants(lines: Iterable[str], url: str) -> list[Variant]:
 
 
 def best(found: Iterable[Variant]) -> Variant:
-    """The one of the highest bandwidth among those that have audio with them. Raises `UpstreamFailed` for none."""
+    """Return the variant of the highest bandwidth, preferring those that include audio. Raises `UpstreamFailed` if
+    there are no variants."""
     chosen = max(found, key=lambda variant: (not variant.is_silent, variant.bandwidth), default=None)
     if chosen is None:
-        raise UpstreamFailed("The media's playlist has no variant that could be played.")
+        raise UpstreamFailed("The media's playlist has no playable variant.")
     return chosen
 
 

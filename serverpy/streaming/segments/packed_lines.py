@@ -1,5 +1,5 @@
-"""The lines of a playlist, written once and read again, packed: a playlist is long, repetitive, and held as long as its
-stream. Blocks are packed each on its own, so that a reader has one of them open at a time."""
+"""The lines of a playlist, written once, compressed, and read again: a playlist is long, repetitive, and held as long
+as its stream. Each block is compressed on its own, so that a reader has one decompressed block at a time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Text that is packed, and unpacked, at once; with its last line it may be more."""
+"""Text that is compressed, and decompressed, at once; its last line may exceed this."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
 class PackedLines:
-    """Text that comes in pieces, as lines. Belongs to one stream, which reads one block of it at a time."""
+    """Text that arrives in chunks, as lines. Belongs to one stream, which reads one block of it at a time."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -29,11 +29,11 @@ class PackedLines:
 
     @property
     def held_bytes(self) -> int:
-        """What is packed, one block that is not, and a line without its end."""
+        """What is compressed, one block that is not, and an incomplete line."""
         return self.packed_bytes + self._largest_bytes + len(self._rest)
 
     def write(self, data: bytes) -> list[str]:
-        """Add `data`; gives the lines that it completes. Raises `TooLarge` for a text, or a line, without an end."""
+        """Add `data`, and return the lines that it completes. Raises `TooLarge` if the text, or a line, is too long."""
         if not self._text_bytes:
             data = data.removeprefix(_BOM)
         self._text_bytes += len(data)
@@ -43,14 +43,14 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self) -> list[str]:
-        """Nothing more comes; gives the last line, if it had no end."""
+        """End the text, and return its last line if that had no line break."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest else []
         self._pack()
         return lines
 
     def lines(self) -> Iterator[str]:
-        """All lines that are not empty, from the first, as often as wanted."""
+        """Yield all lines that are not empty, from the first. May be called again."""
         for block in self._blocks:
             yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 

@@ -1,7 +1,7 @@
-"""The next segment, opened while the one before is still read: over a line with a long way to the media server, asking
-for each segment only when the one before is over costs a fast reader a third of the speed.
+"""Opens the next segment while the current one is still read. With a long round trip to the media server, requesting
+each segment only after the previous one costs a fast reader a third of its speed.
 
-It holds one step of one more connection, `AHEAD_BYTES`, and only where that pays and the budget has it to spare.
+This holds one step of one more connection, `AHEAD_BYTES`, and happens only where it pays and the budget can spare that.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from serverpy.streaming.segments.segment_read import SegmentRead
 from serverpy.tasks import cancel, spawn
 
 AHEAD_BYTES = SMALL_STEP + OVERLAP_BYTES + 12 * 1024
-"""A step, what is kept to compare, and the objects of a connection."""
+"""A step, the bytes kept for comparison, and the objects of a connection."""
 
 AFTER_BYTES = 8 * 1024 * 1024
-"""What a reader has to have taken before anything is opened ahead of it: the first bytes only fill the kernel's
-buffers, however slow it is."""
+"""What a reader must have taken before anything is opened ahead of it: the first bytes only fill the kernel's buffers,
+however slow the reader is."""
 
 Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
 
 class Prefetch:
-    """One task, which opens the next segment; the caller that takes the read owns it. `drop` ends both."""
+    """One task that opens the next segment; the caller that takes the read owns it. `drop` ends both."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)  # released with `lender`, the room of the stream's read
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
-        """Begin to open the next segment, if there is room. Not before the last one is taken or dropped."""
+        """Begin to open the next segment, if there is room. Call it only after the last one is taken or dropped."""
         if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
@@ -44,15 +44,15 @@ class Prefetch:
         return self._task is not None
 
     async def take(self) -> SegmentRead | None:
-        """Wait for the read that was begun. Returns None after the last segment. Raises what opening raised.
-        Only if `is_under_way`."""
+        """Wait for the read that was begun. Returns None after the last segment. Raises what opening raised. Call it
+        only if `is_under_way`."""
         assert self._task is not None
         read = await self._task
         self._task = None
         return read
 
     async def drop(self) -> None:
-        """Leave what was begun, whatever came of it; also if the caller is cancelled meanwhile."""
+        """Abandon what was begun, whatever its outcome, even if the caller is cancelled meanwhile."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -69,7 +69,7 @@ def _close(task: asyncio.Task[SegmentRead | None]) -> None:
 
 
 class Waits:
-    """Who waits for whom: the reader for the media server, or the server for the reader. Times are in seconds."""
+    """Which waits longer: the reader for the media server, or the server for the reader. Times are in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -78,19 +78,19 @@ class Waits:
         self._server_seconds = 0.0
 
     def asked(self) -> None:
-        """The reader comes for more: until now it was busy."""
+        """Record that the reader asks for more: until now it was busy."""
         now = self._clock()
         self._reader_seconds += now - self._turned_at
         self._turned_at = now
 
     def given(self) -> None:
-        """The reader has more: until now it waited for the server."""
+        """Record that the reader has more: until now it waited for the server."""
         now = self._clock()
         self._server_seconds += now - self._turned_at
         self._turned_at = now
 
     def reader_waited_more(self) -> bool:
-        """Since this was last asked."""
+        """Return whether the reader waited longer than it was busy, since the last call."""
         waited = self._server_seconds > self._reader_seconds
         self._reader_seconds = self._server_seconds = 0.0
         return waited

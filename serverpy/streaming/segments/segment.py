@@ -1,4 +1,4 @@
-"""What HLS and DASH have in common, as frozen values: a sequence of segments, which one after the other are the file.
+"""What HLS and DASH have in common, as frozen values: a sequence of segments, which one after the other form the file.
 
 `hls.py` and `dash.py` make them; `segmented.py` fetches them. Nothing here does I/O.
 """
@@ -14,12 +14,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
 
 MAX_SEGMENTS = 100_000
-"""Of one playlist: a day and more, at one second each."""
+"""Of one playlist: more than a day, at one second each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """AES-128 (RFC 8216 §4.3.2.4). The key is `key`, or what is found at `uri`; `iv` has 16 bytes."""
+    """AES-128 (RFC 8216 §4.3.2.4). The key is `key`, or is fetched from `uri`; `iv` has 16 bytes."""
 
     uri: str
     key: bytes | None
@@ -28,9 +28,9 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One piece of the file. `url` is absolute; the piece is the bytes of `first` to before `end` there, or all of
-    them for None. `number` is the media sequence number, which an initialization section shares with the segment that
-    follows it. `discontinuity` counts the discontinuities before."""
+    """One segment of the file. `url` is absolute; the segment is the bytes from `first` to before `end` there, or to
+    the last one if `end` is None. `number` is the media sequence number, which an initialization section shares with
+    the segment that follows it. `discontinuity` counts the discontinuities before it."""
 
     url: str
     number: int
@@ -50,7 +50,7 @@ class Segment:
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Whether it is the same piece as `other`, which may have had another address."""
+        """Return whether it is the same segment as `other`, which may have had another URL."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -62,7 +62,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the extraction says about how its playlist is to be read, and its segments are to be asked for."""
+    """How the extraction wants its playlist to be parsed, and its segments to be requested."""
 
     segment_query: str | None = None
     key_query: str | None = None
@@ -80,26 +80,27 @@ class Rules:
 
 
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/\S*")
-"""Addresses that need no second look: most of those in long playlists."""
+"""URLs that need no parsing: most of those in long playlists."""
 
 
 def joined(base: str, reference: str) -> str:
-    """The absolute http(s) address of `reference` (RFC 3986 §5). Raises `UpstreamFailed` for one that is none."""
+    """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Raises `UpstreamFailed` if it is invalid."""
     if _ABSOLUTE.fullmatch(reference):
         return reference
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is none
+        _ = parts.port  # raises if it is invalid
         if parts.scheme in ("http", "https") and parts.hostname:
             return url
     except ValueError as error:
-        raise UpstreamFailed("The media's playlist names an address that cannot be understood.") from error
-    raise UpstreamFailed("The media's playlist names an address that is not http or https.")
+        raise UpstreamFailed("The media's playlist contains an invalid URL.") from error
+    raise UpstreamFailed("The media's playlist contains a URL that is not http or https.")
 
 
 def with_query(url: str, query: str | None) -> str:
-    """`url` with the parameters of `query` in place of its own of the same names, as yt-dlp's `update_url_query`."""
+    """Return `url` with the parameters of `query`, which replace its own of the same names, as yt-dlp's
+    `update_url_query` does."""
     added = parse_qs(query) if query else {}
     if not added:
         return url

@@ -1,4 +1,4 @@
-"""One segment while it is read: found, fetched, decrypted, checked. It heals like any read (`net/resume.py`)."""
+"""One segment while it is read: located, fetched, decrypted, checked. It heals like any read (`net/resume.py`)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TELLING_BYTES = 64
 """Fewer bytes may look like text by chance."""
 
 Renew = Callable[[Segment], Awaitable[Segment | None]]
-"""Finds the same segment under a fresh address. Returns None if there is none but the present one."""
+"""Finds the same segment at a fresh URL. Returns None if there is none but the current one."""
 
 
 class _Place:
-    """Where a segment and its key are at the moment."""
+    """The current location of a segment and its key."""
 
     def __init__(self, source: TrackSource, segment: Segment, renew: Renew) -> None:
         self.source = source
@@ -74,9 +74,9 @@ async def open_segment(
     most_bytes: int | None = None,
     wait_seconds: float,
 ) -> SegmentRead:
-    """Open a read of `segment` from `skip` bytes on, of no more than `most_bytes`. Raises what `open_resuming` raises,
-    and `UpstreamFailed` for a server that gives no ranges where the playlist names some, or an invalid key; leaves
-    nothing behind when it raises or is cancelled."""
+    """Open a read of `segment`, from `skip` bytes on, of no more than `most_bytes`. Raises what `open_resuming` raises,
+    and `UpstreamFailed` if the server does not return the ranges that the playlist specifies, or if the key is invalid;
+    leaves nothing open when it raises or is cancelled."""
     place = _Place(source, segment, renew)
     decryption = None
     if segment.encryption is not None:
@@ -98,7 +98,7 @@ async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) 
         raise UpstreamFailed("The media is shorter than its playlist says.") from error
     if (read.extent.first, read.extent.end) != (first, end):
         read.close()
-        raise UpstreamFailed("The media server does not give the ranges that the playlist names.")
+        raise UpstreamFailed("The media server does not return the byte ranges that the playlist specifies.")
     return read
 
 
@@ -128,7 +128,7 @@ class SegmentRead:
         is_from_start: bool,
     ) -> None:
         self.segment = segment
-        """As it was listed first."""
+        """The segment as it was first listed."""
         self._place = place
         self._read = read
         self._decryption = decryption
@@ -149,8 +149,8 @@ class SegmentRead:
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` at the end; `most` is what is asked of the socket at once. Raises
-        `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` for a page in place of the segment: some servers excuse
-        themselves with a 200."""
+        `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` if a page comes instead of the segment: some servers send
+        error pages with status 200."""
         while not self._is_over:
             chunk = await self._read.read(most)
             self._is_over = not chunk

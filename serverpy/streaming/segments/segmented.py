@@ -1,5 +1,6 @@
-"""A track's segments as one file: fetched in order, each over the connection that the one before has left; to a
-reader who would wait for it, the next is opened ahead. A segment that cannot be had is the end: there are no holes."""
+"""A track's segments as one file: fetched in order, each over the connection that the previous one has left. For a
+reader that would have to wait, the next segment is opened ahead. A segment that cannot be fetched ends the read: there
+are no holes."""
 
 from __future__ import annotations
 
@@ -33,11 +34,12 @@ async def open_segmented(
     patience: float,
     start: float | None = None,
 ) -> SegmentedRead:
-    """Open a read of the bytes `asked`, None for the whole; of the whole, too, where not all lengths are known. `start`
-    is where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new.
+    """Open a read of the bytes `asked`, None for the whole; also of the whole if not all lengths are known. `start` is
+    where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new.
 
-    Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and `InvalidParameter` for a `start` in a
-    track that is not live; leaves nothing behind when it raises or is cancelled."""
+    Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and `InvalidParameter` if there is a `start`
+    and the track is not live; leaves nothing open when it raises or is cancelled.
+    """
     room = Room(lender)
     try:
         return await _open(source, room, asked, wait_seconds, patience, start)
@@ -54,8 +56,8 @@ async def _open(
     cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
     total = None if start is not None else manifest.length
     first, end = (0, None) if total is None else resolve_range(asked, total)
-    follows_edge = start is None and _goes_on(manifest) and manifest.begins_at_edge
-    del manifest  # the cursor holds it, and two are not held at once
+    follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
+    del manifest  # the cursor holds it, and never two at once
     segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
     await segments.advance(None if end is None else end - first)
     honoured = asked is not None and total is not None
@@ -63,8 +65,8 @@ async def _open(
 
 
 class SegmentedRead(Unlosable):
-    """An open read of `extent`, like a `ResumingRead`. Closed by its owner, who cancels a read that is under way
-    first."""
+    """An open read of `extent`, like a `ResumingRead`. Its owner closes it, after cancelling any read that is under
+    way."""
 
     takes_large_steps = True
 
@@ -78,16 +80,16 @@ class SegmentedRead(Unlosable):
         self._is_over = first is None
         self.extent = extent
         self.partial = extent.end is not None
-        """Whether ranges of these bytes can be asked for."""
+        """Whether ranges of these bytes can be requested."""
         self.honoured = honoured
         """Whether `extent` is a range that was asked for."""
         self.headers = _type_of(first)
-        """The type that the first answer has; its validators are not those of the whole."""
+        """The content type of the first response; its validators are not those of the whole."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.follows_edge = follows_edge
         """Whether the stream is live, and read from its edge."""
         self.segment: Segment | None = None
-        """Whose bytes `read` gave last."""
+        """The segment of the bytes that `read` last returned."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` when the extent is complete; `most` is what is asked of the socket at once.
@@ -96,7 +98,7 @@ class SegmentedRead(Unlosable):
         while not self._is_over and self._left != 0:
             current = self._segments.current
             if current is None:
-                raise UpstreamFailed("The media was read after a failure.")  # to go on would leave a hole
+                raise UpstreamFailed("The media was read after a failure.")  # continuing would leave a hole
             chunk = await current.read(most)
             if chunk:
                 self._waits.given()
@@ -107,8 +109,8 @@ class SegmentedRead(Unlosable):
         return b""
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge what the stream holds beyond its reserved bytes to `lender` from now on; False if that cannot spare
-        as much."""
+        """Charge what the stream holds beyond its reserved bytes to `lender` from now on. Returns False if that cannot
+        spare as much."""
         return self._room.move_to(lender)
 
     async def aclose(self) -> None:
@@ -125,8 +127,8 @@ class SegmentedRead(Unlosable):
         return chunk
 
     async def _advance(self) -> None:
-        """Go to the next segment, and open the one after it if the reader would have to wait for that. Nothing is
-        opened ahead for a range, of which the segments are cut to measure."""
+        """Go to the next segment, and open the one after it ahead if the reader would have to wait for that. Nothing is
+        opened ahead for a range, because its segments are requested only in part."""
         self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
@@ -135,9 +137,9 @@ class SegmentedRead(Unlosable):
 
 
 class _Segments:
-    """Opens the segments one after the other; `current` is the open one, None before the first, after the last, and
-    where the next could not be opened. Where a segment's address has expired, the playlist is read again, and if that
-    does not help the page: what is listed then must be the same segments."""
+    """Opens the segments one after the other. `current` is the open one; None before the first, after the last, and if
+    the next one could not be opened. If a segment's URL has expired, the playlist is loaded again, and if that does not
+    help, the page is extracted again; both must then list the same segments."""
 
     def __init__(
         self, source: TrackSource, cursor: Cursor, prefetch: Prefetch, *, skip: int, wait_seconds: float
@@ -172,7 +174,7 @@ class _Segments:
             current.close()
 
     async def _open_next(self, most_bytes: int | None) -> SegmentRead | None:
-        """The next segment that has bytes to give, open; None after the last."""
+        """Open the next segment that has bytes of the extent. Returns None after the last."""
         segment = await self._next_segment()
         if segment is None:
             return None
@@ -188,7 +190,7 @@ class _Segments:
         )
 
     async def _next_segment(self) -> Segment | None:
-        """The next one that has bytes of the extent."""
+        """Return the next segment that has bytes of the extent."""
         while (segment := await self._cursor.next()) is not None:
             if self._skip == 0 or segment.length is None or segment.length > self._skip:
                 return segment
@@ -196,14 +198,14 @@ class _Segments:
         return None
 
     def _renewing(self) -> Renew:
-        """How one read finds its segment again: in the playlist, the first time, else on the page."""
+        """Return how one read finds its segment again: in the playlist, the first time; otherwise on the page."""
         is_first = not self._source.brings_list
 
         async def renew(segment: Segment) -> Segment | None:
             nonlocal is_first
             if self.current is not None and self.current.is_of(segment):
                 await self._prefetch.drop()
-                # The cursor goes on from here, and the address may be new already.
+                # The cursor continues after this segment, whose URL may already be new.
                 fresh = await self._cursor.back(segment)
                 if fresh is not None and _asked(fresh) != _asked(segment):
                     return fresh
@@ -220,7 +222,7 @@ class _Segments:
 
 
 def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: float | None, *, is_live: bool) -> Cursor:
-    if _goes_on(manifest):
+    if _is_growing(manifest):
         return LiveCursor(manifest, reload, patience=patience, start=start)
     if start is None:
         return FinishedCursor(manifest, reload)
@@ -229,12 +231,12 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
     return LiveCursor(manifest, reload, patience=patience, start=start)  # it has just ended
 
 
-def _goes_on(manifest: Manifest) -> TypeGuard[HlsManifest]:
+def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:
     return isinstance(manifest, HlsManifest) and not manifest.is_complete
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:
-    """What of a segment goes into requests."""
+    """Return what requests need of a segment."""
     return segment.url, None if segment.encryption is None else segment.encryption.uri
 
 

@@ -9,14 +9,14 @@ from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
 
 MAX_VALUES_LENGTH = 8 * 1024
-"""Of all variables of a playlist together."""
+"""Of all variables of a playlist together, in characters."""
 MAX_LINE_LENGTH = 32 * 1024
-"""Of a line, with the values in it."""
+"""Of a line with the values in it, in characters."""
 _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 
 
 class Variables:
-    """Those that a playlist at `url` has defined so far."""
+    """The variables that a playlist at `url` has defined so far."""
 
     def __init__(self, url: str) -> None:
         self._query = parse_qs(urlsplit(url).query)
@@ -24,7 +24,7 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Take an EXT-X-DEFINE. Raises `UpstreamFailed` for one that gives no value here, `TooLarge`."""
+        """Parse an EXT-X-DEFINE. Raises `UpstreamFailed` if it gives no value here, `TooLarge`."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]
@@ -38,7 +38,8 @@ class Variables:
         self._values[name] = value
 
     def resolve(self, line: str) -> str:
-        """`line` with the values in place of their names. Raises `UpstreamFailed` for a name that has none."""
+        """Return `line` with the values in place of their names. Raises `UpstreamFailed` if a name has no value,
+        `TooLarge`."""
         names = _REFERENCE.findall(line)
         if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
             raise TooLarge("The media's playlist is too large.")
