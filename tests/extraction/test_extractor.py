@@ -151,7 +151,7 @@ async def test_a_failure_reaches_all_and_is_not_kept() -> None:
 
 async def test_the_line_is_bounded() -> None:
     source = Source()
-    extractor = Extractor(source, max_line=2)
+    extractor = Extractor(source, max_queue=2)
     asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
     await turns()
     with pytest.raises(Busy):
