@@ -486,7 +486,8 @@ def nginx(site: Site) -> Iterator[Target]:
 def nginx_command() -> str:
     found = shutil.which("nginx") or shutil.which("nginx", path=ADMIN_PATHS)
     if found is None:
-        raise RunError("nginx is not installed. Run `apt-get install nginx-light` (Debian, Ubuntu).")
+        hint = "Run `apt-get install nginx-light` (Debian, Ubuntu); its service may be off."
+        raise RunError(f"nginx is not installed. {hint}")
     return found
 
 
