@@ -816,7 +816,7 @@ class Harness:
         order = (0, 1) if number % 2 == 0 else (1, 0)
         ordered = [sides[each] for each in order]
         found: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        beside: dict[str, float] = {}
+        nginx_values: dict[str, float] = {}
         with contextlib.ExitStack() as stack:
             resting: list[Target] = []
             if self.wanted & MEMORY_NAMES:
@@ -841,8 +841,8 @@ class Harness:
             clips = [(rival.address("clip.mp4", scheme), media.clip_bytes) for scheme in SCHEMES]
             read_whole(rival, "warm-up", clips, 1, keep=True)
             for load in loads_for(site, media, self.sizes, self.numbers):
-                self._load(load, [*servers, rival], order, found, beside)
-        return Round(self._only(found[0]), self._only(found[1]), beside)
+                self._load(load, [*servers, rival], order, found, nginx_values)
+        return Round(self._only(found[0]), self._only(found[1]), nginx_values)
 
     def _load(
         self,
@@ -850,7 +850,7 @@ class Harness:
         targets: Sequence[Target],
         order: tuple[int, int],
         found: tuple[dict[str, float], dict[str, float]],
-        beside: dict[str, float],
+        nginx_values: dict[str, float],
     ) -> None:
         yardsticks = {figure.yardstick for figure in FIGURES if figure.name in self.wanted}
         sides, rival = load.name in self.wanted, load.name in yardsticks
@@ -860,7 +860,7 @@ class Harness:
             for each, value in zip(order, values, strict=False):
                 found[each][load.name] = value
         if rival:
-            beside[load.name] = values[-1]
+            nginx_values[load.name] = values[-1]
 
     def _only(self, found: Mapping[str, float]) -> dict[str, float]:
         return {name: value for name, value in found.items() if name in self.wanted}

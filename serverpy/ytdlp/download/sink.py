@@ -17,7 +17,7 @@ TAIL_BYTES = 4096
 
 
 class PipeWriter:
-    """Writes to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
+    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
