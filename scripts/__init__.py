@@ -1,1 +1,1 @@
-"""Measurements that are run by hand: each module says how. A package only so that tests can import them."""
+"""Measurements that are run by hand; each module says how. They form a package only so that tests can import them."""

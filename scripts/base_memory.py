@@ -1,11 +1,11 @@
-"""What a server holds before anybody streams: after its start, after the first extraction, and once idle.
+"""Measures the memory of a server without streams: after its start, after the first extraction, and once idle.
 
     python scripts/base_memory.py [--idle 5]
 
-Starts `serverpy serve --demo`, lets its worker go after `--idle` seconds, and prints three figures of each process (not
-of the sample site), in MB of 10^6 bytes. PSS: shared pages are divided among those who share them, also outside of this
-tree. Anonymous: what is this process's alone. RSS: what PSS would be if nobody else on the machine used a library of
-ours. Run it twice after a change: the first run compiles.
+Starts `serverpy serve --demo`, whose worker ends after `--idle` idle seconds, and prints three figures for each process
+(except the sample site), in MB of 10^6 bytes. PSS: shared pages are divided among the processes that share them, also
+outside of this tree. Anonymous: memory of this process alone. RSS: what PSS would be if no other process on the machine
+used the same libraries. Run it twice after a change, because the first run compiles bytecode.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def show(label: str, server: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
-    """The server, and an address of its own that extracts the sample page."""
+    """Run a server. Yields its process, and its URL that extracts the sample page."""
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None

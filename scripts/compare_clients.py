@@ -1,10 +1,10 @@
-"""Which HTTP client should relay? The same ASGI relay over each, from the sample site, over http and https.
+"""Compares HTTP clients: the same ASGI relay with each of them, from the sample site, over http and https.
 
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
-Prints, for each client that is installed (`aiohttp` and `httpx` are not the project's: install them beside it), the
-bytes held by each slow stream and the CPU seconds for each GB to one fast reader. One process serves, another is the
-site, this one reads. The result that decided is in docs/decisions/0002-http-client.md.
+Prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install them
+yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process serves,
+another is the site, this one reads. The result that led to the decision is in docs/decisions/0002-http-client.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AnyRoom:
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """`serverpy.net.client`, paced as the relay does"""
+    """`serverpy.net.client`, paced as in the relay"""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, Network(ca_file=ca_file)))
     response = await client.open(Request(url=url))
@@ -55,7 +55,7 @@ async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """aiohttp, as found"""
+    """aiohttp, unmodified"""
     import ssl
 
     import aiohttp
@@ -70,7 +70,7 @@ async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def httpx(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """httpx (httpcore, h11), as found"""
+    """httpx (httpcore, h11), unmodified"""
     import ssl
 
     import httpx
@@ -94,7 +94,7 @@ def _once(name: str, make: Callable[[], Any]) -> Any:
 
 
 def serve(variant: str, url: str, ca_file: str) -> None:
-    """The relay's process: any request is answered with the bytes of `url`."""
+    """Run the relay, which answers every request with the bytes of `url`."""
     import uvicorn
 
     from serverpy.api.protocol import StreamProtocol
@@ -137,7 +137,7 @@ def serving(variant: str, url: str, ca_file: str) -> Iterator[tuple[psutil.Proce
 
 
 async def read(port: int, rate: float | None, seconds: float | None) -> int:
-    """Bytes read in `seconds`, or to the end, at `rate` bytes a second if it is given."""
+    """Return the number of bytes read in `seconds`, or to the end, at `rate` bytes per second if given."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
     writer.write(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
     begun, total = asyncio.get_running_loop().time(), 0
@@ -153,7 +153,7 @@ async def read(port: int, rate: float | None, seconds: float | None) -> int:
 
 
 def measure(variant: str, url: str, ca_file: str, clients: int) -> tuple[float, float]:
-    """MB held by each of `clients` slow streams, and CPU seconds for each GB."""
+    """Return the MB held by each of `clients` slow streams, and the CPU seconds per GB."""
     with serving(variant, url, ca_file) as (process, port):
         asyncio.run(read(port, None, None))  # imports, pools, code paths
         before = sum(process.cpu_times()[:2])
@@ -182,7 +182,7 @@ def main() -> None:
         serve(*options.serve)
         return
     with SampleSite(port=0, https_port=0) as site:
-        print(f"{'client':10} {'scheme':6} {'MB a slow stream':>18} {'CPU s a GB':>12}")
+        print(f"{'client':10} {'scheme':6} {'MB per slow stream':>18} {'CPU s per GB':>12}")
         for origin in (site.http, site.https):
             for variant in VARIANTS:
                 if variant != "own" and importlib.util.find_spec(variant) is None:

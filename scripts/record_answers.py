@@ -3,15 +3,15 @@
     python scripts/record_answers.py --output tests/record/answers.json
     python scripts/record_answers.py --check tests/record/answers.json [--only PATTERN] [--jobs N]
 
-Starts the sample site and a server on loopback, and asks for each sample by `auto`, `relay` and `embedded`, with three
-ranges each (none, `bytes=1000-4999`, `bytes=-1000`), for its `/info`, and for the HEAD of its stream. A child of
-`subprocess` takes two to four seconds of CPU, so that method is asked for the pages, the tube and a few media addresses
-without a range, and for three samples with ranges. Left out are samples whose answers have no end or depend on the
-machine; tests/record/samples.py lists them. Run it before and after a change that must not change any behaviour.
+Starts the sample site and a server on loopback. Requests each sample by `auto`, `relay` and `embedded`, with three
+ranges each (none, `bytes=1000-4999`, `bytes=-1000`), its `/info`, and the HEAD of its stream. A child of `subprocess`
+takes two to four seconds of CPU, so this method is used only for the pages, the tube and a few media addresses without
+a range, and for three samples with ranges. Samples whose answers have no end or depend on the machine are left out;
+tests/record/samples.py lists them. Run it before and after a change that must not change any behaviour.
 
 A record holds the status, the headers, the code of an error, and the body: the name of the sample's file, or length and
-SHA-256. If the sample media of this machine are not those of the record, --check compares only what does not depend on
-their bytes, and says so.
+SHA-256. If the sample media of this machine differ from those of the record, --check compares only what does not depend
+on their bytes, and says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.record.samples import SAMPLES, Case, Sample, cases
 
 
 def ask(asker: Asker, pattern: re.Pattern[str] | None, jobs: int) -> Record:
-    """Ask for all requests whose name has a match of `pattern`, and show the progress on standard error."""
+    """Send all requests whose name matches `pattern`, and show the progress on standard error."""
 
     def wanted(case: Case) -> bool:
         return pattern is None or pattern.search(str(case)) is not None
@@ -63,9 +63,9 @@ def main() -> int:
         "--only",
         type=re.compile,
         metavar="PATTERN",
-        help="ask only requests whose name, such as '/page/prog relay bytes=-1000', matches this regular expression",
+        help="send only requests whose name, such as '/page/prog relay bytes=-1000', matches this regular expression",
     )
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="samples to ask for at once (default: 2)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="samples to request at once (default: 2)")
     options = parser.parse_args()
     recorded = None if options.check is None else Record.read(options.check)
     with asking() as asker:

@@ -1,17 +1,17 @@
-"""Does a change cost more? Two checkouts under one unchanged set of loads, beside nginx.
+"""Compares the CPU, memory and latency of two checkouts under the same loads, beside nginx.
 
     python scripts/regression.py BASE CHANGED [--output FILE] [--quick] [--rounds 5] [--only FIGURE]
 
-Starts `serverpy serve` of both checkouts (each with its own `.venv`, by `make install`), nginx at its best buffers and
-one sample site, and puts the same loads on them in turn. First come five A/A rounds, in which both sides are BASE and
-which show what the machine's own noise is; then five rounds of BASE and CHANGED. A figure is worse if the median over
-the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread), 25 % at least for the time to the first byte.
-The harness of one checkout serves for both: it knows only the command line, the settings, the HTTP endpoints and the
-addresses of the sample site.
+Starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its best
+buffers and one sample site, and puts the same loads on them in turn. In the first five rounds, the A/A rounds, both
+sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A figure is worse if the
+median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the time to the first byte,
+this limit is at least 25 %. The harness of one checkout works for both, because it uses only the command line, the
+settings, the HTTP endpoints and the addresses of the sample site.
 
 Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
-other work widens the A/A spread, and the deadline (15 minutes, `--deadline`) ends a run that a busy machine makes too
-long. `--output` then holds the rounds so far.
+other work widens the A/A spread, and the run fails if a busy machine makes it exceed the deadline (15 minutes,
+`--deadline`). `--output` then holds the rounds so far.
 """
 
 from __future__ import annotations
@@ -46,45 +46,45 @@ ROOT = Path(__file__).resolve().parents[1]
 READER = Path(__file__).with_name("regression_reader.py")
 HOST = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Where Debian installs nginx, and where a user's PATH does not look."""
+"""Where Debian installs nginx; the PATH of a user does not contain these directories."""
 GB = 1e9
 MIB = 1 << 20
 
 START_SECONDS = 60.0
 LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Between SIGTERM and SIGKILL."""
 REST_SECONDS = 6.0
-"""Before memory is read. A server returns free memory to the system within 5 s of its last stream: a base that is read
-sooner depends on chance."""
+"""Pause before memory is read. A server returns free memory to the system within 5 s of its last stream, so a base that
+is read earlier depends on chance."""
 POLL_SECONDS = 0.02
 DEADLINE_SECONDS = 900.0
 MAX_FDS = 16384
 
 
 class RunError(Exception):
-    """The run cannot begin, or a load went wrong: there is no verdict."""
+    """The run cannot start, or a load failed: there is no verdict."""
 
 
-# --- The verdict: values in, values out ----------------------------------------------------------------------------
+# --- The verdict: pure functions -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure, of which less is better. `yardstick` names the figure of nginx that it is divided by when shown."""
+    """A measured quantity; lower is better. The table shows it divided by nginx's figure `yardstick`."""
 
     name: str
     what: str
     unit: str
     scale: float
-    """From the raw value to `unit`."""
+    """Factor from the raw value to `unit`."""
     yardstick: str | None = None
     floor: float = 0.05
-    """The least limit: what counts as no change even where A/A agrees better."""
+    """The lowest limit: a smaller change does not count, even if the A/A rounds agree better."""
 
 
 WIDE = 0.25
-"""The floor of wall-clock figures: they contain every pause of a shared machine."""
+"""The floor of wall-clock figures, which contain every pause of a shared machine."""
 
 FIGURES = (
     Figure("fast-1-http", "CPU per GB, one fast client, http source", "ms/GB", 1e3, "fast-1-http"),
@@ -106,7 +106,7 @@ NAMES = tuple(figure.name for figure in FIGURES)
 
 @dataclass(frozen=True)
 class Round:
-    """What one round measured, by figure: on the base, on the other side, and on nginx."""
+    """The values of one round by the figure's name: of the base, of the other side, and of nginx."""
 
     base: Mapping[str, float]
     other: Mapping[str, float]
@@ -121,8 +121,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on one figure. Ratios are other ÷ base of one round; `base` and `other` are medians over the
-    rounds of base and changed, in units of the figure or of nginx's; all are None or empty where a value is missing."""
+    """The verdict on one figure. Ratios are other ÷ base of one round. `base` and `other` are medians over the rounds
+    of base and changed, in the figure's unit or as multiples of nginx's figure. All are None or empty if a value is
+    missing."""
 
     figure: Figure
     verdict: Verdict
@@ -138,8 +139,8 @@ class Judged:
 def spread_of(ratios: Sequence[float]) -> float:
     """Return the 80th percentile (nearest rank) of |ratio - 1| over the A/A rounds.
 
-    Of five rounds that is the largest deviation but one: a single pause of a shared machine does not widen the limit,
-    and the median of five ratios of equal checkouts stays inside of it in about 49 of 50 runs.
+    For five rounds that is the second largest deviation: a single pause of a shared machine does not widen the limit,
+    and the median of five ratios of equal checkouts stays within it in about 49 of 50 runs.
     """
     deviations = sorted(abs(ratio - 1) for ratio in ratios)
     return deviations[math.ceil(0.8 * len(deviations)) - 1]
@@ -178,7 +179,8 @@ def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Ju
 def _median_shown(
     figure: Figure, rounds: Sequence[Round], side: Callable[[Round], Mapping[str, float]]
 ) -> float | None:
-    """In the figure's unit, or as a multiple of nginx's yardstick in the same round. None if nginx has none."""
+    """Return the median in the figure's unit, or as a multiple of nginx's yardstick in the same round. Returns None if
+    nginx has no value."""
     if figure.yardstick is None:
         return statistics.median(side(each)[figure.name] for each in rounds) * figure.scale
     yardsticks = [each.nginx.get(figure.yardstick, 0.0) for each in rounds]
@@ -192,7 +194,7 @@ HEAD = ("figure", "unit", "A/A ratios", "spread", "base", "changed", "ratio", "l
 
 
 def table(judged: Sequence[Judged]) -> str:
-    """Return the results as text, a line for each figure."""
+    """Return the results as text, one line per figure."""
     rows = [HEAD, *(_row(each) for each in judged)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
@@ -224,7 +226,7 @@ def _number(value: float | None) -> str:
 
 
 def overall(judged: Sequence[Judged]) -> str:
-    """Return the last line: what is worse or missing, or that nothing is."""
+    """Return the last line: which figures are worse or missing, or that none is."""
     bad = [f"{each.figure.name} {each.verdict.value}" for each in judged if each.verdict is not Verdict.OK]
     return f"overall: not ok: {', '.join(bad)}" if bad else f"overall: ok: {len(judged)} figures within their limits"
 
@@ -234,7 +236,7 @@ def overall(judged: Sequence[Judged]) -> str:
 
 @dataclass(frozen=True)
 class Child:
-    """A process of ours. `directory` is its working directory and its TMPDIR, removed after its end."""
+    """A child process. `directory` is its working directory and its TMPDIR, and is removed after its end."""
 
     title: str
     process: subprocess.Popen[bytes]
@@ -245,22 +247,22 @@ class Child:
         return self.process.pid
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the condition. Raises RunError if the process ends before, or after START_SECONDS."""
+        """Wait until `condition` is true. Raises RunError if the process ends first, or after START_SECONDS."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RunError(f"{self.title} did not start. {self.last_words()}")
+                raise RunError(f"{self.title} did not start. {self.log_tail()}")
             time.sleep(POLL_SECONDS)
 
     def tree(self) -> list[psutil.Process]:
-        """The process and all of its descendants. Raises RunError if it has ended."""
+        """Return the process and all of its descendants. Raises RunError if it has ended."""
         try:
             root = psutil.Process(self.pid)
             return [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
-            raise RunError(f"{self.title} has ended. {self.last_words()}") from None
+            raise RunError(f"{self.title} has ended. {self.log_tail()}") from None
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         return " / ".join(_read_text(self.directory / "log").strip().splitlines()[-5:])
 
 
@@ -272,10 +274,11 @@ def _read_text(path: Path) -> str:
 def running(
     title: str, command: Sequence[str], *, env: Mapping[str, str] | None = None, files: Mapping[str, str] = {}
 ) -> Iterator[Child]:
-    """Run `command` for the time of the block, then end it and all of its descendants.
+    """Run `command` during the block, then end it and all of its descendants.
 
-    `{directory}` in the command and in the `files`, which are written before the start, is the working directory. The
-    environment is ours without settings of a server and proxies. A session of its own keeps Ctrl-C from the child."""
+    In the command and in the `files`, which are written before the start, `{directory}` stands for the working
+    directory. The environment is that of this process without server settings and proxies. The child has its own
+    session, so that Ctrl-C does not reach it."""
     with tempfile.TemporaryDirectory(prefix="serverpy-regression-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         for file, text in files.items():
@@ -305,7 +308,7 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
-    """Send SIGTERM to the process, so that it ends its children; then SIGKILL to whatever is left of both."""
+    """Send SIGTERM to the process, so that it ends its children; then SIGKILL to those that are left."""
     family = _family(process.pid)
     try:
         process.terminate()
@@ -316,14 +319,14 @@ def _end(process: subprocess.Popen[Any]) -> None:
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()  # psutil compares the start time: never a stranger with the same id
+                each.kill()  # psutil compares the start time, so no other process with this id is hit
         process.kill()
         process.wait()
         psutil.wait_procs(family, timeout=STOP_SECONDS)
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """The descendants of `pid` and the rest of its session, to which orphans still belong."""
+    """Return the descendants of `pid` and the rest of its session, which includes orphans."""
     found = set[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))
@@ -336,7 +339,8 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
-    """Turn SIGINT, SIGTERM, SIGHUP and the deadline into a RunError, once: the clean-up is not interrupted again."""
+    """Turn SIGINT, SIGTERM, SIGHUP or the deadline into a RunError, but only once, so that none interrupts the
+    clean-up."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
     def stop(number: int, _frame: object) -> None:
@@ -359,7 +363,7 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill the descendants that are left: a signal may have come while one was being started."""
+    """Kill the descendants that are left: a signal may have arrived while one was being started."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -405,8 +409,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Target:
-    """What is loaded. `address` gives the request path from media name and scheme; `alone` is whether the first process
-    does the work alone, so that the CPU time of its children is not that of a stream."""
+    """A server under load. `address` returns the request path for a media name and a scheme. `alone` is True if the
+    first process serves all streams, so that the CPU time of its children does not belong to a stream."""
 
     child: Child
     port: int
@@ -466,7 +470,7 @@ http {{
 def nginx(site: Site) -> Iterator[Target]:
     (port,) = free_ports(1)
     configuration = NGINX.format(
-        user="user root;" if os.geteuid() == 0 else "",  # else its worker may not enter our directory
+        user="user root;" if os.geteuid() == 0 else "",  # else its worker may not read our directory
         host=HOST,
         own_port=port,
         port=site.port,
@@ -482,13 +486,15 @@ def nginx(site: Site) -> Iterator[Target]:
 def nginx_command() -> str:
     found = shutil.which("nginx") or shutil.which("nginx", path=ADMIN_PATHS)
     if found is None:
-        raise RunError("nginx is not installed: apt-get install nginx-light (Debian, Ubuntu); its service may be off.")
+        hint = "Run `apt-get install nginx-light` (Debian, Ubuntu); its service may be off."
+        raise RunError(f"nginx is not installed. {hint}")
     return found
 
 
 @contextlib.contextmanager
 def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None) -> Iterator[list[Target]]:
-    """Run a server of each checkout, with defaults except for what the loads need; all are ready in the block."""
+    """Run a server of each checkout, with default settings except those that the loads need. All are ready in the
+    block."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
@@ -530,7 +536,7 @@ def stream(page: str, method: str = "relay") -> str:
 
 
 def page_of(base: str, media: str, fresh: str = "") -> str:
-    """The address of a page with a player for `media`. Another `fresh` makes it a page that no cache knows."""
+    """Return the address of a page with a player for `media`. A new `fresh` makes it a page that no cache knows."""
     page = media if media.startswith("hls-") else f"fault/id=regression/{media}"
     return f"{base}/page/{page}" + (f"?fresh={fresh}" if fresh else "")
 
@@ -540,7 +546,7 @@ def python_of(checkout: Path) -> Path:
 
 
 def check_checkout(checkout: Path) -> None:
-    """Raises RunError unless the checkout has an environment, in which `serverpy` is the checkout's own."""
+    """Raises RunError unless the checkout has a .venv in which `serverpy` is the checkout's own."""
     if not python_of(checkout).exists():
         raise RunError(f"{checkout} has no .venv: run `make install` there.")
     command = [str(python_of(checkout)), "-c", "import serverpy; print(serverpy.__file__)"]
@@ -553,10 +559,10 @@ def check_checkout(checkout: Path) -> None:
 
 
 def cpu_seconds(child: Child, *, tree: bool) -> float:
-    """Return the CPU time, user and system, of the process, or of its tree, with threads that have ended.
+    """Return the CPU time, user and system, of the process or of its tree, including threads that have ended.
 
-    From the process's CPU clock, whose id is ~pid << 3 | 2 (CPUCLOCK_SCHED, clock_getcpuclockid(3)): /proc and psutil
-    round the same time to ticks of 10 ms.
+    Reads the process's CPU clock, whose id is ~pid << 3 | 2 (CPUCLOCK_SCHED, clock_getcpuclockid(3)), because /proc and
+    psutil round the same time to ticks of 10 ms.
     """
     pids = [each.pid for each in child.tree()] if tree else [child.pid]
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
@@ -569,7 +575,7 @@ def pss_bytes(child: Child) -> tuple[int, int]:
 
 
 def settled_pss(child: Child, seconds: float, readings: int = 5) -> tuple[float, float]:
-    """Return the medians of some readings over `seconds`."""
+    """Return the medians of several readings over `seconds`."""
     taken = []
     for _ in range(readings):
         time.sleep(seconds / readings)
@@ -580,12 +586,12 @@ def settled_pss(child: Child, seconds: float, readings: int = 5) -> tuple[float,
 # --- Loads ---------------------------------------------------------------------------------------------------------
 
 Ask = tuple[str, int]
-"""A request path, and how many bytes its body has."""
+"""A request path, and the number of bytes in the body of its response."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the loads are. `turns`: how often each of the sides has its turn under each load in a round."""
+    """How large the loads are. `turns` is how often each load runs on each side in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -610,12 +616,12 @@ class Media:
 
 
 def measure_media(site: Site) -> Media:
-    """Ask the site itself how long its media are."""
+    """Return the lengths of the media, from the site itself."""
     return Media(len(_fetch(site, "/media/clip.mp4")), sum(len(_fetch(site, part)) for part in _segments(site)))
 
 
 def _segments(site: Site) -> list[str]:
-    """The segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
+    """Return the segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
     master = _fetch(site, "/hls/ts/master.m3u8").decode()
     variants = re.findall(r"#EXT-X-STREAM-INF:.*?BANDWIDTH=(\d+).*\n(.+)", master)
     playlist = urljoin("/hls/ts/master.m3u8", max(variants, key=lambda variant: int(variant[0]))[1])
@@ -632,7 +638,7 @@ def _fetch(site: Site, path: str) -> bytes:
 
 @contextlib.contextmanager
 def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
-    """Run the clients with that order for the time of the block."""
+    """Run the process of the clients with `order` during the block."""
     process = subprocess.Popen(
         [sys.executable, "-I", str(READER)],
         stdin=subprocess.PIPE,
@@ -653,13 +659,14 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome_of(process: subprocess.Popen[str], target: Target, load: str) -> dict[str, Any]:
-    """Wait for the clients' outcome. Raises RunError if one of them had a wrong answer."""
+    """Return what the clients print at their end. Raises RunError if one of them got a wrong response, or after
+    LOAD_SECONDS."""
     try:
         said, reason = process.communicate(timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired:
         raise RunError(f"{target.child.title}, {load}: not done within {LOAD_SECONDS:.0f} s.") from None
     if process.returncode:
-        raise RunError(f"{target.child.title}, {load}: {reason.strip()} {target.child.last_words()}")
+        raise RunError(f"{target.child.title}, {load}: {reason.strip()} {target.child.log_tail()}")
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
 
@@ -671,7 +678,7 @@ def read_whole(target: Target, load: str, asks: Sequence[Ask], clients: int, *, 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that give the figure of the same name: CPU time for each GB or request, or time to the first byte."""
+    """Requests that measure the figure of the same name: CPU time per GB or request, or the time to the first byte."""
 
     name: str
     asks: Callable[[Target], Sequence[Ask]]
@@ -682,7 +689,7 @@ class Load:
     timed: bool = False
 
     def measure(self, target: Target) -> tuple[float, list[float]]:
-        """Return CPU seconds for each GB or request, and the times to the first byte."""
+        """Return the CPU seconds per GB or request, and the times to the first byte."""
         asks, tree = self.asks(target), self.tree or not target.alone
         before = cpu_seconds(target.child, tree=tree)
         outcome = read_whole(target, self.name, asks, self.clients, keep=self.keep)
@@ -691,7 +698,7 @@ class Load:
 
 
 def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) -> tuple[Load, ...]:
-    """All loads of which CPU or time is measured, in their order. `numbers` make pages that no cache knows."""
+    """Return all loads that measure CPU or time, in their order. `numbers` make pages that no cache knows."""
 
     def large(count: int, mib: int, scheme: str) -> Callable[[Target], Sequence[Ask]]:
         return lambda target: [(target.address(f"large-{mib}.mp4", scheme), mib * MIB)] * count
@@ -719,8 +726,9 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
-    """Return the figure of each target: of CPU that of its best turn, since what others do on the machine only adds; of
-    times the median. Each turn reverses the order of the one before, so that a drift reaches all targets alike."""
+    """Return the figure of each target: the CPU of its best turn, because other work on the machine only adds CPU, or
+    the median of its times. Each turn reverses the order of the previous one, so that a drift affects all targets
+    alike."""
     costs: list[list[float]] = [[] for _ in targets]
     times: list[list[float]] = [[] for _ in targets]
     order = list(range(len(targets)))
@@ -734,10 +742,10 @@ def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[f
 
 
 def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> list[dict[str, float]]:
-    """Return for each target, with the method that its clients ask for, the PSS per slow stream above what it held
-    before: of the server and of the tree.
+    """Return for each target, and the method that its clients ask for, how much each slow stream adds to the PSS of the
+    server and of the tree.
 
-    All have their clients at the same time: that changes what CPU costs, not what memory does."""
+    All targets have their clients at the same time, which changes the cost in CPU, but not in memory."""
     time.sleep(REST_SECONDS)
     bases = [settled_pss(target.child, 0.3, 3) for target in targets]
     with contextlib.ExitStack() as stack:
@@ -749,7 +757,7 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
         time.sleep(sizes.slow_settle_seconds)
         peaks = [settled_pss(target.child, sizes.slow_watch_seconds / len(targets)) for target in targets]
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
-            outcome = outcome_of(crowd, target, f"{method}, slow")  # closes stdin, at which the clients leave
+            outcome = outcome_of(crowd, target, f"{method}, slow")  # closes stdin, so that the clients leave
             _check_pace(target, method, outcome, sizes.slow_rate)
     return [
         {f"{method}-{part}": (peak[index] - base[index]) / sizes.slow_clients for index, part in enumerate(PARTS)}
@@ -772,17 +780,17 @@ SCHEMES = ("http", "https")
 
 
 def _check_pace(target: Target, method: str, outcome: Mapping[str, Any], rate: int) -> None:
-    """Raises RunError if a client had less than half of its bytes: its stream stood still."""
+    """Raises RunError if a client got less than half of its bytes: its stream stalled."""
     slowest, wanted = min(outcome["received"]), outcome["seconds"] * rate / 2
     if slowest < wanted:
-        raise RunError(f"{target.child.title}, {method}, slow: a client had {slowest} bytes, not {wanted:.0f}.")
+        raise RunError(f"{target.child.title}, {method}, slow: a client got {slowest} bytes, not {wanted:.0f}.")
 
 
 def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
     """Return the PSS of each fresh server and its worker, after the first extraction.
 
-    The site has ended by then: PSS shares the pages of libraries with every process of the same .venv, so that it would
-    be less for the checkout that the site comes from."""
+    The site has ended by then: PSS divides the pages of libraries among all processes of the same .venv, so it would be
+    lower for the checkout from which the site runs."""
     with sample_site(site_of) as site:
         path = stream(page_of(site.base("http"), "clip.mp4"))
         for server in servers:
@@ -796,7 +804,7 @@ def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
 
 @dataclass
 class Harness:
-    """What all rounds share. `wanted` are the names of the figures to be measured."""
+    """The options of all rounds. `wanted` are the names of the figures to measure."""
 
     site_of: Path
     sizes: Sizes
@@ -804,11 +812,11 @@ class Harness:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def round(self, sides: tuple[Path, Path], number: int) -> Round:
-        """Measure all figures once on both sides, the second first in every other round."""
+        """Measure all figures once on both sides. In every other round, the second side is measured first."""
         order = (0, 1) if number % 2 == 0 else (1, 0)
         ordered = [sides[each] for each in order]
         found: tuple[dict[str, float], dict[str, float]] = ({}, {})
-        beside: dict[str, float] = {}
+        nginx_values: dict[str, float] = {}
         with contextlib.ExitStack() as stack:
             resting: list[Target] = []
             if self.wanted & MEMORY_NAMES:
@@ -822,8 +830,8 @@ class Harness:
             for server in servers:
                 _warm_up(server, site, media, SCHEMES)
             if self.wanted & SLOW_NAMES:
-                # Relay in the servers that then carry the other loads, embedded in those that rested: what a heap has
-                # kept free from one crowd would hide the cost of the next.
+                # Relay runs on the servers that then get the other loads, embedded on those that rested: memory that
+                # one crowd of clients left free in a heap would hide the cost of the next crowd.
                 for server in resting:
                     _warm_up(server, site, media, SCHEMES[:1])
                 targets = dict.fromkeys(servers, "relay") | dict.fromkeys(resting, "embedded")
@@ -833,8 +841,8 @@ class Harness:
             clips = [(rival.address("clip.mp4", scheme), media.clip_bytes) for scheme in SCHEMES]
             read_whole(rival, "warm-up", clips, 1, keep=True)
             for load in loads_for(site, media, self.sizes, self.numbers):
-                self._load(load, [*servers, rival], order, found, beside)
-        return Round(self._only(found[0]), self._only(found[1]), beside)
+                self._load(load, [*servers, rival], order, found, nginx_values)
+        return Round(self._only(found[0]), self._only(found[1]), nginx_values)
 
     def _load(
         self,
@@ -842,7 +850,7 @@ class Harness:
         targets: Sequence[Target],
         order: tuple[int, int],
         found: tuple[dict[str, float], dict[str, float]],
-        beside: dict[str, float],
+        nginx_values: dict[str, float],
     ) -> None:
         yardsticks = {figure.yardstick for figure in FIGURES if figure.name in self.wanted}
         sides, rival = load.name in self.wanted, load.name in yardsticks
@@ -852,14 +860,14 @@ class Harness:
             for each, value in zip(order, values, strict=False):
                 found[each][load.name] = value
         if rival:
-            beside[load.name] = values[-1]
+            nginx_values[load.name] = values[-1]
 
     def _only(self, found: Mapping[str, float]) -> dict[str, float]:
         return {name: value for name, value in found.items() if name in self.wanted}
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Have the server load what it loads at first use: that is part of the base of memory, and of no figure."""
+    """Make the server load what it loads at first use, which is part of its base memory and of no figure."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))
@@ -868,14 +876,14 @@ def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -
 
 @dataclass
 class Measured:
-    """The rounds so far: of the base against itself, and of base and changed."""
+    """The rounds so far: of the base against itself, and of the base against the changed side."""
 
     same: list[Round] = field(default_factory=list)
     changed: list[Round] = field(default_factory=list)
 
 
 def measure(harness: Harness, base: Path, changed: Path, rounds: int, measured: Measured) -> None:
-    """Add all rounds to `measured`, after one idle start of each side, which compiles."""
+    """Start each side once, which compiles its bytecode, then add all rounds to `measured`."""
     for checkout in dict.fromkeys((base, changed)):
         _say(f"starting the server of {checkout} once")
         with serving([checkout]) as servers:
@@ -892,7 +900,7 @@ def _say(text: str) -> None:
 
 
 def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged]) -> str:
-    """Return everything measured, in bytes and seconds, as JSON. A run that failed has no verdicts in it."""
+    """Return all measured values, in bytes and seconds, as JSON. It has no verdicts if the run failed."""
 
     def plain(rounds: Sequence[Round]) -> list[dict[str, Mapping[str, float]]]:
         return [{"base": each.base, "other": each.other, "nginx": each.nginx} for each in rounds]
@@ -927,17 +935,18 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path, help="checkout A, with a .venv")
     parser.add_argument("changed", type=Path, help="checkout B, with a .venv")
-    parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (that of this script)")
-    parser.add_argument("--rounds", type=int, default=None, help="A/A rounds, and rounds of A and B (5; quick: 2)")
-    parser.add_argument("--quick", action="store_true", help="small loads, to try it: its verdict means nothing")
-    parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=f"one of {', '.join(NAMES)}")
-    parser.add_argument("--output", type=Path, help="file for everything that was measured, as JSON")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="seconds (%(default).0f)")
+    parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (default: this one)")
+    parser.add_argument("--rounds", type=int, default=None, help="A/A rounds, and A/B rounds (default: 5; quick: 2)")
+    parser.add_argument("--quick", action="store_true", help="small loads, to try it; the verdict means nothing")
+    only = f"measure this figure only; may be repeated: {', '.join(NAMES)}"
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=only)
+    parser.add_argument("--output", type=Path, help="write all measured values to this file, as JSON")
+    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="in seconds (default: %(default).0f)")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Measure, print, and return whether all is well. Raises RunError."""
+    """Measure, print, and return whether no figure is worse or missing. Raises RunError."""
     base, changed, site_of = (path.resolve() for path in (options.base, options.changed, options.site))
     nginx_command()
     for checkout in {base, changed, site_of}:

@@ -1,8 +1,8 @@
 """The clients of `scripts/regression.py`: one process, raw sockets, one JSON object in and one out.
 
-Reads the order as a line from stdin, writes the outcome to stdout and ends with 0, or writes the reason to stderr and
-ends with 1. Counts every byte and follows the framing of every answer, but keeps and compares none, so that the clients
-need less CPU than the server that they load. Standard library only; imports nothing of ServerPY.
+Reads the order as a line from stdin, writes the outcome to stdout and exits with 0, or writes the reason to stderr and
+exits with 1. Counts every byte and follows the framing of every response, but neither keeps nor compares the bytes, so
+that the clients need less CPU than the server under load. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SILENT_SECONDS = 30.0
 """Seconds without a byte from any connection after which the load has failed."""
 
 RECEIVE_BYTES = 64 * 1024
-"""Size of a slow client's kernel buffer: left alone, it takes megabytes before the server notices the slowness."""
+"""Size of a slow client's kernel buffer. By default, it takes megabytes before the server notices a slow client."""
 SEGMENT_BYTES = 1448
-"""Segment size of a slow client, as over Ethernet: with loopback's 64 KB the kernel buffers 2.6 MB for each."""
+"""TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the kernel buffers 2.6 MB per client."""
 TICK_SECONDS = 0.025
 SLOTS = 10
 """A tenth of the slow clients reads on each tick."""
 
 
 class ReadError(Exception):
-    """The answer is not the one that the order expects."""
+    """The response is not the one that the order expects."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Request:
 
 
 class Framing:
-    """The position in one answer, fed with the bytes of its connection in order.
+    """Parser of the framing of one response, fed with the bytes of its connection in order.
 
     Raises ReadError if the status is not 200, the head or a chunk is malformed, the body is longer than expected or
     bytes follow its end.
@@ -74,7 +74,7 @@ class Framing:
             raise ReadError(f"more than {self._request.body_bytes} bytes")
 
     def _feed_head(self, head: bytearray, data: memoryview) -> memoryview:
-        """Return what follows the head, which is nothing until the head is complete."""
+        """Return the bytes after the head: none until the head is complete."""
         before = len(head)
         head += data[:HEAD_BYTES]
         end = head.find(b"\r\n\r\n")
@@ -173,7 +173,7 @@ class Connection:
         self._socket.connect((HOST, self._port))
 
     def take(self, buffer: memoryview) -> bool:
-        """Read once from a readable socket. Return whether the answer has ended, and its connection if not kept."""
+        """Read once from a readable socket. Return whether the response has ended, and its connection unless kept."""
         count = self.socket.recv_into(buffer)
         if not count:
             self.framing.check()
@@ -195,7 +195,8 @@ class Connection:
 
 
 def read_whole(port: int, requests: list[Request], connections: int, *, keep: bool) -> dict[str, object]:
-    """Send all requests over `connections` at once, read each answer as fast as it comes. Raises ReadError, OSError."""
+    """Send all requests over `connections` connections, and read each response at full speed. Raises ReadError,
+    OSError."""
     waiting, buffer = deque(requests), memoryview(bytearray(BUFFER_BYTES))
     first_bytes = list[float]()
     begun = time.perf_counter()
@@ -214,7 +215,7 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
                 raise ReadError(f"no byte for {SILENT_SECONDS:g} s")
             for key, _ in events:
                 connection: Connection = key.data
-                if not keep:  # the socket may be closed by `take`, and a selector must not know closed sockets
+                if not keep:  # `take` may close the socket, and a selector must not contain closed sockets
                     selector.unregister(key.fileobj)
                 if not connection.take(buffer):
                     if not keep:
@@ -230,15 +231,16 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
 
 
 def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[str, object]:
-    """Read with `clients` at `rate` bytes a second each until stdin ends; write a line once all have a first byte.
+    """Read with `clients` clients at `rate` bytes per second each until stdin ends. Print a line once all have a first
+    byte.
 
-    Raises ReadError if an answer ends or is not as expected meanwhile.
+    Raises ReadError if a response ends meanwhile, or is not as expected.
     """
     buffer = memoryview(bytearray(BUFFER_BYTES))
     crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]
     for connection in crowd:
         connection.send(request)
-    for connection in crowd:  # the kernel holds the answers of the others meanwhile
+    for connection in crowd:  # meanwhile, the kernel holds the responses of the others
         while not connection.framing.received:
             if connection.take(buffer[:4096]):
                 raise ReadError("the stream ended at once")
@@ -255,7 +257,7 @@ def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[st
 
 
 def _ticks() -> Iterator[int]:
-    """Yield the slots in turn, one a tick, until stdin ends."""
+    """Yield the slots in turn, one per tick, until stdin ends."""
     slot = 0
     while not select.select([sys.stdin], [], [], TICK_SECONDS)[0]:
         yield slot

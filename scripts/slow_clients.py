@@ -1,10 +1,10 @@
-"""Many slow clients on one server: are all bytes right, and what do they cost?
+"""Runs many slow clients on one server, checks every byte, and measures their memory.
 
     python scripts/slow_clients.py [--clients 200] [--rate 65536] [--methods relay,embedded]
 
-Starts `serverpy serve --demo` with MAX_WORKERS = the number of clients, lets them read the sample film, each at
-`--rate` bytes a second, compares every byte with the file, and prints the peak of the memory (PSS) of server and
-worker, sampled twice a second. Ends with 1 if a client got anything but the whole film.
+Starts `serverpy serve --demo` with MAX_WORKERS = the number of clients. Each client reads the sample film at `--rate`
+bytes per second, and compares every byte with the file. Prints the peak memory (PSS) of server and worker, sampled
+twice a second. Exits with 1 if a client got anything but the whole film.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Running:
     process: psutil.Process
 
     def pss(self) -> list[int]:
-        """Of the server, then of its worker (and other children), in bytes."""
+        """Return the PSS in bytes of the server, then of its worker (and other children)."""
         children = [each for each in self.process.children(recursive=True) if "sample" not in each.cmdline()]
         return [each.memory_full_info().pss for each in [self.process, *children]]
 
@@ -74,7 +74,7 @@ def serving(clients: int) -> Iterator[Running]:
 
 
 async def read(running: Running, method: str, rate: int, film: bytes, outcome: Outcome) -> None:
-    """One client: the whole film at `rate`, every byte compared."""
+    """Run one client: read the whole film at `rate` bytes per second, and compare every byte."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=READ_BYTES)
     try:
         path = f"/stream?url={quote(running.page, safe='')}&method={method}"
@@ -102,7 +102,7 @@ async def read(running: Running, method: str, rate: int, film: bytes, outcome: O
 
 
 async def _piece(reader: asyncio.StreamReader, *, chunked: bool) -> bytes:
-    """The next bytes of the body, `b""` at its end. Raises IncompleteReadError (an EOFError) for a cut chunk."""
+    """Return bytes of the body, `b""` at its end. Raises IncompleteReadError, an EOFError, if a chunk is cut."""
     if not chunked:
         return await reader.read(READ_BYTES)
     size = int(await reader.readuntil(b"\r\n"), 16)
@@ -122,9 +122,9 @@ async def crowd(running: Running, method: str, clients: int, rate: int, film: by
                 peak, parts = sum(now), now
             await asyncio.sleep(SAMPLE_SECONDS)
     each = (peak - base) / clients / 1e6
-    print(f"{method}: {outcome.complete} of {clients} clients got all {len(film)} bytes right")
+    print(f"{method}: {outcome.complete} of {clients} clients got all {len(film)} bytes correctly")
     print(f"  peak PSS {peak / 1e6:.1f} MB {[round(part / 1e6, 1) for part in parts]}, base {base / 1e6:.1f} MB")
-    print(f"  {each:.3f} MB for each client")
+    print(f"  {each:.3f} MB per client")
     for fault in sorted(set(outcome.faults)):
         print(f"  {outcome.faults.count(fault)} × {fault}")
     return outcome.complete == clients
@@ -133,7 +133,7 @@ async def crowd(running: Running, method: str, clients: int, rate: int, film: by
 async def run(clients: int, rate: int, methods: list[str]) -> bool:
     with serving(clients) as running:
         film = await asyncio.to_thread(_film, running)
-        # The first use of each method loads what it needs: that is the base, not the streams'.
+        # The first use of each method loads modules, which belong to the base, not to the streams.
         for method in methods:
             await read(running, method, 1 << 40, film, Outcome())
         right = [await crowd(running, method, clients, rate, film) for method in methods]
@@ -144,7 +144,7 @@ async def run(clients: int, rate: int, methods: list[str]) -> bool:
 
 
 def _film(running: Running) -> bytes:
-    """The file itself, from the sample site."""
+    """Return the file itself, from the sample site."""
     url = running.page.replace("/page/prog", "/media/prog.mp4")
     with urllib.request.urlopen(url, timeout=30) as answer:
         film: bytes = answer.read()
@@ -154,8 +154,8 @@ def _film(running: Running) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--rate", type=int, default=64 * 1024, help="bytes a second of each client")
-    parser.add_argument("--methods", default="relay,embedded", help="separated by commas")
+    parser.add_argument("--rate", type=int, default=64 * 1024, help="bytes per second of each client")
+    parser.add_argument("--methods", default="relay,embedded", help="methods to test, separated by commas")
     options = parser.parse_args()
     if not asyncio.run(run(options.clients, options.rate, options.methods.split(","))):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""Helpers to choose among the values of an extraction. Pure; the rules of choice are in `plan.py`."""
+"""Pure helpers to choose among the values of an extraction; the rules of choice are in `plan.py`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from serverpy.extraction.values import Entry, Media, Track
 
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:
-    """The entry that `item` (1-based) names; None if the page itself holds the tracks. Without `item`, the first.
+    """Return the entry number `item` (1-based), or the first entry if `item` is None. Returns None if the page itself
+    holds the tracks.
 
-    Raises `ItemNotFound` beyond the last entry, `MediaNotFound` for an empty playlist."""
+    Raises `ItemNotFound` if there is no such entry, `MediaNotFound` if the page has neither entries nor tracks."""
     if not media.entries:
         if media.tracks and item in (None, 1):
             return None
@@ -24,8 +25,8 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
 
 
 def item_of(page: Media, item: int | None) -> Media:
-    """Return the media that the extraction of `page` holds of `item`; `page` if it holds none or `item` is None. Raises
-    what `pick_entry` raises."""
+    """Return the media of `item` if the extraction of `page` contains it; otherwise, or if `item` is None, `page`.
+    Raises what `pick_entry` raises."""
     entry = None if item is None else pick_entry(page, item)
     return page if entry is None or entry.media is None else entry.media
 
@@ -35,5 +36,5 @@ def by_id(tracks: Sequence[Track], track_id: str) -> Track | None:
 
 
 def is_seekable(track: Track) -> bool:
-    """One plain file over http(s), which nearly every server gives by ranges."""
+    """Whether the track is one plain file over http(s): nearly every server answers range requests for those."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments

@@ -1,4 +1,4 @@
-"""File descriptors that are handed from one owner to the next, within a process and between two."""
+"""File descriptors that change their owner, within a process or between two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Descriptor:
         self._number: int | None = number
 
     def release(self) -> int:
-        """Give it to its next owner, who closes it."""
+        """Return the descriptor to its new owner, who closes it."""
         number, self._number = self._number, None
         assert number is not None
         return number

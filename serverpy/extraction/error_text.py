@@ -1,7 +1,7 @@
-"""The texts in which yt-dlp and the filtering proxy report a failure, and the errors of ours that they mean.
+"""Maps the texts in which yt-dlp and the filtering proxy report a failure to this server's errors.
 
-`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more;
-`streaming/child/errors.py` has nothing but a child's messages. So nothing of yt-dlp is imported here.
+`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than
+the exception. `streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ OF_MEDIA: Sentences = {
     Busy: "Too many connections are open.",
     UpstreamTimeout: "The media server could not be reached in time.",
 }
-"""What a refusal of the filtering proxy means, by whose address it refused."""
+"""The error texts for a refusal by the filtering proxy: of a page's address, and of a media address."""
 
-# As `net/egress.py` refuses: by code in a header, and by status in the answer to CONNECT.
+# `net/egress.py` names the error by its code in a header, and by the status of its answer to CONNECT.
 _BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
 _BY_STATUS = {"403": TargetForbidden, "502": UpstreamFailed, "503": Busy, "504": UpstreamTimeout}
 # urllib3: "Tunnel connection failed: 403 Forbidden"; libcurl: "CONNECT tunnel failed, response 403".
 _TUNNEL = re.compile(r"tunnel (?:connection )?failed[:,]? (?:response )?(\d{3})", re.IGNORECASE)
 
-# Read in this order: the first that fits decides.
+# The order matters: the first pattern that matches decides.
 _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
@@ -79,27 +79,28 @@ _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
     )
 )
 
-_NO_WORDS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
-"""Addresses: what they are made of says nothing."""
+_ADDRESSES = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
+"""Addresses. They are removed first, because the words in an address say nothing about the failure."""
 _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
-"""A status's phrase is not the site's word on the media: `503: Service Unavailable` is no "unavailable"."""
+"""The reason phrase of a status. It is removed first: `503: Service Unavailable` does not mean that the media is
+unavailable."""
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:
-    """The error that a sentence of an extractor or a site means. Returns None for an unknown sentence."""
-    text = _REASON.sub(r"\1", _NO_WORDS.sub("", text))
+    """Return the error class that a message of an extractor or a site means. Returns None if no pattern matches."""
+    text = _REASON.sub(r"\1", _ADDRESSES.sub("", text))
     return next((kind for kind, pattern in _WORDS if pattern.search(text)), None)
 
 
 def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
-    """The error that the filtering proxy's `code` stands for. Returns None for any other code."""
+    """Return the error for a `code` of the filtering proxy. Returns None for any other code."""
     kind = _BY_CODE.get(code or "")
     return kind(sentences[kind]) if kind else None
 
 
 def refused_tunnel(text: str, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
-    """The error that the filtering proxy's answer to CONNECT stands for. HTTP libraries report its status in the text
-    of their error alone. Returns None if `text` reports no such answer."""
+    """Return the error for the filtering proxy's answer to CONNECT, whose status HTTP libraries report only in the text
+    of their errors. Returns None if `text` reports no such answer."""
     match = _TUNNEL.search(text)
     kind = _BY_STATUS.get(match[1]) if match else None
     return kind(sentences[kind]) if kind else None

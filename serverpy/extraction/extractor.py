@@ -1,9 +1,9 @@
-"""The media of a page, for the rest of the server: from the cache, or by one extraction for all who ask at once.
+"""The media of a page, for the rest of the server: from the cache, or from one extraction that its callers share.
 
-    extract(url) ─▶ cached? ─▶ under way? join ─▶ in line ─▶ Workers.extract
+    extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
 
-Failures are not cached. An extraction is kept for `ttl` seconds, that of a live stream for a few, and none beyond the
-moment at which its addresses expire.
+Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
+beyond the time at which its addresses expire.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from serverpy.extraction.values import Media
 from serverpy.single_flight import SharedFlights
 
 MAX_CACHE_BYTES = 32 * 1024 * 1024
-MAX_LINE = 64
+MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
-"""How long before its addresses expire an extraction is given to nobody any more."""
+"""Seconds before its addresses expire at which an extraction is no longer cached."""
 
 _encoder = msgspec.json.Encoder()
 
 
 class PageReader(Protocol):
-    """What reads pages: `Workers`."""
+    """The source of extractions: `Workers`."""
 
     async def extract(self, url: str) -> Media: ...
 
@@ -41,11 +41,11 @@ class _Cached:
     media: Media
     size: int
     until: float
-    """By the clock, in seconds since the epoch."""
+    """When the entry expires, in seconds since the epoch."""
 
 
 class Cache:
-    """The last extractions by URL, bounded in number and in (encoded) bytes. The least recently used goes first."""
+    """LRU cache of extractions by URL, bounded in number and in (encoded) bytes."""
 
     def __init__(self, *, ttl: float, size: int, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self._ttl = ttl
@@ -69,7 +69,7 @@ class Cache:
         return found.media
 
     def put(self, url: str, media: Media) -> None:
-        """Replace the entry of `url`; there is none afterwards if `media` is not to be kept."""
+        """Replace the entry of `url`. If `media` expires at once or is too large, only remove the entry."""
         self.discard(url)
         until = self._until(media)
         size = len(_encoder.encode(media))
@@ -101,22 +101,22 @@ class Extractor:
         ttl: float = 300.0,
         size: int = 1000,
         max_bytes: int = MAX_CACHE_BYTES,
-        max_line: int = MAX_LINE,
+        max_queue: int = MAX_QUEUE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._workers = workers
         self._cache = Cache(ttl=ttl, size=size, max_bytes=max_bytes, clock=clock)
         self._flights = SharedFlights[str, Media]("extraction")
-        self._max_line = max_line
+        self._max_queue = max_queue
 
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
-        """The media behind `url`. `fresh` passes over the cache and replaces its entry; an extraction under way is
-        fresh enough. Raises a ServerPYError: `Busy` if the line is full, `Draining` once closed. The extraction is
-        cancelled when the last of its callers has left."""
+        """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
+        extraction that is under way. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. The
+        extraction is cancelled when the last of its callers has left."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
-        if url not in self._flights and len(self._flights) >= self._max_line:
-            raise Busy("Too many pages are waiting to be read.")
+        if url not in self._flights and len(self._flights) >= self._max_queue:
+            raise Busy("Too many extractions are under way. Try again later.")
         return await self._flights.run(url, partial(self._extract, url))
 
     async def aclose(self) -> None:

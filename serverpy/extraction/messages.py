@@ -1,7 +1,7 @@
-"""The messages between the server and its worker process: typed values, as JSON, each behind its length.
+"""The messages between the server and its worker process: typed values, encoded as JSON, each after its length.
 
-The worker reads hostile pages, so the server decodes nothing but these types: no pickle, and no message of more than
-`MAX_MESSAGE_BYTES`. The two ends are a stream socketpair. A `StartDownload` carries one file descriptor
+The worker parses hostile pages, so the server decodes only these types: no pickle, and no message longer than
+`MAX_MESSAGE_BYTES`. They are sent over a stream socketpair. A `StartDownload` carries one file descriptor
 (SCM_RIGHTS), sent with the first byte of its frame; descriptors and `StartDownload`s arrive in the same order.
 """
 
@@ -22,21 +22,21 @@ from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024
-"""The most that one extraction may be, encoded."""
+"""Maximum encoded size of one extraction."""
 _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker has no raw dictionary of this extraction (any more): extract again. Never shown to a client: the
-    caller of `Workers.download` catches it."""
+    """The worker does not have, or no longer has, the raw media of this extraction; the caller has to extract again.
+    No client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that the worker reads. `plugin_paths` go onto its `sys.path`, where yt-dlp looks
-    for `yt_dlp_plugins`."""
+    """The groups of settings that the worker reads. `plugin_paths` are added to its `sys.path`, where yt-dlp looks for
+    `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
     targets: Targets = Targets()
@@ -57,7 +57,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class Configure(Message, frozen=True, kw_only=True):
     """The first message. Answered by `Ready`, or by `ErrorReply` with id 0. `directory` is empty and private; the
-    server removes it after the worker's end."""
+    server removes it after the worker has exited."""
 
     options: WorkerOptions
     directory: str
@@ -69,8 +69,8 @@ class Extract(Message, frozen=True, kw_only=True):
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a track that a yt-dlp format selector can ask for. Codecs as yt-dlp writes them: "none" without
-    such a stream, absent if unknown."""
+    """The fields of a track that a yt-dlp format selector can test. Codecs as in yt-dlp: "none" if the track has no
+    such stream, absent if unknown."""
 
     format_id: str
     url: str = ""
@@ -90,7 +90,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def format_of(track: Track) -> Format:
-    """What a selector may ask about `track`, in yt-dlp's words."""
+    """Return the fields of `track` that a selector can test, under yt-dlp's names."""
     return Format(
         format_id=track.id,
         ext=track.ext,
@@ -122,8 +122,8 @@ class Select(Message, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """Write a track's bytes into the descriptor that comes along. Answered by `DownloadStarted`, then by `DownloadEnd`
-    or `ErrorReply` when the thread has let go of the descriptor."""
+    """Write a track's bytes into the descriptor that is sent with this message. Answered by `DownloadStarted`, then by
+    `DownloadEnd` or `ErrorReply` when the worker's thread has released the descriptor."""
 
     id: int
     raw_id: str
@@ -131,7 +131,8 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop this request, wherever it is. Its answer still comes, as `ErrorReply`, once its thread is free."""
+    """Stop the request `id`, whatever its state. It is still answered once its thread is free, usually by
+    `ErrorReply`."""
 
     id: int
 
@@ -143,7 +144,7 @@ Request = Configure | Extract | Select | StartDownload | Cancel
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """`js_runtimes` are those that yt-dlp can use, as `deno-2.3.0`."""
+    """The worker takes requests. `js_runtimes` are those that yt-dlp can use, such as `deno-2.3.0`."""
 
     yt_dlp: str
     js_runtimes: tuple[str, ...] = ()
@@ -164,21 +165,21 @@ class Selected(Message, frozen=True, kw_only=True):
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` will follow. Without
-    it comes `ErrorReply`, with `raw_gone` or `busy` among others."""
+    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows. A download
+    that cannot start is answered by an `ErrorReply` instead, for example with `raw_gone` or `busy`."""
 
     id: int
 
 
 class DownloadEnd(Message, frozen=True, kw_only=True):
-    """The download is whole: `bytes` were written and the descriptor is closed."""
+    """The download is complete: `bytes` were written and the descriptor is closed."""
 
     id: int
     bytes: int
 
 
 class ErrorReply(Message, frozen=True, kw_only=True):
-    """A `ServerPYError` by its `code`."""
+    """A `ServerPYError`, identified by its `code`."""
 
     id: int
     code: str
@@ -194,11 +195,11 @@ _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 class MessageTooLarge(ValueError):
-    """The message is over its bound, and was not sent."""
+    """The message exceeds its size limit."""
 
 
 def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
-    """The frame to send. A lone surrogate, which UTF-8 cannot encode, becomes a question mark. Raises
+    """Return the frame to send. A lone surrogate, which UTF-8 cannot encode, becomes a question mark. Raises
     MessageTooLarge."""
     try:
         body = _encoder.encode(message)
@@ -210,7 +211,7 @@ def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes
 
 
 def _clean(value: Any) -> Any:
-    """The same plain values, with texts that UTF-8 can encode."""
+    """Return the same plain values with strings that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -223,18 +224,18 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Raises `msgspec.ValidationError` for a reply that no honest worker sends."""
+    """Raises `msgspec.DecodeError` if the reply is invalid."""
     return _replies.decode(body)
 
 
 class Frames:
-    """Cuts the stream into frames. Holds at most one unfinished message."""
+    """Splitter of the stream into messages. Holds at most one incomplete message."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bodies that are complete now. Raises MessageTooLarge at a length beyond the bound."""
+        """Yield the bodies that are complete. Raises MessageTooLarge if a frame is longer than MAX_MESSAGE_BYTES."""
         self._buffer += data
         while (body := self._next()) is not None:
             yield body
@@ -261,7 +262,7 @@ def _leaves(base: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
 
 
 class _Codes:
-    """Error classes by code, of the tree in `serverpy.errors` and `RawGone`."""
+    """Error classes by code: those in `serverpy.errors`, and `RawGone`."""
 
     table: ClassVar[dict[str, type[ServerPYError]]] = {
         leaf.code: leaf for leaf in _leaves(ServerPYError) if leaf.__module__ in (errors.__name__, __name__)
@@ -274,7 +275,7 @@ def error_reply(id_: int, error: ServerPYError) -> ErrorReply:
 
 
 def to_error(reply: ErrorReply) -> ServerPYError:
-    """The exception that the worker raised, made anew."""
+    """Return the exception that the worker raised, rebuilt from its reply."""
     kind = _Codes.table.get(reply.code, ExtractionFailed)
     if issubclass(kind, CapacityError) and reply.retry_after is not None:
         return kind(reply.message, reply.retry_after)

@@ -1,20 +1,20 @@
-"""The worker processes of a server: at most one takes new requests, others finish what they run.
+"""The worker processes of a server: at most one takes new requests, the others finish the requests that they have.
 
-The states of a worker, and what moves it:
+The states of a worker, and what changes them:
 
     starting ──▶ current ──▶ retired ──▶ closed
         └───────────┴───────────────────────▲
 
-- starting: `_renew` runs, as one task for all requests that wait for it; the task goes on when they leave. If the start
-  fails, those requests get its error, the worker is closed, and the next need starts another: after a pause, which
-  doubles with each worker that dies young.
-- current: every new request goes to it. `_watch` waits beside it for the two ends that need no request: the process
-  dies (the worker is closed and replaced at once; its requests have got their answer from `worker.py`), or nothing has
-  needed it for `idle` seconds (it is closed; the next need starts another).
-- retired, by `retire`: a request did not let go of its thread in time. Nothing interrupts a regular expression but the
-  end of its process, so one such request costs the worker its place, and the other requests nothing: they finish here,
-  while a new worker starts for those that come. `_see_off` kills the worker when they have ended, after `retirement`
-  seconds, or to make room for another retired worker.
+- starting: `_renew` runs as one task for all requests that wait for it, and continues if they leave. If the start
+  fails, those requests get its error, the worker is closed, and the next request starts another worker, after a pause
+  that doubles with each worker that dies young.
+- current: every new request goes to it. `_watch` waits for two events that need no request: the process dies (the
+  worker is closed and replaced at once; `worker.py` has already answered its requests), or no request has needed the
+  worker for `idle` seconds (it is closed; the next request starts another).
+- retired, by `retire`: a request did not release its thread in time. Only the end of the process interrupts a regular
+  expression, so one such request retires the worker but does not harm the other requests: they finish on the retired
+  worker, while a new worker starts for new requests. `_finish` kills the retired worker when they have ended, after
+  `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds those that are between two states.
 """
@@ -35,15 +35,17 @@ from serverpy.tasks import cancel, spawn
 
 log = logging.getLogger(__name__)
 
-SETTINGS_DO_NOT_WORK = "The server's settings do not work: its log says more."
+SETTINGS_DO_NOT_WORK = "The server is misconfigured: see its log."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
-    """Seconds. `grace`: for a cancelled request to let go of its thread, before the worker is replaced. `retirement`:
-    the longest that a replaced worker may finish what it runs; at most `retired` such workers are kept. `first_pause`
-    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` resets the pause.
-    `idle`: how long an unused worker is kept; None is for ever."""
+    """The time limits of workers, in seconds.
+
+    `grace`: how long a cancelled request may take to release its thread before the worker is replaced. `retirement`:
+    how long a replaced worker may take to finish its requests; at most `retired` such workers are kept. `first_pause`
+    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` seconds resets
+    the pause. `idle`: how long an unused worker is kept; None means for ever."""
 
     grace: float = 2.0
     retirement: float = 1800.0
@@ -58,8 +60,8 @@ DEFAULT_LIMITS = WorkersLimits()
 
 
 class WorkerPool:
-    """The current worker and the retired ones. Belongs to one loop; its owner calls `aclose`. `changed` is called when
-    a request that waits for a thread should look again."""
+    """The current worker and the retired ones. Belongs to one event loop; its owner calls `aclose`. The pool calls
+    `changed` when a request that waits for a thread should check again."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits, changed: Callable[[], None]) -> None:
         self._options = options
@@ -71,17 +73,17 @@ class WorkerPool:
         self._renewal: asyncio.Task[Worker] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._needs = 0
-        """Requests that want a worker, or have asked one and wait."""
+        """Requests that wait for a worker or for its answer."""
         self._last_need = 0.0
         self._refused: str | None = None
-        """The error of the first worker that came up and refused its settings: no other is started. A refusal after a
-        worker was ready (COOKIES_FILE may change) is tried again, with pauses."""
+        """The error if the first worker rejected its settings; no other worker is started then. If a worker rejects
+        them after an earlier one was ready (COOKIES_FILE may change), the start is retried, with pauses."""
         self._failures = 0
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
         self.ready: Ready | None = None
-        """The last word of a worker that came up: the settings work."""
+        """The `Ready` of the last worker that started; if there was one, the settings work."""
 
     @property
     def current(self) -> Worker | None:
@@ -113,14 +115,15 @@ class WorkerPool:
     # Starting
 
     async def get(self) -> Worker:
-        """As `start`, for a request: a client is not told which setting is wrong. Raises ExtractionFailed, Draining."""
+        """Do what `start` does, but hide from the client which setting is wrong. Raises ExtractionFailed, Draining."""
         try:
             return await self.start()
         except ConfigurationError as error:
             raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
 
     async def start(self) -> Worker:
-        """The current worker, started if there is none. Raises ExtractionFailed, ConfigurationError, Draining."""
+        """Return the current worker; start one if there is none. Raises ExtractionFailed, ConfigurationError,
+        Draining."""
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:
@@ -179,11 +182,11 @@ class WorkerPool:
             raise
         return worker
 
-    # The current worker: in need, dead or idle
+    # The current worker: needed, dead or idle
 
     @contextmanager
     def need(self) -> Iterator[None]:
-        """Keep the current worker from being let go while the block runs."""
+        """Keep the current worker from counting as idle while the block runs."""
         self._needs += 1
         try:
             yield
@@ -192,14 +195,14 @@ class WorkerPool:
             self.note_need()
 
     def note_need(self) -> None:
-        """Count the seconds of `idle` from now."""
+        """Restart the idle timeout."""
         self._last_need = time.monotonic()
 
     async def _watch(self, worker: Worker) -> None:
         while not worker.gone.is_set():
             left = self._idle_left(worker)
             if left is not None and left <= 0:
-                await self._let_go(worker)
+                await self._close_idle(worker)
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -210,22 +213,23 @@ class WorkerPool:
                 await self.get()
 
     def _idle_left(self, worker: Worker) -> float | None:
-        """Seconds until `worker` may have been idle for long enough. Returns None if it is never let go."""
+        """Return the seconds until `worker` may have been idle for long enough. Returns None if it has no idle
+        timeout."""
         idle = self._limits.idle
         if idle is None or worker is not self._current:
             return None
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
-    async def _let_go(self, worker: Worker) -> None:
-        self._current = None  # a request that comes while it ends gets another worker
-        log.info("Worker %s has had nothing to do for a while and is ended", worker.pid)
+    async def _close_idle(self, worker: Worker) -> None:
+        self._current = None  # a request that arrives while it ends gets another worker
+        log.info("Worker %s was idle and is stopped", worker.pid)
         await self._close(worker)
 
-    # Ending a request, and a worker that does not
+    # Stopping a request, and the worker if the request does not stop
 
     def stop_soon(self, worker: Worker, call: Call) -> asyncio.Task[None]:
-        """Cancel `call`, and retire `worker` if it does not let go of its thread within `grace`. The returned task is
-        the pool's: a caller may stop waiting for it."""
+        """Cancel `call`, and retire `worker` if the call does not release its thread within `grace` seconds. The pool
+        owns the returned task: a caller may stop waiting for it."""
         return self._keep(spawn(self._stop(worker, call), name=f"stop call {call.id}"))
 
     def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
@@ -238,13 +242,13 @@ class WorkerPool:
         worker.cancel(call)
         await asyncio.wait([call.reply], timeout=self._limits.grace)
         if not call.reply.done():
-            log.warning("A request does not let go of its thread: worker %s is replaced", worker.pid)
+            log.warning("A request does not release its thread: worker %s is replaced", worker.pid)
             self.retire(worker)
             if all(each.cancelled for each in worker.calls):
                 worker.kill()  # every request of the worker is cancelled
 
     def retire(self, worker: Worker) -> None:
-        """Send no new requests to `worker`; it ends when those it runs have ended. Idempotent."""
+        """Send no new requests to `worker`; it ends when its present requests have ended. Idempotent."""
         if worker is self._current:
             self._current = None
         if worker in self._retired or self._closed:
@@ -253,16 +257,16 @@ class WorkerPool:
             oldest = next(iter(self._retired))
             self._retired.pop(oldest).cancel()
             oldest.kill()
-        self._retired[worker] = spawn(self._see_off(worker), name=f"retired worker {worker.pid}")
+        self._retired[worker] = spawn(self._finish(worker), name=f"retired worker {worker.pid}")
         self._changed()
 
-    async def _see_off(self, worker: Worker) -> None:
+    async def _finish(self, worker: Worker) -> None:
         try:
             async with asyncio.timeout(self._limits.retirement):
                 while running := [call.reply for call in worker.calls if not call.cancelled]:
                     await asyncio.wait(running)
         except TimeoutError:
-            log.warning("Worker %s was given %s s to finish, and is killed", worker.pid, self._limits.retirement)
+            log.warning("Worker %s did not finish within %s s and is killed", worker.pid, self._limits.retirement)
         finally:
             worker.kill()
             self._retired.pop(worker, None)

@@ -1,4 +1,4 @@
-"""The operating system's side of a worker: how its process is started, and with which environment."""
+"""How the process of a worker is started, and with which environment."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.tasks import spawn
 
 
 async def start_process(descriptor: int) -> asyncio.subprocess.Process:
-    """Start `serverpy.ytdlp.main` with its end of the socketpair. A cancelled caller leaves no process: it waits until
-    the process exists, and kills it."""
+    """Start `serverpy.ytdlp.main` with its end of the socketpair. If cancelled, wait until the process exists and kill
+    it, so that none is left."""
     task = spawn(_start(descriptor), name="start worker")
     try:
         return await asyncio.shield(task)
@@ -27,7 +27,8 @@ async def start_process(descriptor: int) -> asyncio.subprocess.Process:
 
 
 async def _start(descriptor: int) -> asyncio.subprocess.Process:
-    """In a session of its own: its children can be ended with it, and the terminal's Ctrl-C does not reach it."""
+    """Start the process in a session of its own: its children can be killed with it, and the terminal's Ctrl-C does not
+    reach it."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -39,10 +40,10 @@ async def _start(descriptor: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """The server's, without its settings (some are secrets, and the worker reads hostile pages), and with the place
-    from which this package was imported."""
+    """Return the server's environment without its settings (some are secrets, and the worker parses hostile pages), and
+    with the directory of this package on PYTHONPATH."""
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SERVERPY_")}
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's heap keeps what its extractions once needed
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's arena keeps its extractions' memory
     return environment

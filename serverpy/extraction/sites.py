@@ -1,4 +1,4 @@
-"""Which of yt-dlp's extractors this server lets run: the one rule of the worker and of a child of `subprocess`."""
+"""Which of yt-dlp's extractors may run: one rule for the worker and for a child of `subprocess`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
     """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site
-    before the colon (`youtube`), in any case. Where sites are named, `generic` is one that has to be named too."""
+    before the colon (`youtube`); upper and lower case are the same. If `allow` names any site, the generic extractor
+    runs only if `allow` also names `generic`."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -20,8 +21,8 @@ class Sites:
         return self.generic and not self.allow and not self.deny
 
     def may_run(self, extractor: str) -> bool:
-        """Whether the extractor of that `IE_NAME` may. The generic one brings `html5` with it, which reads the plain
-        players that it finds."""
+        """Whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the plain
+        players that the generic extractor finds."""
         own = extractor.lower()
         name = "generic" if own == "html5" else own
         if name == "generic" and not self.generic:

@@ -1,5 +1,5 @@
-"""What an extraction found, as frozen values. They cross the border of the worker as JSON (`msgspec` checks each
-field against these types), so nothing here holds a yt-dlp object.
+"""The result of an extraction, as frozen values. The worker sends them as JSON (`msgspec` checks each field against
+these types), so nothing here holds a yt-dlp object.
 
 A `Media` is one page. It has either `tracks` (what can be streamed), or `entries` (a playlist, an image post, a page
 with several videos), each of which is either a URL to extract in its turn or a `Media` of its own.
@@ -13,7 +13,7 @@ from typing import Literal
 
 HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
 DASH_PROTOCOL = "http_dash_segments"
-"""yt-dlp's names for the protocols of tracks in segments."""
+"""yt-dlp's names for the protocols of segmented tracks."""
 
 Kind = Literal["video", "audio", "images", "playlist", "live"]
 
@@ -21,7 +21,7 @@ Kind = Literal["video", "audio", "images", "playlist", "live"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cookie:
     """One cookie of the extraction's jar (RFC 6265 §5.3). `domain` begins with a dot if it covers subdomains.
-    `expires` is in seconds since the epoch; None ends with the session."""
+    `expires` is in seconds since the epoch; None marks a session cookie."""
 
     name: str
     value: str
@@ -33,7 +33,7 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fragment:
-    """One piece of a DASH (or alike) track. `url` is absolute; `duration` in seconds; `size` in bytes if known."""
+    """One fragment of a DASH (or similar) track. `url` is absolute, `duration` is in seconds, `size` in bytes."""
 
     url: str
     duration: float | None = None
@@ -42,7 +42,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AesKey:
-    """yt-dlp's `hls_aes`: takes the place of the playlist's EXT-X-KEY. `key` and `iv` are hexadecimal."""
+    """yt-dlp's `hls_aes`, which replaces the playlist's EXT-X-KEY. `key` and `iv` are hexadecimal."""
 
     uri: str | None = None
     key: str | None = None
@@ -51,9 +51,9 @@ class AesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """One yt-dlp format, with everything that a fetcher of our own has to honour.
+    """One yt-dlp format, with everything that is needed to fetch it without yt-dlp.
 
-    `vcodec` and `acodec` are None where the format has no such stream, and "unknown" where yt-dlp cannot say.
+    `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if yt-dlp cannot say.
     `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False for yt-dlp's `filesize_approx`.
     """
 
@@ -76,31 +76,31 @@ class Track:
     is_live: bool = False
     is_from_start: bool = False
     available_at: float | None = None
-    """Seconds since the epoch before which the media server refuses."""
+    """Time (seconds since the epoch) before which the media server refuses requests."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     request_data: str | None = None
-    """Body of the POST that fetches the media, Latin-1."""
+    """Body of the POST request that fetches the media, decoded as Latin-1."""
     impersonate: str | None = None
-    """A curl_cffi target that the media request must look like, for example `chrome-120`."""
+    """The curl_cffi target that the media request must imitate, for example `chrome-120`."""
     http_chunk_size: int | None = None
-    """Fetch by successive bounded Ranges of at most this many bytes."""
+    """Fetch the file by successive range requests of at most this many bytes."""
     manifest_url: str | None = None
     manifest_data: str | None = None
     """yt-dlp's `hls_media_playlist_data`: the playlist, already fetched."""
     fragments: tuple[Fragment, ...] = ()
     fragments_dynamic: bool = False
-    """yt-dlp gives the fragments by a generator that only its own downloader can run."""
+    """The fragments come from a generator that only yt-dlp's own downloader can run."""
     segment_query: str | None = None
     """yt-dlp's `extra_param_to_segment_url`."""
     key_query: str | None = None
     """yt-dlp's `extra_param_to_key_url`."""
     aes: AesKey | None = None
     discontinuity: int | None = None
-    """yt-dlp's `format_index`: only the segments of that discontinuity."""
+    """yt-dlp's `format_index`: the track consists of the segments of that discontinuity only."""
     no_resume: bool = False
     needs_ytdlp: bool = False
-    """Carries what only yt-dlp's own downloader can do (pings, web sockets, refreshed cookies)."""
+    """Only yt-dlp's own downloader can do what this track needs (pings, web sockets, refreshed cookies)."""
 
     @property
     def has_video(self) -> bool:
@@ -112,15 +112,15 @@ class Track:
 
     @property
     def file_ext(self) -> str:
-        """The extension that says most: sound alone in MP4 or WebM has one of its own."""
-        return SOUND_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
+        """The most specific extension: audio-only MP4 and WebM files have one of their own."""
+        return AUDIO_ONLY_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
 
     @property
     def is_image(self) -> bool:
         return self.vcodec is None and self.acodec is None and self.ext in IMAGE_EXTENSIONS
 
 
-SOUND_EXTENSIONS = {"mp4": "m4a", "webm": "weba"}
+AUDIO_ONLY_EXTENSIONS = {"mp4": "m4a", "webm": "weba"}
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "heic", "bmp"})
 
 
@@ -137,7 +137,7 @@ class Subtitle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An item of a playlist or image post: a page to extract (`url`), or found already (`media`)."""
+    """An item of a playlist or image post: a page to extract (`url`), or the media already extracted (`media`)."""
 
     title: str | None = None
     url: str | None = None
@@ -147,11 +147,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """What is behind one page.
+    """The media of one page.
 
-    `raw_id` names the extraction inside the worker that made it, where yt-dlp's own dictionary waits for a
-    download. `tracks` are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after
-    which the tracks' addresses may be dead, if they say so.
+    `raw_id` identifies the extraction in its worker, which keeps yt-dlp's own dictionary for a later download. `tracks`
+    are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after which the tracks'
+    addresses may stop working, if the addresses state one.
     """
 
     raw_id: str

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 
 class WaitingQueue:
-    """A request that is woken looks for a free thread, and goes back to the front if there is none. On one loop."""
+    """Queue of waiting requests, on one event loop. A request that is woken looks for a free thread, and goes back to
+    the front of the queue if there is none."""
 
     def __init__(self) -> None:
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -17,7 +18,8 @@ class WaitingQueue:
         return len(self._waiters)
 
     async def wait(self, *, first: bool = False) -> None:
-        """Wait for the caller's turn to look. A caller that is cancelled at its turn passes the turn on."""
+        """Wait for the caller's turn, at the back of the queue or, if `first`, at its front. A caller that is cancelled
+        after it got its turn passes the turn on."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if first:
             self._waiters.appendleft(waiter)

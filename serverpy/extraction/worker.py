@@ -1,12 +1,12 @@
 """The worker process as the server sees it: one process from its start to its end, and the calls to it.
 
-Any number of calls are under way at once, told apart by their ids. Each gets exactly one answer: the worker's, or an
-error of ours once the process no longer answers (`_lose`). A download has two steps: `started` when the worker has
-taken the descriptor, `reply` when its thread has let go of it.
+Any number of calls are under way at once, distinguished by their ids. Each gets exactly one answer: the worker's, or
+an error from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker
+has taken the descriptor, `reply` when the worker's thread has released it.
 
-Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. Whichever end breaks,
-`_receive` ends the process and answers all calls. Which worker is asked, and what becomes of one that does not answer,
-is decided in `pool.py`.
+Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. Whichever side fails,
+`_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and what happens to
+one that does not answer.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Call:
         self.reply: asyncio.Future[Reply] = loop.create_future()
 
     def take(self, reply: Reply) -> None:
-        """Take the answer, or the `DownloadStarted` before it."""
+        """Record the answer, or the `DownloadStarted` that precedes it."""
         if not self.started.done():
             self.started.set_result(reply)
         if not isinstance(reply, DownloadStarted) and not self.reply.done():
@@ -72,7 +72,7 @@ class Call:
 
 
 class Worker:
-    """One process, from `start` to `aclose`. Its owner calls `aclose`, also after a start that failed."""
+    """One process, from `start` to `aclose`. Its owner calls `aclose` even if `start` failed."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
@@ -107,8 +107,8 @@ class Worker:
         return self.extractions | self.downloads
 
     async def start(self) -> None:
-        """Returns when the worker takes requests. Raises ConfigurationError, or ExtractionFailed if it does not come
-        up."""
+        """Start the process and wait until it takes requests. Raises ConfigurationError if it rejects its settings,
+        ExtractionFailed if it does not start."""
         sweep(DIRECTORY_PREFIX)
         self._directory = PrivateDirectory(DIRECTORY_PREFIX)
         self._sock, theirs = socket.socketpair()
@@ -153,7 +153,8 @@ class Worker:
         return call
 
     def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Take `write_fd` over; it is closed here when it has been sent, or cannot be."""
+        """Start a download into `write_fd`. The worker owns `write_fd` from now on, and closes it here once it has been
+        sent or cannot be sent."""
         request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
         self._track(call, self.downloads)
@@ -163,7 +164,7 @@ class Worker:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     def cancel(self, call: Call) -> None:
-        """Tell the worker to stop; `call.reply` says when it has."""
+        """Tell the worker to stop `call`; `call.reply` is done when it has stopped."""
         if not call.reply.done() and not call.cancelled:
             call.cancelled = True
             self._post(Cancel(id=call.id))
@@ -197,7 +198,7 @@ class Worker:
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # the reader notices the end
+        with suppress(ConnectionError):  # `_receive` notices the end
             while True:
                 frame, descriptor = await self._to_send.get()
                 if descriptor is not None:
@@ -239,13 +240,13 @@ class Worker:
             self._ready.set_exception(messages.to_error(reply))
 
     def _lose(self) -> None:
-        """Answer every call: the process sends nothing more."""
+        """Answer every call with an error, because the process sends nothing more."""
         self.gone.set()
         for call in list(self._calls.values()):
             call.take(_died(call.id))
         if not self._ready.done():
-            self._ready.set_exception(ExtractionFailed("The extraction process does not start."))
-            self._ready.exception()  # mark it as seen: perhaps no `start` waits for it any more
+            self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
+            self._ready.exception()  # mark it as retrieved: `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

@@ -1,9 +1,9 @@
-"""What the server asks of its worker processes: extractions, selections, downloads.
+"""The server's requests to its worker processes: extractions, selections, downloads.
 
     Workers ── WorkerPool ── Worker ══ socketpair ══ serverpy.ytdlp.main
 
-Each request goes to the pool's current worker (`pool.py` says which that is, and what becomes of one that hangs), and
-ends with the worker's answer or with an error of ours. A request that is cancelled tells the worker to stop.
+Each request goes to the pool's current worker (`pool.py` decides which that is, and what happens to one that hangs),
+and ends with the worker's answer or with a ServerPYError. Cancelling a request tells the worker to stop it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ WorkerStatus = Literal["starting", "running", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
-    """For /health. `pids` begins with the worker that takes new requests. `stopped` says that there is none (it was let
-    go, or does not start): the next need starts one. `ready` is what the last that started had to say."""
+    """The state of the workers, for /health. `pids` begins with the worker that takes new requests. `stopped` means
+    that there is none (it was idle, or does not start) and that the next request starts one. `ready` is the message of
+    the last worker that started."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
@@ -64,43 +65,43 @@ class Download:
         self._call = call
 
     async def wait(self) -> int:
-        """The number of bytes written, when all are in the pipe. Raises a ServerPYError. Cancelling this does not
-        cancel the download."""
+        """Wait until all bytes are in the pipe, and return their number. Raises a ServerPYError. Cancelling this does
+        not cancel the download."""
         return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
 
     async def cancel(self) -> None:
-        """Return when the worker's thread has let go of the pipe, or after a short grace, when the worker is being
-        replaced. Idempotent. The stopping goes on if the caller is cancelled."""
+        """Stop the download. Returns when the worker's thread has released the pipe, or after a grace period if the
+        worker has to be replaced. Idempotent. The download is stopped even if the caller is cancelled."""
         if not self._call.reply.done():
             await asyncio.wait([self._pool.stop_soon(self._worker, self._call)])
 
 
 class Workers:
-    """The requests to the worker processes, and the line of those that wait for a thread. Between `start` and `aclose`,
-    on one loop."""
+    """The requests to the worker processes, and the queue of those that wait for a thread. Used between `start` and
+    `aclose`, on one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
-        self._line = WaitingQueue()
-        self._pool = WorkerPool(options, limits, self._line.wake)
+        self._queue = WaitingQueue()
+        self._pool = WorkerPool(options, limits, self._queue.wake)
 
     async def start(self) -> None:
-        """Start the first worker. Raises ConfigurationError, or ExtractionFailed if it does not come up. Without this
-        call, the first request starts one."""
+        """Start the first worker. Raises ConfigurationError if it rejects its settings, ExtractionFailed if it does not
+        start. Optional: otherwise the first request starts a worker."""
         await self._pool.start()
 
     async def aclose(self) -> None:
         """End all workers and their children within a few seconds; requests under way fail."""
-        self._line.wake_all()
+        self._queue.wake_all()
         await self._pool.aclose()
 
     async def extract(self, url: str) -> Media:
-        """Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout after EXTRACT_TIMEOUT of
-        work. Cancelling tells the worker."""
+        """Extract the page `url`. Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout
+        after EXTRACT_TIMEOUT seconds of work. Cancelling tells the worker to stop."""
         with self._pool.need():
             worker = await self._free_worker()
             call = worker.extract(url)
-            call.reply.add_done_callback(lambda _: self._line.wake())
+            call.reply.add_done_callback(lambda _: self._queue.wake())
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
                     reply = await asyncio.shield(call.reply)
@@ -112,8 +113,8 @@ class Workers:
             return _expect(reply, Extracted).media
 
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
-        """The ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream it asks for, more
-        than one id for a merge. Raises InvalidParameter, FormatNotFound."""
+        """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
+        selector asks for, with more than one id for a merge. Raises InvalidParameter, FormatNotFound."""
         with self._pool.need():
             worker = await self._pool.get()
             formats = tuple(format_of(track) for track in media.tracks)
@@ -125,8 +126,8 @@ class Workers:
                 raise InvalidParameter("The format selector takes too long.") from None
 
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
-        """Have yt-dlp write a track into the pipe `write_fd`, which is taken over and closed here in any case. Raises
-        RawGone if the worker does not know `raw_id` (any more): extract again, with `fresh`."""
+        """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and closes it in any case.
+        Raises RawGone if the worker does not, or no longer, know `raw_id`: extract again, with `fresh`."""
         with closing(write_fd) as descriptor, self._pool.need():
             worker = await self._pool.get()
             call = worker.download(raw_id, track_id, descriptor.release())
@@ -145,7 +146,7 @@ class Workers:
             pids=tuple(worker.pid for worker in workers if worker.pid is not None),
             extractions=sum(len(worker.extractions) for worker in workers),
             downloads=sum(len(worker.downloads) for worker in workers),
-            waiting=len(self._line),
+            waiting=len(self._queue),
             restarts=pool.restarts,
             ready=pool.ready,
         )
@@ -153,37 +154,38 @@ class Workers:
     # A free thread
 
     async def _free_worker(self) -> Worker:
-        """A worker with a free extraction thread, first come, first served. Raises Busy."""
+        """Return a worker with a free extraction thread, first come, first served. Raises Busy if none becomes free."""
         try:
             async with asyncio.timeout(self.options.timeouts.wait):
-                if self._line:
-                    await self._line.wait()
+                if self._queue:
+                    await self._queue.wait()
                 while True:
                     worker = await self._current_in_turn()
                     free = self.options.limits.extract_workers - len(worker.extractions)
                     if free > 0:
                         if free > 1:
-                            self._line.wake()  # a new worker has several at once
+                            self._queue.wake()  # a new worker has several free threads at once
                         return worker
-                    await self._line.wait(first=True)
+                    await self._queue.wait(first=True)
         except TimeoutError:
-            raise Busy("Every extraction thread is taken.") from None
+            raise Busy("All extraction threads are busy. Try again later.") from None
 
     async def _current_in_turn(self) -> Worker:
-        """Pass the turn on if no worker can be had: perhaps no other event wakes the rest of the line."""
+        """Return the current worker. If there is none, pass the turn on, because perhaps no other event wakes the rest
+        of the queue."""
         try:
             return await self._pool.get()
         except BaseException:
-            self._line.wake()
+            self._queue.wake()
             raise
 
 
 def _expect(reply: Reply, kind: type[R]) -> R:
-    """The reply as `kind`; raises the error that it carries instead."""
+    """Return `reply` as a `kind`. Raises the error if the reply carries one."""
     if isinstance(reply, ErrorReply):
         error = to_error(reply)
         if isinstance(error, ConfigurationError):
-            log.error("The worker cannot work with its settings: %s", error)
+            log.error("The worker rejected its settings: %s", error)
             raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
         raise error
     if not isinstance(reply, kind):

@@ -21,7 +21,7 @@ _MAX_DESCRIPTORS = 16
 
 
 class Inbox(Iterator[Request]):
-    """The requests, and the descriptors that came with them, in order. Ends where the stream ends."""
+    """Iterator over the requests, which also holds the descriptors that came with them. Ends at EOF."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -42,21 +42,21 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """The descriptor of the `StartDownload` that `next` has just given; the caller closes it."""
+        """Return the descriptor of the `StartDownload` that `next` has just returned; the caller closes it."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)
         return descriptor
 
 
 class Outbox:
-    """Answers from any thread. A server that has gone is noticed by the inbox, not here."""
+    """Sender of answers, for any thread. Ignores that the server has gone, because the inbox notices it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
 
     def send(self, reply: Reply) -> None:
-        """Send `reply`, or an error in its place if it cannot be encoded: every request gets an answer."""
+        """Send `reply`. If it cannot be encoded, send an error instead, because every request gets an answer."""
         try:
             frame = messages.encode(reply)
         except Exception:

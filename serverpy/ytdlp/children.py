@@ -1,8 +1,8 @@
-"""The child processes that yt-dlp starts: JavaScript runtimes, 35–45 MB each and outside every budget.
+"""The child processes that yt-dlp starts: JavaScript runtimes, 35–45 MB each and outside every memory budget.
 
-yt-dlp starts each of them through its own `Popen` class, from whatever module. `install` puts a gate into that class,
-once for the process: no more than `limit` children at once, each known under the ticket of the thread that
-started it, so that a deadline can end the children of its extraction and of no other.
+All modules of yt-dlp start them through its own `Popen` class. `install` puts a gate into that class, once per process.
+The gate allows at most `limit` children at once, and records each under the ticket of the thread that started it, so
+that a deadline ends the children of its own extraction and no others.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The extraction or download was cancelled. Not an `Exception`: extractors catch those and go on."""
+    """The extraction or download was cancelled. Not an `Exception`, because extractors catch those and continue."""
 
 
 class Ticket(threading.Event):
-    """One extraction or download, and the flag that tells it to stop. `set` also runs the hooks, which end what the
-    thread may be waiting for; hooks come from the thread that works, `set` from any other."""
+    """One extraction or download, with the flag that tells it to stop. `set` also runs the hooks, which end whatever
+    the thread may be waiting for. The working thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class Ticket(threading.Event):
 
     @classmethod
     def of(cls, event: threading.Event | None) -> Ticket:
-        """`event` itself if it is a ticket, else one that also looks at the event."""
+        """Return `event` itself if it is a ticket, else a ticket that also counts as set when `event` is."""
         return event if isinstance(event, Ticket) else cls(event)
 
     def is_set(self) -> bool:
         return super().is_set() or (self._event is not None and self._event.is_set())
 
     def check(self) -> None:
-        """Raises Stopped once the flag is set."""
+        """Raises Stopped if the flag is set."""
         if self.is_set():
             raise Stopped
 
@@ -51,7 +51,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Inside, `set` calls `stop`, once, from its own thread. Raises Stopped if the flag is set already."""
+        """While the block runs, `set` calls `stop`, once, in the thread that calls `set`. Raises Stopped if the flag is
+        set already."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -64,7 +65,7 @@ class Ticket(threading.Event):
 
 
 class Gate:
-    """Counts and limits the children. Thread-safe; each child is waited for by the code of yt-dlp that started it."""
+    """Counter and limit of the children. Thread-safe. The code of yt-dlp that started a child also waits for it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -78,14 +79,14 @@ class Gate:
         return f"<Gate {len(self)}/{self._limit}>"
 
     def __len__(self) -> int:
-        """Children that run now, or are being started."""
+        """Return the number of children that run or are being started."""
         with self._free:
             self._sweep()
             return len(self._running) + self._starting
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Children that this thread starts inside belong to `ticket`, and none of them outlives it."""
+        """Children that this thread starts in the block belong to `ticket`. None of them outlives the block."""
         self._local.ticket = ticket
         try:
             yield
@@ -94,19 +95,20 @@ class Gate:
             self.kill(ticket)
 
     def close(self) -> None:
-        """End all children, and whatever is about to be one."""
+        """Kill all children, including those that are just being started."""
         self._closed = True
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """End the children of `ticket`, or all. Their pipes close, which wakes the threads that read them."""
+        """Kill the children of `ticket`, or all if None. Their pipes close, which wakes the threads that read them."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
             subprocess.Popen.kill(child)
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
-        """Wait for a place, then `launch` the child. Raises Stopped if the ticket is cancelled before."""
+        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket is set
+        before."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:

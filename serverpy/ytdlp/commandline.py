@@ -1,8 +1,9 @@
 """The command line of yt-dlp without the extractors that may not run: `python -m serverpy.ytdlp.commandline SITES …`.
 
-Started by `streaming/child/process.py` instead of `yt_dlp` where ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR say
-so. SITES is an `extraction.sites.Sites` as JSON; everything behind it is yt-dlp's. `--use-extractors` would not do:
-without the extractor of a denied site, its pages fall to the next one that takes them, at last to the generic one.
+`streaming/child/process.py` starts it instead of `yt_dlp` if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude any
+extractor. SITES is an `extraction.sites.Sites` as JSON; the arguments after it are yt-dlp's. yt-dlp's own option
+`--use-extractors` is not enough: without the extractor of a denied site, its pages go to the next extractor that
+accepts them, in the end to the generic one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from serverpy.ytdlp.session.extractors import refusing
 
 
 def main(arguments: list[str]) -> None:
-    """Raises SystemExit with yt-dlp's code; SiteForbidden goes to stderr as the last line of its traceback."""
+    """Run yt-dlp. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, SiteForbidden is the last line of
+    the traceback on stderr."""
     sites = msgspec.json.decode(arguments[0], type=Sites)
 
     class Limited(yt_dlp.YoutubeDL):  # type: ignore[misc]  # untyped
@@ -31,7 +33,8 @@ def main(arguments: list[str]) -> None:
                 super().add_info_extractor(refusing(type(ie))())
 
         def get_info_extractor(self, ie_key: str) -> Any:
-            """As yt-dlp's, but of those that were added: else an extractor could ask for one that may not run."""
+            """Do what yt-dlp does, but return only extractors that were added: otherwise one extractor could use
+            another that may not run."""
             if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
                 self._ies_instances[ie_key] = ie = self._ies[ie_key]()
                 ie.set_downloader(self)

@@ -1,8 +1,8 @@
-"""The threads of the worker, and which request goes to which: extractions to a fixed number of threads, each download
-to a thread of its own, selectors to one more.
+"""The threads of the worker, and which of them handles which request: extractions run on a fixed number of threads,
+each download on a thread of its own, selectors on one more thread.
 
-A request has a ticket from its arrival to its answer; `Cancel` and the end of the worker set it. Imports yt-dlp: `main`
-imports this module once it has hidden what yt-dlp must not find.
+An extraction or download has a ticket from its arrival to its answer; `Cancel` and the end of the worker set it. This
+module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ R = TypeVar("R", bound=Reply)
 
 
 class Dispatcher:
-    """Hands requests to threads. `take` and `close` belong to one thread."""
+    """Distributor of requests to threads. One thread calls `take` and `close`."""
 
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
         """Prepare the process and start its threads. Raises ConfigurationError."""
@@ -83,7 +83,7 @@ class Dispatcher:
         return describe()
 
     def take(self, request: Request, inbox: Inbox) -> None:
-        """Hand `request` on; never waits for its end."""
+        """Pass `request` to a thread, without waiting for its end."""
         match request:
             case Extract():
                 self._open(request.id)
@@ -98,7 +98,7 @@ class Dispatcher:
                 raise ValueError("configured twice")
 
     def close(self) -> None:
-        """Tell every request to stop, and end the children. Waits for no thread."""
+        """Tell every request to stop, and kill the children. Waits for none of the threads above."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
@@ -141,13 +141,13 @@ class Dispatcher:
                 self._tickets[request.id] = Ticket()
         if not free:
             os.close(descriptor)
-            self._outbox.send(error_reply(request.id, Busy("Every download thread is taken.")))
+            self._outbox.send(error_reply(request.id, Busy("All download threads are busy. Try again later.")))
             return
         try:
             _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
-        except RuntimeError:  # there is no room for its stack
+        except RuntimeError:  # no memory for its stack
             os.close(descriptor)
-            self._download_over(error_reply(request.id, Busy("No more downloads can be started.")))
+            self._download_over(error_reply(request.id, Busy("No memory for another download.")))
 
     def _download_once(self, request: StartDownload, descriptor: int) -> None:
         self._download_over(_reply_of(request.id, lambda: self._download(request, descriptor)))
@@ -159,11 +159,11 @@ class Dispatcher:
             last = not self._downloading
         self._outbox.send(reply)
         if last:
-            gc.collect()  # sessions are cycles: those of 100 downloads are 20 MB
+            gc.collect()  # sessions are reference cycles: those of 100 downloads hold 20 MB
             give_memory_back()
 
     def _download(self, request: StartDownload, descriptor: int) -> DownloadEnd:
-        """`track.run` closes the descriptor, once it is called."""
+        """Run a download. `track.run` closes the descriptor; if it is not reached, this method does."""
         try:
             from serverpy.ytdlp.download import track  # yt-dlp's downloaders, loaded by the first download
 
@@ -192,7 +192,7 @@ def _select(request: Select) -> Selected:
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """What `work` returns, or the error that it raises, as an answer."""
+    """Return what `work` returns, or an answer with the error that it raises."""
     try:
         return work()
     except ServerPYError as error:
@@ -205,15 +205,16 @@ def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread: the end of the process waits for none. A thread that ends by an exception ends the
-    process: its requests would wait for ever, while those of a worker that dies are answered at once."""
+    """Start a daemon thread, because the process must not wait for it at its end. If the thread fails with an
+    exception, the process exits: the thread's requests would otherwise wait for ever, whereas the server answers the
+    requests of a dead worker at once."""
 
     def run() -> None:
         try:
             target()
         except BaseException:
-            with contextlib.suppress(BaseException):  # there may be no memory for the words
-                log.critical("Thread %s has failed, and the worker ends", name, exc_info=True)
+            with contextlib.suppress(BaseException):  # there may be no memory left to log
+                log.critical("Thread %s has failed: the worker exits", name, exc_info=True)
             os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

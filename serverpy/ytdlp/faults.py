@@ -1,9 +1,9 @@
-"""yt-dlp's failures as our own errors, with one clean sentence each.
+"""Translates yt-dlp's failures to this server's errors, with one clean sentence each.
 
-yt-dlp wraps what went wrong several times over (DownloadError, ExtractorError, RequestError, the library's own), so the
-whole chain is looked at: first for what the proxy refused, then for the type, then for the words of the site. The text
-shown is the site's or the extractor's, without escape codes, advice about yt-dlp's options, query strings, or addresses
-of this or any other inside network.
+yt-dlp wraps an exception several times (DownloadError, ExtractorError, RequestError, those of the HTTP library), so the
+whole chain is searched: first for a refusal by the filtering proxy, then for known types, then for known messages. The
+client sees the message of the site or the extractor, without escape codes, advice about yt-dlp's options, query
+strings, or addresses of internal networks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GENERAL = "This page could not be read."
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """The error of our tree for whatever an extraction or a download of yt-dlp raised."""
+    """Return the ServerPYError for any exception that an extraction or a download by yt-dlp raised."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ServerPYError):
@@ -43,15 +43,15 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def close_responses(error: BaseException) -> None:
-    """An answer that was refused stays with the error that says so; its socket would stay open until the collector
-    finds both."""
+    """Close the responses that HTTP errors hold. Otherwise their sockets stay open until the garbage collector finds
+    the errors."""
     for link in _chain(error):
         if isinstance(link, HTTPError):
             link.close()
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and everything it came from, outermost first."""
+    """Yield the error and all its causes, outermost first."""
     waiting = [error]
     seen: set[int] = set()
     while waiting:
@@ -66,7 +66,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _refused(chain: list[BaseException]) -> ServerPYError | None:
-    """What our own proxy answered, in place of the site."""
+    """Return the error for an answer that came from the filtering proxy instead of the site."""
     for link in chain:
         found = None
         if isinstance(link, HTTPError):
@@ -90,7 +90,7 @@ def _by_type(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _by_words(chain: list[BaseException]) -> ServerPYError | None:
-    """What an extractor said, where it is one of the sentences that we know."""
+    """Return the error for an extractor's message, if it matches a known pattern."""
     for link in chain:
         if isinstance(link, ExtractorError):
             whole = f"{link.orig_msg} {link.cause or ''}"
@@ -103,12 +103,12 @@ def _by_network(chain: list[BaseException]) -> ServerPYError | None:
     for link in chain:
         if isinstance(link, HTTPError):
             if link.status == 451:
-                return GeoRestricted("The site may not show this page here (451).")
+                return GeoRestricted("The site answered 451: the page is unavailable for legal reasons.")
             return ExtractionFailed(f"The site answered {link.status}.")
         if isinstance(link, TimeoutError) or (isinstance(link, TransportError) and "timed out" in str(link).lower()):
             return ExtractionTimeout(NO_ANSWER)
         if isinstance(link, SSLError):
-            return UpstreamFailed("No trusted connection to the site could be made (TLS).")
+            return UpstreamFailed("The TLS connection to the site failed.")
         if isinstance(link, TransportError):
             return UpstreamFailed("The connection to the site failed.")
     return None
@@ -132,7 +132,7 @@ _PATH = re.compile(r"(?<![\w/:.])/(?:home|root|tmp|usr|var|opt|srv|etc|app|proc)
 
 
 def clean(text: str) -> str:
-    """One line that may be shown to anybody, of at most MAX_CHARACTERS."""
+    """Return `text` as one line of at most MAX_CHARACTERS that any client may see."""
     text = _ESCAPES.sub(" ", text)
     text = _BUG_REPORT.sub("", text)
     text = text.partition(" (caused by ")[0]
@@ -145,7 +145,7 @@ def clean(text: str) -> str:
 
 
 def _bare_url(match: re.Match[str]) -> str:
-    """Without user, query and fragment; and nothing at all of a host inside."""
+    """Return the URL without user, query and fragment, or "(address)" if its host is internal."""
     try:
         parts = urlsplit(match[0])
         host = parts.hostname or ""
@@ -162,7 +162,7 @@ def _outside_address(match: re.Match[str]) -> str:
 
 
 def _is_outside(host: str) -> bool:
-    """False for a numeric address that is not public."""
+    """Return False if `host` is an IP address that is not public."""
     try:
         return is_public(ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much memory the worker process may take."""
+"""The memory limit of the worker process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serverpy.options import Limits
 
 MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
-"""What extractions may need at the most: a page of 8 MiB costs up to 750 MB."""
+"""Memory for extractions: a page of 8 MiB needs up to 750 MB."""
 STACK_BYTES = 8 * MIB
-"""What a thread's stack counts, used or not."""
+"""What the stack of a thread counts towards the limit, used or not."""
 
 
 def set_data_limit(limits: Limits) -> None:
-    """From here on, a runaway extraction is a MemoryError or the end of this process, not of the machine. Children
-    inherit the limit: each may take as much. Never above a limit that is there already."""
+    """Limit the data segment, so that a runaway extraction ends in a MemoryError or kills this process, but does not
+    exhaust the machine. Children inherit the limit, each for itself. A lower hard limit stays in force."""
     threads = limits.max_workers + limits.extract_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES

@@ -1,8 +1,9 @@
-"""The worker process: `python -m serverpy.ytdlp.main <fd>`, started by `extraction/process.py` alone.
+"""The worker process: `python -m serverpy.ytdlp.main <fd>`, started only by `extraction/process.py`.
 
-`fd` is its end of a socketpair. The main thread reads requests from it and hands them to other threads (`dispatch.py`).
-Every request gets an answer. When the other end closes, the server has gone or ends this worker: the process ends at
-once, and its children and descriptors with it. No thread is joined: one may hang in a regular expression.
+`fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
+(`dispatch.py`). Every request gets an answer. When the server's end closes, because the server has gone or stops this
+worker, the process kills its children and exits at once. It joins no thread, because one may hang in a regular
+expression.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from serverpy.ytdlp import limits
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
 
-# What yt-dlp takes as "not installed": tags, browsers' cookie stores, file attributes, web sockets (which cannot go
-# through the egress), and requests' guess at charsets, which yt-dlp makes itself. 7 MB and 100 modules. And cffi with
-# its parser of C (1.3 MB), without which Cryptodome calls its library by ctypes, as fast; curl_cffi needs none of it.
+# Modules that yt-dlp finds "not installed": those for tags, browsers' cookie stores, file attributes, web sockets
+# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves
+# 7 MB and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through
+# ctypes, which is as fast, and curl_cffi does not need it.
 UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 
 
@@ -42,11 +44,11 @@ def main() -> None:
         code = serve(sock)
     finally:
         logging.shutdown()
-        os._exit(code)  # threads may hang; nothing here needs an orderly end
+        os._exit(code)  # threads may hang, and nothing here needs cleanup
 
 
 def serve(sock: socket.socket) -> int:
-    """Answer requests until the other end closes; the exit code. Raises if a message is invalid."""
+    """Answer requests until the other end closes; return the exit code. Raises if a message is invalid."""
     inbox = Inbox(sock)
     first = next(inbox, None)
     if not isinstance(first, Configure):
@@ -54,7 +56,7 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    from serverpy.ytdlp.dispatch import Dispatcher  # yt-dlp, after UNUSED is hidden and within the limit
+    from serverpy.ytdlp.dispatch import Dispatcher  # imports yt-dlp: after UNUSED is hidden, within the limit
 
     try:
         dispatcher = Dispatcher(first.options, Path(first.directory), outbox)

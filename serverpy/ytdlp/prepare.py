@@ -1,7 +1,8 @@
-"""What is done once per process, before the first session: closing what yt-dlp could do by itself.
+"""Prepares the worker process once, before the first session, by taking from yt-dlp what it must not use.
 
-No proxy of the environment, nothing on the PATH (no ffmpeg), no configuration files, no plugins but ours, no disk but a
-private directory. Then every setting is tried that can be invalid, so that the server does not start with it.
+yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but
+the server's, and no disk but a private directory. Then every setting that can be invalid is tried, so that the server
+does not start with an invalid one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkey
 
 
 def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
-    """Close the process's own holes, and read the extractors. Takes about a second. Raises ConfigurationError."""
+    """Restrict the process and load the extractors. Takes about a second. Raises ConfigurationError."""
     gate = Gate(options.max_js_children)
     install(Popen, gate)
     runtimes = _find_js_runtimes()
@@ -48,7 +49,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
 
 
 def describe() -> Ready:
-    """What this worker can do."""
+    """Return what this worker can do."""
     runtimes = shared().js_runtimes.items()
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
@@ -59,7 +60,8 @@ def describe() -> Ready:
 
 
 def _find_js_runtimes() -> dict[str, Any]:
-    """yt-dlp looks beside the interpreter; a runtime elsewhere on the PATH has to be named before PATH goes."""
+    """Return the runtimes that yt-dlp finds. It looks beside the interpreter by itself; a runtime elsewhere on PATH has
+    to be named before PATH is emptied."""
     path = shutil.which("deno")
     params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}
     runtimes = {
@@ -74,27 +76,28 @@ def _beside_interpreter(name: str) -> bool:
 
 
 def _close_environment(directory: Path) -> None:
-    """No proxy of the environment (NO_PROXY would open a way past ours), and nothing on the PATH: yt-dlp would fetch
-    with ffmpeg and others by itself."""
+    """Remove the proxy variables, because NO_PROXY would bypass the filtering proxy, and empty PATH, because yt-dlp
+    would fetch media with ffmpeg and other programs."""
     for name in list(os.environ):
         if _PROXY_VARIABLES.fullmatch(name):
             del os.environ[name]
-    nothing = directory / "empty"
-    nothing.mkdir(exist_ok=True)
-    os.environ["PATH"] = str(nothing)
+    empty = directory / "empty"
+    empty.mkdir(exist_ok=True)
+    os.environ["PATH"] = str(empty)
     for name in ("ffmpeg", "ffprobe", "avconv", "avprobe"):
         FFmpegPostProcessor._version_cache[name] = False
         FFmpegPostProcessor._features_cache[name] = {}
 
 
 def _restrict_plugins(directory: Path) -> None:
-    """Plugins come from `sys.path` alone, not from the configuration folders of the server's user."""
+    """Load plugins only from `sys.path`, not from the configuration folders of the server's user."""
     yt_dlp.plugins.default_plugin_paths = lambda: (Path(path) for path in yt_dlp.plugins.sys.path)
     yt_dlp.plugins.get_executable_path = lambda: str(directory / "empty")
 
 
 def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
-    """curl takes one file of authorities; Python's context can add ours to its own."""
+    """Write the public authorities and CA_FILE into one file for curl, which reads only one. Python's SSL context can
+    load CA_FILE in addition to its own."""
     if ca_file is None:
         return None
     bundle = directory / "authorities.pem"
@@ -112,4 +115,4 @@ def _check_impersonation(options: WorkerOptions) -> None:
             pass
     except (ValueError, YoutubeDLError) as error:
         wanted = options.identity.impersonate
-        raise ConfigurationError(f"IMPERSONATE={wanted!r} is no target that is available.") from error
+        raise ConfigurationError(f"IMPERSONATE={wanted!r} is not an available impersonation target.") from error

@@ -1,4 +1,4 @@
-"""What all sessions of the worker process share: made once by `prepare.py`, read by all other modules."""
+"""The values that all sessions of the worker process share: `prepare.py` makes them once, other modules read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One per process. `directory` is private to the process; the server removes it."""
+    """The shared values; one per process. `directory` is private to the process; the server removes it."""
 
     options: WorkerOptions
     proxies: SessionProxies
@@ -23,20 +23,20 @@ class Shared:
     gate: Gate
     js_runtimes: Mapping[str, Any] = field(default_factory=dict)
     bundle: Path | None = None
-    """PEM file of the public authorities and CA_FILE together, where CA_FILE is set."""
+    """PEM file with the public authorities and those of CA_FILE. None if CA_FILE is not set."""
 
 
 _shared: Shared | None = None
 
 
 def share(prepared: Shared) -> None:
-    """Have `shared` return `prepared` from here on."""
+    """Make `shared` return `prepared` from now on."""
     global _shared
     _shared = prepared
 
 
 def shared() -> Shared:
-    """Raises ConfigurationError before `share`."""
+    """Raises ConfigurationError if `share` was not called before."""
     if _shared is None:
         raise ConfigurationError("The worker is not prepared.")
     return _shared

@@ -1,8 +1,8 @@
-"""How a running download is told to stop, wherever it is.
+"""Stops a running download, whatever its thread is waiting for.
 
-A download's thread is in one of three places: waiting for a socket (the session's ticket cuts that), pausing before
-another try, or waiting for room in its pipe. `Stop` wakes it from the last two, and sets the ticket when the pipe's
-reader has gone. One thread per process looks for both on behalf of all downloads: it lives while there are any.
+The thread can wait for a socket, pause before a retry, or wait for room in its pipe. The session's ticket ends the wait
+for a socket, because it cuts the connection. `Stop` ends the other two waits, and also sets the ticket when the pipe's
+reader has gone. One thread per process watches the tickets and pipes of all downloads; it lives while there are any.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from types import TracebackType
 
 from serverpy.errors import UpstreamFailed
 
-LOOK_MS = 50
-"""How long a ticket may be set before a full pipe's writer notices."""
+POLL_MS = 50
+"""Milliseconds after which the writer of a full pipe notices at the latest that its ticket is set."""
 
 
 def stopped() -> UpstreamFailed:
-    """An error and not a quiet return: what was cut short must never pass for a whole file."""
+    """Return the error of a download that was stopped. A truncated file must never pass for a complete one."""
     return UpstreamFailed("The download was stopped before its end.")
 
 
 class Stop:
-    """One download's stop signal, around the thread's work. `cancelled` is set here too when the reader of `pipe`
-    leaves. The pipe's descriptor stays the caller's, and has to outlive the block."""
+    """Stop signal of one download, as a context around the thread's work. Sets `cancelled` when the reader of `pipe`
+    leaves. The caller still owns the pipe's descriptor, and must not close it inside the block."""
 
     def __init__(self, cancelled: threading.Event, pipe: int) -> None:
         self._cancelled = cancelled
         self._lock = threading.Lock()
-        self._told = False
+        self._signalled = False
         self.pipe = pipe
         self.wake = -1
-        """Readable once stopped: for `poll`, beside whatever else is waited for."""
+        """A descriptor that is readable once stopped, to be polled together with others."""
 
     def __enter__(self) -> Stop:
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -52,24 +52,24 @@ class Stop:
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Raises `UpstreamFailed` once stopped."""
+        """Raises `UpstreamFailed` if stopped."""
         if self.is_set:
             raise stopped()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the signal; raises then."""
+        """Wait for `seconds`. Raises `UpstreamFailed` at once when stopped."""
         self._cancelled.wait(seconds)
         self.check()
 
     @property
-    def told(self) -> bool:
-        return self._told
+    def is_signalled(self) -> bool:
+        return self._signalled
 
-    def tell(self) -> None:
-        """Stop. From any thread."""
+    def signal(self) -> None:
+        """Stop the download. For any thread."""
         self._cancelled.set()
         with self._lock:
-            self._told = True
+            self._signalled = True
             if self.wake >= 0:
                 os.eventfd_write(self.wake, 1)
 
@@ -91,7 +91,7 @@ class _Watch:
     def remove(self, stop: Stop) -> None:
         with self._lock:
             self._running.discard(stop)
-        os.eventfd_write(self._changed, 1)  # a `poll` under way would keep its pipe open, and its reader waiting
+        os.eventfd_write(self._changed, 1)  # else a running `poll` keeps the pipe open, and its reader waits
 
     def _watch(self) -> None:
         while True:
@@ -99,20 +99,20 @@ class _Watch:
                 if not self._running:
                     self._thread = None
                     return
-                waiting = {stop.pipe: stop for stop in self._running if not stop.told}
+                waiting = {stop.pipe: stop for stop in self._running if not stop.is_signalled}
             poller = select.poll()
             for fd in waiting:
-                # Asked for nothing, `poll` still reports POLLERR: the reading end is closed.
+                # Even if no events are requested, `poll` reports POLLERR: the reading end is closed.
                 poller.register(fd, 0)
             poller.register(self._changed, select.POLLIN)
-            gone = {fd for fd, what in poller.poll(LOOK_MS) if what & select.POLLERR}
+            gone = {fd for fd, what in poller.poll(POLL_MS) if what & select.POLLERR}
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._changed)
             with self._lock:
-                # A number may have been closed and used again since: only those still running are told.
+                # A descriptor may have been closed and its number reused: signal only downloads that still run.
                 due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.is_set)]
             for stop in due:
-                stop.tell()
+                stop.signal()
 
 
 _WATCH = _Watch()

@@ -1,4 +1,4 @@
-"""The cache and the single flight, over a source that counts, and once over real workers."""
+"""The cache and the shared extractions, with a fake source, and once with real workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Clock:
 
 
 class Source:
-    """Extracts when the test lets it."""
+    """A fake source, which extracts once the test sets `go`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -51,7 +51,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def test_what_was_found_is_kept_for_its_time() -> None:
+def test_media_are_cached_until_they_expire() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=10, max_bytes=10**6, clock=clock)
     cache.put("film", MEDIA)
@@ -94,7 +94,7 @@ def test_the_cache_can_be_off(cache: dict[str, int]) -> None:
     assert off.get("film") is None
 
 
-async def test_all_who_ask_at_once_share_one_extraction() -> None:
+async def test_concurrent_callers_share_one_extraction() -> None:
     source = Source()
     extractor = Extractor(source)
     asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
@@ -105,7 +105,7 @@ async def test_all_who_ask_at_once_share_one_extraction() -> None:
     assert source.asked == ["film"]
 
 
-async def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
+async def test_fresh_replaces_the_cached_entry_and_joins_a_running_extraction() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)
@@ -120,7 +120,7 @@ async def test_fresh_replaces_the_cache_and_joins_what_is_under_way() -> None:
     assert await extractor.extract("film") is fresh[0]
 
 
-async def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_left() -> None:
+async def test_an_extraction_is_cancelled_when_its_last_caller_leaves() -> None:
     source = Source()
     extractor = Extractor(source)
     asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(3)]
@@ -138,7 +138,7 @@ async def test_an_extraction_is_cancelled_when_the_last_of_those_who_wait_has_le
     assert (await again).raw_id == "r2"
 
 
-async def test_a_failure_reaches_all_and_is_not_kept() -> None:
+async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
     source = Source()
     source.error = MediaNotFound("Nothing here.")
     source.go.set()
@@ -149,9 +149,9 @@ async def test_a_failure_reaches_all_and_is_not_kept() -> None:
     assert (await extractor.extract("film")).raw_id == "r2"
 
 
-async def test_the_line_is_bounded() -> None:
+async def test_the_queue_is_bounded() -> None:
     source = Source()
-    extractor = Extractor(source, max_line=2)
+    extractor = Extractor(source, max_queue=2)
     asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
     await turns()
     with pytest.raises(Busy):
@@ -161,7 +161,7 @@ async def test_the_line_is_bounded() -> None:
     await extractor.extract("c")
 
 
-async def test_closing_tells_those_who_wait() -> None:
+async def test_closing_fails_the_waiting_callers() -> None:
     source = Source()
     extractor = Extractor(source)
     asked = asyncio.ensure_future(extractor.extract("film"))
@@ -171,7 +171,7 @@ async def test_closing_tells_those_who_wait() -> None:
         await asked
 
 
-async def test_simultaneous_requests_are_one_to_the_site(site: SampleSite) -> None:
+async def test_simultaneous_extractions_send_one_request_to_the_site(site: SampleSite) -> None:
     async with running() as workers:
         extractor = Extractor(workers)
         url = f"{site.http}/page/slow?seconds=0.3&single"

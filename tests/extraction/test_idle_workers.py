@@ -1,4 +1,4 @@
-"""A worker that nobody needs is let go, and nobody who needs one notices: not even in the moment of its end."""
+"""An idle worker is stopped, and no request notices it, not even one that arrives while the worker ends."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tests.processes import gone
 SOON = WorkersLimits(idle=1.0)
 
 
-async def let_go(workers: Workers) -> None:
+async def until_stopped(workers: Workers) -> None:
     await eventually(lambda: workers.state().status == "stopped")
 
 
 async def answered_by(workers: Workers, url: str) -> int:
-    """The process that takes requests in the moment in which `url` is extracted."""
+    """Extract `url`, and return the process id of the worker that takes requests afterwards."""
     assert (await workers.extract(url)).tracks
     return workers.state().pids[0]
 
 
-async def test_a_worker_that_nobody_needs_ends_by_itself_and_counts_as_no_restart(
+async def test_an_idle_worker_ends_and_does_not_count_as_a_restart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         async with running(SOON) as workers:
             process = await process_of(workers)
-            await let_go(workers)
+            await until_stopped(workers)
             await eventually(lambda: gone(process))
             state = workers.state()
             assert (state.pids, state.restarts) == ((), 0)
@@ -45,31 +45,31 @@ async def test_a_worker_that_nobody_needs_ends_by_itself_and_counts_as_no_restar
     assert [record for record in caplog.records if "does not end by itself" not in record.message] == []
 
 
-async def test_it_is_kept_if_nothing_is_said() -> None:
+async def test_without_an_idle_limit_a_worker_is_kept() -> None:
     async with running() as workers:
         await stays(lambda: workers.state().status == "running", seconds=0.5)
 
 
-async def test_the_next_need_starts_one_for_all_who_wait(site: SampleSite) -> None:
+async def test_concurrent_requests_after_the_idle_end_share_one_new_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         first = await process_of(workers)
-        await let_go(workers)
+        await until_stopped(workers)
         pids = set(await asyncio.gather(*(answered_by(workers, f"{site.http}/page/prog?{n}") for n in range(3))))
         assert len(pids) == 1
         assert first.pid not in pids
         assert workers.state().restarts == 0
 
 
-async def test_it_is_not_let_go_under_an_extraction_or_one_that_waits(site: SampleSite) -> None:
+async def test_a_worker_is_kept_while_an_extraction_runs_or_waits(site: SampleSite) -> None:
     async with running(SOON, extract_workers=1) as workers:
         process = await process_of(workers)
         asked = [answered_by(workers, f"{site.http}/page/slow?seconds=1.5&{number}") for number in range(2)]
         assert await asyncio.gather(*asked) == [process.pid] * 2
-        await let_go(workers)
+        await until_stopped(workers)
 
 
-async def test_it_is_not_let_go_under_a_download(site: SampleSite) -> None:
-    """Whose pipe nobody reads meanwhile: nothing moves, and yet it is needed."""
+async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
+    """Even while nobody reads its pipe, so that no byte moves."""
     async with running(SOON) as workers:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
@@ -79,39 +79,39 @@ async def test_it_is_not_let_go_under_a_download(site: SampleSite) -> None:
         assert workers.state().pids == (process.pid,)
         assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
         await download.wait()
-        await let_go(workers)
+        await until_stopped(workers)
 
 
-async def test_a_selector_is_answered_by_a_new_one(site: SampleSite) -> None:
+async def test_a_selector_starts_a_new_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
-        await let_go(workers)
+        await until_stopped(workers)
         assert await workers.select(film, "worst")
         assert workers.state().restarts == 0
 
 
-async def test_what_it_had_extracted_is_gone_as_after_a_crash(site: SampleSite) -> None:
+async def test_the_extractions_of_a_stopped_worker_are_gone_as_after_a_crash(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
-        await let_go(workers)
+        await until_stopped(workers)
         reading, writing = os.pipe()
         with pytest.raises(RawGone):
             await workers.download(film.raw_id, film.tracks[0].id, writing)
         os.close(reading)
 
 
-async def test_what_is_cached_is_given_without_it(site: SampleSite) -> None:
+async def test_a_cached_extraction_needs_no_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         extractor = Extractor(workers)
         film = await extractor.extract(f"{site.http}/page/prog")
-        await let_go(workers)
+        await until_stopped(workers)
         assert await extractor.extract(f"{site.http}/page/prog") is film
         assert workers.state().status == "stopped"
         await extractor.aclose()
 
 
-async def test_who_comes_in_the_moment_of_its_end_gets_a_worker(site: SampleSite) -> None:
-    """Again and again, a page is asked for when it is just due to be let go: here a sleep is the test."""
+async def test_a_request_at_the_moment_of_the_idle_end_gets_a_worker(site: SampleSite) -> None:
+    """Each request arrives about when the worker is due to stop; the sleep is part of the test."""
     async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")
@@ -119,20 +119,20 @@ async def test_who_comes_in_the_moment_of_its_end_gets_a_worker(site: SampleSite
         assert workers.state().restarts == 0
 
 
-async def test_who_comes_while_it_ends_does_not_wait_for_that(site: SampleSite) -> None:
+async def test_a_request_does_not_wait_for_the_end_of_an_idle_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         process = await process_of(workers)
-        process.suspend()  # its end takes until it is killed
-        await let_go(workers)
+        process.suspend()  # it cannot end until it is killed
+        await until_stopped(workers)
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
         await eventually(lambda: gone(process))
 
 
-async def test_closing_while_it_is_let_go_leaves_no_process() -> None:
+async def test_closing_during_the_idle_end_leaves_no_process() -> None:
     for turns in (0, 1, 5):
         async with running(SOON) as workers:
             process = await process_of(workers)
-            await let_go(workers)
+            await until_stopped(workers)
             for _ in range(turns):
                 await asyncio.sleep(0)
             await workers.aclose()
@@ -141,20 +141,20 @@ async def test_closing_while_it_is_let_go_leaves_no_process() -> None:
                 await workers.start()
 
 
-async def test_one_that_dies_while_it_is_kept_is_replaced_and_let_go_in_turn() -> None:
+async def test_an_idle_worker_that_dies_is_replaced_by_one_that_ends_when_idle() -> None:
     async with running(WorkersLimits(idle=1.0)) as workers:
         (await process_of(workers)).kill()
         await eventually(lambda: workers.state().restarts == 1)
         await eventually(lambda: workers.state().status == "running")
-        await let_go(workers)
+        await until_stopped(workers)
         assert workers.state().restarts == 1
 
 
-async def test_without_a_start_the_first_need_starts_one_and_it_is_let_go(site: SampleSite) -> None:
+async def test_without_start_the_first_request_starts_a_worker_that_ends_when_idle(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        await let_go(workers)
+        await until_stopped(workers)
     finally:
         await workers.aclose()

@@ -1,4 +1,4 @@
-"""The messages between server and worker: typed, bounded, and the same on the other side."""
+"""The messages between server and worker are typed and bounded, and arrive unchanged."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_message_over_its_bound_is_neither_sent_nor_received() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"type":"Extract","id":1,"url":"u"}', b'{"type":"Stats","id":"x"}', b"\x80"]
 )
-def test_what_is_no_reply_is_refused(body: bytes) -> None:
+def test_invalid_replies_are_rejected(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         messages.decode_reply(body)
 
@@ -134,12 +134,12 @@ def all_errors() -> list[type[ServerPYError]]:
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda each: each.__name__)
-def test_every_error_crosses_the_border(kind: type[ServerPYError]) -> None:
+def test_every_error_arrives_unchanged(kind: type[ServerPYError]) -> None:
     crossed = messages.to_error(messages.error_reply(1, kind("Why.")))
     assert (type(crossed), str(crossed)) == (kind, "Why.")
 
 
-def test_the_moment_to_try_again_crosses_the_border() -> None:
+def test_retry_after_arrives_unchanged() -> None:
     crossed = messages.to_error(messages.error_reply(1, Busy("Later.", 42)))
     assert isinstance(crossed, Busy)
     assert crossed.retry_after == 42
@@ -150,8 +150,8 @@ def test_an_unknown_code_is_a_failed_extraction() -> None:
 
 
 @given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
-def test_whatever_a_text_is_it_crosses_the_border(text: str) -> None:
-    """Half a surrogate pair among it, which JSON cannot carry."""
+def test_any_text_arrives_with_lone_surrogates_replaced(text: str) -> None:
+    """JSON cannot carry half of a surrogate pair."""
     clean = text.encode("utf-8", "replace").decode()
     for sent, arrived in (
         (messages.error_reply(7, ExtractionFailed(text)), messages.error_reply(7, ExtractionFailed(clean))),

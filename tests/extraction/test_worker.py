@@ -1,4 +1,4 @@
-"""What a worker gives for a page, and what it refuses: real processes, the sample site, extractors that misbehave."""
+"""What a worker returns for a page, and what it refuses; with real processes and extractors that misbehave."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_pages_become_media(site: SampleSite) -> None:
         assert (direct.kind, direct.tracks[0].vcodec) == ("audio", None)
 
 
-async def test_what_a_picky_site_asks_for_crosses_the_border(site: SampleSite) -> None:
+async def test_everything_that_a_demanding_site_requires_reaches_the_server(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert (film.extractor, film.uploader, film.duration) == ("SampleTube", "The Sample Channel", 10.0)
@@ -79,11 +79,11 @@ async def test_what_a_picky_site_asks_for_crosses_the_border(site: SampleSite) -
         live = await workers.extract(f"{site.http}/tube/live/a")
         assert (live.kind, live.title, live.tracks[0].is_live) == ("live", "Live: a", True)
 
-        pictures = await workers.extract(f"{site.http}/tube/post/music")
-        assert pictures.kind == "images"
-        kinds = [entry.media.kind for entry in pictures.entries if entry.media]
+        post_of_images = await workers.extract(f"{site.http}/tube/post/music")
+        assert post_of_images.kind == "images"
+        kinds = [entry.media.kind for entry in post_of_images.entries if entry.media]
         assert kinds == ["images"] * 5 + ["audio"]
-        assert all(entry.media and entry.media.tracks[0].is_image for entry in pictures.entries[:5])
+        assert all(entry.media and entry.media.tracks[0].is_image for entry in post_of_images.entries[:5])
 
         listed = await workers.extract(f"{site.http}/tube/playlist/list-25")
         assert (listed.kind, len(listed.entries), listed.entries_complete) == ("playlist", 25, True)
@@ -91,7 +91,7 @@ async def test_what_a_picky_site_asks_for_crosses_the_border(site: SampleSite) -
         assert listed.entries[24].media is None
 
 
-async def test_failures_have_their_codes_and_clean_sentences(site: SampleSite) -> None:
+async def test_failures_have_the_right_error_and_a_clean_message(site: SampleSite) -> None:
     expected: dict[str, type[ServerPYError]] = {
         "/page/none": MediaNotFound,
         "/page/absent": MediaNotFound,
@@ -122,7 +122,7 @@ async def test_playlists_are_bounded_and_one_bad_item_does_not_fail_them(site: S
         assert endless.entries[999].title == "Item 999"
 
 
-async def test_the_guard_refuses_pages_redirects_and_what_a_page_names(site: SampleSite) -> None:
+async def test_the_guard_refuses_forbidden_pages_and_redirects(site: SampleSite) -> None:
     async with running(allow_networks=()) as workers:
         assert type(await fails(workers, f"{site.http}/page/prog")) is TargetForbidden
     port = int(site.http.rpartition(":")[2])
@@ -135,7 +135,7 @@ async def test_the_guard_refuses_pages_redirects_and_what_a_page_names(site: Sam
         assert type(await fails(workers, f"{site.https}/page/prog")) is TargetForbidden
 
 
-async def test_no_way_past_the_proxy(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_request_bypasses_the_proxy(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("SERVERPY_LINK_SECRET", "a secret of the server that workers need not know")
@@ -225,13 +225,13 @@ async def test_impersonation_reaches_the_tracks(site: SampleSite) -> None:
         {"ca_file": __file__},
     ],
 )
-async def test_settings_that_cannot_work_are_refused_at_start(options: dict[str, Any]) -> None:
+async def test_invalid_settings_are_rejected_at_start(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         async with running(**options):
             pass
 
 
-async def test_selectors_are_yt_dlps(site: SampleSite) -> None:
+async def test_selectors_work_as_in_yt_dlp(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert await workers.select(film, "bv+ba") == (("video", "audio"),)
@@ -244,7 +244,7 @@ async def test_selectors_are_yt_dlps(site: SampleSite) -> None:
                 await workers.select(film, bad)
 
 
-async def test_a_download_comes_through_the_pipe(site: SampleSite) -> None:
+async def test_a_download_arrives_through_the_pipe(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         reading, writing = os.pipe()
@@ -263,7 +263,7 @@ async def test_a_download_comes_through_the_pipe(site: SampleSite) -> None:
         await download.wait()
 
 
-async def test_a_download_of_a_forgotten_extraction_says_so(site: SampleSite) -> None:
+async def test_a_download_of_an_unknown_extraction_raises_raw_gone(site: SampleSite) -> None:
     async with running() as workers:
         reading, writing = os.pipe()
         with pytest.raises(RawGone):

@@ -1,4 +1,4 @@
-"""The processes behind an extraction end with it, and leave nothing in the worker."""
+"""The child processes of an extraction end with it, and extractions leave nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> N
         await eventually(lambda: gone(child))
 
 
-async def test_js_children_are_two_at_most_and_end_with_the_deadline(site: SampleSite) -> None:
+async def test_at_most_two_js_children_run_and_they_end_with_the_deadline(site: SampleSite) -> None:
     async with running(extract_workers=4, extract_timeout=5.0) as workers:
         process = await process_of(workers)
         url = f"{site.http}/probe/child?to=3600"
@@ -80,10 +80,10 @@ async def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: Sam
         assert await some(100) <= settled
 
 
-async def test_the_directory_of_a_killed_worker_and_server_is_removed_by_the_next(
+async def test_the_next_worker_removes_the_directory_of_a_killed_worker_and_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which leaves alone what a server that lives has given its own."""
+    """It keeps the directories of a server that still runs."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()

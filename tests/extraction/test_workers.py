@@ -1,4 +1,4 @@
-"""The pool of workers: deadlines, the line, workers that hang, die or do not start; no request suffers for another."""
+"""The pool of workers: deadlines, the queue, and workers that hang, die or do not start."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.processes import gone
 
 
 async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """Its connection is cut: the same worker goes on."""
+    """The connection is cut, and the same worker continues."""
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert type(await fails(workers, f"{site.http}/page/slow?seconds=600")) is ExtractionTimeout
@@ -42,7 +42,7 @@ async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -
         assert workers.state().restarts == 0
 
 
-async def test_an_extractor_that_swallows_errors_is_stopped_all_the_same(site: SampleSite) -> None:
+async def test_an_extractor_that_swallows_errors_is_stopped_too(site: SampleSite) -> None:
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         url = f"{site.http}/probe/swallow?to={site.http}/page/slow"
@@ -51,7 +51,7 @@ async def test_an_extractor_that_swallows_errors_is_stopped_all_the_same(site: S
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_deaf_extraction_costs_a_worker_its_place_and_nobody_their_request(
+async def test_an_extraction_that_hangs_retires_its_worker_but_fails_no_other_request(
     site: SampleSite, tmp_path: Path
 ) -> None:
     async with running(IMPATIENT) as workers:
@@ -80,7 +80,7 @@ async def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(sit
         assert workers.state().restarts == 1
 
 
-async def test_a_crash_loop_does_not_spin(site: SampleSite) -> None:
+async def test_workers_that_crash_are_restarted_after_growing_pauses(site: SampleSite) -> None:
     async with running(WorkersLimits(first_pause=0.1)) as workers:
         started = time.monotonic()
         for _ in range(3):
@@ -99,7 +99,7 @@ async def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> No
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite, tmp_path: Path) -> None:
+async def test_a_request_without_a_free_thread_waits_and_then_fails_with_busy(site: SampleSite, tmp_path: Path) -> None:
     async with running(extract_workers=1, wait_seconds=0.2) as workers:
         first = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions)
@@ -109,7 +109,7 @@ async def test_who_finds_no_free_thread_waits_and_is_then_told(site: SampleSite,
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_the_line_is_served_in_order(site: SampleSite) -> None:
+async def test_waiting_requests_are_served_in_order(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         ended: list[int] = []
 
@@ -121,7 +121,7 @@ async def test_the_line_is_served_in_order(site: SampleSite) -> None:
         assert ended == list(range(8))
 
 
-async def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> None:
+async def test_a_cancelled_download_releases_the_pipe(site: SampleSite) -> None:
     async with running(max_workers=1) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         process = await process_of(workers)
@@ -139,7 +139,7 @@ async def test_a_cancelled_download_lets_go_of_the_pipe(site: SampleSite) -> Non
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> None:
+async def test_a_retired_worker_finishes_its_download(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -153,7 +153,7 @@ async def test_a_download_on_a_retired_worker_is_finished(site: SampleSite) -> N
         assert await download.wait() == len(received)
 
 
-async def test_a_retired_worker_that_is_frozen_ends_when_nobody_waits_for_it(site: SampleSite) -> None:
+async def test_a_frozen_retired_worker_ends_when_all_its_downloads_are_cancelled(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         downloads, pipes = [], []
@@ -174,7 +174,7 @@ async def test_a_retired_worker_that_is_frozen_ends_when_nobody_waits_for_it(sit
             os.close(descriptor)
 
 
-async def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_workers(site: SampleSite) -> None:
+async def test_a_download_is_stopped_even_if_the_caller_does_not_wait(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -189,7 +189,7 @@ async def test_who_does_not_wait_for_a_download_to_stop_leaves_that_to_the_worke
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_settings_that_cannot_work_are_tried_once_and_told_to_nobody_but_the_operator(site: SampleSite) -> None:
+async def test_invalid_settings_are_tried_once_and_hidden_from_clients(site: SampleSite) -> None:
     workers = Workers(options(impersonate="toaster-9"))
     try:
         found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
@@ -231,7 +231,7 @@ async def test_closing_ends_everything_promptly(site: SampleSite) -> None:
         await eventually(lambda: all(gone(child) for child in children))
 
 
-async def test_a_start_goes_on_when_those_who_wait_for_it_have_left(site: SampleSite) -> None:
+async def test_a_start_continues_after_its_callers_have_left(site: SampleSite) -> None:
     workers = Workers(options(wait_seconds=0.05))
     try:
         for _ in range(3):
@@ -257,8 +257,8 @@ async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
     await eventually(lambda: {child.pid for child in ours.children()} <= before)
 
 
-async def test_all_who_wait_learn_that_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
-    """Also those who wait behind others, when nothing runs any more whose end would wake them."""
+async def test_all_waiting_requests_fail_if_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
+    """Also those further back in the queue, although no request runs any more whose end would wake them."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -1,4 +1,4 @@
-"""Real workers for tests: the sample site's plugin and the probes' on board, loopback allowed."""
+"""Real workers for tests, with the plugins of the sample site and of the probes, and with loopback allowed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
 PATIENT = WorkersLimits(grace=30.0)
 IMPATIENT = WorkersLimits(grace=0.3)
-"""Replaces a worker soon, which a slow machine needs to be given time not to."""
+"""Replaces a worker soon. Other tests use PATIENT, so that a slow machine does not replace theirs."""
 
 
 def options(**settings: Any) -> WorkerOptions:
-    """The options of a worker for these tests, with `settings` changed, unchecked."""
+    """Return the options of a worker for these tests, with `settings` changed but not validated."""
     changed = LOOPBACK.model_copy(update=settings)
     return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
 
@@ -38,7 +38,7 @@ OPTIONS = options()
 
 @asynccontextmanager
 async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIterator[Workers]:
-    """Workers that have started, with `settings` changed. On leaving, no process of theirs is left."""
+    """Run workers with `settings` changed. Checks at the end that none of their processes is left."""
     workers = Workers(options(**settings), limits)
     pids: set[int] = set()
     try:
@@ -52,7 +52,7 @@ async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIter
 
 
 async def process_of(workers: Workers) -> psutil.Process:
-    """The worker that takes requests."""
+    """Return the worker that takes requests."""
     return psutil.Process(workers.state().pids[0])
 
 
@@ -63,7 +63,7 @@ def replaced(workers: Workers, process: psutil.Process) -> bool:
 
 
 def limit_extractions(workers: Workers, seconds: float) -> None:
-    """Time out those that begin from now on."""
+    """Set the timeout of extractions that begin from now on."""
     timeouts = replace(workers.options.timeouts, extract=seconds)
     workers.options = replace(workers.options, timeouts=timeouts)
 

@@ -1,6 +1,8 @@
-"""`python -m tests.ytdlp.compare URL...`: each URL by stock yt-dlp and by a slim session; the differences as JSON.
+"""Extracts each URL with stock yt-dlp and with a slim session, and prints the differences as JSON.
 
-A process of its own, since `prepare` changes the process for good.
+    python -m tests.ytdlp.compare URL...
+
+Runs as a process of its own, because `prepare` changes its process permanently.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def by_session(url: str) -> Any:
 
 
 def outcome(ydl: Any, url: str) -> Any:
-    """The whole dictionary without what differs from one minute to the next, or the error."""
+    """Return the whole dictionary without what changes between two extractions, or the name of the error."""
     try:
         info = ydl.sanitize_info(ydl.extract_info(url, download=False))
     except Exception as error:  # noqa: BLE001  # compared

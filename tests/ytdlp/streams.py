@@ -1,4 +1,4 @@
-"""A download in a thread, its pipe read by the test."""
+"""A download in a thread, whose pipe the test reads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROMPT_SECONDS = 15.0
 
 @contextlib.contextmanager
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
-    """A plain YoutubeDL behind a proxy of its own, which the ticket cuts: as `session.open`, without its preparation of
-    the whole process."""
+    """Open a plain YoutubeDL with its own proxy, which the ticket cuts. Like `instance.open`, but without preparing the
+    process."""
     with proxies().open() as proxy, ticket.hook(proxy.cut):
         params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
@@ -34,7 +34,7 @@ def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
 
 @functools.cache
 def proxies() -> SessionProxies:
-    """One loop for all proxies; it ends with the process, as in the worker."""
+    """All proxies share one event loop, which ends with the process, as in the worker."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
     made = SessionProxies(lambda: Egress(guard))
     made.start()
@@ -42,7 +42,7 @@ def proxies() -> SessionProxies:
 
 
 class Running:
-    """One `transfer` in a thread. Use as a context manager: leaving cancels, joins, and closes the reading end."""
+    """One `transfer` in a thread. Leaving the context cancels it, joins the thread, and closes the reading end."""
 
     def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
         self.reader, self._writer = os.pipe()
@@ -81,7 +81,7 @@ class Running:
         return os.read(self.reader, size)
 
     def read_all(self) -> bytes:
-        """To the end of the pipe, then the thread's end."""
+        """Read to the end of the pipe, and join the thread."""
         pieces = []
         while piece := self.read():
             pieces.append(piece)
@@ -89,7 +89,7 @@ class Running:
         return b"".join(pieces)
 
     def ends(self) -> bool:
-        """Whether the thread ends by itself, long before a time-out of its own or a fault of the site would end it."""
+        """Whether the thread ends by itself, long before its own timeout or a fault of the site would end it."""
         self.thread.join(PROMPT_SECONDS)
         return not self.thread.is_alive()
 

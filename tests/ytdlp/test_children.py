@@ -1,4 +1,4 @@
-"""The gate for child processes, with real ones."""
+"""The gate for child processes, with real child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLEEP = ("/bin/sleep", "3600")
 
 
 class Popen(subprocess.Popen[bytes]):
-    """Stands for yt-dlp's class, which is a subclass like this."""
+    """Stand-in for yt-dlp's class, which is such a subclass too."""
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def test_a_ticket_ends_its_own_children_only() -> None:
         assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
-def test_who_waits_for_room_can_be_stopped() -> None:
+def test_a_start_that_waits_for_room_can_be_stopped() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         ticket = Ticket()

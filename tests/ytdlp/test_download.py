@@ -28,7 +28,7 @@ from tests.aio import wait_for
 from tests.ytdlp.streams import Running, progressive, session
 
 
-def test_progressive_bytes_are_the_files(site: SampleSite) -> None:
+def test_a_progressive_download_gives_the_bytes_of_the_file(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
         received = download.read_all()
     assert received == site.path("prog.mp4").read_bytes()
@@ -38,7 +38,7 @@ def test_progressive_bytes_are_the_files(site: SampleSite) -> None:
 @pytest.mark.parametrize(
     "faults", ["cut=2000000", "cut=2000000,etag=flip", "rst=2000000", "nolength", "nolength,cut=2000000"]
 )
-def test_a_cut_is_healed_by_ranges(site: SampleSite, faults: str) -> None:
+def test_a_cut_download_is_resumed_by_a_range_request(site: SampleSite, faults: str) -> None:
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
         received = download.read_all()
     assert download.error is None
@@ -46,15 +46,15 @@ def test_a_cut_is_healed_by_ranges(site: SampleSite, faults: str) -> None:
 
 
 @pytest.mark.parametrize("faults", ["cut=2000000,norange", "cut=2000000,norange206"])
-def test_a_cut_that_cannot_be_healed_is_an_error_and_gives_no_byte_twice(site: SampleSite, faults: str) -> None:
+def test_a_cut_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(site: SampleSite, faults: str) -> None:
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
     assert received == site.path("prog.mp4").read_bytes()[:2000000]
 
 
-def test_a_reset_that_cannot_be_healed_is_an_error_and_gives_no_byte_twice(site: SampleSite) -> None:
-    """How many bytes come is the machine's: the proxy hands the reset on, which discards what is still unread."""
+def test_a_reset_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(site: SampleSite) -> None:
+    """The number of bytes varies: the proxy passes the reset on, which discards the bytes that are still unread."""
     with Running(progressive(f"{site.http}/fault/rst=2000000,norange/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
@@ -62,7 +62,7 @@ def test_a_reset_that_cannot_be_healed_is_an_error_and_gives_no_byte_twice(site:
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500])
-def test_a_refusal_is_an_error_and_no_byte(site: SampleSite, status: int) -> None:
+def test_an_error_status_is_an_error_without_a_byte(site: SampleSite, status: int) -> None:
     with Running(progressive(f"{site.http}/fault/status={status}/media/prog.mp4")) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, ServerPYError)
@@ -105,7 +105,7 @@ def extracted(url: str) -> list[dict[str, Any]]:
 
 
 def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
-    """What `yt-dlp --fixup never` writes into a file."""
+    """Return what `yt-dlp --fixup never` writes into a file."""
     target = directory / "out"
     options = ["--ignore-config", "--quiet", "--fixup=never", "--no-part", f"--format={format_id}"]
     subprocess.run(
@@ -118,7 +118,7 @@ def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
 
 
 @pytest.mark.parametrize("playlist", ["hls/ts", "hls/fmp4", "hls/aes", "hls/audio", "dash/manifest.mpd"])
-def test_fragments_give_the_bytes_of_the_command_line(site: SampleSite, playlist: str, tmp_path: Path) -> None:
+def test_fragments_give_the_same_bytes_as_the_command_line(site: SampleSite, playlist: str, tmp_path: Path) -> None:
     url = f"{site.http}/{playlist}" + ("/master.m3u8" if playlist.startswith("hls") else "")
     info = extracted(url)[-1]
     with Running(info) as download:
@@ -129,7 +129,7 @@ def test_fragments_give_the_bytes_of_the_command_line(site: SampleSite, playlist
     assert list(Path.cwd().glob("--Frag*")) == []
 
 
-def test_sound_apart_is_downloaded_like_the_command_line_does(site: SampleSite, tmp_path: Path) -> None:
+def test_separate_audio_gives_the_same_bytes_as_the_command_line(site: SampleSite, tmp_path: Path) -> None:
     url = f"{site.http}/hls/audio/master.m3u8"
     info = next(each for each in extracted(url) if each.get("vcodec") == "none")
     with Running(info) as download:
@@ -143,8 +143,8 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
-def test_a_cut_fragment_is_healed(site: SampleSite, name: str, faults: str) -> None:
-    """The playlist itself is shorter than the cut, and its fragments are relative to it."""
+def test_a_cut_fragment_is_resumed(site: SampleSite, name: str, faults: str) -> None:
+    """Only the fragments are cut: the playlist is shorter, and their addresses are relative to it."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
@@ -153,7 +153,7 @@ def test_a_cut_fragment_is_healed(site: SampleSite, name: str, faults: str) -> N
     assert received == whole
 
 
-def test_a_fragment_cut_for_good_is_an_error_and_no_byte_comes_after_the_hole(site: SampleSite) -> None:
+def test_a_cut_fragment_that_cannot_be_resumed_is_an_error_and_no_byte_follows(site: SampleSite) -> None:
     with Running(hls(f"{site.http}/hls/ts/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/cut=300000,norange/hls/ts/high.m3u8")) as download:
@@ -163,7 +163,7 @@ def test_a_fragment_cut_for_good_is_an_error_and_no_byte_comes_after_the_hole(si
 
 
 def playlist_with(site: SampleSite, *lines: str) -> dict[str, Any]:
-    """HLS whose playlist the extraction found."""
+    """Return an HLS format whose playlist the extraction has already fetched."""
     text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *lines, ""])
     return hls(f"{site.http}/hls/ts/high.m3u8", hls_media_playlist_data=text)
 
@@ -214,7 +214,7 @@ def test_protocols_that_need_other_programs_are_refused(site: SampleSite, protoc
     assert isinstance(download.error, UnsupportedConversion)
 
 
-def test_chunks_of_a_bounded_size_are_asked_for_one_after_another(site: SampleSite) -> None:
+def test_a_file_is_requested_in_chunks_one_after_another(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/media/prog.mp4", downloader_options={"http_chunk_size": 1 << 20})
     with Running(info) as download:
@@ -248,7 +248,7 @@ def test_impersonated_media_without_ranges_is_refused(site: SampleSite) -> None:
     assert "impersonation" in str(download.error)
 
 
-def test_waiting_for_the_hour_that_a_site_names_can_be_cancelled(site: SampleSite) -> None:
+def test_waiting_until_the_media_is_available_can_be_cancelled(site: SampleSite) -> None:
     info = progressive(f"{site.http}/media/prog.mp4", available_at=time.time() + 30)
     with Running(info) as download:
         download.cancelled.set()
@@ -268,7 +268,7 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
             download.read(10)
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
-    # There may be less than before: the watcher of the first download ends by itself, a moment after it.
+    # There may be fewer than before, because the watcher thread of the first download ends shortly after it.
     wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before)), lambda: (left(), before))
 
 
@@ -318,7 +318,7 @@ def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite
 def test_a_slow_reader_keeps_the_pipe_full_and_memory_flat(site: SampleSite, playlist: bool) -> None:
     url = f"{site.http}/hls/aes/high.m3u8" if playlist else f"{site.http}/media/large-64.mp4"
     with Running(hls(url) if playlist else progressive(url)) as download:
-        download.read_all()  # what is imported and cached once
+        download.read_all()  # imports and fills caches
     tracemalloc.start()
     try:
         with Running(hls(url) if playlist else progressive(url)) as download:

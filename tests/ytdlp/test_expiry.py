@@ -1,4 +1,4 @@
-"""What addresses say about their own end."""
+"""The expiry times that addresses state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOON = int(NOW) + 3600
         (f"https://v.example/a.mp4?expire={int(NOW) - 10}", NOW - 10),
     ],
 )
-def test_the_earliest_time_that_an_address_names(url: str, expected: float) -> None:
+def test_the_earliest_time_in_an_address_is_its_expiry(url: str, expected: float) -> None:
     assert expires_at(url, NOW) == expected
 
 
@@ -44,5 +44,5 @@ def test_the_earliest_time_that_an_address_names(url: str, expected: float) -> N
         "",
     ],
 )
-def test_what_is_no_plausible_time_is_none(url: str) -> None:
+def test_an_address_without_a_plausible_time_has_no_expiry(url: str) -> None:
     assert expires_at(url, NOW) is None

@@ -1,4 +1,4 @@
-"""The bound on what one extraction may be."""
+"""The size limit of one extraction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_worst_tracks_lose_their_fragments_first() -> None:
     assert within_bounds(bounded) is bounded
 
 
-def test_what_is_still_too_much_is_refused() -> None:
+def test_media_that_are_still_too_large_are_refused() -> None:
     entry = Entry(title="x" * 1000, url="https://site.example/" + "x" * 10_000)
     with pytest.raises(TooLarge):
         within_bounds(replace(MEDIA, kind="playlist", entries=(entry,) * 1000))

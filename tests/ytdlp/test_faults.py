@@ -1,4 +1,4 @@
-"""yt-dlp's errors become ours, and their words fit to be shown."""
+"""yt-dlp's errors become ours, with messages that any client may see."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from serverpy.ytdlp.faults import MAX_CHARACTERS, clean, close_responses, transl
 
 
 def reported(error: Exception) -> DownloadError:
-    """As `YoutubeDL.report_error` raises it."""
+    """Return the error as `YoutubeDL.report_error` raises it."""
     try:
         raise error
     except Exception:  # noqa: BLE001
@@ -80,7 +80,7 @@ def reported(error: Exception) -> DownloadError:
         (RecursionError(), ExtractionFailed),
     ],
 )
-def test_each_failure_has_its_kind(error: Exception, kind: type[ServerPYError]) -> None:
+def test_each_failure_becomes_the_right_error(error: Exception, kind: type[ServerPYError]) -> None:
     assert type(translate(error)) is kind
     translated = translate(reported(error))
     assert type(translated) is kind
@@ -107,16 +107,16 @@ def test_each_failure_has_its_kind(error: Exception, kind: type[ServerPYError]) 
         ("HTTP Error 403: Forbidden (caused by <HTTPError 403: Forbidden>)", "HTTP Error 403: Forbidden"),
     ],
 )
-def test_words_fit_to_be_shown(text: str, shown: str) -> None:
+def test_messages_are_cleaned(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_long_words_are_cut() -> None:
+def test_long_messages_are_cut() -> None:
     assert len(clean("word " * 1000)) <= MAX_CHARACTERS
 
 
-def ask_for_nothing(site: SampleSite) -> None:
-    """As an extractor does, and tells it."""
+def request_absent_page(site: SampleSite) -> None:
+    """Request a page that does not exist, and report it as an extractor does."""
     with YoutubeDL({"quiet": True}) as ydl:
         try:
             ydl.urlopen(f"{site.http}/page/absent")
@@ -124,9 +124,9 @@ def ask_for_nothing(site: SampleSite) -> None:
             raise ExtractorError("Unable to download webpage", cause=error) from None
 
 
-def test_a_refused_answer_does_not_outlive_what_was_raised_because_of_it(site: SampleSite) -> None:
+def test_the_response_of_an_http_error_can_be_closed(site: SampleSite) -> None:
     with pytest.raises(ExtractorError) as caught:
-        ask_for_nothing(site)
+        request_absent_page(site)
     refused = caught.value.cause
     assert isinstance(refused, HTTPError)
     assert not refused.response.closed

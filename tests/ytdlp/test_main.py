@@ -1,4 +1,4 @@
-"""The worker process keeps its promises to the server: an answer to every request, and no more memory than allowed."""
+"""The worker process answers every request, and takes no more memory than allowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptur
     assert "request 7" in caplog.text
 
 
-async def test_a_broken_text_is_answered_and_costs_no_thread(site: SampleSite) -> None:
+async def test_an_error_with_a_lone_surrogate_is_answered_and_costs_no_thread(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
@@ -58,7 +58,7 @@ async def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_download(site: SampleSite) -> None:
+async def test_free_heap_memory_is_returned_after_the_last_download(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         before = process.memory_info().rss
@@ -72,7 +72,7 @@ async def test_a_heap_that_is_not_used_any_more_is_given_back_after_the_last_dow
         await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
 
 
-async def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSite) -> None:
+async def test_a_download_that_gets_no_thread_fails_with_busy(site: SampleSite) -> None:
     async with running() as workers:
         pid = (await process_of(workers)).pid
         film = await workers.extract(f"{site.http}/page/prog")
@@ -86,7 +86,7 @@ async def test_a_download_for_which_there_is_no_thread_is_told_so(site: SampleSi
 
 
 async def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
-    """It reserves half a gigabyte that counts, before it does anything."""
+    """At its start, it reserves half a gigabyte, which counts towards the limit."""
     async with running(max_workers=1, extract_workers=1) as workers:
         ready = workers.state().ready
         assert ready is not None
@@ -97,7 +97,7 @@ async def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> 
         assert DATA_BYTES < limit < 2 * DATA_BYTES
 
 
-async def test_a_page_has_a_bound(site: SampleSite) -> None:
+async def test_the_size_of_a_page_is_bounded(site: SampleSite) -> None:
     assert MAX_PAGE_BYTES == 8 * 1024 * 1024
     async with running() as workers:
         with pages() as base:

@@ -1,4 +1,4 @@
-"""yt-dlp's dictionaries become values that cross the border, whatever is in them."""
+"""yt-dlp's dictionaries become values that can be sent to the server, whatever they contain."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cookie(name: str, domain: str, expires: int | None = None) -> Cookie:
     )
 
 
-def test_every_field_that_a_fetcher_honours() -> None:
+def test_every_field_that_a_fetcher_needs_is_mapped() -> None:
     got = track(
         {
             "vcodec": "avc1",
@@ -138,7 +138,7 @@ def test_fragments_are_absolute_or_left_to_yt_dlp() -> None:
         ({"downloader_options": {"ws": object()}}, True),
     ],
 )
-def test_what_only_yt_dlp_can_download_is_marked(fmt: dict[str, Any], needed: bool) -> None:
+def test_tracks_that_only_yt_dlp_can_download_are_marked(fmt: dict[str, Any], needed: bool) -> None:
     assert track(fmt).needs_ytdlp is needed
 
 
@@ -169,12 +169,12 @@ def test_fields_of_wrong_types_are_none_and_formats_without_address_are_left_out
     assert (media.tracks, media.duration, media.thumbnail) == ((), None, None)
 
 
-def test_one_format_without_a_list_is_the_result_itself() -> None:
+def test_a_result_without_a_list_of_formats_is_a_format_itself() -> None:
     [only] = found({"format_id": "0", "url": URL, "ext": "mp4", "protocol": "https"}).tracks
     assert only.id == "0"
 
 
-def test_a_live_title_is_without_the_minute() -> None:
+def test_a_live_title_has_no_date_and_time() -> None:
     media = found({"is_live": True, "title": "News 2026-11-22 12:00", "fulltitle": "News"})
     assert (media.kind, media.title) == ("live", "News")
 
@@ -208,7 +208,7 @@ def test_subtitles_come_with_their_address_or_their_text() -> None:
     assert media.subtitles[0].url == "data:text/plain;charset=utf-8;base64,V0VCVlRU"
 
 
-def test_only_cookies_that_concern_the_media_cross() -> None:
+def test_only_cookies_that_the_media_need_reach_the_server() -> None:
     jar = CookieJar()
     for each in (
         cookie("host", "media.example"),
@@ -228,7 +228,7 @@ def test_only_cookies_that_concern_the_media_cross() -> None:
     }
 
 
-def test_the_earliest_expiry_is_the_medias() -> None:
+def test_media_expire_with_their_first_address() -> None:
     import time
 
     soon = int(time.time()) + 1000
@@ -247,7 +247,7 @@ BAD = ("http://[x/a.vtt", "https://media.example:99999/a", "http://media.example
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_address_that_cannot_be_taken_apart_is_left_out_alone(bad: str) -> None:
+def test_an_address_that_cannot_be_parsed_is_left_out_and_nothing_else(bad: str) -> None:
     jar = CookieJar()
     jar.set_cookie(cookie("host", "media.example"))
     fine = {"url": URL, "format_id": "a"}
@@ -274,7 +274,7 @@ def test_an_address_that_cannot_be_taken_apart_is_left_out_alone(bad: str) -> No
 @pytest.mark.parametrize(
     ("pieces", "base"), [([{"url": BAD[0]}], URL), ([{"path": "1"}], BAD[0]), ([{"path": "http://[x/"}], URL)]
 )
-def test_fragments_that_have_no_address_are_left_to_yt_dlp(pieces: list[dict[str, str]], base: str) -> None:
+def test_fragments_without_a_valid_address_are_left_to_yt_dlp(pieces: list[dict[str, str]], base: str) -> None:
     assert track({"fragments": pieces, "fragment_base_url": base}).fragments_dynamic
 
 
@@ -301,7 +301,7 @@ def test_a_subtitles_extension_is_letters_and_digits() -> None:
     assert [each.ext for each in found({"subtitles": {"en": files}}).subtitles] == ["ttml", "vtt"]
 
 
-def test_no_text_of_a_cookie_breaks_the_answer() -> None:
+def test_lone_surrogates_in_a_cookie_are_replaced() -> None:
     jar = CookieJar()
     odd = cookie("name\ud800", "media.example")
     odd.value, odd.path = "\udfff", "/\ud800"

@@ -16,7 +16,7 @@ def raw(info: dict[str, Any]) -> RawMedia:
     return RawMedia(info, CookieJar(), WorkerOptions())
 
 
-def test_the_least_recently_used_go_first() -> None:
+def test_the_least_recently_used_extraction_is_dropped_first() -> None:
     store = RawStore(count=2)
     store.put("a", raw({"id": "a"}))
     store.put("b", raw({"id": "b"}))

@@ -1,4 +1,4 @@
-"""yt-dlp's selectors over our tracks, and those that would never end."""
+"""yt-dlp's selectors applied to our tracks, and selectors that would never end."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ FORMATS = (
         ("b[ext$=m]", (("x",),)),
     ],
 )
-def test_selectors_mean_what_they_mean_to_yt_dlp(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
+def test_selectors_mean_the_same_as_in_yt_dlp(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
     assert select(selector, FORMATS) == picked
 
 
 @pytest.mark.parametrize("selector", ["b[height>4000]", "nothing", "flac", "bv[language=fr]"])
-def test_nothing_found_is_said(selector: str) -> None:
+def test_a_selector_that_matches_nothing_raises_format_not_found(selector: str) -> None:
     with pytest.raises(FormatNotFound):
         select(selector, FORMATS)
 
@@ -77,7 +77,7 @@ def test_nothing_found_is_said(selector: str) -> None:
         "'",
     ],
 )
-def test_what_does_not_parse_is_refused(selector: str) -> None:
+def test_invalid_selectors_are_refused(selector: str) -> None:
     with pytest.raises((InvalidParameter, FormatNotFound)) as caught:
         select(selector, FORMATS)
     assert selector in ("\x00", "'", " ") or caught.type is InvalidParameter
@@ -115,7 +115,7 @@ def test_selectors_that_would_keep_the_processor_busy_are_refused(selector: str)
     assert time.thread_time() - started < 1
 
 
-def test_a_refused_regular_expression_is_told_what_may_be_used() -> None:
+def test_the_error_for_a_regular_expression_says_what_is_allowed() -> None:
     with pytest.raises(InvalidParameter, match=r"repeats a group.*Use literals"):
         select("b[ext~='(a+)+$']", FORMATS)
 
@@ -134,7 +134,7 @@ filters = st.lists(patterns, min_size=1, max_size=3).map(
 
 @settings(max_examples=150, deadline=None)
 @given(selector=filters)
-def test_what_is_accepted_ends_within_a_second(selector: str) -> None:
+def test_accepted_selectors_end_within_a_second(selector: str) -> None:
     started = time.thread_time()
     with contextlib.suppress(InvalidParameter, FormatNotFound):
         select(selector, LONG)
@@ -142,7 +142,7 @@ def test_what_is_accepted_ends_within_a_second(selector: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", [".?" * 12 + "Z", ".*[^Z]*Z", "(a|b|.)" * 7 + "Z", "[ab-]*" * 2 + "." * 30 + "Z"])
-def test_the_slowest_that_are_accepted_end_within_a_second(pattern: str) -> None:
+def test_the_slowest_accepted_selectors_end_within_a_second(pattern: str) -> None:
     started = time.thread_time()
     with contextlib.suppress(InvalidParameter, FormatNotFound):
         select(f"bv[format_note~='{pattern}']", LONG * 10)

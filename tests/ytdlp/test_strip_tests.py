@@ -1,4 +1,4 @@
-"""The worker's extractors carry no test cases, and are otherwise what they were."""
+"""The worker's extractors have no test cases, and are otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kinds(how: str) -> list[list[object]]:
     return found
 
 
-def test_only_the_test_cases_are_gone() -> None:
+def test_only_the_test_cases_are_removed() -> None:
     stock, light = kinds("stock"), kinds("light")
     assert [kind[:3] for kind in light] == [kind[:3] for kind in stock]
     assert all(kind[3] for kind in stock)

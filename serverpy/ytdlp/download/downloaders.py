@@ -1,8 +1,8 @@
-"""yt-dlp's own downloaders, made to write into a stream: never a file, never a child process, never the process's
-standard output, a bounded number of bytes in memory, and an error where bytes are missing.
+"""yt-dlp's own downloaders, changed to write into a stream. They use no file, no child process and not the process's
+standard output, hold a bounded number of bytes in memory, and raise an error if bytes are missing.
 
-Each class here is one of yt-dlp's with its edges replaced; what the protocols mean stays theirs. They raise: a
-`ServerPYError`, or yt-dlp's exceptions, which `download.run` translates.
+Each class here is one of yt-dlp's with its input and output replaced; yt-dlp's code still handles the protocols. They
+raise a `ServerPYError`, or yt-dlp's exceptions, which `track.py` translates.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from serverpy.ytdlp.download.upstream import (
 )
 
 STDOUT = "-"
-"""The file name by which downloaders neither rename nor look for a partial file."""
+"""The file name with which downloaders neither rename a file nor look for a partial one."""
 
 
 def params(ydl: Any) -> dict[str, Any]:
-    """The instance's own, less everything that would write to disk, skip, wait, or start a program."""
+    """Return the instance's parameters, without those that make a downloader write to disk, skip, wait, or start a
+    program."""
     return {
         **ydl.params,
         "buffersize": PIECE_BYTES,
         "concurrent_fragment_downloads": 1,
         "continuedl": False,
         "external_downloader": None,
-        "fragment_retries": 0,  # a fragment is a file like any other: HttpFD's retries, with progress counted
+        "fragment_retries": 0,  # a fragment is fetched like any file, with HttpFD's retries, which count progress
         "keep_fragments": False,
         "max_filesize": None,
         "min_filesize": None,
         "nopart": True,
         "noprogress": True,
-        "noresizebuffer": True,  # else blocks of up to 4 MiB: 6.2 MB a stream, measured
+        "noresizebuffer": True,  # else blocks of up to 4 MiB: 6.2 MB per stream, measured
         "quiet": True,
         "ratelimit": None,
         "retries": float("inf"),  # bounded in `report_retry`
@@ -55,7 +56,7 @@ def params(ydl: Any) -> dict[str, Any]:
 
 
 class Quiet:
-    """The edges that all of them share."""
+    """The output and error methods that all downloaders replace."""
 
     def to_screen(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -76,12 +77,12 @@ class Quiet:
     def _hook_progress(self, status: Any, info_dict: Any) -> None: ...
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
-        # What yt-dlp says may hold addresses; what it means is always that the bytes are not to be had.
-        raise UpstreamFailed("Yt-dlp's downloader could not go on.")
+        # yt-dlp's message may contain addresses; it always means that the bytes cannot be fetched.
+        raise UpstreamFailed("Yt-dlp's downloader failed.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """One file over http, resumed where it broke off, into `file`."""
+    """Downloader of one file over http into `file`, which resumes where a connection broke off."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
@@ -97,7 +98,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         self._info = info
 
     def run(self) -> None:
-        """Returns when the last byte is given and the file is as long as the server said."""
+        """Download the file. Returns when its last byte is written. Raises `UpstreamFailed` if the length is not the
+        one that the server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader gave up.")
@@ -113,7 +115,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        """Three tries without a new byte, then the error."""
+        """Allow three retries without a new byte, then raise the error."""
         self._stop.check()
         if self._file.given > self._given:
             self._given, self._tries = self._file.given, 0

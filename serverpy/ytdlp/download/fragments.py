@@ -1,8 +1,8 @@
-"""yt-dlp's downloaders of media in fragments (HLS, DASH and the rarer ones), writing into a stream.
+"""yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), writing into a stream.
 
-A fragment is fetched like any file, with the same healing, and its bytes go on as they come, decrypted on the way if
-need be: nothing is gathered. Only where yt-dlp's code wants a fragment whole (subtitles, Smooth Streaming, F4M, MHTML),
-or where the client is one that cannot be slowed down (impersonation), it is held, up to `FRAGMENT_BYTES`.
+A fragment is fetched like any file, with the same retries, and its bytes are passed on as they arrive, decrypted if
+necessary. A fragment is held in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs all of it at once
+(subtitles, Smooth Streaming, F4M, MHTML) or if the HTTP client cannot be slowed down (impersonation).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from serverpy.ytdlp.download.upstream import MediaRequests, translate
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _GIVEN = b"given"
-"""Stands for the content of a fragment whose bytes have gone to the pipe already; told by identity."""
+"""Stands for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
 
 
 class Fragmented(Quiet):
-    """What every one of them overrides. Mixed in before yt-dlp's class."""
+    """Mixin with what all downloaders of fragments override. It precedes yt-dlp's class."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -44,14 +44,14 @@ class Fragmented(Quiet):
         super().__init__(requests, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
 
     def run(self, info: dict[str, Any]) -> None:
-        """Returns when the last fragment is given."""
+        """Download all fragments. Returns when the last one is written."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
             raise UpstreamFailed("Yt-dlp's downloader gave up.")
 
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        # The fragment's own download has tried as often as there was a point.
+        # The fragment's own download has already made all retries that can help.
         raise translate(err) from err
 
     def _prepare_frag_download(self, ctx: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Fragmented(Quiet):
     def download_and_append_fragments(
         self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
     ) -> Any:
-        """Remembers for `_download_fragment`, which is not told, what becomes of each fragment."""
+        """Note each fragment's destination in `ctx`, because `_download_fragment` does not get it as an argument."""
         packed = how.get("pack_func") is not None
 
         def noted() -> Iterator[dict[str, Any]]:
@@ -87,7 +87,7 @@ class Fragmented(Quiet):
 
     def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
         if not encryption.get("KEY"):
-            # The playlist's fragments share one dictionary for each EXT-X-KEY, so this asks once for each.
+            # The fragments share one dictionary for each EXT-X-KEY, so each key is fetched once.
             address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
             parent: Any = super()
             encryption["KEY"] = self._requests.urlopen(parent._prepare_url(info, address)).read()
@@ -129,7 +129,7 @@ class Fragmented(Quiet):
 
 
 class _Destination:
-    """The file that yt-dlp's code writes headers to, and closes as it likes."""
+    """The file that yt-dlp's code writes headers to; closing it has no effect."""
 
     def __init__(self, out: PipeWriter) -> None:
         self.write = out.write
@@ -146,11 +146,11 @@ class _Whole:
     def add(self, data: bytes) -> None:
         self.content += data
         if len(self.content) > FRAGMENT_BYTES:
-            raise TooLarge("A fragment of the media is too large to be held.")
+            raise TooLarge("A fragment of the media is too large to hold in memory.")
 
 
 class Plain:
-    """A fragment that goes on as it comes."""
+    """A fragment whose bytes are passed on as they arrive."""
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
         self.add = give
@@ -159,7 +159,7 @@ class Plain:
 
 
 class Decrypted:
-    """A fragment that goes on decrypted, as it comes."""
+    """A fragment whose bytes are decrypted and passed on as they arrive."""
 
     def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
         self._give = give
@@ -175,18 +175,18 @@ class Decrypted:
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """A finished playlist. yt-dlp would hand what it cannot do to ffmpeg; here that is an error."""
+    """Downloader of a finished playlist. Raises an error where yt-dlp would start ffmpeg."""
 
     @classmethod
     def can_download(cls, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
         if cls._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
         if re.search(r"#EXT-X-KEY:METHOD=(?!NONE|AES-128)", manifest):
-            raise UpstreamFailed("The media is encrypted in a way that yt-dlp cannot undo.")
+            raise UpstreamFailed("The media uses an encryption method that yt-dlp does not support.")
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
-            raise UpstreamFailed("The media's playlist is not one of segments.")
+            raise UpstreamFailed("The address of the media is not that of an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and "#EXT-X-PLAYLIST-TYPE:VOD" not in manifest:
-            # yt-dlp would take what is listed now for the whole.
+            # yt-dlp would treat the segments that are listed now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         return True
 
@@ -208,8 +208,9 @@ class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
 
 
 class _Accompanied(Quiet):
-    """HLS that needs requests beside it. yt-dlp's classes make a plain HlsFD inside `real_download`, which would write
-    to the process's standard output; so that is done anew here, and only what they do beside it is theirs."""
+    """HLS that needs additional requests during the download. yt-dlp's classes make a plain HlsFD inside
+    `real_download`, which would write to the process's standard output. So this class replaces `real_download`, and
+    uses yt-dlp's code only for the additional requests."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -230,7 +231,8 @@ class _Accompanied(Quiet):
         try:
             self.accompany(done, info)
         except (ServerPYError, Stopped):
-            # Told to stop, or the site refuses: then it will refuse the media too, and that is the error to tell.
+            # Either the download is stopped, or the site refuses; it will then refuse the media too, and the download
+            # raises that error.
             return
 
     def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
@@ -258,5 +260,5 @@ BY_PROTOCOL: dict[str, Callable[[MediaRequests, dict[str, Any], PipeWriter], Fra
     "bunnycdn": BunnyCdn,
     "soopvod": SoopVod,
 }
-"""Everything that yt-dlp downloads without a program's help, but http itself. Not here: rtmp (rtmpdump), web sockets,
+"""All protocols except http that yt-dlp downloads without another program. Not included: rtmp (rtmpdump), web sockets,
 niconico_live and fc2_live (ffmpeg), live chats (no media)."""

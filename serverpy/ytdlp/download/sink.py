@@ -1,5 +1,5 @@
-"""Where a downloader's bytes go: `PipeWriter` blocks until the reader has made room (that is the back-pressure),
-`OneFile` undoes what yt-dlp's retries do to a stream that cannot be rewound.
+"""Where a downloader's bytes go. `PipeWriter` blocks until the reader has made room, which is the back-pressure.
+`OneFile` drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""How much of what was given is remembered, to compare with when the same bytes come again."""
+"""How many of the last bytes are remembered, to compare them if a retry sends them again."""
 
 
 class PipeWriter:
-    """Writes to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
+    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -26,7 +26,7 @@ class PipeWriter:
         os.set_blocking(self._fd, False)
 
     def write(self, data: bytes) -> None:
-        """Returns when all of `data` is in the pipe. Raises `UpstreamFailed` when told to stop, or the reader left."""
+        """Write `data`; block while the pipe is full. Raises `UpstreamFailed` if stopped or if the reader left."""
         view = memoryview(data)
         while view:
             self._stop.check()
@@ -48,11 +48,11 @@ class PipeWriter:
 
 
 class OneFile:
-    """What yt-dlp's HttpFD takes for its output file.
+    """The output file of yt-dlp's HttpFD.
 
-    HttpFD says by the mode what it is about to write: `wb` is byte 0, `ab` goes on where it was. A second `wb`
-    means that the server would not resume and sends everything again: the bytes already given are compared, as far
-    as remembered, and dropped.
+    HttpFD opens it with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did not
+    resume and sends everything again. The bytes that were already passed on are then compared, as far as they are
+    remembered, and dropped.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
@@ -79,7 +79,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes before `position`, if what comes next is new; else nothing."""
+        """The last bytes before `position` if the next byte is a new one, else `b""`."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The embedded method inside the worker: one format, by yt-dlp's own downloader, in the calling thread, into a pipe."""
+"""The embedded method inside the worker: yt-dlp's own downloader writes one format into a pipe."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from serverpy.ytdlp.stop import Stop, stopped
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
-"""The longest that a site may ask to wait before the first byte (yt-dlp's `available_at`; YouTube asks for 5 s)."""
+"""The longest wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
 
 HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
 def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
-    """Write one track's bytes to the pipe `fd`, which is closed here in any case; see `transfer`."""
+    """Write one track's bytes to the pipe `fd`, and close it in any case; see `transfer`."""
     try:
         info = raw.format(track_id)
     except BaseException:
@@ -42,11 +42,12 @@ def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, optio
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
-    """Write the media of `info` (a format, over its page's fields) to the pipe `fd`, which is closed here.
+    """Write the media of `info` (a format's fields over those of its page) to the pipe `fd` in the calling thread, and
+    close `fd` in any case.
 
-    Returns the number of bytes when the last is in the pipe. Raises a `ServerPYError` in any other case, also when
-    `cancelled` is set, or the pipe's reader has gone (then it is set here): within about 0.1 s, wherever the thread
-    was, if `cancelled` is the session's ticket.
+    Returns the number of bytes when the last one is in the pipe. Raises a `ServerPYError` otherwise, also if
+    `cancelled` is set or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is the session's
+    ticket, this takes about 0.1 s, whatever the thread was waiting for.
     """
     try:
         with Stop(cancelled, fd) as stop:
@@ -67,16 +68,16 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except ServerPYError:
         stop.check()
         raise
-    except Exception as error:  # yt-dlp may raise anything on what a hostile server sends
+    except Exception as error:  # yt-dlp may raise anything if a server is hostile
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
-        log.debug("because of", exc_info=True)  # holds addresses
+        log.debug("Its traceback:", exc_info=True)  # contains addresses
         raise translate(error) from error
     return out.given
 
 
 def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
-    """A copy that they may change, without the fields that would make yt-dlp choose ffmpeg, which is never started."""
+    """Return a copy that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
     kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
     return {**kept, "protocol": determine_protocol(kept)}
 
@@ -97,7 +98,7 @@ def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) ->
     elif make := fragments.BY_PROTOCOL.get(protocol):
         make(requests, options, out).run(info)
     else:
-        raise UnsupportedConversion("Yt-dlp downloads this kind of media only with the help of other programs.")
+        raise UnsupportedConversion("Yt-dlp downloads this protocol only with the help of other programs.")
 
 
 def _refuse_impossible(info: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""What yt-dlp's downloaders see in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
+"""What yt-dlp's downloaders get in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
 
-`MediaRequests` belongs to one download: `urlopen` gives whole small bodies (playlists, keys), `stream` an open one.
-`FileRequests` belongs to one file or fragment inside it and sees to it that every answer belongs to the same bytes.
-Errors leave as yt-dlp's own only where its retries have to see them.
+`MediaRequests` belongs to one download: `urlopen` returns a small body as a whole (a playlist, a key), `stream` an open
+response. `FileRequests` belongs to one file or fragment of the download, and checks that all responses contain the same
+file. yt-dlp's own errors are raised only where its retries have to see them.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from serverpy.ytdlp.stop import Stop
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""A playlist of a 24 h stream has about 2 MiB; what is larger than this is an attack or a mistake."""
+"""Maximum size of a playlist or key. The playlist of a 24 h stream has about 2 MiB; a larger one than this is an attack
+or a mistake."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""curl_cffi queues a streamed body without a bound, however slowly it is read: so no body is larger than this."""
+"""Size of the ranges that curl_cffi requests, because it queues a body without a limit, however slowly it is read."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
-"""... save where the server ignores Range; then this much is borne."""
+"""Maximum size of a file that curl_cffi fetches if the server ignores Range."""
 PIECE_BYTES = 65536
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """yt-dlp's network errors in our words. The message holds no address and no query."""
+    """Return the ServerPYError for a network error of yt-dlp's. Its message contains no address and no query."""
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
@@ -64,7 +65,8 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def _timed_out(error: BaseException) -> bool:
-    """urllib3 and curl_cffi tell a time-out by type name and text; yt-dlp keeps theirs as the cause."""
+    """Whether the error or one of its causes is a timeout. urllib3 and curl_cffi report it by type name and text;
+    yt-dlp keeps their error as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -77,7 +79,7 @@ def _timed_out(error: BaseException) -> bool:
 
 
 class MediaRequests:
-    """One download's door to the network. Everything it does not know is asked of the YoutubeDL behind."""
+    """The requests of one download. All other attributes are those of its YoutubeDL."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
         self._ydl = ydl
@@ -91,7 +93,8 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def stream(self, request: Request) -> Response:
-        """An open response, its owner the caller. Raises yt-dlp's errors, except where no retry can help."""
+        """Return an open response, which the caller closes. Raises yt-dlp's errors, or `TargetForbidden`, for which no
+        retry can help."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -108,7 +111,8 @@ class MediaRequests:
         return response
 
     def urlopen(self, request: Request | str) -> Response:
-        """A small body, whole: downloaders ask for playlists and keys in this way. Tried three times."""
+        """Return a response whose small body is read already: downloaders fetch playlists and keys in this way. Tries
+        three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
             try:
@@ -128,19 +132,20 @@ class MediaRequests:
                 self.stop.check()
                 body += piece
                 if len(body) > SMALL_BYTES:
-                    raise TooLarge("A playlist or key of the media is implausibly large.")
+                    raise TooLarge("A playlist or key of the media is too large.")
         finally:
             response.close()
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
 
 
 class FileRequests:
-    """For one file, fetched by HttpFD in one or several requests into `file`. Closes the responses it gave: HttpFD
-    drops them.
+    """The requests for one file, which HttpFD fetches in one or several requests into `file`. Closes the responses that
+    it returned, because HttpFD does not.
 
-    `window` is set if the file is itself a range of something larger, which the server then has to honour. After
-    `resume`, the next request begins a little before where the last one broke off, and what comes twice is compared.
-    Raises `UpstreamFailed` where HttpFD would splice or shift: other bytes, another total length, another offset.
+    `window` is True if the file is itself a range of something larger; the server must then honour Range. After
+    `resume`, the next request begins shortly before the position where the last one broke off, and the bytes that
+    arrive twice are compared. Raises `UpstreamFailed` if a response has other bytes, another total length or another
+    offset, because HttpFD would join such parts.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -158,11 +163,11 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length of the file, once a server told it."""
+        """The length of the file, once a server has stated it."""
         return None if self._window else self._total
 
     def resume(self) -> None:
-        """The last request failed."""
+        """Note that the last request failed."""
         self._resuming = True
 
     def close(self) -> None:
@@ -203,28 +208,28 @@ class FileRequests:
         if response.status == 206:
             given = ContentRange.parse(response.headers.get("Content-Range"))
             if given is None or given.first != asked:
-                raise UpstreamFailed("The media server sent another range than was asked for.")
+                raise UpstreamFailed("The media server sent a different range than requested.")
             total = given.total
         else:
             total = _length(response)
             if self._window and not _is_just_the_window(request, total):
-                raise UpstreamFailed("The media server ignores the range that the media is made of.")
-            self._bear(request, total)
+                raise UpstreamFailed("The media is a byte range of a file, and its server ignores Range requests.")
+            self._limit_impersonated(request, total)
         if total is not None:
             if self._total not in (None, total):
                 raise UpstreamFailed("The media changed its length while it was being read.")
             self._total = total
 
-    def _bear(self, request: Request, total: int | None) -> None:
+    def _limit_impersonated(self, request: Request, total: int | None) -> None:
         if self._requests.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
-            raise UpstreamFailed("The media needs impersonation, and its server does not answer in ranges.")
+            raise UpstreamFailed("The media needs impersonation, and its server ignores Range requests.")
 
 
 def _prompt(response: Response) -> Response:
-    """Let `read` give what has come so far, as `read1` does.
+    """Make `read` return what has arrived so far, as `read1` does.
 
-    Else it waits until the whole block has come: later on a slow line, and where the connection breaks, the bytes of
-    the unfinished block are lost, so that a server which cuts early would never get anywhere.
+    Otherwise it waits until the whole block has arrived. That delays the bytes of a slow connection. If a connection
+    breaks, the bytes of the unfinished block are lost, so a server that cuts early would never make progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -242,7 +247,7 @@ def _moved(value: str, first: int) -> str:
 
 
 def _hide(response: Response, count: int) -> None:
-    """Make a partial answer, of which `count` bytes are read, look as if it began behind them."""
+    """Make a partial response, of which `count` bytes are read, look as if it began after them."""
     given = ContentRange.parse(response.headers.get("Content-Range"))
     assert given is not None
     response.headers.replace_header("Content-Range", str(replace(given, first=given.first + count)))
@@ -257,6 +262,6 @@ def _length(response: Response) -> int | None:
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """A server that ignores Range is right by chance if the range was the whole: `bytes=0-99` of 100 bytes."""
+    """Whether the range was the whole file, so that a server that ignores Range is right: `bytes=0-99` of 100 bytes."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

@@ -12,8 +12,8 @@ from serverpy.ytdlp.page.info_dict import MAX_TEXT, integer, text
 
 
 def cookies_for(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator[Cookie]:
-    """The cookies whose domain matches one of `urls`: COOKIES_FILE may hold those of many other sites, which stay in
-    the worker. Each later request checks a cookie's path and whether it is secure."""
+    """Yield the cookies whose domain matches one of `urls`. COOKIES_FILE may hold cookies of many other sites, which
+    stay in the worker. Each later request checks `path` and `secure`."""
     hosts = {urlsplit(url).hostname or "" for url in urls if url.startswith(("http://", "https://"))}
     now = time.time()
     for cookie in jar:

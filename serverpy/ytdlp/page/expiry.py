@@ -1,4 +1,4 @@
-"""When the address of a media file stops working, as far as the address itself says so."""
+"""When the address of a media file stops working, if the address itself states it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _IN_TOKEN = re.compile(r"(?:^|[~*])exp=(\d{10,13})")
 
 
 def expires_at(url: str, now: float) -> float | None:
-    """Seconds since the epoch, the earliest that `url` names, or None. Only a time between a day before `now` and a
-    year after it is believed: a number called `e` may be anything."""
+    """Return the earliest time that `url` states, in seconds since the epoch, or None. Only a time between a day before
+    `now` and a year after it counts, because a number called `e` may be anything."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, max_num_fields=100)
@@ -42,7 +42,7 @@ def _unix_time(text: str) -> float | None:
 
 
 def _iso_time(text: str) -> float | None:
-    """Azure's `se=2026-11-22T12:00:00Z`."""
+    """Parse a time as in Azure's `se=2026-11-22T12:00:00Z`."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z)?", text):
         return None
     try:
@@ -52,7 +52,7 @@ def _iso_time(text: str) -> float | None:
 
 
 def _signed(query: dict[str, str], prefix: str) -> float | None:
-    """Signature version 4 of AWS and Google: the moment of signing, and the seconds from there."""
+    """Return the expiry of a version 4 signature of AWS or Google: the time of signing plus a number of seconds."""
     date, seconds = query.get(f"{prefix}date", ""), query.get(f"{prefix}expires", "")
     if not re.fullmatch(r"\d{8}T\d{6}Z", date) or not re.fullmatch(r"\d{1,7}", seconds):
         return None

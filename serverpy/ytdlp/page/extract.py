@@ -1,4 +1,4 @@
-"""One extraction: the address of a page in, a `Media` and yt-dlp's own dictionary out."""
+"""One extraction: from the address of a page to a `Media` and yt-dlp's own dictionary."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
-    """Runs in the calling thread until it is done or `ticket` is set (Stopped, a BaseException). Raises a
-    ServerPYError; no other exception of yt-dlp comes out of here."""
+    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set, and translates
+    every `Exception` to a ServerPYError."""
     try:
         with instance.open(options, cancelled=ticket) as ydl:
             info = ydl.extract_info(url, download=False)
@@ -32,14 +32,14 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
             _check_found(media, ydl)
             return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
-    except Exception as error:  # yt-dlp and its extractors raise anything
+    except Exception as error:  # yt-dlp and its extractors may raise anything
         close_responses(error)
         ticket.check()
         raise translate(error) from error
 
 
 def _cut(info: InfoDict) -> None:
-    """Entries beyond the bound go; whether there were any is remembered."""
+    """Drop the entries beyond MAX_ENTRIES, and note in `info` whether there were any."""
     if is_playlist(info):
         entries = list(info.get("entries") or ())
         info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
@@ -55,8 +55,9 @@ def _check_found(media: Media, ydl: instance.Instance) -> None:
 
 
 def within_bounds(media: Media) -> Media:
-    """The encoded size is bounded. Long lists of fragments go first, beginning with the worst track: yt-dlp's own
-    downloader still has them. Raises TooLarge."""
+    """Return `media` with an encoded size of at most MAX_MEDIA_BYTES. If it is larger, drop the lists of fragments,
+    beginning with the worst track, because yt-dlp's own downloader still has them. Raises TooLarge if that is not
+    enough."""
     excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES
     tracks = list(media.tracks)
     for index, track in enumerate(tracks):
@@ -66,7 +67,7 @@ def within_bounds(media: Media) -> Media:
             excess -= len(_encoder.encode(track.fragments))
             tracks[index] = _without_fragments(track)
     if excess > 0:
-        raise TooLarge("What is on this page is too much for one answer.")
+        raise TooLarge("The page lists too much media for one response.")
     return replace(media, tracks=tuple(tracks)) if tuple(tracks) != media.tracks else media
 
 

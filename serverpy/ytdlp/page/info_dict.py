@@ -1,7 +1,7 @@
 """yt-dlp's dictionaries: their shapes, and readers for fields of any type.
 
-Extractors are many and pages are hostile: any field may have a type that it should not. A reader returns None for a
-value that it cannot use.
+There are many extractors, and pages are hostile, so any field may have a wrong type. A reader returns None for a value
+that it cannot use.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ def is_playlist(info: InfoDict) -> bool:
 
 
 def is_complete(entry: InfoDict) -> bool:
-    """Whether an entry of a playlist is a result, and not only the address of one."""
+    """Whether an entry of a playlist is a full result, and not only an address to extract."""
     return entry.get("_type", "video") not in ("url", "url_transparent")
 
 
 def formats_of(info: InfoDict) -> list[InfoDict]:
-    """A result with one format only is that format."""
+    """Return the formats of a result. A result with only one format may be that format itself."""
     formats = info.get("formats")
     return formats if isinstance(formats, list) else [info]
 
 
 def text(value: Any, limit: int) -> str | None:
-    """A string that JSON can carry, cut to `limit`. Returns None if empty, and for a URL that is too long."""
+    """Return a string that JSON can carry, cut to `limit` characters. Returns None if it is empty, or would have to be
+    cut although `limit` is that of a URL."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()
@@ -46,7 +47,8 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """A URL that `urlsplit` accepts: any other would fail the caller that parses it, and with it the whole page."""
+    """Return a URL that `urlsplit` accepts, else None: an invalid URL would make the caller that parses it fail, and
+    with it the whole page."""
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
@@ -57,7 +59,7 @@ def address(value: Any) -> str | None:
 
 
 def extension(value: Any, default: str) -> str:
-    """A file extension, which is safe in file names and headers."""
+    """Return a file extension that is safe in file names and headers, else `default`."""
     found = text(value, 20)
     return found if found and _EXTENSION.fullmatch(found) else default
 

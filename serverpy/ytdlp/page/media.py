@@ -1,6 +1,6 @@
-"""A page as a `Media`: yt-dlp's dictionary as the frozen values of `extraction/values.py`.
+"""Converts yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
 
-Pure. What cannot cross to the server (generators, objects of yt-dlp) is left out, and `fragments_dynamic` or
+Generators and objects of yt-dlp, which cannot be sent to the server, are left out, and `fragments_dynamic` or
 `needs_ytdlp` says so. A field that cannot be read is None; a format without an address is left out.
 """
 
@@ -19,7 +19,7 @@ from serverpy.ytdlp.page.tracks import Impersonation, tracks_of
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
-    """`info` is a processed result of yt-dlp: a video, or a playlist of such and of addresses."""
+    """Convert `info`, a processed result of yt-dlp: a video, or a playlist of videos and addresses."""
     entries = tuple(_entries(info, raw_id, jar, impersonation))
     tracks = () if is_playlist(info) else tuple(tracks_of(info, impersonation))
     subtitles = tuple(subtitles_of(info))
@@ -44,7 +44,7 @@ def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, imperso
 
 
 def _title(info: InfoDict) -> str:
-    """yt-dlp adds the minute to the title of a live stream; `fulltitle` is the one before."""
+    """Return the title. yt-dlp appends date and time to that of a live stream; `fulltitle` is without them."""
     title = info.get("fulltitle") if info.get("is_live") else info.get("title")
     return text(title or info.get("title") or info.get("id"), MAX_TITLE) or "Untitled"
 
@@ -94,7 +94,7 @@ def _entries(
 
 
 def _entry_url(entry: InfoDict) -> str | None:
-    """Some extractors give a bare id as `url`; a full address is better where there is one."""
+    """Return a full address if there is one, because the `url` of some extractors is a bare id."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     return next((url for url in known if "://" in url), known[0] if known else None)

@@ -18,33 +18,34 @@ MAX_RAW_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RawMedia:
-    """One extraction as yt-dlp left it. `info` is the processed dictionary, which no reader may change. `cookies` is
-    the jar at the end of the extraction; a session gets a copy (`instance.open` makes it)."""
+    """One extraction as yt-dlp returned it. `info` is the processed dictionary, which must not be changed. `cookies` is
+    the jar at the end of the extraction; `instance.open` copies it for each session."""
 
     info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
     options: WorkerOptions = field(repr=False)
 
     def item(self, number: int) -> RawMedia:
-        """The 1-based item of a playlist or post. Raises ItemNotFound if there is none, or only an address of one."""
+        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is none, or if only
+        its address is known."""
         entries = self.info.get("entries") or []
         found = entries[number - 1] if 0 < number <= len(entries) else None
         if not isinstance(found, dict) or not is_complete(found):
-            raise ItemNotFound(f"There is no item {number} here.")
+            raise ItemNotFound(f"The page has no item {number}.")
         return replace(self, info=found)
 
     def format(self, track_id: str) -> InfoDict:
-        """A new dictionary as yt-dlp's downloaders want it: the page with the format's fields over its own. Raises
-        FormatNotFound."""
+        """Return a new dictionary for yt-dlp's downloaders: the fields of the page, overridden by those of the format.
+        Raises FormatNotFound."""
         for fmt in formats_of(self.info):
             if str(fmt.get("format_id") or "0") == track_id:
                 merged = {key: value for key, value in self.info.items() if key not in ("formats", "requested_formats")}
                 return {**merged, **fmt}
-        raise FormatNotFound("This format is not among those of the page.")
+        raise FormatNotFound("The page has no format with this id.")
 
 
 class RawStore:
-    """The last extractions, by `raw_id`, bounded in number and (by an estimate) in bytes. Thread-safe."""
+    """LRU store of extractions by `raw_id`, bounded in number and (by an estimate) in bytes. Thread-safe."""
 
     def __init__(self, *, count: int = MAX_RAWS, limit: int = MAX_RAW_BYTES) -> None:
         self._count = count
@@ -54,8 +55,8 @@ class RawStore:
         self._bytes = 0
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
-        """Keep `raw`, and drop those that were least recently used. A `raw` that is over the bound by itself is not
-        kept."""
+        """Keep `raw`, and drop the least recently used extractions that exceed a bound. A `raw` that exceeds the bound
+        by itself is not kept."""
         size = estimate(raw.info)
         if size > self._limit:
             return
@@ -68,7 +69,7 @@ class RawStore:
                 self._bytes -= gone
 
     def get(self, raw_id: str) -> RawMedia | None:
-        """The extraction of that id; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
+        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
         ItemNotFound."""
         base, *items = raw_id.split(".")
         with self._lock:
@@ -85,7 +86,7 @@ class RawStore:
 
 
 def estimate(value: Any) -> int:
-    """Roughly how many bytes a structure of plain values holds. Objects of yt-dlp count as 1 KiB each."""
+    """Estimate how many bytes a structure of plain values holds. Objects of yt-dlp count as 1 KiB each."""
     total, waiting, seen = 0, [value], set()
     while waiting:
         item = waiting.pop()

@@ -1,24 +1,25 @@
-"""How much work a client's regular expression can be, told before it is ever run.
+"""An upper bound for the work of a client's regular expression, computed before it runs.
 
-`re` tries again and again where a pattern can fit in several ways, and holds the interpreter while it does, so that
-nothing else in the process goes on. Its own parser says of what a pattern is made; from that follows in how many ways
-it can be tried at one place of a text. Only parts whose ways can be counted are let through.
+`re` backtracks if a pattern can match in several ways, and holds the interpreter lock while it does, so that nothing
+else in the process runs. Its own parser returns the parts of a pattern; from these follows in how many ways the pattern
+can be tried at one position of a text. A pattern is accepted only if the ways of all its parts can be counted.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # not in the stubs; what it may name anew is refused
+from re import _parser  # type: ignore[attr-defined]  # not in the stubs; parts with new names are refused
 from typing import Any
 
 MAX_CHARACTERS = 64
-"""Of a pattern."""
+"""Maximum length of a pattern."""
 _NEVER = 1 << 64
 _ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 _EDGES = frozenset({"AT_BEGINNING", "AT_BEGINNING_STRING", "AT_END", "AT_END_STRING"})
 _FLAGS = re.IGNORECASE | re.UNICODE
-"""MULTILINE would make edges of the inside of a text, VERBOSE hides what a pattern is, LOCALE is not for text."""
+"""The allowed flags. MULTILINE would let `^` and `$` match inside a text, VERBOSE hides the structure of a pattern,
+LOCALE is only for bytes."""
 
 
 class TooMuch(ValueError):
@@ -26,10 +27,10 @@ class TooMuch(ValueError):
 
 
 def ways(pattern: str, longest: int) -> int:
-    """In how many ways `pattern` can be tried at one place of a text of at most `longest` characters.
+    """Return in how many ways `pattern` can be tried at one position of a text of at most `longest` characters.
 
-    Raises `re.error` for what is no pattern, RecursionError for one nested too deep, and TooMuch for what is not
-    counted: back references, looking around, repeated groups, other flags than `i`.
+    Raises `re.error` if the pattern is invalid, RecursionError if it is nested too deeply, and TooMuch if it contains
+    something that is not counted: back references, lookaround, repeated groups, flags other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise TooMuch("It is too long.")
@@ -72,7 +73,7 @@ def _of_group(value: Any, longest: int) -> int:
 
 
 def _of_repeat(value: Any, longest: int) -> int:
-    """Of one character any number of times; of a group at most once."""
+    """Count the ways of a repetition: one character any number of times, or a group at most once."""
     fewest, most, inner = value
     if len(inner) == 1 and str(inner[0][0]) in _ONE_CHARACTER:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)

@@ -1,7 +1,8 @@
-"""yt-dlp's format selectors, applied by yt-dlp itself to what the server knows of the tracks.
+"""yt-dlp's format selectors, applied by yt-dlp itself to what the server knows about the tracks.
 
-The selector is the client's. yt-dlp's language has two ways to keep a processor busy for ever, and both are closed:
-products of whole lists (`all+all`), and regular expressions that fit in too many ways (`regex_cost.py` counts them).
+The selector comes from the client. yt-dlp's language has two ways to keep a CPU busy for ever, and both are blocked:
+products of whole lists (`all+all`), and regular expressions that can match in too many ways (`regex_cost.py` counts
+them).
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ MAX_SELECTOR_CHARACTERS = 1000
 MAX_CHOICES = 1000
 _MAX_VALUE_CHARACTERS = 64
 _MAX_ID_CHARACTERS = 200
-"""What `mapping` lets an id have; all of it counts."""
+"""The limit of a track's id in `tracks.py`. Ids are not shortened, unlike other values."""
 _MAX_PARTS = 10
 _MAX_WAYS = 5000
-"""Of all regular expressions together: 3 ms for a value of 64 characters, at the most. Two `.*` are 4225."""
+"""For all regular expressions of a selector: at most 3 ms for a value of 64 characters. Two `.*` are 4225 ways."""
 _SECONDS = 0.5
-"""Of the processor, for everything that is filtered."""
+"""CPU time for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
 _HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
 
 
 def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
-    """The track ids of each stream that `selector` asks for, more than one for a merge. `formats` are in yt-dlp's
-    order, worst first. Raises InvalidParameter for a selector that does not parse, FormatNotFound if nothing fits."""
+    """Return the track ids of each stream that `selector` asks for, more than one for a merge. `formats` are in
+    yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too long,
+    FormatNotFound if no format matches."""
     _check(selector)
     with _Selecting({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
         try:
             picked = ydl._select_formats([_as_dict(item) for item in formats], ydl.build_format_selector(selector))
         except (SyntaxError, ValueError, TypeError, re.error, RecursionError, IndexError) as error:
-            raise InvalidParameter("The format selector cannot be read.") from error
+            raise InvalidParameter("Invalid format selector.") from error
     choices = tuple(_ids(item) for item in picked[:MAX_CHOICES])
     if not choices:
-        raise FormatNotFound("No format of this page fits the selector.")
+        raise FormatNotFound("No format of this page matches the selector.")
     return choices
 
 
@@ -53,15 +55,16 @@ def _check(selector: str) -> None:
     if len(selector) > MAX_SELECTOR_CHARACTERS:
         raise InvalidParameter("The format selector is too long.")
     if selector.strip() in ("", "-"):
-        raise InvalidParameter("The format selector cannot be read.")
+        raise InvalidParameter("Invalid format selector.")
     if "+" in selector and re.search(r"\ball\b", selector):
-        raise InvalidParameter("The format selector must not merge `all`; `mergeall` does.")
+        raise InvalidParameter("The format selector must not merge `all`. Use `mergeall`.")
     if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
         raise InvalidParameter("The format selector merges too many formats.")
 
 
 class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
-    """yt-dlp hands each filter over here as it will read it, so that none is overlooked. For one selector."""
+    """A YoutubeDL that limits the filters of one selector. yt-dlp passes each filter to it in the form in which it will
+    parse the filter, so that none is overlooked."""
 
     _ways = 0
     _deadline: float | None = None
@@ -73,7 +76,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._in_time(build(filter_spec))
 
     def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
-        """As yt-dlp's own; each value is searched once, however many formats have it."""
+        """Return the same filter as yt-dlp, but search each value only once, however many formats have it."""
         key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
         longest = _MAX_ID_CHARACTERS if key == "format_id" else _MAX_VALUE_CHARACTERS
         pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))
@@ -91,7 +94,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
         except regex_cost.TooMuch as error:
             raise InvalidParameter(f"{_REFUSED}{error} {_HELP}") from error
         if self._ways > _MAX_WAYS:
-            raise InvalidParameter(f"{_REFUSED}It can fit in too many ways. {_HELP}")
+            raise InvalidParameter(f"{_REFUSED}It can match in too many ways. {_HELP}")
         return pattern
 
     def _in_time(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -106,7 +109,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
         return asked
 
 
-# What yt-dlp takes for one, in the form that it has after its tokenizer.
+# yt-dlp's syntax of a filter with a regular expression, as its tokenizer returns it.
 _REGEX_FILTER = re.compile(
     r"""\s*(?P<key>[a-zA-Z0-9._-]+)\s*(?P<negation>!\s*)?~=\s*(?P<none>\?\s*)?
     (?:(?P<quote>["'])(?P<quoted>(?:(?!(?P=quote))[^\\]|\\.)+)(?P=quote)|(?P<bare>[\w.-]+))\s*""",

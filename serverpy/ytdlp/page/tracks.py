@@ -80,8 +80,8 @@ def _bitrate(fmt: InfoDict) -> float | None:
 
 
 def _headers(fmt: InfoDict, *, browser: bool) -> dict[str, str]:
-    """Without cookies, which are scoped; and without the `browser` headers that yt-dlp adds to every request where an
-    impersonation brings its own."""
+    """Return the headers without cookies, which are scoped to a domain and path. Unless `browser`, also leave out the
+    headers that yt-dlp adds to every request, because an impersonation brings its own."""
     headers = fmt.get("http_headers")
     if not isinstance(headers, Mapping):
         return {}
@@ -118,7 +118,7 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
 
 
 def _fragments(fmt: InfoDict) -> tuple[tuple[Fragment, ...], bool]:
-    """The fragments as absolute addresses; or none, and True where only yt-dlp can list them."""
+    """Return the fragments with absolute addresses, or no fragments and True if only yt-dlp can list them."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))

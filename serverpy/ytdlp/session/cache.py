@@ -1,4 +1,4 @@
-"""What extractors may keep from one extraction to the next."""
+"""The disk cache in which extractors may keep data from one extraction to the next."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from yt_dlp.cache import Cache
 
 _SECTIONS = re.compile(r"youtube-[\w-]+|challenge-solver|soundcloud|brightcove|douyu|iq")
-"""Players and public client ids, nothing of a visitor."""
+"""Players and public client ids, but no data about a visitor."""
 _MAX_FILES = 24
 
 
 class SectionCache(Cache):  # type: ignore[misc]  # untyped
-    """yt-dlp's disk cache, for the named sections only and a bounded number of files."""
+    """yt-dlp's disk cache, limited to the sections above and to a number of files."""
 
     def store(self, section: str, key: str, data: Any, dtype: str = "json") -> None:
         if _SECTIONS.fullmatch(section):

@@ -1,4 +1,4 @@
-"""Cookie jars: every session has its own, with copies of what it begins with."""
+"""Cookie jars: each session has its own, which begins with copies of other cookies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serverpy.errors import ConfigurationError
 
 
 def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
-    """A new jar with copies of the cookies of the last jar given."""
+    """Return a new jar with copies of the cookies of the last jar that is not None."""
     copied = YoutubeDLCookieJar()
     last = [jar for jar in jars if jar is not None][-1:]
     for jar in last:
@@ -23,7 +23,8 @@ def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
 
 
 def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
-    """What COOKIES_FILE has now; to be copied, never changed. Raises ConfigurationError."""
+    """Return the cookies that COOKIES_FILE contains now, or None if `path` is empty. The caller copies the jar and does
+    not change it. Raises ConfigurationError."""
     if not path:
         return None
     try:
@@ -36,7 +37,7 @@ def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """The file as it was at `changed`."""
+    """Read the file; `changed`, its modification time, is part of the cache's key."""
     jar = YoutubeDLCookieJar(path)
     jar.load()
     return jar

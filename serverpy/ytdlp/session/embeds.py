@@ -1,9 +1,10 @@
 """Which extractors can find their players inside a page of another site.
 
-yt-dlp's generic extractor asks every extractor it knows, and asking one imports its module: about 960 modules, 28 MB
-and a second of CPU, for good. Only a tenth of them answer anything at all. Their names are read from the sources
-without importing one (0.2 s): a class that sets `_EMBED_REGEX` or overrides one of the three methods, and the classes
-that inherit from it. A name too many costs a module; `tests/ytdlp/test_embeds.py` shows that none is missing.
+yt-dlp's generic extractor asks every extractor that it knows, and asking one imports its module: about 960 modules take
+a second of CPU and 28 MB, which are never freed. Only a tenth of the extractors can find anything. This module reads
+their names from the source files without importing them (0.2 s): the classes that set `_EMBED_REGEX` or override one
+of the three methods, and their subclasses. A superfluous name costs one import; `tests/ytdlp/test_embeds.py` shows that
+none is missing.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ _CLASS = re.compile(r"^class (\w+)\(([^)]*)\):", re.MULTILINE)
 _ANSWERS = re.compile(
     r"^    (?:_EMBED_REGEX\b|def (?:_extract_embed_urls|_extract_from_webpage|extract_from_webpage)\b)", re.MULTILINE
 )
-_EVERYBODYS_BASE = "InfoExtractor"
+_BASE_CLASS = "InfoExtractor"
 
 
 def embed_capable(extractors: Path) -> frozenset[str]:
-    """The keys (class names without `IE`) of the extractors under the directory `extractors` that embeds can name."""
+    """Return the keys (class names without `IE`) of the extractors under the directory `extractors` that can find
+    embedded players."""
     bases: dict[str, set[str]] = {}
     capable: set[str] = set()
     for name, parents, body in _classes(extractors):
         bases.setdefault(name, set()).update(parents)
-        if name != _EVERYBODYS_BASE and _ANSWERS.search(body):
+        if name != _BASE_CLASS and _ANSWERS.search(body):
             capable.add(name)
     while heirs := {name for name, parents in bases.items() if name not in capable and parents & capable}:
         capable |= heirs

@@ -1,8 +1,8 @@
-"""yt-dlp's extractors: read once for the process, and which of them this server lets run.
+"""yt-dlp's extractors: loaded once per process, and which of them this server lets run.
 
-A stock instance reads them anew, 50–150 ms each, and at its first foreign page imports all 960 of them, 28 MB. Here the
-dictionary of their classes is made once and copied, and the generic extractor asks only those that can answer
-(`embeds.py`).
+Each stock instance of yt-dlp lists the extractors anew, which takes 50–150 ms, and at its first page of an unknown site
+imports all 960 of them, 28 MB. Here the dictionary of their classes is made once and copied, and the generic extractor
+asks only those that can find embedded players (`embeds.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from serverpy.ytdlp.session.log import Log
 
 @dataclass(frozen=True, slots=True)
 class Extractors:
-    """yt-dlp's extractors by key, in their order, and those of them that embeds can name."""
+    """yt-dlp's extractors by key, in yt-dlp's order. `embeds` are those that can find embedded players."""
 
     classes: Mapping[str, Any]
     embeds: Mapping[str, Any]
@@ -51,7 +51,7 @@ def _is_stock(ie: Any) -> bool:
 
 @functools.cache
 def permitted(sites: Sites) -> Extractors:
-    """The extractors with those that may not run replaced by one that says so, and left out of the embeds."""
+    """Return the extractors. Those that may not run are replaced by one that refuses, and left out of `embeds`."""
     everything = known()
     classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}
@@ -59,7 +59,7 @@ def permitted(sites: Sites) -> Extractors:
 
 
 def refusing(ie: Any) -> Any:
-    """An extractor for the same addresses, which refuses them."""
+    """Return an extractor that accepts the same addresses as `ie`, and refuses to extract them."""
 
     class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # untyped
         IE_NAME = ie.IE_NAME
@@ -74,7 +74,7 @@ def refusing(ie: Any) -> Any:
 
 
 class GenericIE(StockGenericIE):  # type: ignore[misc]  # untyped
-    """Asks only the extractors that can find a player in a foreign page."""
+    """The generic extractor, which asks only the extractors that can find a player in a page of another site."""
 
     def _extract_embeds(self, *args: Any, **kwargs: Any) -> Any:
         everything = self._downloader._ies
@@ -86,6 +86,7 @@ class GenericIE(StockGenericIE):  # type: ignore[misc]  # untyped
 
 
 def warm_up() -> None:
-    """The first URL of a process compiles 1,750 expressions (0.5–1 s); do it before somebody waits for it."""
+    """Match a URL against all extractors. The first URL of a process compiles 1,750 regular expressions (0.5–1 s), for
+    which no client should wait."""
     for ie in known().classes.values():
         ie.suitable("https://host.invalid/")

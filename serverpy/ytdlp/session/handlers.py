@@ -1,6 +1,6 @@
-"""The request handlers of a session: http and https by `requests`, with one TLS context for the process, and `data:`
-without a connection. Impersonation is left to yt-dlp's own handler; what else yt-dlp could open (ftp, files, web
-sockets) has none."""
+"""The request handlers of a session: `requests` for http and https, with one TLS context for the process, and `data:`
+without a connection. Impersonation is left to yt-dlp's own handler. The other schemes that yt-dlp supports (ftp, files,
+web sockets) have no handler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _contexts_lock = threading.Lock()
 
 
 class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
-    """One TLS context for the process: each costs 40 ms and 0.7 MB."""
+    """Handler for http and https with one TLS context for the process, because each context costs 40 ms and 0.7 MB."""
 
     def _make_sslcontext(self, legacy_ssl_support: bool | None = None) -> ssl.SSLContext:
         with _contexts_lock:
@@ -31,7 +31,7 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
 
 
 class DataRH(UrllibRH):  # type: ignore[misc]  # untyped
-    """`data:` addresses, which extractors use. All else that urllib can (ftp past the proxy) is closed."""
+    """Handler for `data:` URLs, which extractors use, but for no other scheme of urllib: ftp would bypass the proxy."""
 
     _SUPPORTED_URL_SCHEMES = ("data",)
 

@@ -1,7 +1,7 @@
-"""Requests that look like a browser's: curl_cffi, loaded when the first request asks for it.
+"""Requests that look like a browser's: curl_cffi, loaded when the first request needs it.
 
-It is 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading it along with everything else; `handler`
-makes up for that, once for the process.
+It takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading it at its import; `handler` loads it
+later, once per process.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ _lock = threading.Lock()
 
 
 def hide() -> None:
-    """To be called before yt-dlp is imported: it takes curl_cffi as not installed."""
+    """Make yt-dlp find curl_cffi not installed. Call this before yt-dlp is imported."""
     sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented: the import fails
 
 
 def installed() -> bool:
-    """Whether there is a curl_cffi to load."""
+    """Whether curl_cffi can be loaded."""
     return PathFinder.find_spec(_NAME) is not None
 
 
 def handler() -> Any | None:
-    """yt-dlp's request handler that imitates browsers, or None if there is none here. The first call takes 0.05 s."""
+    """Return yt-dlp's request handler that imitates browsers, or None if curl_cffi cannot be loaded. The first call
+    takes 0.05 s."""
     with _lock:
         if sys.modules.get(_NAME, _lock) is None:
             del sys.modules[_NAME]

@@ -1,11 +1,11 @@
 """Slim yt-dlp instances: one for each extraction or download, cheap to make, always closed.
 
-A stock instance costs 50–150 ms. Here the classes of extractors (`extractors.py`), the TLS context (`handlers.py`) and
-the rest of what `prepare.py` made are the process's. Everything else is the instance's own: parameters, cookie jar,
-request handlers.
+A stock instance costs 50–150 ms. Here all instances of the process share the classes of extractors (`extractors.py`),
+the TLS context (`handlers.py`) and the other values that `prepare.py` made. Parameters, cookie jar and request handlers
+belong to one instance.
 
-Every connection goes through the filtering proxy, whatever a page, an extractor or the environment says. `prepare`
-must have run before anything here.
+Every connection goes through the filtering proxy, whatever a page, an extractor or the environment says. `prepare` must
+run before this module is used.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from serverpy.ytdlp.shared import shared
 
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""The most that one answer may be which an extractor reads into memory, decompressed. A page of nothing but
-links costs ninety times its length, and the interpreter while it is searched; players are 3 MB, manifests 2."""
+"""Maximum decompressed size of a response that an extractor reads into memory. A page that consists only of links takes
+ninety times its length, and holds the interpreter lock while it is searched. Players are 3 MB, manifests 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# `all` stands last so that a post of images alone is a result too; without a format of its own, yt-dlp would start
-# ffmpeg to see what it can do.
+# `all` is last, so that a post with only images is a result too. Without this selector, yt-dlp would start ffmpeg to
+# find out what it supports.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
-    """A YoutubeDL for one thread. `ticket` tells it to stop: at the next request, or in the middle of reading one."""
+    """A YoutubeDL for one thread. `ticket` stops it at the next request, or in the middle of reading a response."""
 
     def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
         self.ticket = ticket
@@ -71,10 +71,11 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # in the place of the stock one
+            self.add_info_extractor(GenericIE())  # replaces the stock one
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """As in yt-dlp, but of the permitted classes; and without a change to `_ies`, which may be iterated over."""
+        """Do what yt-dlp does, but only with the permitted classes, and without changing `_ies`, which may be iterated
+        over."""
         if ie_key not in self._ies_instances:
             kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
             self._ies_instances[ie_key] = ie = kind()
@@ -85,7 +86,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return super().build_request_director([SharedRequestsRH, DataRH], preferences)
 
     def _load_impersonation(self) -> None:
-        """Adds the handler for it to those of this session, if it can be had."""
+        """Add the handler for impersonation to this session, if curl_cffi can be loaded."""
         director = self._request_director
         if "CurlCFFI" in director.handlers or (kind := impersonation.handler()) is None:
             return
@@ -104,7 +105,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return super()._impersonate_target_available(target)
 
     def impersonation_name(self, wish: Any) -> str | None:
-        """curl_cffi's name for the target that a format asks for, else for that of IMPERSONATE."""
+        """Return curl_cffi's name for the target that a format asks for, else for IMPERSONATE. Returns None without a
+        target, or if curl_cffi does not have it."""
         target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
         if target is None:
             return None
@@ -114,7 +116,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return None
 
     def urlopen(self, req: Any) -> Any:
-        """Every request of extractors and native downloaders passes here, and leaves by the proxy."""
+        """Send a request through the proxy. All requests of extractors and native downloaders come here."""
         self.ticket.check()
         if isinstance(req, urllib.request.Request):
             req = urllib_req_to_req(req)
@@ -136,7 +138,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Reading stops when the ticket says so, and a whole body has a bound."""
+        """Make `read` stop when the ticket is set, and limit the size of a body that is read at once."""
         read = response.read
 
         def read_all() -> bytes:
@@ -145,7 +147,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
                 self.ticket.check()
                 total += len(part)
                 if total > MAX_PAGE_BYTES:
-                    raise TooLarge("The page is too large to be searched for media.")
+                    raise TooLarge("The page is too large to search for media.")
                 parts.append(part)
             return b"".join(parts)
 
@@ -157,7 +159,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return response
 
     def trouble(self, message: str | None = None, tb: Any = None, is_error: bool = True) -> None:
-        """An item that fails does not fail its playlist, unless it is one of many; anything else is raised."""
+        """Report a failure. An item that fails does not fail its playlist until more than MAX_FAILED_ENTRIES have
+        failed; any other failure is raised."""
         in_playlist = bool(self._playlist_level)
         if is_error and in_playlist:
             self.failures += 1
@@ -179,9 +182,10 @@ def open(
     cookies: http.cookiejar.CookieJar | None = None,
     cancelled: threading.Event | None = None,
 ) -> Iterator[Instance]:
-    """A session: an instance with its own parameters, proxy and jar, for the time of the context. The jar is a copy of
-    `cookies`, else of COOKIES_FILE (never written back). `cancelled` is a `Ticket`, whose `set` also cuts the session's
-    connections; a plain event is looked at in between. Raises `Stopped` (a BaseException) once it is set."""
+    """Open a session: an instance with its own parameters, proxy and jar, until the end of the context. The jar is a
+    copy of `cookies`, else of COOKIES_FILE (which is never written). If `cancelled` is a `Ticket`, setting it also cuts
+    the session's connections; a plain event is only checked between operations. Raises `Stopped` (a BaseException) once
+    it is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate
@@ -196,7 +200,7 @@ def open(
 
 
 def _params(options: WorkerOptions) -> dict[str, Any]:
-    """Anew for each instance: yt-dlp changes its parameters."""
+    """Return new parameters for each instance, because yt-dlp changes them."""
     return {
         "quiet": True,
         "no_warnings": True,

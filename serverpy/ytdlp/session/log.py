@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Log:
-    """Writes nothing anywhere: what matters is raised."""
+    """Logger that discards everything, because yt-dlp raises what matters."""
 
     def debug(self, message: str) -> None: ...
 

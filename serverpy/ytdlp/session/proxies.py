@@ -1,7 +1,7 @@
-"""One filtering proxy for each session, all of them on one loop in a thread beside yt-dlp.
+"""One filtering proxy for each session. All proxies run on one event loop in a thread of its own.
 
-A session has a proxy to itself so that it can be cut off: closing the proxy ends all of its connections, and wakes a
-thread that waits for a silent server. A proxy is a listening socket and a token (about 1 ms, 40 KB).
+A session has its own proxy so that it can be cut off: closing the proxy ends all of the session's connections, and
+wakes a thread that waits for a silent server. A proxy is a listening socket and a token (about 1 ms, 40 KB).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SessionProxy:
 
 
 class SessionProxies:
-    """The thread and its loop, from `start` to `close`. `make` makes a proxy that is not started."""
+    """The proxies' thread and event loop, from `start` to `close`. `make` returns a proxy that is not started."""
 
     def __init__(self, make: Callable[[], Egress]) -> None:
         self._make = make
@@ -40,7 +40,7 @@ class SessionProxies:
         self._running.result()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Cut all connections; wait no longer than `seconds` for the thread."""
+        """Cut all connections, and wait at most `seconds` for the thread."""
         if self._thread.is_alive():
             with suppress(RuntimeError):  # its loop has just closed
                 self._running.result().call_soon_threadsafe(self._stop.set)
@@ -48,7 +48,7 @@ class SessionProxies:
 
     @contextmanager
     def open(self) -> Iterator[SessionProxy]:
-        """A proxy for the time of the context, for any thread but the loop's own."""
+        """Run a proxy until the end of the context. For any thread except the loop's own."""
         loop = self._running.result()
         egress = self._make()
         asyncio.run_coroutine_threadsafe(egress.start(), loop).result()
@@ -68,7 +68,7 @@ class SessionProxies:
 
 
 class _Cut:
-    """Closes a proxy on its own loop, without waiting: its connections end within the loop's next turns."""
+    """Callable that closes a proxy on its loop without waiting: the connections end in the loop's next iterations."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
         self._loop = loop

@@ -1,4 +1,4 @@
-"""Extractors that do what real ones may do, for the tests of the worker: `http://…/probe/<what>?<argument>`."""
+"""Extractors that misbehave as real ones may, for the tests of the worker: `http://…/probe/<what>?to=<argument>`."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
 
     def _probe_child(self, argument: str) -> Any:
-        """A child like a JavaScript runtime; `argument` is how long it runs."""
+        """Run a child, like a JavaScript runtime, for `argument` seconds."""
         started = time.time()
         Popen.run(["/bin/sleep", argument], stdout=subprocess.PIPE)
         return [started, time.time()]
 
     def _probe_orphan(self, argument: str) -> Any:
-        """A child that nobody waits for."""
+        """Start a child that nobody waits for."""
         return Popen(["/bin/sleep", "3600"]).pid
 
     def _probe_hang(self, argument: str) -> Any:
-        """Deaf to everything, as a regular expression is."""
+        """Hang, and react to nothing, like a regular expression."""
         threading.Event().wait(3600)
 
     def _probe_held(self, argument: str) -> Any:
-        """Until the test makes the file `argument`."""
+        """Wait until the test creates the file `argument`."""
         pause = threading.Event()
         while not Path(argument).exists():
             pause.wait(0.01)
@@ -58,15 +58,15 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         raise ExtractorError("Half a pair: \ud800", expected=True)
 
     def _probe_exit(self, argument: str) -> Any:
-        """What no `except Exception` catches."""
+        """Raise what no `except Exception` catches."""
         raise SystemExit
 
     def _probe_memory(self, argument: str) -> Any:
-        """As much as the machine may have, untouched."""
+        """Allocate `argument` bytes without touching them."""
         return len(bytearray(int(argument)))
 
     def _probe_heap(self, argument: str) -> Any:
-        """A heap that is free but for the block at its end."""
+        """Leave a heap of `argument` bytes that is free except for the block at its end."""
         library = ctypes.CDLL(None)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
@@ -77,14 +77,14 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return len(blocks)
 
     def _probe_full(self, argument: str) -> Any:
-        """From here on, there is room for small things, and for no thread's stack."""
+        """From now on, leave memory for small objects, but not for the stack of a thread."""
         status = Path("/proc/self/status").read_text(encoding="ascii")
         [data] = [line for line in status.splitlines() if line.startswith("VmData")]
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (int(data.split()[1]) * 1024 + 6 * 1024 * 1024, hard))
 
     def _probe_run(self, argument: str) -> Any:
-        """A JavaScript runtime at work, under whatever limits the worker has."""
+        """Run a JavaScript runtime under the limits of the worker."""
         script = "console.log(Array.from({length: 300000}, (_, at) => ({at, text: 'x' + at})).length)"
         runtime = self._downloader._js_runtimes[argument]
         found = Popen.run([runtime.info.path, "eval", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -101,7 +101,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return nothing["http://192.0.2.1/secret?token=1"]
 
     def _probe_cookies(self, argument: str) -> Any:
-        """What cookies this extraction begins with; then it gets one."""
+        """Set a cookie, and return the names of those with which this extraction began."""
         before = [cookie.name for cookie in self.cookiejar]
         self._set_cookie(urlsplit(argument).hostname, "probe", "left behind")
         return before
@@ -126,7 +126,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return self._ask(Request(argument))
 
     def _probe_ftp(self, argument: str) -> Any:
-        """Whether anybody connects to the port that an ftp address names."""
+        """Return whether anybody connects to the port of an ftp address."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.5)
             try:
@@ -143,7 +143,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             return f"{type(error).__name__}: {error}"
 
     def _probe_swallow(self, argument: str) -> Any:
-        """Goes on whatever happens, as some extractors do."""
+        """Continue after every error, as some extractors do."""
         for _ in range(1000):
             try:
                 self._download_webpage(argument, "swallow")
@@ -153,7 +153,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
-    """A playlist with one bad item, and one of more items than the server lists."""
+    """Playlists, among them one with a bad item, and one with more items than the server lists."""
 
     IE_NAME = "probe:two"
     _VALID_URL = r"https?://[^/]+/probe2/(?P<id>\w+)"
