@@ -177,9 +177,7 @@ def test_a_formatted_size_is_read_back(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_each_fault_is_one_line_that_names_its_source(
-    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_fault_is_one_line_that_names_its_source(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nothing_set / "serverpy.toml").write_text("workers = 0\n")
     monkeypatch.setenv("SERVERPY_PORT", "eighty")
     assert faults(profile="huge") == [
