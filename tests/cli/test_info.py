@@ -66,16 +66,16 @@ def test_json_is_exactly_what_the_server_answers(server: Server, tmp_path: Path,
 def test_a_page_is_shown_with_its_formats_the_best_last(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/tube/watch/full", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    told = [line.strip() for line in lines(done.stdout) if line.strip()]
-    assert told[:3] == [
+    printed = [line.strip() for line in lines(done.stdout) if line.strip()]
+    assert printed[:3] == [
         "SampleTube film: full",
         "video, 0:10, by The Sample Channel (SampleTube)",
         f"{site.http}/tube/watch/full",
     ]
-    ids = [line.split()[0] for line in told[5:-1]]
+    ids = [line.split()[0] for line in printed[5:-1]]
     assert {"180", "360", "webm", "audio"} < set(ids)
     assert ids.index("audio") < ids.index("180") < ids.index("360")
-    assert told[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
+    assert printed[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
 
 
 def test_a_page_without_media_fails_in_one_line(site: SampleSite, tmp_path: Path) -> None:

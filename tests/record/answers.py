@@ -169,7 +169,7 @@ class Asker:
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a summary, for whoever reads a difference, and a hash of the whole document."""
+        """Return a summary, which makes a difference readable, and a hash of the whole document."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
