@@ -1,4 +1,4 @@
-"""Running async tests, and waiting for a condition: no test sleeps.
+"""Runner for async tests, and helpers that wait for a condition, so that no test sleeps for a guessed time.
 
 `pytest_pyfunc_call` in tests/conftest.py runs each `async def test_…` with `run`."""
 
@@ -15,13 +15,13 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Less than pytest's own time-out, so that a test that hangs is cancelled and closes what it opened."""
+"""Less than pytest's own timeout, so that a test that hangs is cancelled and closes what it opened."""
 PATIENCE_SECONDS = 30.0
-"""Enough for a slow machine that is busy with something else."""
+"""Long enough for a slow machine that is busy with something else."""
 
 
 def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `test` to its end in its own loop, uvloop's as in production. Raises TimeoutError after TEST_SECONDS."""
+    """Run `test` in an event loop of its own (uvloop, as in production). Raises TimeoutError after TEST_SECONDS."""
 
     async def limited() -> T:
         async with asyncio.timeout(TEST_SECONDS):
@@ -38,7 +38,8 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def eventually(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Wait until `condition` holds. Raises AssertionError with `what` (or the source of `condition`) if it does not."""
+    """Wait until `condition` holds. Raises AssertionError if it does not within `seconds`; the message is `what()`, or
+    the source of `condition`."""
     for pause in _pauses(condition, what, seconds):
         await asyncio.sleep(pause)
 
@@ -46,13 +47,15 @@ async def eventually(
 def wait_for(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Do as `eventually`, without a loop."""
+    """Wait as `eventually` does, but without an event loop."""
     for pause in _pauses(condition, what, seconds):
         time.sleep(pause)
 
 
 async def stays(condition: Callable[[], object], *, seconds: float) -> None:
-    """Watch `condition` for `seconds`. Raises AssertionError when it does not hold: only for what must not happen."""
+    """Check `condition` repeatedly for `seconds`. Raises AssertionError as soon as it fails.
+
+    Only for tests that something does not happen, because a passing test takes all of that time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert condition(), f"no longer: {_source(condition)}"
@@ -60,7 +63,7 @@ async def stays(condition: Callable[[], object], *, seconds: float) -> None:
 
 
 def _pauses(condition: Callable[[], object], what: Callable[[], object] | None, seconds: float) -> Iterator[float]:
-    """Yield the pause before each further look, an eighth of the time waited so far."""
+    """Yield the pause before each further check: an eighth of the time waited so far, from 2 to 100 ms."""
     begun = time.monotonic()
     while not condition():
         waited = time.monotonic() - begun

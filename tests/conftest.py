@@ -1,4 +1,4 @@
-"""What many tests share: the sample site and its media, no settings from outside, and how async tests are run."""
+"""Fixtures of the sample site and its media, an environment without settings, and the runner of async tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ for variable in [name for name in os.environ if name.upper().startswith("SERVERP
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test in a loop of its own. Returns None if the test is not async, so that pytest calls it."""
+    """Run an `async def` test in an event loop of its own. Returns None if the test is not async: pytest calls it."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None

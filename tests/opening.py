@@ -1,4 +1,4 @@
-"""Openers without a delivery: the plan that their capability makes, opened; and what a body gives."""
+"""Helpers that open a body with an opener alone, without a delivery, and read it to its end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from serverpy.memory.room import NO_ROOM
 
 
 async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
-    """Open the best track of `source`, or its page if there is no extraction."""
+    """Open the best track of `source`, or its page if it has no extraction, by the plan of the opener's capability."""
     tracks = () if source.media is None else source.media.tracks[-1:]
     body: Body = await opener.open(opener.capability.plan(tracks), source, room)
     return body
 
 
 async def rest_of(body: Any) -> bytes:
-    """Read to the end."""
+    """Read `body` to its end."""
     pieces = []
     while piece := await body.read():
         pieces.append(piece)

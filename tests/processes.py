@@ -1,4 +1,4 @@
-"""Processes, and what this one holds."""
+"""Helper for tests of child processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def gone(process: psutil.Process) -> bool:
-    """Ended, whether or not anybody has asked how."""
+    """Return whether `process` has ended, even if nobody has waited for it yet (a zombie)."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

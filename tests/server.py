@@ -1,4 +1,4 @@
-"""The real server, in a process of its own, beside the sample site: what the tests of the whole talk to."""
+"""The real server in a process of its own, beside the sample site, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.wire import Answer, Exchange, request
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""Enough for a busy machine, and less than the time-outs of `server`: what only they would end counts as left."""
+"""Long enough for a busy machine, but shorter than the timeouts of `server`: a stream that only they end is a leak."""
 WORKER_ALONE = 1
-"""The children of a server at rest."""
+"""The number of child processes of an idle server."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs. `page` arguments are paths of the sample site, or whole URLs."""
+    """A running server. A `page` argument is a path of the sample site, or an absolute URL."""
 
     process: subprocess.Popen[str]
     port: int
@@ -62,7 +62,7 @@ class Server:
         receive_bytes: int | None = None,
         **params: Any,
     ) -> Exchange:
-        """Ask for a stream (or for `path`) without reading the answer."""
+        """Request a stream (or `path`) without reading the response."""
         target = self.target(page, path=path, **params)
         return self.send(self._request(target, verb, headers), receive_bytes=receive_bytes)
 
@@ -75,17 +75,17 @@ class Server:
         headers: Mapping[str, str] | None = None,
         **params: Any,
     ) -> Answer:
-        """A stream (or what `path` gives), read to its end."""
+        """Request a stream (or `path`) and read the response to its end."""
         with self.open(page, verb=verb, path=path, headers=headers, **params) as exchange:
             return exchange.rest()
 
     def ask(self, target: str, *, verb: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """Any target, as it is."""
+        """Request `target` as it is, and read the response to its end."""
         with self.send(self._request(target, verb, headers)) as exchange:
             return exchange.rest()
 
     def send(self, data: bytes, *, receive_bytes: int | None = None) -> Exchange:
-        """Any bytes."""
+        """Send `data` as it is on a new connection."""
         return Exchange(("127.0.0.1", self.port), data, receive_bytes=receive_bytes)
 
     def _request(self, target: str, verb: str, headers: Mapping[str, str] | None) -> bytes:
@@ -103,7 +103,7 @@ class Server:
         return worker
 
     def settled(self) -> None:
-        """Wait until nothing of any request is left, here and at the site."""
+        """Wait until no request has left anything behind, in the server or at the site."""
         wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=SETTLE_SECONDS)
 
     def _left(self) -> dict[str, object]:
@@ -115,7 +115,7 @@ class Server:
 
 
 def answers_under_way(site: SampleSite) -> int:
-    """Connections on which the site is answering; those that wait for a next request are not counted."""
+    """Count the connections on which the site is sending a response. Idle connections are not counted."""
     cycles = [connection.cycle for connection in site.connections]
     return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
 
@@ -124,8 +124,10 @@ def answers_under_way(site: SampleSite) -> int:
 def serving(
     site: SampleSite, *, complaints: bool = False, python_path: Path | None = None, **settings: object
 ) -> Iterator[Server]:
-    """A server for the sample site, ready. It is ended with SIGTERM unless it has ended, and must not have complained
-    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports."""
+    """Run a server for the sample site, and yield it once it is ready. Send it SIGTERM at the end of the block.
+
+    Raises AssertionError if the server has logged an error or a traceback, unless `complaints` are expected.
+    `python_path` comes first in the server's import path."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:
@@ -171,25 +173,25 @@ def environment(site: SampleSite, settings: Mapping[str, object], python_path: P
 
 
 def _port(stdout: IO[str] | None, log_file: Path) -> int:
-    """From the line which says that the server is ready."""
+    """Return the port in the line that the server prints when it is ready."""
     assert stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
         line = stdout.readline() if selector.select(START_SECONDS) else ""
     match = re.search(r":(\d+)/$", line.strip())
-    assert match, f"it did not start: {line}{log_file.read_text()}"
+    assert match, f"the server did not start: {line}{log_file.read_text()}"
     return int(match[1])
 
 
 @pytest.fixture(scope="session")
 def server(site: SampleSite) -> Iterator[Server]:
-    """One for all tests which need no settings of their own. Its time-outs leave a slow machine time."""
+    """A server shared by all tests that need no settings of their own. Its timeouts suit a slow machine."""
     with serving(site, wait_seconds=30, extract_timeout=60, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def hurried(site: SampleSite) -> Iterator[Server]:
-    """One whose patience ends within a test: two streams at once, seconds of silence."""
+    """A server whose limits a test can reach: two streams at once, and waits and stalls of at most two seconds."""
     with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=2) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Private directories are there as long as their maker, and no longer than until the next sweep."""
+"""A private directory is removed by the process that made it or, if that was killed, by the next sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ sys.stdin.read()
 """
 
 
-def test_a_directory_is_private_empty_and_removed_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_directory_is_private_and_empty_and_is_removed_with_its_content(tmp_path: Path) -> None:
     directory = PrivateDirectory(PREFIX, str(tmp_path))
     assert list(tmp_path.iterdir()) == [directory.path]
     assert directory.path.stat().st_mode & 0o777 == 0o700
@@ -32,7 +32,7 @@ def test_a_directory_is_private_empty_and_removed_with_all_that_is_in_it(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_removes_what_a_killed_process_left_and_nothing_of_one_that_lives(tmp_path: Path) -> None:
+def test_a_sweep_removes_the_directory_of_a_killed_process_but_not_of_a_running_one(tmp_path: Path) -> None:
     ours = PrivateDirectory(PREFIX, str(tmp_path))
     other = tmp_path / "serverpy-other"
     other.mkdir()
@@ -48,7 +48,7 @@ def test_a_sweep_removes_what_a_killed_process_left_and_nothing_of_one_that_live
     ours.remove()
 
 
-def test_a_sweep_follows_no_link(tmp_path: Path) -> None:
+def test_a_sweep_does_not_follow_symbolic_links(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "file").write_text("x")
@@ -57,7 +57,7 @@ def test_a_sweep_follows_no_link(tmp_path: Path) -> None:
     assert (target / "file").exists()
 
 
-def test_what_cannot_be_locked_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(24, "Too many open files")
 

@@ -1,4 +1,4 @@
-"""The whole server, once its worker has been let go: still ready, still serving what it knows, healing the rest."""
+"""A server whose idle worker has been stopped is ready, streams the pages it knows, and starts a worker for others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.server import Server, serving
 
 @pytest.fixture(scope="module")
 def idle(site: SampleSite) -> Iterator[Server]:
-    """A server that keeps its worker for a moment only."""
+    """A server that stops its worker after one idle second."""
     with serving(site, worker_idle=1, log_level="info") as running:
         yield running
 
 
-def let_go(server: Server) -> None:
+def wait_for_worker_stop(server: Server) -> None:
     wait_for(lambda: not server.children(), lambda: f"still there: {server.children()}")
 
 
-def test_without_a_worker_it_is_ready_and_says_so(idle: Server) -> None:
-    let_go(idle)
+def test_a_server_without_a_worker_is_ready_and_reports_the_worker_as_stopped(idle: Server) -> None:
+    wait_for_worker_stop(idle)
     assert idle.ask("/ready").status == 200
     health = idle.health()
     assert (health["status"], health["worker"], health["children"]) == ("ok", "stopped", 0)
@@ -34,31 +34,31 @@ def test_without_a_worker_it_is_ready_and_says_so(idle: Server) -> None:
     assert found["serverpy_workers"].samples[0].value == 0
 
 
-def test_a_page_that_is_known_is_streamed_without_one(idle: Server, site: SampleSite) -> None:
+def test_a_known_page_is_streamed_without_a_worker(idle: Server, site: SampleSite) -> None:
     film = site.path("prog.mp4").read_bytes()
     assert idle.get("/page/prog", method="relay").body == film
-    let_go(idle)
+    wait_for_worker_stop(idle)
     assert idle.get("/page/prog", method="relay").body == film
     assert (idle.health()["worker"], idle.children()) == ("stopped", [])
 
 
-def test_a_page_that_is_new_starts_one(idle: Server) -> None:
-    let_go(idle)
+def test_a_new_page_starts_a_worker(idle: Server) -> None:
+    wait_for_worker_stop(idle)
     assert idle.get("/page/prog?new", path="/info").status == 200
-    let_go(idle)
+    wait_for_worker_stop(idle)
 
 
-def test_embedded_reads_a_known_page_anew(idle: Server, site: SampleSite) -> None:
-    """The extraction that it needs has ended with its worker."""
+def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) -> None:
+    """It needs the raw extraction, which was lost when the worker stopped."""
     assert idle.get("/page/prog?again", path="/info").status == 200
-    let_go(idle)
+    wait_for_worker_stop(idle)
     answer = idle.get("/page/prog?again", method="embedded")
     assert answer.body == site.path("prog.mp4").read_bytes()
     assert answer.headers["x-serverpy-method"] == "embedded"
 
 
-def test_its_end_is_a_line_in_the_log_and_no_complaint(idle: Server) -> None:
-    let_go(idle)
+def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> None:
+    wait_for_worker_stop(idle)
     assert "has had nothing to do" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
     assert all("does not end by itself" in line for line in warnings), warnings  # on a busy machine

@@ -1,4 +1,4 @@
-"""The lock files pin everything by hash, and name no place to get it from."""
+"""The lock files pin every package by version and hash, and name no index, URL or path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RIVALS = PROJECT["dependency-groups"]["rivals"]
 
 
 def entries(lock: str) -> dict[str, list[str]]:
-    """Each requirement with its hashes, by its whole first line."""
+    """Return the hashes of each requirement, by the requirement's line."""
     found: dict[str, list[str]] = {}
     for line in (ROOT / lock).read_text().splitlines():
         if line.startswith("    --hash="):
@@ -74,5 +74,5 @@ def test_development_has_the_versions_of_the_runtime() -> None:
 
 
 def test_rivals_extract_with_the_same_ytdlp() -> None:
-    """Else a comparison would compare two versions of it."""
+    """Otherwise the bench would compare two versions of yt-dlp."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

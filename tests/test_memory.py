@@ -1,4 +1,4 @@
-"""What streams hold and what they leave behind, as the kernel counts it. The margins are wide: the bench measures."""
+"""The memory that streams hold and leave behind, as the kernel counts it. The limits are wide: the bench measures."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Longer than connections to media servers are kept for a next request."""
+"""Longer than idle connections to media servers are kept open."""
 
 
 @pytest.fixture
 def fresh(site: SampleSite) -> Iterator[Server]:
-    """A server of its own: what other tests left in its caches must not count."""
+    """A server for this test alone, because memory that other tests left in its caches must not count."""
     with serving(site, max_workers=12, wait_seconds=60, profile="medium") as running:
         warm_up(running)
         yield running
 
 
 def warm_up(server: Server) -> None:
-    """The first of everything loads modules and fills caches."""
+    """Make one request of each kind, because the first of each kind loads modules and fills caches."""
     for page, method in itertools.product(("/page/prog", BIG), ("relay", "embedded")):
         with server.open(page, method=method) as exchange:
             exchange.read(2 * MB)
@@ -42,19 +42,19 @@ def warm_up(server: Server) -> None:
 
 
 def pss(server: Server) -> int:
-    """Of the server and its worker."""
+    """Return the bytes of PSS of the server and its worker."""
     return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
 
 
 @contextlib.contextmanager
 def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Exchange]]:
-    """They take a little now and then, and leave at the end."""
+    """Open `count` streams whose clients read only when told to, and close them at the end of the block."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(server.open(BIG, method=method, receive_bytes=SMALL_BUFFER)) for _ in range(count)]
 
 
-def most_while_read(server: Server, clients: list[Exchange]) -> int:
-    """The largest PSS seen while the clients read, each in turn, 400 kB."""
+def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
+    """Return the largest PSS seen while each client in turn reads up to 400 kB, in steps of 100 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:
@@ -67,16 +67,16 @@ def most_while_read(server: Server, clients: list[Exchange]) -> int:
 def test_a_slow_client_holds_little(fresh: Server, method: str, count: int, limit: float) -> None:
     before = pss(fresh)
     with slow_clients(fresh, count, method) as clients:
-        most = most_while_read(fresh, clients)
+        largest = largest_pss_while_reading(fresh, clients)
         health = fresh.health()
         assert health["streams"] == count
         assert health["budget"]["used"] <= health["budget"]["total"]
-    each = (most - before) / count
+    each = (largest - before) / count
     assert each < limit, f"{each / MB:.2f} MB"
     fresh.settled()
 
 
-def test_three_hundred_requests_leave_nothing(fresh: Server) -> None:
+def test_three_hundred_requests_leave_nothing_behind(fresh: Server) -> None:
     ask_for_everything(fresh, 60)
     fill_the_pool(fresh)
     fresh.settled()
@@ -93,14 +93,14 @@ def test_three_hundred_requests_leave_nothing(fresh: Server) -> None:
 
 
 def fill_the_pool(server: Server) -> None:
-    """Have the server start all threads of its pool, which grows with what is asked at the same time."""
+    """Make the server start all threads of its pool, which grows with the number of concurrent requests."""
     with ThreadPoolExecutor(16) as clients:
         for _ in range(5):
             assert all(answer.status == 200 for answer in clients.map(lambda _: server.ask("/health"), range(16)))
 
 
 def ask_for_everything(server: Server, count: int) -> None:
-    """Short streams by two methods, some left early, some that fail."""
+    """Make `count` requests of all kinds in turn: short streams by two methods, some left early, some that fail."""
     kinds = itertools.cycle(
         ["whole", "left", "whole", "refused", "embedded", "left", "failed", "info", "head", "range"]
     )
@@ -125,7 +125,7 @@ def ask_for_everything(server: Server, count: int) -> None:
 
 
 def figures_of(server: Server) -> dict[str, int]:
-    """Threads, descriptors and children, as the kernel counts them: of the server, and of its worker."""
+    """Count the threads and file descriptors of the server and of its worker, the children, and the budget in use."""
     worker = server.worker()
     processes = {"server": psutil.Process(server.process.pid), "worker": worker}
     figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}

@@ -1,4 +1,4 @@
-"""The rules of `plan.py` as a table: what is chosen, refused and promised, without a server."""
+"""The rules of `plan.py` as a table: which plans a request gets, what is refused, and what a plan promises."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def track(id: str, height: int | None = None, *, ext: str = "mp4", protocol: str
 
 
 def film(id: str, height: int, **fields: Any) -> Track:
+    """Return a track with video and audio."""
     return track(id, height, **{"acodec": "mp4a", **fields})
 
 
@@ -67,7 +68,7 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True)
 class Case:
-    """`expected` are the plans as `opener:ids`, or the error."""
+    """A row of the table. `expected` is the list of plans as `opener:ids`, or the error."""
 
     fact: str
     tracks: tuple[Track, ...]
@@ -80,34 +81,34 @@ class Case:
 
 
 MUTE = film("hls", 720, acodec="unknown", **HLS)
-"""An HLS variant of unknown codecs."""
+"""An HLS variant whose audio codec is unknown."""
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
 CASES = [
     # The default
-    Case("a pair that is higher, then the film", (audio(), film("360", 360), track("1080", 1080)),
+    Case("a pair of greater height, then the film", (audio(), film("360", 360), track("1080", 1080)),
          ["weave:1080+audio", "relay:360"]),
     Case("a seekable film of the same height", (audio(), film("720", 720), track("720v", 720)), ["relay:720"]),
     Case("a pair if the film of the same height is not seekable",
          (audio(), track("720v", 720), film("hls", 720, **HLS)), ["weave:720v+audio", "relay:hls"]),
-    Case("a higher film though it is not seekable",
+    Case("a film of greater height although it is not seekable",
          (audio(), track("720v", 720), film("hls", 1080, **HLS)), ["relay:hls"]),
     Case("the best that can be merged",
          (audio("low"), audio("best"), audio("opus", ext="webm"), track("720", 720), track("vp9", 2160, ext="webm")),
          ["weave:720+best"]),
     Case("video and audio that cannot be merged", (audio(ext="webm"), track("vp9", 720, ext="webm")),
          UnsupportedConversion),
-    Case("a silent HLS variant is no film", (film("360", 360), audio("group", **HLS), MUTE),
+    Case("an HLS variant without audio is not a film", (film("360", 360), audio("group", **HLS), MUTE),
          ["relay:360"]),
-    Case("a silent HLS variant is not chosen alone", (audio("group", **HLS), MUTE),
+    Case("an HLS variant without audio is not chosen alone", (audio("group", **HLS), MUTE),
          UnsupportedConversion),
-    Case("a variant without codecs is a film if no audio stands beside it", (MUTE,),
+    Case("a variant of unknown audio codec is a film if its playlist has no audio track", (MUTE,),
          ["relay:hls"]),
-    Case("audio of another playlist does not make it silent",
+    Case("an audio track of another playlist does not change that",
          (audio("elsewhere", manifest_url="https://example.com/b"), MUTE),
          ["relay:hls"]),
     Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
-    Case("only what no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
+    Case("only formats that no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
     Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),
     Case("video alone", (track("mute", 360),), ["relay:mute"]),
     Case("a protocol that relay lacks goes to embedded", (film("ism", 360, protocol="ism"),), ["embedded:ism"]),
@@ -127,9 +128,9 @@ CASES = [
     Case("relay refuses what it does not carry", (film("ism", 360, protocol="ism"),), FormatNotFound,
          {"method": "relay", "format": "ism"}),
     Case("an unknown method", FILMS, InvalidParameter, {"method": "magic"}),
-    Case("a child extracts for itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
+    Case("a child extracts the page itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
     Case("a child does not convert", FILMS, UnsupportedConversion, {"method": "subprocess", "to": "mp4"}),
-    # Conversion: what the media is already
+    # Conversion: the media must already have the container
     Case("mp4 of a pair", FILMS, ["weave:720+audio"], {"to": "mp4"}),
     Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
     Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),
@@ -155,7 +156,7 @@ def planned(page: Media, request: StreamRequest) -> tuple[Plan, ...]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_plans_are(case: Case) -> None:
+def test_a_request_gets_these_plans_or_this_error(case: Case) -> None:
     request = StreamRequest(url="https://example.com", **case.request)
     page = media(*case.tracks, duration=case.duration)
     if isinstance(case.expected, list):
@@ -206,6 +207,6 @@ def test_only_a_selector_needs_yt_dlp() -> None:
         ({"item": 0}, InvalidParameter),
     ],
 )
-def test_what_no_media_can_make_good_is_refused(fields: dict[str, Any], error: type[ServerPYError]) -> None:
+def test_a_request_that_is_invalid_for_any_media_is_refused(fields: dict[str, Any], error: type[ServerPYError]) -> None:
     with pytest.raises(error):
         check(StreamRequest(url="https://example.com", **fields))

@@ -12,7 +12,7 @@ from serverpy.validators import same_validator, strong_validator
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
-"""More digits than Python turns into a number."""
+"""More digits than Python converts to an int."""
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -31,15 +31,15 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         (f"bytes=-{'9' * 500}", ByteRange(None, LARGEST)),
     ],
 )
-def test_one_range_is_read(header: str, expected: ByteRange) -> None:
+def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
     assert parse_range(header) == expected
 
 
 @pytest.mark.parametrize(
     "header", [None, "", "bytes", "items=0-1", "seconds=1-2", "bytes=0-1,3-4", "bytes=0-1, 5-", "bytes=0-1,-1"]
 )
-def test_what_may_be_ignored_is_ignored(header: str | None) -> None:
-    """Another unit, several ranges beside each other: the answer is the whole."""
+def test_a_range_header_that_may_be_ignored_is_ignored(header: str | None) -> None:
+    """The response is then the whole file: for another unit, or for several ranges that do not overlap."""
     assert parse_range(header) is None
 
 
@@ -51,13 +51,13 @@ def test_what_may_be_ignored_is_ignored(header: str | None) -> None:
         *("bytes=0-5,3-9", "bytes=0-,5-", "bytes=0-9,5-", "bytes=-1,-2", "bytes=3-9,0-5", "bytes=0-1,x"),
     ],
 )
-def test_what_is_no_range_is_refused(header: str) -> None:
+def test_an_invalid_range_is_refused(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable):
         parse_range(header)
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST))
-def test_every_range_is_read_back(one: int, other: int) -> None:
+def test_every_valid_range_is_parsed(one: int, other: int) -> None:
     first, last = sorted((one, other))
     assert parse_range(f"bytes={first}-{last}") == ByteRange(first, last)
     assert parse_range(f"bytes={first}-") == ByteRange(first, None)
@@ -77,7 +77,7 @@ def test_any_text_is_a_range_or_ignored_or_refused(text: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=5))
-def test_of_several_ranges_only_those_that_overlap_are_refused(pairs: list[tuple[int, int]]) -> None:
+def test_several_ranges_are_refused_only_if_they_overlap(pairs: list[tuple[int, int]]) -> None:
     ranges = [(min(pair), max(pair)) for pair in pairs]
     header = "bytes=" + ",".join(f"{first}-{last}" for first, last in ranges)
     covered = [number for first, last in ranges for number in range(first, last + 1)]
@@ -119,7 +119,7 @@ def test_of_several_ranges_only_those_that_overlap_are_refused(pairs: list[tuple
 def test_a_range_is_resolved_against_the_length(
     asked: ByteRange | None, total: int, expected: tuple[int, int] | None
 ) -> None:
-    """None: it has no byte there, and the error tells the length."""
+    """If `expected` is None, the range selects no byte of the file, and the error has the length."""
     if expected is not None:
         assert resolve_range(asked, total) == expected
         return
@@ -164,12 +164,12 @@ def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int |
         ),
     ],
 )
-def test_a_content_range_is_read_or_is_invalid(header: str | None, expected: ContentRange | None) -> None:
+def test_a_content_range_is_parsed_or_is_none(header: str | None, expected: ContentRange | None) -> None:
     assert ContentRange.parse(header) == expected
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST), st.none() | st.integers(0, LARGEST))
-def test_what_is_written_is_read_back(one: int, other: int, total: int | None) -> None:
+def test_a_formatted_range_parses_back(one: int, other: int, total: int | None) -> None:
     first, last = sorted((one, other))
     assert ContentRange.parse(str(ContentRange(first, last, total))) == ContentRange(first, last, total)
     for asked in (ByteRange(first, last), ByteRange(first, None), ByteRange(None, max(1, last))):
@@ -177,7 +177,7 @@ def test_what_is_written_is_read_back(one: int, other: int, total: int | None) -
 
 
 @given(st.text(st.sampled_from("bytes 0123456789-/*, \t"), max_size=60) | st.text(max_size=40))
-def test_any_text_is_a_content_range_or_is_not(text: str) -> None:
+def test_any_text_is_a_valid_content_range_or_none(text: str) -> None:
     for header in (text, f"bytes {text}"):
         found = ContentRange.parse(header)
         assert found is None or 0 <= found.first <= found.last
@@ -192,7 +192,7 @@ def test_any_text_is_a_content_range_or_is_not(text: str) -> None:
         *((header, None) for header in (None, "", "bytes */", "bytes */-1", f"bytes */{ENDLESS}")),
     ],
 )
-def test_the_length_of_the_whole_is_told_or_is_not(header: str | None, expected: int | None) -> None:
+def test_the_total_length_is_parsed_or_is_none(header: str | None, expected: int | None) -> None:
     assert total_of(header) == expected
 
 
@@ -203,7 +203,7 @@ def test_the_length_of_the_whole_is_told_or_is_not(header: str | None, expected:
         *((digits, None) for digits in (None, "", "-1", "+1", " 1", "1.0", "1e3", "²", "٣", "0x10", ENDLESS)),
     ],
 )
-def test_a_length_is_a_number_or_is_not(digits: str | None, expected: int | None) -> None:
+def test_a_content_length_is_a_number_or_none(digits: str | None, expected: int | None) -> None:
     assert parse_length(digits) == expected
 
 

@@ -1,4 +1,4 @@
-"""The verdict of `scripts/regression.py` follows from its values alone; and its clients accept no wrong answer."""
+"""`scripts/regression.py`: the verdict follows from the measured values alone, and its reader refuses wrong answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_missing_value_is_a_failure(part: str, value: float | None) -> None:
     assert "not ok: cpu MISSING" in overall([judged])
 
 
-def test_no_rounds_are_a_missing_figure() -> None:
+def test_a_figure_without_rounds_is_missing() -> None:
     assert judge(FIGURE, [], rounds(QUIET)).verdict is Verdict.MISSING
     assert judge(FIGURE, rounds(QUIET), []).verdict is Verdict.MISSING
 
@@ -94,7 +94,7 @@ def test_every_yardstick_is_a_figure() -> None:
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
 
-def test_a_checkout_without_environment_is_told_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_checkout_without_an_environment_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make install"):
         check_checkout(tmp_path)
 
@@ -105,7 +105,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=
 
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_a_whole_answer_is_accepted_in_any_pieces(answer: bytes, step: int) -> None:
+def test_a_complete_answer_is_accepted_in_chunks_of_any_size(answer: bytes, step: int) -> None:
     framing = Framing(Request("/", 5))
     for start in range(0, len(answer), step):
         assert not framing.over

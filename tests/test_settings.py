@@ -1,4 +1,4 @@
-"""Settings come from three sources, are checked once, say what is wrong in words, and keep their secrets."""
+"""Settings come from three sources, are validated once, name each fault in one line, and never show a secret."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No file but the test's own."""
+    """Run the test in an empty directory, so that no settings file is found. Returns the directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.log_level, settings.log_format) == ("info", "text")
 
 
-def test_the_profile_fills_what_is_left_open() -> None:
+def test_the_profile_fills_the_settings_that_are_not_set() -> None:
     settings = load_settings(profile="large", max_workers=3)
     assert (settings.max_workers, settings.queue_chunks) == (3, LARGE.queue_chunks)
     assert (settings.max_streams, settings.memory_budget) == (LARGE.max_streams, LARGE.memory_budget)
@@ -69,11 +69,11 @@ def test_a_worker_may_be_kept_for_ever(text: str, monkeypatch: pytest.MonkeyPatc
     assert load_settings().worker_idle == 0
 
 
-def test_auto_is_resolved_too() -> None:
+def test_the_profile_auto_is_resolved_too() -> None:
     assert load_settings().max_streams >= SMALL.max_streams
 
 
-def test_the_environment_is_stronger_than_the_file_and_weaker_than_an_option(
+def test_the_environment_overrides_the_file_and_an_option_overrides_the_environment(
     nothing_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (nothing_set / "serverpy.toml").write_text('port = 1\nworkers = 2\nMAX_BYTES = "1GiB"\nallow_sites = ["a", "b"]\n')
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_toml_is_an_error(nothing_set: Path, content: bytes) 
     assert faults()[0].startswith("serverpy.toml is not TOML: ")
 
 
-def test_a_key_twice_in_the_file_is_an_error(nothing_set: Path) -> None:
+def test_a_duplicate_key_in_the_file_is_an_error(nothing_set: Path) -> None:
     (nothing_set / "serverpy.toml").write_text("port = 1\nPORT = 2\n")
     assert len(faults()) == 1
 
@@ -146,7 +146,7 @@ def test_lists_are_separated_by_commas_or_spaces(
     assert load_settings().deny_sites == items
 
 
-def test_all_sites_and_no_site_have_words() -> None:
+def test_allow_sites_may_be_all_or_none() -> None:
     assert load_settings(allow_sites="all").allow_sites == ()
     assert load_settings(allow_sites="none").allow_sites == ("none",)
 
@@ -177,9 +177,7 @@ def test_a_formatted_size_is_read_back(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_each_fault_is_one_line_that_names_where_it_came_from(
-    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_fault_is_one_line_that_names_its_source(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nothing_set / "serverpy.toml").write_text("workers = 0\n")
     monkeypatch.setenv("SERVERPY_PORT", "eighty")
     assert faults(profile="huge") == [
@@ -224,11 +222,11 @@ def test_wrong_values_are_refused(name: str, value: object) -> None:
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
 
 
-def test_settings_which_fit_only_apart_are_refused() -> None:
+def test_settings_that_do_not_fit_together_are_refused() -> None:
     assert "MEMORY_BUDGET" in faults(queue_chunks=100, chunk_bytes="1MiB", memory_budget="64MiB")[0]
 
 
-def test_what_this_version_cannot_keep_is_refused_not_ignored(nothing_set: Path) -> None:
+def test_a_setting_that_this_version_does_not_support_is_refused_not_ignored(nothing_set: Path) -> None:
     (nothing_set / "keys").touch()
     lines = faults(require_key=True, api_keys_file="keys", state_url="redis://localhost")
     assert [line.partition(":")[0] for line in lines] == ["REQUIRE_KEY", "API_KEYS_FILE", "STATE_URL"]
@@ -248,7 +246,7 @@ def test_secrets_are_masked_and_never_in_errors() -> None:
         assert caught.value.__suppress_context__
 
 
-def test_the_groups_carry_the_settings_and_have_their_defaults(nothing_set: Path) -> None:
+def test_the_groups_have_the_values_and_the_defaults_of_the_settings(nothing_set: Path) -> None:
     defaults = load_settings(profile="small")
     assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
     assert (defaults.sites, defaults.identity) == (Sites(), Identity())
@@ -273,7 +271,7 @@ def test_a_url_without_a_password_is_not_changed() -> None:
     assert mask_password("http://user:p@ss@[::1]:1/") == "http://user:***@[::1]:1/"
 
 
-def test_a_secret_that_nobody_set_is_random() -> None:
+def test_an_unset_secret_is_random() -> None:
     assert load_settings().link_secret != load_settings().link_secret
 
 
@@ -320,12 +318,12 @@ VALUES = st.fixed_dictionaries(
 
 @given(VALUES)
 @hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_as_environment_they_are_read_back_exactly(nothing_set: Path, values: dict[str, Any]) -> None:
+def test_settings_written_to_the_environment_are_read_back_exactly(nothing_set: Path, values: dict[str, Any]) -> None:
     (nothing_set / "cookies.txt").touch()
     (nothing_set / "none.txt").touch()
     (nothing_set / "serverpy.toml").unlink(missing_ok=True)
     settings = load_settings(**values)
-    # What lies about where the child starts changes nothing.
+    # A settings file where the child starts has no effect.
     (nothing_set / "serverpy.toml").write_text('proxy = "http://elsewhere:1"\nmax_duration = 5\nprot = 1\n')
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.to_environment().items():
@@ -333,7 +331,7 @@ def test_as_environment_they_are_read_back_exactly(nothing_set: Path, values: di
         assert load_settings() == settings
 
 
-def test_a_child_reads_them_back(nothing_set: Path) -> None:
+def test_a_child_process_reads_the_settings_back(nothing_set: Path) -> None:
     settings = load_settings(port=1234, link_secret=SECRET, allow_networks=["127.0.0.1:8001", "10.0.0.0/8"])
     code = "from serverpy.settings import load_settings; s = load_settings(); print(s.port, *s.allow_networks)"
     done = subprocess.run(

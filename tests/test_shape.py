@@ -1,4 +1,4 @@
-"""Imports point one way. The table is the layout; a test says which arrow turned."""
+"""The parts of the package import each other in one direction only, as the table MAY_IMPORT allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
 EVERYWHERE = "errors options tasks single_flight ranges validators containers extraction.values"
-"""What any module may import: the errors, the tasks, the flights, and the values that cross between the parts."""
+"""Modules that any module may import: errors, tasks, flights, and the values that the parts pass to each other."""
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
@@ -62,21 +62,21 @@ MAY_IMPORT: dict[str, str] = {
     "sample": "sample",
     "bench": "settings sample",
 }
-"""By module or package (the longest name that fits): what it may import besides its own package and EVERYWHERE."""
+"""What a module or package may import besides its own package and EVERYWHERE. The longest name that matches counts."""
 
 YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
-"""The only places that load yt-dlp; the last is a rival, which runs alone."""
+"""The only modules that load yt-dlp. The last is a rival in the bench, and runs in a process of its own."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Every module of the package, by its name below `serverpy`."""
+    """Yield every module of the package with its name below `serverpy`."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         yield name.removesuffix("__init__").rstrip("."), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Full names of the modules imported anywhere in `tree`, functions and TYPE_CHECKING included."""
+    """Yield the full names of the modules imported anywhere in `tree`, in functions and under TYPE_CHECKING too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -87,7 +87,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _module(parent: str, name: str) -> str:
-    """`from parent import name`: the module `parent.name` if there is such a file of ours, else `parent`."""
+    """Return what `from parent import name` imports: the module `parent.name` if the project has it, else `parent`."""
     path = ROOT.joinpath(*parent.split("."), name)
     return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
 
@@ -97,14 +97,14 @@ def inside(name: str, package: str) -> bool:
 
 
 def key_of(name: str) -> str | None:
-    """The row of the table for a module."""
+    """Return the key of the row of MAY_IMPORT for a module. Returns None if it has no row."""
     return max((key for key in MAY_IMPORT if inside(name, key)), key=len, default=None)
 
 
-def turned(name: str, tree: ast.Module) -> list[str]:
-    """Imports of the module `name` that the table does not allow."""
+def forbidden_imports(name: str, tree: ast.Module) -> list[str]:
+    """Return the imports of the module `name` that the table does not allow."""
     key = key_of(name)
-    assert key is not None, f"serverpy.{name} stands in no row of the table"
+    assert key is not None, f"serverpy.{name} has no row in MAY_IMPORT"
     own = name.partition(".")[0]
     allowed = f"{own} {EVERYWHERE} {MAY_IMPORT[key]}".split()
     if "." in key and not MAY_IMPORT[key]:
@@ -117,14 +117,14 @@ MODULES = [(name, tree) for name, tree in modules() if name and not inside(name,
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_imports_point_one_way(name: str, tree: ast.Module) -> None:
-    arrows = turned(name, tree)
-    assert not arrows, f"serverpy.{name} may not import {', '.join(arrows)}"
+def test_a_module_imports_only_what_the_table_allows(name: str, tree: ast.Module) -> None:
+    forbidden = forbidden_imports(name, tree)
+    assert not forbidden, f"serverpy.{name} may not import {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
-def test_what_everybody_may_import_imports_only_its_like(leaf: str) -> None:
-    """So that no module can reach up by way of another."""
+def test_a_leaf_imports_only_modules_that_any_module_may_import(leaf: str) -> None:
+    """Otherwise a module could import an upper part through a leaf."""
     for name, tree in modules():
         if name and key_of(name) == leaf:
             found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
@@ -136,15 +136,15 @@ def test_only_the_worker_loads_ytdlp() -> None:
     assert all(any(inside(name, allowed) for allowed in YTDLP_IMPORTERS) for name in loaders), loaders
 
 
-def test_a_turned_arrow_is_found() -> None:
+def test_a_forbidden_import_is_found() -> None:
     source = "def late():\n    from serverpy.api import problems\n    import serverpy.media.mp4\n    import av\n"
-    assert turned("media.job", ast.parse(source)) == ["api.problems"]
-    assert turned("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
-    assert turned("streaming.methods.relay", ast.parse("import serverpy.media.mp4")) == ["media.mp4"]
-    assert turned("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
+    assert forbidden_imports("media.job", ast.parse(source)) == ["api.problems"]
+    assert forbidden_imports("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
+    assert forbidden_imports("streaming.methods.relay", ast.parse("import serverpy.media.mp4")) == ["media.mp4"]
+    assert forbidden_imports("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
 
 
-def test_the_bench_measures_and_reports_apart() -> None:
+def test_the_measuring_and_the_reporting_of_the_bench_do_not_import_each_other() -> None:
     """A report is made from the raw results alone, on any machine and at any time."""
     for one, other in (("report", "measure"), ("measure", "report")):
         for name, tree in MODULES:
@@ -152,12 +152,12 @@ def test_the_bench_measures_and_reports_apart() -> None:
                 assert not any(inside(found, f"serverpy.bench.{other}") for found in imports(tree)), name
 
 
-def test_no_modules_import_each_other() -> None:
-    """Imports inside functions and for types alone count, too."""
+def test_there_are_no_import_cycles() -> None:
+    """Imports inside functions and under TYPE_CHECKING count too."""
     graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
     order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
     order.prepare()  # raises CycleError, which names the modules
 
 
-def test_every_row_of_the_table_is_of_a_module() -> None:
+def test_every_row_of_the_table_has_a_module() -> None:
     assert {key_of(name) for name, _ in MODULES} == MAY_IMPORT.keys()

@@ -1,4 +1,4 @@
-"""The callers of a key share one run, and a caller that leaves takes nothing from the others."""
+"""The callers of a key share one run, and a caller that leaves does not disturb the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.memory.budgets import turn
 
 
 class Runs:
-    """Counts what begins, and lets it end when the test does."""
+    """Counter of the runs, each of which ends when the test sets `go`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -42,7 +42,7 @@ def flights(kind: str) -> Flights:
 
 
 async def callers(tested: Flights, runs: Runs, count: int) -> list[asyncio.Task[int]]:
-    """So many callers of one key; the first has begun the run."""
+    """Start `count` callers of one key; the first begins the run."""
     tasks = [spawn(tested.run("key", runs.make), name="caller") for _ in range(count)]
     await turn()
     return tasks
@@ -52,7 +52,7 @@ each_kind = pytest.mark.parametrize("kind", ["shared", "led"])
 
 
 @each_kind
-async def test_all_get_the_result_of_one_run_and_nothing_is_kept(kind: str) -> None:
+async def test_all_callers_get_the_result_of_one_run_and_it_is_not_cached(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.go.set()
@@ -114,7 +114,7 @@ async def test_the_callers_of_a_shared_run_are_told_that_it_was_closed() -> None
     await tested.aclose()
 
 
-async def test_where_the_first_caller_of_a_led_run_leaves_the_next_begins_anew() -> None:
+async def test_if_the_first_caller_of_a_led_run_leaves_the_next_starts_a_new_run() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -124,7 +124,7 @@ async def test_where_the_first_caller_of_a_led_run_leaves_the_next_begins_anew()
     assert (await second, await third) == (2, 2)
 
 
-async def test_a_led_run_whose_callers_have_all_left_leaves_nothing() -> None:
+async def test_a_led_run_whose_callers_have_all_left_leaves_nothing_behind() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     tasks = await callers(tested, runs, 3)
     for task in tasks:

@@ -1,5 +1,5 @@
-"""A step that takes too long ends its block with TimeoutError, and nothing else does; its time is what is tested: a
-sleep is a step. A stream that is closed ends the read that is under way."""
+"""A step that takes too long ends its block with TimeoutError; these tests sleep, because they test the time of a step.
+Interrupting the reads of a stream ends the pending one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHORT = 0.02
 
 
 async def hang(seconds: float, before: float = 0.0) -> None:
-    """A step that never ends, begun `before` seconds after the block."""
+    """Begin a step that never ends, `before` seconds after the start of its block."""
     with Stall(seconds) as stall:
         await asyncio.sleep(before)
         stall.begin()
@@ -45,8 +45,8 @@ async def test_each_step_has_the_whole_time() -> None:
             stall.end()
 
 
-async def test_a_step_is_timed_from_its_own_begin() -> None:
-    """The timer that runs when it begins is older."""
+async def test_a_step_is_timed_from_its_own_start() -> None:
+    """The timer was started before the step, and must not end it early."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):
@@ -54,16 +54,16 @@ async def test_a_step_is_timed_from_its_own_begin() -> None:
     assert loop.time() - begun >= 7 * SHORT - 0.001
 
 
-async def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> None:
+async def test_expire_ends_the_block_early_and_has_no_effect_after_it() -> None:
     stall = Stall(60)
 
-    async def hang_until_told() -> None:
+    async def hang_until_expired() -> None:
         with stall:
             asyncio.get_running_loop().call_soon(stall.expire)
             await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
-        await hang_until_told()
+        await hang_until_expired()
     stall.expire()
     await asyncio.sleep(0)
     task = asyncio.current_task()
@@ -72,13 +72,13 @@ async def test_a_block_may_be_ended_before_its_time_and_nothing_after_it() -> No
 
 
 async def test_cancelling_from_outside_stays_a_cancellation() -> None:
-    task = spawn(hang(60), name="hangs")
+    task = spawn(hang(60), name="hang")
     await asyncio.sleep(0)
     await cancel(task)
     assert task.cancelled()
 
 
-async def test_an_error_of_the_block_passes() -> None:
+async def test_an_error_in_the_block_propagates() -> None:
     async def fail() -> None:
         with Stall(60) as stall:
             stall.begin()
@@ -88,7 +88,7 @@ async def test_an_error_of_the_block_passes() -> None:
         await fail()
 
 
-async def test_an_interrupted_read_has_ended_and_raises() -> None:
+async def test_interrupting_a_read_waits_until_it_has_ended_and_the_read_raises() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:
@@ -112,7 +112,7 @@ async def test_an_interrupted_read_has_ended_and_raises() -> None:
     assert await reading == 0
 
 
-async def test_a_cancelled_reader_is_not_an_interrupted_one() -> None:
+async def test_a_cancelled_reader_is_cancelled_and_may_be_interrupted_afterwards() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)

@@ -1,5 +1,5 @@
-"""An HTTP/1.1 client which hides nothing: it reads only when it is told to, may leave at any byte, and tells a body
-that was complete from one that was cut."""
+"""A low-level HTTP/1.1 client: it reads only when told to, can leave after any byte, and tells a complete body from one
+that was cut."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import httptools
 
 READ_BYTES = 65536
 SECONDS = 60.0
-"""No test waits longer for one piece."""
+"""Timeout of one send or receive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `complete`: the body ended as its framing says, not where the connection did. Header names are in
-    lower case; of a repeated header the last is kept."""
+    """A response, read to its end. `complete` is True if the body ended as its framing says, False if the connection
+    ended first. Header names are in lower case; the last value of a repeated header is kept."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,15 +34,16 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The `code` of a problem document."""
+        """The `code` of a problem document. None for any other body."""
         code = self.json()["code"] if self.headers.get("content-type") == "application/problem+json" else None
         return None if code is None else str(code)
 
 
 class Exchange:
-    """One request on a connection of its own, and its answer, as far as it was read. Leave it to close the connection.
+    """One request on a connection of its own, and the response as far as it was read. Leaving the block closes the
+    connection.
 
-    `receive_bytes` bounds the kernel's buffer: how much the server can send to somebody who does not read."""
+    `receive_bytes` bounds the kernel's buffer, and so how much the server can send to a client that does not read."""
 
     def __init__(self, address: tuple[str, int], request: bytes, *, receive_bytes: int | None = None) -> None:
         self._begun = time.monotonic()
@@ -57,7 +58,7 @@ class Exchange:
         self.body = bytearray()
         self.complete = False
         self.ended = False
-        """Nothing more will come: the answer is complete, or the connection was closed or reset."""
+        """True if nothing more will come: the response is complete, or the connection was closed or reset."""
         try:
             self._socket.connect(address)
             self.send(request)
@@ -80,7 +81,8 @@ class Exchange:
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
-        """A server may answer and close before it has read all: what it said is still to be read."""
+        """Send `data`. Returns normally if the server has closed the connection, because its response is still to be
+        read: a server may respond and close before it has read the whole request."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -91,7 +93,7 @@ class Exchange:
         while not self._head_done and not self.ended:
             self._receive()
         if not self._head_done:
-            raise ConnectionError("the server left without an answer")
+            raise ConnectionError("the server closed the connection without a response")
         return self
 
     @property
@@ -100,13 +102,13 @@ class Exchange:
         return int(self._parser.get_status_code())
 
     def read(self, length: int) -> bytes:
-        """Read until `body` has `length` bytes, or nothing more comes; `body` so far."""
+        """Read until `body` has `length` bytes or nothing more comes. Returns the whole body so far."""
         while len(self.body) < length and not self.ended:
             self._receive()
         return bytes(self.body)
 
     def rest(self) -> Answer:
-        """Read all that comes."""
+        """Read the response to its end."""
         self.head()
         while not self.ended:
             self._receive()
@@ -124,7 +126,7 @@ class Exchange:
         else:
             self.ended = True
 
-    # What the parser calls
+    # Callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode().lower()] = value.decode("latin-1")
@@ -142,6 +144,6 @@ class Exchange:
 
 
 def request(target: str, host: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> bytes:
-    """A request without a body, target and headers as they are."""
+    """Return a request without a body. `target` and `headers` are sent as they are."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {v}" for name, v in (headers or {}).items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -1,4 +1,4 @@
-"""What the command line of yt-dlp writes: the bytes that the methods are compared with."""
+"""The files that yt-dlp's command line writes, to compare the output of the methods with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serverpy.sample.site import SampleSite
 
 
 def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
-    """All formats of the site's pages of these names, as `folder/<page>/<format>`, by one run. Returns `folder`."""
+    """Write all formats of the named pages as `folder/<page>/<format>`, in one run of yt-dlp. Returns `folder`."""
     subprocess.run(
         [
             *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),

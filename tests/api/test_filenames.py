@@ -1,4 +1,4 @@
-"""Names for files, and Content-Disposition as curl and browsers read it (RFC 6266, RFC 8187)."""
+"""File names, and Content-Disposition as curl and browsers parse it (RFC 6266, RFC 8187)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DANGEROUS = set('/\\<>:"|?*')
 
 
 def parse(header: str) -> tuple[str, str, str]:
-    """Kind, `filename`, and `filename*`, undone."""
+    """Return the disposition type, `filename`, and the decoded `filename*`."""
     match = re.fullmatch(r"(inline|attachment); filename=\"([^\"\\]*)\"; filename\*=UTF-8''([A-Za-z0-9._~%-]*)", header)
     assert match, header
     return match[1], match[2], unquote(match[3], errors="strict")
@@ -47,7 +47,7 @@ def is_safe(name: str) -> bool:
         ("映" * 100, "映" * 66 + ".mp4"),
     ],
 )
-def test_a_title_becomes_a_name(title: str | None, expected: str) -> None:
+def test_a_title_becomes_a_file_name(title: str | None, expected: str) -> None:
     assert file_name(title, "mp4") == expected
 
 
@@ -63,7 +63,7 @@ def test_a_title_becomes_a_name(title: str | None, expected: str) -> None:
         ("con.txt", "mediacon.txt"),
     ],
 )
-def test_a_name_of_the_clients_own_keeps_its_extension(name: str, expected: str) -> None:
+def test_a_name_chosen_by_the_client_keeps_its_extension(name: str, expected: str) -> None:
     assert own_name(name) == expected
 
 
@@ -80,7 +80,7 @@ def test_every_title_gives_a_safe_name_that_parses_back(title: str | None, ext: 
 
 
 @given(st.text(max_size=255))
-def test_every_name_of_the_clients_own_is_made_safe_and_parses_back(text: str) -> None:
+def test_every_name_chosen_by_the_client_is_made_safe_and_parses_back(text: str) -> None:
     name = own_name(text)
     assert is_safe(name)
     assert len(name.encode()) <= 255

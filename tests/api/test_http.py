@@ -1,4 +1,4 @@
-"""The HTTP of the real server: ranges, names, problem documents, and what the server says of itself."""
+"""The HTTP interface of the real server: ranges, file names, problem documents, and the endpoints about the server."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
         ("bytes=0-18446744073709551615", 0, -1),
     ],
 )
-def test_a_range_is_that_part_of_the_file(
+def test_a_range_returns_that_part_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
-    """Of a site that gives all ranges, and of one that insists on small ones."""
+    """From a site that serves every range, and from one that serves only small ranges."""
     whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
     answer = ask_range(server, value, page)
     first, last = first % len(whole), last % len(whole)
@@ -82,27 +82,27 @@ def test_random_ranges_are_slices_of_the_file(server: Server, film: bytes) -> No
 
 
 @pytest.mark.parametrize("value", ["bytes=1190468-", "bytes=99999999-", "bytes=99999999-999999999"])
-def test_a_range_beyond_the_end_is_told_the_length(server: Server, film: bytes, value: str) -> None:
+def test_a_range_beyond_the_end_is_refused_with_the_length(server: Server, film: bytes, value: str) -> None:
     answer = ask_range(server, value)
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{len(film)}"
 
 
 @pytest.mark.parametrize("value", ["bytes=9-2", "bytes=-0", "bytes=--5", "bytes=-5--1", "bytes=0-9,5-14", "bytes=x"])
-def test_what_is_no_range_is_refused(server: Server, value: str) -> None:
+def test_an_invalid_range_is_refused(server: Server, value: str) -> None:
     answer = ask_range(server, value)
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
 
 
 @pytest.mark.parametrize("value", ["items=0-1", "bytes=0-1,5-9", "bytes=0-1, -1", "nonsense"])
-def test_a_range_that_may_be_ignored_is_answered_by_the_whole(server: Server, film: bytes, value: str) -> None:
+def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film: bytes, value: str) -> None:
     answer = ask_range(server, value)
     assert (answer.status, "content-range" in answer.headers) == (200, False)
     assert answer.body == film
 
 
-def test_if_range_decides_between_part_and_whole(server: Server, film: bytes) -> None:
-    """RFC 9110 §13.1.5: a strong validator that still holds gives the part, anything else the whole."""
+def test_if_range_decides_between_the_range_and_the_whole_file(server: Server, film: bytes) -> None:
+    """RFC 9110 §13.1.5: a strong validator that still matches returns the range, anything else the whole file."""
     headers = server.get(FILM, method="relay", verb="HEAD").headers
     etag, modified = headers["etag"], headers["last-modified"]
     holds = {value: ask_range(server, "bytes=5-9", **{"If-Range": value}) for value in (etag, modified)}
@@ -123,8 +123,8 @@ def test_if_range_without_range_changes_nothing(server: Server, film: bytes) -> 
     assert (answer.status, answer.body) == (200, film)
 
 
-def test_head_knows_no_ranges(server: Server, film: bytes) -> None:
-    """RFC 9110 §14.2: defined for GET alone."""
+def test_head_ignores_range(server: Server, film: bytes) -> None:
+    """RFC 9110 §14.2: Range is defined for GET only."""
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(film)), b"")
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=9-2"})
@@ -133,13 +133,13 @@ def test_head_knows_no_ranges(server: Server, film: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["norange", "norange206"])
 @pytest.mark.parametrize("value", ["bytes=0-9", "bytes=5-9", "bytes=-9"])
-def test_a_site_without_ranges_gives_the_whole(server: Server, film: bytes, fault: str, value: str) -> None:
+def test_a_site_without_ranges_returns_the_whole_file(server: Server, film: bytes, fault: str, value: str) -> None:
     answer = ask_range(server, value, f"/page/fault/{fault}/prog-180.mp4")
     assert (answer.status, answer.complete, "content-range" in answer.headers) == (200, True, False)
     assert answer.body == film
 
 
-def test_a_method_without_ranges_gives_the_whole(server: Server, film: bytes) -> None:
+def test_a_method_without_ranges_returns_the_whole_file(server: Server, film: bytes) -> None:
     answer = server.get(FILM, method="embedded", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["accept-ranges"], answer.body) == (200, "none", film)
 
@@ -148,7 +148,7 @@ def test_a_method_without_ranges_gives_the_whole(server: Server, film: bytes) ->
 
 
 def disposition(answer: Answer) -> tuple[str, str]:
-    """Kind and name, as a client that knows `filename*` reads them."""
+    """Return the disposition type and the name, as a client that supports `filename*` reads them."""
     match = re.fullmatch(r"(\w+); filename=\"[^\"]*\"; filename\*=UTF-8''(\S+)", answer.headers["content-disposition"])
     assert match
     return match[1], unquote(match[2], errors="strict")
@@ -165,7 +165,7 @@ def disposition(answer: Answer) -> tuple[str, str]:
         ("/page/prog", {"filename": "../../x\r\nSet-Cookie: a=b"}, ("inline", "_.._x__Set-Cookie_ a=b")),
     ],
 )
-def test_the_name_is_the_titles_or_the_clients(
+def test_the_file_name_is_the_title_or_chosen_by_the_client(
     server: Server, page: str, params: Mapping[str, Any], expected: tuple[str, str]
 ) -> None:
     answer = server.get(page, verb="HEAD", **params)
@@ -181,7 +181,7 @@ SECRET = "hush5ecret"
 @dataclass(frozen=True)
 class Refused:
     """A request to /stream that is answered with `status` and `code`. In `url`, `{site}` is the origin of the sample
-    site, and `{closed}` a port on which nobody listens."""
+    site, and `{closed}` a port on which nothing listens."""
 
     url: str
     status: int
@@ -194,7 +194,7 @@ class Refused:
 
 PAGE = f"{{site}}/page/prog?key={SECRET}"
 REFUSED = [
-    # What the client sends
+    # Invalid requests
     *(
         Refused(url, 400, "invalid_url")
         for url in (
@@ -221,7 +221,7 @@ REFUSED = [
     ),
     Refused(PAGE, 422, "unsupported_conversion", {"to": "mp3"}),
     Refused("{site}/page/dash", 422, "unsupported_conversion", {"format": "bv+ba"}),
-    # What may not be reached
+    # Forbidden targets
     *(
         Refused(url, 403, "target_forbidden")
         for url in (
@@ -230,7 +230,7 @@ REFUSED = [
             *("{site}/redirect?to=http%3A//127.0.0.1%3A1/x", "{site}/redirect?to=http%3A//169.254.169.254/"),
         )
     ),
-    # What the page says
+    # Failures of the page
     Refused("{site}/page/none", 404, "media_not_found"),
     Refused("{site}/no/such/page", 404, "media_not_found"),
     Refused("{site}/tube/watch/gone", 404, "media_not_found"),
@@ -247,7 +247,7 @@ REFUSED = [
     Refused("{site}/page/loop", 502, "extraction_failed"),
     Refused("http://127.0.0.1:{closed}/x", 502, "upstream_failed"),
     Refused("http://no-such-host.invalid/x", 502, "upstream_failed"),
-    # What the media server does
+    # Failures of the media server
     Refused("{site}/page/empty", 502, "upstream_failed"),
     Refused("{site}/page/empty-media", 502, "upstream_failed"),
     Refused("{site}/page/dead", 502, "upstream_failed"),
@@ -261,7 +261,7 @@ def test_a_failure_has_its_status_and_code(server: Server, site: SampleSite, cas
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # no time-out was waited for
+    assert answer.seconds < 20  # not after a timeout
     server.settled()
 
 
@@ -293,18 +293,18 @@ def check_problem(answer: Answer, status: int, code: str) -> None:
         ("/info?url=file:///etc/passwd", "invalid_url"),
     ],
 )
-def test_bytes_that_are_no_text_are_refused(server: Server, target: str, code: str) -> None:
+def test_an_invalid_query_is_refused(server: Server, target: str, code: str) -> None:
     check_problem(server.ask(target), 400, code)
 
 
-def test_a_url_may_be_sent_as_it_is_typed(server: Server, site: SampleSite) -> None:
-    """curl percent-encodes nothing: `/stream?url=…/käse` comes as UTF-8."""
+def test_a_url_may_be_sent_without_percent_encoding(server: Server, site: SampleSite) -> None:
+    """curl does not percent-encode: it sends `/stream?url=…/käse` as UTF-8."""
     url = f"{site.http}/page/unicode?käse=🧀".encode().decode("latin-1")
     assert server.ask(f"/stream?url={url}", verb="HEAD").status == 200
     assert any(asked.query == {"käse": "🧀"} for asked in site.requests)
 
 
-def test_what_is_not_http_is_a_problem_document(server: Server) -> None:
+def test_a_malformed_http_request_is_answered_with_a_problem_document(server: Server) -> None:
     with server.send(b"GET /stream?url=a b HTTP/9\r\n\r\n") as exchange:
         check_problem(exchange.rest(), 400, "bad_request")
 
@@ -323,7 +323,7 @@ def test_headers_of_a_megabyte_are_refused(server: Server) -> None:
 
 
 def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> None:
-    """By EXTRACT_TIMEOUT, whatever it waits for."""
+    """EXTRACT_TIMEOUT ends it, whatever it waits for."""
     with serving(site, extract_timeout=1, stall_timeout=60) as server:
         for method in ("auto", "subprocess"):
             answer = server.get(f"/page/slow?seconds=60&key={SECRET}", method=method)
@@ -335,14 +335,14 @@ def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> Non
 
 
 @pytest.mark.parametrize("method", ["auto", "subprocess"])
-def test_a_page_that_says_nothing_is_a_timeout(hurried: Server, method: str) -> None:
-    """By STALL_TIMEOUT."""
+def test_a_silent_page_is_a_timeout(hurried: Server, method: str) -> None:
+    """STALL_TIMEOUT ends the extraction."""
     answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
     hurried.settled()
 
 
-def test_a_media_server_that_says_nothing_is_a_timeout(hurried: Server) -> None:
+def test_a_silent_media_server_is_a_timeout(hurried: Server) -> None:
     check_problem(hurried.get("/page/fault/delay=30/prog.mp4", method="relay"), 504, "upstream_timeout")
     hurried.settled()
 
@@ -359,7 +359,7 @@ def test_a_media_server_that_says_nothing_is_a_timeout(hurried: Server) -> None:
         ("/page/dash", {"format": "bv+ba"}, 422, "unsupported_conversion"),
     ],
 )
-def test_a_child_fails_as_the_others_do(
+def test_subprocess_fails_with_the_same_errors_as_the_other_methods(
     server: Server, page: str, params: Mapping[str, Any], status: int, code: str
 ) -> None:
     check_problem(server.get(page, method="subprocess", **params), status, code)
@@ -370,19 +370,19 @@ def test_an_unknown_path_and_a_wrong_method_are_problem_documents(server: Server
     check_problem(server.ask("/nowhere"), 404, "not_found")
     answer = server.get("/page/prog", verb="POST")
     check_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, HEAD"  # RFC 9110 §10.2.1: all of them
+    assert answer.headers["allow"] == "GET, HEAD"  # RFC 9110 §10.2.1: all allowed methods
 
 
-def test_a_request_id_that_can_stand_in_a_log_is_kept(server: Server) -> None:
+def test_a_request_id_that_is_safe_in_a_log_is_kept(server: Server) -> None:
     assert server.ask("/ready", headers={"X-Request-ID": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
     for bad in ("a b", "x" * 65, "<script>"):
         assert server.ask("/ready", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
 
 
-# What the server says
+# Endpoints about pages and the server
 
 
-def test_info_is_the_whole_of_what_the_contract_names(server: Server, site: SampleSite) -> None:
+def test_info_has_exactly_the_fields_of_the_contract(server: Server, site: SampleSite) -> None:
     info = server.get("/tube/watch/full", path="/info").json()
     assert info.keys() == {
         "id",
@@ -436,17 +436,17 @@ def test_info_is_the_whole_of_what_the_contract_names(server: Server, site: Samp
         ("/page/two", "playlist", 2, 0),
     ],
 )
-def test_info_tells_what_kind_of_page_it_is(server: Server, page: str, kind: str, entries: int, images: int) -> None:
+def test_info_names_the_kind_of_a_page(server: Server, page: str, kind: str, entries: int, images: int) -> None:
     info = server.get(page, path="/info").json()
     assert (info["kind"], len(info["entries"]), len(info["images"])) == (kind, entries, images)
 
 
-def test_info_fails_as_stream_does(server: Server) -> None:
+def test_info_fails_with_the_same_errors_as_stream(server: Server) -> None:
     check_problem(server.get("/tube/watch/geo", path="/info"), 403, "geo_restricted")
     check_problem(server.get("http://127.0.0.1:1/", path="/info"), 403, "target_forbidden")
 
 
-def test_health_says_what_the_contract_names(server: Server) -> None:
+def test_health_has_exactly_the_fields_of_the_contract(server: Server) -> None:
     health = server.health()
     assert health.keys() == {
         "status",
@@ -471,7 +471,7 @@ def test_health_says_what_the_contract_names(server: Server) -> None:
     assert (health["budget"]["used"], health["streams"], health["children"]) == (0, 0, 1)
 
 
-def test_health_counts_a_stream_that_runs(server: Server) -> None:
+def test_health_counts_a_running_stream(server: Server) -> None:
     with server.open("/media/large-64.mp4", receive_bytes=4096) as exchange:
         exchange.read(1)
         health = server.health()
@@ -480,7 +480,7 @@ def test_health_counts_a_stream_that_runs(server: Server) -> None:
     server.settled()
 
 
-def test_metrics_are_healths_figures_for_prometheus(server: Server) -> None:
+def test_metrics_are_the_figures_of_health_for_prometheus(server: Server) -> None:
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
@@ -489,7 +489,7 @@ def test_metrics_are_healths_figures_for_prometheus(server: Server) -> None:
     assert found["serverpy_streams"] == 0
 
 
-def test_ready_says_so(server: Server) -> None:
+def test_ready_answers_ok(server: Server) -> None:
     answer = server.ask("/ready")
     assert (answer.status, answer.json()) == (200, {"status": "ok"})
 
@@ -507,7 +507,7 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
     assert server.ask("/docs").status == 200
 
 
-def test_only_named_origins_may_read_the_answers(site: SampleSite, server: Server) -> None:
+def test_only_allowed_origins_may_read_the_responses(site: SampleSite, server: Server) -> None:
     asked = {"Origin": "https://app.example"}
     assert "access-control-allow-origin" not in server.ask("/ready", headers=asked).headers
     with serving(site, cors_origins="https://app.example") as open_to_one:
@@ -522,14 +522,14 @@ def test_only_named_origins_may_read_the_answers(site: SampleSite, server: Serve
         assert open_to_one.ask("/stream", verb="OPTIONS", headers=preflight).status == 200
 
 
-def test_every_origin_may_read_without_credentials(site: SampleSite) -> None:
+def test_with_a_wildcard_every_origin_may_read_without_credentials(site: SampleSite) -> None:
     with serving(site, cors_origins="*") as open_to_all:
         headers = open_to_all.ask("/ready", headers={"Origin": "https://app.example"}).headers
         assert headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in headers
 
 
-def test_the_whole_that_answers_a_failed_if_range_can_be_sought_as_ever(server: Server) -> None:
+def test_the_whole_file_after_a_failed_if_range_is_still_seekable(server: Server) -> None:
     plain = server.get("/page/prog")
     whole = server.get("/page/prog", headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert (whole.status, whole.body) == (200, plain.body)
@@ -544,7 +544,7 @@ def test_monitors_may_use_head(server: Server, path: str) -> None:
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_schema_tells_of_head_and_of_no_error_that_never_comes(server: Server) -> None:
+def test_the_schema_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]
@@ -552,6 +552,6 @@ def test_the_schema_tells_of_head_and_of_no_error_that_never_comes(server: Serve
 
 
 @pytest.mark.parametrize("model", [Info, Health])
-def test_the_examples_of_the_schema_are_answers_that_could_come(model: type[BaseModel]) -> None:
+def test_the_examples_of_the_schema_are_valid_responses(model: type[BaseModel]) -> None:
     (example,) = model.model_json_schema()["examples"]
     assert model.model_validate(example).model_dump() == example

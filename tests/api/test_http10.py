@@ -1,4 +1,4 @@
-"""HTTP/1.0 clients (old proxies, `ab`) get no chunks: the end of the connection is the end of the body, or a reset."""
+"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.server import Server
 
 
 def ask(server: Server, page: str, method: str) -> tuple[bytes, bytes]:
-    """Head and body, as they are on the wire. Raises ConnectionResetError for a reset."""
+    """Return the head and the body as they are on the wire. Raises ConnectionResetError if the connection is reset."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(f"GET {server.target(page, method=method)} HTTP/1.0\r\n\r\n".encode())
         received = bytearray()
@@ -21,14 +21,14 @@ def ask(server: Server, page: str, method: str) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-def test_the_body_comes_as_it_is(server: Server, method: str) -> None:
+def test_a_body_is_sent_without_transfer_encoding(server: Server, method: str) -> None:
     head, body = ask(server, "/page/prog", method)
     assert b"transfer-encoding" not in head
     assert body == server.site.path("prog.mp4").read_bytes()
     server.settled()
 
 
-def test_a_body_that_stops_short_ends_in_a_reset(server: Server) -> None:
+def test_a_body_that_is_cut_ends_in_a_reset(server: Server) -> None:
     with pytest.raises(ConnectionResetError):
         ask(server, "/page/fault/cut=1000000,norange,nolength,id=http10/prog.mp4", "embedded")
     server.settled()

@@ -1,5 +1,4 @@
-"""Clients that leave or fall asleep, servers that are told to stop, processes that die: nothing of a request outlives
-it for longer than its clean-up takes."""
+"""Clients that leave or stop reading, servers that stop, processes that die: no request leaves anything behind."""
 
 from __future__ import annotations
 
@@ -24,21 +23,21 @@ from tests.wire import Exchange
 METHODS = ("relay", "embedded", "subprocess")
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
-"""Of a client's kernel, so that the server soon has nowhere to send to."""
+"""The size of a client's kernel buffer, small so that the server soon cannot send any more."""
 
 
 @pytest.fixture(scope="module")
 def narrow(site: SampleSite) -> Iterator[Server]:
-    """One stream at a time, and one thread and child for it; the next may wait for long."""
+    """A server with one stream at a time, and one thread and one child for it. Further requests wait up to 60 s."""
     with serving(site, max_streams=1, max_workers=1, max_children=1, wait_seconds=60) as running:
         yield running
 
 
 def until_asked(site: SampleSite, path: str, before: int) -> None:
-    """Until the site is answering a request for `path` which is not among its first `before` requests."""
+    """Wait until the site is answering a request for `path` that is not among its first `before` requests."""
     wait_for(
         lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
-        lambda: f"nobody asked for {path}",
+        lambda: f"no request for {path}",
     )
 
 
@@ -54,7 +53,7 @@ def until_health(server: Server, **expected: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaving_the_line(narrow: Server, method: str) -> None:
+def test_a_client_that_leaves_the_queue_is_removed_from_it(narrow: Server, method: str) -> None:
     with narrow.open(BIG, receive_bytes=SMALL_BUFFER) as first:
         first.read(1)
         with narrow.open("/page/prog", method=method):
@@ -65,15 +64,15 @@ def test_leaving_the_line(narrow: Server, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaving_while_the_page_is_read(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_during_the_extraction(server: Server, site: SampleSite, method: str) -> None:
     before = len(site.requests)
     with server.open(f"/page/slow?seconds=60&for={method}", method=method):
         until_asked(site, "/page/slow", before)
     server.settled()
 
 
-def test_leaving_after_saying_more_than_was_asked_for(server: Server, site: SampleSite) -> None:
-    """A body that nobody reads is dropped; the one who sent it may still leave, and be seen leaving."""
+def test_a_client_may_leave_after_sending_a_body(server: Server, site: SampleSite) -> None:
+    """The server discards the body, and still notices that the client has left."""
     before = len(site.requests)
     target = server.target("/page/slow?seconds=60&for=body")
     body = b"x" * 1_000_000
@@ -85,7 +84,7 @@ def test_leaving_after_saying_more_than_was_asked_for(server: Server, site: Samp
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_leaving_before_the_first_byte(server: Server, site: SampleSite, method: str, verb: str) -> None:
+def test_a_client_may_leave_before_the_first_byte(server: Server, site: SampleSite, method: str, verb: str) -> None:
     before = len(site.requests)
     with server.open("/page/fault/delay=60/prog.mp4", method=method, verb=verb):
         until_asked(site, "/media/prog.mp4", before)
@@ -93,14 +92,14 @@ def test_leaving_before_the_first_byte(server: Server, site: SampleSite, method:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaving_while_the_media_server_is_silent(server: Server, method: str) -> None:
+def test_a_client_may_leave_while_the_media_server_is_silent(server: Server, method: str) -> None:
     with server.open("/page/fault/stall=1000000/prog.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaving_without_having_read(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_without_having_read(server: Server, site: SampleSite, method: str) -> None:
     with server.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(1)
         until_health(server, streams=1)
@@ -109,7 +108,7 @@ def test_leaving_without_having_read(server: Server, site: SampleSite, method: s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_leaving_right_at_the_end(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_right_at_the_end(server: Server, site: SampleSite, method: str) -> None:
     length = site.path("vp9.webm").stat().st_size
     with server.open("/page/webm", method=method) as exchange:
         exchange.read(length)
@@ -117,13 +116,13 @@ def test_leaving_right_at_the_end(server: Server, site: SampleSite, method: str)
 
 
 @pytest.mark.parametrize("method", ["auto", "embedded", "subprocess"])
-def test_leaving_a_segmented_stream(server: Server, method: str) -> None:
+def test_a_client_may_leave_a_segmented_stream(server: Server, method: str) -> None:
     with server.open("/fault/throttle=1000000/hls/aes/master.m3u8", method=method) as exchange:
         assert exchange.read(1)
     server.settled()
 
 
-def test_one_who_leaves_does_not_take_the_extraction_from_another(server: Server, site: SampleSite) -> None:
+def test_a_client_that_leaves_does_not_end_the_extraction_of_another(server: Server, site: SampleSite) -> None:
     before = len(site.requests)
     page = "/page/slow?seconds=4&for=two"
     with server.open(page) as other:
@@ -142,8 +141,8 @@ CROWD = (
 )
 
 
-def test_a_crowd_that_comes_and_goes_leaves_nothing(hurried: Server) -> None:
-    """More than there is room for, each leaving at a moment of its own."""
+def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(hurried: Server) -> None:
+    """More clients than the server has room for, each of which leaves at a random moment."""
 
     def come_and_go(seed: int) -> None:
         chance = random.Random(seed)
@@ -160,11 +159,11 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing(hurried: Server) -> None:
     hurried.settled()
 
 
-# Falling asleep
+# Clients that stop reading or sending
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_who_stops_reading_is_cut_after_the_stall_timeout(hurried: Server, method: str) -> None:
+def test_a_client_that_stops_reading_is_cut_after_the_stall_timeout(hurried: Server, method: str) -> None:
     with hurried.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(100_000)
         hurried.settled()
@@ -173,7 +172,7 @@ def test_who_stops_reading_is_cut_after_the_stall_timeout(hurried: Server, metho
         assert len(answer.body) < 16 << 20
 
 
-def test_who_never_ends_the_request_holds_no_stream(server: Server) -> None:
+def test_a_client_that_never_completes_its_request_holds_no_stream(server: Server) -> None:
     with server.send(b"GET /stream?url=http"):
         server.settled()
 
@@ -183,7 +182,7 @@ def test_who_never_ends_the_request_holds_no_stream(server: Server) -> None:
 
 @contextlib.contextmanager
 def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
-    """So many streams that do not end by themselves."""
+    """Open `streams` streams that last longer than the test."""
     with contextlib.ExitStack() as stack:
         exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
         for exchange in exchanges:
@@ -192,7 +191,7 @@ def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_beyond_the_most_streams_one_waits_and_is_told_to_come_back(hurried: Server, verb: str) -> None:
+def test_a_request_beyond_max_streams_waits_and_is_refused_with_retry_after(hurried: Server, verb: str) -> None:
     with full(hurried, 2):
         answer = hurried.get("/page/webm", verb=verb)
         assert answer.status == 503
@@ -204,7 +203,7 @@ def test_beyond_the_most_streams_one_waits_and_is_told_to_come_back(hurried: Ser
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_who_waits_is_served_when_another_leaves(narrow: Server, method: str) -> None:
+def test_a_waiting_client_is_served_when_another_leaves(narrow: Server, method: str) -> None:
     with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
         until_health(narrow, waiting=1)
         streams[0].leave()
@@ -222,10 +221,10 @@ def test_a_second_child_waits_for_the_first(site: SampleSite) -> None:
         server.settled()
 
 
-# Ends of processes
+# Processes that stop or die
 
 
-def test_a_server_told_to_stop_lets_streams_end_and_starts_none(site: SampleSite) -> None:
+def test_after_sigterm_streams_finish_and_no_new_ones_start(site: SampleSite) -> None:
     with serving(site, drain_seconds=120) as server, contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))
@@ -284,8 +283,8 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
         assert not left, left
 
 
-def test_a_worker_that_does_not_come_up_is_tried_again(site: SampleSite, tmp_path: Path) -> None:
-    """The server becomes ready without anybody asking for a stream."""
+def test_a_worker_that_fails_to_start_is_started_again(site: SampleSite, tmp_path: Path) -> None:
+    """The server becomes ready before the first request."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "first = pathlib.Path(__file__).with_name('first')\n"

@@ -1,4 +1,4 @@
-"""The table from the error tree to HTTP, and the document that an error becomes."""
+"""The table that maps the error tree to HTTP, and the problem document of an error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from serverpy.errors import Busy, ConfigurationError, RangeNotSatisfiable, Serve
 from serverpy.extraction.messages import RawGone
 
 INTERNAL = {ConfigurationError, RawGone}
-"""Raised at start only; and between our own parts, which never let it out."""
+"""Never answered: the first is raised only at startup, the second is caught inside the server."""
 
 
 def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
-    """The classes of the tree itself (parts may refine them for their own use) that nothing else in it derives from."""
+    """Yield the leaves of the tree in `errors.py`. Subclasses that other modules define for themselves do not count."""
     below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
     if not below:
         yield kind
@@ -40,16 +40,16 @@ def test_every_leaf_of_the_tree_has_a_row_and_a_code(kind: type[ServerPYError]) 
     assert kind.code
 
 
-def test_no_row_is_for_another_class_than_a_leaf() -> None:
+def test_every_row_is_for_a_leaf() -> None:
     assert set(STATUS) <= set(LEAVES)
 
 
-def test_codes_tell_errors_apart() -> None:
+def test_every_leaf_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in LEAVES]
     assert len(set(codes)) == len(codes)
 
 
-def test_what_parts_derive_for_themselves_is_answered_as_its_parent() -> None:
+def test_a_subclass_defined_elsewhere_is_answered_as_its_parent() -> None:
     derived = [
         kind
         for kind in everything(ServerPYError)
@@ -74,15 +74,15 @@ def test_an_error_becomes_a_document(kind: type[ServerPYError]) -> None:
     }
 
 
-def test_who_is_told_to_come_back_is_told_when() -> None:
+def test_a_busy_error_has_retry_after_of_at_least_one_second() -> None:
     assert problem(Busy("No.", retry_after=7)).headers["retry-after"] == "7"
     assert problem(Busy("No.", retry_after=0)).headers["retry-after"] == "1"
 
 
-def test_an_unsatisfiable_range_is_told_the_length() -> None:
+def test_an_unsatisfiable_range_has_the_length_if_it_is_known() -> None:
     assert problem(RangeNotSatisfiable("No.", 42)).headers["content-range"] == "bytes */42"
     assert "content-range" not in problem(RangeNotSatisfiable("No.")).headers
 
 
-def test_an_error_without_a_row_is_ours() -> None:
+def test_an_error_without_a_row_is_an_internal_server_error() -> None:
     assert row(ConfigurationError("No."))[0] == 500

@@ -18,7 +18,7 @@ from tests.aio import eventually
 
 
 class Client:
-    """A client's connection, as an application sees it: what it was sent, and whether it was cut."""
+    """A client's connection as an ASGI application sees it. `cut` is set when the server cuts it."""
 
     def __init__(self) -> None:
         self.cut = asyncio.Event()
@@ -40,7 +40,7 @@ class Client:
         await asyncio.sleep(0)
 
 
-async def test_cancelling_a_record_that_waits_ends_the_request_and_cuts_it() -> None:
+async def test_cancelling_a_waiting_record_ends_the_request_and_cuts_the_connection() -> None:
     running, client = Running(), Client()
 
     async def never(record: Record) -> Stream:

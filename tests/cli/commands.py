@@ -39,7 +39,7 @@ def run(
 
 
 def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
-    """In a process group of its own, as a shell does it; the caller waits for it."""
+    """Start the command in a process group of its own, as a shell does. The caller waits for it."""
     with interruptible():
         return subprocess.Popen(
             command_line(site, name, *arguments),
@@ -54,7 +54,7 @@ def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have a child that is started within take SIGINT, also where this process ignores it (in the background)."""
+    """Let a child that is started in the block receive SIGINT, even if this process ignores it (in the background)."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

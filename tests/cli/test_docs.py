@@ -1,4 +1,4 @@
-"""docs/settings.md is made from the settings, and in step with them."""
+"""docs/settings.md is generated from the settings, and up to date."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from serverpy.cli import docs
 from serverpy.settings import Settings
 
 
-def test_the_page_is_in_step() -> None:
+def test_the_page_is_up_to_date() -> None:
     assert docs.PAGE.read_text(encoding="utf-8") == docs.page(), "run make settings-doc"
 
 
-def test_every_setting_stands_in_the_page() -> None:
+def test_every_setting_is_in_the_page() -> None:
     page = docs.page()
     for name in Settings.model_fields:
         assert f"| `{name}` | `SERVERPY_{name.upper()}` | `--{name.replace('_', '-')}` |" in page
@@ -28,7 +28,7 @@ def test_the_page_does_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch
     assert docs.page() == before
 
 
-def test_check_finds_a_page_out_of_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_check_finds_an_outdated_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(docs, "PAGE", tmp_path / "docs" / "settings.md")
     assert CliRunner().invoke(docs.command, ["--check"]).exit_code == 1
     assert CliRunner().invoke(docs.command).exit_code == 0

@@ -1,4 +1,4 @@
-"""The doctor says what is there, what is missing, and how to get it."""
+"""`serverpy doctor` reports what is installed, what is missing, and how to install it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_what_is_installed_here_is_found() -> None:
         assert subject in done.output
 
 
-def test_settings_that_cannot_work_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_PORT", "x")
     done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
     assert done.exit_code == 1
@@ -34,7 +34,7 @@ def test_settings_that_cannot_work_are_missing(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("essential", "verdict"), [(True, Verdict.MISSING), (False, Verdict.ADVICE)])
-def test_a_package_that_is_not_there_comes_with_how_to_get_it(essential: bool, verdict: Verdict) -> None:
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(essential: bool, verdict: Verdict) -> None:
     finding = doctor.package("no_such_module", "no-such", "does nothing", essential=essential)
     assert finding.verdict is verdict
     assert finding.advice == "pip install no-such (does nothing)"
@@ -50,7 +50,7 @@ def test_a_package_that_is_not_there_comes_with_how_to_get_it(essential: bool, v
         ("nightly", None),
     ],
 )
-def test_a_version_tells_its_date(version: str, released: date | None) -> None:
+def test_the_release_date_is_read_from_the_version(version: str, released: date | None) -> None:
     assert doctor.release_date(version) == released
 
 
@@ -61,7 +61,7 @@ def test_an_old_ytdlp_should_be_upgraded() -> None:
     assert "days old" in old.found
 
 
-def test_deno_is_found_beside_the_interpreter_or_missed(tmp_path: Path) -> None:
+def test_deno_is_found_or_reported_as_missing(tmp_path: Path) -> None:
     assert doctor.deno().verdict is Verdict.FINE
     program = tmp_path / "deno"
     program.touch(mode=0o644)
@@ -73,26 +73,26 @@ def test_deno_is_found_beside_the_interpreter_or_missed(tmp_path: Path) -> None:
     assert doctor.deno(nowhere).verdict is Verdict.ADVICE
 
 
-def test_too_few_files_for_the_streams_are_told() -> None:
+def test_too_few_file_descriptors_for_the_streams_are_reported() -> None:
     assert doctor.files(1000, 1024).verdict is Verdict.ADVICE
     assert doctor.files(100, 1024).verdict is Verdict.FINE
     assert doctor.files(10**6, resource.RLIM_INFINITY).verdict is Verdict.FINE
 
 
-def test_too_few_pipe_pages_are_told(tmp_path: Path) -> None:
+def test_too_few_pipe_pages_are_reported(tmp_path: Path) -> None:
     (tmp_path / "pipe-max-size").write_text("1048576\n")
     for pages, verdict in (("1024", Verdict.ADVICE), ("16384", Verdict.FINE), ("0", Verdict.FINE)):
         (tmp_path / "pipe-user-pages-soft").write_text(f"{pages}\n")
         assert doctor.pipes(tmp_path).verdict is verdict
 
 
-def test_a_budget_that_leaves_no_room_for_the_processes_is_told() -> None:
+def test_a_budget_that_leaves_no_room_for_the_processes_is_reported() -> None:
     settings = load_settings(memory_budget="1GiB", workers=2)
     assert doctor.budget(settings, 4 << 30).verdict is Verdict.FINE
     assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
 
 
-def test_what_lies_open_is_told_and_the_proxy_not_shown() -> None:
+def test_open_access_is_reported_and_the_proxy_is_not_shown() -> None:
     settings = load_settings(host="0.0.0.0", allow_networks="10.0.0.0/8", proxy="http://me:hush@proxy:1")
     findings = {finding.subject: finding for finding in doctor.guarded(settings)}
     assert findings["listens on"].verdict is Verdict.ADVICE

@@ -1,4 +1,4 @@
-"""What `get` makes of one page, by an engine in this process: the right bytes under a name, or a part to go on with."""
+"""`get` with an engine in this process: a page becomes a complete file, or a partial file that can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ids = itertools.count()
 
 @dataclass
 class Recorder:
-    """A watcher that remembers the ends of jobs; `moved` are the bytes told on the way."""
+    """Watcher that records how jobs end, and in `moved` the bytes that they report on the way."""
 
     ends: list[Event] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Recorder:
 async def fetch(
     site: SampleSite, path: Path, *urls: str, force: bool = False, jobs: int = 1, wish: Wish | None = None
 ) -> Sequence[Event]:
-    """Each of `urls` into the folder `path`, and how they ended."""
+    """Fetch each of `urls` into the folder `path`. Returns how they ended."""
     recorder = Recorder()
     engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
     try:
@@ -61,7 +61,7 @@ async def fetch(
 
 @dataclass(frozen=True)
 class Faulty:
-    """A page for a film of 6 MiB with faults, and the address of the film."""
+    """A page with a film of 6 MiB that has faults, and the path of the film."""
 
     site: SampleSite
     spec: str
@@ -76,12 +76,12 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """First bytes of the ranges asked for."""
+        """The first byte of each range that was requested."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         return [int(each.headers["range"].removeprefix("bytes=").rstrip("-")) for each in asked]
 
     def version(self) -> Version:
-        """As the film has it at its first request, which this is."""
+        """Return the film's version at its first request, which this function makes."""
         with urllib.request.urlopen(urllib.request.Request(self.site.http + self.path, method="HEAD")) as answer:
             headers = answer.headers
         return Version(headers["etag"], headers["last-modified"], 6 * MIB)
@@ -89,7 +89,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """With the faults of the test's parameter, at an address that no other test uses."""
+    """A film with the faults of the test's parameter, at an address that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -101,8 +101,8 @@ def film(site: SampleSite) -> bytes:
     return b"".join(content.pieces(0, 6 * MIB))
 
 
-def leave(path: Path, url: str, version: Version, data: bytes) -> None:
-    """What a run that was interrupted leaves."""
+def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
+    """Write the partial file that an interrupted run leaves."""
     partial = Folder(path, force=False, since=0).claim("film.mp4", Asked(url), version, data[:1])
     assert isinstance(partial, Partial)
     partial.append(data)
@@ -110,11 +110,11 @@ def leave(path: Path, url: str, version: Version, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kept", [OVERLAP_BYTES + 1, 3 * MIB, 6 * MIB])
-async def test_a_part_is_continued_from_a_little_before_its_end(
+async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """Also one that only lacked its name."""
-    leave(tmp_path, faulty.page, faulty.version(), film[:kept])
+    """Even a complete one that only has to be renamed."""
+    leave_partial(tmp_path, faulty.page, faulty.version(), film[:kept])
     assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
     assert (tmp_path / "film.mp4").read_bytes() == film
@@ -123,11 +123,11 @@ async def test_a_part_is_continued_from_a_little_before_its_end(
 
 @pytest.mark.parametrize("faulty", ["", "norange", "norange206", "etag=flip"], indirect=True)
 @pytest.mark.parametrize("kept", [100, 3 * MIB, 7 * MIB])
-async def test_where_a_part_cannot_be_continued_the_whole_is_fetched(
+async def test_if_a_partial_file_cannot_be_resumed_the_whole_file_is_fetched(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """For want of ranges, or because the part is of other bytes."""
-    leave(tmp_path, faulty.page, faulty.version(), bytes(kept))
+    """Because the site has no ranges, or because the partial file has other bytes."""
+    leave_partial(tmp_path, faulty.page, faulty.version(), bytes(kept))
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
     assert (end.size, end.resumed) == (6 * MIB, 0)
@@ -137,11 +137,11 @@ async def test_where_a_part_cannot_be_continued_the_whole_is_fetched(
 
 
 @pytest.mark.parametrize("faulty", ["changes=told", "changes=silent"], indirect=True)
-async def test_the_part_of_a_source_that_changed_is_fetched_from_the_start(
+async def test_after_a_change_of_the_source_the_file_is_fetched_from_the_start(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    """Whether its validators say so, or only its bytes."""
-    leave(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
+    """Whether its validators have changed, or only its bytes."""
+    leave_partial(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
     assert end.resumed == 0
@@ -152,9 +152,7 @@ async def test_the_part_of_a_source_that_changed_is_fetched_from_the_start(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_a_source_that_breaks_off_leaves_a_part_and_no_file_of_its_name(
-    faulty: Faulty, film: bytes, tmp_path: Path
-) -> None:
+async def test_a_source_that_is_cut_leaves_a_partial_file_only(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert end.code == "upstream_failed"
@@ -164,15 +162,17 @@ async def test_a_source_that_breaks_off_leaves_a_part_and_no_file_of_its_name(
 
 
 @pytest.mark.parametrize("faulty", ["status=404"], indirect=True)
-async def test_a_source_that_is_gone_leaves_the_part_as_it_was(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
-    leave(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
+async def test_a_source_that_is_gone_leaves_the_partial_file_unchanged(
+    faulty: Faulty, film: bytes, tmp_path: Path
+) -> None:
+    leave_partial(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
 
 
-async def test_what_another_process_is_fetching_is_left_to_it(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
-    leave(tmp_path, faulty.page, faulty.version(), film[:MIB])
+async def test_a_file_that_another_process_is_fetching_is_in_use(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+    leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
     with (tmp_path / "film.mp4.part").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert await fetch(faulty.site, tmp_path, faulty.page) == [
@@ -180,8 +180,8 @@ async def test_what_another_process_is_fetching_is_left_to_it(faulty: Faulty, fi
         ]
 
 
-async def test_a_part_of_another_format_is_not_touched(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
-    leave(tmp_path, faulty.page, faulty.version(), film[:MIB])
+async def test_a_partial_file_of_another_format_is_not_touched(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+    leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
     assert isinstance(end, Done)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
@@ -189,7 +189,7 @@ async def test_a_part_of_another_format_is_not_touched(faulty: Faulty, film: byt
 
 
 async def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
-    """However many are fetched at once; the same media at another address is there already."""
+    """Even if they are fetched at once. A second run finds both files."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)
@@ -202,7 +202,9 @@ async def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: Sampl
     assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
 
-async def test_force_fetches_again_but_never_over_what_the_same_run_made(site: SampleSite, tmp_path: Path) -> None:
+async def test_force_fetches_again_but_does_not_overwrite_files_of_the_same_run(
+    site: SampleSite, tmp_path: Path
+) -> None:
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     stem = f"A film with faults_ {name} (1)"
@@ -215,7 +217,7 @@ async def test_force_fetches_again_but_never_over_what_the_same_run_made(site: S
 
 
 async def test_media_without_a_known_length_become_files(site: SampleSite, tmp_path: Path) -> None:
-    """Over HLS, and over http without Content-Length; there already is what begins with the same bytes."""
+    """From HLS, and from HTTP without Content-Length. A second run finds them by their first bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]
     hls, chunked = await fetch(site, tmp_path, *urls)
     assert isinstance(hls, Done)
@@ -225,7 +227,7 @@ async def test_media_without_a_known_length_become_files(site: SampleSite, tmp_p
     assert await fetch(site, tmp_path, *urls) == [Present(hls.name), Present(chunked.name)]
 
 
-async def test_of_a_page_with_several_media_all_come(site: SampleSite, tmp_path: Path) -> None:
+async def test_all_media_of_a_page_are_fetched(site: SampleSite, tmp_path: Path) -> None:
     ends = await fetch(site, tmp_path, f"{site.http}/page/two")
     assert [end.name for end in ends if isinstance(end, Done)] == names(tmp_path)
     assert names(tmp_path) == ["Two films on one page (1).mp4", "Two films on one page (2).webm"]

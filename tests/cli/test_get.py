@@ -1,4 +1,4 @@
-"""`serverpy get` as a process: lists, signals, children, stdout. What becomes of single files is in `test_fetch.py`."""
+"""`serverpy get` as a process: lists, signals, children, stdout. Single files are tested in `test_fetch.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
-"""What of a partial file is fetched again."""
+"""The bytes at the end of a partial file that are fetched again."""
 
 
 def sha256(path: Path) -> str:
@@ -32,14 +32,14 @@ def sha256(path: Path) -> str:
 
 
 def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
-    """First byte and If-Range of each request for `path`."""
+    """Return the first byte and the If-Range of each request for `path`."""
     asked = [request.headers for request in site.requests if request.path == path]
     return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]
 
 
 @contextlib.contextmanager
 def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A `get` into `folder` that has brought a MiB and goes on."""
+    """Run `get` into `folder`, and yield the process once it has written more than a MiB and still runs."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
             wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
@@ -51,7 +51,7 @@ def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator
 
 
 def _size(path: Path) -> int:
-    """0 for a part that has just become a file."""
+    """Return the size of a file. Returns 0 if it has just been renamed."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -60,7 +60,7 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
-    """The part that Ctrl+C leaves."""
+    """Interrupt a `get` as Ctrl+C does. Returns the partial file that it leaves."""
     with in_mid_download(site, folder, *arguments) as process:
         children = family(process)
         process.send_signal(signal.SIGINT)
@@ -76,12 +76,12 @@ def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
 
 
 def kib(site: SampleSite, name: str) -> str:
-    """The size of a film which another encoder may make larger."""
+    """Return the size of a sample file as `get` prints it. The size depends on the encoder that made the file."""
     return f"{site.path(name).stat().st_size / 1024:.1f} KiB"
 
 
 def test_several_pages_at_once_become_files_with_the_bytes_of_their_media(site: SampleSite, tmp_path: Path) -> None:
-    """And `-o` makes the directory; a page that fails does not keep the others from going on."""
+    """`-o` makes the directory, and a page that fails does not stop the others."""
     pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
     done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
     folder = tmp_path / "new" / "folder"
@@ -98,7 +98,7 @@ def test_several_pages_at_once_become_files_with_the_bytes_of_their_media(site: 
     assert (folder / "VP9 and Opus (1).webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
-def test_lists_come_from_a_file_and_from_stdin_and_what_is_there_is_not_fetched_again(
+def test_lists_are_read_from_a_file_and_stdin_and_existing_files_are_not_fetched_again(
     site: SampleSite, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -112,8 +112,8 @@ def test_lists_come_from_a_file_and_from_stdin_and_what_is_there_is_not_fetched_
     assert there.stat().st_ino == inode
 
 
-def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
-    """By a range from a little before the end of what is there, as long as the source is the same."""
+def test_after_ctrl_c_the_same_command_resumes_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
+    """It requests a range from a little before the end of the partial file, if the source is still the same."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -132,7 +132,7 @@ def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(site: SampleSite
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_a_dash_writes_bytes_alone_to_stdout_one_page_after_the_other(
+def test_output_to_a_dash_writes_only_media_to_stdout_one_page_after_the_other(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
@@ -148,10 +148,10 @@ def test_a_dash_writes_bytes_alone_to_stdout_one_page_after_the_other(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, None])
-def test_a_stalled_reader_of_stdout_keeps_nobody_from_stopping(
+def test_a_stalled_reader_of_stdout_does_not_prevent_stopping(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """By Ctrl+C, or by leaving, which is a failure told in one line."""
+    """Ctrl+C stops it, and so does closing the pipe, which is reported as a failure in one line."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -170,7 +170,7 @@ def test_a_stalled_reader_of_stdout_keeps_nobody_from_stopping(
 
 
 def test_isolated_pages_have_a_child_each(site: SampleSite, tmp_path: Path) -> None:
-    """Whose files, failures and items are told as if they were ours; an item is not fetched twice."""
+    """The files, failures and items of the children are reported as usual. No item is fetched twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
     done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
     assert done.returncode == 1
@@ -211,7 +211,7 @@ def test_a_child_that_dies_fails_its_page_only(site: SampleSite, tmp_path: Path)
         ]
 
 
-def test_of_an_image_post_comes_the_picture_asked_for(site: SampleSite, tmp_path: Path) -> None:
+def test_item_selects_an_image_of_a_post(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "--item", "2", f"{site.http}/tube/post/1", cwd=tmp_path)
     assert (done.returncode, names(tmp_path)) == (0, ["Photos_ 1 #2.jpg"])
 

@@ -1,4 +1,4 @@
-"""`serverpy info` tells what `/info` tells, as a table or exactly as JSON."""
+"""`serverpy info` prints what `/info` returns, as a table or as the same JSON."""
 
 from __future__ import annotations
 
@@ -66,16 +66,16 @@ def test_json_is_exactly_what_the_server_answers(server: Server, tmp_path: Path,
 def test_a_page_is_shown_with_its_formats_the_best_last(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/tube/watch/full", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
-    told = [line.strip() for line in lines(done.stdout) if line.strip()]
-    assert told[:3] == [
+    printed = [line.strip() for line in lines(done.stdout) if line.strip()]
+    assert printed[:3] == [
         "SampleTube film: full",
         "video, 0:10, by The Sample Channel (SampleTube)",
         f"{site.http}/tube/watch/full",
     ]
-    ids = [line.split()[0] for line in told[5:-1]]
+    ids = [line.split()[0] for line in printed[5:-1]]
     assert {"180", "360", "webm", "audio"} < set(ids)
     assert ids.index("audio") < ids.index("180") < ids.index("360")
-    assert told[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
+    assert printed[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
 
 
 def test_a_page_without_media_fails_in_one_line(site: SampleSite, tmp_path: Path) -> None:
@@ -89,29 +89,29 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli, ["info", *arguments]).exit_code == 2
 
 
-def test_a_row_says_all_of_a_format() -> None:
+def test_a_row_shows_every_field_of_a_format() -> None:
     row = shown(INFO)[-1].split("  ")
     assert [cell.strip() for cell in row if cell.strip()] == [
         "22", "mp4", "1280x720", "avc1 + mp4a", "1500k", "~3.0 MiB", "https", "relay, embedded", "en, best",
     ]  # fmt: skip
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     bare = INFO.model_copy(update={"uploader": None, "duration": None, "formats": []})
     assert list(heading(bare)) == ["A film", "video (Example)", "http://example.org/1"]
-    sound = FORMAT.model_copy(update={"vcodec": None, "width": None, "height": None})
-    assert (resolution(sound), codecs(sound)) == ("audio", "mp4a")
+    audio = FORMAT.model_copy(update={"vcodec": None, "width": None, "height": None})
+    assert (resolution(audio), codecs(audio)) == ("audio", "mp4a")
     assert resolution(FORMAT.model_copy(update={"width": None, "fps": 29.97})) == "?x720 29.97fps"
 
 
-def test_of_many_entries_the_first_are_listed_by_their_number() -> None:
+def test_only_the_first_of_many_entries_are_listed_with_their_numbers() -> None:
     entries = [EntryInfo(item=number, title=f"Item {number}", url=None, duration=5) for number in range(1, 31)]
     listed = shown(INFO.model_copy(update={"kind": "playlist", "formats": [], "entries": entries}))[3:]
     assert listed[0] == "1  Item 1  0:05"
     assert listed[LISTED:] == [f"and {30 - LISTED} more"]
 
 
-def test_a_title_cannot_command_the_terminal() -> None:
+def test_a_title_cannot_control_the_terminal() -> None:
     evil = INFO.model_copy(
         update={"title": "[bold]a\x1b[2J\nb", "formats": [FORMAT.model_copy(update={"note": "\x1b"})]}
     )
@@ -119,5 +119,5 @@ def test_a_title_cannot_command_the_terminal() -> None:
     assert not any("\x1b" in line for line in shown(evil))
 
 
-def test_durations_are_for_people() -> None:
+def test_durations_are_human_readable() -> None:
     assert [clock(seconds) for seconds in (0.4, 59.6, 3600, 3723)] == ["0:00", "1:00", "1:00:00", "1:02:03"]

@@ -1,4 +1,4 @@
-"""Jobs are done in their order, so many at once, and each fails for itself."""
+"""Jobs run in their order, a given number at once, and a failing job does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from serverpy.cli.jobs import Done, Event, Failed, Job, run_all
 JOBS = [Job((number,), f"http://example.org/{number}") for number in range(3)]
 
 
-class Told:
-    """A watcher that remembers."""
+class Recorder:
+    """Watcher that records all events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[tuple[int, ...], Event]] = []
@@ -25,11 +25,12 @@ class Told:
         raise AssertionError(line)
 
 
-class Parted:
-    """Every page is done, but the second, which consists of two items; and those in `broken` raise."""
+class FakeRunner:
+    """Runner that completes every job, except the second, which splits into two items, and those in `broken`, which
+    raise."""
 
-    def __init__(self, told: Told, broken: Sequence[tuple[int, ...]] = ()) -> None:
-        self._told = told
+    def __init__(self, recorder: Recorder, broken: Sequence[tuple[int, ...]] = ()) -> None:
+        self._recorder = recorder
         self._broken = broken
 
     async def run(self, job: Job) -> Sequence[Job]:
@@ -37,15 +38,15 @@ class Parted:
             raise KeyError("secret")
         if job.order == (1,):
             return [Job((1, number), job.url, number) for number in (1, 2)]
-        self._told.see(job, Done(job.url, 1))
+        self._recorder.see(job, Done(job.url, 1))
         return ()
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-async def test_jobs_and_the_items_they_consist_of_are_done(at_once: int) -> None:
-    told = Told()
-    await run_all(JOBS, Parted(told), at_once, told)
-    orders = [order for order, _ in told.events]
+async def test_jobs_and_the_items_that_they_split_into_are_done(at_once: int) -> None:
+    recorder = Recorder()
+    await run_all(JOBS, FakeRunner(recorder), at_once, recorder)
+    orders = [order for order, _ in recorder.events]
     assert sorted(orders) == [(0,), (1, 1), (1, 2), (2,)]
     assert at_once > 1 or orders == sorted(orders)
 
@@ -54,11 +55,11 @@ async def test_jobs_and_the_items_they_consist_of_are_done(at_once: int) -> None
 async def test_a_job_that_raises_has_failed_and_the_others_go_on(
     at_once: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = Told()
+    recorder = Recorder()
     with caplog.at_level(logging.DEBUG, "serverpy"):
-        await run_all(JOBS, Parted(told, broken=[(0,), (1, 1)]), at_once, told)
-    assert sorted(order for order, event in told.events if isinstance(event, Done)) == [(1, 2), (2,)]
-    failures = [(order, event) for order, event in told.events if isinstance(event, Failed)]
+        await run_all(JOBS, FakeRunner(recorder, broken=[(0,), (1, 1)]), at_once, recorder)
+    assert sorted(order for order, event in recorder.events if isinstance(event, Done)) == [(1, 2), (2,)]
+    failures = [(order, event) for order, event in recorder.events if isinstance(event, Failed)]
     failed = Failed("internal", "This program made a mistake (KeyError).")
     assert sorted(failures, key=lambda each: each[0]) == [((0,), failed), ((1, 1), failed)]
     assert "KeyError: 'secret'" in caplog.text

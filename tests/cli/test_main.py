@@ -1,4 +1,4 @@
-"""The command says what it can do at once, and why it failed in one line."""
+"""The command prints its help without loading the server, and each failure in one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_help_names_the_commands_and_loads_none_of_the_server() -> None:
+def test_help_names_the_commands_without_loading_the_server() -> None:
     code = (
         "import sys\nfrom serverpy.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
@@ -36,7 +36,7 @@ def test_help_names_the_commands_and_loads_none_of_the_server() -> None:
     assert all(name in done.stdout for name in COMMANDS)
 
 
-def test_it_tells_its_version() -> None:
+def test_version_prints_the_version() -> None:
     assert run("--version").stdout == f"serverpy, version {serverpy.__version__}\n"
 
 
@@ -71,13 +71,13 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert "Usage:" in done.output
 
 
-def test_a_wrong_option_is_not_repeated_where_it_is_a_secret() -> None:
+def test_an_invalid_secret_is_not_repeated_in_the_error() -> None:
     done = CliRunner().invoke(cli, ["serve", "--link-secret", "hush"])
     assert done.exit_code == 2
     assert "hush" not in done.output
 
 
-def test_a_failure_is_one_line_a_fault_and_exits_with_1() -> None:
+def test_each_fault_of_the_settings_is_one_line_and_the_exit_code_is_1() -> None:
     done = run("serve", SERVERPY_PORT="x", SERVERPY_WORKERS="0")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -94,7 +94,7 @@ def test_main_exits_with_0_when_done(capsys: pytest.CaptureFixture[str]) -> None
     assert serverpy.__version__ in capsys.readouterr().out
 
 
-def test_an_option_is_stronger_than_the_environment(tmp_path: Path) -> None:
-    """The port of the environment would be taken; the option's is refused before."""
+def test_an_option_overrides_the_environment(tmp_path: Path) -> None:
+    """The error is that of the option's host; the environment's host would be valid."""
     done = run("serve", "--host", "nowhere.invalid", "--port", "1", SERVERPY_HOST="127.0.0.1")
     assert (done.returncode, done.stderr) == (1, "serverpy: cannot listen on nowhere.invalid: no such host\n")

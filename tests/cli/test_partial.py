@@ -1,4 +1,4 @@
-"""Parts and names in a folder, where several processes write at once and any of them may be killed at any time."""
+"""Partial files and names in a folder where several processes write at once and any of them may be killed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def claimed(path: Path, asked: Asked = ASKED) -> Partial:
     return partial
 
 
-def test_a_file_has_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
+def test_a_file_gets_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"one ")
         partial.append(b"two")
@@ -38,12 +38,12 @@ def test_a_file_has_its_name_only_when_it_is_finished(tmp_path: Path) -> None:
     assert (tmp_path / "film.mp4").read_bytes() == b"one two"
 
 
-def test_a_part_without_a_byte_is_not_left_behind(tmp_path: Path) -> None:
+def test_an_empty_partial_file_is_removed(tmp_path: Path) -> None:
     claimed(tmp_path).close()
     assert names(tmp_path) == []
 
 
-def test_a_part_is_found_by_what_was_asked(tmp_path: Path) -> None:
+def test_a_partial_file_is_found_by_its_request(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     assert folder(tmp_path).find(OTHER) is None
@@ -53,7 +53,7 @@ def test_a_part_is_found_by_what_was_asked(tmp_path: Path) -> None:
         assert (found.name, found.size, found.tail(10)) == ("film.mp4", 4, b"data")
 
 
-def test_a_part_in_use_is_found_by_nobody_else_and_its_name_is_taken(tmp_path: Path) -> None:
+def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_is_taken(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         with pytest.raises(InUse):
             folder(tmp_path).find(ASKED)
@@ -61,8 +61,8 @@ def test_a_part_in_use_is_found_by_nobody_else_and_its_name_is_taken(tmp_path: P
             assert (partial.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
-def test_a_part_of_something_else_keeps_its_name(tmp_path: Path) -> None:
-    """Ours or not: yt-dlp's parts are called alike."""
+def test_a_partial_file_of_something_else_keeps_its_name(tmp_path: Path) -> None:
+    """It may be another program's: yt-dlp names its partial files in the same way."""
     (tmp_path / "film.mp4.part").write_bytes(b"yt-dlp's")
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
@@ -70,8 +70,8 @@ def test_a_part_of_something_else_keeps_its_name(tmp_path: Path) -> None:
     assert (tmp_path / "film.mp4.part").read_bytes() == b"yt-dlp's"
 
 
-def test_a_state_without_a_part_is_swept_away(tmp_path: Path) -> None:
-    """A process may be killed between the two."""
+def test_a_state_file_without_a_partial_file_is_removed(tmp_path: Path) -> None:
+    """A process may be killed after the partial file is gone and before its state file is removed."""
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     (tmp_path / "film.mp4.part").unlink()
@@ -80,7 +80,7 @@ def test_a_state_without_a_part_is_swept_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"asked": 1}', b"\xff"])
-def test_a_state_that_cannot_be_read_is_nobodys(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_state_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "film.mp4.part.json").write_bytes(content)
     assert folder(tmp_path).find(ASKED) is None
     assert names(tmp_path) == ["film.mp4.part.json"]
@@ -93,7 +93,7 @@ def test_a_state_that_cannot_be_read_is_nobodys(tmp_path: Path, content: bytes) 
     (11, b"other", False),
     (None, b"first bytes and more", False),
 ])  # fmt: skip
-def test_a_file_is_there_already_if_its_size_and_first_bytes_say_so(
+def test_a_file_is_already_there_if_its_size_and_first_bytes_match(
     tmp_path: Path, total: int | None, first: bytes, same: bool
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(b"first bytes")
@@ -103,7 +103,7 @@ def test_a_file_is_there_already_if_its_size_and_first_bytes_say_so(
     assert (found == "film.mp4") == same
 
 
-def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
         (tmp_path / "film.mp4").write_bytes(b"theirs")
@@ -111,7 +111,7 @@ def test_a_file_that_came_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "film.mp4").read_bytes() == b"theirs"
 
 
-def test_force_overwrites_what_is_older_than_the_run(tmp_path: Path) -> None:
+def test_force_overwrites_only_files_older_than_the_run(tmp_path: Path) -> None:
     file = tmp_path / "film.mp4"
     file.write_bytes(b"old")
     made = file.stat().st_ctime
@@ -124,7 +124,7 @@ def test_force_overwrites_what_is_older_than_the_run(tmp_path: Path) -> None:
     assert file.read_bytes() == b"new"
 
 
-def test_force_throws_a_part_away(tmp_path: Path) -> None:
+def test_force_removes_a_partial_file(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     assert folder(tmp_path, force=True).find(ASKED) is None
@@ -137,7 +137,7 @@ def test_only_a_strong_etag_or_a_date_is_a_validator() -> None:
     assert Version(etag='W/"a"').validator is None
 
 
-def test_numbers_stand_before_the_extension() -> None:
+def test_the_number_is_put_before_the_extension() -> None:
     assert [name for _, name in zip(range(3), numbered("a.b.mp4"), strict=False)] == [
         "a.b.mp4",
         "a.b (2).mp4",

@@ -1,4 +1,4 @@
-"""What `get` says: bars and lines that a stranger's title cannot command, one line an end, messages for a parent."""
+"""The output of `get`: bars, one line for each end, messages for a parent, and no control codes from titles."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_lines_go_to_stderr_and_stay_one_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "serverpy: http://example.org/1: Oh [2J no [extraction_failed]\n")
 
 
-def test_bars_show_name_bytes_and_what_was_there_and_go_with_the_end() -> None:
+def test_a_bar_shows_the_name_and_the_bytes_and_disappears_at_the_end() -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:
@@ -67,8 +67,8 @@ def test_a_job_that_starts_over_has_one_bar() -> None:
     assert [task.completed for task in progress.tasks] == [0]
 
 
-def test_a_page_that_is_asked_for_twice_at_once_has_two_bars() -> None:
-    """A playlist may name it twice."""
+def test_a_page_that_is_fetched_twice_at_once_has_two_bars() -> None:
+    """A playlist may list it twice."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     first, second = Job((0, 1), JOB.url), Job((0, 2), JOB.url)
@@ -87,15 +87,15 @@ def test_a_parent_reads_what_a_child_reports(event: Event) -> None:
         assert msgspec.json.decode(os.read(reading, 4096), type=Report) == Report("http://example.org/ü", 2, event)
     finally:
         os.close(reading)
-        Reports(writing).say("a parent that is gone hears nothing, and that is no error")
+        Reports(writing).say("writing to a parent that has ended is not an error")
         os.close(writing)
 
 
-def test_sizes_are_for_people() -> None:
+def test_sizes_are_human_readable() -> None:
     assert [size(count) for count in (0, 1023, 1024, 5 << 20, 3 << 40, 9 << 50)] == [
         "0 bytes", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 TiB", "9216.0 TiB",
     ]  # fmt: skip
 
 
-def test_a_stranger_cannot_command_the_terminal() -> None:
+def test_text_from_outside_cannot_control_the_terminal() -> None:
     assert one_line(" a\x1b]0;title\x07\r\nb\u2028c\x9b1m\u202e ") == "a ]0;title b c 1m"

@@ -31,7 +31,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     lines: list[str]
-    """What it has printed, the address first."""
+    """The lines that the server has printed; the first has the address."""
 
     @contextlib.contextmanager
     def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
@@ -48,7 +48,7 @@ class Running:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
-    """A server on a free port, once it has printed `lines`; killed at the end if it still runs."""
+    """Start a server on a free port, and yield it once it has printed `lines` lines. Kill it at the end if it runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
         cwd=directory,
@@ -61,7 +61,7 @@ def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Runnin
             assert process.stdout is not None
             said = [process.stdout.readline().rstrip("\n") for _ in range(lines)]
             match = re.search(r"http://([^/]+)/", said[0])
-            assert match, f"it did not start: {said}"
+            assert match, f"the server did not start: {said}"
             yield Running(process, match[1], said)
         finally:
             if process.poll() is None:
@@ -72,7 +72,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.wait(60)
 
 
-def test_the_demo_streams_by_the_line_it_prints_and_ends_its_site(tmp_path: Path) -> None:
+def test_the_command_printed_by_the_demo_works_and_the_site_ends_with_the_server(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         assert server.status("/ready") == 200
         page = re.search(r"http://127\.0\.0\.1:\d+/page/prog", server.lines[1])
@@ -89,7 +89,7 @@ def test_the_demo_streams_by_the_line_it_prints_and_ends_its_site(tmp_path: Path
         assert all(map(gone, children))
 
 
-def test_a_server_that_is_killed_takes_its_site_along(tmp_path: Path) -> None:
+def test_the_site_ends_when_the_server_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         children = psutil.Process(server.process.pid).children()
         server.process.kill()
@@ -114,7 +114,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
             assert response.status == 200
             taken = len(response.read(1024))
             server.process.send_signal(signal.SIGTERM)
-            if workers == 1:  # of several, those without a stream are gone, and the one which has it drains
+            if workers == 1:  # with two, the process without the stream has ended
                 wait_for(lambda: server.status("/ready") == 503)
                 assert server.status(url) == 503
             while data := response.read(1 << 16):
@@ -123,7 +123,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
         assert ended(server.process) == 0
 
 
-def test_after_the_limit_a_stream_is_cut(tmp_path: Path, site: SampleSite) -> None:
+def test_after_drain_seconds_a_stream_is_cut(tmp_path: Path, site: SampleSite) -> None:
     allowed = site.http.removeprefix("http://")
     url = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
     arguments = ("--allow-networks", allowed, "--drain-seconds", "0.2")
@@ -135,7 +135,7 @@ def test_after_the_limit_a_stream_is_cut(tmp_path: Path, site: SampleSite) -> No
             response.read()
 
 
-def test_a_port_in_use_is_said_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -147,12 +147,12 @@ def test_a_port_in_use_is_said_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
 )
-def test_the_address_is_one_that_a_client_here_can_use(host: str, shown: str) -> None:
+def test_the_printed_address_can_be_used_on_this_machine(host: str, shown: str) -> None:
     with serve.listen(load_settings(host=host, port=0)) as listener:
         assert serve.address_of(listener) == f"{shown}:{listener.getsockname()[1]}"
 
 
-def test_a_setting_that_only_the_worker_can_judge_ends_the_server_with_its_reason() -> None:
+def test_a_setting_that_only_the_worker_can_validate_ends_the_server_with_the_reason() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--impersonate", "nonsense"],
         capture_output=True,

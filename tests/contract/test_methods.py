@@ -1,5 +1,5 @@
-"""The contract of the three methods, as a client of the real server meets it: the bytes of the source, all of them, or
-an end which cannot be taken for a good one."""
+"""The contract of the three methods, as a client of the real server sees it: a response has all bytes of the source, or
+ends in a way that cannot be mistaken for a complete one."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check(answer: Answer, expected: bytes, content_type: str, method: str) -> No
 
 @pytest.mark.parametrize("method", IN_PROCESS)
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_the_bytes_are_the_files(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
+def test_a_stream_has_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
     answer = server.get(sample.page, method=method, **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, method)
     if method == "relay":
@@ -83,35 +83,35 @@ def test_the_bytes_are_the_files(server: Server, site: SampleSite, sample: Sampl
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_a_child_gives_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample) -> None:
+def test_a_stream_by_subprocess_has_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample) -> None:
     answer = server.get(sample.page, method="subprocess", **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, "subprocess")
 
 
 @pytest.mark.parametrize("method", IN_PROCESS)
 @pytest.mark.parametrize("sample", SECURE, ids=str)
-def test_https_is_the_same(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
+def test_https_gives_the_same_bytes(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
     answer = server.get(f"{site.https}{sample.page}", method=method, **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, method)
 
 
-def test_https_is_the_same_in_a_child(server: Server, site: SampleSite) -> None:
+def test_https_gives_the_same_bytes_by_subprocess(server: Server, site: SampleSite) -> None:
     answer = server.get(f"{site.https}/page/webm", method="subprocess")
     check(answer, site.path("vp9.webm").read_bytes(), "video/webm", "subprocess")
 
 
-# HLS and DASH: what the command line of yt-dlp writes
+# HLS and DASH: the bytes that yt-dlp's command line writes
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All formats of all these pages, as `<page>/<format>`."""
+    """The folder with all formats of the pages in SEGMENTED, as `<page>/<format>`."""
     return write_all(site, SEGMENTED, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SEGMENTED)
-def test_every_segmented_format_is_what_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
-    """By each method that `/info` says carries it."""
+def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+    """By each method that `/info` lists for the format."""
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -123,7 +123,7 @@ def test_every_segmented_format_is_what_yt_dlp_writes(server: Server, written: P
 
 
 def segmented_type(vcodec: str | None, data: bytes) -> str:
-    """By what the bytes are: HLS's transport streams begin with 0x47, fragmented MP4 with a box."""
+    """Return the content type of `data`: a transport stream begins with 0x47, a fragmented MP4 with an ftyp box."""
     if data.startswith(b"\x47"):
         return "video/mp2t"
     assert data[4:8] == b"ftyp"
@@ -144,7 +144,7 @@ def test_a_slow_reader_gets_every_byte(server: Server, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_site_waits_for_a_reader_who_pauses(server: Server, site: SampleSite, method: str) -> None:
+def test_the_site_waits_for_a_reader_that_pauses(server: Server, site: SampleSite, method: str) -> None:
     with server.open("/media/large-64.mp4", method=method, receive_bytes=4096) as exchange:
         exchange.read(100_000)
         wait_for(lambda: len({server.health()["budget"]["used"] for _ in range(30)}) == 1)
@@ -153,7 +153,7 @@ def test_the_site_waits_for_a_reader_who_pauses(server: Server, site: SampleSite
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_reader_who_leaves_ends_the_transfer(server: Server, method: str) -> None:
+def test_a_reader_that_leaves_ends_the_transfer(server: Server, method: str) -> None:
     with server.open("/media/large-64.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
@@ -189,17 +189,19 @@ def without(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str
         "changes=told,times=0",
     ],
 )
-def test_relay_heals_what_can_be_healed(server: Server, site: SampleSite, faults: str) -> None:
+def test_relay_recovers_from_cuts_and_from_a_change_that_is_announced(
+    server: Server, site: SampleSite, faults: str
+) -> None:
     answer = server.get(f"/page/fault/{faults},id=heals/prog.mp4", method="relay")
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
 
-def test_relay_heals_a_silence(hurried: Server, site: SampleSite) -> None:
+def test_relay_recovers_from_a_silent_media_server(hurried: Server, site: SampleSite) -> None:
     answer = hurried.get("/page/fault/stall=3000000/prog.mp4", method="relay")
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
 
-def test_relay_asks_the_page_again_for_an_address_that_expired(server: Server, site: SampleSite) -> None:
+def test_relay_extracts_the_page_again_if_a_media_url_has_expired(server: Server, site: SampleSite) -> None:
     page = "/page/fault/expire=2000000/prog.mp4"
     check(server.get(page, method="relay"), site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
     visits = [request for request in site.requests if request.path == page]
@@ -208,7 +210,7 @@ def test_relay_asks_the_page_again_for_an_address_that_expired(server: Server, s
 
 @pytest.mark.parametrize("framing", ["norange", "norange,nolength"], ids=["Content-Length", "chunked"])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_cannot_be_healed_ends_as_a_cut(server: Server, site: SampleSite, framing: str, method: str) -> None:
+def test_a_cut_without_ranges_cuts_the_response(server: Server, site: SampleSite, framing: str, method: str) -> None:
     answer = server.get(f"/page/fault/cut=700000,{framing}/prog.mp4", method=method)
     assert answer.status == 200
     assert not answer.complete
@@ -218,7 +220,7 @@ def test_what_cannot_be_healed_ends_as_a_cut(server: Server, site: SampleSite, f
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_which_ranges_could_heal_is_healed_or_shown(server: Server, site: SampleSite, method: str) -> None:
+def test_a_cut_with_ranges_is_recovered_or_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get("/page/fault/cut=2000000/prog.mp4", method=method)
     expected = site.path("prog.mp4").read_bytes()
     assert answer.status == 200
@@ -234,7 +236,7 @@ def test_media_that_change_meanwhile_are_never_spliced(server: Server, site: Sam
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_hole_among_segments_is_a_cut(server: Server, site: SampleSite, method: str) -> None:
+def test_an_incomplete_segment_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
     assert not (answer.status == 200 and answer.complete)

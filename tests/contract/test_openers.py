@@ -1,4 +1,4 @@
-"""The contract of `body.py`, as every opener keeps it: real parts, without HTTP around them."""
+"""Every opener keeps the contract of `body.py`. The parts are real; there is no HTTP server around them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.server import answers_under_way
 
 @dataclass(frozen=True)
 class Sample:
-    """A page for one opener: as it is, behind a media server that answers late, one that refuses, and one that falls
-    silent. A fault alone is one of the playlist, which the extraction does not meet."""
+    """A page for one opener, and the same at a media server that answers late, refuses, or falls silent. `/fault/…`
+    without a page is a fault of the playlist only, which the extraction does not see."""
 
     opener: str
     method: str
@@ -42,7 +42,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""A read that takes longer waits for the media server."""
+"""A read that takes longer is waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
@@ -63,7 +63,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """An engine, and the openers as its delivery uses them."""
+    """An engine whose openers are used as its delivery uses them."""
 
     engine: Engine
     site: SampleSite
@@ -95,7 +95,7 @@ class Bench:
             reservation.release()
 
     async def at_rest(self) -> None:
-        """Nothing of a body is left: no reservation, no connection, no answer of the site."""
+        """Wait until the body has left nothing behind: no reservation, no connection, no response of the site."""
         engine = self.engine
         await eventually(lambda: not engine.budget.streams and not engine.client.open_connections)
         await eventually(lambda: answers_under_way(self.site) == 0)
@@ -118,16 +118,16 @@ async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, mo
     async with bench(site) as parts:
         plan, source = await parts.plan(sample.page, sample.method)
         assert plan.opener == sample.opener
-        whole = await gives_all_and_ends(parts, plan, source)
+        whole = await reads_all_and_ends(parts, plan, source)
         await keeps_its_promises(parts, plan, source, whole)
-        await asks_for_no_more_than_is_wanted(parts, plan, source, whole)
+        await reads_no_more_than_asked_for(parts, plan, source, whole)
         await can_be_closed_in_the_middle(parts, plan, source)
         await can_be_closed_while_it_is_read(parts, *await parts.plan_at_fault(sample, sample.silent))
         await can_be_cancelled_while_it_opens(parts, *await parts.plan_at_fault(sample, sample.late))
-        await raises_what_is_wrong(parts, *await parts.plan_at_fault(sample, sample.refused))
+        await raises_an_error_if_refused(parts, *await parts.plan_at_fault(sample, sample.refused))
 
 
-async def gives_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
+async def reads_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
     async with parts.opened(plan, source) as body:
         whole = await rest_of(body)
         assert await body.read() == b""
@@ -139,7 +139,7 @@ async def gives_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
 
 
 async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """A range is honoured if the plan promised so; otherwise the body is the whole."""
+    """The body is the range if the plan promises ranges; otherwise it is the whole file."""
     async with parts.opened(plan, replace(source, range=ByteRange(1000, 4999))) as body:
         head = body.head
         given = await rest_of(body)
@@ -154,8 +154,9 @@ async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: by
         assert head.content_type == plan.container.content_type
 
 
-async def asks_for_no_more_than_is_wanted(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Only bytes that had come already may be more: the first of the body, and those with the head of a segment."""
+async def reads_no_more_than_asked_for(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
+    """Only bytes that have already arrived may exceed the limit: the first of the body, and those that came with the
+    head of a segment."""
     async with parts.opened(plan, source) as body:
         pieces = [await body.read(3000) for _ in range(60)]
     assert whole.startswith(b"".join(pieces))
@@ -203,7 +204,7 @@ async def can_be_cancelled_while_it_opens(parts: Bench, plan: Plan, source: Sour
     await parts.at_rest()
 
 
-async def raises_what_is_wrong(parts: Bench, plan: Plan, source: Source) -> None:
+async def raises_an_error_if_refused(parts: Bench, plan: Plan, source: Source) -> None:
     with pytest.raises(ServerPYError):
         async with parts.opened(plan, source):
             pytest.fail("the media server refuses")

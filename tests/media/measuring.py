@@ -1,5 +1,5 @@
-"""What a client sees of a stream of the sample site: whether its bytes are right, whether its length is known, whether
-ranges are given; and what it costs."""
+"""Measurements of streams of the sample site by a client: whether the bytes are right, the length is known, and ranges
+are supported; and what a stream costs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.wire import Answer
 WOVEN = "woven"
 METHODS = ("relay", "embedded", "subprocess")
 BROADCAST = 12
-"""Segments, after which the broadcast is over."""
+"""The number of segments of a broadcast."""
 SHOWN = 5
-"""Of these the broadcast is made, again and again."""
+"""The number of different segments, which a broadcast repeats."""
 NONE = "–"
 
 
@@ -39,7 +39,8 @@ class Facts:
 
 
 def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes]) -> Facts:
-    """`expected` are the bytes by the format; of several, a child is asked for the best alone, for it takes seconds."""
+    """Return the facts of `sample` by `method`. `expected` has the bytes of each format. `subprocess` is asked for the
+    best format only, because a child takes seconds."""
     if method == WOVEN:
         return _woven_facts(server, sample, expected)
     if sample in LIVE:
@@ -51,9 +52,9 @@ def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str,
 
 
 def formats(server: Server, sample: Sample) -> list[dict[str, Any]]:
-    """As `/info` tells them, the best last."""
-    told: list[dict[str, Any]] = server.get(sample.page, path="/info").json()["formats"]
-    return told
+    """Return the formats that `/info` lists, the best last."""
+    found: list[dict[str, Any]] = server.get(sample.page, path="/info").json()["formats"]
+    return found
 
 
 def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes], ids: list[str]) -> Facts:
@@ -70,12 +71,14 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample) -> str | None:
-    """Why the answer is not what yt-dlp writes, None if it is."""
+    """Return why the answer is not what yt-dlp writes. Returns None if it is."""
     if answer.status != 200:
         return _refusal(answer)
-    assert expected is not None, f"yt-dlp writes nothing of {sample.title}"
+    assert expected is not None, f"yt-dlp writes nothing for {sample.title}"
     if answer.complete:
-        assert answer.body == expected, f"{sample.title}: {len(answer.body)} bytes, not those {len(expected)}"
+        assert answer.body == expected, (
+            f"{sample.title}: {len(answer.body)} bytes differ from the expected {len(expected)}"
+        )
         return None
     assert sample.title in CUTS, f"{sample.title} was cut"
     assert expected.startswith(answer.body)
@@ -87,7 +90,7 @@ def _refusal(answer: Answer) -> str:
 
 
 def _length_and_ranges(ask: partial[Answer], answer: Answer) -> tuple[str, str]:
-    """Both as they are found: a length that is right, a range that is that part of the whole."""
+    """Return whether there is a length, and whether ranges are supported. Checks that both are correct."""
     length = answer.headers.get("content-length")
     assert length in (None, str(len(answer.body))) or not answer.complete
     first = len(answer.body) // 3
@@ -111,10 +114,10 @@ def _woven_facts(server: Server, sample: Sample, expected: Mapping[str, bytes]) 
 
 
 def _apart(server: Server, sample: Sample, expected: Mapping[str, bytes]) -> tuple[bytes, bytes]:
-    """Picture and sound: the sample's files, or the best that yt-dlp wrote."""
+    """Return the separate video and audio: the sample's files, or the best formats that yt-dlp wrote."""
     if sample.title in FILMS:
-        picture, sound = sources(sample.title)
-        return picture.read_bytes(), sound.read_bytes()
+        video, audio = sources(sample.title)
+        return video.read_bytes(), audio.read_bytes()
     best = {bool(each["vcodec"]): each["id"] for each in formats(server, sample)}
     return expected[best[True]], expected[best[False]]
 
@@ -126,8 +129,8 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Each segment once, from some place near the edge to the end of the broadcast."""
-    answer = server.get(_own(sample, method), method=method)
+    """Return the facts of a live stream. It must have each segment once, from near the live edge to the end."""
+    answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))
     assert answer.complete
@@ -139,8 +142,8 @@ def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
     )
 
 
-def _own(sample: Sample, name: str) -> str:
-    """The page of a broadcast that nobody else watches."""
+def _own_broadcast(sample: Sample, name: str) -> str:
+    """Return the page of a broadcast that no other client watches."""
     return f"{sample.page},id={name}-{time.monotonic_ns()}"
 
 
@@ -154,8 +157,8 @@ def _endings(site: SampleSite) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Milliseconds to the first byte of the media, at the first visit and at the next; the bytes that are reserved
-    while a client reads slowly."""
+    """Milliseconds to the first byte of the media, for the first request and the next; and the bytes reserved while a
+    client reads slowly."""
 
     first: int
     again: int
@@ -163,8 +166,8 @@ class Costs:
 
 
 def costs_of(server: Server, sample: Sample, method: str) -> Costs:
-    """Of the best format of a page that the server has not seen yet. Nothing else may be under way."""
-    page = _own(sample, "costs") if sample in LIVE else f"{sample.page}?visit={method}"
+    """Measure the best format of a page that the server has not seen yet. No other request may be running."""
+    page = _own_broadcast(sample, "costs") if sample in LIVE else f"{sample.page}?visit={method}"
     params = {} if method == WOVEN else {"method": method}
     if method != WOVEN and sample not in LIVE:
         params["format"] = formats(server, sample)[-1]["id"]
@@ -184,7 +187,7 @@ def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
 
 
 def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | None:
-    """None if it is over before it can be looked at: the kernel's buffers hold all of a small file."""
+    """Return the reserved bytes. Returns None if the stream has ended: the kernel's buffers hold a small file."""
     with server.open(page, receive_bytes=4096, **params) as exchange:
         exchange.read(1)
         reserved: int = server.health()["budget"]["used"]

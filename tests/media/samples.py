@@ -1,4 +1,4 @@
-"""What docs/media.md tells of: pages of the sample site, and what yt-dlp itself makes of them."""
+"""The samples in docs/media.md: pages of the sample site, and the files that yt-dlp itself writes for them."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, (
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
-"""Nothing leaves the list: how fast this machine is does not matter."""
+"""No segment leaves the playlist, so the speed of the machine does not matter."""
 PAIRS = tuple(map(_film, FILMS))
 
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""By the sample: why a stream ends early, as it should."""
+"""The samples whose stream rightly ends early, and why."""
 
 Written = dict[str, dict[str, bytes]]
-"""By the page, then by the format: the bytes."""
+"""The bytes by page, then by format."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
-    """Of every format, what yt-dlp's command line writes below `folder`; nothing for what it refuses."""
+    """Return the bytes that yt-dlp's command line writes for each format. Formats that it refuses are missing."""
     output = f"{folder}/%(webpage_url_basename)s/%(format_id)s"
     subprocess.run(
         [
@@ -60,7 +60,7 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
         ],
         env={**os.environ, "PYTHONPATH": str(PLUGIN_PATH)},
         stderr=subprocess.DEVNULL,
-        check=False,  # what it refuses is to be found in the table
+        check=False,  # the table shows what yt-dlp refuses
         timeout=SECONDS,
     )
     return {

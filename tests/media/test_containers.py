@@ -1,4 +1,4 @@
-"""What bytes are is told by the bytes; pages and documents are refused."""
+"""The container is identified by the bytes themselves; web pages and documents are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TS_PACKET = b"G" + bytes(187)
         (b"RIFF\0\0\0\0WEBPVP8 ", "jpg", "image/webp"),
     ],
 )
-def test_the_bytes_have_the_first_word(first: bytes, ext: str | None, expected: str) -> None:
+def test_the_bytes_override_the_content_type_and_the_extension(first: bytes, ext: str | None, expected: str) -> None:
     assert identify(first, "video/x-flv", ext).content_type == expected
 
 
@@ -54,15 +54,15 @@ def test_pages_documents_and_text_are_not_media(first: bytes, content_type: str 
         identify(first, content_type, "mp4")
 
 
-def test_silent_bytes_leave_it_to_the_declared_type_and_then_to_the_extension() -> None:
-    silent = b"\x00\x01\x02\x03\x04\x05\x06\x07\x08"
-    assert identify(silent, "video/webm; codecs=vp9", "mp4") is containers.WEBM
-    assert identify(silent, "video/x-made-up", "mp4") == Container("bin", "video/x-made-up")
-    assert identify(silent, "application/octet-stream", "mp4") is containers.MP4
-    assert identify(silent, None, "unknown_video") is containers.UNKNOWN
+def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extension() -> None:
+    unknown = b"\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+    assert identify(unknown, "video/webm; codecs=vp9", "mp4") is containers.WEBM
+    assert identify(unknown, "video/x-made-up", "mp4") == Container("bin", "video/x-made-up")
+    assert identify(unknown, "application/octet-stream", "mp4") is containers.MP4
+    assert identify(unknown, None, "unknown_video") is containers.UNKNOWN
 
 
-def test_a_range_is_declared_by_extension_first_but_never_when_it_is_a_page() -> None:
+def test_a_range_is_identified_by_its_extension_first_unless_it_is_a_page() -> None:
     assert declared("video/mp4", "m4a") is containers.M4A
     assert declared("application/octet-stream", "webm") is containers.WEBM
     with pytest.raises(NotMedia):
@@ -70,6 +70,6 @@ def test_a_range_is_declared_by_extension_first_but_never_when_it_is_a_page() ->
 
 
 @given(st.binary(max_size=600))
-def test_any_bytes_are_judged_without_a_fault(first: bytes) -> None:
+def test_sniffing_any_bytes_does_not_fail(first: bytes) -> None:
     container = sniff(first)
     assert container is None or "/" in container.content_type

@@ -1,5 +1,4 @@
-"""docs/media.md says what is so: all but the times and the bytes reserved is asked of a server again, for some samples
-of each kind."""
+"""docs/media.md is right: some samples of each kind are measured again, except for the times and the reserved bytes."""
 
 from __future__ import annotations
 
@@ -16,14 +15,14 @@ AGAIN = {
     "prog", "mp3", "headers", "post", "hls-ts", "hls-byterange", "hls-keys", "hls-discontinuity-fmp4", "hls-gap",
     "dash", "dash-on-demand",
 }  # fmt: skip
-"""Asked by relay and embedded."""
+"""The samples that are measured again by relay and embedded."""
 CHILDREN = {"prog", "hls-ts", "hls-gap"}
 PAIRS_AGAIN = {"pair", "pair-sidx", "pair-last", "pair-cut"}
 SAMPLES = tuple(sample for sample in (*FILES, *HLS, *DASH) if sample.title in AGAIN)
 
 
 def again() -> list[tuple[Sample, str]]:
-    """The rows that are asked for again."""
+    """Return the rows that are measured again."""
     rows = [(sample, method) for sample in SAMPLES for method in METHODS[:2]]
     rows += [(sample, METHODS[2]) for sample in SAMPLES if sample.title in CHILDREN]
     rows += [(sample, METHODS[0]) for sample in LIVE]
@@ -60,7 +59,7 @@ def test_no_cell_is_empty_without_a_reason(table: dict[tuple[str, str], list[str
 
 
 @pytest.mark.parametrize(("sample", "method"), again(), ids=str)
-def test_a_row_is_so(
+def test_a_row_is_right(
     server: Server, expected: Written, table: dict[tuple[str, str], list[str]], sample: Sample, method: str
 ) -> None:
     facts = facts_of(server, sample, method, expected.get(sample.title, {}))

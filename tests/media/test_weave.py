@@ -1,4 +1,4 @@
-"""Video and audio that a page offers apart come out of one GET as one MP4 that can be sought."""
+"""One GET returns the separate video and audio of a page as one seekable MP4."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAIRS = {
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
-"""Pages of the sample site, and the formats that are the best of each."""
+"""Pages of the sample site, and the best video and audio format of each."""
 
 
 @pytest.mark.parametrize("page", PAIRS)
@@ -43,7 +43,7 @@ def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both(server: Ser
 
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "long-sidx"])
-def test_every_range_is_that_of_the_whole(server: Server, page: str) -> None:
+def test_every_range_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
     whole = server.get(f"/tube/watch/{page}")
     total, dice = len(whole.body), random.Random(page)
     for _ in range(50):
@@ -54,7 +54,7 @@ def test_every_range_is_that_of_the_whole(server: Server, page: str) -> None:
         assert part.body == whole.body[first : last + 1]
 
 
-def test_a_suffix_is_the_end_of_the_whole(server: Server) -> None:
+def test_a_suffix_range_is_the_end_of_the_whole_file(server: Server) -> None:
     whole = server.get("/tube/watch/pair")
     part = server.get("/tube/watch/pair", headers={"Range": "bytes=-70000"})
     assert (part.status, part.body) == (206, whole.body[-70000:])
@@ -67,7 +67,7 @@ def test_a_range_beyond_the_end_is_refused(server: Server) -> None:
     assert answer.headers["content-range"] == f"bytes */{total}"
 
 
-def test_another_validator_gets_the_whole(server: Server) -> None:
+def test_if_range_with_another_validator_returns_the_whole_file(server: Server) -> None:
     etag = server.get("/tube/watch/pair", verb="HEAD").headers["etag"]
     same = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": etag})
     other = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": '"another"'})
@@ -82,7 +82,7 @@ def test_head_has_the_headers_of_get(server: Server) -> None:
     assert head.body == b""
 
 
-def test_a_selector_may_merge(server: Server) -> None:
+def test_a_selector_may_merge_two_formats(server: Server) -> None:
     answer = server.get("/tube/watch/full", format="bv[ext=mp4]+ba[ext=m4a]", to="mp4")
     assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
     assert len(packets(answer.body, "audio")) > 0
@@ -92,12 +92,12 @@ def test_a_selector_may_merge(server: Server) -> None:
     ("page", "format"),
     [("pair-webm", ""), ("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
 )
-def test_what_cannot_be_woven_is_refused(server: Server, page: str, format: str) -> None:
+def test_a_pair_that_cannot_be_woven_is_refused(server: Server, page: str, format: str) -> None:
     answer = server.get(f"/tube/watch/{page}", format=format)
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_pair_that_proves_impossible_gives_way_to_the_film(server: Server, media: Path) -> None:
+def test_if_weaving_a_pair_proves_impossible_the_film_is_streamed(server: Server, media: Path) -> None:
     answer = server.get("/tube/watch/pair-or-film")
     assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
     server.settled()
@@ -105,24 +105,24 @@ def test_a_pair_that_proves_impossible_gives_way_to_the_film(server: Server, med
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
-def test_sources_heal(server: Server, faults: str, page: str) -> None:
-    """Addresses that expire, connections that are reset, refusals that pass."""
+def test_a_woven_stream_recovers_from_faults_of_its_sources(server: Server, faults: str, page: str) -> None:
+    """From URLs that expire, connections that are reset, and temporary errors."""
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.body == server.get(f"/tube/watch/{page}").body
 
 
-def test_a_server_without_ranges_is_told_of(server: Server) -> None:
+def test_a_pair_at_a_media_server_without_ranges_is_refused(server: Server) -> None:
     answer = server.get("/tube/watch/fault/norange/pair")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_method_that_cannot_weave_says_so(server: Server) -> None:
+def test_a_method_that_cannot_weave_refuses_a_pair(server: Server) -> None:
     answer = server.get("/tube/watch/pair", method="embedded")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_nothing_is_left_of_a_woven_stream(server: Server) -> None:
+def test_a_woven_stream_leaves_nothing_behind(server: Server) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
         assert server.health()["streams"] == 1
@@ -139,7 +139,7 @@ def test_a_woven_film_decodes_as_its_sources_do(server: Server, media: Path, pag
 @pytest.mark.parametrize("page", ["long", "long-sidx"])
 @pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
 def test_a_seek_lands_on_a_key_frame_just_before(server: Server, page: str, seconds: float) -> None:
-    """With few jumps: a fragmented film with an index for one track only, or none, takes 730 to be searched."""
+    """With few jumps: to search a fragmented film with an index for one track only, or none, a player needs 730."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds

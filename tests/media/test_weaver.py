@@ -1,4 +1,4 @@
-"""The weaver at its sources: few requests, one connection forward for each, and nothing woven of two versions."""
+"""The weaver reads each source forwards with few requests, and never mixes two versions of a source."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ KIB = 1024
 
 @pytest.fixture
 def shelf(media: Path) -> Iterator[Shelf]:
-    """With picture and sound, each with a validator."""
+    """A shelf with video and audio, each with a validator."""
     with Shelf() as shelf:
-        lay(shelf, media / "video-only.mp4", media / "audio-only.mp4")
+        put(shelf, media / "video-only.mp4", media / "audio-only.mp4")
         yield shelf
 
 
-def lay(shelf: Shelf, video: Path, audio: Path, etag: str = "1") -> None:
+def put(shelf: Shelf, video: Path, audio: Path, etag: str = "1") -> None:
     for name, path in (("/video", video), ("/audio", audio)):
         shelf.files[name] = path.read_bytes()
         shelf.headers[name] = {"ETag": f'"{name} {etag}"'}
@@ -52,7 +52,7 @@ async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shel
             assert second.startswith("bytes=")
 
 
-async def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
+async def test_a_read_returns_no_more_than_was_asked_for(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.read()
         woven = await weaving.open()
@@ -65,13 +65,13 @@ async def test_a_read_gives_no_more_than_is_wanted(shelf: Shelf) -> None:
 
 
 async def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
-    lay(shelf, media / "video-last.mp4", media / "audio-last.mp4")
+    put(shelf, media / "video-last.mp4", media / "audio-last.mp4")
     async with loom(shelf) as weaving:
         await weaving.read()
         assert len(ranges(shelf, "/video")) == 3
 
 
-async def test_who_comes_later_shares_the_layout(shelf: Shelf) -> None:
+async def test_a_later_client_shares_the_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -79,14 +79,14 @@ async def test_who_comes_later_shares_the_layout(shelf: Shelf) -> None:
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
 
 
-async def test_all_who_come_at_once_share_the_layout(shelf: Shelf) -> None:
+async def test_concurrent_clients_share_the_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
         assert len(set(films)) == 1
         assert ranges(shelf, "/video").count("bytes=0-65535") == 1
 
 
-async def test_a_range_is_asked_for_where_it_lies(shelf: Shelf) -> None:
+async def test_a_range_requests_only_its_own_bytes_from_the_source(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -105,16 +105,16 @@ async def test_the_header_alone_needs_no_source(shelf: Shelf) -> None:
         assert shelf.asked == []
 
 
-async def test_foreign_bytes_between_are_read_through(shelf: Shelf, media: Path) -> None:
-    """Both tracks of one muxed file: its sound is small, and not worth a request each second."""
-    lay(shelf, media / "prog.mp4", media / "prog.mp4")
+async def test_bytes_of_other_tracks_in_between_are_read_and_dropped(shelf: Shelf, media: Path) -> None:
+    """Both tracks are in one muxed file. Its audio is small, and not worth a request for each second."""
+    put(shelf, media / "prog.mp4", media / "prog.mp4")
     async with loom(shelf) as weaving:
         film = await weaving.read()
         assert packets(film, "audio") == packets((media / "prog.mp4").read_bytes(), "audio")
         assert len(ranges(shelf, "/video")) == 2
 
 
-async def test_a_cut_heals(shelf: Shelf) -> None:
+async def test_a_source_that_is_cut_is_resumed(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.cuts["/video"] = 1_000_000
@@ -122,11 +122,11 @@ async def test_a_cut_heals(shelf: Shelf) -> None:
         assert shelf.cuts == {}
 
 
-async def test_a_source_that_changed_before_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
+async def test_a_source_that_changed_between_streams_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()
         await first.aclose()
-        lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
+        put(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
         second = await weaving.open()
         film = await second.rest()
         await second.aclose()
@@ -134,13 +134,13 @@ async def test_a_source_that_changed_before_gets_a_layout_of_its_own(shelf: Shel
         assert packets(film, "video") == packets((media / "video-180.mp4").read_bytes(), "video")
 
 
-async def test_a_source_that_changes_meanwhile_is_an_error(shelf: Shelf, media: Path) -> None:
+async def test_a_source_that_changes_during_a_stream_is_an_error(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         await weaving.read()
         shelf.cuts["/video"] = 1_000_000
         woven = await weaving.open()
-        lay(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
-        for _ in range(2):  # it does not become a neat end either
+        put(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
+        for _ in range(2):  # the second read does not end cleanly either
             with pytest.raises(UpstreamFailed):
                 await woven.rest()
         await woven.aclose()
@@ -149,7 +149,7 @@ async def test_a_source_that_changes_meanwhile_is_an_error(shelf: Shelf, media: 
 async def test_a_source_without_a_validator_that_became_shorter_gets_a_layout_of_its_own(
     shelf: Shelf, media: Path
 ) -> None:
-    """The range that was right for the old one lies beyond the end of the new."""
+    """The range that was right for the old file lies beyond the end of the new one."""
     shelf.headers.clear()
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
@@ -159,28 +159,28 @@ async def test_a_source_without_a_validator_that_became_shorter_gets_a_layout_of
 
 
 @pytest.mark.parametrize("path", ["/video", "/audio"])
-async def test_an_empty_source_is_an_error_of_the_source(shelf: Shelf, path: str) -> None:
+async def test_an_empty_source_is_an_upstream_failure(shelf: Shelf, path: str) -> None:
     shelf.files[path] = b""
     async with loom(shelf) as weaving:
         with pytest.raises(UpstreamFailed, match="empty"):
             await weaving.open()
 
 
-async def test_a_server_without_ranges_cannot_be_woven(shelf: Shelf) -> None:
+async def test_sources_without_ranges_cannot_be_woven(shelf: Shelf) -> None:
     shelf.knows_ranges = False
     async with loom(shelf) as weaving:
         with pytest.raises(UnsupportedConversion):
             await weaving.open()
 
 
-async def test_a_range_beyond_the_end_leaves_nothing(shelf: Shelf) -> None:
+async def test_a_range_beyond_the_end_leaves_nothing_behind(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         with pytest.raises(RangeNotSatisfiable):
             await weaving.open(ByteRange(1 << 40, None))
 
 
-async def test_whoever_is_cancelled_leaves_nothing(shelf: Shelf) -> None:
-    """At whichever moment: after so many turns of the loop."""
+async def test_a_cancelled_stream_leaves_nothing_behind(shelf: Shelf) -> None:
+    """At any moment: after 0 to 117 turns of the loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
             opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
@@ -204,7 +204,7 @@ async def test_a_layout_is_charged_while_it_is_used_and_spare_afterwards(shelf: 
         assert weaving.budget.used_bytes == 0
 
 
-async def test_a_spare_layout_makes_room_for_who_comes(shelf: Shelf) -> None:
+async def test_a_spare_layout_makes_room_for_a_new_stream(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
         reservation = await weaving.budget.reserve(weaving.budget.total_bytes)
@@ -221,8 +221,8 @@ def test_a_stream_holds_half_a_mebibyte_at_most_beside_its_layout() -> None:
     assert Weaver.stream_bytes <= 512 * KIB
 
 
-async def test_every_range_of_a_fragmented_pair_is_that_of_the_whole(shelf: Shelf, media: Path) -> None:
-    lay(shelf, media / "video-sidx.mp4", media / "audio-based.mp4")
+async def test_every_range_of_a_fragmented_pair_is_a_slice_of_the_whole_file(shelf: Shelf, media: Path) -> None:
+    put(shelf, media / "video-sidx.mp4", media / "audio-based.mp4")
     async with loom(shelf) as weaving:
         film, dice = await weaving.read(), random.Random(3)
         assert packets(film, "video") == packets((media / "video-sidx.mp4").read_bytes(), "video")
@@ -234,7 +234,7 @@ async def test_every_range_of_a_fragmented_pair_is_that_of_the_whole(shelf: Shel
 
 
 def regrouped(film: bytes, fragments: int) -> bytes:
-    """A fragmented film whose index has a reference for so many fragments, with boxes of all kinds between them."""
+    """Return a fragmented film whose index has one reference for every `fragments` fragments, and with other boxes."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")
@@ -255,8 +255,8 @@ def regrouped(film: bytes, fragments: int) -> bytes:
 
 
 async def test_a_block_may_hold_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
-    """The data of these fragments begin 17 bytes later than their truns say: only the way there is looked at."""
-    lay(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
+    """The data of these fragments begins 17 bytes later than their truns say, but the film is not decoded here."""
+    put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
     async with loom(shelf) as weaving:
         film, dice = await weaving.read(), random.Random(5)
@@ -279,7 +279,7 @@ def with_an_index_before_each_fragment(film: Path) -> bytes:
 async def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the_film(
     shelf: Shelf, media: Path
 ) -> None:
-    lay(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
+    put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = video = with_an_index_before_each_fragment(media / "video-sidx.mp4")
     assert [box.kind for box in own_boxes(video)].count(b"sidx") > 1
     async with loom(shelf) as weaving:
@@ -291,6 +291,6 @@ async def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the
 
 
 def numbers_of(moof: bytes) -> tuple[int, int]:
-    """The sequence number of a moof, and the number of its track."""
+    """Return the sequence number of a moof, and the number of its track."""
     mfhd, tfhd = moof.index(b"mfhd"), moof.index(b"tfhd")
     return int.from_bytes(moof[mfhd + 8 : mfhd + 12], "big"), int.from_bytes(moof[tfhd + 8 : tfhd + 12], "big")

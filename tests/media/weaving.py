@@ -1,4 +1,4 @@
-"""The weaver without a server around it: two tracks whose page a test makes up, woven from a shelf."""
+"""The weaver without a server around it: it weaves two tracks of a made-up page, whose files are on a `Shelf`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, the budget that it is charged to, and what it weaves: `/video` and `/audio` of the shelf."""
+    """A weaver, the budget that it is charged to, and its sources: `/video` and `/audio` of the shelf."""
 
     shelf: Shelf
     client: Client
@@ -63,7 +63,7 @@ class Loom:
             raise
 
     async def read(self, range_: ByteRange | None = None) -> bytes:
-        """A range, opened, read to its end and closed."""
+        """Open a range, read it to its end, and close it."""
         woven = await self.open(range_)
         try:
             return await woven.rest()
@@ -91,7 +91,7 @@ class Woven:
 
 @asynccontextmanager
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
-    """It must have closed all, and given back all but what is spare, in the end."""
+    """Yield a loom. Raises AssertionError if a connection stays open, or bytes stay in use that are not spare."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)

@@ -1,4 +1,4 @@
-"""What tests of the budget share."""
+"""Helpers for tests of the budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.memory.budget import Budget, Reservation
 
 @asynccontextmanager
 async def admitted(tested: Budget, nbytes: int) -> AsyncIterator[Reservation]:
-    """A reservation, released at the end of the block."""
+    """Yield a reservation, which is released at the end of the block."""
     reservation = await tested.reserve(nbytes)
     try:
         yield reservation

@@ -1,4 +1,4 @@
-"""The budget never gives more than it has, gives in order, and gets everything back."""
+"""The budget never lends more than it has, serves requests in order, and gets every byte back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 
     return Budget(total, streams, wait, waiter_bytes=waiter)
 
 
-async def test_what_is_free_is_given_at_once_and_comes_back() -> None:
+async def test_free_bytes_are_reserved_at_once_and_come_back() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
@@ -25,7 +25,7 @@ async def test_what_is_free_is_given_at_once_and_comes_back() -> None:
     assert reservation.nbytes == 0
 
 
-async def test_release_again_is_nothing() -> None:
+async def test_release_is_idempotent() -> None:
     tested = budget()
     first, second = await tested.reserve(10), await tested.reserve(10)
     first.release()
@@ -35,7 +35,7 @@ async def test_release_again_is_nothing() -> None:
     assert_empty(tested)
 
 
-async def test_a_failing_block_gives_back() -> None:
+async def test_a_failing_block_releases_its_reservation() -> None:
     tested = budget()
     with pytest.raises(ZeroDivisionError):
         async with admitted(tested, 10):
@@ -70,7 +70,7 @@ async def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
     assert_empty(tested)
 
 
-async def test_after_the_wait_the_server_is_busy() -> None:
+async def test_a_request_that_has_waited_too_long_is_refused_as_busy() -> None:
     tested = budget(wait=0.01)
     async with admitted(tested, 100 - 1):
         with pytest.raises(Busy) as caught:
@@ -79,7 +79,7 @@ async def test_after_the_wait_the_server_is_busy() -> None:
     assert_empty(tested)
 
 
-async def test_a_wait_of_nothing_refuses_at_once() -> None:
+async def test_with_a_wait_of_0_seconds_a_request_is_refused_at_once() -> None:
     tested = budget(wait=0)
     async with admitted(tested, 60) as reservation:
         with pytest.raises(Busy):
@@ -91,36 +91,36 @@ async def test_a_wait_of_nothing_refuses_at_once() -> None:
     assert_empty(tested)
 
 
-async def test_the_line_is_as_long_as_the_streams_may_be_many() -> None:
+async def test_as_many_requests_may_wait_as_streams_may_run() -> None:
     tested = budget(streams=2)
     running = [await tested.reserve(1) for _ in range(2)]
-    line = [spawn(tested.reserve(1), name="waits") for _ in range(2)]
+    queue = [spawn(tested.reserve(1), name="waits") for _ in range(2)]
     await turn()
     with pytest.raises(Busy):
         await tested.reserve(1)
     for reservation in running:
         reservation.release()
-    for task in line:
+    for task in queue:
         (await task).release()
     assert_empty(tested)
 
 
-async def test_the_line_is_charged_and_ends_where_the_bytes_do() -> None:
+async def test_waiting_requests_are_charged_and_the_queue_ends_when_the_bytes_do() -> None:
     tested = budget(total=100, waiter=20)
     first = await tested.reserve(50)
-    line = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
+    queue = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
     await turn()
     assert tested.used_bytes == 90
     with pytest.raises(Busy):
         await tested.reserve(1)
     first.release()
-    for task in line:
+    for task in queue:
         (await task).release()
     assert_empty(tested)
 
 
-async def test_the_line_never_keeps_out_who_stands_in_it() -> None:
-    """Charges that left no room for the first in the line, with nothing running, would let all wait in vain."""
+async def test_the_charges_of_waiting_requests_leave_room_for_the_first() -> None:
+    """If the charges left no room for the first in the queue while nothing runs, every request would wait in vain."""
     tested = budget(total=100, waiter=20)
     first = await tested.reserve(30)
     head = spawn(tested.reserve(80), name="head")
@@ -135,7 +135,7 @@ async def test_the_line_never_keeps_out_who_stands_in_it() -> None:
     assert_empty(tested)
 
 
-async def test_what_can_never_fit_is_told_so() -> None:
+async def test_a_request_that_can_never_fit_is_too_large() -> None:
     tested = budget(total=100)
     assert tested.fits(100)
     assert not tested.fits(101)
@@ -151,7 +151,7 @@ async def test_what_can_never_fit_is_told_so() -> None:
     assert_empty(tested)
 
 
-async def test_a_grower_goes_before_newcomers() -> None:
+async def test_a_growing_stream_goes_before_newcomers() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(40)
     newcomer = spawn(tested.reserve(30), name="newcomer")
@@ -161,14 +161,14 @@ async def test_a_grower_goes_before_newcomers() -> None:
     second.release()
     await growing
     assert first.nbytes == 100
-    # The newcomer's charge stood in the way of a stream that runs: its wait is over.
+    # The newcomer is refused, because its charge was in the way of a running stream.
     with pytest.raises(Busy):
         await newcomer
     first.release()
     assert_empty(tested)
 
 
-async def test_newcomers_stay_in_line_while_the_grower_fits_beside_them() -> None:
+async def test_newcomers_keep_waiting_if_the_growth_fits_beside_their_charges() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(60), name="newcomer")
@@ -180,7 +180,7 @@ async def test_newcomers_stay_in_line_while_the_grower_fits_beside_them() -> Non
     assert_empty(tested)
 
 
-async def test_streams_that_all_want_to_grow_do_not_wait_for_each_other() -> None:
+async def test_streams_that_all_want_to_grow_do_not_deadlock() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -194,7 +194,7 @@ async def test_streams_that_all_want_to_grow_do_not_wait_for_each_other() -> Non
     assert_empty(tested)
 
 
-async def test_growers_stuck_by_a_release_are_found_too() -> None:
+async def test_a_deadlock_of_growing_streams_after_a_release_is_found_too() -> None:
     tested = budget()
     first, second, third = await tested.reserve(45), await tested.reserve(45), await tested.reserve(10)
     growing = [spawn(reservation.grow(30), name="growing") for reservation in (first, second)]
@@ -209,7 +209,7 @@ async def test_growers_stuck_by_a_release_are_found_too() -> None:
     assert_empty(tested)
 
 
-async def test_who_needs_nothing_more_waits_for_nobody() -> None:
+async def test_growing_by_0_bytes_does_not_wait() -> None:
     tested = budget()
     async with admitted(tested, 50) as first, admitted(tested, 50) as second:
         growing = spawn(first.grow(10), name="growing")
@@ -220,7 +220,7 @@ async def test_who_needs_nothing_more_waits_for_nobody() -> None:
     assert_empty(tested)
 
 
-async def test_a_grower_waits_no_longer_than_a_newcomer() -> None:
+async def test_a_growing_stream_waits_no_longer_than_a_newcomer() -> None:
     tested = budget(wait=0.01)
     async with admitted(tested, 50) as first, admitted(tested, 50):
         with pytest.raises(Busy):
@@ -229,7 +229,7 @@ async def test_a_grower_waits_no_longer_than_a_newcomer() -> None:
     assert_empty(tested)
 
 
-async def test_released_while_it_grows_leaves_nothing() -> None:
+async def test_a_reservation_released_while_it_grows_leaves_nothing_behind() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -245,7 +245,7 @@ async def test_released_while_it_grows_leaves_nothing() -> None:
     assert_empty(tested)
 
 
-async def test_cancelled_while_it_waits_leaves_nothing_and_lets_the_next_through() -> None:
+async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_lets_the_next_through() -> None:
     tested = budget()
     first = await tested.reserve(50)
     large = spawn(tested.reserve(90), name="large")
@@ -258,7 +258,7 @@ async def test_cancelled_while_it_waits_leaves_nothing_and_lets_the_next_through
     assert_empty(tested)
 
 
-async def test_cancelled_in_the_turn_of_its_grant_leaves_nothing() -> None:
+async def test_a_request_cancelled_in_the_turn_of_its_grant_leaves_nothing_behind() -> None:
     tested = budget()
     first = await tested.reserve(100 - 1)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -270,7 +270,7 @@ async def test_cancelled_in_the_turn_of_its_grant_leaves_nothing() -> None:
     assert_empty(tested)
 
 
-async def test_a_growers_cancel_in_the_turn_of_its_grant_leaves_what_it_held() -> None:
+async def test_a_growth_cancelled_in_the_turn_of_its_grant_leaves_what_the_stream_held() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -284,7 +284,7 @@ async def test_a_growers_cancel_in_the_turn_of_its_grant_leaves_what_it_held() -
     assert_empty(tested)
 
 
-async def test_cancelled_in_the_turn_of_its_refusal_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_cancelled_in_the_turn_of_its_refusal_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     tested = budget()
     first = await tested.reserve(99)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -299,7 +299,7 @@ async def test_cancelled_in_the_turn_of_its_refusal_is_silent(caplog: pytest.Log
     assert not caplog.records
 
 
-async def test_stop_ends_the_line_and_lets_streams_run() -> None:
+async def test_stop_refuses_waiting_requests_and_lets_streams_run() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -318,7 +318,7 @@ async def test_stop_ends_the_line_and_lets_streams_run() -> None:
     assert_empty(tested)
 
 
-async def test_its_repr_tells() -> None:
+async def test_the_repr_shows_the_state() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
@@ -328,7 +328,7 @@ async def test_its_repr_tells() -> None:
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_half_of_the_budget_is_kept_from_those_who_could_do_with_less() -> None:
+async def test_try_grow_leaves_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)
@@ -338,7 +338,7 @@ async def test_half_of_the_budget_is_kept_from_those_who_could_do_with_less() ->
     assert_empty(tested)
 
 
-async def test_what_a_stream_gives_back_goes_to_who_waits() -> None:
+async def test_bytes_that_a_stream_gives_back_go_to_a_waiting_request() -> None:
     tested = budget(total=100)
     async with admitted(tested, 90) as reservation:
         waiter = spawn(tested.reserve(30), name="waits")

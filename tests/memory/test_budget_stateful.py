@@ -1,4 +1,4 @@
-"""Whatever clients do, and in whatever order, the budget's sums hold."""
+"""The budget's sums are right after any sequence of requests, growths, releases and cancellations."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PICKS = st.integers(0, STREAMS)
 
 @dataclass(eq=False)
 class Stream:
-    """A client: asks for a reservation, may grow it, and gives it back however the asking ended."""
+    """A request for a reservation, and the latest growth of the reservation."""
 
     task: asyncio.Task[Reservation]
     growing: asyncio.Task[None] | None = None
 
     @property
     def reservation(self) -> Reservation | None:
-        """What it was given, if it was, and though it may be given back since."""
+        """The reservation, which may have been released since. None if the request waits, failed or was cancelled."""
         ended = self.task.done() and not self.task.cancelled() and self.task.exception() is None
         return self.task.result() if ended else None
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """Random asking, growing, releasing and cancelling, with or without a turn of the loop between."""
+    """Random requests, growths, releases and cancellations, with or without a turn of the loop in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.known: list[Stream] = []
 
     @rule(nbytes=SIZES, turned=st.booleans())
-    def ask(self, nbytes: int, turned: bool) -> None:
+    def reserve(self, nbytes: int, turned: bool) -> None:
         self.known.append(Stream(self.loop.create_task(self.tested.reserve(nbytes))))
         if turned:
             self.turn()
@@ -54,7 +54,7 @@ class BudgetMachine(RuleBasedStateMachine):
         if idle:
             stream = idle[pick % len(idle)]
             assert stream.reservation is not None
-            self._take_note(stream)
+            self._check_growth(stream)
             stream.growing = self.loop.create_task(stream.reservation.grow(nbytes))
 
     @rule(pick=PICKS)
@@ -64,10 +64,10 @@ class BudgetMachine(RuleBasedStateMachine):
             growing[pick % len(growing)].cancel()
 
     @rule(pick=PICKS)
-    def cancel_asking(self, pick: int) -> None:
-        asking = [stream.task for stream in self.known if not stream.task.done()]
-        if asking:
-            asking[pick % len(asking)].cancel()
+    def cancel_reserve(self, pick: int) -> None:
+        waiting = [stream.task for stream in self.known if not stream.task.done()]
+        if waiting:
+            waiting[pick % len(waiting)].cancel()
 
     @rule(pick=PICKS, nbytes=SIZES)
     def try_grow(self, pick: int, nbytes: int) -> None:
@@ -111,10 +111,10 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overtakes(self) -> None:
-        """Asking starts in the order of `known`, so whoever still waits has nobody behind who was admitted."""
+        """Requests start in the order of `known`, so no request after a waiting one may have been admitted."""
         waits = False
         for stream in self.known:
-            assert not (waits and stream.reservation is not None), "overtaken in the line"
+            assert not (waits and stream.reservation is not None), "overtaken in the queue"
             waits = waits or not stream.task.done()
 
     def teardown(self) -> None:
@@ -125,7 +125,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """Everybody gives back what they hold, turn by turn: nobody may be left waiting."""
+        """Release all reservations, turn by turn. No request may be left waiting."""
         await turn()
         while running := self._running():
             for stream in running:
@@ -133,15 +133,16 @@ class BudgetMachine(RuleBasedStateMachine):
                 stream.reservation.release()
             await turn()
         for stream in self.known:
-            assert stream.task.done(), "somebody waits in vain"
-            self._take_note(stream)
+            assert stream.task.done(), "a request waits in vain"
+            self._check_growth(stream)
 
     def _running(self) -> list[Stream]:
-        """Private: a reservation that was released and one of no bytes look the same from outside."""
+        """Return the streams whose reservation is not released. Reads a private attribute, because a released
+        reservation and one of 0 bytes look the same from outside."""
         return [stream for stream in self.known if stream.reservation is not None and not stream.reservation._released]
 
-    def _take_note(self, stream: Stream) -> None:
-        """Growing may end in these ways, and in no other."""
+    def _check_growth(self, stream: Stream) -> None:
+        """Check that a growth has ended in one of the allowed ways."""
         if stream.growing is not None and stream.growing.done() and not stream.growing.cancelled():
             assert isinstance(stream.growing.exception(), Busy | TooLarge | RuntimeError | None)
 

@@ -1,4 +1,4 @@
-"""Memory is given back when the streams that needed it have left, and once only."""
+"""Free memory is given back to the system after the last stream has ended, and only once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_it_is_given_back_after_the_last_stream_and_not_again_without_another() -> None:
+async def test_memory_is_given_back_after_the_last_stream_and_not_again_before_another() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0
@@ -31,7 +31,7 @@ async def test_it_is_given_back_after_the_last_stream_and_not_again_without_anot
     heap = Heap(Watched(), seconds=0.001, give_back=lambda: given.append(budget.streams))
     heap.start()
     await look_again()
-    assert not given  # nobody has streamed
+    assert not given  # no stream has run yet
     async with admitted(budget, 100):
         async with admitted(budget, 100):
             await look_again()
@@ -47,7 +47,7 @@ async def test_it_is_given_back_after_the_last_stream_and_not_again_without_anot
     await heap.aclose()
 
 
-async def test_closing_ends_the_watch() -> None:
+async def test_closing_ends_the_background_task() -> None:
     before = asyncio.all_tasks()
     heap = Heap(Budget(1000, 10, 1.0))
     heap.start()

@@ -1,4 +1,4 @@
-"""The machine is read from the kernel's files, and the profile follows from it."""
+"""The machine's memory and cores are read from the kernel's files, and determine the profile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def machine(root: Path, files: dict[str, str], total: int = 16 * GIB) -> Path:
         (512 * MIB, 1, SMALL),
     ],
 )
-def test_memory_decides_first_and_cores_cap(memory: int, cores: float, expected: profile.Profile) -> None:
+def test_memory_determines_the_profile_and_few_cores_lower_it(
+    memory: int, cores: float, expected: profile.Profile
+) -> None:
     assert profile.choose(memory, cores) is expected
 
 
@@ -39,7 +41,7 @@ def test_without_cgroups_the_machines_memory_counts(tmp_path: Path) -> None:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_version_2_takes_the_tightest_limit_on_the_way_up(tmp_path: Path) -> None:
+def test_with_cgroup_v2_the_lowest_limit_up_to_the_root_counts(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
@@ -51,8 +53,8 @@ def test_version_2_takes_the_tightest_limit_on_the_way_up(tmp_path: Path) -> Non
     assert profile.machine_memory(root) == 2 * GIB
 
 
-def test_inside_a_container_the_mount_itself_shows_the_limit(tmp_path: Path) -> None:
-    """The path is the host's, or leads out of the namespace, and does not exist below the mount."""
+def test_inside_a_container_the_limit_is_read_at_the_mount_itself(tmp_path: Path) -> None:
+    """The path in /proc is the host's, or leads out of the namespace, and does not exist below the mount."""
     root = machine(
         tmp_path,
         {"proc/self/cgroup": "0::/../../docker/abc\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"},
@@ -60,7 +62,7 @@ def test_inside_a_container_the_mount_itself_shows_the_limit(tmp_path: Path) -> 
     assert profile.machine_memory(root) == GIB
 
 
-def test_version_1_is_read_and_its_no_limit_ignored(tmp_path: Path) -> None:
+def test_with_cgroup_v1_the_value_that_means_no_limit_is_ignored(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
@@ -82,12 +84,12 @@ def test_a_cpu_quota_caps_the_cores(tmp_path: Path) -> None:
     assert profile.machine_cores(machine(tmp_path, files), affinity=8) == 0.5
 
 
-def test_no_quota_leaves_the_affinity(tmp_path: Path) -> None:
+def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "max 100000\n"}
     assert profile.machine_cores(machine(tmp_path, files), affinity=3) == 3
 
 
-def test_auto_looks_at_the_machine_and_names_do_not(tmp_path: Path) -> None:
+def test_auto_depends_on_the_machine_and_a_named_profile_does_not(tmp_path: Path) -> None:
     assert profile.resolve("auto", machine(tmp_path, {}, total=GIB)) is SMALL
     assert profile.resolve("large", machine(tmp_path, {}, total=GIB)) is LARGE
 

@@ -1,4 +1,4 @@
-"""Whatever a room is lent is given back once, and every lender counts the sum of its rooms."""
+"""A room gives back once what it was lent, and every lender counts the sum of its rooms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def budget() -> Budget:
     return Budget(TOTAL, max_streams=STREAMS, wait_seconds=3600)
 
 
-def test_what_is_covered_is_not_charged_and_growth_has_a_step() -> None:
+def test_covered_bytes_are_not_charged_and_a_room_grows_in_steps() -> None:
     tested = budget()
     room = Room(tested, covered_bytes=8, step_bytes=10)
     assert room.try_hold(8)
@@ -55,7 +55,7 @@ async def test_a_released_room_neither_grows_nor_gives_back_again() -> None:
         assert (repr(room), reservation.nbytes) == (f"<Room 0 bytes, released of {reservation!r}>", RESERVED + 7)
 
 
-def test_the_release_of_a_lender_covers_its_rooms() -> None:
+def test_releasing_a_lender_releases_its_rooms() -> None:
     tested = budget()
     whole = Room(tested)
     parts = Room(whole), Room(whole)
@@ -68,7 +68,7 @@ def test_the_release_of_a_lender_covers_its_rooms() -> None:
     assert tested.used_bytes == 0
 
 
-async def test_a_room_moves_whole_or_not_at_all() -> None:
+async def test_a_room_moves_to_another_lender_completely_or_not_at_all() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation, covered_bytes=5)
@@ -111,7 +111,7 @@ async def test_growths_that_overlap_wait_for_each_other() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_growth_that_is_cancelled_leaves_nothing_behind(turns: int) -> None:
-    """Also in the turn in which it is granted."""
+    """Even in the turn of the loop in which it is granted."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -143,12 +143,12 @@ async def test_a_room_that_is_released_while_it_grows_holds_nothing() -> None:
         assert (room.nbytes, tested.used_bytes) == (0, RESERVED)
 
 
-async def test_not_every_lender_can_be_waited_for() -> None:
+async def test_a_room_of_the_budget_itself_cannot_wait_to_grow() -> None:
     with pytest.raises(TypeError):
         await Room(budget()).grow(1)
 
 
-def test_no_more_is_given_back_than_was_charged() -> None:
+def test_a_room_gives_back_no_more_than_was_charged() -> None:
     room = Room(budget(), covered_bytes=10)
     with pytest.raises(ValueError, match="charged"):
         room.shrink(1)
@@ -156,7 +156,7 @@ def test_no_more_is_given_back_than_was_charged() -> None:
 
 @dataclass(eq=False)
 class Held:
-    """A room, who lends to it, and its growths."""
+    """A room, its lender, and its growths."""
 
     room: Room
     lender: Budget | Reservation | Held
@@ -233,7 +233,7 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def every_lender_counts_the_sum_of_its_rooms(self) -> None:
         if self._is_growing():
-            return  # what is granted is counted a turn before it is held
+            return  # granted bytes are counted one turn before the room holds them
         for stream in self.streams:
             assert stream.nbytes == RESERVED + self._lent_by(stream)
         for held in self.known:
@@ -266,7 +266,7 @@ class RoomMachine(RuleBasedStateMachine):
         return any(not growth.done() for held in self.known for growth in held.growths)
 
     def _lent_by(self, lender: Budget | Reservation | Held) -> int:
-        """What the rooms of `lender` hold."""
+        """Return the bytes that the rooms of `lender` hold."""
         return sum(held.room.nbytes for held in self.known if held.lender is lender)
 
 

@@ -1,4 +1,4 @@
-"""What outlives the stream that made it counts while it is used, and gives way when it is not."""
+"""Bytes that outlive their stream count while they are used; spare bytes are reclaimed when others need them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_kept_bytes_outlive_their_stream() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> None:
+async def test_bytes_without_a_stream_leave_half_of_the_budget_free() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(20)
     assert budget.try_grow(30)
@@ -37,7 +37,7 @@ async def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> Non
     assert budget.used_bytes == 0
 
 
-async def test_no_more_is_kept_than_is_held() -> None:
+async def test_a_reservation_keeps_no_more_than_it_holds() -> None:
     reservation = await budget_of(100).reserve(60)
     with pytest.raises(ValueError, match="keeps"):
         reservation.keep(61)
@@ -46,8 +46,8 @@ async def test_no_more_is_kept_than_is_held() -> None:
         reservation.keep(1)
 
 
-class Shelf:
-    """Spare bytes of a budget, in things of `each` bytes, as a cache has them."""
+class SpareCache:
+    """Cache whose entries, of `each` bytes, are spare bytes of the budget."""
 
     def __init__(self, budget: Budget, each: int) -> None:
         self.count = 0
@@ -70,15 +70,15 @@ class Shelf:
         return gone * self._each
 
 
-async def test_spare_bytes_are_asked_for_before_anyone_waits() -> None:
+async def test_spare_bytes_are_reclaimed_before_a_request_waits() -> None:
     budget = budget_of(100)
-    shelf = Shelf(budget, 40)
-    await shelf.put(1)
+    cache = SpareCache(budget, 40)
+    await cache.put(1)
     assert budget.used_bytes == 0
     first = await budget.reserve(60)
-    assert shelf.asked == []
+    assert cache.asked == []
     second = await budget.reserve(30)
-    assert (shelf.asked, shelf.count, budget.used_bytes) == ([30], 0, 90)
+    assert (cache.asked, cache.count, budget.used_bytes) == ([30], 0, 90)
     for reservation in (first, second):
         reservation.release()
     assert budget.used_bytes == 0
@@ -86,7 +86,7 @@ async def test_spare_bytes_are_asked_for_before_anyone_waits() -> None:
 
 async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
     budget = budget_of(100)
-    first, second = Shelf(budget, 10), Shelf(budget, 10)
+    first, second = SpareCache(budget, 10), SpareCache(budget, 10)
     await first.put(3)
     await second.put(3)
     (await budget.reserve(60)).release()
@@ -99,7 +99,7 @@ async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
     whole.release()
 
 
-async def test_bytes_in_use_again_are_not_let_go_of() -> None:
+async def test_bytes_in_use_again_are_not_reclaimed() -> None:
     budget = budget_of(100)
     budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
     first = await budget.reserve(40)
@@ -113,11 +113,11 @@ async def test_bytes_in_use_again_are_not_let_go_of() -> None:
     first.release()
 
 
-async def test_whoever_grows_gets_spare_bytes_too() -> None:
+async def test_a_growing_stream_gets_spare_bytes_too() -> None:
     budget = budget_of(100)
-    shelf = Shelf(budget, 50)
-    await shelf.put(1)
+    cache = SpareCache(budget, 50)
+    await cache.put(1)
     first = await budget.reserve(10)
     await first.grow(80)
-    assert (budget.used_bytes, shelf.count) == (90, 0)
+    assert (budget.used_bytes, cache.count) == (90, 0)
     first.release()

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in the DevTools protocol over a pipe: messages of JSON, each ended by a NUL.
+"""A headless Chromium, controlled by the DevTools protocol over a pipe: JSON messages, each ended by a NUL.
 
 https://chromedevtools.github.io/devtools-protocol/"""
 
@@ -19,13 +19,13 @@ from typing import IO, Any
 from tests.players.tools import direct, tool
 
 SECONDS = 120.0
-"""No test waits longer for one answer."""
+"""Timeout of one call."""
 END_SECONDS = 60.0
 
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # it does not start as root otherwise
+    "--no-sandbox",  # otherwise Chromium does not start as root
     "--no-first-run",
     "--disable-gpu",
     "--disable-quic",
@@ -41,7 +41,7 @@ PIPE = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
 
 
 class Page:
-    """One tab. Its owner is the browser."""
+    """One tab of a browser."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
@@ -53,7 +53,7 @@ class Page:
         self.run("document.readyState != 'loading' || new Promise(done => addEventListener('DOMContentLoaded', done))")
 
     def run(self, script: str) -> Any:
-        """The value of the expression; of a promise, what it comes to. What is thrown there fails the test."""
+        """Return the value of a JavaScript expression, or of its promise. Raises AssertionError if it throws."""
         answer = self._browser.call(
             "Runtime.evaluate",
             {"expression": script, "awaitPromise": True, "returnByValue": True},
@@ -64,7 +64,7 @@ class Page:
 
 
 class Browser:
-    """A Chromium that runs, by its pipe. `log_file` is for what it complains of."""
+    """A running Chromium, controlled through its pipe. `log_file` has what it writes to stderr."""
 
     def __init__(self, to: IO[bytes], answers: IO[bytes], log_file: Path) -> None:
         self._to = to
@@ -75,7 +75,7 @@ class Browser:
 
     @contextlib.contextmanager
     def page(self) -> Iterator[Page]:
-        """A new tab, closed afterwards."""
+        """Yield a new tab, which is closed at the end of the block."""
         target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         try:
@@ -84,7 +84,7 @@ class Browser:
             self.call("Target.closeTarget", {"targetId": target})
 
     def call(self, method: str, params: dict[str, Any], session: str | None = None) -> dict[str, Any]:
-        """What the browser answers; events that come meanwhile are passed over."""
+        """Call a method of the protocol and return its result. Events that arrive meanwhile are ignored."""
         self._last_id += 1
         message = {"id": self._last_id, "method": method, "params": params}
         if session is not None:
@@ -99,7 +99,7 @@ class Browser:
         return result
 
     def _receive(self, waits_for: str, deadline: float) -> dict[str, Any]:
-        """The next message."""
+        """Return the next message. Raises AssertionError at `deadline`, or if Chromium has ended."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while b"\0" not in self._read:
@@ -114,7 +114,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own. It is closed, and killed with all its processes if it stays."""
+    """Run a browser with a profile of its own. Close it at the end of the block, and kill processes that remain."""
     with tempfile.TemporaryDirectory(prefix="serverpy-chromium-", ignore_cleanup_errors=True) as home:
         log_file = Path(home, "log")
         with log_file.open("wb") as log:

@@ -1,4 +1,4 @@
-"""The woven films of the sample site, and the files that they are woven of."""
+"""The woven films of the sample site, and the files that they are woven from."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NOT_WOVEN = {
     "long-muxed": "one file",
 }
 FILMS = {name: (ids[0], ids[-1]) for name, ids in catalogue.PAIRS.items() if name not in NOT_WOVEN}
-"""By the film: its best picture and its sound."""
+"""The best video format and the audio format of each film."""
 
 
 def sources(film: str) -> tuple[Path, Path]:
-    """The files of picture and sound."""
+    """Return the files with the video and the audio of `film`."""
     media = ensure_media()
-    picture, sound = (media / RENDITIONS[name].file for name in FILMS[film])
-    return picture, sound
+    video, audio = (media / RENDITIONS[name].file for name in FILMS[film])
+    return video, audio

@@ -47,7 +47,7 @@ const play = async (seconds) => {
   return {
     seconds: video.currentTime - begin,
     frames: video.getVideoPlaybackQuality().totalVideoFrames - frames,
-    sound: video.webkitAudioDecodedByteCount,
+    audioBytes: video.webkitAudioDecodedByteCount,
     error: video.error && video.error.message,
   };
 };
@@ -64,13 +64,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(PAGE)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def player() -> Iterator[str]:
-    """The address of the page, at a server of its own: another origin than the film's."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:  # Chromium opens connections to spare
+    """The address of the page. It is on a server of its own, so that its origin is not the film's."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:  # Chromium opens connections that it does not use
         thread = threading.Thread(target=httpd.serve_forever, name="player")
         thread.start()
         try:
@@ -88,7 +88,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Film:
-    """What the sources say of a film."""
+    """The properties of a film, read from its sources."""
 
     seconds: float
     width: int
@@ -96,15 +96,15 @@ class Film:
 
 
 def film_of(name: str) -> Film:
-    picture, sound = sources(name)
-    with av.open(str(picture)) as container:
-        video = container.streams.video[0]
-        width, height = video.width, video.height
-    return Film(max(end_of(picture), end_of(sound)), width, height)
+    video, audio = sources(name)
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        width, height = stream.width, stream.height
+    return Film(max(end_of(video), end_of(audio)), width, height)
 
 
 def end_of(file: Path) -> float:
-    """When its last packet ends."""
+    """Return the time at which the last packet of `file` ends."""
     with av.open(str(file)) as container:
         (stream,) = container.streams
         assert stream.time_base is not None
@@ -132,4 +132,4 @@ def test_chromium_plays_a_woven_film_and_seeks_in_it(server: Server, browser: Br
         assert played["error"] is None
         assert played["seconds"] >= 0.5
         assert played["frames"] > 0
-        assert played["sound"] > 0
+        assert played["audioBytes"] > 0

@@ -1,4 +1,4 @@
-"""Commands of the system that play our streams: ffmpeg, ffprobe and Chromium. The product needs none of them."""
+"""System commands that play streams in tests: ffmpeg, ffprobe and Chromium. The server needs none of them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ SECONDS = 240.0
 
 
 def tool(name: str) -> str:
-    """Where the command is. Fails where it is not installed."""
+    """Return the path of a command. Raises AssertionError if it is not installed."""
     path = shutil.which(name)
     assert path is not None, f"{name} is missing on this machine: `make system` installs it, or says how"
     return path
 
 
 def direct() -> dict[str, str]:
-    """The environment, without proxies: everything is on loopback."""
+    """Return the environment without proxies, because all servers are on loopback."""
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
 def said(name: str, *arguments: str) -> str:
-    """What the command prints, which must succeed and complain of nothing."""
+    """Run a command and return what it prints. Raises AssertionError if it fails or writes to stderr."""
     done = subprocess.run(
         [tool(name), *arguments],
         env=direct(),

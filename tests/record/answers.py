@@ -1,14 +1,14 @@
-"""What the server answers to each request of the record, in a form that is the same at every run.
+"""The server's answers to the requests of the record, in a form that is the same in every run.
 
-Ports become names. Validators are recorded as `site` where they are those of a file of the sample site, and as
-`present` elsewhere, since both hold the time at which the file was made. A body that is a file of the sample site, or
-a range of one, is recorded by the file's name; any other by its length and SHA-256. A body that was cut is recorded as
-`cut`: how many bytes arrive before a cut depends on time. Of an error only the status, the headers and the `code` are
-recorded, not its words.
+Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
+`present` otherwise, because both contain the time at which the file was made. A body that is a file of the sample site,
+or a range of one, is recorded by the file's name; any other by its length and SHA-256. A body that was cut is recorded
+as `cut`, because the number of bytes before a cut depends on timing. Of an error only the status, the headers and the
+`code` are recorded, not the text.
 
-The sample media are made by encoders, whose bytes may differ from one version or processor to another. `Record.media`
-is a fingerprint of them; `relaxed` takes out of an answer what depends on these bytes. The bytes of photos differ with
-the number of processors: they are not in the fingerprint, and their lengths are not recorded.
+The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
+fingerprint of them; `relaxed` removes from an answer what depends on their bytes. The bytes of photos differ with the
+number of processors, so they are not part of the fingerprint, and their lengths are not recorded.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from tests.record.samples import SECURE, Case, Sample, cases
 from tests.server import Server, serving
 
 Answer = dict[str, Any]
-"""`status`, `headers` (as they differ from those in COMMON), and `code`, `body` or `info`: JSON values."""
+"""JSON values: `status`, `headers` (only those that differ from COMMON), and `code`, `body` or `info`."""
 
 ANSWER_SECONDS = 300.0
-"""How long the client waits for one piece of an answer."""
+"""Timeout of one read of the client."""
 SETTINGS: dict[str, Any] = {
     "profile": "medium",
     "max_children": 4,
@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "connect_timeout": 60,
     "max_streams": 16,
 }
-"""Of the server that is asked: nothing depends on the machine, or on how fast it is."""
+"""Settings of the server, with which no answer depends on the machine or its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
 COMMON = {
     "problem": {
@@ -59,14 +59,14 @@ COMMON = {
     "info": {"content-type": "application/json", "x-content-type-options": "nosniff"},
     "stream": {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"},
 }
-"""Headers that nearly every answer of a kind has. Only other headers are recorded, and these where they are missing."""
+"""Headers that nearly every answer of a kind has. Only other headers are recorded, and these if they are missing."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
 LARGE_MIB = 6
 PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
 
 
 class Files:
-    """The files of the sample site, to be recognised by their bytes and validators."""
+    """The files of the sample site, recognised by their bytes and validators."""
 
     def __init__(self, directory: Path) -> None:
         self._names: dict[str, str] = {}
@@ -84,7 +84,7 @@ class Files:
         self.fingerprint = digest.hexdigest()
 
     def name(self, body: bytes) -> str:
-        """The name of the file, or of the range of one, that has these bytes; length and SHA-256 of other bytes."""
+        """Return the name of the file, or range of a file, that has these bytes; else their length and SHA-256."""
         digest = hashlib.sha256(body).hexdigest()
         return self._names.get(digest) or f"{len(body)} bytes {digest}"
 
@@ -100,7 +100,7 @@ class Files:
         return digest
 
     def _learn_hls(self, directory: Path) -> None:
-        """The segments of each variant, one after the other."""
+        """Learn the concatenated segments of each variant."""
         for kind in ("ts", "fmp4", "audio", *SHAPES):
             for variant in VARIANTS:
                 content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
@@ -121,7 +121,7 @@ class Asker:
     files: Files
 
     def ask(self, case: Case) -> Answer:
-        """The answer to one request. Raises OSError if the server leaves the connection without an answer."""
+        """Return the answer to one request. Raises OSError if the server closes the connection without a response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=ANSWER_SECONDS)
         with contextlib.closing(connection):
             headers = {} if case.range is None else {"Range": case.range}
@@ -162,14 +162,14 @@ class Asker:
             stable["content-disposition"] = _short_disposition(disposition)
         if stable.get("content-type") == PHOTO_TYPE:
             stable = {name: _without_lengths(name, value) for name, value in stable.items()}
-        if kind != "stream":  # the length of a text that names ports, and words that may be improved
+        if kind != "stream":  # the length of a text with port numbers, and with wording that may change
             stable.pop("content-length", None)
         common = COMMON[kind]
         others = {name: value for name, value in stable.items() if common.get(name) != value}
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """A summary for the reader of a difference, and a hash of all of it."""
+        """Return a summary, which makes a difference readable, and a hash of the whole document."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
@@ -181,7 +181,7 @@ class Asker:
         }
 
     def _named(self, text: str) -> str:
-        """Without port numbers."""
+        """Return `text` with names in place of the site's origins and port numbers."""
         site = self.server.site
         for origin, name in (
             (site.http, "SITE"),
@@ -196,7 +196,7 @@ class Asker:
 
 @contextlib.contextmanager
 def asking() -> Iterator[Asker]:
-    """A sample site, a server, and a client that asks it."""
+    """Run a sample site and a server, and yield a client of the server."""
     with SampleSite(https_port=0) as site, serving(site, **SETTINGS) as server:
         yield Asker(server, Files(ensure_media()))
 
@@ -208,7 +208,7 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """The answers to all wanted requests, `jobs` samples at a time; the requests for one sample come one by one."""
+    """Return the answers to all wanted requests: of `jobs` samples at a time, of each sample one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
@@ -232,9 +232,9 @@ class Record:
     answers: Mapping[str, Answer]
 
     def text(self) -> str:
-        """JSON with one line for each request. Where an answer repeats an earlier one for the same sample, the line is
-        the name of that one: `relay` stands for the answer to `relay` without a range. `"as":"relay"` means that the
-        answer is the one to `relay` but for what the line says."""
+        """Return JSON with one line for each request. If an answer equals an earlier one for the same sample, its line
+        is the name of that one: `relay` stands for the answer to `relay` without a range. `"as":"relay"` means that the
+        answer is the one to `relay` except for what the line contains."""
         seen: dict[str, dict[str, str]] = {}
         lines = {}
         for name in sorted(self.answers, key=_place):
@@ -253,8 +253,8 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        lines = told["answers"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        lines = record["answers"]
 
         def whole(name: str) -> Answer:
             sample, value = name.partition(" ")[0], lines[name]
@@ -262,14 +262,14 @@ class Record:
                 return whole(f"{sample} {value}")
             return _changed(whole(f"{sample} {value['as']}"), value) if "as" in value else dict(value)
 
-        return cls(told["media"], {name: whole(name) for name in lines})
+        return cls(record["media"], {name: whole(name) for name in lines})
 
 
 BASE = "relay"
 
 
 def _changes(base: Answer, answer: Answer) -> Answer:
-    """What `_changed` needs to make `answer` from `base`."""
+    """Return what `_changed` needs to make `answer` from `base`."""
     changes = _replaced(base, answer)
     if "headers" in changes:
         changes["headers"] = _replaced(base["headers"], answer["headers"])
@@ -281,7 +281,7 @@ def _changed(base: Answer, changes: Answer) -> Answer:
 
 
 def _replaced(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of `other` that `base` has not, and null for those that only `base` has."""
+    """Return the entries of `other` that differ from `base`, and null for those that only `base` has."""
     return {key: other.get(key) for key in (*base, *other) if base.get(key) != other.get(key)}
 
 
@@ -290,13 +290,13 @@ def _without_nulls(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[bool, bool, str]:
-    """Requests in the order in which their answers are to be written out: relay before others, the whole first."""
+    """Return the sort key of a request: `relay` comes before other methods, a request without a range before others."""
     kind = name.partition(" ")[2]
     return not kind.startswith("relay"), "=" in kind, name
 
 
 def _short_disposition(value: str) -> str:
-    """Without the extended file name where it says the same as the plain one."""
+    """Return Content-Disposition with a short `filename*` if that equals `filename`."""
     match = re.fullmatch(r"(\w+; filename=\"(.*)\"); filename\*=UTF-8''(.*)", value)
     return f"{match[1]}; filename*=SAME" if match and unquote(match[3]) == match[2] else value
 
@@ -306,7 +306,7 @@ def _json(value: object) -> str:
 
 
 def relaxed(answer: Answer) -> Answer:
-    """The part of an answer that does not depend on the bytes of the sample media."""
+    """Return the part of an answer that does not depend on the bytes of the sample media."""
     headers = {name: _without_lengths(name, value) for name, value in answer["headers"].items()}
     answer = {**answer, "headers": headers}
     if "body" in answer:
@@ -323,8 +323,8 @@ def _without_lengths(name: str, value: str) -> str:
 
 
 def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
-    """What has changed in the answers to the requests in `asked`: lines with - for the record and + for the answer.
-    Other media than those of the record: only what does not depend on them is compared."""
+    """Return the changed answers to the requests in `asked`, as lines with - for the record and + for the new answer.
+    If the sample media differ from those of the record, only what does not depend on them is compared."""
     view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
     lines = []
     for name in sorted(asked):

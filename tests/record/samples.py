@@ -1,7 +1,7 @@
-"""The requests of the record: every sample of the sample site whose answer ends, by every method.
+"""The requests of the record: every sample of the sample site whose response ends, by every method.
 
-Left out are addresses without an end (`/live/on-air`, `/tube/watch/slow`, `endless.*`), and hostile media that take the
-worker so much memory or time that the answer depends on the machine (`COSTLY`).
+Addresses whose response does not end are left out (`/live/on-air`, `/tube/watch/slow`, `endless.*`), and so are hostile
+media that cost the worker so much memory or time that the answer depends on the machine (`COSTLY`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IN_PROCESS = ("auto", "relay", "embedded")
 SUBPROCESS = "subprocess"
 INFO, HEAD = "info", "head"
 SECURE = "SECURE"
-"""The sample site over https, in the address of a sample."""
+"""Placeholder for the site's https origin in the address of a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Sample:
     page: str
     params: tuple[tuple[str, str], ...] = ()
     child: bool = False
-    """Whether `subprocess` is asked, without a range."""
+    """Whether `subprocess` is asked too: without a range, except for the pages in CHILD_RANGES."""
 
     def __str__(self) -> str:
         return "&".join([self.page, *(f"{name}={quote(value)}" for name, value in self.params)])
@@ -40,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request to the server. `method` None: `/info`, or HEAD of `/stream`."""
+    """One request to the server. `method` is None for `/info` and for HEAD of `/stream`."""
 
     sample: Sample
     verb: str = "GET"
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """What is asked of the sample."""
+        """The name of the request among those for one sample."""
         if self.method is None:
             return INFO if self.path == "/info" else HEAD
         return self.method if self.range is None else f"{self.method} {self.range}"
@@ -59,7 +59,7 @@ class Case:
         return f"{self.sample} {self.kind}"
 
     def target(self, http: str, https: str) -> str:
-        """The target of the request, for a sample site with these two origins."""
+        """Return the request target for a sample site with these two origins."""
         page = self.sample.page
         url = f"{http}{page}" if page.startswith("/") else page.replace(SECURE, https)
         query = {"url": url, **dict(self.sample.params)}
@@ -69,7 +69,7 @@ class Case:
 
 
 def cases(sample: Sample) -> Iterator[Case]:
-    """All requests for one sample. The first are those whose answers the others most often repeat."""
+    """Yield all requests for one sample. The first are those whose answers are most often repeated by others."""
     yield from (Case(sample, method="relay", range=span) for span in RANGES)
     yield from (Case(sample, method=method, range=span) for method in ("auto", "embedded") for span in RANGES)
     yield Case(sample, verb="HEAD")
@@ -80,7 +80,7 @@ def cases(sample: Sample) -> Iterator[Case]:
 
 
 CHILD_RANGES = frozenset({"/page/prog", "/page/hls-byterange", "/tube/watch/pair"})
-"""The pages that `subprocess` is asked for with ranges, too: a child takes seconds of CPU."""
+"""The pages that `subprocess` is asked for with ranges too. They are few, because a child takes seconds of CPU."""
 
 COSTLY = frozenset({"endless.m3u8", "endless.mp4", "million.m3u8", "long-line.m3u8", "bomb.mpd", "laughs.mpd"})
 """Hostile media whose answers depend on how much memory and time the machine has."""
@@ -102,7 +102,7 @@ _FAULTS = (
 )
 _HLS_FAULTS = ("nolength", "closelength", "status=404", "etag=flip")
 _LIVE = "clock=request,window=6,begin=3,ends=6,target=1,quality=low,id=record"
-"""Nothing leaves the list before the end of the broadcast: its bytes from `start=0` on do not depend on time."""
+"""No segment leaves the playlist before the end of the broadcast, so its bytes from `start=0` do not depend on time."""
 _PARAMS = (
     ("/page/prog", {"download": "1"}),
     ("/page/prog", {"download": "1", "filename": "ein Film – größer.mp4"}),

@@ -1,4 +1,4 @@
-"""The server answers as tests/record/answers.json says.
+"""The server's answers are those in tests/record/answers.json.
 
 To save time, these tests ask for a part of the record: each sample by `relay` with three ranges, and by HEAD, which is
 `auto`; pages, the tube and the samples with parameters also by `embedded` and for their `/info`; hostile media by
@@ -17,7 +17,7 @@ from tests.record.samples import GROUPS, HEAD, INFO, SAMPLES, SUBPROCESS, Case, 
 
 FILE = Path(__file__).parent / "answers.json"
 SECONDS = 600
-"""How long a group of samples may take on a machine that is busy."""
+"""Timeout of a group of samples, long enough for a busy machine."""
 JOBS = 4
 MORE = frozenset({"pages", "tube", "parameters", "elsewhere"})
 """The groups of samples that are asked for by `embedded` and for `/info`."""
@@ -59,7 +59,7 @@ def test_the_record_has_every_request() -> None:
     assert names == set(Record.read(FILE).answers)
 
 
-def test_a_record_is_written_as_it_was_read(recorded: Record) -> None:
+def test_a_record_is_written_exactly_as_it_was_read(recorded: Record) -> None:
     assert recorded.text() == FILE.read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""MP4s of one track, built box by box, so that a test decides what stands in each."""
+"""MP4s of one track, built box by box, so that a test decides the content of each box."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 @dataclass(frozen=True)
 class Film:
-    """A plain MP4: `samples` in chunks of `chunked` samples each, `stts` as runs of (count, delta). `replaced` boxes of
-    the sample table stand in the place of those of their kind; `before` is what stands before the chunks' bytes."""
+    """A plain MP4: `samples` in chunks of `chunked` samples each, `stts` as runs of (count, delta). A box in `replaced`
+    replaces that of its kind in the sample table; `before` is put before the bytes of the chunks."""
 
     samples: Sequence[bytes] = (b"first", b"second", b"third")
     chunked: Sequence[int] = (2, 1)
@@ -110,5 +110,5 @@ def _table(kind: bytes, layout: str, rows: Sequence[tuple[int, ...]]) -> bytes:
 
 
 def sample_table(kind: bytes, *numbers: int) -> bytes:
-    """A full box of 32-bit numbers, whatever they mean."""
+    """Return a full box of 32-bit numbers."""
     return write_full(kind, 0, 0, struct.pack(f">{len(numbers)}I", *numbers))

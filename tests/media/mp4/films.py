@@ -1,4 +1,4 @@
-"""What the tests of the weave share: sources in memory, the weave of a pair, and what a demuxer reads of it."""
+"""Helpers for tests of woven films: locate the boxes of a film in memory, and read it with a demuxer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from serverpy.media.mp4.locate import Located, Span, locate
 
 
 def located(film: bytes) -> Located:
-    """What `locate` finds in `film`."""
+    """Return what `locate` finds in `film`."""
     return drive(locate(len(film)), film)[0]
 
 
 def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Located, list[Span]]:
-    """The outcome, and the ranges that it asked for."""
+    """Run `reading` on the bytes of `film`. Returns its result and the ranges that it asked for."""
     asked = list[Span]()
     try:
         asked.append(next(reading))
@@ -31,7 +31,7 @@ def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Locate
 
 @dataclass(frozen=True)
 class Packet:
-    """A packet as a demuxer gives it, its bytes by their digest."""
+    """A packet from a demuxer, with a digest of its bytes."""
 
     pts: int | None
     dts: int | None
@@ -41,7 +41,7 @@ class Packet:
 
 
 def packets(film: bytes, kind: str) -> list[Packet]:
-    """Those of the first stream of `kind`, "video" or "audio"; times in the stream's own units."""
+    """Return the packets of the first stream of `kind`, "video" or "audio". Times are in the stream's time base."""
     with av.open(io.BytesIO(film), "r") as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [
@@ -56,12 +56,12 @@ def _digest(data: bytes) -> str:
 
 
 def own_boxes(film: bytes) -> list[Box]:
-    """The boxes of a file, not those inside them."""
+    """Return the top-level boxes of a file."""
     return list(boxes(memoryview(film), 0, len(film)))
 
 
 class CountedReads(io.BytesIO):
-    """A file that counts the seeks to places which were not next: over HTTP each is a request."""
+    """A file that counts the seeks to another position, each of which is a request over HTTP."""
 
     jumps = 0
 
@@ -73,7 +73,7 @@ class CountedReads(io.BytesIO):
 
 
 def decoded(film: bytes, kind: str) -> list[float]:
-    """The times of all frames of the first stream of `kind`. Raises av.FFmpegError for what cannot be decoded."""
+    """Return the times of all frames of the first stream of `kind`. Raises av.FFmpegError if one cannot be decoded."""
     with av.open(io.BytesIO(film), "r") as container:
         frames = container.decode(video=0) if kind == "video" else container.decode(audio=0)
         times = [frame.time for frame in frames]
@@ -81,8 +81,8 @@ def decoded(film: bytes, kind: str) -> list[float]:
 
 
 def sought(film: bytes, seconds: float) -> tuple[float, bool, int]:
-    """Where a player that seeks in a newly opened film lands: the time of the first picture that it reads, whether it
-    is a key frame, and the jumps that it took."""
+    """Seek in a newly opened film, as a player does. Returns the time of the first video packet after the seek, whether
+    it is a key frame, and the number of jumps in the file."""
     file = CountedReads(film)
     with av.open(file, "r") as container:
         video = container.streams.video[0]

@@ -1,4 +1,4 @@
-"""Fragments keep their length when they are numbered anew; what counts from the file's beginning is moved."""
+"""Fragments keep their length when they are renumbered, and offsets from the start of the file are adjusted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def patched(*trafs: bytes) -> bytes:
     return patch_moof(moof(*trafs), 5, 2, 7, -100)
 
 
-def test_numbers_are_changed_and_nothing_else() -> None:
+def test_only_the_sequence_and_track_numbers_are_changed() -> None:
     trun = write_full(b"trun", 0, 1, struct.pack(">II", 3, 120))
     given = moof(write(b"traf", tfhd(BASE_IS_MOOF | DURATION, 5, b"\0\0\0\x28"), trun, trun))
     expected = given.replace(struct.pack(">I", 99), struct.pack(">I", 7)).replace(
@@ -41,7 +41,7 @@ def test_numbers_are_changed_and_nothing_else() -> None:
     assert patch_moof(given, 5, 2, 7, -100) == expected
 
 
-def test_a_base_in_the_file_moves_along() -> None:
+def test_a_base_data_offset_is_adjusted() -> None:
     assert tfhd(BASE, 2, struct.pack(">Q", 900)) in patched(write(b"traf", tfhd(BASE, 5, struct.pack(">Q", 1000))))
 
 
@@ -50,7 +50,7 @@ def test_each_traf_of_a_track_is_changed() -> None:
     assert patched(traf, traf).count(tfhd(BASE_IS_MOOF, 2)) == 2
 
 
-def test_a_base_that_is_its_own_moof_may_stay_alone() -> None:
+def test_without_an_explicit_base_only_a_single_traf_is_supported() -> None:
     assert tfhd(0, 2) in patched(write(b"traf", tfhd(0)))
     with pytest.raises(UnsupportedConversion):
         patched(write(b"traf", tfhd(0)), write(b"traf", tfhd(0)))
@@ -78,7 +78,7 @@ def test_fragments_of_another_track_and_damaged_ones_are_refused(traf: bytes) ->
 
 
 def test_each_track_has_an_index_that_reaches_to_the_end(media: Path) -> None:
-    """So that a player which seeks by it needs no other box, whichever track it asks for."""
+    """A player that seeks with it needs no other box, whichever track it uses."""
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     head = own_boxes(layout.header)
     assert [box.kind for box in head] == [b"ftyp", b"moov", b"sidx", b"sidx"]
@@ -89,7 +89,7 @@ def test_each_track_has_an_index_that_reaches_to_the_end(media: Path) -> None:
         assert index.references[-1].offset + index.references[-1].size == layout.total
 
 
-def test_fragments_stand_in_the_order_of_their_times(media: Path) -> None:
+def test_fragments_are_in_the_order_of_their_times(media: Path) -> None:
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     assert list(layout.sources) == [VIDEO, AUDIO] * 5
 
@@ -120,7 +120,7 @@ def sidx_at_the_end_of_time() -> bytes:
         (sidx_at_the_end_of_time(), NotMedia),
         (None, UnsupportedConversion),
     ],
-    ids=["empty", "beyond the end", "no scale", "short", "of indices", "beyond all times", "none"],
+    ids=["empty", "beyond the end", "time scale 0", "truncated", "of indices", "time overflow", "missing"],
 )
 def test_an_index_that_cannot_be_used_is_refused(media: Path, index: bytes | None, error: type[Exception]) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
@@ -140,8 +140,9 @@ def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
     return write(b"mfra", tfra)
 
 
-def test_the_list_at_the_end_is_an_index_too() -> None:
-    """A block reaches to the next moof that is listed; how long the last one is, only its own boxes tell."""
+def test_an_mfra_box_is_an_index_too() -> None:
+    """A block extends to the next moof in the list. Only its own boxes tell the duration of the last block, so the one
+    before it is used."""
     index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
     found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
     assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]
@@ -161,8 +162,11 @@ def test_the_list_at_the_end_is_an_index_too() -> None:
         (write(b"mfra", write_full(b"tfra", 1, 0, struct.pack(">III", 1, 0, 9))), NotMedia),
         (b"\0\0\0\0mfra", NotMedia),
     ],
-    ids=["empty", "another's", "late", "beyond", "backwards", "back in time", "an age", "of 64 GB", "short", "damaged"],
+    ids=[
+        *("empty", "of another track", "late", "beyond the end", "backwards", "back in time", "too long"),
+        *("of 64 GB", "truncated", "damaged"),
+    ],
 )
-def test_a_list_at_the_end_that_cannot_be_used_is_refused(index: bytes, error: type[Exception]) -> None:
+def test_an_mfra_box_that_cannot_be_used_is_refused(index: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
         read_mfra(index, 1, 1000, 100, 1000)

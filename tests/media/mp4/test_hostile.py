@@ -1,4 +1,4 @@
-"""Boxes of strangers: whatever stands in them, the answer is a layout or a clear error, in little memory."""
+"""Untrusted boxes: whatever they contain, the result is a layout or a clear error, in little memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from serverpy.sample.make import ensure_media
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located
 
-SOUND_FILM = bytes(Film(handler=AUDIO_HANDLER))
+AUDIO_FILM = bytes(Film(handler=AUDIO_HANDLER))
 FTYP = write(b"ftyp", b"isom", bytes(4))
 SMALL_BYTES = 1 << 20
 
 
-def laid_out(video: bytes, audio: bytes = SOUND_FILM) -> Layout:
+def laid_out(video: bytes, audio: bytes = AUDIO_FILM) -> Layout:
     return lay_out(located(video), located(audio))
 
 
-def entry(kind: bytes, *inside: bytes) -> bytes:
-    return write(kind, bytes(6), b"\0\1", bytes(70), *inside)
+def entry(kind: bytes, *is_valid: bytes) -> bytes:
+    return write(kind, bytes(6), b"\0\1", bytes(70), *is_valid)
 
 
 DAMAGED = {
@@ -65,7 +65,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("film", DAMAGED.values(), ids=DAMAGED)
-def test_damage_is_told_in_little_memory(film: bytes) -> None:
+def test_a_damaged_file_is_refused_in_little_memory(film: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(NotMedia):
@@ -93,7 +93,7 @@ def test_more_samples_than_can_be_indexed_are_too_large(film: Film) -> None:
         tracemalloc.stop()
 
 
-def test_a_moov_beyond_the_bound_is_refused_before_it_is_read() -> None:
+def test_a_moov_that_is_too_large_is_refused_before_it_is_read() -> None:
     size = MAX_INDEX_BYTES + 1
     search = locate(size + 100)
     asked = next(search)
@@ -103,7 +103,7 @@ def test_a_moov_beyond_the_bound_is_refused_before_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"moov", b"trak", b"free"])
-def test_boxes_nested_a_thousand_deep_are_no_deeper_looked_into_than_they_may_be(kind: bytes) -> None:
+def test_boxes_nested_a_thousand_deep_are_refused(kind: bytes) -> None:
     nested = b""
     for _ in range(1000):
         nested = write(kind, nested)
@@ -127,50 +127,50 @@ def test_encrypted_tracks_are_refused_as_such(film: Film) -> None:
 
 UNSUPPORTED = {
     "media in another file": bytes(Film(dref_flags=0)),
-    "no picture": SOUND_FILM,
+    "no video": AUDIO_FILM,
     "WebM": b"\x1aE\xdf\xa3" + bytes(100),
     "a text": b"<!doctype html><html>" + b" " * 100,
 }
 
 
 @pytest.mark.parametrize("film", UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_what_is_no_mp4_of_a_picture_cannot_be_woven(film: bytes) -> None:
+def test_a_file_that_is_not_an_mp4_with_video_cannot_be_woven(film: bytes) -> None:
     with pytest.raises((UnsupportedConversion, NotMedia)):
         laid_out(film)
 
 
-def test_sound_as_only_quicktime_describes_it_cannot_be_woven() -> None:
+def test_audio_with_a_quicktime_description_cannot_be_woven() -> None:
     later = write(b"mp4a", bytes(6), b"\0\1", b"\0\1", bytes(34))
     with pytest.raises(UnsupportedConversion):
         laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))
 
 
-def test_a_file_longer_than_any_is_damaged() -> None:
+def test_an_impossible_file_length_is_refused() -> None:
     with pytest.raises(NotMedia):
         next(locate(1 << 70))
 
 
-def test_a_file_that_is_shorter_than_it_says_is_damaged() -> None:
+def test_a_file_that_is_shorter_than_announced_is_refused() -> None:
     search = locate(10_000)
     assert next(search) == Span(0, 10_000)
     with pytest.raises(NotMedia):
         search.send(FTYP)
 
 
-def inside(layout: Layout) -> bool:
-    """Whether no run leads beyond its source, and none is out of order."""
+def is_valid(layout: Layout) -> bool:
+    """Return whether every run lies within its source and the runs are in order."""
     return all(
         piece.offset + piece.length <= layout.sizes[piece.source]
         for piece in layout.read(len(layout.header), layout.total)
     ) and list(layout.starts) == sorted(layout.starts)
 
 
-def outcome(film: bytes, audio: bytes) -> None:
+def lay_out_or_refuse(film: bytes, audio: bytes) -> None:
     try:
         layout = laid_out(film, audio)
     except ServerPYError:
         return
-    assert inside(layout)
+    assert is_valid(layout)
 
 
 HEADS = [
@@ -183,27 +183,31 @@ MUTATION = st.tuples(st.integers(0, 1 << 16), st.sampled_from([0, 1, 0x7F, 0x80,
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(HEADS), st.lists(MUTATION, min_size=1, max_size=8), st.integers(0, 40))
-def test_any_change_of_bytes_is_a_layout_or_an_error(film: bytes, changes: list[tuple[int, int]], lost: int) -> None:
+def test_a_file_with_changed_bytes_is_laid_out_or_refused(
+    film: bytes, changes: list[tuple[int, int]], lost: int
+) -> None:
     changed = bytearray(film[: len(film) - lost])
     for place, value in changes:
         changed[place % len(changed)] = value
-    outcome(bytes(changed), SOUND_FILM)
+    lay_out_or_refuse(bytes(changed), AUDIO_FILM)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_any_change_of_a_fragmented_head_is_a_layout_or_an_error(name: str, changes: list[tuple[int, int]]) -> None:
+def test_a_fragmented_file_with_a_changed_head_is_laid_out_or_refused(
+    name: str, changes: list[tuple[int, int]]
+) -> None:
     media = ensure_media()
     changed = bytearray((media / f"audio-{name}.mp4").read_bytes())
     ends = [*range(1400), *range(len(changed) - 150, len(changed))]  # the heads, and the index at the end
     for place, value in changes:
         changed[ends[place % len(ends)]] = value
-    outcome((media / f"video-{name}.mp4").read_bytes(), bytes(changed))
+    lay_out_or_refuse((media / f"video-{name}.mp4").read_bytes(), bytes(changed))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_any_bytes_are_an_error(data: bytes) -> None:
+def test_random_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ServerPYError):
         laid_out(data)
     with pytest.raises(ServerPYError):

@@ -1,4 +1,4 @@
-"""Two plain MP4s become one: what a demuxer reads of it is what it reads of each."""
+"""Two plain MP4s become one, of which a demuxer reads the same packets as of the two."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
-    """The bytes of a range, read from the sources as the layout says."""
+    """Return the bytes of a range, read from the sources as the layout says."""
     sources = video, audio, layout.header
     return b"".join(
         sources[piece.source][piece.offset : piece.offset + piece.length]
@@ -42,9 +42,9 @@ def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | 
     )
 
 
-@pytest.mark.parametrize(("picture", "sound"), PAIRS.values(), ids=PAIRS)
-def test_packets_are_those_of_the_sources(media: Path, picture: str, sound: str) -> None:
-    video, audio = (media / picture).read_bytes(), (media / sound).read_bytes()
+@pytest.mark.parametrize(("video_name", "audio_name"), PAIRS.values(), ids=PAIRS)
+def test_packets_are_those_of_the_sources(media: Path, video_name: str, audio_name: str) -> None:
+    video, audio = (media / video_name).read_bytes(), (media / audio_name).read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
     assert len(film) == layout.total
@@ -52,7 +52,7 @@ def test_packets_are_those_of_the_sources(media: Path, picture: str, sound: str)
     assert packets(film, "audio") == packets(audio, "audio")
 
 
-def test_every_range_is_that_of_the_whole(media: Path) -> None:
+def test_every_range_is_a_slice_of_the_whole_file(media: Path) -> None:
     video, audio = (media / "video-only.mp4").read_bytes(), (media / "audio.m4a").read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -63,7 +63,7 @@ def test_every_range_is_that_of_the_whole(media: Path) -> None:
 
 
 def samples_of(film: bytes, handler: bytes) -> list[bytes]:
-    """Each sample of a track, by the tables of `film`."""
+    """Return each sample of a track, located by the tables of `film`."""
     found = located(film)
     samples = read_samples(find_track(found.moov, handler), len(film))
     chunk_of = [chunk for chunk in range(len(samples.chunks)) for _ in range(*samples.first[chunk : chunk + 2])]
@@ -76,7 +76,7 @@ def samples_of(film: bytes, handler: bytes) -> list[bytes]:
 
 @st.composite
 def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
-    """A track of a few seconds in any layout, and its samples."""
+    """Draw a film with one track of a few seconds in any layout, and its samples."""
     compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
     sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
     samples = [handler[:1] * size for size in sizes]
@@ -105,15 +105,15 @@ def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
 def test_any_layout_of_the_samples_can_be_woven(
     video: tuple[Film, list[bytes]], audio: tuple[Film, list[bytes]]
 ) -> None:
-    picture, sound = bytes(video[0]), bytes(audio[0])
-    layout = laid_out(picture, sound)
-    film = read(layout, picture, sound)
+    sources = bytes(video[0]), bytes(audio[0])
+    layout = laid_out(*sources)
+    film = read(layout, *sources)
     assert len(film) == layout.total
     assert samples_of(film, VIDEO_HANDLER) == video[1]
     assert samples_of(film, AUDIO_HANDLER) == audio[1]
 
 
-def test_each_source_is_read_forwards_whatever_its_chunks(media: Path) -> None:
+def test_each_source_is_read_forwards_for_every_chunk_layout(media: Path) -> None:
     for layout in ("only", "last", "chunks", "wide"):
         video, audio = ((media / f"{kind}-{layout}.mp4").read_bytes() for kind in ("video", "audio"))
         whole = laid_out(video, audio)
@@ -121,11 +121,11 @@ def test_each_source_is_read_forwards_whatever_its_chunks(media: Path) -> None:
         for source in (VIDEO, AUDIO):
             places = [piece.offset for piece in pieces if piece.source == source]
             assert places == sorted(places)
-            assert len(places) >= 10  # seconds
+            assert len(places) >= 10  # one for each second
 
 
-def test_samples_of_a_second_stand_together(media: Path) -> None:
-    """So that a player that reads on has both tracks of what it shows: never more than a second of one alone."""
+def test_the_samples_of_each_second_are_together(media: Path) -> None:
+    """So a player that reads on always has both tracks: there is never more than a second of one track alone."""
     video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
     layout = laid_out(video, audio)
     sources = [piece.source for piece in layout.read(len(layout.header), layout.total)]
@@ -133,8 +133,8 @@ def test_samples_of_a_second_stand_together(media: Path) -> None:
     assert all(one != other for one, other in itertools.pairwise(sources))
 
 
-def test_offsets_have_64_bits_where_they_must() -> None:
-    """A track of 5 GB, whose one sample size stands for all: only its head is ever looked at."""
+def test_offsets_have_64_bits_if_necessary() -> None:
+    """A track of 5 GB whose samples all have the same size. Only its head is read."""
     count, size = 5_000, 1_000_000
     head = Film(
         samples=(),
@@ -148,8 +148,8 @@ def test_offsets_have_64_bits_where_they_must() -> None:
     )
     moov = head.moov(0)
     video = Located(4096 + count * size, moov, fragmented=False)
-    sound = bytes(Film(handler=AUDIO_HANDLER))
-    layout = lay_out_plain(video, located(sound))
+    audio = bytes(Film(handler=AUDIO_HANDLER))
+    layout = lay_out_plain(video, located(audio))
     assert layout.total == len(layout.header) + count * size + len(b"firstsecondthird")
     assert b"co64" in layout.header
     assert struct.pack(">I4sQ", 1, b"mdat", layout.total - len(layout.header) + 16) == layout.header[-16:]
@@ -157,7 +157,7 @@ def test_offsets_have_64_bits_where_they_must() -> None:
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_the_movies_time_scale_is_that_of_the_picture() -> None:
+def test_the_movie_time_scale_is_that_of_the_video() -> None:
     video = bytes(Film(movie_scale=600))
     audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (45, 0)]))
     film = read(laid_out(video, audio), video, audio)
@@ -182,7 +182,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
-def test_laying_out_holds_no_more_than_it_said(film: Film) -> None:
+def test_laying_out_takes_no_more_memory_than_peak_bytes(film: Film) -> None:
     video, audio = located(bytes(film)), located(bytes(Film(handler=AUDIO_HANDLER)))
     tracemalloc.start()
     try:
