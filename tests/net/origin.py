@@ -1,4 +1,4 @@
-"""Servers on loopback whose every byte a test decides, one thread a connection."""
+"""Loopback servers whose every byte a test decides, with one thread per connection."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ BODY = random.Random(7).randbytes(8 * 1024 * 1024)
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 Handler = Callable[[socket.socket, bytes], None]
-"""Is given the connection and all bytes up to the end of the first head. The connection is closed when it returns."""
+"""Called with the connection and the first request head. The connection is closed when it returns."""
 
 
 class Origin:
-    """A context manager; leaving it closes all connections and joins the threads. `heads` are those received."""
+    """Server and context manager. Leaving it closes all connections and joins the threads. `heads` holds the request
+    heads received."""
 
     def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
@@ -32,7 +33,7 @@ class Origin:
         self.port: int = self._listener.getsockname()[1]
         self.heads: list[bytes] = []
         self.left = threading.Event()
-        """Set when a handler ended because its client had gone."""
+        """Set when a handler ends because its client has disconnected."""
 
     @property
     def url(self) -> str:
@@ -76,12 +77,12 @@ class Origin:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Up to the blank line, byte by byte, so that the body stays in the socket."""
+    """Read up to the blank line, byte by byte, so that the body stays in the socket."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
         if not byte:
-            raise ConnectionResetError("left before the head ended")
+            raise ConnectionResetError("client disconnected before the head ended")
         head += byte
     return head
 
@@ -121,9 +122,9 @@ def digest_of_upload(connection: socket.socket, head: bytes) -> None:
 
 
 def wait_for_end(connection: socket.socket, head: bytes) -> None:
-    """Silent until the other side leaves."""
+    """Send nothing until the client disconnects."""
     if not connection.recv(1):
-        raise ConnectionResetError("left")
+        raise ConnectionResetError("client disconnected")
 
 
 def reset(connection: socket.socket) -> None:

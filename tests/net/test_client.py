@@ -1,4 +1,4 @@
-"""The one HTTP client, against a real server over http and https."""
+"""The HTTP client against a real server, over http and https."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ async def test_a_finished_connection_serves_the_next_request(site: SampleSite, s
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_slow_reader_holds_one_step_and_no_more(site: SampleSite, scheme: str) -> None:
+async def test_a_slow_reader_holds_at_most_one_step(site: SampleSite, scheme: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
-    # Private: the bytes that wait in an exchange concern nobody else.
+    # Private, because nothing public shows the bytes that wait in an exchange.
     await stays(lambda: sum(map(len, response._exchange._chunks)) <= SMALL_STEP, seconds=0.2)
     response.close()
     client.close()
@@ -69,7 +69,7 @@ async def test_a_slow_reader_holds_one_step_and_no_more(site: SampleSite, scheme
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["cut=200000", "rst=200000", "cut=200000,nolength", "rst=200000,nolength"])
-async def test_a_cut_body_is_an_error_and_never_an_end(site: SampleSite, scheme: str, fault: str) -> None:
+async def test_a_cut_body_is_an_error_and_never_a_clean_end(site: SampleSite, scheme: str, fault: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/fault/{fault}/media/prog.mp4"))
     with pytest.raises(UpstreamFailed):
@@ -77,7 +77,7 @@ async def test_a_cut_body_is_an_error_and_never_an_end(site: SampleSite, scheme:
     response.close()
 
 
-async def test_silence_ends_in_a_timeout(site: SampleSite) -> None:
+async def test_a_stalled_upstream_ends_in_a_timeout(site: SampleSite) -> None:
     client = make_client(site, stall_timeout=1.0)
     response = await client.open(Request(url=f"{site.http}/fault/stall=100000/media/prog.mp4"))
     with pytest.raises(UpstreamTimeout):
@@ -113,7 +113,7 @@ async def test_a_closed_response_ends_its_pending_read(site: SampleSite) -> None
     client.close()
 
 
-async def test_cancelling_a_request_leaves_nothing(site: SampleSite) -> None:
+async def test_cancelling_a_request_closes_its_connection(site: SampleSite) -> None:
     client, seen = make_client(site), len(site.requests)
     opening = spawn(client.open(Request(url=f"{site.http}/fault/delay=60/media/prog.mp4")), name="open")
     await eventually(lambda: len(site.requests) > seen)
@@ -135,7 +135,7 @@ async def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
 
 
 class Answering(asyncio.Protocol):
-    """A server that says `data` to whoever asks, and then waits."""
+    """Server that answers any request with `data`, and then waits."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -163,7 +163,7 @@ async def answering(data: bytes) -> AsyncIterator[str]:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_is_an_error(site: SampleSite, data: bytes) -> None:
+async def test_a_malformed_or_unsupported_response_is_an_error(site: SampleSite, data: bytes) -> None:
     async with answering(data) as url:
         client = make_client(site, stall_timeout=1.0)
         with pytest.raises((UpstreamFailed, UpstreamTimeout)):
@@ -171,7 +171,7 @@ async def test_what_is_not_http_is_an_error(site: SampleSite, data: bytes) -> No
         assert client.open_connections <= 1
 
 
-async def test_many_tiny_chunks_are_held_as_one_piece(site: SampleSite) -> None:
+async def test_many_tiny_chunks_are_joined_into_one(site: SampleSite) -> None:
     pieces = b"".join(b"2\r\nab\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
     async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
         client = make_client(site)
@@ -183,7 +183,7 @@ async def test_many_tiny_chunks_are_held_as_one_piece(site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize("endless", [b"X-Trailer: aaaaaaaaaaaaaaaa\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-async def test_what_brings_no_bytes_of_the_body_has_an_end(site: SampleSite, endless: bytes) -> None:
+async def test_endless_trailers_or_interim_responses_are_an_error(site: SampleSite, endless: bytes) -> None:
     trailers = endless.startswith(b"X-")
     begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" if trailers else b""
     async with answering(begin + endless * 10_000) as url:
@@ -193,7 +193,7 @@ async def test_what_brings_no_bytes_of_the_body_has_an_end(site: SampleSite, end
         client.close()
 
 
-async def test_an_interim_answer_is_passed_over(site: SampleSite) -> None:
+async def test_an_interim_response_is_skipped(site: SampleSite) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
         client = make_client(site)

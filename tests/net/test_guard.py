@@ -1,4 +1,4 @@
-"""Which addresses the guard lets pass, and which URLs come in at all."""
+"""Addresses that the guard allows, and URLs that the server accepts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def answering(*addresses: str) -> Lookup:
     return lookup
 
 
-# --- addresses: the same policy in other words, on octets and hexadecimal text
+# --- addresses: the guard is compared with the same policy, written again on octets and hexadecimal text
 
 
 def open_v4(octets: Sequence[int]) -> bool:
@@ -97,7 +97,7 @@ def test_an_ipv4_address_passes_if_and_only_if_it_is_public(address: IPv4Address
 @given(v6_addresses)
 @example(IPv6Address("64:ff9b::808:808"))
 @example(IPv6Address("::ffff:8.8.8.8"))
-def test_an_ipv6_address_passes_if_and_only_if_it_and_what_it_wraps_are_public(address: IPv6Address) -> None:
+def test_an_ipv6_address_passes_if_and_only_if_it_and_its_embedded_ipv4_are_public(address: IPv6Address) -> None:
     assert passes(str(address)) == open_v6(address.exploded.replace(":", ""))
 
 
@@ -131,12 +131,12 @@ def test_an_ipv6_address_passes_if_and_only_if_it_and_what_it_wraps_are_public(a
         "ff02::1",
     ],
 )
-def test_an_address_that_is_not_of_the_public_internet_is_refused(address: str) -> None:
+def test_an_address_outside_the_public_internet_is_refused(address: str) -> None:
     assert not passes(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "2130706433", "0x7f.1", "127.1", "1.1.1.1 ", "[::1]", "2600::1%1"])
-def test_what_is_not_a_plain_numeric_address_is_refused(text: str) -> None:
+def test_text_that_is_not_a_plain_numeric_address_is_refused(text: str) -> None:
     assert not passes(text)
     assert not passes(text, guard=Guard(allow=parse_networks(["0.0.0.0/0", "::/0"])))
 
@@ -171,7 +171,7 @@ def test_networks_are_read_with_and_without_port() -> None:
     "text",
     ["", "localhost", "10.0.0.1/8", "1.2.3.4:0", "1.2.3.4:65536", "[1.2.3.4]:80", "fe80::1%lo", "[::1", "1.2.3:80"],
 )
-def test_what_is_no_network_is_named_in_the_error(text: str) -> None:
+def test_an_invalid_network_is_named_in_the_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a network|no valid port") as caught:
         parse_networks(["10.0.0.0/8", text])
     assert repr(text) in str(caught.value)
@@ -186,7 +186,7 @@ def test_an_allowed_network_passes_on_every_port() -> None:
     assert not passes("10.0.0.1", 80, guard)
 
 
-def test_an_allowed_network_with_a_port_passes_on_that_port_alone() -> None:
+def test_an_allowed_network_with_a_port_passes_on_that_port_only() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.1:8001", "[::1]:80"]))
     assert passes("127.0.0.1", 8001, guard)
     assert not passes("127.0.0.1", 8002, guard)
@@ -194,16 +194,16 @@ def test_an_allowed_network_with_a_port_passes_on_that_port_alone() -> None:
     assert not passes("::1", 8001, guard)
 
 
-def test_allowing_ipv4_does_not_open_it_through_translation() -> None:
+def test_allowing_an_ipv4_network_does_not_allow_its_ipv6_translations() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     assert not passes("64:ff9b::7f00:1", 80, guard)
     assert not passes("::127.0.0.1", 80, guard)
 
 
-# --- our own sockets
+# --- the server's own sockets
 
 
-def test_an_own_socket_is_refused_inside_an_allowed_network() -> None:
+def test_the_servers_own_socket_is_refused_inside_an_allowed_network() -> None:
     allowing = Guard(allow=parse_networks(["127.0.0.0/8", "::/0"]))
     guard = allowing.refusing("127.0.0.1", 8000)
     assert passes("127.0.0.1", 8000, allowing)
@@ -214,7 +214,7 @@ def test_an_own_socket_is_refused_inside_an_allowed_network() -> None:
     assert passes("127.0.0.2", 8000, guard)
 
 
-def test_an_own_socket_is_refused_at_a_public_address_too() -> None:
+def test_the_servers_own_socket_is_refused_at_a_public_address_too() -> None:
     assert not passes("8.8.8.8", 8000, Guard().refusing("8.8.8.8", 8000))
 
 
@@ -230,7 +230,7 @@ def test_a_socket_bound_to_every_address_is_refused_at_every_interface(wildcard:
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_an_own_socket_is_named_by_number() -> None:
+def test_an_own_socket_must_have_a_numeric_address() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 
@@ -246,7 +246,7 @@ def test_one_forbidden_address_forbids_the_name(addresses: tuple[str, ...]) -> N
         asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
 
 
-def test_checked_addresses_come_in_order_and_once() -> None:
+def test_checked_addresses_keep_their_order_without_duplicates() -> None:
     lookup = answering("2606:4700::1", "8.8.8.8", "8.8.8.8", "::ffff:8.8.4.4")
     found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=lookup))
     assert found == ("2606:4700::1", "8.8.8.8", "8.8.4.4")
@@ -255,14 +255,14 @@ def test_checked_addresses_come_in_order_and_once() -> None:
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8.8", "site.123", "0X7F.0X1"]
 )
-def test_odd_numeric_forms_are_refused_unseen(host: str) -> None:
+def test_unusual_numeric_hosts_are_refused_whatever_they_resolve_to(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.1", "::1", "ip6-localhost.localhost"])
-def test_loopback_is_refused_by_whatever_name_the_system_knows_it(host: str) -> None:
+def test_loopback_is_refused_under_every_name(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80))
 
@@ -275,17 +275,17 @@ def test_no_host_leads_to_a_forbidden_address(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["missing.invalid", "a..b", "x" * 64 + ".example", "a\0b", "", "söme thing"])
-def test_a_name_that_does_not_resolve_is_the_sources_failure(host: str) -> None:
+def test_a_name_that_does_not_resolve_is_an_upstream_failure(host: str) -> None:
     with pytest.raises(UpstreamFailed, match="does not resolve"):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
-def test_an_empty_answer_is_no_address() -> None:
+def test_a_look_up_without_an_address_is_an_upstream_failure() -> None:
     with pytest.raises(UpstreamFailed, match="no address"):
         asyncio.run(resolve_host(Guard(), "empty.example", 80, lookup=answering()))
 
 
-def test_a_refusal_names_no_address() -> None:
+def test_a_refusal_does_not_reveal_the_address() -> None:
     with pytest.raises(TargetForbidden) as caught:
         asyncio.run(resolve_host(Guard(), "inside.example", 80, lookup=answering("10.20.30.40")))
     assert "10.20.30.40" not in str(caught.value)
@@ -306,7 +306,7 @@ def test_a_refusal_names_no_address() -> None:
         "http://xn--bcher-kva.example/👩‍🚀",
     ],
 )
-def test_an_ordinary_url_is_returned_as_it_is(url: str) -> None:
+def test_an_ordinary_url_is_returned_unchanged(url: str) -> None:
     assert check_url(url) == url
 
 

@@ -1,4 +1,4 @@
-"""A read that heals: every byte once, in order, through whatever a media server does; or an error."""
+"""Resuming reads: the reader gets every byte once and in order, whatever a media server does, or an error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.opening import rest_of
 
 @dataclass
 class At:
-    """An upstream at `urls`, one after the other as each is renewed."""
+    """Upstream at the first of `urls`; a renewal goes on to the next."""
 
     client: Client
     urls: list[str]
@@ -74,7 +74,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-HEALED = [
+RESUMED = [
     "",
     "cut=1000000",
     "rst=1000000",
@@ -85,15 +85,15 @@ HEALED = [
 ]
 
 
-@pytest.mark.parametrize("fault", HEALED)
-async def test_the_whole_comes_byte_for_byte_through_cuts_resets_and_silence(site: SampleSite, fault: str) -> None:
+@pytest.mark.parametrize("fault", RESUMED)
+async def test_the_whole_file_arrives_despite_cuts_resets_and_stalls(site: SampleSite, fault: str) -> None:
     source = site.path("prog.mp4").read_bytes()
     assert len(source) > 2_500_000
     async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
         assert digest(await rest_of(read)) == digest(source)
 
 
-async def test_a_range_is_healed_within_its_bounds(site: SampleSite) -> None:
+async def test_a_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
@@ -114,7 +114,7 @@ async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSit
             assert int(last) - int(first) < window_bytes
 
 
-async def test_a_suffix_of_a_windowed_source_is_found_by_its_length(site: SampleSite) -> None:
+async def test_a_suffix_range_works_on_an_upstream_that_is_read_in_windows(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/media/prog.mp4") as upstream,
@@ -132,7 +132,7 @@ async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite
         assert digest(begun + await rest_of(read)) == digest(source)
 
 
-async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSite) -> None:
+async def test_a_different_file_at_the_same_address_is_an_error(site: SampleSite) -> None:
     async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
         await read.read()
         upstream.urls[0] = f"{site.http}/media/large-8.mp4"
@@ -141,7 +141,7 @@ async def test_another_file_at_the_same_address_is_never_spliced(site: SampleSit
 
 
 @pytest.mark.parametrize("fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange"])
-async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, fault: str) -> None:
+async def test_changed_bytes_of_the_same_length_are_detected(site: SampleSite, fault: str) -> None:
     async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
@@ -157,7 +157,7 @@ async def test_other_bytes_of_the_same_length_are_noticed(site: SampleSite, faul
         ("cut=0", UpstreamFailed),
     ],
 )
-async def test_what_cannot_be_healed_ends_after_three_tries(
+async def test_a_permanent_failure_ends_after_three_tries(
     site: SampleSite, fault: str, error: type[ServerPYError]
 ) -> None:
     async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream:
@@ -166,7 +166,7 @@ async def test_what_cannot_be_healed_ends_after_three_tries(
         assert len(upstream.asked) <= 4
 
 
-async def test_a_range_beyond_the_end_tells_the_length(site: SampleSite) -> None:
+async def test_a_range_beyond_the_end_is_an_error_with_the_total_length(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -174,7 +174,7 @@ async def test_a_range_beyond_the_end_tells_the_length(site: SampleSite) -> None
         assert caught.value.size == size
 
 
-NOT_RANGES = [
+WRONG_RANGES = [
     "bytes 5-2/300000",
     f"bytes 0-{'9' * 5000}/{'9' * 5000}",
     f"bytes 0-99/{'9' * 5000}",
@@ -184,8 +184,8 @@ NOT_RANGES = [
 ]
 
 
-@pytest.mark.parametrize("content_range", NOT_RANGES)
-async def test_a_range_that_is_not_the_one_asked_for_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
+@pytest.mark.parametrize("content_range", WRONG_RANGES)
+async def test_an_unexpected_content_range_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
     head = f"HTTP/1.1 206 OK\r\nContent-Length: 100\r\nContent-Range: {content_range}\r\n\r\n".encode()
     async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
         with pytest.raises(UpstreamFailed):
@@ -193,15 +193,15 @@ async def test_a_range_that_is_not_the_one_asked_for_is_an_error_and_leaves_noth
         assert len(asked) == 1
 
 
-async def test_an_opening_that_is_cancelled_leaves_nothing_open() -> None:
+async def test_a_cancelled_open_leaves_nothing_open() -> None:
     async with hostile(lambda _first, _last: b"") as (upstream, asked):
         opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
         await eventually(lambda: asked)
         await cancel(opening)
 
 
-async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(site: SampleSite) -> None:
-    """Only the bytes that came with the head may be more."""
+async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(site: SampleSite) -> None:
+    """Only the first read may return more: the bytes that arrived with the head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
         chunks = [await read.read(1000)]
@@ -212,7 +212,7 @@ async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(site: Sample
         assert source.startswith(b"".join(chunks))
 
 
-async def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -> None:
+async def test_an_if_range_that_does_not_match_gives_the_whole_file(site: SampleSite) -> None:
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         async with reading(upstream) as read:
             etag = read.headers.get("etag")
@@ -222,7 +222,7 @@ async def test_if_range_that_no_longer_holds_gives_the_whole(site: SampleSite) -
 
 
 class Hostile(asyncio.Protocol):
-    """A media server of 300,000 bytes that gives what `answer` makes of each Range."""
+    """Media server of a file of 307,200 bytes that answers each request with `answer(first, last)`."""
 
     def __init__(self, answer: Callable[[int, int], bytes], asked: list[int]) -> None:
         self._answer = answer
@@ -257,14 +257,14 @@ def part(first: int, stop: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "last"), [(None, None), (1000, None), (1000, 250_000), (None, 150_000)])
-async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
+async def test_a_server_that_sends_less_than_requested_is_asked_for_the_rest(
     first: int | None, last: int | None
 ) -> None:
     def capped(begin: int, end: int) -> bytes:
         stop = min(end, begin + CAP - 1)
         return part(begin, stop, BYTES[begin : stop + 1])
 
-    window = CAP if first is None and last is not None else None  # suffixes: this server wants to be asked plainly
+    window = CAP if first is None and last is not None else None  # `Hostile` does not read suffix ranges
     wanted = None if first is None and last is None else ByteRange(first, last)
     async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
         end = len(BYTES) if first is None or last is None else last + 1
@@ -274,7 +274,7 @@ async def test_a_server_that_gives_less_than_was_asked_is_asked_for_the_rest(
         assert len(asked) >= 2
 
 
-async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None:
+async def test_a_server_that_keeps_sending_empty_ranges_is_given_up() -> None:
     async with (
         hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
         reading(upstream, window_bytes=CAP) as read,
@@ -284,7 +284,7 @@ async def test_a_server_that_gives_nothing_again_and_again_is_given_up() -> None
         assert len(asked) <= 6
 
 
-async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> None:
+async def test_a_file_of_unknown_length_ends_where_a_later_response_says() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     def answer(first: int, last: int) -> bytes:
@@ -298,7 +298,7 @@ async def test_what_began_without_a_length_ends_where_a_later_answer_says() -> N
         assert await rest_of(read) == BYTES
 
 
-async def test_redirects_go_where_they_say_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
+async def test_redirects_are_followed_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
     elsewhere = f"{site.http}/media/photo-1.jpg?café"
     for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
         head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""The embedded method with real downloads in threads: the worker's part without its process."""
+"""The embedded method with real downloads, in threads of the test instead of the worker process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ThreadDownload:
 
 
 class Threads:
-    """What `extraction.workers.Workers` is to the method. `raw_id` is the address of the media."""
+    """Stand-in for `extraction.workers.Workers`. `raw_id` is the address of the media."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -71,7 +71,7 @@ class Threads:
 
 
 class Pages:
-    """What `extraction.extractor.Extractor` is to the method."""
+    """Stand-in for `extraction.extractor.Extractor`."""
 
     def __init__(self, url: str = "") -> None:
         self.url = url
@@ -119,7 +119,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
     await body.aclose()
 
 
-async def test_transport_streams_are_called_so_whatever_the_page_calls_them(site: SampleSite) -> None:
+async def test_mpeg_ts_is_recognised_whatever_type_the_page_declares(site: SampleSite) -> None:
     body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
     assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
     await body.aclose()
@@ -133,19 +133,19 @@ async def test_transport_streams_are_called_so_whatever_the_page_calls_them(site
         ("/media/not-media.mp4", NotMedia),
     ],
 )
-async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing(
+async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing_open(
     site: SampleSite, path: str, kind: type[ServerPYError]
 ) -> None:
     await prepare(site)
     embedded = method()
-    before = left()
+    before = open_now()
     with pytest.raises(kind):
         await opened(embedded, source(site.http + path))
     assert ": 0/" in repr(embedded.slots)
     await eventually(lambda: no_more_than(before))
 
 
-async def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+async def test_a_permanent_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
     received: list[bytes] = []
     with pytest.raises(UpstreamFailed):
@@ -154,7 +154,7 @@ async def test_a_cut_for_good_is_an_error_and_never_a_clean_end(site: SampleSite
     await body.aclose()
 
 
-async def test_an_extraction_that_the_worker_lost_is_made_again_once(site: SampleSite) -> None:
+async def test_an_extraction_that_the_worker_lost_is_repeated_once(site: SampleSite) -> None:
     workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
     workers.gone.add("http://lost.test/")
     body = await opened(method(workers, pages), source("http://lost.test/"))
@@ -166,7 +166,7 @@ async def test_an_extraction_that_the_worker_lost_is_made_again_once(site: Sampl
         await opened(method(workers, pages), source("http://lost.test/"))
 
 
-async def test_streams_beyond_the_workers_wait_and_are_then_refused(site: SampleSite) -> None:
+async def test_streams_beyond_max_workers_wait_and_are_then_refused(site: SampleSite) -> None:
     embedded = method(max_workers=1)
     url = f"{site.http}/media/large-64.mp4"
     body = await opened(embedded, source(url))
@@ -178,10 +178,10 @@ async def test_streams_beyond_the_workers_wait_and_are_then_refused(site: Sample
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_leaving_early_leaves_nothing(site: SampleSite, path: str) -> None:
+async def test_closing_early_leaves_nothing_open(site: SampleSite, path: str) -> None:
     await prepare(site)
     embedded = method()
-    before = left()
+    before = open_now()
     for _ in range(5):
         body = await opened(embedded, source(site.http + path))
         await body.read()
@@ -191,10 +191,10 @@ async def test_leaving_early_leaves_nothing(site: SampleSite, path: str) -> None
     await eventually(lambda: no_more_than(before))
 
 
-async def test_cancelling_open_before_the_first_byte_leaves_nothing(site: SampleSite) -> None:
+async def test_cancelling_open_before_the_first_byte_leaves_nothing_open(site: SampleSite) -> None:
     await prepare(site)
     embedded = method()
-    before = left()
+    before = open_now()
     seen = len(site.requests)
     opening = spawn(opened(embedded, source(f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
     await eventually(lambda: len(site.requests) > seen)
@@ -203,7 +203,7 @@ async def test_cancelling_open_before_the_first_byte_leaves_nothing(site: Sample
     await eventually(lambda: no_more_than(before))
 
 
-async def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
+async def test_closing_wakes_a_waiting_reader(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
     received: list[bytes] = []
     reading = spawn(read_for_ever(body, received), name="read for ever")
@@ -213,12 +213,12 @@ async def test_closing_wakes_a_reader_that_waits(site: SampleSite) -> None:
         await reading
 
 
-def test_what_a_stream_may_hold_is_the_sum_of_its_parts() -> None:
+def test_the_bytes_that_a_stream_may_hold_are_the_sum_of_its_buffers() -> None:
     pipe, objects, chunks, block, egress = 65536, 32768, 2 * 32768, 2 * 65536, 2 * 32768
     assert method().stream_bytes == pipe + objects + chunks + block + egress
 
 
-def test_it_carries_what_ytdlp_downloads_by_itself_and_has_an_end() -> None:
+def test_it_carries_finite_tracks_that_yt_dlp_downloads_natively() -> None:
     def track(protocol: str, **fields: Any) -> Track:
         return Track(id="0", url="http://x.test/", protocol=protocol, ext="mp4", **fields)
 
@@ -234,16 +234,16 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def no_more_than(before: tuple[int, int]) -> bool:
-    """Of each; there may be less, as what earlier tests left is still being closed."""
-    return all(now <= then for now, then in zip(left(), before, strict=True))
+    """Compare file descriptors and threads. There may be fewer: those of earlier tests are still being closed."""
+    return all(now <= then for now, then in zip(open_now(), before, strict=True))
 
 
-def left() -> tuple[int, int]:
+def open_now() -> tuple[int, int]:
     return len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
 async def prepare(site: SampleSite) -> None:
-    """Make what is made once: the proxies' loop, yt-dlp's first session, the site's connections closed again."""
+    """Make what is made only once (the proxies' loop, yt-dlp's first session), and wait for the site's connections."""
     body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
     await body.aclose()
     await eventually(lambda: site.open_connections == 0)

@@ -1,4 +1,4 @@
-"""One upstream, many readers: what each gets, and who closes what."""
+"""Many readers of one upstream: which bytes each gets, and which reader closes the upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = bytes(32 * 1024)
 
 @dataclass
 class Spring:
-    """An upstream that gives what a test pours in: chunks, each of a segment; an error; or the end, which is None."""
+    """Upstream that returns what a test pours in: chunks, each of a segment; an error; or None, which is the end."""
 
     segment: Segment | None = None
     headers: Headers = field(default_factory=lambda: Headers(()))
@@ -79,7 +79,7 @@ def joined(fanout: Fanout) -> Reader:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
-    """Read with a sleep after each chunk: the slow reader is what is tested."""
+    """Read to the end, with a sleep after each chunk because slow readers are tested. Return the number of bytes."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -87,7 +87,7 @@ async def read_slowly(reader: Reader, seconds: float) -> int:
     return count
 
 
-async def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
+async def test_all_readers_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
     drains = [spawn(rest_of(reader), name="reader") for reader in readers]
@@ -101,7 +101,7 @@ async def test_all_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
     assert spring.closings >= 1
 
 
-async def test_nothing_is_read_before_somebody_wants_it() -> None:
+async def test_the_upstream_is_read_only_on_demand() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     reader = shared(fanout, spring)
     spring.pour(segment(1), b"a", b"b", b"c")
@@ -110,7 +110,7 @@ async def test_nothing_is_read_before_somebody_wants_it() -> None:
     await reader.aclose()
 
 
-async def test_who_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
+async def test_a_reader_that_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), b"i", b"j")
@@ -126,8 +126,8 @@ async def test_who_joins_begins_with_the_initialization_section_and_the_latest_s
     await second.aclose()
 
 
-async def test_who_joins_too_late_for_a_segment_waits_for_the_next() -> None:
-    """The ring has 8 MiB; the segment is larger."""
+async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next() -> None:
+    """The ring holds 8 MiB, and the segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -144,18 +144,18 @@ async def test_who_joins_too_late_for_a_segment_waits_for_the_next() -> None:
     await second.aclose()
 
 
-async def test_who_falls_behind_is_cut_alone() -> None:
+async def test_only_the_reader_that_falls_behind_is_cut() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
-    told: list[Reader] = []
-    slow.when_lost(lambda: told.append(slow))
+    lost: list[Reader] = []
+    slow.when_lost(lambda: lost.append(slow))
     count = 2 * RING_BYTES // len(CHUNK)
     spring.pour(segment(1), *[CHUNK] * count)
     spring.end()
     assert len(await rest_of(first)) == count * len(CHUNK)
     assert budget.used_bytes <= RING_BYTES
-    assert (told, fanout.cuts) == ([slow], 1)
+    assert (lost, fanout.cuts) == ([slow], 1)
     with pytest.raises(TooSlow):
         await slow.read()
     await first.aclose()
@@ -163,7 +163,7 @@ async def test_who_falls_behind_is_cut_alone() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
+async def test_the_other_readers_wait_a_little_for_a_slow_one() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 3 * RING_BYTES // len(CHUNK)
@@ -177,7 +177,7 @@ async def test_the_others_wait_a_little_for_one_who_reads_slowly() -> None:
     await slow.aclose()
 
 
-async def test_the_others_wait_for_half_a_segment_at_most() -> None:
+async def test_the_other_readers_wait_for_half_a_segment_at_most() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 2 * RING_BYTES // len(CHUNK)
@@ -191,7 +191,7 @@ async def test_the_others_wait_for_half_a_segment_at_most() -> None:
     await slow.aclose()
 
 
-async def test_an_error_reaches_all_after_the_bytes_before_it() -> None:
+async def test_an_error_reaches_every_reader_after_the_bytes_before_it() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     spring.pour(segment(1), b"a", b"b")
@@ -207,7 +207,7 @@ async def test_an_error_reaches_all_after_the_bytes_before_it() -> None:
     await second.aclose()
 
 
-async def test_the_last_to_leave_closes_the_upstream() -> None:
+async def test_the_last_reader_to_leave_closes_the_upstream() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, second = shared(fanout, spring), joined(fanout)
@@ -223,14 +223,14 @@ async def test_the_last_to_leave_closes_the_upstream() -> None:
     assert (fanout.upstreams, budget.used_bytes) == (0, 0)
 
 
-async def test_who_leaves_before_anything_was_read_closes_the_upstream_too() -> None:
+async def test_a_reader_that_leaves_before_the_first_read_closes_the_upstream() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     await shared(fanout, spring).aclose()
     assert spring.reads == 0
     assert spring.closings >= 1
 
 
-async def test_a_reader_that_is_cancelled_while_it_waits_disturbs_nobody() -> None:
+async def test_a_reader_that_is_cancelled_while_it_waits_does_not_disturb_the_others() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     waiting = [spawn(reader.read(), name="reader") for reader in (first, second)]
@@ -242,7 +242,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_disturbs_nobody() -> No
     await second.aclose()
 
 
-async def test_closing_goes_on_when_who_closes_is_cancelled() -> None:
+async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     reader = shared(fanout, spring)
@@ -278,7 +278,7 @@ async def test_without_room_for_the_initialization_section_nobody_joins() -> Non
     await first.aclose()
 
 
-async def test_only_one_at_a_time_opens_an_upstream() -> None:
+async def test_only_one_task_at_a_time_opens_an_upstream() -> None:
     fanout = Fanout(budget_of())
     inside: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Many clients on one live stream of the real server: one upstream, each byte for each, and nothing left behind."""
+"""Many clients of one live stream: they share one upstream, each gets every byte, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIENTS = 10
 
 
 class Show:
-    """A broadcast that is stepped by the test, and begins with three segments: the third is the edge."""
+    """Broadcast that the test advances step by step. It begins with three segments; the third is the live edge."""
 
     def __init__(self, server: Server, parts: str, *, page: str = "tube") -> None:
         spec = f"clock=step,target=0,begin=3,{parts}"
@@ -27,14 +27,14 @@ class Show:
         self._folder = f"/tube/media/live/{spec}/" if page == "tube" else f"/live/{spec}/"
 
     def bytes(self, first: int, end: int | None = None) -> bytes:
-        """Segments `first` to before `end`, or all from there on, with what comes before them."""
+        """Return the initialization section, if any, and the segments from `first` to before `end` or to the newest."""
         show, end = self.broadcast.show, self.broadcast.made if end is None else end
         initial = self.site.path(f"hls/fmp4/{show.quality}-init.mp4").read_bytes() if show.kind == "fmp4" else b""
         return initial + b"".join(self.site.path(show.source(number)).read_bytes() for number in range(first, end))
 
     @contextmanager
     def clients(self, count: int) -> Iterator[list[Exchange]]:
-        """So many, one after the other, each with an answer that has begun."""
+        """Open `count` clients, one after the other; the response to each has begun."""
         with ExitStack() as stack:
             yield [stack.enter_context(self.client()) for _ in range(count)]
 
@@ -44,7 +44,7 @@ class Show:
         return exchange
 
     def step(self, clients: list[Exchange], first: int = 2) -> None:
-        """One segment more, which all get. They began with segment `first`."""
+        """Publish one more segment and check that all clients, which began with segment `first`, get it."""
         self.broadcast.step()
         self.await_all(clients, first)
 
@@ -54,7 +54,7 @@ class Show:
             assert client.read(len(wanted)) == wanted
 
     def asked(self, suffix: str = "ts") -> dict[str, int]:
-        """How often each file was asked for."""
+        """Count the requests for each file whose name ends in `suffix`."""
         paths = self.site.counts(self._folder)
         return {name: count for path, count in paths.items() if (name := path.rpartition("/")[2]).endswith(suffix)}
 
@@ -70,8 +70,8 @@ def finish(client: Exchange) -> bytes:
 
 
 @pytest.mark.parametrize("page", ["tube", "page"])
-def test_ten_clients_make_one_request_a_segment(server: Server, page: str) -> None:
-    """Whether the page says that it is live, or the list alone."""
+def test_ten_clients_make_one_request_per_segment(server: Server, page: str) -> None:
+    """The page says that it is live, or only its playlist does."""
     show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
     with show.clients(CLIENTS) as clients:
         for _ in range(4):
@@ -84,7 +84,7 @@ def test_ten_clients_make_one_request_a_segment(server: Server, page: str) -> No
 
 
 @pytest.mark.parametrize("page", ["tube", "page"])
-def test_clients_that_come_at_once_share_one_upstream(server: Server, page: str) -> None:
+def test_clients_that_connect_at_the_same_time_share_one_upstream(server: Server, page: str) -> None:
     show = Show(server, f"window=6,quality=low,id=rush-{page}", page=page)
     with ExitStack() as stack:
         clients = [stack.enter_context(server.open(show.page)) for _ in range(CLIENTS)]
@@ -96,7 +96,7 @@ def test_clients_that_come_at_once_share_one_upstream(server: Server, page: str)
     assert show.asked("init.mp4") == {}
 
 
-def test_who_joins_begins_with_the_latest_segment(server: Server) -> None:
+def test_a_client_that_joins_begins_with_the_latest_segment(server: Server) -> None:
     show = Show(server, "window=6,quality=low,kind=fmp4,id=joins")
     with show.client() as first:
         show.step([first])
@@ -110,7 +110,7 @@ def test_who_joins_begins_with_the_latest_segment(server: Server) -> None:
     assert set(show.asked("m4s").values()) == {1}
 
 
-def test_who_says_where_to_begin_has_an_upstream_of_its_own(server: Server) -> None:
+def test_a_client_that_sets_start_has_an_upstream_of_its_own(server: Server) -> None:
     show = Show(server, "window=6,quality=low,id=own")
     with show.client() as edge, show.client(start=0) as own:
         show.step([edge])
@@ -119,7 +119,7 @@ def test_who_says_where_to_begin_has_an_upstream_of_its_own(server: Server) -> N
     assert show.asked() == {"0.ts": 1, "1.ts": 1, "2.ts": 2, "3.ts": 2}
 
 
-def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
+def test_a_client_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
     """A small budget makes a small ring."""
     with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=30, stall_timeout=120) as server:
         show = Show(server, "window=4,id=stalls")
@@ -127,7 +127,7 @@ def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) 
             for _ in range(9):
                 show.step(clients)
                 assert server.health()["budget"]["used"] <= 4 << 20
-            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log)  # it has read nothing
+            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log)  # the stalled client has read nothing
             assert server.health()["streams"] == CLIENTS - 1
             show.broadcast.end()
             whole = show.bytes(2, 12)
@@ -142,7 +142,7 @@ def test_one_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) 
         assert b"serverpy_live_cuts_total 1.0" in server.ask("/metrics").body
 
 
-def test_a_token_that_expires_is_renewed_once_for_all(server: Server) -> None:
+def test_an_expired_token_is_renewed_once_for_all_clients(server: Server) -> None:
     show = Show(server, "window=6,quality=low,expire=3,id=token")
     with show.clients(CLIENTS) as clients:
         visits = server.site.counts(show.page)[show.page]
@@ -154,7 +154,7 @@ def test_a_token_that_expires_is_renewed_once_for_all(server: Server) -> None:
     assert show.asked() == once(2, 12)
 
 
-def test_a_list_that_went_on_too_far_cuts_all(server: Server) -> None:
+def test_a_playlist_that_moves_on_too_far_cuts_every_client(server: Server) -> None:
     show = Show(server, "window=2,keep=0,quality=low,id=overrun")
     with show.clients(3) as clients:
         show.step(clients)
@@ -165,7 +165,7 @@ def test_a_list_that_went_on_too_far_cuts_all(server: Server) -> None:
     server.settled()
 
 
-def test_those_who_leave_do_not_disturb_and_the_last_closes_the_upstream(server: Server) -> None:
+def test_clients_that_leave_do_not_disturb_the_others_and_the_last_closes_the_upstream(server: Server) -> None:
     show = Show(server, "window=6,quality=low,id=leave")
     with show.clients(3) as clients:
         show.step(clients)

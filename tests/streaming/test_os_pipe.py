@@ -100,7 +100,7 @@ async def test_a_cancelled_read_loses_nothing() -> None:
     os.close(writer)
 
 
-async def test_what_waits_in_pipes_is_counted_until_they_are_closed() -> None:
+async def test_buffered_bytes_are_counted_until_the_pipe_is_closed() -> None:
     before = buffered_bytes()
     reading_end, writing_end = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)

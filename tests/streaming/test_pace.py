@@ -22,7 +22,7 @@ class Room:
 
 
 def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
-    """Reads so many bytes by steps, each `gap` seconds after the one before: the last step, and the time."""
+    """Read `nbytes` in steps, each `gap` seconds after the one before. Return the last step and the time."""
     step = 0
     while nbytes > 0:
         at += gap
@@ -32,7 +32,7 @@ def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, flo
     return step, at
 
 
-def test_large_steps_come_after_the_buffers_of_the_kernel_are_full() -> None:
+def test_large_steps_begin_after_the_kernel_buffers_are_full() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, FAST_BYTES, 0.0)[0] == SMALL_STEP
     assert read(pace, 2 * LARGE_STEP, 0.0)[0] == LARGE_STEP

@@ -1,4 +1,4 @@
-"""The ring: what stays, what goes, and what it costs."""
+"""The ring: which chunks it keeps, which it drops, and how many bytes it holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from serverpy.streaming.ring import CHUNK_BYTES, STEP_BYTES, Ring
 
 CHUNK = bytes(STEP_BYTES // 2 - CHUNK_BYTES)
-"""Two of them are a step."""
+"""Two such chunks fill one step."""
 
 
 @dataclass
 class Purse:
-    """Lends as much as `most`."""
+    """Lender of at most `most` bytes."""
 
     most: int
     held: int = 0
@@ -37,19 +37,19 @@ def filled(ring: Ring, count: int, *, begins: tuple[int, ...] = ()) -> Ring:
     return ring
 
 
-def test_what_the_bound_leaves_no_room_for_is_dropped_from_the_beginning() -> None:
+def test_the_oldest_chunks_are_dropped_beyond_the_bound() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse, most_bytes=2 * STEP_BYTES), 10)
     assert (ring.first, ring.end, purse.held) == (6, 10, 2 * STEP_BYTES)
 
 
-def test_without_room_the_newest_chunk_is_there_all_the_same() -> None:
+def test_the_newest_chunk_stays_even_without_room() -> None:
     ring = filled(Ring(Purse(0)), 10)
     assert (ring.first, ring.end) == (9, 10)
     assert ring.get(9) == CHUNK
 
 
-def test_what_all_have_had_goes_and_its_room_is_given_back() -> None:
+def test_chunks_that_all_readers_have_read_are_dropped_and_their_room_is_given_back() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse), 20)
     assert purse.held == 10 * STEP_BYTES
@@ -61,13 +61,13 @@ def test_what_all_have_had_goes_and_its_room_is_given_back() -> None:
     assert purse.held == 0
 
 
-def test_the_latest_segment_stays_for_who_may_join() -> None:
+def test_the_latest_segment_stays_for_readers_that_may_join() -> None:
     ring = filled(Ring(Purse(1 << 30)), 20, begins=(0, 12))
     ring.drop_below(20)
     assert (ring.first, ring.boundary) == (12, 12)
 
 
-def test_a_segment_that_does_not_fit_has_no_beginning() -> None:
+def test_no_reader_can_join_at_a_segment_that_does_not_fit() -> None:
     ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 
@@ -82,7 +82,7 @@ def test_room_that_is_held_is_not_given_back() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, STEP_BYTES), st.booleans(), st.integers(0, 5))), st.integers(0, 10))
-def test_it_holds_what_it_was_granted_and_one_chunk_at_most(
+def test_the_ring_holds_at_most_its_granted_room_or_one_chunk(
     steps: list[tuple[int, bool, int]], most_steps: int
 ) -> None:
     purse = Purse(most_steps * STEP_BYTES)

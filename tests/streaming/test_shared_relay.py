@@ -1,4 +1,4 @@
-"""The relay of live streams that are shared: who opens, who joins, and who is cancelled meanwhile."""
+"""The relay with shared live streams: clients that open one, join it, or are cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.streaming.segments.show import Show, piece, pieces
 
 @dataclass
 class Viewing:
-    """One relay, one page, and a budget which all of it comes from."""
+    """A relay, a page, and the budget from which all streams take their bytes."""
 
     relay: Relay
     page: Page
@@ -42,7 +42,7 @@ class Viewing:
 
 @asynccontextmanager
 async def viewing(shelf: Shelf, page: Page) -> AsyncIterator[Viewing]:
-    """Everything of it must be closed and given back in the end."""
+    """Yield a `Viewing`; afterwards all connections must be closed and all bytes given back."""
     budget = Budget(64 << 20, max_streams=50, wait_seconds=5.0)
     with shelf:
         async with client_for(shelf) as client:
@@ -54,7 +54,7 @@ def page_of(show: Show) -> Page:
     return Page(lambda _visit: show.track())
 
 
-async def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None:
+async def test_if_the_opening_client_is_cancelled_the_next_one_opens() -> None:
     shelf, held = Shelf(), threading.Event()
     show = Show(shelf)
 
@@ -68,11 +68,11 @@ async def test_who_is_cancelled_while_it_opens_leaves_that_to_the_next() -> None
         await eventually(lambda: shelf.targets("/live"))
         await cancel(first)
         held.set()
-        assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each has looked at the list
+        assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each has loaded the playlist
         assert len(shelf.targets("/5.ts")) == 1
 
 
-async def test_a_failure_to_open_is_everyones_own() -> None:
+async def test_a_failure_to_open_is_raised_for_every_client() -> None:
     shelf = Shelf()
     show = Show(shelf)
     shelf.refuse = lambda target: 410 if target.startswith("/live") else None
@@ -83,12 +83,12 @@ async def test_a_failure_to_open_is_everyones_own() -> None:
                 await task
 
 
-async def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
+async def test_clients_that_leave_at_any_moment_do_not_disturb_the_others() -> None:
     shelf = Shelf()
     show = Show(shelf, total=30)
 
     async def leave_early(view: Viewing, seconds: float) -> None:
-        """Leave at a moment which the clock draws."""
+        """Open a stream, and leave after `seconds`."""
         task = spawn(view.whole(), name="leaves")
         await asyncio.sleep(seconds)
         await cancel(task)
@@ -103,7 +103,7 @@ async def test_clients_that_leave_at_any_moment_disturb_nobody() -> None:
         assert max(len(shelf.targets(f"/{number}.ts")) for number in range(4, 30)) == 1
 
 
-async def test_an_address_that_expires_is_found_again_once_for_all() -> None:
+async def test_an_expired_address_is_renewed_once_for_all_clients() -> None:
     shelf = Shelf()
     show = Show(shelf)
     shelf.refuse = Tokens(good_for=4)
@@ -116,7 +116,7 @@ async def test_an_address_that_expires_is_found_again_once_for_all() -> None:
         assert 1 <= page.visits - visits <= 3
 
 
-async def test_who_says_where_to_begin_is_on_its_own() -> None:
+async def test_clients_that_set_start_share_no_upstream() -> None:
     shelf = Shelf()
     show = Show(shelf, pace=0, ends=False, window=12)
     async with viewing(shelf, page_of(show)) as view:
@@ -126,8 +126,8 @@ async def test_who_says_where_to_begin_is_on_its_own() -> None:
             await body.aclose()
 
 
-async def test_a_film_is_opened_by_all_at_once_when_the_first_has_found_it_to_be_one() -> None:
-    """The answers with the first segment wait for each other, but for that of the first to open."""
+async def test_clients_open_a_film_concurrently_after_the_first_has_found_that_it_is_not_live() -> None:
+    """The server answers the first request for the first segment at once, and the other four only together."""
     shelf, together = Shelf(), threading.Barrier(4)
     film = "#EXTINF:1,\n0.ts\n#EXTINF:1,\n1.ts"
     first = threading.Event()

@@ -1,4 +1,4 @@
-"""Places that only so many streams may take at once."""
+"""Slots, which limit the streams that run at once; and closing once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.streaming.slots import Slots
 from serverpy.tasks import Closing, spawn
 
 
-async def test_who_finds_no_place_in_time_is_told_that_all_are_taken() -> None:
+async def test_a_stream_that_finds_no_slot_in_time_is_busy() -> None:
     slots = Slots(1, 0.02, "places")
     first = await slots.take()
     with pytest.raises(Busy):
@@ -23,7 +23,7 @@ async def test_who_finds_no_place_in_time_is_told_that_all_are_taken() -> None:
     second.release()
 
 
-async def test_who_waits_gets_the_place_that_becomes_free() -> None:
+async def test_a_waiting_stream_gets_the_slot_that_becomes_free() -> None:
     slots = Slots(1, 10, "places")
     first = await slots.take()
     waiting = spawn(slots.take(), name="second")
@@ -33,7 +33,7 @@ async def test_who_waits_gets_the_place_that_becomes_free() -> None:
     assert repr(slots) == "<Slots places: 0/1>"
 
 
-async def test_closing_runs_once_and_to_its_end_though_the_one_who_asked_is_cancelled() -> None:
+async def test_closing_runs_once_and_to_its_end_even_if_its_caller_is_cancelled() -> None:
     runs = 0
     go_on = asyncio.Event()
 
@@ -43,7 +43,7 @@ async def test_closing_runs_once_and_to_its_end_though_the_one_who_asked_is_canc
         runs += 1
 
     closing = Closing(close, "close")
-    asking = spawn(closing(), name="first to ask")
+    asking = spawn(closing(), name="first caller")
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait([asking])

@@ -71,11 +71,11 @@ async def running(*, allow: str = "127.0.0.0/8", children: int = 2, **options: A
 async def read_for_ever(body: Any, received: list[bytes]) -> None:
     while piece := await body.read():
         received.append(piece)
-    pytest.fail("a clean end")
+    pytest.fail("the body ended without an error")
 
 
 def children() -> list[psutil.Process]:
-    """Those of the method, not the servers that other tests keep running; what has ended and is not reaped counts."""
+    """Return the children of the method, including zombies, without the servers that other tests keep running."""
     return [each for each in psutil.Process().children() if each not in BEFORE]
 
 
@@ -113,7 +113,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_t
         await eventually(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before)
 
 
-async def test_hls_is_downloaded_natively_and_called_what_it_is(site: SampleSite, private_tmp: Path) -> None:
+async def test_hls_is_downloaded_natively_and_declared_as_mpeg_ts(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/hls/ts/master.m3u8"))
         assert body.head.content_type == "video/mp2t"
@@ -157,9 +157,7 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None
 
 
 @pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])
-async def test_neither_address_nor_selector_can_become_an_option(
-    site: SampleSite, private_tmp: Path, text: str
-) -> None:
+async def test_neither_url_nor_selector_can_become_an_option(site: SampleSite, private_tmp: Path, text: str) -> None:
     async with running() as method:
         with pytest.raises(InvalidUrl):
             await opened(method, Source(url=text))
@@ -169,7 +167,7 @@ async def test_neither_address_nor_selector_can_become_an_option(
     assert not Path("pwned").exists()
 
 
-def test_the_token_of_the_proxy_is_in_the_environment_alone_and_nothing_else_of_ours(
+def test_a_child_gets_the_proxy_token_by_environment_only_and_no_setting_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -195,11 +193,11 @@ async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) 
 
 @pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
 @pytest.mark.parametrize("impersonate", [None, "chrome"])
-async def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
+async def test_forbidden_addresses_that_a_page_leads_to_over_http_are_refused(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
-    """A redirect, the media that a page names, a segment: none of them in a tunnel, where the refusal has a status of
-    its own."""
+    """A redirect, the media that a page names, or a segment. None goes through a tunnel, where a refusal would have a
+    status of its own."""
     inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
 
     def playlist(connection: socket.socket, head: bytes) -> None:
@@ -214,14 +212,14 @@ async def test_what_a_page_leads_to_over_http_is_refused_as_forbidden(
                 await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
 
-async def test_further_authorities_are_trusted(site: SampleSite) -> None:
+async def test_the_certificates_of_ca_file_are_trusted(site: SampleSite) -> None:
     async with running(network=Network(ca_file=str(site.ca_file))) as method:
         body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
 
-async def test_cookies_are_given_to_the_child_and_the_file_stays_as_it_was(site: SampleSite, tmp_path: Path) -> None:
+async def test_cookies_are_given_to_the_child_and_their_file_stays_unchanged(site: SampleSite, tmp_path: Path) -> None:
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
@@ -249,7 +247,7 @@ async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleS
         await body.aclose()
 
 
-async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
+async def test_a_child_that_sends_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
     async with running(timeouts=Timeouts(wait=0.05, extract=1.0)) as method:
         with pytest.raises(ExtractionTimeout):
             await opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
@@ -258,7 +256,7 @@ async def test_a_child_that_gives_no_byte_in_time_is_ended(site: SampleSite, pri
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_leaving_early_leaves_nothing(site: SampleSite, private_tmp: Path, path: str) -> None:
+async def test_closing_early_leaves_nothing_open(site: SampleSite, private_tmp: Path, path: str) -> None:
     async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
         body = await opened(method, Source(url=site.http + path))
@@ -272,7 +270,7 @@ async def test_leaving_early_leaves_nothing(site: SampleSite, private_tmp: Path,
         await eventually(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before)
 
 
-async def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Path) -> None:
+async def test_cancelling_open_leaves_nothing_open(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
         await eventually(lambda: children())
@@ -285,7 +283,7 @@ async def test_cancelling_open_leaves_nothing(site: SampleSite, private_tmp: Pat
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
+async def test_a_killed_child_is_an_error(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         children()[0].kill()
@@ -304,7 +302,7 @@ async def test_a_child_that_is_killed_is_an_error(site: SampleSite) -> None:
         ("ERROR: something new http://x.test/?secret", ExtractionFailed),
     ],
 )
-def test_the_words_of_the_command_line_become_our_errors(line: str, kind: type[ServerPYError]) -> None:
+def test_error_messages_of_yt_dlp_become_errors_of_the_server(line: str, kind: type[ServerPYError]) -> None:
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
@@ -315,14 +313,14 @@ def test_a_message_with_a_carriage_return_is_read_whole() -> None:
     assert type(error) is UpstreamTimeout
 
 
-def test_what_a_status_means_depends_on_whose_it_is() -> None:
+def test_an_error_of_the_page_differs_from_the_same_error_of_its_media() -> None:
     line = "ERROR: HTTP Error 404: Not Found\n"
     assert (type(page_error(line)), type(media_error(line))) == (MediaNotFound, UpstreamFailed)
     line = "ERROR: Read timed out.\n"
     assert (type(page_error(line)), type(media_error(line))) == (ExtractionTimeout, UpstreamTimeout)
 
 
-async def test_of_several_files_that_a_selector_names_the_first_is_streamed(site: SampleSite) -> None:
+async def test_the_first_of_several_selected_files_is_streamed(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/page/dash", format="ba,bv"))
         data = await rest_of(body)
@@ -344,7 +342,7 @@ async def test_of_several_files_that_a_selector_names_the_first_is_streamed(site
 async def test_sites_are_allowed_and_denied_as_in_the_worker(
     site: SampleSite, sites: Sites, page: bool, tube: bool
 ) -> None:
-    """The page of a denied site does not fall to the generic extractor."""
+    """The generic extractor does not take over the page of a denied site."""
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
@@ -364,7 +362,7 @@ async def test_media_longer_than_max_duration_is_too_large(site: SampleSite, pri
             await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # of a length that nobody knows
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # its duration is unknown
         await body.aclose()
 
 
@@ -374,7 +372,7 @@ async def test_a_live_stream_is_refused(site: SampleSite) -> None:
             await opened(method, Source(url=f"{site.http}/tube/live/now"))
 
 
-async def test_without_a_number_the_first_item_is_streamed(site: SampleSite) -> None:
+async def test_without_an_item_number_the_first_item_is_streamed(site: SampleSite) -> None:
     async with running(plugin_paths=(str(PLUGIN_PATH),)) as method:
         titles = []
         for item in (None, 1, 2):
@@ -386,7 +384,7 @@ async def test_without_a_number_the_first_item_is_streamed(site: SampleSite) -> 
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
-async def test_a_start_that_fails_half_way_leaves_nothing(
+async def test_a_failed_start_of_a_child_leaves_nothing_behind(
     site: SampleSite,
     private_tmp: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -409,7 +407,9 @@ async def test_a_start_that_fails_half_way_leaves_nothing(
         assert ": 0/" in repr(method.slots)
 
 
-async def test_what_a_killed_server_left_is_removed_before_the_first_child(site: SampleSite, private_tmp: Path) -> None:
+async def test_files_of_a_killed_server_are_removed_before_the_first_child_starts(
+    site: SampleSite, private_tmp: Path
+) -> None:
     async with running() as method:
         left = private_tmp / f"{DIRECTORY_PREFIX}left"
         left.mkdir()
@@ -422,8 +422,8 @@ async def test_what_a_killed_server_left_is_removed_before_the_first_child(site:
             await body.aclose()
 
 
-async def test_a_title_of_any_length_is_cut(site: SampleSite) -> None:
-    """Also one of characters that JSON writes with twelve bytes each."""
+async def test_a_long_title_is_truncated(site: SampleSite) -> None:
+    """Each character of this title takes twelve bytes in JSON."""
     media = site.path("prog.mp4").read_bytes()
 
     def serve(connection: socket.socket, head: bytes) -> None:

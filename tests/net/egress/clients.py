@@ -1,4 +1,4 @@
-"""The clients that yt-dlp uses, in one shape, and bare sockets."""
+"""The HTTP clients that yt-dlp uses, as functions of one signature, and bare sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
 
-class Tunnelled(Exception):
+class TunnelRefused(Exception):
     """The proxy refused a CONNECT with this status."""
 
 
@@ -54,7 +54,7 @@ def by_urllib(url: str, proxy: str, data: bytes | None = None, ca: str | None = 
         with error:
             return Reply(error.code, error.read(), {k.lower(): v for k, v in error.headers.items()})
     except urllib.error.URLError as error:
-        raise Tunnelled(str(error)) from error
+        raise TunnelRefused(str(error)) from error
 
 
 def by_requests(url: str, proxy: str, data: bytes | None = None, ca: str | None = None) -> Reply:
@@ -64,7 +64,7 @@ def by_requests(url: str, proxy: str, data: bytes | None = None, ca: str | None 
         try:
             answer = session.request("POST" if data else "GET", url, data=data, verify=ca or True, timeout=DEADLINE)
         except requests.exceptions.ProxyError as error:
-            raise Tunnelled(str(error)) from error
+            raise TunnelRefused(str(error)) from error
         return Reply(answer.status_code, answer.content, {k.lower(): v for k, v in answer.headers.items()})
 
 
@@ -76,7 +76,7 @@ def by_curl(url: str, proxy: str, data: bytes | None = None, ca: str | None = No
         except curl_cffi.exceptions.RequestException as error:
             if "CONNECT" not in str(error):
                 raise
-            raise Tunnelled(str(error)) from error
+            raise TunnelRefused(str(error)) from error
         return Reply(answer.status_code, answer.content, {k.lower(): v or "" for k, v in answer.headers.items()})
 
 
@@ -90,7 +90,7 @@ def request_for(egress: EgressThread, url: str, extra: str = "") -> bytes:
 
 @contextlib.contextmanager
 def asked(egress: EgressThread, url: str, extra: bytes = b"") -> Iterator[socket.socket]:
-    """A bare connection on which `url` has been asked for; `connect://host:port` tunnels."""
+    """Request `url` on a bare connection; `connect://host:port` opens a tunnel."""
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(request_for(egress, url) + extra)
         yield connection

@@ -1,4 +1,4 @@
-"""Bytes pass the filtering proxy as they were sent, in a bounded memory."""
+"""The egress passes bytes on unchanged, in bounded memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_upload_arrives_exactly(egress: EgressThread, fetch: Fetch) -> None:
         assert fetch(origin.url, egress.url, data=BODY).body.decode() == DIGEST
 
 
-def test_a_chunked_upload_arrives_in_its_chunks(egress: EgressThread) -> None:
+def test_a_chunked_upload_keeps_its_chunks(egress: EgressThread) -> None:
     def echo(connection: socket.socket, head: bytes) -> None:
         assert b"transfer-encoding: chunked" in head.lower()
         received = read_exactly(connection, len(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"))
@@ -95,7 +95,7 @@ def test_the_origin_sees_nothing_of_the_proxy(egress: EgressThread, fetch: Fetch
     assert head.lower().count(b"connection:") == 1
 
 
-def test_an_interim_answer_passes_before_the_final_one(egress: EgressThread) -> None:
+def test_an_interim_response_arrives_before_the_final_one(egress: EgressThread) -> None:
     def hint(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
@@ -105,7 +105,7 @@ def test_an_interim_answer_passes_before_the_final_one(egress: EgressThread) -> 
     assert received.endswith(b"Connection: close\r\n\r\nok")
 
 
-def test_a_server_that_speaks_first_is_heard(egress: EgressThread) -> None:
+def test_a_server_may_send_first_through_a_tunnel(egress: EgressThread) -> None:
     def welcome(listener: socket.socket) -> None:
         accepted, _ = listener.accept()
         with accepted:
@@ -122,8 +122,8 @@ def test_a_server_that_speaks_first_is_heard(egress: EgressThread) -> None:
 
 
 def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
-    """Measured: 0.4 to 0.8 MB wait in the transports; 1.1 to 2.1 MB are traced, the test's own sockets and threads
-    included. The bound is one chunk a tunnel, since its client sends nothing."""
+    """Measured: the transports buffer 0.4 to 0.8 MB; tracemalloc counts 1.1 to 2.1 MB, including the sockets and
+    threads of the test. The bound is one chunk per tunnel, because its client sends nothing."""
     count = 50
     with Origin(send_sized) as origin, contextlib.ExitStack() as stack:
         by_requests(origin.url, egress.url)
@@ -131,7 +131,7 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients  # private: that each of them is congested shows nowhere else
+        ends = egress.egress._clients  # private, because nothing public tells which clients are congested
         wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before
@@ -143,7 +143,7 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
 
 
 def test_many_tunnels_carry_their_own_bytes(egress: EgressThread) -> None:
-    """The receive buffer that all share never shows one tunnel's bytes to another."""
+    """All tunnels share one receive buffer, but none gets the bytes of another."""
 
     def send_own(connection: socket.socket, head: bytes) -> None:
         name = head.split(b" ")[1]

@@ -1,4 +1,4 @@
-"""However a connection of the filtering proxy ends, both sides are told, in time, and nothing is left."""
+"""However a connection through the egress ends, both sides learn of it in time, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.net.egress.clients import (
     Fetch,
     LoopFactory,
     Reply,
-    Tunnelled,
+    TunnelRefused,
     asked,
     by_requests,
     connect_url,
@@ -43,7 +43,7 @@ from tests.net.origin import (
 )
 
 
-def test_a_body_cut_by_the_source_is_seen_as_cut(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_client_sees_that_the_origin_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
     def cut(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
 
@@ -51,7 +51,7 @@ def test_a_body_cut_by_the_source_is_seen_as_cut(egress: EgressThread, fetch: Fe
         fetch(origin.url, egress.url)
 
 
-def test_a_reset_is_a_reset_where_only_the_end_of_the_connection_ends_the_body(egress: EgressThread) -> None:
+def test_a_reset_is_passed_on_if_the_body_has_no_length(egress: EgressThread) -> None:
     received = threading.Event()
 
     def cut(connection: socket.socket, head: bytes) -> None:
@@ -68,7 +68,7 @@ def test_a_reset_is_a_reset_where_only_the_end_of_the_connection_ends_the_body(e
 
 
 @pytest.mark.parametrize("ending", [reset, lambda connection: None], ids=["reset", "close"])
-def test_a_source_that_goes_without_an_answer_is_a_bad_gateway(
+def test_an_origin_that_closes_without_a_response_is_a_bad_gateway(
     egress: EgressThread, fetch: Fetch, ending: Callable[[socket.socket], None]
 ) -> None:
     with Origin(lambda connection, head: ending(connection)) as origin:
@@ -76,7 +76,7 @@ def test_a_source_that_goes_without_an_answer_is_a_bad_gateway(
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_an_answer_that_is_not_http_is_a_bad_gateway(egress: EgressThread) -> None:
+def test_a_response_that_is_not_http_is_a_bad_gateway(egress: EgressThread) -> None:
     with Origin(lambda connection, head: connection.sendall(b"220 mail.example\r\n\r\n")) as origin:
         assert by_requests(origin.url, egress.url).refused == "upstream_failed"
 
@@ -91,7 +91,7 @@ def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
 
 
 @pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
-def test_a_server_that_closes_at_once_leaves_nobody_waiting(
+def test_an_origin_that_closes_on_accept_is_a_bad_gateway(
     egress: EgressThread, ending: Callable[[socket.socket], None]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -102,17 +102,17 @@ def test_a_server_that_closes_at_once_leaves_nobody_waiting(
                 assert read_to_end(connection).startswith(b"HTTP/1.1 502 ")
 
 
-def test_a_port_where_nobody_listens_is_a_bad_gateway(egress: EgressThread, fetch: Fetch) -> None:
+def test_a_refused_connection_is_a_bad_gateway(egress: EgressThread, fetch: Fetch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     reply = fetch(f"http://127.0.0.1:{port}/", egress.url)
     assert (reply.status, reply.refused) == (502, "upstream_failed")
-    with pytest.raises(Tunnelled, match="502"):
+    with pytest.raises(TunnelRefused, match="502"):
         fetch(f"https://127.0.0.1:{port}/", egress.url)
 
 
 @pytest.mark.parametrize("tunnel", [True, False])
-def test_a_client_that_leaves_closes_the_source_at_once(egress: EgressThread, tunnel: bool) -> None:
+def test_a_client_that_leaves_closes_the_upstream_connection_at_once(egress: EgressThread, tunnel: bool) -> None:
     with Origin(wait_for_end) as origin:
         with asked(egress, connect_url(origin) if tunnel else origin.url, extra=b"\r\n\r\n" * tunnel):
             wait_for(lambda: egress.active == 1 and len(origin.heads) == 1)
@@ -120,7 +120,7 @@ def test_a_client_that_leaves_closes_the_source_at_once(egress: EgressThread, tu
         wait_for(lambda: egress.active == 0)
 
 
-def test_a_client_that_leaves_while_it_is_not_reading_closes_the_source_at_once(egress: EgressThread) -> None:
+def test_a_client_that_leaves_without_reading_closes_the_upstream_connection_at_once(egress: EgressThread) -> None:
     def flood(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
         while True:
@@ -132,7 +132,7 @@ def test_a_client_that_leaves_while_it_is_not_reading_closes_the_source_at_once(
         assert origin.left.wait(DEADLINE)
 
 
-def test_a_client_that_leaves_while_it_waits_ends_the_look_up(loop_factory: LoopFactory) -> None:
+def test_a_client_that_leaves_cancels_the_look_up_of_its_host(loop_factory: LoopFactory) -> None:
     started, cancelled = threading.Event(), threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -155,7 +155,7 @@ def limited(loop_factory: LoopFactory, **limits: Any) -> Iterator[EgressThread]:
         yield egress
 
 
-def test_a_source_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_an_origin_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with limited(loop_factory, idle_seconds=0.2) as egress, Origin(wait_for_end) as origin:
         reply = fetch(origin.url, egress.url)
         assert origin.left.wait(DEADLINE)
@@ -172,7 +172,7 @@ def test_a_name_server_that_does_not_answer_is_a_gateway_timeout(loop_factory: L
         assert by_requests("http://slow.example/", egress.url).refused == "upstream_timeout"
 
 
-def test_a_silent_tunnel_is_cut(loop_factory: LoopFactory) -> None:
+def test_an_idle_tunnel_is_reset(loop_factory: LoopFactory) -> None:
     with (
         limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(wait_for_end) as origin,
@@ -196,14 +196,14 @@ def test_a_client_that_does_not_read_is_not_idle(loop_factory: LoopFactory) -> N
         assert hashlib.sha256(read_to_end(paused)).hexdigest() == DIGEST
 
 
-def test_a_client_that_says_nothing_is_sent_away(loop_factory: LoopFactory) -> None:
+def test_a_client_that_sends_nothing_gets_a_bad_request(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, head_seconds=0.1) as egress:
         port = urlsplit(egress.url).port
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_one_connection_too_many_is_told_so(loop_factory: LoopFactory) -> None:
+def test_a_connection_beyond_the_limit_is_refused_as_busy(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
         with asked(egress, origin.url):
             wait_for(lambda: egress.active == 1)
@@ -211,7 +211,7 @@ def test_one_connection_too_many_is_told_so(loop_factory: LoopFactory) -> None:
         assert (reply.status, reply.refused) == (503, "busy")
 
 
-def test_closing_cuts_what_runs(loop_factory: LoopFactory) -> None:
+def test_closing_cuts_running_connections(loop_factory: LoopFactory) -> None:
     with (
         Origin(wait_for_end) as origin,
         Origin(send_until_close) as flooding,
@@ -227,7 +227,7 @@ def test_closing_cuts_what_runs(loop_factory: LoopFactory) -> None:
 
 
 def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory) -> None:
-    """Among them some that leave while their connection is being made."""
+    """Some of them leave while the egress is still connecting."""
 
     def come_and_go(number: int) -> None:
         with asked(egress, connect_url(origin) if number % 2 else origin.url) as connection:
@@ -239,12 +239,12 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
     with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
-        # Private: `active` does not count the connections of clients that have not asked yet.
+        # Private: `active` does not count the connections of clients that have not sent a request yet.
         wait_for(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
-def test_a_client_that_resets_between_the_answer_and_its_end_is_no_failure(loop_factory: LoopFactory) -> None:
-    """The answer is empty here, so that it is the shutdown of the socket which meets the reset."""
+def test_a_client_that_resets_before_the_response_ends_causes_no_error(loop_factory: LoopFactory) -> None:
+    """The response is empty, so that the shutdown of the socket, not a write, meets the reset."""
 
     async def main() -> None:
         lost = asyncio.Event()
@@ -283,7 +283,7 @@ def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactor
         assert connection.recv(1) == b""
 
 
-def test_it_serves_the_loop_it_was_started_on(loop_factory: LoopFactory) -> None:
+def test_the_egress_runs_on_the_loop_that_started_it(loop_factory: LoopFactory) -> None:
     async def main() -> Reply:
         egress = Egress(LOOPBACK)
         await egress.start()

@@ -1,4 +1,4 @@
-"""What the filtering proxy does not do: for whom, where to, and what it does not understand."""
+"""Requests that the egress refuses: those without its token, to forbidden addresses, or malformed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.net.egress.clients import (
     LOOPBACK,
     Fetch,
     LoopFactory,
-    Tunnelled,
+    TunnelRefused,
     asked,
     by_curl,
     by_requests,
@@ -26,13 +26,13 @@ from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, send_sized
 
 
-def test_a_site_cannot_pretend_a_refusal(egress: EgressThread) -> None:
-    def pretend(connection: socket.socket, head: bytes) -> None:
+def test_a_site_cannot_forge_a_refusal(egress: EgressThread) -> None:
+    def forge(connection: socket.socket, head: bytes) -> None:
         connection.sendall(
             b"HTTP/1.1 403 Forbidden Target\r\nX-ServerPY-Refused: target_forbidden\r\nContent-Length: 0\r\n\r\n"
         )
 
-    with Origin(pretend) as origin:
+    with Origin(forge) as origin:
         reply = by_requests(origin.url, egress.url)
     assert (reply.status, reply.refused) == (403, None)
 
@@ -50,7 +50,7 @@ FORBIDDEN_REQUESTS = [
 
 
 @pytest.mark.parametrize(("client", "host"), FORBIDDEN_REQUESTS)
-def test_an_address_inside_is_refused_for_every_client(closed_egress: EgressThread, client: Fetch, host: str) -> None:
+def test_an_internal_address_is_refused_for_every_client(closed_egress: EgressThread, client: Fetch, host: str) -> None:
     with Origin(send_sized) as origin:
         reply = client(f"http://{host}:{origin.port}/", closed_egress.url)
     assert (reply.status, reply.refused) == (403, "target_forbidden")
@@ -58,15 +58,15 @@ def test_an_address_inside_is_refused_for_every_client(closed_egress: EgressThre
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
-def test_a_tunnel_to_an_address_inside_is_refused_for_every_client(
+def test_a_tunnel_to_an_internal_address_is_refused_for_every_client(
     closed_egress: EgressThread, fetch: Fetch, host: str
 ) -> None:
-    with Origin(send_sized) as origin, pytest.raises(Tunnelled, match="403"):
+    with Origin(send_sized) as origin, pytest.raises(TunnelRefused, match="403"):
         fetch(f"https://{host}:{origin.port}/", closed_egress.url)
     assert origin.heads == []
 
 
-def test_a_redirect_to_the_inside_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_a_redirect_to_an_internal_address_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with Origin(send_sized) as inside:
 
         def redirect(connection: socket.socket, head: bytes) -> None:
@@ -81,18 +81,18 @@ def test_a_redirect_to_the_inside_is_refused(loop_factory: LoopFactory, fetch: F
     assert inside.heads == []
 
 
-def test_an_answer_with_an_address_inside_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_a_name_that_also_resolves_to_an_internal_address_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
     async def rebind(host: str, port: int) -> Sequence[str]:
         return ("8.8.8.8", "127.0.0.1")
 
     with EgressThread(Guard(), lookup=rebind, loop_factory=loop_factory) as egress:
         reply = fetch("http://rebinding.example/", egress.url)
-        with pytest.raises(Tunnelled, match="403"):
+        with pytest.raises(TunnelRefused, match="403"):
             fetch("https://rebinding.example/", egress.url)
     assert (reply.status, reply.refused) == (403, "target_forbidden")
 
 
-def test_a_name_is_looked_up_once_for_a_connection(loop_factory: LoopFactory) -> None:
+def test_a_name_is_looked_up_once_per_connection(loop_factory: LoopFactory) -> None:
     answers = iter([("127.0.0.1",), ("169.254.169.254",)])
 
     async def change(host: str, port: int) -> Sequence[str]:
@@ -105,7 +105,7 @@ def test_a_name_is_looked_up_once_for_a_connection(loop_factory: LoopFactory) ->
             assert by_requests(f"http://site.example:{origin.port}/", egress.url).refused == "target_forbidden"
 
 
-def test_its_own_port_is_refused(egress: EgressThread) -> None:
+def test_the_port_of_the_egress_itself_is_refused(egress: EgressThread) -> None:
     own = urlsplit(egress.url).port
     reply = by_requests(f"http://127.0.0.1:{own}/", egress.url)
     assert (reply.status, reply.refused) == (403, "target_forbidden")
@@ -126,7 +126,7 @@ def test_a_second_request_on_the_connection_reaches_no_other_host(egress: Egress
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "https", "gopher"])
-def test_another_scheme_is_refused(egress: EgressThread, scheme: str) -> None:
+def test_a_scheme_other_than_http_is_refused(egress: EgressThread, scheme: str) -> None:
     with asked(egress, f"{scheme}://127.0.0.1:1/") as connection:
         received = read_to_end(connection)
     assert received.startswith(b"HTTP/1.1 403 ")
@@ -137,12 +137,12 @@ def test_a_wrong_token_is_refused(egress: EgressThread, fetch: Fetch) -> None:
     wrong = egress.url.replace("serverpy:", "serverpy:x")
     with Origin(send_sized) as origin:
         assert fetch(origin.url, wrong).status == 407
-        with pytest.raises(Tunnelled, match="407"):
+        with pytest.raises(TunnelRefused, match="407"):
             fetch(f"https://127.0.0.1:{origin.port}/", wrong)
     assert origin.heads == []
 
 
-def test_no_token_is_refused_before_anything_is_looked_up(loop_factory: LoopFactory) -> None:
+def test_a_request_without_a_token_is_refused_before_any_look_up(loop_factory: LoopFactory) -> None:
     looked_up: list[str] = []
 
     async def note(host: str, port: int) -> Sequence[str]:
@@ -157,7 +157,7 @@ def test_no_token_is_refused_before_anything_is_looked_up(loop_factory: LoopFact
 
 
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"X" * MAX_HEAD_BYTES])
-def test_a_head_that_cannot_be_read_is_a_bad_request(egress: EgressThread, head: bytes) -> None:
+def test_a_malformed_or_oversized_head_is_a_bad_request(egress: EgressThread, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(head)
         assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")

@@ -1,4 +1,4 @@
-"""The operator's proxy and source address."""
+"""The settings for an upstream proxy and a source address."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from serverpy.net.guard import Guard
 from serverpy.net.proxies import UpstreamProxy
 from serverpy.options import Network
 from serverpy.settings import load_settings
-from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, Tunnelled, by_requests
+from tests.net.egress.clients import LOOPBACK, Fetch, LoopFactory, TunnelRefused, by_requests
 from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, read_exactly, read_head, send_sized
 
 
 async def no_lookup(host: str, port: int) -> Sequence[str]:
-    raise AssertionError(f"{host} was given by name")
+    raise AssertionError(f"the upstream proxy was given the name {host}, not its address")
 
 
 async def site_at_loopback(host: str, port: int) -> Sequence[str]:
@@ -43,19 +43,19 @@ def test_an_upstream_proxy_is_asked_for_the_checked_address(loop_factory: LoopFa
     assert b"\r\nHost: site.example:" in origin.heads[0]
 
 
-def test_an_upstream_proxys_refusal_is_not_ours(loop_factory: LoopFactory) -> None:
+def test_a_refusal_by_the_upstream_proxy_is_an_upstream_failure(loop_factory: LoopFactory) -> None:
     with (
         EgressThread(Guard(), loop_factory=loop_factory) as outer,
         EgressThread(LOOPBACK, network=Network(proxy=outer.url), loop_factory=loop_factory) as egress,
     ):
         reply = by_requests("http://127.0.0.1:9/", egress.url)
-        with pytest.raises(Tunnelled, match="502"):
+        with pytest.raises(TunnelRefused, match="502"):
             by_requests("https://127.0.0.1:9/", egress.url)
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory) -> None:
-    def consent_slowly(connection: socket.socket, head: bytes) -> None:
+def test_the_response_of_an_upstream_proxy_may_arrive_in_pieces(loop_factory: LoopFactory) -> None:
+    def accept_slowly(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n":
             connection.sendall(bytes([byte]))
@@ -63,7 +63,7 @@ def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     with (
-        Origin(consent_slowly) as outer,
+        Origin(accept_slowly) as outer,
         EgressThread(
             LOOPBACK, network=Network(proxy=f"http://u:p%40@127.0.0.1:{outer.port}"), loop_factory=loop_factory
         ) as egress,
@@ -74,7 +74,9 @@ def test_an_upstream_proxys_answer_may_come_in_pieces(loop_factory: LoopFactory)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
-def test_an_upstream_proxy_that_does_not_consent_is_a_bad_gateway(loop_factory: LoopFactory, said: bytes) -> None:
+def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_a_bad_gateway(
+    loop_factory: LoopFactory, said: bytes
+) -> None:
     with (
         Origin(lambda connection, head: connection.sendall(said)) as outer,
         EgressThread(
@@ -85,7 +87,7 @@ def test_an_upstream_proxy_that_does_not_consent_is_a_bad_gateway(loop_factory: 
 
 
 def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None:
-    """RFC 1928, without authentication, for IPv4 only; then relays to the target it was asked for."""
+    """Serve one connection by RFC 1928, without authentication and for IPv4 only: record its target and relay to it."""
     assert read_exactly(connection, 3)[:1] == b"\5"
     connection.sendall(b"\5\0")
     asked_for = read_exactly(connection, 10)
@@ -122,12 +124,12 @@ def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactor
 
 
 def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> None:
-    def tell(connection: socket.socket, head: bytes) -> None:
+    def send_peer_address(connection: socket.socket, head: bytes) -> None:
         peer: str = connection.getpeername()[0]
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + peer.encode())
 
     with (
-        Origin(tell) as origin,
+        Origin(send_peer_address) as origin,
         EgressThread(LOOPBACK, network=Network(source_address="127.0.0.7"), loop_factory=loop_factory) as egress,
     ):
         assert by_requests(origin.url, egress.url).body == b"127.0.0.7"
@@ -136,9 +138,7 @@ def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> 
 @pytest.mark.parametrize(
     ("proxy", "source_address"), [("ftp://user:secret@h:1", None), ("http://h", None), (None, "eth0"), ("x", None)]
 )
-def test_settings_that_cannot_work_are_told_without_their_secrets(
-    proxy: str | None, source_address: str | None
-) -> None:
+def test_an_invalid_setting_is_reported_without_its_secrets(proxy: str | None, source_address: str | None) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Egress(Guard(), Network(proxy=proxy, source_address=source_address))
     assert "secret" not in str(caught.value)
@@ -147,20 +147,20 @@ def test_settings_that_cannot_work_are_told_without_their_secrets(
 @pytest.mark.parametrize(
     "proxy", ["http://h:1", "HTTP://u:p@h:1", "socks4://h:1", "socks4a://h:1", "Socks5H://[::1]:1"]
 )
-def test_what_the_setting_takes_the_connector_takes(proxy: str) -> None:
+def test_the_connector_accepts_every_proxy_that_the_setting_accepts(proxy: str) -> None:
     setting = load_settings(proxy=proxy).proxy
     assert setting == proxy
     Egress(Guard(), Network(proxy=setting))
 
 
 @pytest.mark.parametrize("proxy", ["https://h:1", "http://h", "socks5h://h", "ftp://h:1"])
-def test_what_the_connector_refuses_the_setting_refuses(proxy: str) -> None:
+def test_the_setting_refuses_every_proxy_that_the_connector_refuses(proxy: str) -> None:
     with pytest.raises(ConfigurationError):
         UpstreamProxy(proxy)
     with pytest.raises(ConfigurationError, match=r"PROXY: must be .*http, socks4, socks4a, socks5, socks5h"):
         load_settings(proxy=proxy)
 
 
-def test_the_token_does_not_show() -> None:
+def test_the_password_of_the_proxy_is_not_in_a_repr() -> None:
     egress = Egress(Guard(), Network(proxy="http://user:secret@127.0.0.1:1"))
     assert "secret" not in repr(egress._connector)  # private, but a traceback with locals may show it

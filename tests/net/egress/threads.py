@@ -1,4 +1,4 @@
-"""The proxy beside a test that is not asynchronous."""
+"""An egress for tests that are not asynchronous."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.net.origin import DEADLINE
 
 
 class EgressThread:
-    """An `Egress` on a loop of its own in a thread: between entering, when it listens, and leaving, when it is closed
-    and its thread joined. `loop_factory` makes the loop; the rest are the arguments of `Egress`."""
+    """`Egress` in a thread with an event loop of its own. It listens once the context is entered; leaving the context
+    closes it and joins the thread. `loop_factory` makes the loop; the other arguments are those of `Egress`."""
 
     def __init__(self, guard: Guard, *, loop_factory: Any = asyncio.new_event_loop, **arguments: Any) -> None:
         self.egress = Egress(guard, **arguments)
@@ -32,7 +32,7 @@ class EgressThread:
         return sum(client.upstream is not None for client in list(self.egress._clients))
 
     def close(self) -> None:
-        """`aclose`, on its loop; the loop goes on until the end of the block."""
+        """Call `aclose` on its loop. The loop keeps running until the context is left."""
         loop, _ = self._listening.result()
         asyncio.run_coroutine_threadsafe(self.egress.aclose(), loop).result(DEADLINE)
 

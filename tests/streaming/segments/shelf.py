@@ -1,4 +1,4 @@
-"""A media server on loopback whose files a test puts there: ranges, kept connections, and refusals on order."""
+"""Loopback media server with the test's files, ranges, persistent connections, and failures on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came."""
+    """One request as received."""
 
     verb: str
     target: str
@@ -24,9 +24,9 @@ class Asked:
 
 @dataclass
 class Shelf:
-    """A context manager. `files` are by path, or made for each request; `refuse` gives a status for a target that is
-    refused now; `cuts` is after how many bytes the next answer for a path breaks off; `headers` are sent along with
-    the file of a path."""
+    """Media server and context manager. `files` has the bytes of each path, or a function that makes them for each
+    request. `refuse` returns the status with which a target is refused now, or None. `cuts` has, by path, the number
+    of bytes after which the next response is cut. `headers` has, by path, further headers of the response."""
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
     refuse: Callable[[str], int | None] = lambda _target: None
@@ -53,7 +53,7 @@ class Shelf:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def targets(self, path: str = "") -> list[str]:
-        """What was asked for, of all that begins so."""
+        """Return the requested targets that begin with `path`."""
         return [asked.target for asked in self.asked if asked.target.startswith(path)]
 
 
@@ -66,7 +66,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left in mid-answer is none of ours; anything else is a mistake in a test."""
+        """Ignore that a client left during the response; any other error is a mistake in a test."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -107,8 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         if first > last:
             self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
             return
-        told = {"Content-Range": f"bytes {first}-{last}/{len(data)}", **headers}
-        self._answer(206, data[first : last + 1], told, shelf.cuts.pop(path, None))
+        sent = {"Content-Range": f"bytes {first}-{last}/{len(data)}", **headers}
+        self._answer(206, data[first : last + 1], sent, shelf.cuts.pop(path, None))
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)
@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tokens:
-    """What `Shelf.refuse` may be: the query of an address is a token, which is good for so many requests."""
+    """Value for `Shelf.refuse`: the query of a target is a token, refused after `good_for` requests."""
 
     def __init__(self, good_for: int) -> None:
         self._good_for = good_for

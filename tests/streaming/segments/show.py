@@ -1,4 +1,4 @@
-"""A broadcast on a shelf, which goes on whenever somebody looks at its list."""
+"""Live broadcast on a `Shelf`, which advances whenever its playlist is requested."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.streaming.segments.shelf import Shelf
 
 @dataclass
 class Show:
-    """A broadcast of `total` segments, which shows `window` of them and goes on by `pace` at each look at its list.
-    A target duration of 0 is the shortest wait that a client may make of it."""
+    """Broadcast of `total` segments. Its playlist lists `window` of them and advances by `pace` at each request. Its
+    target duration is 0, so that clients wait as briefly as possible between requests."""
 
     shelf: Shelf
     window: int = 4

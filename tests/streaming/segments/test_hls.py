@@ -1,4 +1,4 @@
-"""HLS media playlists as segments: what each tag means, and what no playlist may do."""
+"""HLS media playlists: what each tag does to the segments, and which playlists are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "https://media.example/film/high.m3u8?token=1"
 
 
 def read(text: str, **rules: object) -> list[Segment]:
-    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # by name
+    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # fields by name
 
 
 def read_with(playlist: MediaPlaylist, text: str) -> list[Segment]:
@@ -41,7 +41,7 @@ def test_addresses_are_relative_to_the_playlist() -> None:
     assert [segment.number for segment in found] == [0, 1, 2, 3]
 
 
-def test_the_head_of_a_playlist_is_told() -> None:
+def test_the_header_tags_of_a_playlist_are_read() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
     found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")
@@ -51,19 +51,19 @@ def test_the_head_of_a_playlist_is_told() -> None:
 
 
 @pytest.mark.parametrize("end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD"])
-def test_an_end_or_a_type_makes_a_playlist_complete(end: str) -> None:
+def test_an_end_tag_or_the_type_vod_makes_a_playlist_complete(end: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     read_with(playlist, f"one.ts\n{end}")
     assert playlist.is_complete
 
 
-def test_a_master_is_told_and_has_no_segments() -> None:
+def test_a_master_playlist_is_recognised_and_has_no_segments() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     assert read_with(playlist, "#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8") == []
     assert playlist.is_master
 
 
-def test_ranges_follow_on_from_one_another() -> None:
+def test_a_range_without_an_offset_continues_the_one_before() -> None:
     text = "#EXT-X-BYTERANGE:100@50\nall.ts\n#EXT-X-BYTERANGE:20\nall.ts\nother.ts\n#EXT-X-BYTERANGE:30\nall.ts"
     found = read(text)
     assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
@@ -76,7 +76,7 @@ def test_the_length_of_a_playlist_of_ranges_is_known() -> None:
     assert playlist.length == 180
 
 
-def test_an_initialization_section_comes_where_it_stands() -> None:
+def test_an_initialization_section_is_given_where_it_appears() -> None:
     found = read('#EXT-X-MAP:URI="init.mp4",BYTERANGE="80"\n#EXT-X-MEDIA-SEQUENCE:4\none.m4s')
     assert paths(found) == ["init.mp4", "one.m4s"]
     assert [(segment.initial, segment.first, segment.end) for segment in found] == [(True, 0, 80), (False, 0, None)]
@@ -88,12 +88,12 @@ def test_an_initialization_section_that_is_repeated_is_given_once() -> None:
     assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
 
 
-def test_another_initialization_section_is_refused() -> None:
+def test_a_different_initialization_section_is_refused() -> None:
     with pytest.raises(UpstreamFailed, match="EXT-X-MAP"):
         read('#EXT-X-MAP:URI="a.mp4"\none.m4s\n#EXT-X-MAP:URI="b.mp4"\ntwo.m4s')
 
 
-def test_the_sequence_number_is_the_vector_of_a_key_that_has_none() -> None:
+def test_the_sequence_number_is_the_iv_of_a_key_without_one() -> None:
     found = read('#EXT-X-MEDIA-SEQUENCE:258\n#EXT-X-KEY:METHOD=AES-128,URI="k"\na.ts\nb.ts')
     vectors = [segment.encryption.iv for segment in found if segment.encryption]
     assert vectors == [bytes(14) + b"\x01\x02", bytes(14) + b"\x01\x03"]
@@ -101,7 +101,7 @@ def test_the_sequence_number_is_the_vector_of_a_key_that_has_none() -> None:
     assert found[0].encryption.uri == "https://media.example/film/k"
 
 
-def test_keys_rotate_and_end() -> None:
+def test_keys_may_rotate_and_end() -> None:
     key = '#EXT-X-KEY:METHOD=AES-128,URI="{}",IV=0x{}\n'
     found = read(key.format("k1", "ff") + "a.ts\n" + key.format("k2", "0" * 32) + "b.ts\n#EXT-X-KEY:METHOD=NONE\nc.ts")
     assert [(each.encryption.uri[-2:], each.encryption.iv) for each in found if each.encryption] == [
@@ -111,7 +111,7 @@ def test_keys_rotate_and_end() -> None:
     assert found[2].encryption is None
 
 
-def test_what_the_extraction_knows_of_keys_comes_first() -> None:
+def test_keys_of_the_extraction_override_those_of_the_playlist() -> None:
     text = '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x1\na.ts'
     (by_key,) = read(text, aes=AesKey(key="0x" + "ab" * 16, iv="2"))
     (by_uri,) = read(text, aes=AesKey(uri="https://keys.example/1"), key_query="t=1")
@@ -121,7 +121,7 @@ def test_what_the_extraction_knows_of_keys_comes_first() -> None:
     assert (by_uri.encryption.uri, by_uri.encryption.iv[-1]) == ("https://keys.example/1", 1)
 
 
-def test_parameters_go_to_segments_and_keys() -> None:
+def test_query_parameters_are_added_to_segments_and_keys() -> None:
     text = '#EXT-X-MAP:URI="i.mp4?a=1"\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\na.ts?b=2&a=1'
     plain, keyed = read(text, segment_query="a=3"), read(text, segment_query="a=3", key_query="c=4")
     assert paths(plain) == ["i.mp4?a=3", "a.ts?b=2&a=3"]
@@ -129,7 +129,7 @@ def test_parameters_go_to_segments_and_keys() -> None:
     assert uris == ["https://media.example/film/k?a=3", "https://media.example/film/k?a=1&c=4"]
 
 
-def test_only_the_discontinuity_that_was_asked_for_is_given() -> None:
+def test_only_the_requested_discontinuity_is_given() -> None:
     text = "a.ts\n#EXT-X-DISCONTINUITY\nb.ts\nc.ts\n#EXT-X-DISCONTINUITY\nd.ts"
     assert paths(read(text, discontinuity=1)) == ["b.ts", "c.ts"]
     assert [segment.discontinuity for segment in read(text)] == [0, 1, 1, 2]
@@ -147,20 +147,20 @@ def test_adverts_are_left_out(begin: str, end: str) -> None:
     assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
 
 
-def test_gaps_and_dates_are_told() -> None:
+def test_gaps_and_dates_are_read() -> None:
     first, second = read("#EXT-X-GAP\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T10:00:00.5Z\na.ts\nb.ts")
     assert (first.gap, second.gap) == (True, False)
     assert first.date is not None
     assert (first.date.isoformat(), second.date) == ("2026-11-22T10:00:00.500000+00:00", None)
 
 
-def test_variables_stand_for_their_values() -> None:
+def test_variables_are_replaced_by_their_values() -> None:
     text = '#EXT-X-DEFINE:NAME="dir",VALUE="a/b"\n#EXT-X-DEFINE:QUERYPARAM="token"\n'
     found = read(text + '#EXT-X-MAP:URI="{$dir}/i.mp4"\n{$dir}/one.ts?{$token}&{other}')
     assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
 
 
-def test_without_variables_nothing_stands_for_anything() -> None:
+def test_without_definitions_references_to_variables_stay_unchanged() -> None:
     assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
 
 
@@ -178,7 +178,7 @@ def test_a_variable_without_a_value_is_refused(text: str) -> None:
         read(text)
 
 
-def test_variables_do_not_make_a_line_long() -> None:
+def test_variables_cannot_make_a_line_too_long() -> None:
     define = f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 8000}"\n'
     with pytest.raises(TooLarge):
         read(define + "{$a}" * 5000)
@@ -195,7 +195,7 @@ def test_variables_do_not_make_a_line_long() -> None:
         "#EXT-X-FAXS-CM:URI",
     ],
 )
-def test_drm_is_told(line: str) -> None:
+def test_drm_is_detected(line: str) -> None:
     with pytest.raises(DrmProtected):
         read(line)
 
@@ -223,17 +223,17 @@ def test_drm_is_told(line: str) -> None:
         "http://media.example:port/a.ts",
     ],
 )
-def test_what_cannot_be_is_refused(text: str) -> None:
+def test_an_invalid_tag_or_address_is_refused(text: str) -> None:
     with pytest.raises(UpstreamFailed):
         read(text)
 
 
-def test_addresses_before_the_header_are_no_playlist() -> None:
+def test_a_playlist_without_its_header_is_refused() -> None:
     with pytest.raises(UpstreamFailed, match="did not return an HLS playlist"):
         MediaPlaylist(BASE, Rules()).feed("<!DOCTYPE html>")
 
 
-def test_a_playlist_has_so_many_segments_and_no_more() -> None:
+def test_the_segments_of_a_playlist_are_limited() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     playlist.feed("#EXTM3U")
     for number in range(MAX_SEGMENTS):
@@ -254,7 +254,7 @@ LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=
 
 @settings(deadline=None)
 @given(LINES, st.none() | st.integers(0, 3), st.none() | st.text(max_size=20))
-def test_any_lines_are_segments_or_an_error_of_ours(lines: list[str], index: int | None, query: str | None) -> None:
+def test_any_lines_give_segments_or_a_serverpy_error(lines: list[str], index: int | None, query: str | None) -> None:
     playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))
     try:
         found = [segment for line in ["#EXTM3U", *lines] if (segment := playlist.feed(line)) is not None]

@@ -1,4 +1,4 @@
-"""A list that goes on: each segment once, in order, from near the edge to the end; or an error, never a hole."""
+"""Live playlists: every segment once and in order, from near the live edge to the end, or an error; never a gap."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_every_segment_comes_once_until_the_list_ends(shelf: Shelf) -> None:
+def test_every_segment_is_streamed_once_until_the_playlist_ends(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf).track())
     assert data == pieces(*range(12))
     assert (head.length, head.seekable) == (None, False)
@@ -44,28 +44,28 @@ def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> 
 @pytest.mark.parametrize(
     ("start", "first"),
     [(0.0, 0), (0.25, 2), (-1.0, 10), (-100.0, 0), (-0.05, 14), (100.0, 14)],
-    ids=["oldest", "after it", "back from the end", "further than there is", "beyond the edge", "not there yet"],
+    ids=["oldest", "after it", "back from the end", "before the oldest", "beyond the edge", "not published yet"],
 )
-def test_a_client_may_begin_elsewhere(shelf: Shelf, start: float, first: int) -> None:
+def test_a_client_may_set_where_to_begin(shelf: Shelf, start: float, first: int) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track(), start=start)[1] == pieces(*range(first, 25))
 
 
-def test_where_to_begin_counts_in_a_list_that_has_ended_too(shelf: Shelf) -> None:
+def test_start_applies_to_a_live_playlist_that_has_ended_too(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf, window=20, total=20).track(), start=-1.0)
     assert data == pieces(*range(10, 20))
     assert (head.length, head.seekable) == (None, False)
 
 
-def test_where_to_begin_means_nothing_in_what_is_not_live(shelf: Shelf) -> None:
+def test_start_is_refused_for_media_that_is_not_live(shelf: Shelf) -> None:
     with pytest.raises(InvalidParameter):
         stream(shelf, hls(shelf, "#EXTINF:1,\n0.ts"), start=0.0)
 
 
-def test_a_list_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> None:
+def test_a_playlist_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> None:
     assert stream(shelf, Show(shelf, window=20, total=20).track())[1] == pieces(*range(20))
 
 
-def test_an_initialization_section_comes_once_whatever_its_token(shelf: Shelf) -> None:
+def test_an_initialization_section_is_streamed_once(shelf: Shelf) -> None:
     shelf.files["/init.mp4"] = init = b"\x00\x00\x00\x1cftypisom"
     show = Show(shelf, window=20, total=23)
     show.before = '#EXT-X-MAP:URI="init.mp4"'
@@ -73,7 +73,7 @@ def test_an_initialization_section_comes_once_whatever_its_token(shelf: Shelf) -
     assert len(shelf.targets("/init.mp4")) == 1
 
 
-def test_the_sequence_number_opens_what_is_encrypted(shelf: Shelf) -> None:
+def test_the_sequence_number_is_the_iv_of_encrypted_segments(shelf: Shelf) -> None:
     show = Show(shelf, before='#EXT-X-KEY:METHOD=AES-128,URI="key"')
     shelf.files["/key"] = key = b"0123456789abcdef"
     for number in range(show.total):
@@ -83,19 +83,19 @@ def test_the_sequence_number_opens_what_is_encrypted(shelf: Shelf) -> None:
     assert len(shelf.targets("/key")) == 1
 
 
-def test_a_list_that_went_on_too_far_is_an_error(shelf: Shelf) -> None:
+def test_a_playlist_that_moves_on_too_far_is_an_error(shelf: Shelf) -> None:
     with pytest.raises(UpstreamFailed, match="fell behind the live window"):
         stream(shelf, Show(shelf, window=2, pace=4).track())
 
 
-def test_a_segment_that_left_before_it_was_read_is_an_error(shelf: Shelf) -> None:
+def test_a_segment_that_is_gone_before_it_is_read_is_an_error(shelf: Shelf) -> None:
     show = Show(shelf)
     del shelf.files["/5.ts"]
     with pytest.raises(UpstreamFailed):
         stream(shelf, show.track())
 
 
-async def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
+async def test_a_playlist_without_new_segments_is_given_up(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
     async with client_for(shelf, stall_timeout=3.0) as client:
         body = await opened(client, page)
@@ -103,7 +103,7 @@ async def test_a_list_without_news_is_given_up(shelf: Shelf) -> None:
             await drained(body)
 
 
-def test_a_list_whose_token_expires_is_found_on_the_page_again(shelf: Shelf) -> None:
+def test_a_playlist_address_with_an_expired_token_is_renewed_from_the_page(shelf: Shelf) -> None:
     show = Show(shelf)
     shelf.refuse = Tokens(good_for=3)
     page = Page(lambda visit: show.track(f"?{visit}"))
@@ -111,7 +111,7 @@ def test_a_list_whose_token_expires_is_found_on_the_page_again(shelf: Shelf) -> 
     assert page.visits >= 3
 
 
-async def test_a_reader_may_leave_while_it_waits_for_news(shelf: Shelf) -> None:
+async def test_a_reader_may_leave_while_it_waits_for_new_segments(shelf: Shelf) -> None:
     show = Show(shelf, ends=False)
 
     async def whole(client: Client) -> bytes:
@@ -131,7 +131,7 @@ def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(sh
     assert show.looks == 3
 
 
-# The walk alone
+# The cursor alone
 
 
 def manifest(*lines: str) -> HlsManifest:
@@ -152,7 +152,7 @@ def manifest(*lines: str) -> HlsManifest:
     )
 
 
-async def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
+async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> None:
     now, looks = 0.0, 0
 
     async def load() -> HlsManifest:
@@ -160,21 +160,21 @@ async def test_a_reader_who_was_busy_for_long_has_not_waited() -> None:
         looks += 1
         return manifest("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
 
-    walk = LiveCursor(manifest("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
-    first = await walk.next()
+    cursor = LiveCursor(manifest("#EXTINF:1,", "0.ts"), load, patience=1.0, clock=lambda: now)
+    first = await cursor.next()
     now += 100.0
-    second = await walk.next()
+    second = await cursor.next()
     assert first is not None
     assert second is not None
     assert (first.number, second.number, looks) == (0, 1, 1)
 
 
-async def test_segments_that_do_not_say_how_long_they_are_are_given_from_the_oldest() -> None:
+async def test_segments_without_a_duration_are_given_from_the_oldest() -> None:
     async def load() -> HlsManifest:
         return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
-    walk = LiveCursor(manifest("0.ts"), load, patience=1.0)
-    found = [await walk.next() for _ in range(3)]
+    cursor = LiveCursor(manifest("0.ts"), load, patience=1.0)
+    found = [await cursor.next() for _ in range(3)]
     assert [None if each is None else each.number for each in found] == [0, 1, None]
 
 
@@ -196,7 +196,7 @@ def test_a_broadcast_is_streamed_to_its_end(server: Server, site: SampleSite, ki
 
 
 @pytest.mark.parametrize(("start", "first"), [(0, 0), (3, 1), (-4, 6)])
-def test_a_broadcast_may_be_streamed_from_its_oldest_segment(
+def test_a_broadcast_may_be_streamed_from_a_given_start(
     server: Server, site: SampleSite, start: int, first: int
 ) -> None:
     page = f"/tube/live/clock=request,target=0,window=8,ends=10,quality=low,id=start{start}"
@@ -206,6 +206,6 @@ def test_a_broadcast_may_be_streamed_from_its_oldest_segment(
 
 
 @pytest.mark.parametrize("asked", [{"start": 0, "method": "embedded"}, {"start": "nan"}, {"end": 5}], ids=str)
-def test_a_broadcast_is_not_cut_otherwise(server: Server, asked: dict[str, Any]) -> None:
+def test_an_unsupported_start_or_end_of_a_broadcast_is_refused(server: Server, asked: dict[str, Any]) -> None:
     answer = server.get("/tube/live/clock=step,ends=3,quality=low,id=uncut", **asked)
     assert (answer.status, answer.code) == (400, "invalid_parameter")

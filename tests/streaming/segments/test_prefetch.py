@@ -1,4 +1,4 @@
-"""The next segment, opened before its turn: over a second connection, if there is room; and never out of turn."""
+"""Opening the next segment ahead: over a second connection, if there is room, and without reordering bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SIZE = 1_500_000
 COUNT = 9
 PIECES = [b"\x47" + random.Random(number).randbytes(SIZE - 1) for number in range(COUNT)]
 FILE = b"".join(PIECES)
-LIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(COUNT))
+PLAYLIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(COUNT))
 BEFORE = AFTER_BYTES // SIZE + 1
-"""How many segments are read before anything is opened ahead."""
+"""The number of segments that are read before one is opened ahead."""
 
 
 @dataclass
 class Budget:
-    """Lends `free` bytes more. `least` is the least that was free."""
+    """Lender with `free` bytes left. `least` is the smallest value that `free` had."""
 
     free: int = AHEAD_BYTES
     least: int = AHEAD_BYTES
@@ -50,34 +50,34 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_a_reader_who_would_wait_has_the_next_segment_opened(shelf: Shelf) -> None:
+def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(shelf: Shelf) -> None:
     room = Budget()
-    assert stream(shelf, hls(shelf, LIST), room=room)[1] == FILE
+    assert stream(shelf, hls(shelf, PLAYLIST), room=room)[1] == FILE
     assert (shelf.connections, room.least, room.free) == (2, 0, AHEAD_BYTES)
     assert shelf.targets() == ["/high.m3u8", *(f"/{number}.ts" for number in range(COUNT))]
 
 
 def test_without_room_nothing_is_opened_ahead(shelf: Shelf) -> None:
-    assert stream(shelf, hls(shelf, LIST), room=Budget(AHEAD_BYTES - 1))[1] == FILE
+    assert stream(shelf, hls(shelf, PLAYLIST), room=Budget(AHEAD_BYTES - 1))[1] == FILE
     assert shelf.connections == 1
 
 
-async def test_the_failure_of_the_next_segment_waits_for_its_turn(shelf: Shelf) -> None:
+async def test_the_failure_of_a_segment_opened_ahead_is_raised_in_its_turn(shelf: Shelf) -> None:
     missing = BEFORE + 2
     del shelf.files[f"/{missing}.ts"]
     async with client_for(shelf) as client:
-        body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+        body = await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget())
         given = bytearray()
         with pytest.raises(UpstreamFailed):
             await drain_into(given, body)
-        with pytest.raises(UpstreamFailed):  # it does not become a neat end either
+        with pytest.raises(UpstreamFailed):  # the failure does not turn into a clean EOF
             await body.read()
         assert given == b"".join(PIECES[:missing])
 
 
-async def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) -> None:
+async def test_closing_also_closes_the_segment_opened_ahead(shelf: Shelf) -> None:
     async with client_for(shelf) as client:
-        body = await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget())
+        body = await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget())
         given = 0
         while given < (BEFORE + 1) * SIZE + 1000:
             given += len(await body.read())
@@ -87,10 +87,10 @@ async def test_a_reader_who_leaves_leaves_what_was_opened_ahead(shelf: Shelf) ->
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """The moments are the clock's: wherever they fall, nothing is left."""
+    """The moments depend on the clock; at each of them, nothing may stay open."""
 
     async def whole(client: Client) -> bytes:
-        return await drained(await opened(client, Page(lambda _: hls(shelf, LIST)), room=Budget()))
+        return await drained(await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget()))
 
     async with client_for(shelf) as client:
         for turns in range(0, 100, 4):
@@ -102,11 +102,11 @@ async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("good_for", [1, 2, 3, 4, 5])
-def test_addresses_that_expire_are_found_in_the_playlist_again(shelf: Shelf, good_for: int) -> None:
+def test_expired_addresses_are_renewed_from_the_playlist(shelf: Shelf, good_for: int) -> None:
     readings = itertools.count(1)
 
     def playlist() -> bytes:
-        return f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
+        return f"#EXTM3U\n{PLAYLIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
 
     shelf.files["/high.m3u8"] = playlist
     shelf.refuse = Tokens(good_for)
@@ -116,8 +116,8 @@ def test_addresses_that_expire_are_found_in_the_playlist_again(shelf: Shelf, goo
 
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
-def test_fragments_that_expire_and_are_cut_are_found_on_the_page_again(shelf: Shelf, cut: int) -> None:
-    """The segment that is cut asks for a fresh address while the one after it does."""
+def test_expired_and_cut_fragments_are_renewed_from_the_page(shelf: Shelf, cut: int) -> None:
+    """The segment that is cut and the one opened ahead ask for fresh addresses at the same time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))
@@ -130,7 +130,7 @@ def test_fragments_that_expire_and_are_cut_are_found_on_the_page_again(shelf: Sh
     assert stream(shelf, page, room=Budget())[1] == FILE
 
 
-def test_who_waits_for_whom_is_measured_by_the_clock() -> None:
+def test_waits_tell_whether_the_reader_or_the_server_waited_more() -> None:
     now = 0.0
     waits = Waits(lambda: now)
     for reader, server, waited in ((1.0, 2.0, True), (2.0, 1.0, False), (0.0, 0.5, True)):

@@ -1,4 +1,4 @@
-"""Segments as one file, from a real server: every byte of each, in order, once; or an error."""
+"""Segments of a real server, streamed as one file: every byte once and in order, or an error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.streaming.segments.shelf import Shelf, Tokens
 KEY = b"0123456789abcdef"
 PIECES = [b"\x47" + random.Random(seed).randbytes(size) for seed, size in enumerate((70_000, 40_000, 333, 90_000))]
 FILE = b"".join(PIECES)
-LIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(len(PIECES)))
+PLAYLIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(len(PIECES)))
 
 
 @pytest.fixture
@@ -52,22 +52,23 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
     shelf.files["/key"] = KEY
 
 
-# What is read
+# Reading
 
 
-def test_the_segments_are_one_file_over_one_connection(shelf: Shelf) -> None:
-    head, data = stream(shelf, hls(shelf, LIST))
+def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf) -> None:
+    head, data = stream(shelf, hls(shelf, PLAYLIST))
     assert data == FILE
     assert (head.length, head.seekable, head.partial) == (None, False, False)
     assert shelf.connections == 1
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(shelf: Shelf) -> None:
-    """But for the first step of each segment, which came with the head, and less than a block that was held back."""
+async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(shelf: Shelf) -> None:
+    """A chunk may be larger only by the rest of a cipher block, or as the first step of a segment, which arrives with
+    the head."""
     encrypt(shelf)
     async with client_for(shelf) as client:
-        track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{LIST}')
+        track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}')
         body = await opened(client, Page(lambda _: track))
         chunks = []
         while chunk := await body.read(5000):
@@ -78,9 +79,9 @@ async def test_no_more_is_asked_of_the_socket_than_the_reader_wants(shelf: Shelf
         assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
 
 
-async def test_an_opening_that_is_cancelled_or_fails_leaves_nothing_open(shelf: Shelf) -> None:
+async def test_a_cancelled_or_failed_open_leaves_nothing_open(shelf: Shelf) -> None:
     async with client_for(shelf) as client:
-        page = Page(lambda _: hls(shelf, LIST))
+        page = Page(lambda _: hls(shelf, PLAYLIST))
         for turns in range(200):
             opening = spawn(opened(client, page), name="open")
             for _ in range(turns):
@@ -94,22 +95,22 @@ async def test_an_opening_that_is_cancelled_or_fails_leaves_nothing_open(shelf: 
             await opened(client, Page(lambda _: hls(shelf, "gone.ts")))
 
 
-def test_addresses_are_relative_to_where_the_playlist_was_found(shelf: Shelf) -> None:
+def test_addresses_are_relative_to_the_playlist_after_its_redirects(shelf: Shelf) -> None:
     shelf.redirects["/moved.m3u8"] = "/deep/down/high.m3u8"
     shelf.files |= {f"/deep/down/{number}.ts": piece for number, piece in enumerate(PIECES)}
-    hls(shelf, LIST, path="/deep/down/high.m3u8")
+    hls(shelf, PLAYLIST, path="/deep/down/high.m3u8")
     assert stream(shelf, hls(shelf, path="/moved.m3u8"))[1] == FILE
 
 
 def test_a_playlist_that_came_with_the_page_is_not_fetched(shelf: Shelf) -> None:
-    track = hls(shelf, manifest_data=f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST")
+    track = hls(shelf, manifest_data=f"#EXTM3U\n{PLAYLIST}\n#EXT-X-ENDLIST")
     assert stream(shelf, track)[1] == FILE
     assert shelf.targets("/high") == []
 
 
-def test_a_master_is_read_through_its_best_variant(shelf: Shelf) -> None:
+def test_the_best_variant_of_a_master_playlist_is_streamed(shelf: Shelf) -> None:
     hls(shelf, "0.ts", path="/low.m3u8")
-    hls(shelf, LIST, path="/best.m3u8")
+    hls(shelf, PLAYLIST, path="/best.m3u8")
     variants = "#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nbest.m3u8"
     assert stream(shelf, hls(shelf, variants))[1] == FILE
 
@@ -127,21 +128,21 @@ def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
     assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
 
 
-def test_gaps_are_asked_for_like_any_other(shelf: Shelf) -> None:
-    assert stream(shelf, hls(shelf, f"#EXT-X-GAP\n{LIST}"))[1] == FILE
+def test_gap_segments_are_requested_like_any_other(shelf: Shelf) -> None:
+    assert stream(shelf, hls(shelf, f"#EXT-X-GAP\n{PLAYLIST}"))[1] == FILE
 
 
 # Encryption
 
 
-def test_segments_open_with_the_key_of_the_playlist_which_is_fetched_once(shelf: Shelf) -> None:
+def test_segments_are_decrypted_with_the_key_of_the_playlist_which_is_fetched_once(shelf: Shelf) -> None:
     encrypt(shelf, first=7)
     head = '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-KEY:METHOD=AES-128,URI="/key"\n'
-    assert stream(shelf, hls(shelf, head + LIST))[1] == FILE
+    assert stream(shelf, hls(shelf, head + PLAYLIST))[1] == FILE
     assert len(shelf.targets("/key")) == 1
 
 
-def test_keys_rotate_and_may_stand_in_the_playlist_itself(shelf: Shelf) -> None:
+def test_keys_may_rotate_and_may_be_data_urls(shelf: Shelf) -> None:
     encrypt(shelf)
     other = b"another key, yes"
     shelf.files["/1.ts"], shelf.files["/key2"] = encrypted(PIECES[1], 1, other), other
@@ -152,9 +153,9 @@ def test_keys_rotate_and_may_stand_in_the_playlist_itself(shelf: Shelf) -> None:
     assert stream(shelf, hls(shelf, "\n".join([*tags, "#EXT-X-KEY:METHOD=NONE", "3.ts"])))[1] == FILE
 
 
-def test_the_key_of_the_extraction_comes_before_the_playlists(shelf: Shelf) -> None:
+def test_the_key_of_the_extraction_overrides_that_of_the_playlist(shelf: Shelf) -> None:
     encrypt(shelf)
-    text = f'#EXT-X-KEY:METHOD=AES-128,URI="nowhere"\n{LIST}'
+    text = f'#EXT-X-KEY:METHOD=AES-128,URI="nowhere"\n{PLAYLIST}'
     assert stream(shelf, hls(shelf, text, aes=AesKey(key=KEY.hex())))[1] == FILE
     assert stream(shelf, hls(shelf, text, aes=AesKey(uri=f"{shelf.url}/key")))[1] == FILE
 
@@ -172,7 +173,7 @@ def test_the_key_of_the_extraction_comes_before_the_playlists(shelf: Shelf) -> N
         (None, encrypted(PIECES[0], 0)),
     ],
 )
-def test_what_does_not_open_is_an_error(shelf: Shelf, key: bytes | None, segment: bytes) -> None:
+def test_a_segment_that_cannot_be_decrypted_is_an_error(shelf: Shelf, key: bytes | None, segment: bytes) -> None:
     shelf.files |= {"/0.ts": segment} | ({"/key": key} if key is not None else {})
     with pytest.raises((UpstreamFailed, NotMedia)):
         stream(shelf, hls(shelf, '#EXT-X-KEY:METHOD=AES-128,URI="key"\n0.ts'))
@@ -187,7 +188,7 @@ FILM = INIT + FILE
 
 @pytest.fixture
 def ranged(shelf: Shelf) -> Track:
-    """An initialization section and all segments in one file, in another order."""
+    """Ranges of one file, in which the initialization section comes after the segments."""
     shelf.files["/all.mp4"] = FILE + INIT
     shelf.headers["/all.mp4"] = {"ETag": '"all"'}
     lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
@@ -201,7 +202,7 @@ def test_a_playlist_of_ranges_has_a_length(shelf: Shelf, ranged: Track) -> None:
     assert (head.length, head.total, head.seekable, head.etag) == (len(data), len(data), True, None)
 
 
-def test_any_range_of_it_can_be_had(shelf: Shelf, ranged: Track) -> None:
+def test_any_range_of_a_playlist_of_ranges_can_be_streamed(shelf: Shelf, ranged: Track) -> None:
     whole, dice = FILM, random.Random(5)
     for _ in range(15):
         first = dice.randrange(len(whole))
@@ -213,37 +214,37 @@ def test_any_range_of_it_can_be_had(shelf: Shelf, ranged: Track) -> None:
     assert stream(shelf, ranged, ByteRange(70_013, None))[1] == whole[70_013:]
 
 
-def test_a_range_asks_for_no_more_than_it_needs(shelf: Shelf, ranged: Track) -> None:
+def test_a_range_requests_only_the_bytes_that_it_needs(shelf: Shelf, ranged: Track) -> None:
     stream(shelf, ranged, ByteRange(100_012, 100_111))
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099"]
 
 
-def test_a_range_in_the_midst_of_a_segment_may_look_like_text(shelf: Shelf) -> None:
-    """Stuffing, for example."""
+def test_a_range_inside_a_segment_may_look_like_text(shelf: Shelf) -> None:
+    """For example, stuffing bytes."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
 
 
-def test_a_range_beyond_the_end_is_told(shelf: Shelf, ranged: Track) -> None:
+def test_a_range_beyond_the_end_is_an_error_with_the_total_length(shelf: Shelf, ranged: Track) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
         stream(shelf, ranged, ByteRange(len(FILE) + 12, None))
     assert caught.value.size == len(FILE) + 12
 
 
-async def test_a_validator_that_nobody_gave_brings_the_whole(shelf: Shelf, ranged: Track) -> None:
+async def test_an_unknown_validator_in_if_range_gives_the_whole_file(shelf: Shelf, ranged: Track) -> None:
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
         assert (body.head.partial, body.head.length) == (False, len(FILM))
         await body.aclose()
 
 
-def test_a_range_of_segments_without_lengths_is_the_whole(shelf: Shelf) -> None:
-    head, data = stream(shelf, hls(shelf, LIST), ByteRange(5, 9))
+def test_a_range_of_segments_of_unknown_length_gives_the_whole_file(shelf: Shelf) -> None:
+    head, data = stream(shelf, hls(shelf, PLAYLIST), ByteRange(5, 9))
     assert (head.partial, data) == (False, FILE)
 
 
-def test_a_server_that_knows_no_ranges_cannot_give_them(shelf: Shelf, ranged: Track) -> None:
+def test_a_playlist_of_ranges_fails_on_a_server_without_range_support(shelf: Shelf, ranged: Track) -> None:
     shelf.knows_ranges = False
     with pytest.raises(UpstreamFailed, match="ranges"):
         stream(shelf, ranged)
@@ -262,7 +263,10 @@ def test_a_file_that_is_shorter_than_its_ranges_is_an_error(shelf: Shelf, ranged
 def test_every_request_carries_the_headers_and_its_cookies(shelf: Shelf) -> None:
     encrypt(shelf)
     track = hls(
-        shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}', headers={"Referer": PAGE_ADDRESS}, request_data="form=1"
+        shelf,
+        f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}',
+        headers={"Referer": PAGE_ADDRESS},
+        request_data="form=1",
     )
     cookies = (
         Cookie(name="a", value="1", domain="127.0.0.1"),
@@ -291,41 +295,41 @@ PAGE_ADDRESS = "https://page.example/watch"
         '#EXT-X-KEY:METHOD=AES-128,URI="http://[::1]/key"\n0.ts',
     ],
 )
-def test_the_guard_is_asked_of_segments_keys_and_maps(shelf: Shelf, text: str) -> None:
+def test_the_guard_checks_the_addresses_of_segments_keys_and_maps(shelf: Shelf, text: str) -> None:
     with pytest.raises(TargetForbidden):
         stream(shelf, hls(shelf, text))
 
 
-# Healing
+# Resuming
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
-def test_a_cut_is_healed(shelf: Shelf, place: str) -> None:
-    track = hls(shelf, LIST)
+def test_a_cut_is_resumed(shelf: Shelf, place: str) -> None:
+    track = hls(shelf, PLAYLIST)
     shelf.cuts[place] = 40
     assert stream(shelf, track)[1] == FILE
 
 
-def test_a_cut_in_an_encrypted_segment_is_healed(shelf: Shelf) -> None:
+def test_a_cut_in_an_encrypted_segment_is_resumed(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.cuts["/0.ts"] = 30_001
-    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}'))[1] == FILE
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
 @pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
-def test_a_refusal_that_passes_is_healed(shelf: Shelf, place: str) -> None:
+def test_a_temporary_refusal_is_retried(shelf: Shelf, place: str) -> None:
     encrypt(shelf)
     left = [503, 429]
     shelf.refuse = lambda target: left.pop() if target == place and left else None
-    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}'))[1] == FILE
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
-def test_a_segment_whose_address_expired_is_found_in_the_playlist_again(shelf: Shelf) -> None:
-    """Each reading of the playlist gives other addresses."""
+def test_an_expired_segment_address_is_renewed_from_the_playlist(shelf: Shelf) -> None:
+    """Each request for the playlist gives other segment addresses."""
     readings = itertools.count(1)
 
     def playlist() -> bytes:
-        return f"#EXTM3U\n{LIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
+        return f"#EXTM3U\n{PLAYLIST}\n#EXT-X-ENDLIST".replace(".ts", f".ts?{next(readings)}").encode()
 
     shelf.files["/high.m3u8"] = playlist
     shelf.refuse = Tokens(good_for=2)
@@ -335,11 +339,11 @@ def test_a_segment_whose_address_expired_is_found_in_the_playlist_again(shelf: S
     assert len(shelf.targets("/high.m3u8")) == 2
 
 
-def test_a_playlist_that_expired_is_found_on_the_page_again(shelf: Shelf) -> None:
-    """Each visit of the page gives another address of the playlist, whose token its segments share."""
+def test_an_expired_playlist_address_is_renewed_from_the_page(shelf: Shelf) -> None:
+    """Each extraction of the page gives another playlist address, whose token the segments share."""
 
     def track(visit: int) -> Track:
-        return hls(shelf, LIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
+        return hls(shelf, PLAYLIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
 
     shelf.refuse = Tokens(good_for=3)
     page = Page(track)
@@ -347,14 +351,14 @@ def test_a_playlist_that_expired_is_found_on_the_page_again(shelf: Shelf) -> Non
     assert page.visits == 2
 
 
-def test_what_a_fresh_page_says_of_segments_holds_for_its_playlist(shelf: Shelf) -> None:
-    page = Page(lambda visit: hls(shelf, LIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
+def test_the_segment_query_of_a_fresh_page_applies_to_its_playlist(shelf: Shelf) -> None:
+    page = Page(lambda visit: hls(shelf, PLAYLIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
     shelf.refuse = lambda target: 403 if target == "/1.m3u8" else None
     assert stream(shelf, page)[1] == FILE
     assert shelf.targets("/0.ts") == ["/0.ts?token=2"]
 
 
-def test_fragments_that_expired_are_found_on_the_page_again(shelf: Shelf) -> None:
+def test_expired_fragments_are_renewed_from_the_page(shelf: Shelf) -> None:
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{n}.ts?{visit}") for n in range(len(PIECES)))
         url = f"{shelf.url}/film.mpd"
@@ -366,8 +370,8 @@ def test_fragments_that_expired_are_found_on_the_page_again(shelf: Shelf) -> Non
     assert page.visits == 2
 
 
-def test_another_playlist_at_the_fresh_address_is_never_spliced(shelf: Shelf) -> None:
-    page = Page(lambda visit: hls(shelf, LIST if visit == 1 else f"{LIST}\nmore.ts", path=f"/{visit}.m3u8"))
+def test_a_different_playlist_at_the_renewed_address_is_an_error(shelf: Shelf) -> None:
+    page = Page(lambda visit: hls(shelf, PLAYLIST if visit == 1 else f"{PLAYLIST}\nmore.ts", path=f"/{visit}.m3u8"))
     shelf.refuse = lambda target: 403 if target in ("/2.ts", "/1.m3u8") and shelf.targets("/2") else None
     with pytest.raises(UpstreamFailed, match="changed"):
         stream(shelf, page)
@@ -375,9 +379,11 @@ def test_another_playlist_at_the_fresh_address_is_never_spliced(shelf: Shelf) ->
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 @pytest.mark.parametrize("number", [0, 2])
-async def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int, status: int) -> None:
+async def test_a_segment_that_cannot_be_fetched_ends_the_stream_with_an_error(
+    shelf: Shelf, number: int, status: int
+) -> None:
     shelf.refuse = lambda target: status if target == f"/{number}.ts" else None
-    page = Page(lambda _: hls(shelf, LIST))
+    page = Page(lambda _: hls(shelf, PLAYLIST))
     given = bytearray()
     async with client_for(shelf) as client:
         with pytest.raises(UpstreamFailed):
@@ -386,7 +392,7 @@ async def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int
     assert len(shelf.targets(f"/{number}.ts")) <= 4
 
 
-# What cannot be streamed
+# Invalid playlists and segments
 
 
 @pytest.mark.parametrize(
@@ -406,22 +412,22 @@ async def test_a_segment_that_cannot_be_had_is_the_end(shelf: Shelf, number: int
         ("#EXTM3U\npage.html\n#EXT-X-ENDLIST", NotMedia),
     ],
 )
-def test_what_is_no_finished_playlist_is_told(shelf: Shelf, text: str, error: type[ServerPYError]) -> None:
+def test_an_invalid_playlist_is_an_error(shelf: Shelf, text: str, error: type[ServerPYError]) -> None:
     shelf.files |= {"/high.m3u8": text.encode(), "/empty.ts": b"", "/page.html": b"<p>not media</p>"}
     with pytest.raises(error):
         stream(shelf, hls(shelf))
 
 
-def test_a_page_in_place_of_a_segment_is_the_end(shelf: Shelf) -> None:
+def test_an_html_page_in_place_of_a_segment_is_an_error(shelf: Shelf) -> None:
     shelf.files["/1.ts"] = b"<!DOCTYPE html>" + b"<p>Come back later.</p>" * 10
     with pytest.raises(NotMedia):
-        stream(shelf, hls(shelf, LIST))
+        stream(shelf, hls(shelf, PLAYLIST))
 
 
-def test_an_empty_segment_in_mid_stream_is_the_end(shelf: Shelf) -> None:
+def test_an_empty_segment_in_mid_stream_is_an_error(shelf: Shelf) -> None:
     shelf.files["/1.ts"] = b""
     with pytest.raises(UpstreamFailed):
-        stream(shelf, hls(shelf, LIST))
+        stream(shelf, hls(shelf, PLAYLIST))
 
 
 HOSTILE = {
@@ -435,7 +441,7 @@ HOSTILE = {
 async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
-    async with client_for(shelf, stall_timeout=60.0) as client:  # what is traced is slow
+    async with client_for(shelf, stall_timeout=60.0) as client:  # tracemalloc slows everything down
         tracemalloc.start()
         try:
             with pytest.raises((TooLarge, UpstreamFailed)):
@@ -449,7 +455,7 @@ async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, nam
 
 
 class _Room:
-    """Grants `free` bytes, and counts."""
+    """Lender of `free` bytes; `grown` counts those on loan."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -466,32 +472,32 @@ class _Room:
         self.grown -= nbytes
 
 
-def long_list() -> str:
+def long_playlist() -> str:
     dice = random.Random(1)
     return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
 
 
-async def test_a_long_playlist_asks_for_its_room(shelf: Shelf) -> None:
+async def test_a_long_playlist_takes_its_bytes_from_the_room(shelf: Shelf) -> None:
     room = _Room(10 << 20)
     async with client_for(shelf) as client:
-        body = await opened(client, Page(lambda _: hls(shelf, long_list())), room=room)
+        body = await opened(client, Page(lambda _: hls(shelf, long_playlist())), room=room)
         assert 200_000 < room.grown < 500_000
         await body.aclose()
         assert room.grown == 0
 
 
-def test_a_long_playlist_without_room_is_told_to_come_later(shelf: Shelf) -> None:
+def test_a_long_playlist_without_room_is_busy(shelf: Shelf) -> None:
     with pytest.raises(Busy):
-        stream(shelf, hls(shelf, long_list()), room=_Room(100_000))
+        stream(shelf, hls(shelf, long_playlist()), room=_Room(100_000))
 
 
 # Leaving
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """Cancelled after so many turns of the loop, it leaves no connection."""
+    """A reader that is cancelled at any time leaves no connection open."""
     encrypt(shelf)
-    track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{LIST}')
+    track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}')
 
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: track)))

@@ -1,5 +1,5 @@
-"""The real server before every shape of HLS and DASH that the sample site has: what yt-dlp writes is what the relay
-gives; and before its traps."""
+"""The relay with every form of HLS and DASH that the sample site has: it gives the bytes that yt-dlp writes, and ends
+hostile playlists with an error."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SHAPES = (
 )  # fmt: skip
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
 HARMLESS = {"bad-duration"}
-"""Nothing hangs on how long a segment says it is."""
-OTHER_TRAPS = ("million", "endless", "long-line", "empty", "html", "binary")
+"""The declared duration of a segment does not matter."""
+OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All formats of all these pages, as `<page>/<format>`."""
+    """Have yt-dlp write all formats of all `SHAPES`, as `<page>/<format>`."""
     return write_all(site, SHAPES, tmp_path_factory.mktemp("written"))
 
 
@@ -45,7 +45,7 @@ def test_every_format_is_what_yt_dlp_writes(server: Server, written: Path, name:
 
 
 @pytest.mark.parametrize("name", WITH_LENGTH[:2])
-def test_a_range_is_the_same_bytes_of_the_same_type(server: Server, site: SampleSite, name: str) -> None:
+def test_a_range_has_the_same_bytes_and_the_same_type(server: Server, site: SampleSite, name: str) -> None:
     kind = name.removeprefix("hls-")
     whole = b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high"))
     first, last = len(whole) // 3, len(whole) - 1000
@@ -55,30 +55,30 @@ def test_a_range_is_the_same_bytes_of_the_same_type(server: Server, site: Sample
     assert answer.headers["content-type"] == server.get(f"/page/{name}", verb="HEAD").headers["content-type"]
 
 
-def test_a_gap_is_a_cut(server: Server, site: SampleSite) -> None:
+def test_a_gap_cuts_the_response(server: Server, site: SampleSite) -> None:
     answer = server.get("/page/hls-gap", method="relay")
     before = b"".join(site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in (0, 1))
     assert (answer.status, answer.complete, answer.body) == (200, False, before)
 
 
-def test_a_second_initialization_section_is_told(server: Server) -> None:
+def test_a_second_initialization_section_is_an_upstream_failure(server: Server) -> None:
     answer = server.get("/page/hls-discontinuity-fmp4", method="relay")
     assert (answer.status, answer.code) == (502, "upstream_failed")
 
 
-@pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_TRAPS} - HARMLESS))
-def test_a_trap_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
-    """Whatever the page's extraction makes of it."""
+@pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
+def test_a_hostile_playlist_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
+    """Either the extraction fails or the stream does."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
-    assert is_told(answer), (answer.status, answer.headers, len(answer.body))
+    assert has_failed(answer), (answer.status, answer.headers, len(answer.body))
     server.settled()
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))
-def test_what_does_no_harm_is_streamed(server: Server, name: str) -> None:
+def test_a_harmless_playlist_is_streamed(server: Server, name: str) -> None:
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert (answer.status, answer.complete) == (200, True)
 
 
-def is_told(answer: Answer) -> bool:
+def has_failed(answer: Answer) -> bool:
     return not answer.complete if answer.status == 200 else answer.code is not None

@@ -1,4 +1,4 @@
-"""The other pure parts: packed lines, masters, fragments of DASH, queries, decryption."""
+"""Pure parts of segmented reads: packed lines, master playlists, DASH fragments, queries and decryption."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(packed: PackedLines, data: bytes, step: int) -> list[str]:
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
-def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> None:
+def test_packed_lines_are_returned_as_they_were_written(lines: list[str], step: int) -> None:
     packed = PackedLines()
     expected = [line for line in lines if line]
     assert write(packed, "\r\n".join(lines).encode(), step) == expected
@@ -39,25 +39,25 @@ def test_a_tape_gives_again_what_it_was_given(lines: list[str], step: int) -> No
     assert list(packed.lines()) == expected
 
 
-def test_a_tape_is_small() -> None:
+def test_packed_lines_are_small() -> None:
     packed = PackedLines()
     text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
     write(packed, text.encode(), 32768)
     assert packed.packed_bytes < len(text) / 8
 
 
-def test_a_byte_order_mark_and_bytes_that_are_no_text_are_left_out() -> None:
+def test_a_byte_order_mark_and_invalid_utf_8_are_left_out() -> None:
     packed = PackedLines()
     assert write(packed, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
 
 
 @pytest.mark.parametrize("data", [b"x" * (MAX_LINE_BYTES + 1), b"x" * (MAX_LINE_BYTES + 1) + b"\n"])
-def test_a_line_without_an_end_is_refused(data: bytes) -> None:
+def test_a_line_that_is_too_long_is_refused(data: bytes) -> None:
     with pytest.raises(TooLarge):
         PackedLines().write(data)
 
 
-def test_a_text_without_an_end_is_refused_and_little_of_it_held() -> None:
+def test_a_text_that_is_too_long_is_refused_in_little_memory() -> None:
     packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         packed.write(b"#\n" * 16384)
@@ -67,7 +67,7 @@ def test_a_text_without_an_end_is_refused_and_little_of_it_held() -> None:
 
 
 MASTER = """#EXTM3U
-#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="apart",NAME="English",URI="sound.m3u8"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="apart",NAME="English",URI="audio.m3u8"
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="muxed",NAME="English"
 #EXT-X-STREAM-INF:BANDWIDTH=100,CODECS="avc1.64001f,mp4a.40.2",AUDIO="muxed"
 low.m3u8
@@ -80,7 +80,7 @@ https://cdn.example/high.m3u8
 """
 
 
-def test_the_best_variant_is_the_highest_that_has_its_sound() -> None:
+def test_the_best_variant_is_the_highest_that_includes_audio() -> None:
     found = variants(MASTER.splitlines(), "https://media.example/a/master.m3u8")
     assert found == [
         Variant("https://media.example/a/low.m3u8", 100, False),
@@ -91,17 +91,17 @@ def test_the_best_variant_is_the_highest_that_has_its_sound() -> None:
     assert best(found[1:2]) == found[1]
 
 
-def test_a_master_without_variants_is_refused() -> None:
+def test_a_master_playlist_without_variants_is_refused() -> None:
     with pytest.raises(UpstreamFailed):
         best(variants(["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1"], "https://media.example/"))
 
 
-def test_a_master_has_so_many_variants_and_no_more() -> None:
+def test_the_variants_of_a_master_playlist_are_limited() -> None:
     with pytest.raises(TooLarge):
         variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8"] * 2000, "https://media.example/")
 
 
-def test_a_master_has_so_much_text_and_no_more() -> None:
+def test_the_text_of_a_master_playlist_is_limited() -> None:
     with pytest.raises(TooLarge):
         variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8", *["# a comment"] * 100_000], "https://media.example/")
 
@@ -109,25 +109,25 @@ def test_a_master_has_so_much_text_and_no_more() -> None:
 @pytest.mark.parametrize(
     "line", ["A" * 32_000, "A=" * 16_000 + '"', ',A="' * 8_000, "," + " " * 32_000, "A=B" * 10_000 + '"']
 )
-def test_a_line_without_sense_costs_no_more_than_its_length(line: str) -> None:
-    """Time is not measured: where it grew with the square, this took longer than any test may."""
+def test_a_malformed_line_is_parsed_in_linear_time(line: str) -> None:
+    """No time is measured: if it were quadratic, this test would exceed its timeout."""
     for _ in range(200):
         attributes(line)
 
 
-def test_attributes_stand_between_commas() -> None:
+def test_attributes_are_separated_by_commas() -> None:
     found = attributes('METHOD=AES-128, URI="a,B=1,c",IV=0x1,,X="",Y=')
     assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
 
 
-def test_a_list_pauses_between_its_lines_whatever_stands_in_them() -> None:
+def test_a_manifest_pauses_after_each_stride_of_lines_even_without_segments() -> None:
     packed = PackedLines()
     write(packed, b"#\n" * 10 * STRIDE + b"one.ts\n", 32768)
     found = list(DashManifest(packed, "https://media.example/", None, 1).segments())
     assert found.count(None) == 10
 
 
-def test_fragments_are_segments_with_the_parameters_asked_for() -> None:
+def test_fragments_become_segments_with_the_segment_query() -> None:
     fragments = (Fragment(url="https://m.example/init.mp4"), Fragment(url="https://m.example/1.m4s?a=1", duration=2.0))
     track = Track(
         id="v", url="https://m.example/x.mpd", protocol="http_dash_segments", ext="mp4", fragments=fragments,
@@ -142,14 +142,14 @@ def test_fragments_are_segments_with_the_parameters_asked_for() -> None:
 @given(
     st.sampled_from(["", "?a=1", "?a=1&b=2&a=3", "?blank=&c=%20+"]), st.sampled_from(["a=9", "x=1&x=2", "", "=", "é=ü"])
 )
-def test_parameters_are_replaced_as_yt_dlp_does(query: str, added: str) -> None:
+def test_query_parameters_are_replaced_as_in_yt_dlp(query: str, added: str) -> None:
     url = f"https://media.example/a.ts{query}"
     expected = update_url_query(url, parse_qs(added)) if parse_qs(added) else url
     assert with_query(url, added) == expected
 
 
 @given(st.binary(max_size=200), st.integers(1, 40))
-def test_decryption_gives_what_was_encrypted(plain: bytes, step: int) -> None:
+def test_decryption_returns_what_was_encrypted(plain: bytes, step: int) -> None:
     secret = AES.new(KEY, AES.MODE_CBC, IV).encrypt(pad(plain, 16))
     decryption = Decryption(KEY, IV)
     given = b"".join(decryption.add(secret[at : at + step]) for at in range(0, len(secret), step))
@@ -157,7 +157,7 @@ def test_decryption_gives_what_was_encrypted(plain: bytes, step: int) -> None:
 
 
 @pytest.mark.parametrize("secret", [b"", b"x" * 15, b"x" * 33, AES.new(KEY, AES.MODE_CBC, IV).encrypt(b"\x00" * 32)])
-def test_what_was_cut_or_wrongly_padded_is_refused(secret: bytes) -> None:
+def test_truncated_or_wrongly_padded_ciphertext_is_refused(secret: bytes) -> None:
     decryption = Decryption(KEY, IV)
     decryption.add(secret)
     with pytest.raises(UpstreamFailed):
@@ -165,6 +165,6 @@ def test_what_was_cut_or_wrongly_padded_is_refused(secret: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"k" * 15, b"k" * 17, b"k" * 33])
-def test_a_key_has_as_many_bytes_as_a_key(key: bytes) -> None:
+def test_a_key_of_the_wrong_length_is_refused(key: bytes) -> None:
     with pytest.raises(UpstreamFailed, match="key"):
         Decryption(key, IV)

@@ -1,0 +1,129 @@
+"""A random sample of the project's English, to judge whether it is plain.
+
+    python scripts/sample_english.py [--seed SEED] [--count 200]
+
+Prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields, and test
+names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as the files are the same. The
+default seed is the current commit, so that each commit is judged by other texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import random
+import re
+import subprocess
+import tokenize
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("serverpy", "tests", "scripts")
+DIRECTIVE = re.compile(r"#\s*(?:type:|noqa|fmt:|ruff:|!|---)[^#]*")
+"""A reason may follow it after another `#`."""
+LOG_CALL = re.compile(r"(?:\w+\.)*_?log(?:ger)?\.(?:debug|info|warning|error|exception|critical)")
+KEYWORDS = {"help": "help", "short_help": "help", "epilog": "help", "description": "description"}
+
+Found = tuple[int, str, str]
+"""The line, kind and text of a `Text`."""
+
+
+@dataclass(frozen=True, order=True)
+class Text:
+    path: str
+    line: int
+    kind: str
+    text: str
+
+
+def collect(root: Path = ROOT) -> list[Text]:
+    """Return all texts below `root`, in order."""
+    paths = [path for folder in FOLDERS for path in (root / folder).rglob("*.py")]
+    sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    errors = {name for source in sources.values() for name in raised_classes(source)}
+    return sorted(text for path, source in sources.items() for text in texts_of(path, source, errors))
+
+
+def draw(texts: list[Text], seed: str, count: int) -> list[Text]:
+    return random.Random(seed).sample(texts, min(count, len(texts)))
+
+
+def raised_classes(source: str) -> set[str]:
+    """Return the names of the classes that `source` raises with arguments."""
+    raised = [node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise)]
+    names = {ast.unparse(error.func).rpartition(".")[2] for error in raised if isinstance(error, ast.Call)}
+    return {name for name in names if name.lstrip("_")[:1].isupper()}
+
+
+def texts_of(path: str, source: str, errors: Collection[str]) -> set[Text]:
+    """Return the texts of one module. `errors` are the names of classes whose arguments are error messages."""
+    found = [*comments(source), *(each for node in ast.walk(ast.parse(source)) for each in texts_at(node, errors))]
+    return {Text(path, line, kind, " ".join(text.split())) for line, kind, text in found if text.strip()}
+
+
+def comments(source: str) -> Iterator[Found]:
+    """Yield each comment without its directives. Consecutive lines that hold only a comment are one comment."""
+    found: list[tuple[int, int, str]] = []  # the first line, the last line (0 if code stands before it), the text
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        line, text = token.start[0], DIRECTIVE.sub("", token.string).strip("# ")
+        last = line if token.line.lstrip().startswith("#") else 0
+        if last and found and found[-1][1] == line - 1:
+            first, _, before = found.pop()
+            found.append((first, last, f"{before} {text}"))
+        else:
+            found.append((line, last, text))
+    return ((line, "comment", text) for line, _, text in found)
+
+
+def texts_at(node: ast.AST, errors: Collection[str]) -> Iterator[Found]:
+    match node:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            yield node.lineno, "docstring", text
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name.startswith("test_"):
+            yield node.lineno, "test name", name.removeprefix("test_").replace("_", " ")
+        case ast.Raise(exc=ast.Call(args=arguments)):
+            yield from strings("error", *arguments)
+        case ast.Call(func=function, args=arguments, keywords=keywords):
+            yield from strings(kind_of(ast.unparse(function), errors), *arguments)
+            for keyword in keywords:
+                yield from strings(KEYWORDS.get(keyword.arg or "", ""), keyword.value)
+
+
+def kind_of(function: str, errors: Collection[str]) -> str:
+    """Return the kind of the texts that `function` is called with, or "" if they are none."""
+    if LOG_CALL.fullmatch(function):
+        return "log"
+    name = function.rpartition(".")[2]
+    return "error" if name in errors else "description" if name == "setting" else ""
+
+
+def strings(kind: str, *nodes: ast.expr) -> Iterator[Found]:
+    """Yield the string literals of `nodes`, or nothing if `kind` is "". An f-string keeps its expressions."""
+    for node in nodes if kind else ():
+        match node:
+            case ast.Constant(value=str(text)):
+                yield node.lineno, kind, text
+            case ast.JoinedStr():
+                yield node.lineno, kind, ast.unparse(node)[2:-1]
+            case ast.BinOp(left=one, right=other) | ast.IfExp(body=one, orelse=other):
+                yield from strings(kind, one, other)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", help="any text; default: the current commit")
+    parser.add_argument("--count", type=int, default=200, help="how many texts to print; default: 200")
+    options = parser.parse_args()
+    commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
+    for number, each in enumerate(draw(collect(), seed, options.count), 1):
+        print(f"{number}. {each.path}:{each.line} [{each.kind}] {each.text}")
+
+
+if __name__ == "__main__":
+    main()

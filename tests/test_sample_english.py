@@ -1,0 +1,39 @@
+"""`scripts/sample_english.py` finds every kind of text, and draws the same sample for the same seed."""
+
+from __future__ import annotations
+
+from scripts.sample_english import Text, collect, draw, raised_classes, texts_of
+
+MODULE = '''#!/usr/bin/env python
+"""A made-up module."""
+# Two lines
+# are one comment.
+LIMIT = 1  # type: ignore[misc]  # the reason
+"""What an attribute means."""
+
+# --- a section
+def test_a_fact(name):  # noqa: E302
+    log.warning("a message")
+    parser.add_argument("--seed", help="a help text")
+    Field(description="a description")
+    setting("a setting", default=1)
+    translate(Broken("an error"))
+    raise Broken(f"an {name} error" if name else "another error")
+'''
+TEXTS = {
+    *((2, "docstring", "A made-up module."), (6, "docstring", "What an attribute means.")),
+    *((3, "comment", "Two lines are one comment."), (5, "comment", "the reason"), (9, "test name", "a fact")),
+    *((10, "log", "a message"), (11, "help", "a help text"), (12, "description", "a description")),
+    *((13, "description", "a setting"), (14, "error", "an error")),
+    *((15, "error", "an {name} error"), (15, "error", "another error")),
+}
+
+
+def test_each_kind_of_text_is_found_and_directives_are_not() -> None:
+    assert texts_of("made.py", MODULE, raised_classes(MODULE)) == {Text("made.py", *each) for each in TEXTS}
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    texts = collect()
+    first, again, other = (draw(texts, seed, 50) for seed in ("a", "a", "b"))
+    assert (len(first), first == again, first == other) == (50, True, False)
