@@ -73,10 +73,13 @@ def test_a_group_without_codecs_leaves_the_codecs_open(site: SampleSite, ytdlp: 
 
 
 @pytest.mark.parametrize("kind", ["keys", "byterange-fmp4", "audio", "signed"])
-def test_the_tube_requires_its_session_for_every_part(site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str) ->
-None: got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"]) assert got == bytes_of(site, "aes"
-if kind == "signed" else kind, "low") base = f"{site.http}/tube/media/hls/{kind}" assert {ask(f"{base}/{file}").status
-for file in ("low.m3u8", "a.key", "low-0.ts")} == {403}
+def test_the_tube_requires_its_session_for_every_part(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str
+) -> None:
+    got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"])
+    assert got == bytes_of(site, "aes" if kind == "signed" else kind, "low")
+    base = f"{site.http}/tube/media/hls/{kind}"
+    assert {ask(f"{base}/{file}").status for file in ("low.m3u8", "a.key", "low-0.ts")} == {403}
 
 
 def test_addresses_of_every_form_have_the_host_of_the_request(site: SampleSite) -> None:
