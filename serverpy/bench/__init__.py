@@ -1,1 +1,1 @@
-"""`serverpy bench`: measures on this machine what is claimed, from outside, over HTTP alone."""
+"""`serverpy bench`: measures on this machine what the founding document claims, from outside and only over HTTP."""

@@ -1,4 +1,4 @@
-"""Lays the samples of an MP4 out anew, in ways that muxers seldom choose and readers have to know."""
+"""Rewrites MP4s into layouts that muxers seldom produce but readers have to support."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ BASE_DATA_OFFSET = 0x000001
 DATA_OFFSET, FIRST_SAMPLE_FLAGS, SAMPLE_DURATIONS, SAMPLE_SIZES = 0x000001, 0x000004, 0x000100, 0x000200
 RUN_HEAD_BYTES = 20
 SIDX_ENTRIES = 32
-"""Where the references begin in the content of a `sidx` of version 1 (§8.16.3)."""
+"""Offset of the references in the content of a version 1 `sidx` (§8.16.3)."""
 WIDE_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box (ISO/IEC 14496-12 §4.2) with a 32-bit size, and where its content is in the file."""
+    """A box (ISO/IEC 14496-12 §4.2) with a 32-bit size. `start` and `stop` delimit its content in the file."""
 
     kind: bytes
     start: int
@@ -26,7 +26,7 @@ class Box:
 
 
 def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """The boxes between `start` and `stop`, not those inside them."""
+    """Iterate over the boxes between `start` and `stop`, without those inside them."""
     end = len(film) if stop is None else stop
     while start < end:
         size, kind = struct.unpack_from(">I4s", film, start)
@@ -36,7 +36,7 @@ def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]
 
 
 def each_sample_a_chunk(film: bytes) -> bytes:
-    """A film of one track whose `mdat` comes before its `moov`, each sample in a chunk of its own."""
+    """Give each sample a chunk of its own. The film has one track, and its `mdat` comes before its `moov`."""
     (offset,) = (box.start for box in boxes(film) if box.kind == b"mdat")
     sizes = _sample_sizes(film)
     offsets = list(accumulate(sizes[:-1], initial=offset))
@@ -45,7 +45,8 @@ def each_sample_a_chunk(film: bytes) -> bytes:
 
 
 def one_wide_chunk(film: bytes) -> bytes:
-    """The same with all samples in one chunk, and 64 bits where 32 would do: for the size of `mdat` and its place."""
+    """Put all samples of such a film into one chunk. The size of `mdat` and the chunk offset get 64 bits where 32 would
+    do."""
     (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
     size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
     head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)
@@ -54,8 +55,8 @@ def one_wide_chunk(film: bytes) -> bytes:
 
 
 def based_on_their_places(film: bytes) -> bytes:
-    """A fragmented film whose fragments name the place that their data are counted from (§8.8.7), with the places put
-    right: libav writes them as if the `sidx` before them were not there."""
+    """Correct the base data offsets (§8.8.7) in a fragmented film: libav writes them as if there were no `sidx` before
+    the fragments."""
     out = bytearray(film)
     for moof in boxes(film):
         if moof.kind == b"moof":
@@ -68,7 +69,7 @@ def based_on_their_places(film: bytes) -> bytes:
 
 
 def in_two_runs(film: bytes) -> bytes:
-    """A fragmented film with one `sidx`, the samples of each fragment in two `trun`s instead of one."""
+    """Split the `trun` of each fragment into two. The film is fragmented and has one `sidx`."""
     out = bytearray()
     for box in boxes(film):
         if box.kind == b"mfra":
@@ -85,7 +86,7 @@ def in_two_runs(film: bytes) -> bytes:
 
 
 def _two_runs(film: bytes, moof: Box) -> bytes:
-    """What stands for the one `trun` (§8.8.8) of a `moof`, which grows by the head of the second."""
+    """Return two `trun`s that replace the one (§8.8.8) of a `moof`, which grows by the head of the second."""
     (run,) = (box for box in within(film, moof.start, moof.stop) if box.kind == b"trun")
     flags, count, offset = struct.unpack_from(">IIi", film, run.start)
     assert flags & DATA_OFFSET
@@ -103,7 +104,7 @@ def _two_runs(film: bytes, moof: Box) -> bytes:
 
 
 def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:
-    """`head`, the content of `mdat`, and `moov` with other boxes in the place of those named in `changed`."""
+    """Return `head`, the content of `mdat`, and `moov` with the boxes in `changed` replaced."""
     inside = {box.kind: box for box in boxes(film)}
     mdat, moov = inside[b"mdat"], inside[b"moov"]
     return head + film[mdat.start : mdat.stop] + _rebuilt(film, moov, changed)
@@ -119,14 +120,14 @@ def _rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
 
 
 def _sample_sizes(film: bytes) -> tuple[int, ...]:
-    """The table of `stsz` (§8.7.3), or as many times the one size that all samples have."""
+    """Return the size of each sample from `stsz` (§8.7.3), which has a table or one size for all samples."""
     (stsz,) = (box for box in within(film) if box.kind == b"stsz")
     size, count = struct.unpack_from(">II", film, stsz.start + 4)
     return (size,) * count if size else struct.unpack_from(f">{count}I", film, stsz.start + 12)
 
 
 def within(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """The same, each followed by those inside it."""
+    """Iterate over the boxes between `start` and `stop`, each followed by those inside it."""
     for box in boxes(film, start, stop):
         yield box
         if box.kind in CONTAINERS:

@@ -1,4 +1,4 @@
-"""What SampleTube shows: its films, and the formats that each is offered in. Pure tables."""
+"""The films of SampleTube and the formats that each is offered in. Pure tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ H264_B_FRAMES = "avc1.4d400c"
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One format as the API describes it. `file` is the sample's; `path` is where it is served below `/tube/media/`."""
+    """One format as the API describes it. `file` names a file of the sample media, `path` is where it is served below
+    `/tube/media/`."""
 
     path: str
     file: str
@@ -45,7 +46,7 @@ def _manifest(file: str, protocol: str) -> Rendition:
 
 
 def _in_chunks(rendition: Rendition) -> Rendition:
-    """The same, served in small ranges only."""
+    """Return the same rendition, served in small ranges only."""
     extra = (*rendition.extra, ("chunk_bytes", CHUNK_BYTES))
     return replace(rendition, path=f"chunked/{rendition.path}", extra=extra)
 
@@ -70,7 +71,7 @@ _TRACKS = {
     "video-uneven": _video("video-uneven.mp4", LOW, "avc1.4d400d"),
     "video-long-sidx": _video("video-long-sidx.mp4", LOW, H264_B_FRAMES, **_DASH_VIDEO),
 }
-"""One picture or one sound each."""
+"""Renditions of one track each, video or audio."""
 
 RENDITIONS = {
     **_TRACKS,
@@ -104,7 +105,7 @@ SEGMENTED = {
         extra=(("fields", {"extra_param_to_segment_url": f"sig={SIGNATURE}"}),),
     ),
 }
-"""Films of segments."""
+"""Renditions that are delivered in segments."""
 
 RENDITIONS |= SEGMENTED
 RENDITIONS |= {
@@ -134,7 +135,7 @@ PAIRS = {
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
     "long-muxed": ("long",),
 }
-"""Films whose picture and sound are apart."""
+"""Films with separate video and audio, and films to compare them with."""
 WATCH = {
     "full": FULL,
     "headers": ("360",),
@@ -151,11 +152,11 @@ TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
     **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
 }
-"""Films whose picture means harm."""
+"""Films whose video is hostile."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 
 
 def duration_of(film: str) -> int:
-    """Seconds, as the page says them."""
+    """Return the duration that the page states, in seconds."""
     return LONG_SECONDS if film in LONG else SECONDS

@@ -1,4 +1,4 @@
-"""What the media addresses serve: files of the sample, and a large one that exists nowhere as a whole."""
+"""What the media addresses serve: files of the sample, and a large file that is generated as it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serverpy.sample.make import ensure_media
 PIECE_BYTES = 64 * 1024
 MIB = 1 << 20
 BOX_HEAD_BYTES = 16
-# A prime: a chunk of round size that is lost or sent twice shifts the pattern, and so changes the hash.
+# A prime, so that a chunk of a round size that is lost or sent twice shifts the pattern and changes the hash.
 PATTERN_BYTES = 1_048_573
 
 TYPES = {
@@ -49,7 +49,7 @@ class Content(Protocol):
     def modified(self) -> float: ...
 
     def pieces(self, start: int, stop: int) -> Generator[bytes]:
-        """The bytes from `start` up to `stop`, in pieces of at most 64 KiB. The caller closes the iterator."""
+        """Yield the bytes from `start` up to `stop`, in pieces of at most 64 KiB. The caller closes the generator."""
         ...
 
 
@@ -63,8 +63,8 @@ class FileContent:
 
     @property
     def type(self) -> str:
-        is_sound = self.path.name.startswith("audio-") and self.path.suffix == ".mp4"
-        return "audio/mp4" if is_sound else type_of(self.path.name)
+        is_audio = self.path.name.startswith("audio-") and self.path.suffix == ".mp4"
+        return "audio/mp4" if is_audio else type_of(self.path.name)
 
     @property
     def modified(self) -> float:
@@ -80,7 +80,7 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class HeldContent:
-    """Bytes made for one request, few enough to be held."""
+    """Bytes made for one request, few enough to hold in memory."""
 
     data: bytes
     type: str
@@ -97,9 +97,9 @@ class HeldContent:
 
 @dataclass(frozen=True, slots=True)
 class LargeContent:
-    """`prog.mp4`, then one `free` box with a 64-bit size (ISO/IEC 14496-12 §4.2) that fills up to `size` bytes.
+    """`prog.mp4`, padded to `size` bytes with one `free` box that has a 64-bit size (ISO/IEC 14496-12 §4.2).
 
-    Players skip the box. Its content is a pattern generated as it is read.
+    Players skip the box. Its content is a pattern that is generated as it is read.
     """
 
     prog: Path
@@ -126,7 +126,7 @@ _FLIPPED = bytes(255 - value for value in range(256))
 
 @dataclass(frozen=True, slots=True)
 class ChangedContent:
-    """Other bytes of the same length: every bit flipped. `told` gives it a date of its own, and so another ETag."""
+    """The bytes of `before` with every bit flipped. If `told`, the date changes too, and with it the ETag."""
 
     before: Content
     told: bool
@@ -163,7 +163,7 @@ def _pattern(start: int, stop: int) -> Generator[bytes]:
 
 
 def large_content(mib: int, prog: Path) -> LargeContent | None:
-    """The large file of exactly `mib` MiB; None if the film alone is larger than that."""
+    """Return the large file of exactly `mib` MiB. Returns None if `prog.mp4` alone is larger."""
     if mib * MIB < prog.stat().st_size + BOX_HEAD_BYTES:
         return None
     return LargeContent(prog, mib * MIB)
@@ -171,10 +171,13 @@ def large_content(mib: int, prog: Path) -> LargeContent | None:
 
 @cache
 def large_sha256(mib: int) -> str:
-    """SHA-256 in hexadecimal of `/media/large-<mib>.mp4`, computed piece by piece and remembered."""
+    """Return the hexadecimal SHA-256 of `/media/large-<mib>.mp4`. It is computed piece by piece and cached.
+
+    Raises ValueError if there is no large file of that size.
+    """
     content = large_content(mib, ensure_media() / "prog.mp4")
     if content is None:
-        raise ValueError(f"there is no large file of {mib} MiB: it would be smaller than the film in it")
+        raise ValueError(f"no large file of {mib} MiB: it would be smaller than prog.mp4, which it contains")
     digest = hashlib.sha256()
     for piece in content.pieces(0, content.size):
         digest.update(piece)

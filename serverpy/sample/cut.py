@@ -1,4 +1,4 @@
-"""Cuts the encoded films into what sites deliver: single tracks, HLS, DASH. Packets are copied, never encoded again."""
+"""Remuxes the encoded films into what sites deliver: single tracks, HLS, DASH. Packets are copied, never re-encoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AAC = "mp4a.40.2"
 
 
 def copy(source: Path, target: Path | io.BytesIO, format: str, kinds: str, options: Mapping[str, str]) -> None:
-    """Write the streams of `source` whose type is named in `kinds` ("video audio") into another container."""
+    """Copy the streams of `source` whose type is in `kinds` ("video audio") into another container."""
     with av.open(source) as film, av.open(target, "w", format=format, options=dict(options)) as out:
         chosen: list[Stream] = [stream for stream in film.streams if stream.type in kinds.split()]
         copies = {stream.index: out.add_stream_from_template(stream) for stream in chosen}
@@ -32,7 +32,8 @@ def copy(source: Path, target: Path | io.BytesIO, format: str, kinds: str, optio
 
 
 def h264_codec(film: Path) -> str:
-    """The RFC 6381 name, from the three bytes of the AVCDecoderConfigurationRecord (ISO/IEC 14496-15 §5.3.3)."""
+    """Return the RFC 6381 codec string, made of three bytes of the AVCDecoderConfigurationRecord (ISO/IEC 14496-15
+    §5.3.3)."""
     with av.open(film) as container:
         record = container.streams.video[0].codec_context.extradata
     assert record
@@ -41,7 +42,7 @@ def h264_codec(film: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A quality of the film: `name` is that of its media playlist."""
+    """One quality of the film. `name` is the name of its media playlist."""
 
     name: str
     film: Path
@@ -54,7 +55,7 @@ class Variant:
 
 
 def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", fragmented: bool = False) -> None:
-    """Write `<name>.m3u8` and its segments: TS, or fragmented MP4 with an init map."""
+    """Write `<name>.m3u8` and its segments: TS, or fragmented MP4 with an init segment."""
     options = {
         "hls_time": str(SEGMENT_SECONDS),
         "hls_playlist_type": "vod",
@@ -67,7 +68,7 @@ def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", 
 
 
 def write_master(directory: Path, variants: list[Variant], audio: str | None = None) -> None:
-    """`master.m3u8`; `audio` names the media playlist of a rendition of its own."""
+    """Write `master.m3u8`. `audio` names the media playlist of a separate audio rendition."""
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
     if audio:
         lines.append(
@@ -86,14 +87,17 @@ def write_master(directory: Path, variants: list[Variant], audio: str | None = N
 
 
 def _bandwidth(directory: Path, name: str) -> tuple[int, int]:
-    """Peak and mean in bit/s."""
+    """Return the peak and the average bandwidth in bit/s."""
     sizes = [path.stat().st_size for path in directory.glob(f"{name}-[0-9]*")]
     return max(sizes) * 8 // SEGMENT_SECONDS, sum(sizes) * 8 // SECONDS
 
 
 def encrypt_hls(directory: Path, name: str, explicit_iv: bool) -> None:
-    """AES-128 over the segments of `<name>.m3u8`, each on its own with PKCS7 (RFC 8216 §4.3.2.4). The IV is written
-    in the playlist, another one for each segment, or follows from the media sequence number, which begins at 7."""
+    """Encrypt each segment of `<name>.m3u8` with AES-128 and PKCS7 padding (RFC 8216 §4.3.2.4).
+
+    With `explicit_iv` the playlist states a different IV for each segment. Otherwise the IV is the media sequence
+    number, which begins at 7.
+    """
     key = hashlib.sha256(name.encode()).digest()[:16]
     (directory / f"{name}.key").write_bytes(key)
     lines = []
@@ -117,14 +121,14 @@ def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
 
 
 def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
-    """METHOD=AES-128 of HLS: CBC, padded by PKCS7 (RFC 8216 §4.3.2.4)."""
+    """Encrypt as METHOD=AES-128 of HLS says: CBC with PKCS7 padding (RFC 8216 §4.3.2.4)."""
     encrypted: bytes = AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plain, AES.block_size))
     return encrypted
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One track of a DASH presentation. `attributes` are those of the element, ready to be written."""
+    """One track of a DASH presentation. `attributes` are further attributes of its element, as XML."""
 
     name: str
     film: Path
@@ -134,8 +138,8 @@ class Representation:
 
 
 def cut_dash(directory: Path, representation: Representation) -> int:
-    """Write `<name>-init.mp4` and `<name>-1.m4s` …; gives the mean bit/s."""
-    # Every audio frame is a key frame: there the length of a fragment has to be said.
+    """Write `<name>-init.mp4`, `<name>-1.m4s` and so on. Returns the average bandwidth in bit/s."""
+    # Every audio frame is a key frame, so audio needs an explicit fragment duration.
     options = (
         {"movflags": FRAGMENTED}
         if representation.kind == "video"
@@ -155,7 +159,8 @@ def cut_dash(directory: Path, representation: Representation) -> int:
 
 
 def split_fragments(film: bytes) -> list[bytes]:
-    """The head of a fragmented MP4 (`ftyp`, `moov`), then each `moof` with its `mdat`; the index at the end is left."""
+    """Split a fragmented MP4 into its head (`ftyp`, `moov`) and each `moof` with its `mdat`. The index at the end
+    (`mfra`) is left out."""
     parts = [bytearray()]
     for kind, box in _boxes(film):
         if kind == b"mfra":

@@ -1,5 +1,5 @@
-"""The shapes of DASH: manifests that name the fragments which `cut.py` has made in one way or another, and copies of
-them by other names."""
+"""DASH manifests that address the fragments made by `cut.py` in different ways, and copies of the fragments under other
+names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
 SEGMENTS = SECONDS // SEGMENT_SECONDS
 FIRST_PERIOD_SEGMENTS = 3
 INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "audio": "audio-sidx.mp4"}
-"""The file, with a `sidx`, that the on-demand profile has for each representation."""
+"""For each representation, the file with a `sidx` that the on-demand profile uses."""
 
 Tracks = list[tuple[Representation, int]]
 """Representations with their bandwidths."""
@@ -24,7 +24,8 @@ Tracks = list[tuple[Representation, int]]
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A period of a manifest: `segments` gives what stands inside a representation, `base` inside the period."""
+    """A period of a manifest. `segments` returns the content of a representation's element; `base` and `set_base` are
+    the BaseURLs of the period and of its adaptation sets."""
 
     seconds: int
     segments: Callable[[Representation], str]
@@ -33,7 +34,8 @@ class Period:
 
 
 def make_dash_shapes(folder: Path, tracks: Tracks) -> None:
-    """The manifests of `SHAPES` in `folder`, which has the fragments of all tracks; the indexed films are beside it."""
+    """Write the manifests of `SHAPES` into `folder`, which already has the fragments of all tracks. The indexed films
+    are in its parent."""
     for name, make in SHAPES.items():
         make(folder, name, tracks)
 
@@ -93,7 +95,7 @@ def _by_list(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
-    """One file a representation, its index named by its range."""
+    """Write one file per representation; the manifest states the byte range of its index."""
     for track, source in INDEXED.items():
         shutil.copyfile(folder.parent / source, folder / f"{track}.mp4")
 
@@ -109,7 +111,7 @@ def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _by_time(folder: Path, name: str, tracks: Tracks) -> None:
-    """Segments named by the time at which they begin, in a timeline."""
+    """Write a SegmentTimeline; each segment is named by its start time."""
 
     def segments(track: Representation) -> str:
         clock, starts = _starts(folder, track.name)
@@ -128,8 +130,8 @@ def _by_time(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _starts(folder: Path, track: str) -> tuple[int, list[int]]:
-    """The ticks of a second, and the time of each fragment in them: `mdhd` (ISO/IEC 14496-12 §8.4.2) of version 0,
-    `tfdt` (§8.8.12) of version 1."""
+    """Return the timescale and the start of each fragment in it, from a version 0 `mdhd` (ISO/IEC 14496-12 §8.4.2) and
+    version 1 `tfdt`s (§8.8.12)."""
     head = (folder / f"{track}-init.mp4").read_bytes()
     (clock,) = (struct.unpack_from(">I", head, box.start + 12)[0] for box in within(head) if box.kind == b"mdhd")
     starts = []
@@ -140,7 +142,7 @@ def _starts(folder: Path, track: str) -> tuple[int, list[int]]:
 
 
 def _periods(folder: Path, name: str, tracks: Tracks) -> None:
-    """Two periods; the second goes on with the numbers of the first, after the same init segment again."""
+    """Write two periods. The second repeats the init segment and continues the segment numbers of the first."""
     second = FIRST_PERIOD_SEGMENTS + 1
 
     def segments(start: int) -> Callable[[Representation], str]:
@@ -152,7 +154,8 @@ def _periods(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _bases(folder: Path, name: str, tracks: Tracks) -> None:
-    """An address put together from the bases of all four levels, the first with the origin; numbers of three digits."""
+    """Write addresses that are combined from the BaseURLs of all four levels, of which the first has the origin.
+    Segment numbers have three digits."""
     for track, _ in tracks:
         target = folder / "bases" / track.name
         target.mkdir(parents=True)

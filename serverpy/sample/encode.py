@@ -1,4 +1,4 @@
-"""Encodes the sample's pictures and tone with PyAV, into files. Pure but for the files: the same bytes each time."""
+"""Encodes the sample's video and audio with PyAV into files. Deterministic: the same bytes each time."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ PHOTO = (720, 1280)
 
 X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
 BIT_EXACT = {"fflags": "+bitexact"}
-"""Without it a WebM has a random identity."""
+"""Without this flag each WebM has a random UID."""
 B_FRAMES = {"bf": "2"}
 VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
 
 def encode_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """H.264 and AAC, `moov` first."""
+    """Encode H.264 and AAC, with `moov` first."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, X264)
         _encode(out, video, _add_audio(out, "aac", 128_000))
 
 
 def encode_long_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """A minute of the same, with B-frames and little sound."""
+    """Encode a minute of H.264 and AAC, with B-frames and a low audio bit rate."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
         _encode(out, video, _add_audio(out, "aac", 48_000), LONG_SECONDS)
 
 
 def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Only pictures, at a frame rate that varies: some are shown twice or five times as long as the others."""
+    """Encode H.264 alone, at a variable frame rate: some frames last two or five times as long as the others."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
         for frame in picture(*size, SECONDS * FRAMES_PER_SECOND):
@@ -55,13 +55,13 @@ def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
 
 
 def encode_clip(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """H.264 alone, `moov` first."""
+    """Encode H.264 alone, with `moov` first."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         _encode(out, _add_video(out, "libx264", size, bitrate, X264), None)
 
 
 def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """VP9 and Opus."""
+    """Encode VP9 and Opus."""
     with av.open(path, "w", format="webm", options=BIT_EXACT) as out:
         video = _add_video(out, "libvpx-vp9", size, bitrate, VP9)
         _encode(out, video, _add_audio(out, "libopus", 96_000))
@@ -73,7 +73,7 @@ def encode_mp3(path: Path) -> None:
 
 
 def encode_photos(paths: Sequence[Path]) -> None:
-    """JPEGs in portrait, each from another moment of the picture."""
+    """Write JPEGs in portrait format, each of a different frame."""
     for path, frame in zip(paths, picture(*PHOTO, frames=len(paths)), strict=True):
         encoder = VideoCodecContext.create("mjpeg", "w")
         encoder.width, encoder.height = PHOTO
@@ -85,7 +85,7 @@ def encode_photos(paths: Sequence[Path]) -> None:
 def _add_video(
     out: OutputContainer, codec: str, size: tuple[int, int], bitrate: int, options: Mapping[str, str]
 ) -> VideoStream:
-    """A picture whose keyframes fall on the borders of segments."""
+    """Add a video stream whose keyframes fall on the boundaries of segments."""
     keyframes = {"g": str(FRAMES_PER_SECOND * SEGMENT_SECONDS)}
     stream = out.add_stream(codec, rate=FRAMES_PER_SECOND, options={**options, **keyframes})
     assert isinstance(stream, VideoStream)
@@ -104,7 +104,7 @@ def _add_audio(out: OutputContainer, codec: str, bitrate: int) -> AudioStream:
 
 
 def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None, seconds: int = SECONDS) -> None:
-    """Encode the sample into the streams given. Picture and tone go in second by second, so that they interleave."""
+    """Encode the sample into the given streams, second by second, so that video and audio interleave."""
     pictures = picture(video.width, video.height, seconds * FRAMES_PER_SECOND) if video else iter(())
     tones = tone(seconds)
     for _ in range(seconds):
@@ -119,7 +119,7 @@ def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream 
 
 
 def picture(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
-    """A moving ramp over a band of noise: the noise makes the size of the files that of real ones."""
+    """Generate a moving ramp above a band of noise, which makes the files as large as real ones."""
     grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
     ramp = bytes(column * 255 // width for column in range(width)) * 2
     for number in range(frames):
@@ -146,7 +146,8 @@ def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
 
 
 def tone(seconds: int) -> Iterator[av.AudioFrame]:
-    """Frames of one second: a whole number of waves fits, so each second is the same and joins without a click."""
+    """Generate frames of one second. Each holds a whole number of waves, so all are the same and join without a
+    click."""
     wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
     for second in range(seconds):
         frame = av.AudioFrame(format="fltp", layout="stereo", samples=SAMPLE_RATE)

@@ -1,6 +1,6 @@
-"""Misbehaviour on request: what stands between `/fault/` and `/media/` in an address, and how it is acted out.
+"""Misbehaviour on request: the specification between `/fault/` and `/media/` in an address, and how it is carried out.
 
-`cut=1000,norange` reads: send FIN after 1,000 bytes of each body, and know nothing of ranges.
+`cut=1000,norange` means: send FIN after 1,000 bytes of each body, and do not support ranges.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ THROTTLE_STEPS_PER_SECOND = 20
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How an answer misbehaves; by default it does not. Numbers are bytes of one body unless said otherwise."""
+    """How a response misbehaves; by default it does not. Numbers are bytes of one body unless stated otherwise."""
 
     throttle: int | None = None
-    """Bytes a second."""
+    """Bytes per second."""
     cut: int | None = None
-    """FIN after so many bytes."""
+    """Send FIN after this many bytes."""
     rst: int | None = None
-    """RST after so many bytes; they all arrive first."""
+    """Send RST after this many bytes, once the client's kernel has all of them."""
     stall: int | None = None
-    """Silence after so many bytes, the connection open."""
+    """Send nothing more after this many bytes, but keep the connection open."""
     ignores_range: bool = False
-    """Answers 200 with the whole, and promises no ranges."""
+    """Answer 200 with the whole content and no Accept-Ranges."""
     partial_from_zero: bool = False
-    """Answers a range with a 206 of the whole: the bytes begin at 0, as its Content-Range says."""
+    """Answer a range with a 206 of the whole content: the bytes begin at 0, as its Content-Range says."""
     framing: Framing = Framing.LENGTH
     status: int | None = None
-    """Answers with this status and a few words of text."""
+    """Answer with this status and a short text."""
     delay: float = 0.0
-    """Seconds before the head."""
+    """Seconds to wait before the response headers."""
     fresh_etag: bool = False
-    """Another ETag on each answer; the bytes are the same."""
+    """Send a different ETag with each response; the bytes are the same."""
     expire: int | None = None
-    """Bytes that one token is good for, over all answers."""
+    """Bytes that one token grants, over all responses."""
     times: int | None = None
-    """Only the first so many requests of the address misbehave; None for all."""
+    """How many requests to the address misbehave, from the first on; None for all."""
     retry_after: int | None = None
-    """Seconds, sent as `Retry-After` along with the status."""
+    """Seconds, sent as `Retry-After` with the status."""
     changes: Literal["", "told", "silent"] = ""
-    """From the second request of the address on the bytes are others, of the same length: with another ETag and date
-    ("told"), or with the same ("silent")."""
+    """From the second request to the address on, send different bytes of the same length: with a new ETag and date
+    ("told"), or with the old ones ("silent")."""
     id: str = ""
-    """Changes nothing, but makes the address one that nobody else counts requests on."""
+    """Changes nothing in the response. It makes the address unique, so that its requests are counted separately."""
 
 
 def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, str], Faults]:
@@ -66,14 +66,14 @@ def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
 def _status(text: str) -> int:
     status = _count(text)
     if not 400 <= status <= 599:
-        raise ValueError(f"not the status of an error: {text!r}")
+        raise ValueError(f"not an error status (400-599): {text!r}")
     return status
 
 
 def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
     def read(faults: Faults, value: str) -> Faults:
         if value not in choices:
-            raise ValueError(f"{name} may be {', '.join(choices)}, not {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(choices)}: {value!r}")
         return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see _setting
 
     return read
@@ -81,7 +81,7 @@ def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"not a number of bytes: {text!r}")
+        raise ValueError(f"not a non-negative integer: {text!r}")
     return int(text)
 
 
@@ -100,11 +100,11 @@ _READERS: dict[str, Callable[[Faults, str], Faults]] = {
 }
 
 FAULTS = tuple(_READERS)
-"""Every name that a specification may hold."""
+"""Every name that a specification may use."""
 
 
 def parse_faults(spec: str) -> Faults:
-    """Read a comma-separated specification. Raises ValueError on what it does not know."""
+    """Parse a comma-separated specification. Raises ValueError if a fault is unknown or its value is invalid."""
     faults = Faults()
     for part in spec.split(","):
         name, _, value = part.partition("=")
@@ -115,7 +115,7 @@ def parse_faults(spec: str) -> Faults:
 
 
 class Tokens:
-    """Tokens that are good for a number of bytes, then for none. They live as long as the site."""
+    """Tokens that grant a limited number of bytes each. They live as long as the site."""
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}
@@ -126,7 +126,7 @@ class Tokens:
         return token
 
     def left(self, token: str) -> int:
-        """Bytes that may still be had; 0 for a token never issued."""
+        """Return how many bytes the token still grants; 0 if it was never issued."""
         return self._left.get(token, 0)
 
     def spend(self, token: str, count: int) -> None:
@@ -134,14 +134,14 @@ class Tokens:
 
 
 async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
-    """Send a body whose head is out, with its faults. Closes `pieces`; returns early when the client leaves."""
+    """Send a body, with its faults, after its head. Closes `pieces`. Returns early if the client disconnects."""
     sent = 0
     begin = asyncio.get_running_loop().time()
     with closing(pieces):
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # before writing, which gives way to other answers on the same token
+            if purse:  # before the write, during which other responses with the same token run
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)
@@ -166,7 +166,7 @@ def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
 
 
 def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
-    """How many bytes may go before this body breaks off; None for all."""
+    """Return how many more bytes to send before the body breaks off; None for all."""
     limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
     if purse:
         limits.append(purse[0].left(purse[1]))

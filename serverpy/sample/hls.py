@@ -1,7 +1,7 @@
-"""The less common shapes of HLS, put together from the segments that `cut.py` has made: nothing is encoded again.
+"""The less common shapes of HLS, assembled from the segments made by `cut.py` without encoding again.
 
 Each shape is a folder with a master playlist of two variants, `high` and `low`, which often differ in the detail that
-the shape is about. What a client has to make of each stands in `parts_of`.
+the shape is about. `parts_of` lists the files whose bytes a client should get from each variant.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ SEGMENTS = SECONDS // SEGMENT_SECONDS
 EXTINF = f"#EXTINF:{SEGMENT_SECONDS:.6f},"
 DISCONTINUITY = "#EXT-X-DISCONTINUITY"
 GONE = 2
-"""The number of the segment that the shape `gap` lacks."""
+"""The number of the segment that is missing in the shape `gap`."""
 KEYS = {"high": "aa-ba", "low": "aabba"}
-"""Which key each segment of the shape `keys` is under; `-` is none."""
+"""The key of each segment in the shape `keys`; `-` means none."""
 QUERY = "token=a%20b&sig=x%2Fy%2Bz%3D"
 VARIANTS = ("high", "low")
 
 
 def make_shapes(hls: Path) -> None:
-    """A folder for each shape in `hls`, which has `ts`, `fmp4` and `audio` already."""
+    """Make a folder for each shape in `hls`, which already has `ts`, `fmp4` and `audio`."""
     for name, make in SHAPES.items():
         folder = hls / name
         folder.mkdir()
@@ -34,7 +34,7 @@ def make_shapes(hls: Path) -> None:
 
 
 def playlist(lines: Iterable[str], sequence: int = 0) -> list[str]:
-    """A whole media playlist of a film."""
+    """Return a complete VOD media playlist around `lines`."""
     return [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
@@ -55,13 +55,13 @@ def _ts(variant: str, *numbers: int) -> list[str]:
 
 
 def _like(folder: Path, kind: str) -> None:
-    """The master playlist of another kind, whose variants have the same names."""
+    """Copy the master playlist of another kind, whose variants have the same names."""
     write_lines(folder / "master.m3u8", (folder.parent / kind / "master.m3u8").read_text().splitlines())
 
 
 def _byte_ranges(folder: Path) -> None:
-    """All segments in one file. The higher variant says where each begins; in the lower each begins where the one
-    before it ends (RFC 8216 §4.3.2.2)."""
+    """Put all segments into one file. The high variant states the offset of each; in the low variant each begins where
+    the previous one ends (RFC 8216 §4.3.2.2)."""
     _like(folder, "ts")
     for variant in VARIANTS:
         parts = [(folder.parent / "ts" / f"{variant}-{n}.ts").read_bytes() for n in range(SEGMENTS)]
@@ -70,7 +70,7 @@ def _byte_ranges(folder: Path) -> None:
 
 
 def _byte_ranges_fmp4(folder: Path) -> None:
-    """The same of fragmented MP4, the init map included."""
+    """Put all segments of fragmented MP4 into one file, the init segment included."""
     _like(folder, "fmp4")
     for variant in VARIANTS:
         source = folder.parent / "fmp4"
@@ -82,7 +82,7 @@ def _byte_ranges_fmp4(folder: Path) -> None:
 
 
 def _one_file(target: Path, parts: list[bytes], every_offset: bool, head: bytes = b"") -> list[str]:
-    """Write all into one file; the lines that name the parts."""
+    """Write all parts into one file. Returns the playlist lines that name them."""
     target.write_bytes(head + b"".join(parts))
     offset = len(head)
     lines = []
@@ -94,8 +94,8 @@ def _one_file(target: Path, parts: list[bytes], every_offset: bool, head: bytes 
 
 
 def _keys(folder: Path) -> None:
-    """Two keys take turns. The higher variant names its IVs and has a segment in the clear; in the lower the IV is the
-    media sequence number."""
+    """Alternate between two keys. The high variant states its IVs and has one unencrypted segment; in the low variant
+    the IV is the media sequence number."""
     _like(folder, "ts")
     for letter in "ab":
         (folder / f"{letter}.key").write_bytes(_digest(f"key {letter}"))
@@ -126,8 +126,8 @@ def _digest(text: str) -> bytes:
 
 
 def _aes_fmp4(folder: Path) -> None:
-    """Fragmented MP4 under AES-128 with named IVs. In the higher variant the init map is encrypted too, since the key
-    stands before it (RFC 8216 §4.3.2.5); in the lower it is in the clear."""
+    """Encrypt fragmented MP4 with AES-128 and explicit IVs. In the high variant the init segment is encrypted too,
+    because the key tag comes before it (RFC 8216 §4.3.2.5); in the low variant it is not."""
     _like(folder, "fmp4")
     key = _digest("key fmp4")
     (folder / "fmp4.key").write_bytes(key)
@@ -146,8 +146,8 @@ def _aes_fmp4(folder: Path) -> None:
 
 
 def _discontinuity(folder: Path) -> None:
-    """The encoding changes: once in the higher variant, twice in the lower. yt-dlp's `format_index` counts these tags:
-    0 is what stands before the first."""
+    """Change the encoding: once in the high variant, twice in the low one. yt-dlp's `format_index` counts these tags;
+    it is 0 before the first."""
     _like(folder, "ts")
     once = [*_ts("high", 0, 1, 2), DISCONTINUITY, *_ts("low", 3, 4)]
     twice = [*_ts("low", 0, 1), DISCONTINUITY, *_ts("high", 2), DISCONTINUITY, *_ts("low", 3, 4)]
@@ -156,8 +156,8 @@ def _discontinuity(folder: Path) -> None:
 
 
 def _discontinuity_fmp4(folder: Path) -> None:
-    """As before, each encoding with a map of its own. yt-dlp refuses a second map, unless it takes the parts one by one
-    (`--hls-split-discontinuity`)."""
+    """Change the encoding and the EXT-X-MAP with it. yt-dlp refuses a second map unless it downloads the parts one by
+    one (`--hls-split-discontinuity`)."""
     _like(folder, "fmp4")
     for variant, other in (VARIANTS, VARIANTS[::-1]):
         lines: list[str] = []
@@ -169,7 +169,7 @@ def _discontinuity_fmp4(folder: Path) -> None:
 
 
 def _gap(folder: Path) -> None:
-    """A segment which the playlist says is missing, and it is: 404. In the lower variant the last is missing, too."""
+    """Mark a segment as missing; its address answers 404. In the low variant the last segment is missing too."""
     _like(folder, "ts")
     for variant, missing in (("high", {GONE}), ("low", {GONE, SEGMENTS - 1})):
         lines = []
@@ -179,8 +179,8 @@ def _gap(folder: Path) -> None:
 
 
 def _ads(start: str, end: str) -> Callable[[Path], None]:
-    """Advertisements (of the other variant's segments) before the film and in the midst of it, between the marks of a
-    delivery network that yt-dlp knows, which drops them."""
+    """Insert advertisements (segments of the other variant) before the film and in the middle of it. They stand between
+    the tags of a delivery network that yt-dlp knows, so yt-dlp drops them."""
 
     def make(folder: Path) -> None:
         _like(folder, "ts")
@@ -193,14 +193,14 @@ def _ads(start: str, end: str) -> Callable[[Path], None]:
 
 
 def _group(folder: Path) -> None:
-    """Variants with an audio group and without CODECS: nothing says that there is no sound in them."""
+    """Give the variants an audio group and no CODECS, so that nothing says that they have no audio."""
     master = (folder.parent / "audio" / "master.m3u8").read_text()
     master = re.sub(r',CODECS="[^"]*"', "", master)
     write_lines(folder / "master.m3u8", re.sub(r"(high|low|sound)\.m3u8", r"../audio/\1.m3u8", master).splitlines())
 
 
 def _group_muxed(folder: Path) -> None:
-    """The opposite: an audio group and no CODECS, yet both tracks are in the variants."""
+    """Give the variants an audio group and no CODECS, although they have both tracks."""
     master = (folder.parent / "audio" / "master.m3u8").read_text()
     master = re.sub(r',CODECS="[^"]*"', "", master)
     master = master.replace("sound.m3u8", "../audio/sound.m3u8")
@@ -208,8 +208,8 @@ def _group_muxed(folder: Path) -> None:
 
 
 def _addresses(folder: Path) -> None:
-    """Addresses of every form: relative, with the origin (which the site fills in), from the root, without a scheme,
-    with a query. In the lower variant all of them have a query, as signed addresses do."""
+    """Use addresses of every form: relative, with the origin (which the site fills in), from the root, without a
+    scheme, with a query. In the low variant all of them have a query, as signed addresses do."""
     _like(folder, "ts")
     forms = ("../ts/", "{origin}/hls/ts/", "/hls/ts/", "//{host}/hls/ts/", "../addresses/./../ts/")
     high = [f"{form}high-{number}.ts" for number, form in enumerate(forms)]
@@ -243,7 +243,7 @@ _OTHERS: dict[tuple[str, str], list[str]] = {
 
 
 def parts_of(kind: str, variant: str) -> list[str]:
-    """The files below `hls/` whose bytes, one after the other, are that variant of that kind: decrypted, without
+    """Return the files below `hls/` whose concatenated bytes are that variant of that kind: decrypted, without
     advertisements and gaps."""
     if (kind, variant) in _OTHERS:
         return _OTHERS[kind, variant]

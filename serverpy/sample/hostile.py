@@ -1,7 +1,7 @@
-"""Media that mean harm: playlists, manifests and films which claim too much, never end, or lead nowhere.
+"""Hostile media: playlists, manifests and films that claim too much, never end, or lead nowhere.
 
-Each is made as it is read, and holds next to nothing in the site. What a client owes to each is a clear error, in
-bounded memory and time; `HOSTILE` says in a word what is wrong.
+Each is generated as it is read, so the site holds next to nothing in memory. A client should answer each with a clear
+error, in bounded memory and time. The names in `HOSTILE` say what is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IV = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class RepeatedContent:
-    """`head`, then `unit` again and again, then `tail` where the whole is `size` bytes long."""
+    """`head`, then `unit` repeated, then `tail`, `size` bytes in all."""
 
     head: bytes
     unit: bytes
@@ -45,7 +45,7 @@ class RepeatedContent:
             yield piece
 
     def _at(self, start: int, length: int) -> bytes:
-        """Some bytes from `start` on, `length` at most."""
+        """Return one to `length` bytes from `start` on."""
         end = self.size - len(self.tail)
         if start < len(self.head):
             return self.head[start : start + length]
@@ -58,7 +58,7 @@ class RepeatedContent:
 
 
 def hostile(name: str, media: Path) -> Content | None:
-    """The content of `/hostile/<name>`; None if there is no such thing."""
+    """Return the content of `/hostile/<name>`. Returns None if there is none."""
     stem, _, suffix = name.rpartition(".")
     if name in FILES:
         return _held(name, FILES[name](media))
@@ -82,7 +82,7 @@ def _segments(*addresses: str) -> list[str]:
 
 
 def _film(*tags: str, before: int = 1) -> list[str]:
-    """A film of five segments, with the tags before one of them."""
+    """Return a playlist of five segments, with `tags` before one of them."""
     lines = []
     for number in range(5):
         lines += [*(tags if number == before else ()), *_segments(SEGMENT.format(number))]
@@ -128,7 +128,7 @@ PLAYLISTS: dict[str, list[str]] = {
     "loop-master": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "loop-master.m3u8"],
     "variant-is-html": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "/media/not-media.mp4"],
 }
-"""Each as it is written, line by line."""
+"""The lines of each playlist, by name."""
 
 
 def _odd_segment(media: Path) -> bytes:
@@ -136,7 +136,7 @@ def _odd_segment(media: Path) -> bytes:
 
 
 def _bad_padding(media: Path) -> bytes:
-    # Of the last two blocks only the last decides on the padding: undone with the wrong one before it, it is noise.
+    # CBC decrypts the last block with the one before it. With a wrong one there, the padding is noise.
     secret = _secret_segment(media)
     return secret[:-32] + bytes(16) + secret[-16:]
 
@@ -146,13 +146,13 @@ def _secret_segment(media: Path) -> bytes:
 
 
 def _laughs(_media: Path) -> bytes:
-    """Entities of entities: three gigabytes, if they were written out."""
+    """Return nested XML entities ("billion laughs"), which would expand to six gigabytes."""
     entities = ['<!ENTITY a0 "hahaha">', *(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))]
     return f'<?xml version="1.0"?><!DOCTYPE MPD [{"".join(entities)}]><MPD>&a9;</MPD>'.encode()
 
 
 def _bomb(_media: Path) -> bytes:
-    """A timeline of one line that stands for very many segments."""
+    """Return a SegmentTimeline whose one element stands for very many segments."""
     return (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="v" codecs="avc1.42c014" bandwidth="1000">'
@@ -194,7 +194,8 @@ _ENDLESS: dict[tuple[str, str], RepeatedContent] = {
 
 
 def _patched(kind: bytes, place: int, data: bytes) -> Callable[[bytes], bytes]:
-    """Other bytes at `place` of the first box of that kind, counted from the box's size field."""
+    """Return a function that overwrites bytes of the first box of that kind, from `place` on, counted from the box's
+    size field."""
 
     def patch(film: bytes) -> bytes:
         box = next(box for box in within(film) if box.kind == kind)
@@ -221,35 +222,35 @@ def _deep(film: bytes) -> bytes:
     return head + nested
 
 
-_MOST = b"\xff" * 4
+_MAX_UINT32 = b"\xff" * 4
 
 FILMS: dict[str, Callable[[bytes], bytes]] = {
     "size-zero": _patched(b"moov", 0, bytes(4)),
     "size-small": _patched(b"trak", 0, struct.pack(">I", 4)),
-    "size-huge": _patched(b"trak", 0, _MOST),
+    "size-huge": _patched(b"trak", 0, _MAX_UINT32),
     "size-wide": _patched(b"moov", 0, struct.pack(">I4sQ", 1, b"moov", (1 << 64) - 1)),
     "no-moov": _without_moov,
     "cut-moov": _cut_in_moov,
     "deep": _deep,
-    "many-sizes": _patched(b"stsz", 16, _MOST),
+    "many-sizes": _patched(b"stsz", 16, _MAX_UINT32),
     "one-size": _patched(b"stsz", 12, struct.pack(">II", 1, (1 << 32) - 1)),
-    "many-chunks": _patched(b"stco", 12, _MOST),
-    "far-chunks": _patched(b"stco", 16, _MOST),
-    "many-times": _patched(b"stts", 12, _MOST),
+    "many-chunks": _patched(b"stco", 12, _MAX_UINT32),
+    "far-chunks": _patched(b"stco", 16, _MAX_UINT32),
+    "many-times": _patched(b"stts", 12, _MAX_UINT32),
     "odd-chunks": _patched(b"stsc", 16, struct.pack(">II", 7, (1 << 32) - 1)),
     "no-timescale": _patched(b"mdhd", 20, bytes(4)),
     "encrypted": _patched(b"stsd", 20, b"encv"),
 }
-"""From a plain film, by name."""
+"""How each is made from a plain film, by name."""
 INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-none": _patched(b"sidx", 38, bytes(2)),
     "sidx-many": _patched(b"sidx", 38, b"\xff\xff"),
     "sidx-empty": _patched(b"sidx", 40, bytes(4)),
     "sidx-nested": _patched(b"sidx", 40, b"\x80"),
     "sidx-far": _patched(b"sidx", 40, b"\x7f\xff\xff\xff"),
-    "trun-many": _patched(b"trun", 12, _MOST),
+    "trun-many": _patched(b"trun", 12, _MAX_UINT32),
 }
-"""From a fragmented film with an index, whose fragments begin right after it."""
+"""How each is made from a fragmented film with an index, whose fragments begin right after it."""
 
 HOSTILE = tuple(
     sorted(
@@ -259,4 +260,4 @@ HOSTILE = tuple(
         + [f"{name}.mp4" for name in (*FILMS, *INDEXED_FILMS)]
     )
 )
-"""Every name that a page can have a player for."""
+"""Every name that has a page with a player for it."""

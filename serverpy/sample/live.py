@@ -1,7 +1,7 @@
-"""Broadcasts: live HLS with a sliding window, whose clock runs by itself or is stepped by whoever looks at it.
+"""Broadcasts: live HLS with a sliding window, whose clock runs by itself or is stepped by a client.
 
-What a broadcast is like stands in its address (`Show`), so a client can have one to itself by a name of its own. The
-film is played again and again; each time it begins, the timestamps jump (EXT-X-DISCONTINUITY).
+The address of a broadcast states its properties (`Show`), so a client gets one to itself if it adds an id of its own.
+The film is repeated; each time it restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from serverpy.sample.cut import AAC, aes_128
 from serverpy.sample.encode import SEGMENT_SECONDS
 from serverpy.sample.hls import SEGMENTS
 from serverpy.sample.make import HIGH, LOW
-from serverpy.sample.shelf import BEHAVED, Misbehaviour, Shelf, hand_on
+from serverpy.sample.shelf import BEHAVED, Misbehaviour, Shelf, with_token
 from serverpy.sample.wire import Exchange
 
 KEY = hashlib.sha256(b"live").digest()[:16]
@@ -30,36 +30,39 @@ KEY = hashlib.sha256(b"live").digest()[:16]
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """What a broadcast is like. Numbers are of segments unless said otherwise."""
+    """Properties of a broadcast. Numbers are segments unless stated otherwise."""
 
     clock: Literal["real", "step", "request"] = "real"
-    """Runs by itself from the first visit on; or by `Broadcast.step` alone; or by one at each request of the list."""
+    """Whether the broadcast runs by itself from the first visit on, only by `Broadcast.step`, or by one segment at each
+    request for the playlist."""
     speed: float = 1.0
-    """Of the real clock; the segments are as much shorter on paper."""
+    """Speed of the real clock. The playlist states correspondingly shorter segments."""
     window: int = 3
     begin: int | None = None
-    """How many there are at the first visit; as many as the window shows."""
+    """How many segments exist at the first visit; by default as many as the window shows."""
     keep: int | None = None
-    """How many more can be had of those that have left the window; as many as it shows (RFC 8216 §6.2.2)."""
+    """How many segments stay available after they have left the window; by default as many as it shows (RFC 8216
+    §6.2.2)."""
     ends: int | None = None
-    """After how many the broadcast is over; None for never."""
+    """After how many segments the broadcast ends; None for never."""
     target: int | None = None
-    """EXT-X-TARGETDURATION in seconds; by default what the segments need."""
+    """EXT-X-TARGETDURATION in seconds; by default the duration of a segment, rounded up."""
     expire: int | None = None
-    """While how many more are made an address is good; it carries a token, which each visit of the page gives anew."""
+    """For how many more segments an address is valid. It carries a token, and each visit of the page issues a new
+    one."""
     signed: Literal["lists", "all"] = "lists"
-    """What the token is asked for; all addresses have it."""
+    """Which addresses require the token; all carry it."""
     kind: Literal["ts", "fmp4", "aes"] = "ts"
     quality: Literal["high", "low"] = "high"
     id: str = ""
 
     @property
     def seconds(self) -> float:
-        """How long a segment lasts."""
+        """The duration of a segment."""
         return SEGMENT_SECONDS / self.speed
 
     def source(self, number: int) -> str:
-        """The file of the sample that is segment `number`."""
+        """Return the file of the sample that is segment `number`."""
         folder, suffix = ("fmp4", "m4s") if self.kind == "fmp4" else ("ts", "ts")
         return f"hls/{folder}/{self.quality}-{number % SEGMENTS}.{suffix}"
 
@@ -67,7 +70,7 @@ class Show:
 def _choice(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"not one of {', '.join(choices)}: {text!r}")
+            raise ValueError(f"must be one of {', '.join(choices)}: {text!r}")
         return text
 
     return read
@@ -75,14 +78,14 @@ def _choice(*choices: str) -> Callable[[str], str]:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"not a number: {text!r}")
+        raise ValueError(f"not a non-negative integer: {text!r}")
     return int(text)
 
 
 def _speed(text: str) -> float:
     speed = float(text)
     if not 0 < speed <= 1000:
-        raise ValueError(f"no speed: {text!r}")
+        raise ValueError(f"speed must be above 0 and at most 1000: {text!r}")
     return speed
 
 
@@ -97,12 +100,12 @@ _READERS: dict[str, Callable[[str], object]] = {
 }
 
 SHOW_PARTS = tuple(_READERS)
-"""Every name that the address of a broadcast may hold."""
+"""Every name that the address of a broadcast may use."""
 
 
 def parse_show(spec: str) -> Show:
-    """Read `clock=step,ends=6`, also written `clock-step,ends-6`. What names no part is the id. Raises ValueError on a
-    value that cannot be."""
+    """Parse `clock=step,ends=6`, also written `clock-step,ends-6`. A part without a known name is the id. Raises
+    ValueError if a value is invalid."""
     show = Show()
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
@@ -112,8 +115,8 @@ def parse_show(spec: str) -> Show:
 
 
 class Broadcast:
-    """One broadcast under way, from its first visit on, for as long as the site lives. Any thread may step it. `now`
-    gives seconds, from whenever, for the real clock."""
+    """One broadcast, from its first visit until the site stops. Any thread may step it. `now` returns seconds, from any
+    origin, for the real clock."""
 
     def __init__(self, show: Show, now: Callable[[], float] = time.monotonic) -> None:
         self.show = show
@@ -132,15 +135,15 @@ class Broadcast:
         return made if self._ended_at is None else min(made, self._ended_at)
 
     def step(self, count: int = 1) -> None:
-        """Make so many more at once."""
+        """Make `count` more segments at once."""
         self._steps += count
 
     def end(self) -> None:
-        """No more segments after those there are."""
+        """End the broadcast after the segments that exist."""
         self._ended_at = self.made
 
     def issue(self) -> str:
-        """A token, good from now on for `expire` segments."""
+        """Return a new token, which is valid for the next `expire` segments."""
         token = secrets.token_urlsafe(9)
         self._tokens[token] = self.made
         return token
@@ -157,7 +160,7 @@ class Broadcast:
         return range(max(made - self.show.window, 0), made)
 
     def has(self, number: int) -> bool:
-        """Whether the segment can be had: it is made, and not gone yet."""
+        """Return whether the segment is available: it exists and is not removed yet."""
         keep = self.show.window if self.show.keep is None else self.show.keep
         return self.listed.start - keep <= number < self.listed.stop
 
@@ -190,20 +193,20 @@ class Broadcast:
 
 
 class Live:
-    """Answers for all broadcasts, `<spec>/<file>`: the lists, what is in them, and `step`, `end` and `state`."""
+    """Handler of `<spec>/<file>` for all broadcasts: the playlists, what they list, and `step`, `end` and `state`."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._broadcasts: dict[str, Broadcast] = {}
 
     def broadcast(self, spec: str) -> Broadcast:
-        """The broadcast of that address, which begins now if nobody has asked for it before. Raises ValueError."""
+        """Return the broadcast of that address. The first call starts it. Raises ValueError if `spec` is invalid."""
         if spec not in self._broadcasts:
             self._broadcasts.setdefault(spec, Broadcast(parse_show(spec)))
         return self._broadcasts[spec]
 
     def address(self, spec: str) -> str:
-        """`<spec>/master.m3u8`, with a fresh token where there has to be one. Raises ValueError."""
+        """Return `<spec>/master.m3u8`, with a new token if tokens expire. Raises ValueError if `spec` is invalid."""
         broadcast = self.broadcast(spec)
         token = "" if broadcast.show.expire is None else f"?token={broadcast.issue()}"
         return f"{spec}/master.m3u8{token}"
@@ -218,9 +221,9 @@ class Live:
         if file in ("step", "end", "state"):
             await _control(exchange, broadcast, file)
         elif not _admitted(broadcast, file, exchange.request.query.get("token", "")):
-            await exchange.refuse(403, "the token is unknown or too old")
+            await exchange.refuse(403, "the token is unknown or has expired")
         elif (content := self._content(broadcast, file, exchange.request.query.get("token"))) is None:
-            await exchange.refuse(404, "no such segment, or not any more, or not yet")
+            await exchange.refuse(404, "no such file, or the segment does not exist yet or any more")
         else:
             await self._shelf.send_content(exchange, content, how)
             if broadcast.show.clock == "request" and (file, exchange.request.method) == ("index.m3u8", "GET"):
@@ -229,7 +232,7 @@ class Live:
     def _content(self, broadcast: Broadcast, file: str, token: str | None) -> Content | None:
         if file in ("master.m3u8", "index.m3u8"):
             text = broadcast.master() if file == "master.m3u8" else broadcast.playlist()
-            return _held(file, (text if token is None else hand_on(text, token)).encode(), broadcast.made)
+            return _held(file, (text if token is None else with_token(text, token)).encode(), broadcast.made)
         if file == "live.key":
             return _held(file, KEY)
         if file == "init.mp4":
@@ -256,11 +259,11 @@ def _admitted(broadcast: Broadcast, file: str, token: str) -> bool:
 
 
 async def _control(exchange: Exchange, broadcast: Broadcast, file: str) -> None:
-    """`step?by=<n>` and `end`, by whatever method; each answers with the state, as `state` does."""
+    """Handle `step?by=<n>`, `end` and `state`, requested by any HTTP method. Each answers with the state."""
     by = exchange.request.query.get("by", "1")
     if file == "step":
         if not by.isdecimal():
-            await exchange.refuse(400, "by: a number of segments")
+            await exchange.refuse(400, "by must be a number of segments")
             return
         broadcast.step(int(by))
     elif file == "end":

@@ -1,7 +1,7 @@
-"""The sample media, made with PyAV at first use and kept in a cache directory; nothing of it is stored in the project.
+"""The sample media, made with PyAV at first use and kept in a cache directory; none of it is stored in the project.
 
-A few pictures and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut
-from them without encoding again. That takes about three seconds of CPU, once per version of these files.
+A few films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut from
+them without encoding again. That takes about three seconds of CPU, once per version of these files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CAPTIONS = {
 
 
 def default_directory() -> Path:
-    """Where this version of the media lives; another recipe or another libav gets a directory of its own."""
+    """Return the directory of this version of the media. A different recipe or libav has a directory of its own."""
     recipe = b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)
     version = hashlib.sha256(recipe + av.__version__.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -50,10 +50,10 @@ def default_directory() -> Path:
 
 
 def ensure_media(directory: Path | None = None) -> Path:
-    """The directory with all media in it, made if it is not there.
+    """Return the directory with all media in it, and make it if it does not exist.
 
-    Processes may call this at the same moment: each makes its own copy beside the target, and the first to rename
-    it wins. A directory that exists is complete.
+    Processes may call this at the same time: each makes its own copy beside the target, and the first to rename its
+    copy wins. A directory that exists is complete.
     """
     target = directory or default_directory()
     if target.is_dir():
@@ -77,7 +77,7 @@ def _publish(draft: Path, target: Path) -> None:
 
 
 def make_all(directory: Path) -> None:
-    """Every file of the recipe, into an empty `directory`."""
+    """Make every file of the recipe in an empty `directory`."""
     _make_films(directory)
     make_tracks(directory, LOW)
     _make_hls(directory)

@@ -15,11 +15,11 @@ NO_FAULTS = Faults()
 
 
 async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS, tokens: Tokens | None = None) -> None:
-    """GET or HEAD of `content`. `tokens` are asked where the faults let tokens expire."""
+    """Answer a GET or HEAD of `content`. `tokens` are checked if the faults let tokens expire."""
     if faults.delay:
         await exchange.connection.pause(faults.delay)
     if faults.status is not None:
-        await exchange.refuse(faults.status, "as asked", _retry_after(faults))
+        await exchange.refuse(faults.status, "status set by the fault in the address", _retry_after(faults))
         return
     purse = None
     if faults.expire is not None and tokens is not None:
@@ -46,7 +46,7 @@ def _retry_after(faults: Faults) -> dict[str, str]:
 
 
 def etag_of(content: Content) -> str:
-    """A strong validator: the sample's bytes change only with their size or their date."""
+    """Return a strong validator: the sample's bytes change only with their size or date."""
     return f'"{sha256(f"{content.size} {content.modified} {content.type}".encode()).hexdigest()[:16]}"'
 
 

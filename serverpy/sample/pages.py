@@ -1,4 +1,4 @@
-"""The HTML pages of the sample site: what yt-dlp's generic extractor meets on the web, in small."""
+"""The HTML pages of the sample site: small examples of what yt-dlp's generic extractor meets on the web."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAVY_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the site is: its scheme, host and port as the client named them, and a port that refuses connections."""
+    """The origin of the site as the client named it, and a port of the same host that refuses connections."""
 
     origin: str
     closed_port: int
@@ -24,7 +24,7 @@ class Place:
 class Page:
     title: str
     body: Callable[[Place], str]
-    """Gives the inside of <body>."""
+    """Returns the content of <body>."""
 
 
 def html(title: str, body: str, head: str = "") -> bytes:
@@ -128,7 +128,7 @@ def render(page: Page, place: Place) -> bytes:
 
 
 def index(films: Iterable[str]) -> bytes:
-    """The front page: a link to each page, to each film of the tube, and to its broadcast."""
+    """Return the front page: a link to each page, to each film of the tube, and to its broadcast."""
     listed = _list((f"/page/{name}", page.title) for name, page in PAGES.items())
     tube = _list((f"/tube/watch/{film}", film) for film in films)
     live = _list([("/tube/live/on-air", "on air")])

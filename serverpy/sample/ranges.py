@@ -1,4 +1,5 @@
-"""The server's side of RFC 9110 §13.1.5 and §14: which part of the content a request is answered with. Pure."""
+"""The server's side of range requests (RFC 9110 §13.1.5 and §14): which bytes of the content to send. Pure
+functions."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ _SINGLE = re.compile(r"bytes[ \t]*=[ \t]*(\d*)-(\d*)[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes from `start` up to `stop`. An empty one says that a range was asked for which does not exist."""
+    """Bytes from `start` up to `stop`. An empty span means that the requested range cannot be satisfied."""
 
     start: int
     stop: int
@@ -21,8 +22,8 @@ class Span:
 
 
 def asked_span(range_header: str | None, size: int) -> Span | None:
-    """The span of a `Range` header within `size` bytes; None where it has to be ignored (§14.2): there is none, it
-    is malformed, or it names several ranges, which a server need not honour."""
+    """Return the span of `size` bytes that a `Range` header requests. Returns None if the header is to be ignored
+    (§14.2): it is absent, malformed, or names several ranges, which a server need not honour."""
     match = _SINGLE.fullmatch(range_header or "")
     if not match or not (match[1] or match[2]):
         return None
@@ -38,5 +39,5 @@ def asked_span(range_header: str | None, size: int) -> Span | None:
 
 
 def still_valid(if_range: str | None, etag: str, last_modified: str) -> bool:
-    """Whether the range may be honoured: no `If-Range`, or one that matches. Dates match exactly (§13.1.5)."""
+    """Return whether the range may be honoured: `If-Range` is absent or matches. Dates match exactly (§13.1.5)."""
     return if_range is None or if_range in (etag, last_modified)

@@ -1,4 +1,4 @@
-"""All files of the site by name, and how each address misbehaves; the site and the tube serve from one shelf."""
+"""All files of the site by name, and how each address misbehaves. The site and the tube share one shelf."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _URI_ATTRIBUTE = re.compile(r'(?<=URI=")[^"]+')
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """Faults, and how many requests their address had before this one."""
+    """Faults, and how many requests their address has had before this one."""
 
     faults: Faults = NO_FAULTS
     turn: int = 0
 
     @property
     def now(self) -> Faults:
-        """What this request meets: nothing more once the fault's `times` are over."""
+        """The faults of this request: none once the fault's `times` are used up."""
         over = self.faults.times is not None and self.turn >= self.faults.times
         return NO_FAULTS if over else self.faults
 
@@ -35,7 +35,7 @@ BEHAVED = Misbehaviour()
 
 
 class Shelf:
-    """The files under one directory, and those which are made as they are read."""
+    """The files under one directory, and those that are generated as they are read."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -43,7 +43,7 @@ class Shelf:
         self._turns: Counter[str] = Counter()
 
     def path(self, name: str) -> Path:
-        """The file behind `/media/<name>`, `hls/…` or `dash/…`. Raises KeyError if there is none."""
+        """Return the file behind `/media/<name>`, `hls/…` or `dash/…`. Raises KeyError if there is none."""
         path = (self.directory / name).resolve()
         if not path.is_file() or not path.is_relative_to(self.directory.resolve()):
             raise KeyError(name)
@@ -61,7 +61,8 @@ class Shelf:
             return None
 
     def misbehave(self, spec: str, path: str) -> Misbehaviour:
-        """What `spec` means for this request of `path`, which is counted. Raises ValueError on what is no fault."""
+        """Return what `spec` means for this request for `path`, and count the request. Raises ValueError if `spec` is
+        invalid."""
         faults = parse_faults(spec)
         address = f"{spec}/{path}"
         self._turns[address] += 1
@@ -85,19 +86,19 @@ class Shelf:
 
 
 def _rendered(content: Content, name: str, request: Request, faults: Faults) -> Content:
-    """Playlists and manifests name their site where they say `{origin}` or `{host}`; and if their address is good for a
-    time only, so are those in them, for the same time."""
+    """Fill in `{origin}` and `{host}` in playlists and manifests. If the address of a playlist expires, put its token
+    into the addresses in it, so that they expire with it."""
     if not isinstance(content, FileContent) or not name.endswith((".m3u8", ".mpd")):
         return content
     text = content.path.read_text(encoding="utf-8")
     text = text.replace("{origin}", request.origin).replace("{host}", request.host)
     if faults.expire is not None and name.endswith(".m3u8"):
-        text = hand_on(text, request.query.get("token", ""))
+        text = with_token(text, request.query.get("token", ""))
     return HeldContent(text.encode(), content.type, content.modified)
 
 
-def hand_on(playlist: str, token: str) -> str:
-    """The playlist with the token in the query of every address in it."""
+def with_token(playlist: str, token: str) -> str:
+    """Return the playlist with the token in the query of every address in it."""
 
     def signed(address: str) -> str:
         return f"{address}{'&' if '?' in address else '?'}token={token}"

@@ -1,7 +1,7 @@
 """A media site on loopback, for `serverpy sample`, `--demo`, the tests and the bench.
 
-`SampleSite` runs it in a thread with a loop of its own; `main` serves until a signal comes. The site knows everything
-it was asked, how many connections are open, and how to misbehave (`faults.py`).
+`SampleSite` runs it in a thread with its own event loop; `main` serves until a signal arrives. The site remembers its
+requests, knows how many connections are open, and can misbehave (`faults.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Handler = Callable[[Exchange, str], Awaitable[None]]
 
 
 class Site:
-    """The ASGI application. Routes go by the first part of the path; each handler gets what follows it."""
+    """The ASGI application. The first part of the path selects a handler, which gets the rest."""
 
     def __init__(self, directory: Path) -> None:
         self.shelf = Shelf(directory)
@@ -95,7 +95,7 @@ class Site:
         await self.shelf.send(exchange, f"hostile/{rest}")
 
     async def _fault(self, exchange: Exchange, rest: str) -> None:
-        """`/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `…/dash/…`, `…/hostile/…`, `…/live/…`"""
+        """Handle `/fault/<spec>/media/<name>`, `/fault/<spec>/hls/…`, `…/dash/…`, `…/hostile/…` and `…/live/…`."""
         spec, _, path = rest.partition("/")
         try:
             how = self.shelf.misbehave(spec, path)
@@ -134,7 +134,8 @@ class Site:
             await exchange.refuse(404, "no such page")
 
     async def _fault_page(self, exchange: Exchange, rest: str) -> None:
-        """`/page/fault/<spec>/<name>`: a player for that file with that fault, and a fresh token if it wants one."""
+        """Handle `/page/fault/<spec>/<name>`: a player for that file with that fault, and a new token if tokens
+        expire."""
         spec, _, name = rest.partition("/")
         try:
             faults = parse_faults(spec)
@@ -148,7 +149,7 @@ class Site:
         await exchange.reply(200, pages.html(f"A film with faults: {spec}", body), "text/html; charset=utf-8")
 
     async def _live_page(self, exchange: Exchange, spec: str) -> None:
-        """`/page/live/<spec>`: a player for that broadcast."""
+        """Handle `/page/live/<spec>`: a player for that broadcast."""
         try:
             source = f"/live/{self.live.address(spec)}"
         except ValueError as error:
@@ -158,7 +159,7 @@ class Site:
         await exchange.reply(200, pages.html(f"A broadcast: {spec}", body), "text/html; charset=utf-8")
 
     async def _counts(self, exchange: Exchange, rest: str) -> None:
-        """`/counts/<path>`: how often each address below that path was asked for, of the requests remembered."""
+        """Handle `/counts/<path>`: how many of the remembered requests were for each address below that path."""
         counts = Counter(request.path for request in self.requests if request.path.startswith(f"/{rest}"))
         await exchange.reply(200, json.dumps(counts).encode(), "application/json")
 
@@ -173,8 +174,8 @@ async def _see(exchange: Exchange, location: str) -> None:
 class SampleSite:
     """The site in a thread of its own, from `__enter__` to `__exit__`.
 
-    Use it once. Port 0 lets the system choose. `https_port` None means no https. On leaving, all connections are
-    aborted and the thread is joined; `ca_file` is removed. The media in the cache directory stay.
+    Use it once. With port 0 the system chooses one; with `https_port` None there is no https. On exit all connections
+    are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
     """
 
     def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:
@@ -215,27 +216,28 @@ class SampleSite:
 
     def _close(self) -> None:
         if self._loop and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # the loop may end between the two lines, by a failure of its own
+            with contextlib.suppress(RuntimeError):  # the loop may fail and close just before this call
                 self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._cleanup.close()
 
     @property
     def requests(self) -> list[Request]:
-        """What was asked so far, oldest first (the last 10,000): a copy, which any thread may take."""
+        """A copy of the last 10,000 requests, oldest first. Any thread may take it."""
         return list(self._app.requests)
 
     def counts(self, path: str = "/") -> Counter[str]:
-        """How often each address that begins with `path` was asked for, of the requests remembered."""
+        """Return how many of the remembered requests were for each address that begins with `path`."""
         return Counter(request.path for request in self.requests if request.path.startswith(path))
 
     def broadcast(self, spec: str) -> Broadcast:
-        """The broadcast behind `/live/<spec>` and `/tube/live/<spec>`, to be stepped. Raises ValueError."""
+        """Return the broadcast behind `/live/<spec>` and `/tube/live/<spec>`, for the caller to step. Raises ValueError
+        if `spec` is invalid."""
         return self._app.live.broadcast(spec)
 
     @property
     def connections(self) -> list[Connection]:
-        """Those open now: a copy. Their parts belong to the site's thread: look, do not touch."""
+        """A copy of the list of open connections. They belong to the site's thread, so other threads may only look."""
         return [each for each in list(self._state.connections) if isinstance(each, Connection)]
 
     @property
@@ -244,11 +246,11 @@ class SampleSite:
 
     @property
     def closed_port(self) -> int:
-        """A port of this host that refuses connections: held by the site, listened on by nobody."""
+        """A port of this host that refuses connections: the site has bound it but does not listen."""
         return self._app.closed_port
 
     def path(self, name: str) -> Path:
-        """The file behind `/media/<name>`."""
+        """Return the file behind `/media/<name>`. Raises KeyError if there is none."""
         return self._app.shelf.path(name)
 
     def _listen(self) -> Iterator[tuple[socket.socket, ssl.SSLContext | None]]:
@@ -264,7 +266,7 @@ class SampleSite:
 
     def _bind(self, port: int) -> socket.socket:
         listener = self._cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        if port:  # where the system chooses, it must not choose what another socket has bound with the same option
+        if port:  # otherwise the system might choose a port that another socket has bound with the same option
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._host, port))
         return listener
@@ -317,7 +319,7 @@ class SampleSite:
 
 
 def run(host: str, port: int, https_port: int | None) -> None:
-    """Serve until SIGINT or SIGTERM, after saying where. Call it from the main thread."""
+    """Print the addresses, then serve until SIGINT or SIGTERM. Call it from the main thread."""
     stopped = threading.Event()
     with SampleSite(port, https_port, host) as site, _signals(stopped):
         _print_pages(site)
@@ -325,7 +327,7 @@ def run(host: str, port: int, https_port: int | None) -> None:
 
 
 def main(port: int, https_port: int | None) -> None:
-    """`serverpy sample`: the site on loopback."""
+    """Run `serverpy sample`: the site on loopback."""
     run(LOOPBACK, port, https_port)
 
 

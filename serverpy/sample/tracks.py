@@ -1,5 +1,5 @@
-"""Pictures and sound apart, as the sites deliver them whose films have to be put together again: in one file each,
-plain or in fragments, in every layout that MP4 allows for the same samples."""
+"""Separate video and audio files, as sites deliver them that leave the merge to the client: plain or fragmented, in
+every layout that MP4 allows for the same samples."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from serverpy.sample.encode import BIT_EXACT, encode_long_mp4, encode_uneven_mp4
 FIRST = {"movflags": "+faststart"}
 LAST: dict[str, str] = {}
 INDEX = "+global_sidx"
-SOUND_FRAGMENTS = {"frag_duration": "2000000"}
-"""Every audio frame is a key frame: there the length of a fragment has to be said."""
+AUDIO_FRAGMENTS = {"frag_duration": "2000000"}
+"""Every audio frame is a key frame, so audio needs an explicit fragment duration (in microseconds)."""
 CUT_VIDEO, CUT_AUDIO, LATE_AUDIO = 2.72, 2.51, -0.4
-"""Seconds by which tracks are moved: what comes before zero is there, but is not to be shown."""
+"""Seconds by which tracks are moved earlier. Samples before zero are in the file, but players do not show them."""
 
 
 def make_tracks(directory: Path, low: tuple[int, int]) -> None:
-    """All of them, from the films that are in `directory` already."""
+    """Make all of these files from the films that are already in `directory`."""
     _make_plain(directory)
     _make_fragmented(directory)
     _make_edited(directory, low)
@@ -46,9 +46,9 @@ def _make_plain(directory: Path) -> None:
 
 def _make_fragmented(directory: Path) -> None:
     film, small = directory / "prog.mp4", directory / "prog-180.mp4"
-    based = FRAGMENTED.replace("+default_base_moof", "")  # the base of a fragment is then its place in the file
+    based = FRAGMENTED.replace("+default_base_moof", "")  # then each fragment states its own offset in the file
     for kind in ("video", "audio"):
-        more = SOUND_FRAGMENTS if kind == "audio" else {}
+        more = AUDIO_FRAGMENTS if kind == "audio" else {}
         for name, flags in (("sidx", FRAGMENTED + INDEX), ("based", based + INDEX), ("fragments", FRAGMENTED)):
             copy(film, directory / f"{kind}-{name}.mp4", "mp4", kind, {"movflags": flags, **more})
         track = directory / f"{kind}-based.mp4"
@@ -63,11 +63,11 @@ def _make_edited(directory: Path, low: tuple[int, int]) -> None:
 
 
 def _make_long(directory: Path, low: tuple[int, int]) -> None:
-    """A minute; and what a cut leaves of it: edit lists that begin in mid-stream, at no key frame."""
+    """Make a film of one minute, and cuts of it whose edit lists begin in mid-stream and not at a key frame."""
     film = directory / "long.mp4"
     encode_long_mp4(film, low, 150_000)
     for kind in ("video", "audio"):
-        more = SOUND_FRAGMENTS if kind == "audio" else {}
+        more = AUDIO_FRAGMENTS if kind == "audio" else {}
         copy(film, directory / f"{kind}-long.mp4", "mp4", kind, FIRST)
         copy(film, directory / f"{kind}-long-sidx.mp4", "mp4", kind, {"movflags": FRAGMENTED + INDEX, **more})
     move(film, directory / "video-cut.mp4", "video", CUT_VIDEO)
@@ -76,8 +76,8 @@ def _make_long(directory: Path, low: tuple[int, int]) -> None:
 
 
 def move(source: Path, target: Path, kind: str, seconds: float) -> None:
-    """One track of `source`, so many seconds earlier. Packets that end up more than two seconds before zero are left
-    out, from a key frame on; the rest of those before zero is hidden by an edit list (ISO/IEC 14496-12 §8.6.6)."""
+    """Copy one track of `source`, moved `seconds` earlier. The copy begins with the first key frame that is at most two
+    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides what remains before zero."""
     options = {**FIRST, "avoid_negative_ts": "disabled"}
     with av.open(source) as film, av.open(target, "w", format="mp4", options=options) as out:
         (track,) = (stream for stream in film.streams if stream.type == kind)

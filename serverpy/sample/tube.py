@@ -1,7 +1,7 @@
-"""The server of a made-up video site, the other half of the yt-dlp plugin `SampleTube`.
+"""The server of a made-up video site, the counterpart of the yt-dlp plugin `SampleTube`.
 
-It is as picky as real ones: every address under `/tube/media/` wants the header `X-Tube-Token` that the API gave out
-and the cookie that the page has set (HttpOnly, for that path only), else it answers 403.
+It is as strict as real ones: every address under `/tube/media/` answers 403 unless the request has the header
+`X-Tube-Token` with a token from the API, and the cookie that the page sets (HttpOnly, for that path only).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Json = dict[str, Any]
 
 
 class Tube:
-    """Answers `/tube/…`. Keeps the sessions and tokens it gave out for as long as the site lives."""
+    """Handler of `/tube/…`. It keeps the sessions and tokens that it has issued for as long as the site lives."""
 
     def __init__(self, shelf: Shelf, live: Live) -> None:
         self._shelf = shelf
         self._live_shows = live
         self._sessions: set[str] = set()
         self._tokens: dict[str, float] = {}
-        """The time since the epoch from which a token is good."""
+        """When each token becomes valid, in seconds since the epoch."""
 
     async def __call__(self, exchange: Exchange, rest: str) -> None:
         first, _, name = rest.partition("/")
@@ -104,7 +104,8 @@ class Tube:
         return details
 
     def _faulty(self, spec: str, name: str = "") -> Json | None:
-        """The film `name`, whose media are served with faults, by way of a token of their own if theirs expire."""
+        """Describe the film `name` with faulty media; if the fault lets tokens expire, each format has a token of its
+        own."""
         try:
             faults = parse_faults(spec)
         except ValueError:
@@ -153,7 +154,7 @@ class Tube:
         }
 
     def _live(self, name: str) -> Json | None:
-        """The broadcast `<show>`, or `fault/<spec>/<show>`."""
+        """Describe the broadcast `<show>`, or `fault/<spec>/<show>`."""
         prefix, _, show = name.rpartition("/")
         try:
             address = self._live_shows.address(show)
@@ -176,7 +177,7 @@ class Tube:
 
     async def _media(self, exchange: Exchange, path: str) -> None:
         if not self._admits(exchange):
-            await exchange.refuse(403, "the token or the session is missing, wrong, or not good yet")
+            await exchange.refuse(403, "the token or the session is missing, invalid, or not valid yet")
         elif path.startswith("live/"):
             await self._live_shows(exchange, path.removeprefix("live/"))
         elif path.startswith("fault/"):
@@ -197,11 +198,11 @@ class Tube:
 
     async def _film(self, exchange: Exchange, path: str, how: Misbehaviour = BEHAVED) -> None:
         if path.startswith("chunked/") and not _is_small_range(exchange):
-            await exchange.refuse(403, f"only ranges of at most {CHUNK_BYTES} bytes")
+            await exchange.refuse(403, f"only ranges of at most {CHUNK_BYTES} bytes are allowed")
         elif path.startswith("post/") and (exchange.request.method, exchange.request.body) != ("POST", POST_BODY):
-            await exchange.refuse(403, "only by POST with the signed body")
+            await exchange.refuse(403, "only POST with the signed body is allowed")
         elif path.startswith("signed/") and not _is_signed(exchange):
-            await exchange.refuse(403, "only with the signature in the query")
+            await exchange.refuse(403, "the signature in the query is missing or invalid")
         else:
             await self._shelf.send(exchange, _SPECIAL.sub("", path), how)
 
@@ -216,19 +217,19 @@ class Tube:
 
 
 def _is_signed(exchange: Exchange) -> bool:
-    """Playlists need no signature; what they name does."""
+    """Return whether the request has the signature. Playlists need none; the files that they list do."""
     return exchange.request.path.endswith(".m3u8") or exchange.request.query.get("sig") == SIGNATURE
 
 
 def _is_small_range(exchange: Exchange) -> bool:
     header = exchange.request.headers.get("range", "")
-    # Measured against an endless file, so that "to the end" is long.
+    # Resolved against a huge file, so that a range without an end counts as long.
     span = asked_span(header, 1 << 62)
     return exchange.request.method == "HEAD" or (span is not None and span.length <= CHUNK_BYTES)
 
 
 def _playlist(name: str, page: int) -> Json | None:
-    """One page of `list-<n>`."""
+    """Return one page of `list-<n>`."""
     match = re.fullmatch(r"list-(\d+)", name)
     if not match:
         return None

@@ -1,4 +1,4 @@
-"""What the sample site needs below ASGI: a uvicorn connection that can be cut or reset, and one exchange on it."""
+"""The parts of the sample site below ASGI: a uvicorn connection that can be cut or reset, and one exchange on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of the site. `closed` is set once it is gone, whoever ended it."""
+    """A connection of the site. `closed` is set once it is closed, by either side."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         self.closed = asyncio.Event()
@@ -38,7 +38,7 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {CONNECTION: {"connection": self}}
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but no longer than the client stays."""
+        """Wait for `seconds`, or until the client disconnects."""
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 await self.closed.wait()
@@ -46,13 +46,15 @@ class Connection(HttpToolsProtocol):
             return
 
     async def cut(self) -> None:
-        """FIN once what was written has left; returns when the connection is gone."""
+        """Send FIN after everything written so far, and wait until the connection is closed."""
         self.transport.close()
         await self.closed.wait()
 
     async def reset(self) -> None:
-        """RST once the client's kernel has all that was written: a reset throws away what is still queued here."""
-        # A client that left first has closed the transport, a turn before `closed` is set: there is no descriptor then.
+        """Send RST once the client's kernel has everything written, because a reset discards what is still queued
+        here."""
+        # If the client closes first, the transport closes one turn of the loop before `closed` is set, and then there
+        # is no descriptor.
         while not self.transport.is_closing() and self._unsent_bytes():
             await self.pause(SEND_QUEUE_POLL_SECONDS)
         if not self.transport.is_closing():
@@ -77,7 +79,7 @@ class Connection(HttpToolsProtocol):
 
 
 class Framing(Enum):
-    """How the client learns the end of a body (RFC 9112 §6.3)."""
+    """How the client recognises the end of a body (RFC 9112 §6.3)."""
 
     LENGTH = "Content-Length"
     CHUNKED = "Transfer-Encoding: chunked"
@@ -86,7 +88,7 @@ class Framing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came. Header names are in lower case; of a repeated header the last is kept."""
+    """One request as received. Header names are in lower case; of a repeated header the last is kept."""
 
     method: str
     path: str
@@ -108,7 +110,7 @@ class Request:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and the way back to the client."""
+    """One request, and the means to answer it."""
 
     request: Request
     connection: Connection
@@ -119,20 +121,20 @@ class Exchange:
         return self.connection.closed.is_set()
 
     async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
-        """Send the head. `length` bytes have to follow through `write`, whatever the framing says to the client."""
+        """Send the head. The caller must send `length` bytes through `write`, whatever the framing tells the client."""
         lines = {"Date": formatdate(usegmt=True), **headers}
         if framing is Framing.LENGTH:
             lines["Content-Length"] = str(length)
         elif framing is Framing.CLOSE:
             lines["Connection"] = "close"
-            # uvicorn chunks what has no length, unless it believes to have announced one.
+            # uvicorn chunks a body without a length, unless it believes that it has announced one.
             self.connection.cycle.chunked_encoding = False
             self.connection.cycle.expected_content_length = length
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def write(self, data: bytes) -> None:
-        """Send a piece; waits while the client does not read, and gives way to the loop in any case."""
+        """Send a piece. Waits while the client does not read, and yields to the event loop in any case."""
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
         await asyncio.sleep(0)
 
@@ -142,7 +144,7 @@ class Exchange:
     async def reply(
         self, status: int, body: bytes = b"", type: str = "text/plain", headers: Mapping[str, str] | None = None
     ) -> None:
-        """A whole small answer."""
+        """Send a complete small response."""
         await self.start(status, {"Content-Type": type, **(headers or {})}, len(body), Framing.LENGTH)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -151,7 +153,8 @@ class Exchange:
 
 
 async def read_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange | None:
-    """The exchange of an ASGI call, its body read; None if the client left before it was complete."""
+    """Return the exchange of an ASGI call, with its body read. Returns None if the client disconnected before it was
+    complete, or if the body is larger than 1 MiB."""
     body = bytearray()
     while True:
         message: Any = await receive()

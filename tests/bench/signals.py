@@ -1,4 +1,4 @@
-"""The signals that a child of a test starts with, whatever the parent ignores."""
+"""Sets which signals a test's child ignores at its start, whatever its parent ignores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def as_from_a_terminal() -> None:
-    """For `preexec_fn`: SIGINT and SIGHUP end the child, although whoever runs the tests may ignore them."""
+    """For `preexec_fn`: SIGINT and SIGHUP end the child, although the test run itself may ignore them."""
     _both(signal.SIG_DFL)
 
 

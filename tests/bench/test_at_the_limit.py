@@ -1,4 +1,4 @@
-"""The scenarios at the limit, small: what they must find, and that they notice when it is not so."""
+"""Small runs of the scenarios that look for limits: what they must find, and that they notice violations."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(("name", "limited"), [("relay", False), ("relay", True), ("embedded", False)])
-def test_the_budget_is_a_promise(bench: Bench, name: str, limited: bool) -> None:
-    """200 clients at once where there is room for fewer: whoever is served has every byte, the others are told when to
-    come again, and the serving process stays within its base, its budget and a tenth."""
+def test_the_server_keeps_to_its_memory_budget(bench: Bench, name: str, limited: bool) -> None:
+    """200 clients at once where there is room for fewer: those that are served get every byte, the others get a
+    Retry-After, and the serving process holds at most its base and 110 % of its budget."""
     found = measure(TARGETS[name], Load(200, 3.0, 16 * MIB), limited, bench)
     assert not found.problems
     (row,), (series,) = found.rows, found.series
@@ -71,7 +71,7 @@ def test_every_end_has_its_kind(ended: Outcome, kind: str) -> None:
     assert kind_of(ended) == kind
 
 
-def test_a_broken_promise_fails_the_cell() -> None:
+def test_memory_above_the_limit_fails_the_cell() -> None:
     kept = {"held": True, "wrong": 0, "failed": 0, "served": 9, "highest_pss": 5, "allowed_pss": 9.0}
     assert not list(problems(kept, []))
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):
@@ -81,7 +81,7 @@ def test_a_broken_promise_fails_the_cell() -> None:
 # --- What is left --------------------------------------------------------------------------------------------------
 
 
-def test_requests_of_all_kinds_end_as_they_have_to(bench: Bench) -> None:
+def test_requests_of_all_kinds_end_as_expected(bench: Bench) -> None:
     found = measure_mixed(TARGETS["relay"], 200, bench)
     (row,) = found.rows
     assert row["unexpected"] == 0, found.problems
@@ -105,11 +105,11 @@ def test_whatever_is_left_behind_is_a_problem() -> None:
     held = {**idle, "streams": 2, "budget": {"used": 7, "total": 9}}
     assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still held: 2 streams, 7 budget"]
     assert list(leftovers(Mixed(unexpected=1, reasons=["head: cut"]), reading(), reading(), idle)) == [
-        "1 requests ended otherwise than they had to: head: cut"
+        "1 requests did not end as expected: head: cut"
     ]
 
 
-def test_a_soak_watches_the_memory_and_says_how_it_goes(bench: Bench) -> None:
+def test_a_soak_records_the_memory_and_its_trend(bench: Bench) -> None:
     found = soak(4.0, bench)
     (row,), (series,) = found.rows, found.series
     assert row["unexpected"] == 0, found.problems
@@ -119,7 +119,7 @@ def test_a_soak_watches_the_memory_and_says_how_it_goes(bench: Bench) -> None:
     assert 0 < row["pss_first_quarter"] < 2 * row["pss_last_quarter"]
 
 
-def test_the_trend_is_an_hours() -> None:
+def test_the_trend_is_per_hour() -> None:
     found = trend([0.0, 1.0, 2.0, 3.0], [100, 101, 102, 103])
     assert found == {"pss_first_quarter": 100, "pss_last_quarter": 103, "pss_slope_per_hour": pytest.approx(3600)}
     with pytest.raises(BenchError):
@@ -143,14 +143,14 @@ def test_streams_go_on_while_extractions_saturate(bench: Bench) -> None:
     assert during["answer_longest"] >= during["answer_p99"] > 0
 
 
-def test_an_idle_server_lets_its_worker_go_and_comes_back(bench: Bench) -> None:
+def test_an_idle_server_ends_its_worker_and_starts_a_new_one(bench: Bench) -> None:
     first, idle, known, new = measure_idle(bench).rows
     assert [row["processes"] for row in (first, idle, known, new)] == [2, 1, 1, 2]
     assert idle["pss"] < first["pss"]
     assert min(row["first_byte"] for row in (first, known, new)) > 0
 
 
-# --- Less memory for a process -------------------------------------------------------------------------------------
+# --- Limiting a process's memory -----------------------------------------------------------------------------------
 
 HUNGRY = """
 import sys
@@ -163,7 +163,7 @@ print(len(kept))
 
 
 @pytest.mark.parametrize(("more", "enough"), [(16 * MIB, False), (128 * MIB, True)])
-def test_a_confined_process_gets_no_more_memory_than_that(more: int, enough: bool) -> None:
+def test_a_confined_process_gets_no_memory_beyond_its_limit(more: int, enough: bool) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

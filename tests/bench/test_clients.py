@@ -1,4 +1,4 @@
-"""The clients of the bench, against the sample site and its faults: they tell every end from every other."""
+"""The clients of the bench, against the sample site and its faults: they distinguish every way a request can end."""
 
 from __future__ import annotations
 
@@ -65,30 +65,30 @@ def test_a_short_body_that_looks_complete_is_wrong(site: SampleSite) -> None:
     assert get(longer).end == "wrong"
 
 
-def test_an_error_is_refused_with_its_words(site: SampleSite) -> None:
+def test_an_http_error_is_refused_with_its_text(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "status=503"))
     assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
     assert outcome.reason.startswith("503 ")
 
 
-def test_where_nobody_listens_it_fails(site: SampleSite) -> None:
+def test_a_refused_connection_is_failed(site: SampleSite) -> None:
     outcome = get(Ask("127.0.0.1", site.closed_port, "/", reference(SMALL)))
     assert (outcome.end, outcome.status) == ("failed", None)
 
 
-def test_silence_ends_with_patience(site: SampleSite) -> None:
+def test_a_silent_server_is_given_up_after_the_patience(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "stall=1000", patience=0.3))
     assert (outcome.end, outcome.received) == ("cut", 1000)
     assert "silent" in outcome.reason
 
 
-def test_no_answer_at_all_fails_with_patience() -> None:
+def test_no_response_at_all_is_failed_after_the_patience() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         outcome = get(Ask("127.0.0.1", mute.getsockname()[1], "/", reference(SMALL), 0.2))
     assert outcome.end == "failed"
 
 
-async def test_who_leaves_has_what_it_took_and_its_connection_is_closed(site: SampleSite) -> None:
+async def test_a_client_that_leaves_early_ends_as_left(site: SampleSite) -> None:
     outcome = await leaving(ask(site, LARGE), 100_000)
     assert outcome.end == "left"
     assert 100_000 <= outcome.received < 2_000_000
@@ -97,7 +97,7 @@ async def test_who_leaves_has_what_it_took_and_its_connection_is_closed(site: Sa
 
 
 async def read_slowly(asked: Ask, rate: int, clients: int = 1) -> list[Outcome]:
-    """Read until all clients have come to an end."""
+    """Read until all clients have ended."""
     async with Crowd(asked, rate) as crowd:
         await crowd.join(clients)
         await eventually(lambda: not crowd.reading)
@@ -110,9 +110,9 @@ async def test_slow_clients_keep_to_their_rate(site: SampleSite) -> None:
         assert outcome.seconds >= (outcome.received - 4 * KIB) / (256 * KIB)
 
 
-async def test_a_server_feels_slow_clients(site: SampleSite) -> None:
-    """What they did not ask for lies in the kernel's buffers, of which a slow client's are small."""
-    await eventually(lambda: not answers_under_way(site))  # those of the tests before
+async def test_a_server_notices_slow_clients(site: SampleSite) -> None:
+    """The kernel's receive buffer of a slow client is small, so responses stay under way at the server."""
+    await eventually(lambda: not answers_under_way(site))  # those of earlier tests
     async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
         await crowd.join(5)
         assert (crowd.reading, answers_under_way(site)) == (5, 5)
@@ -145,7 +145,7 @@ async def test_many_requests_share_connections_and_are_all_counted(site: SampleS
     assert (await many(lambda: asked, 2, seconds=2.0)).complete > 2
 
 
-async def test_many_that_fail_are_given_up_soon(site: SampleSite) -> None:
+async def test_many_gives_up_soon_if_requests_fail(site: SampleSite) -> None:
     asked = ask(site, SMALL, "status=500")
     tally = await many(lambda: asked, 2, count=10_000)
     assert tally.complete == 0
@@ -172,7 +172,7 @@ def test_a_reference_compares_across_blocks_and_never_past_its_end() -> None:
     assert large.matches(0, b"")
 
 
-def test_a_playlist_is_its_best_variant(site: SampleSite) -> None:
+def test_the_reference_of_a_playlist_is_its_best_variant(site: SampleSite) -> None:
     segments = [site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5)]
     playlist = reference("hls/ts")
     assert playlist.size == sum(map(len, segments))
@@ -189,18 +189,18 @@ def part(
     return replace(ask(site, SMALL, faults), span=span, verb=verb)
 
 
-def test_a_part_is_compared_with_the_bytes_at_its_place(site: SampleSite) -> None:
+def test_a_range_is_compared_with_the_bytes_at_its_offset(site: SampleSite) -> None:
     outcome = get(part(site, span=(1000, 3000)))
     assert (outcome.end, outcome.status, outcome.received) == ("complete", 206, 2000), outcome
     assert get(part(site, "norange", span=(1000, 3000))).received == reference(SMALL).size, (
-        "the whole is an answer, too"
+        "a server may answer a range with the whole"
     )
     assert get(part(site, "cut=500", span=(1000, 3000))).end == "cut"
     assert get(part(site, "norange206", span=(1000, 3000))).end == "wrong"
     assert get(part(site, span=(1 << 30, 2 << 30))).status == 416
 
 
-async def test_only_the_head_is_a_whole_answer(site: SampleSite) -> None:
+async def test_a_response_to_head_is_complete_without_a_body(site: SampleSite) -> None:
     with closing(Visitor()) as visitor:
         asks = (part(site, verb="HEAD"), part(site), part(site, verb="HEAD"))
         outcomes = [await visitor.ask(each) for each in asks]
@@ -212,19 +212,19 @@ async def test_only_the_head_is_a_whole_answer(site: SampleSite) -> None:
     ]
 
 
-async def test_who_leaves_in_the_middle_comes_again_on_another_connection(site: SampleSite) -> None:
+async def test_a_visitor_that_left_a_body_early_opens_a_new_connection(site: SampleSite) -> None:
     with closing(Visitor()) as visitor:
         assert (await visitor.ask(ask(site, LARGE), 100_000)).end == "left"
         assert (await visitor.ask(ask(site, SMALL), 1 << 30)).end == "complete"
         assert visitor.opened == 2
 
 
-def test_where_nothing_is_expected_only_the_framing_counts(site: SampleSite) -> None:
+def test_without_a_reference_only_the_framing_counts(site: SampleSite) -> None:
     anything = replace(ask(site, SMALL), reference=None)
     assert get(anything).end == "complete"
     assert get(replace(ask(site, SMALL, "cut=1000"), reference=None)).end == "cut"
 
 
-def test_when_to_come_again_is_remembered(site: SampleSite) -> None:
+def test_retry_after_is_recorded(site: SampleSite) -> None:
     assert get(ask(site, SMALL, "status=503,retry=7")).retry_after == "7"
     assert get(ask(site, SMALL, "status=503")).retry_after is None

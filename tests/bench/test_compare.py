@@ -1,4 +1,4 @@
-"""Two runs are compared where both measured the same, and nowhere else."""
+"""Two runs are compared only in figures that both have measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_same_rows_are_compared_field_by_field() -> None:
     assert found[1].ratio == 0.75
 
 
-def test_what_failed_or_is_missing_in_one_of_them_is_left_out() -> None:
+def test_rows_that_failed_or_are_missing_in_one_run_are_left_out() -> None:
     earlier = results(crowd=[crowd(10, None), crowd(50, 80.0, failed=1), crowd(200, 80.0)])
     now = results(crowd=[crowd(10, 60.0), crowd(50, 60.0), crowd(200, 60.0, complete=199), crowd(1000, 60.0)])
     assert [(change.what, change.name) for change in changes(earlier, now)] == [
@@ -33,7 +33,7 @@ def test_what_failed_or_is_missing_in_one_of_them_is_left_out() -> None:
     ]
 
 
-def test_a_number_that_was_measured_does_not_tell_rows_apart() -> None:
+def test_a_measured_number_does_not_distinguish_rows() -> None:
     def row(requests: int, rate: float) -> dict[str, Any]:
         return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
 
@@ -41,7 +41,7 @@ def test_a_number_that_was_measured_does_not_tell_rows_apart() -> None:
     assert (change.before, change.now) == (8000.0, 9000.0)
 
 
-def test_growth_from_nothing_has_no_ratio() -> None:
+def test_growth_from_zero_has_no_ratio() -> None:
     row = {"target": "nginx", "requests": 100, "growth_pss": 0}
     (change,) = changes(results(sequential=[row]), results(sequential=[row]))
     assert change.ratio is None

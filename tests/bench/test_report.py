@@ -1,4 +1,4 @@
-"""Verdicts follow from values, a failure is shown as one, and the repository's pages say what the raw results hold."""
+"""Verdicts follow from values, a failure is shown as a failure, and the repository's pages match the raw results."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ LIMIT = {limit.what: limit for limit in LIMITS}
 
 
 def run(**rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Results with these scenarios, all done."""
+    """Return results with these scenarios, all done."""
     names = {name: name.replace("_", "-") for name in rows}
     return {"meta": {}, "scenarios": [{"name": names[n], "status": "done", "rows": found} for n, found in rows.items()]}
 
 
 def changed(name: str, **change: Any) -> dict[str, Any]:
-    """The repository's run with one scenario changed; without it, if there is no change."""
+    """Return the repository's run with one scenario changed, or without it if no change is given."""
     raw = copy.deepcopy(RAW)
     if not change:
         raw["scenarios"] = [each for each in raw["scenarios"] if each["name"] != name]
@@ -72,7 +72,7 @@ def markdown_of(raw: dict[str, Any]) -> str:
     return to_markdown(build(results, [], raw), "img")
 
 
-# --- In step -------------------------------------------------------------------------------------------------------
+# --- Generated files -----------------------------------------------------------------------------------------------
 
 
 def test_the_page_is_the_report_of_its_results() -> None:
@@ -84,7 +84,7 @@ def test_the_page_is_the_report_of_its_results() -> None:
         assert f"| {each.claim.claimed} | {each.measured} | {each.said} |" in page
 
 
-def test_the_run_was_a_whole_one() -> None:
+def test_the_repositorys_run_is_complete() -> None:
     assert parse(RAW).complete
 
 
@@ -107,10 +107,10 @@ def test_the_files_are_written_from_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "not JSON"])
-def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_results_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError):  # noqa: PT011 - JSON's error is one, too
+    with pytest.raises(ValueError):  # noqa: PT011 - JSON's error is a ValueError too
         write(path, tmp_path)
 
 
@@ -129,7 +129,7 @@ def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_claim_holds_inside_its_range_and_a_tenth_around_it(value: float, expected: Verdict, said: str) -> None:
-    subject = claim("each next request, embedded", "embedded")
+    subject = claim("each further request, embedded", "embedded")
     assert verdict(subject, Figure(value)) is expected
     assert Judged(subject, Figure(value), expected).said == said
 
@@ -140,7 +140,7 @@ def test_a_claim_in_words_is_held_or_wrong() -> None:
 
 
 def test_a_limit_is_met_reached_or_missed() -> None:
-    rate = LIMIT["requests for each second of server CPU, 64 KB, cached"]
+    rate = LIMIT["requests per second of server CPU, 64 KB, cached"]
     assert [limit_verdict(rate, Figure(value)) for value in (2000, 800, 799)] == list(Reached)[:3]
     idle = LIMIT["the same, once idle"]
     assert [limit_verdict(idle, Figure(value * MB)) for value in (50, 51)] == [Reached.AIM, Reached.MISSED]
@@ -149,7 +149,7 @@ def test_a_limit_is_met_reached_or_missed() -> None:
     assert limit_verdict(idle, NotMeasured("x", failed=True)) is Reached.FAILED
 
 
-def test_limits_have_names_of_their_own_and_commands_that_exist() -> None:
+def test_limits_have_unique_names_and_commands_that_exist() -> None:
     assert len(LIMIT) == len(LIMITS)
     assert {limit.command.split()[2] for limit in LIMITS} <= set(SCENARIOS)
 
@@ -174,7 +174,7 @@ def test_a_range_is_written_as_text(text: str, low: float | None, high: float | 
 
 
 @pytest.mark.parametrize("text", ["much", "10 to", "about 5 to 6 MB", "10 TB", "at most 5 ± 1"])
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_an_invalid_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="invalid range"):
         parse_range(text)
 
@@ -211,14 +211,14 @@ OVER_TIME = {"meta": {}, "scenarios": [{"name": "over-time", "status": "done", "
         (OVER_TIME, "over_time(relay)[(end - start) / (peak - start)]", Figure(10 / 34)),
         (OVER_TIME, "over_time(relay)[(late - early) / early]", Figure(0.1)),
         (run(profiles=[PROFILE]), "profiles(large)[carried_of(carried, asked, 100)]",
-         NotMeasured("only 50 asked, and all were carried")),
-        (run(profiles=[PROFILE]), "profiles(large)[carried_of(carried, asked, 20)]", Figure(50, "all that asked")),
+         NotMeasured("only 50 clients connected, and all were served")),
+        (run(profiles=[PROFILE]), "profiles(large)[carried_of(carried, asked, 20)]", Figure(50, "all that connected")),
         (run(profiles=[PROFILE | {"asked": 80}]), "profiles(large)[carried_of(carried, asked, 100)]", Figure(50)),
-        (run(promise=[PROMISE]), "promise(relay, True)[held]", Figure(6, "7 of 9 served, 2 told to come again")),
+        (run(promise=[PROMISE]), "promise(relay, True)[held]", Figure(6, "7 of 9 served, 2 refused with Retry-After")),
         (run(promise=[PROMISE | {"wrong": 1}]), "promise(relay, True)[held]",
          NotMeasured("failed: 1 of 9 clients got wrong bytes", failed=True)),
         (run(saturation=[SATURATION]), "saturation(relay, True)[lag_p99]",
-         Figure(0.02, "15 s of the 20 s that the meter has")),
+         Figure(0.02, "15 s of the 20 s that the meter covers")),
         (run(mixed=[{"target": "relay", "requests": 500, "zombies": 1}]), "mixed(relay)[max(0, zombies)]",
          Figure(1, "500 requests")),
     ],
@@ -235,25 +235,25 @@ def test_a_selector_finds_a_figure_or_says_why_there_is_none(
 
 
 @pytest.mark.parametrize("selector", ["crowd(relay)", "nonsense", "open('x')", "[1]", "crowd(relay, max, http)['x']"])
-def test_what_is_no_selector_is_refused(selector: str) -> None:
+def test_an_invalid_selector_is_refused(selector: str) -> None:
     with pytest.raises(ValueError, match="invalid selector"):
         find(selector, parse(CROWDS))
 
 
 @pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
-def test_a_crowd_which_was_not_served_whole_is_a_failure(lost: dict[str, Any]) -> None:
+def test_a_crowd_that_was_not_fully_served_is_a_failure(lost: dict[str, Any]) -> None:
     found = judged(run(crowd=[crowd("embedded", 200, **lost)]), "embedded, at 200", "embedded")
     assert found.verdict is Verdict.FAILED
     assert "of 200 clients" in found.measured
 
 
-def test_of_an_empty_run_nothing_has_a_number(tmp_path: Path) -> None:
+def test_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
     empty = run()
     for each in CLAIMS:
         assert judge(each, parse(empty)).said == "not measured"
     assert all(measure(limit, parse(empty)).verdict is Reached.NOT_MEASURED for limit in LIMITS)
     assert draw_all(parse(empty)) == []
-    assert "Nothing that could be drawn was measured." in markdown_of(empty)
+    assert "No figures were measured that a chart could show." in markdown_of(empty)
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in RAW["scenarios"]])
@@ -276,12 +276,14 @@ def test_a_failed_scenario_is_shown_as_failed_with_its_reason() -> None:
     page = markdown_of(raw)
     assert "This run is not complete: collect (failed: GC_AFTER_STREAM=true: it did not start" in page
     assert f"`collect` failed: {reason}.".replace("<died>", "&lt;died&gt;") in page
-    assert judged(changed("rate", status="incomplete", rows=[]), "requests a second, embedded", "seed").said == "failed"
+    assert (
+        judged(changed("rate", status="incomplete", rows=[]), "requests per second, embedded", "seed").said == "failed"
+    )
     skipped = changed("overload", status="skipped", reason="not asked for", rows=[])
-    assert judged(skipped, "a limit on concurrent streams holds memory down").said == "not measured"
+    assert judged(skipped, "a limit on concurrent streams keeps memory down").said == "not measured"
 
 
-def test_what_a_scenario_measured_before_it_failed_elsewhere_is_kept() -> None:
+def test_rows_measured_before_another_cell_failed_are_kept() -> None:
     rows = [crowd("relay", 10)]
     raw = changed("crowd", status="failed", reason="ServerPY embedded, 200 clients, http: the server died", rows=rows)
     assert judged(raw, "extract then stream, at 10", "relay").measured == "110 MB"
@@ -296,7 +298,7 @@ def test_a_target_that_is_not_installed_says_so() -> None:
     assert judged(raw, "10 at once", "httpx-relay").measured == "not measured (httpx is not installed)"
 
 
-def test_another_run_brings_what_is_missing_or_failed_in_the_first() -> None:
+def test_another_run_adds_scenarios_that_are_missing_or_failed_in_the_first() -> None:
     failed = changed("collect", status="failed", reason="out of memory", rows=[])
     both = together(failed, RAW)
     found = {each["name"]: each for each in both["scenarios"]}
@@ -309,7 +311,7 @@ def test_another_run_brings_what_is_missing_or_failed_in_the_first() -> None:
 
 
 class Reader(HTMLParser):
-    """The text of a page, its open elements, and whatever in it points elsewhere."""
+    """Parser that collects the text of a page, its open elements, its tags, and the values of its attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -339,7 +341,7 @@ def read(html: str) -> Reader:
     return reader
 
 
-def test_the_html_is_whole_and_refers_to_nothing_outside_itself() -> None:
+def test_the_html_is_well_formed_and_has_no_external_references() -> None:
     results = parse(RAW)
     html = to_html(build(results, draw_all(results), RAW))
     reader = read(html)
@@ -353,7 +355,7 @@ def test_the_html_is_whole_and_refers_to_nothing_outside_itself() -> None:
     assert re.findall(r"url\((?!#)", html) == []
 
 
-def test_text_of_others_cannot_become_markup() -> None:
+def test_foreign_text_cannot_become_markup() -> None:
     hostile = "<script>alert(1)</script> | &amp;"
     page = Page("T", (Paragraph(hostile), Bullets((hostile,)), Table(("a",), ((hostile,),))))
     assert "<script" not in to_html(page)
@@ -365,14 +367,14 @@ def test_text_of_others_cannot_become_markup() -> None:
 # --- Charts and figures --------------------------------------------------------------------------------------------
 
 
-def test_charts_are_well_formed_and_drawn_the_same_again() -> None:
+def test_charts_are_well_formed_and_deterministic() -> None:
     charts, again = draw_all(parse(RAW)), draw_all(parse(RAW))
     assert charts == again
     for chart in charts:
         root = ElementTree.fromstring(chart.svg)
         svg = "{http://www.w3.org/2000/svg}"
         assert (root.findtext(f"{svg}title"), root.findtext(f"{svg}desc")) == (chart.title, chart.caption)
-        assert next(root.iter(f"{svg}text"), None) is not None, "text is text"
+        assert next(root.iter(f"{svg}text"), None) is not None, "text is not drawn as paths"
         assert next(root.iter(f"{svg}image"), None) is None
         assert "prefers-color-scheme:dark" in chart.svg
         assert "#010203" not in chart.svg
@@ -380,8 +382,8 @@ def test_charts_are_well_formed_and_drawn_the_same_again() -> None:
 
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | set(PARTS)))
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
-def test_colours_stand_out_from_the_light_and_the_dark_page(colour: str, paper: str) -> None:
-    """WCAG 2.2, 1.4.11: 3 to 1."""
+def test_colours_have_enough_contrast_on_the_light_and_the_dark_page(colour: str, paper: str) -> None:
+    """WCAG 2.2, 1.4.11 requires 3 to 1."""
     lighter, darker = sorted((luminance(colour), luminance(paper)), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 3
 
@@ -413,6 +415,6 @@ def test_figures_are_written_with_their_unit(value: float, unit: Unit, text: str
     assert figure(value, unit) == text
 
 
-def test_small_figures_are_not_rounded_away_and_sizes_that_were_set_are_binary() -> None:
+def test_small_figures_are_not_rounded_away_and_configured_sizes_are_binary() -> None:
     assert digits(0.000079) == "0.000079"
     assert [whole_size(n) for n in (65536, 1 << 20, 1 << 30, 1_000_000)] == ["64 KiB", "1 MiB", "1 GiB", "1 MB"]

@@ -1,4 +1,4 @@
-"""A run of the bench as a user starts it: what it leaves when all goes well, when a server dies, and after Ctrl+C."""
+"""A run of the bench as a user starts it: its results if all goes well, if a server dies, and after Ctrl+C."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECONDS = 100.0
 def bench(
     out: Path, *arguments: str, signals: Callable[[], None] = as_from_a_terminal
 ) -> Iterator[subprocess.Popen[str]]:
-    """The command, in a process group of its own as a shell does it; killed at the end if it still runs."""
+    """Run the command in a process group of its own, as a shell does, and kill it at the end if it still runs."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "bench", "--quick", "--out", str(out), *arguments],
@@ -62,7 +62,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """The process below the bench which has that argument."""
+    """Return the descendant of the bench that has that argument."""
     for child in family(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if word in child.cmdline():
@@ -71,7 +71,7 @@ def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
 
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Until `condition` holds; the bench must not have ended before."""
+    """Wait until `condition` holds. Fails if the bench ends before."""
 
     def met() -> bool:
         assert process.poll() is None, process.communicate()
@@ -81,7 +81,7 @@ def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None
 
 
 def loaded(process: subprocess.Popen[str]) -> bool:
-    """Whether the crowd has come: the server under test has dozens of connections."""
+    """Return whether the crowd has arrived: the server under test has dozens of connections."""
     server = find(process, "serve")
     try:
         return server is not None and server.num_fds() > 50
@@ -117,7 +117,7 @@ def test_two_scenarios_end_with_results_and_a_report(tmp_path: Path) -> None:
     assert all(0 < row["origin_first_byte_p50"] < row["first_byte_p50"] for row in rows)
     (row,) = found["scenarios"][1]["rows"]
     assert row["cpu_per_gb"] > 0
-    assert row["ratio_to_nginx"] is None, "a rival that was not measured gives no ratio"
+    assert row["ratio_to_nginx"] is None, "there is no ratio to a rival that was not measured"
     assert said.strip().endswith(str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert (tmp_path / "report.md").exists()
@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_says_what_is_incomplete(
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
 
 
-def test_a_run_by_nohup_keeps_ignoring_and_is_ended_by_sigterm(tmp_path: Path) -> None:
+def test_a_run_under_nohup_keeps_signals_ignored_and_ends_at_sigterm(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
         until(process, lambda: loaded(process))
         children = family(process)
@@ -173,7 +173,7 @@ def test_a_run_by_nohup_keeps_ignoring_and_is_ended_by_sigterm(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("--methods", "wget"), ("--streams", "0"), ("--methods", ",")])
-def test_what_does_not_exist_is_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_invalid_names_and_numbers_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with bench(tmp_path, *arguments) as process:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
@@ -185,7 +185,7 @@ def test_what_does_not_exist_is_wrong_usage(tmp_path: Path, arguments: tuple[str
 
 
 class Silent:
-    """A watcher that remembers."""
+    """Watcher that records its lines."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -218,7 +218,7 @@ def doubts(_bench: Bench) -> Findings:
     return Findings(rows=({"clients": 2},), problems=("3 of 5 had no stream",))
 
 
-def test_a_cell_that_fails_keeps_nobody_else_from_being_measured(tmp_path: Path) -> None:
+def test_a_failed_cell_does_not_keep_others_from_being_measured(tmp_path: Path) -> None:
     watcher = Silent()
     asked = (scenario("bad", fails, finds, doubts), scenario("good", finds), scenario("none"))
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
@@ -229,7 +229,7 @@ def test_a_cell_that_fails_keeps_nobody_else_from_being_measured(tmp_path: Path)
     assert (none["status"], none["rows"]) == ("skipped", [])
     assert none["reason"]
     assert watcher.planned == 8.0
-    assert results(tmp_path)["meta"]["complete"], "every scenario had its turn"
+    assert results(tmp_path)["meta"]["complete"], "every scenario has run"
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -245,7 +245,7 @@ def test_a_rival_that_is_not_installed_is_left_out_and_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("mode", "minutes"), [("quick", 2.2), ("default", 40)])
-def test_the_estimates_of_a_run_keep_its_promise(tmp_path: Path, mode: Any, minutes: float) -> None:
+def test_the_estimates_of_a_run_are_within_the_promised_time(tmp_path: Path, mode: Any, minutes: float) -> None:
     usual = tuple(each for each in SCENARIOS.values() if not each.only_named)
     prepared = prepare(Order(usual, mode, tmp_path), {})
     assert sum(each.seconds for each in prepared) <= 60 * minutes
@@ -270,14 +270,14 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_a_plateau_is_memory_that_stands_still_and_no_full_speed() -> None:
+def test_a_plateau_is_stable_memory_without_full_speed() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]
     filling = [reading(t, 100_000_000, min(t, 2.8)) for t in times]
     assert is_steady(flat)
     assert not is_steady(rising)
-    assert not is_steady(filling), "the kernel's buffers are filled first: it still works at full speed, then less"
+    assert not is_steady(filling), "while the kernel's buffers fill, the target works at full speed"
     assert not is_steady(flat[:4])
     assert not is_steady([])
 

@@ -1,4 +1,4 @@
-"""The sampler's sums are those of the processes, and a target that dies is an error, not a zero."""
+"""The sampler's sums are those of the processes, and a target that dies is an error, not a zero figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 
 MIB = 1 << 20
 
-# Each says when it is as wanted, then waits for its stdin to end.
+# Each prints a line when it is ready, then waits for its stdin to end.
 HOLDER = "held = bytearray(b'x' * {mib} * 2**20); print('ready', flush=True); input()"
 PARENT = f"""
 import subprocess, sys
@@ -54,7 +54,7 @@ except EOFError: stop.set()
 
 @contextlib.contextmanager
 def program(source: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A Python process which has said its first line."""
+    """Run `source` in a Python process; yields the process and the first line of its output."""
     with subprocess.Popen(
         [sys.executable, "-c", source],
         stdin=subprocess.PIPE,
@@ -69,7 +69,7 @@ def program(source: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def tell(process: subprocess.Popen[str], line: str) -> None:
+def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{line}\n")
@@ -89,7 +89,7 @@ def test_a_reading_is_the_sum_over_the_tree() -> None:
     assert both.threads == alone.threads + child.threads == 2
 
 
-def test_memory_that_is_held_is_seen_in_every_figure() -> None:
+def test_held_memory_shows_in_every_figure() -> None:
     with program(HOLDER.format(mib=1)) as (small, _), program(HOLDER.format(mib=33)) as (large, _):
         before, after = read(small.pid), read(large.pid)
     for field in ("pss", "uss", "rss"):
@@ -97,7 +97,7 @@ def test_memory_that_is_held_is_seen_in_every_figure() -> None:
         assert abs(difference - 32 * MIB) < 2 * MIB, field
 
 
-def test_proportional_memory_lies_between_own_and_resident() -> None:
+def test_pss_is_between_uss_and_rss() -> None:
     reading = read(os.getpid())
     assert reading.uss <= reading.pss <= reading.rss
 
@@ -109,32 +109,32 @@ def test_threads_and_descriptors_are_counted() -> None:
     assert after.fds - before.fds == 5
 
 
-def test_a_child_that_was_not_waited_for_is_a_zombie_and_nothing_else() -> None:
+def test_a_child_that_was_not_waited_for_counts_only_as_a_zombie() -> None:
     with program(PARENT) as (process, said):
         before = read(process.pid)
-        tell(process, "end")
+        send(process, "end")
         wait_for(lambda: psutil.Process(int(said)).status() == psutil.STATUS_ZOMBIE)
         dead = read(process.pid)
-        tell(process, "reap")
+        send(process, "reap")
         gone = read(process.pid)
     assert (before.zombies, dead.zombies, gone.zombies) == (0, 1, 0)
     assert (before.processes, dead.processes, gone.processes) == (2, 1, 1)
     assert dead.uss < before.uss - 8 * MIB
 
 
-def test_the_processor_time_of_ended_children_is_kept() -> None:
+def test_the_cpu_time_of_ended_children_is_kept() -> None:
     with program(BUSY) as (process, _):
-        assert read(process.pid).cpu >= 0.2  # The clock of /proc has ticks of 10 ms, and drops what is left of one.
+        assert read(process.pid).cpu >= 0.2  # /proc counts in ticks of 10 ms, rounded down
 
 
-def test_a_process_which_is_gone_cannot_be_read() -> None:
+def test_a_process_that_is_gone_cannot_be_read() -> None:
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)
     with pytest.raises(TargetDied):
         read(process.pid)
 
 
-def test_a_root_which_is_a_zombie_counts_as_gone() -> None:
+def test_a_root_that_is_a_zombie_counts_as_gone() -> None:
     with program("print('ready')") as (process, _):
         wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
         with pytest.raises(TargetDied):
@@ -162,7 +162,7 @@ def test_the_first_and_the_last_reading_are_those_of_start_and_stop() -> None:
     assert len(sampler.readings) == 2
 
 
-def test_a_target_that_dies_is_told_by_check_peak_and_stop() -> None:
+def test_check_peak_and_stop_raise_if_the_target_has_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _):
         sampler = Sampler(process.pid, hz=100)
         sampler.start()

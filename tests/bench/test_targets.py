@@ -1,4 +1,4 @@
-"""Each target which is installed streams the origin's bytes, and nothing of it is left, however the block ends."""
+"""Each installed target streams the origin's bytes, and none of its processes is left, however the block ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for target in INSTALLED])
 
-# Starts the target, tells all processes of ours, and waits for its stdin to end.
+# Starts the target, prints the pids of all its descendants, and waits for its stdin to end.
 STARTER = """
 import contextlib, psutil, sys
 from serverpy.bench.measure.children import terminated_like_interrupted
@@ -59,11 +59,11 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=5)[1]
 
 
-def test_our_methods_are_always_there() -> None:
+def test_the_methods_of_serverpy_can_always_run() -> None:
     assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
 
 
-def test_a_target_that_is_not_installed_says_in_a_line_what_is_missing() -> None:
+def test_a_target_that_is_not_installed_says_in_one_line_what_is_missing() -> None:
     for target in TARGETS.values():
         why = target.missing()
         assert why is None or ("is not installed" in why and "\n" not in why)
@@ -123,8 +123,7 @@ def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals
     assert gone(processes)
 
 
-def test_pages_are_fresh_when_asked(origin: Origin) -> None:
-    """Another address, which no cache knows, with the same film in it."""
+def test_fresh_pages_have_new_addresses_and_the_same_media(origin: Origin) -> None:
     pages = [urlsplit(origin.page("prog.mp4", "http", fresh)) for fresh in ("", "1", "2")]
     assert len(set(pages)) == 3
     assert len({ask(page.port or 0, f"{page.path}?{page.query}") for page in pages}) == 1
@@ -142,14 +141,14 @@ def test_a_setting_of_a_server_reaches_it_and_the_environment_does_not(
     assert health["budget"]["total"] == 33 << 20
 
 
-def test_what_a_target_cannot_do_is_refused(origin: Origin) -> None:
+def test_an_unknown_setting_and_unsupported_media_are_refused(origin: Origin) -> None:
     with pytest.raises(BenchError, match="COLOUR"), TARGETS["seed"].start(origin, settings={"COLOUR": "red"}):
         pytest.fail("it has started")
     with TARGETS["seed"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
         running_.path("hls/ts")
 
 
-def test_a_child_that_does_not_start_is_told_with_its_last_words() -> None:
+def test_the_error_for_a_child_that_does_not_start_has_its_last_output() -> None:
     command = [sys.executable, "-c", "import sys; print('before'); sys.exit('no luck today')"]
     with running("The unlucky", command) as child, pytest.raises(TargetFailed, match=r"The unlucky .*no luck today"):
         child.said("ready", SECONDS)
@@ -165,7 +164,7 @@ def test_a_child_that_takes_too_long_is_ended() -> None:
     assert gone(processes)
 
 
-def test_a_child_that_dies_in_between_is_told(origin: Origin) -> None:
+def test_a_child_that_dies_while_it_runs_raises(origin: Origin) -> None:
     with TARGETS["relay"].start(origin) as running_:
         running_.check()
         os.kill(running_.pid, signal.SIGKILL)
@@ -177,7 +176,7 @@ def test_a_child_that_dies_in_between_is_told(origin: Origin) -> None:
 
 
 def test_children_that_will_not_end_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The middle one ends at once, so that the last has no parent of ours."""
+    """The middle process ends at once, so the last one is an orphan."""
     monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"

@@ -45,7 +45,7 @@ class YtDlp:
         return answer
 
     def get(self, url: str, format: str, folder: Path) -> bytes:
-        """Download with yt-dlp's own downloader; the bytes of the one file."""
+        """Download with yt-dlp's own downloader. Returns the bytes of the one file."""
         params = {"outtmpl": str(folder / "media.%(ext)s"), "format": format, "nopart": True, "retries": 10}
         self.info(url, download=True, params=params)
         (file,) = folder.iterdir()

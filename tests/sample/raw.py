@@ -1,4 +1,4 @@
-"""A client that shows what is on the wire: heads, bodies as framed, and how the connection ended."""
+"""HTTP client that shows what is on the wire: heads, bodies with their framing, and how the connection ended."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ End = Literal["length", "fin", "rst", "silence"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`body` is what followed the head, its framing included; `end` how the client learned that it was over:
-    all bytes that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds` after the head."""
+    """One response. `body` is everything after the head, with its framing. `end` is how the body ended: with all bytes
+    that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds` after the head."""
 
     status: int
     headers: dict[str, str]
@@ -40,7 +40,7 @@ def ask(
     until_end: bool = False,
     body: bytes = b"",
 ) -> Answer:
-    """One request on a connection of its own. With `until_end`, Content-Length is not believed."""
+    """Send one request on a connection of its own. With `until_end`, read on whatever Content-Length says."""
     begin = time.monotonic()
     with connect(url) as client:
         client.sendall(_request(url, method, headers, body))
@@ -56,7 +56,7 @@ def ask(
 
 
 def receive(client: socket.socket) -> bytes | End:
-    """The next bytes, or how the connection ended."""
+    """Return the next bytes, or how the connection ended."""
     try:
         return client.recv(65536) or "fin"
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""The shapes of DASH: what stock yt-dlp makes of each."""
+"""What stock yt-dlp downloads from each shape of DASH."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_yt_dlp_downloads_the_fragments_in_order(
     assert ytdlp.get(f"{site.http}/page/dash-{page}", format, tmp_path) == expected
 
 
-def test_the_tube_has_dash_for_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_the_tube_serves_dash_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     expected = b"".join(site.path(f"dash/audio{suffix}").read_bytes() for suffix in PERIODS)
     assert ytdlp.get(f"{site.http}/tube/watch/dash-periods", "ba", tmp_path) == expected
 
@@ -63,12 +63,12 @@ def test_the_timeline_covers_the_film(site: SampleSite) -> None:
     assert re.search(r'<S t="0" d="\d+" r="4"/>', text)
 
 
-def test_the_bases_name_the_host_that_was_asked(site: SampleSite) -> None:
+def test_the_base_urls_have_the_host_of_the_request(site: SampleSite) -> None:
     text = ask(f"{site.http}/dash/bases.mpd").body.decode()
     assert re.findall(r"<BaseURL>(.*)</BaseURL>", text)[:3] == [f"{site.http}/", "dash/", "bases/"]
 
 
-def test_fragments_of_both_periods_play_on(site: SampleSite) -> None:
+def test_fragments_of_both_periods_join_to_one_film(site: SampleSite) -> None:
     joined = b"".join(site.path(f"dash/video-180{suffix}").read_bytes() for suffix in PERIODS)
     with av.open(io.BytesIO(joined), "r") as film:
         assert sum(packet.size > 0 for packet in film.demux()) == 250

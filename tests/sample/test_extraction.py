@@ -1,4 +1,4 @@
-"""What stock yt-dlp makes of the sample site: the intention of each page, stated as a test."""
+"""What stock yt-dlp extracts from the sample site: the purpose of each page, stated as a test."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_hls_gives_two_variants(site: SampleSite, ytdlp: YtDlp, kind: str) -> No
     ]
 
 
-def test_hls_with_its_sound_apart_gives_three_tracks(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_hls_with_separate_audio_gives_three_tracks(site: SampleSite, ytdlp: YtDlp) -> None:
     found = formats(ytdlp.info(f"{site.http}/page/hls-audio"), "protocol", "height", "vcodec", "language")
     assert found == [
         ("m3u8_native", None, "none", "en"),
@@ -88,7 +88,7 @@ def test_a_page_without_media_is_unsupported(site: SampleSite, ytdlp: YtDlp) -> 
 
 
 def test_an_empty_page_is_taken_for_a_file(site: SampleSite, ytdlp: YtDlp) -> None:
-    """What is not HTML at first sight is a direct link to yt-dlp, whatever its Content-Type says."""
+    """yt-dlp takes a page that does not look like HTML for a direct link, whatever its Content-Type says."""
     url = f"{site.http}/page/empty"
     info = ytdlp.info(url)
     assert (info["direct"], info["url"], info["ext"]) == (True, url, "unknown_video")
@@ -98,7 +98,7 @@ def test_endless_redirects_are_an_error(site: SampleSite, ytdlp: YtDlp) -> None:
     assert "redirect" in ytdlp.error(f"{site.http}/page/loop")["error"].lower()
 
 
-def test_a_dead_media_server_is_found_out_only_when_asked(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_a_dead_media_server_is_noticed_only_by_the_download(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     url = f"{site.http}/page/dead"
     assert ytdlp.info(url)["url"] == f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
     params = {"outtmpl": str(tmp_path / "media"), "retries": 0}
@@ -191,7 +191,7 @@ def test_segments_of_the_tube_are_served_to_its_session(site: SampleSite, ytdlp:
         ("unheard-of", "HTTPError", "404"),
     ],
 )
-def test_a_film_that_cannot_be_had_says_why(site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str) -> None:
+def test_an_unavailable_film_says_why(site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str) -> None:
     answer = ytdlp.error(tube(site, f"watch/{name}"))
     assert answer["kind"] == kind
     assert words in answer["error"]

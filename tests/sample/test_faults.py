@@ -25,13 +25,13 @@ def test_a_specification_is_read_part_by_part() -> None:
 @pytest.mark.parametrize(
     "spec", ["", "unknown", "cut", "cut=-1", "cut=x", "delay=x", "etag=same", "status=200", "changes=x"]
 )
-def test_what_is_no_fault_is_refused(site: SampleSite, spec: str) -> None:
+def test_an_invalid_fault_is_refused(site: SampleSite, spec: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_faults(spec)
     assert fault(site, spec).status == 400
 
 
-def test_a_cut_ends_each_body_by_fin_after_exactly_so_many_bytes(site: SampleSite) -> None:
+def test_a_cut_ends_each_body_with_fin_after_exactly_its_bytes(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     first = fault(site, "cut=70000")
     second = fault(site, "cut=70000", "Range: bytes=70000-")
@@ -40,7 +40,7 @@ def test_a_cut_ends_each_body_by_fin_after_exactly_so_many_bytes(site: SampleSit
     assert fault(site, "cut=70000", "Range: bytes=140000-").end == "length"
 
 
-def test_a_reset_ends_the_body_by_rst_after_exactly_so_many_bytes(site: SampleSite) -> None:
+def test_a_reset_ends_the_body_with_rst_after_exactly_its_bytes(site: SampleSite) -> None:
     answer = fault(site, "rst=100000")
     assert answer.end == "rst"
     assert answer.body == site.path("audio.mp3").read_bytes()[:100_000]
@@ -56,7 +56,7 @@ def test_a_stall_is_silent_with_the_connection_open(site: SampleSite) -> None:
     assert (answer.end, len(answer.body)) == ("silence", 1000)
 
 
-def test_without_ranges_the_whole_is_sent_and_nothing_promised(site: SampleSite) -> None:
+def test_without_ranges_the_whole_is_sent_and_no_accept_ranges(site: SampleSite) -> None:
     answer = fault(site, "norange", "Range: bytes=100-")
     assert (answer.status, answer.body) == (200, site.path("audio.mp3").read_bytes())
     assert "accept-ranges" not in answer.headers
@@ -89,11 +89,11 @@ def test_a_body_delimited_by_close_has_neither_length_nor_chunks(site: SampleSit
     assert fault(site, "closelength,cut=500", until_end=True).body == answer.body[:500]
 
 
-def test_a_status_is_answered_as_asked(site: SampleSite) -> None:
+def test_a_fault_may_set_the_status(site: SampleSite) -> None:
     assert fault(site, "status=503").status == 503
 
 
-def test_a_status_may_tell_when_to_come_back(site: SampleSite) -> None:
+def test_a_status_may_come_with_retry_after(site: SampleSite) -> None:
     assert fault(site, "status=429,retry=7").headers["retry-after"] == "7"
 
 
@@ -133,7 +133,7 @@ def test_faults_apply_to_segments_and_manifests_too(site: SampleSite) -> None:
     assert ask(f"{site.http}/fault/delay=0/dash/manifest.mpd").status == 200
 
 
-def test_a_token_is_good_for_so_many_bytes_over_all_answers(site: SampleSite) -> None:
+def test_a_token_grants_its_bytes_over_all_responses(site: SampleSite) -> None:
     page = ask(f"{site.http}/page/fault/expire=1000/audio.mp3").body.decode()
     url = site.http + page.partition('src="')[2].partition('"')[0]
     assert ask(url, "Range: bytes=0-599").end == "length"
@@ -157,5 +157,5 @@ def test_two_answers_at_once_share_the_bytes_of_their_token(site: SampleSite) ->
     assert sum(bodies) == 100_000
 
 
-def test_a_token_never_issued_is_good_for_nothing() -> None:
+def test_a_token_never_issued_grants_nothing() -> None:
     assert Tokens().left("x") == 0

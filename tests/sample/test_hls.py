@@ -1,4 +1,4 @@
-"""The shapes of HLS: what stock yt-dlp makes of each is what `parts_of` says."""
+"""What stock yt-dlp downloads from each shape of HLS is what `parts_of` lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from serverpy.sample import SampleSite
 from serverpy.sample.hls import QUERY, SHAPES, VARIANTS, parts_of
-from serverpy.sample.shelf import hand_on
+from serverpy.sample.shelf import with_token
 
 from .conftest import YtDlp
 from .raw import ask
@@ -28,7 +28,7 @@ def downloaded(site: SampleSite, ytdlp: YtDlp, folder: Path, path: str, format: 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", [kind for kind in SHAPES if kind != "discontinuity-fmp4"])
-def test_yt_dlp_makes_of_a_shape_what_it_is_said_to_be(
+def test_yt_dlp_downloads_the_parts_of_each_shape(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str, variant: str
 ) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"page/hls-{kind}", BEST[variant])
@@ -73,14 +73,16 @@ def test_a_group_without_codecs_leaves_the_codecs_open(site: SampleSite, ytdlp: 
 
 
 @pytest.mark.parametrize("kind", ["keys", "byterange-fmp4", "audio", "signed"])
-def test_the_tube_wants_its_session_for_every_part(site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str) -> None:
+def test_the_tube_requires_its_session_for_every_part(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str
+) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"])
     assert got == bytes_of(site, "aes" if kind == "signed" else kind, "low")
     base = f"{site.http}/tube/media/hls/{kind}"
     assert {ask(f"{base}/{file}").status for file in ("low.m3u8", "a.key", "low-0.ts")} == {403}
 
 
-def test_addresses_are_written_in_every_form_for_the_host_that_was_asked(site: SampleSite) -> None:
+def test_addresses_of_every_form_have_the_host_of_the_request(site: SampleSite) -> None:
     text = ask(f"{site.http}/hls/addresses/high.m3u8").body.decode()
     addresses = [line for line in text.splitlines() if not line.startswith("#")]
     host = site.http.removeprefix("http://")
@@ -93,14 +95,14 @@ def test_addresses_are_written_in_every_form_for_the_host_that_was_asked(site: S
     ]
 
 
-def test_addresses_are_those_of_https_over_https() -> None:
+def test_over_https_the_addresses_are_https() -> None:
     with SampleSite(https_port=0) as site:
         trust = ssl.create_default_context(cafile=site.ca_file)
         with urllib.request.urlopen(f"{site.https}/hls/addresses/high.m3u8", context=trust) as answer:
             assert f"\n{site.https}/hls/ts/high-1.ts\n" in answer.read().decode()
 
 
-def test_the_gap_is_not_there(site: SampleSite) -> None:
+def test_the_segment_in_the_gap_is_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/hls/gap/gone-2.ts").status == 404
     assert "#EXT-X-GAP\n#EXTINF:2.000000,\ngone-2.ts\n" in ask(f"{site.http}/hls/gap/high.m3u8").body.decode()
 
@@ -110,10 +112,10 @@ def test_faults_reach_the_segments_of_a_playlist(site: SampleSite, ytdlp: YtDlp,
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "byterange", "high")
 
 
-def test_a_playlist_hands_its_token_on(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_a_playlist_puts_its_token_into_its_addresses(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     page = "page/fault/expire=100000000/hls/keys/master.m3u8"
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "keys", "high")
     assert ask(f"{site.http}/fault/expire=100000000/hls/keys/high-0.ts").status == 403
-    assert hand_on('#EXT-X-KEY:METHOD=AES-128,URI="a.key"\n\nb.ts?c=d', "t") == (
+    assert with_token('#EXT-X-KEY:METHOD=AES-128,URI="a.key"\n\nb.ts?c=d', "t") == (
         '#EXT-X-KEY:METHOD=AES-128,URI="a.key?token=t"\n\nb.ts?c=d&token=t'
     )

@@ -1,4 +1,4 @@
-"""The traps: each is as bad as its name says, and costs the site next to nothing."""
+"""Hostile media: each is as broken as its name says, and costs the site next to nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_trap_and_the_page_that_leads_to_it_are_served(site: SampleSite, name:
     assert head.headers["content-type"].startswith(("application/vnd.apple", "application/dash", "video/mp4"))
 
 
-def test_what_is_no_trap_is_not_there(site: SampleSite) -> None:
+def test_an_unknown_trap_is_404(site: SampleSite) -> None:
     for name in ("nothing.m3u8", "nothing.mp4", "nothing", "nothing.ts", "../make.py"):
         assert ask(f"{site.http}/hostile/{name}").status == 404
 
@@ -65,7 +65,7 @@ def test_a_playlist_has_a_million_segments(media: Path) -> None:
     assert text.count(b"\n../hls/ts/low-0.ts\n") == MILLION
 
 
-def test_a_playlist_has_no_end_to_speak_of(site: SampleSite) -> None:
+def test_the_endless_playlist_is_generated_as_it_is_read(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/endless.m3u8", method="HEAD").headers["content-length"] == str(ENDLESS_BYTES)
     answer = ask(f"{site.http}/fault/cut=200000/hostile/endless.m3u8")
     assert len(answer.body) == 200_000
@@ -97,7 +97,7 @@ def test_a_film_without_its_index_cannot_be_played(media: Path, tmp_path: Path, 
     assert not is_playable(film)
 
 
-def test_boxes_stand_in_boxes_a_thousand_deep(media: Path) -> None:
+def test_boxes_are_nested_a_thousand_deep(media: Path) -> None:
     film, depth = whole("deep.mp4", media), 0
     (box,) = (box for box in boxes(film) if box.kind == b"moov")
     inner = [box]
@@ -114,7 +114,7 @@ def test_each_film_differs_from_the_good_one(media: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_the_tube_offers_each_film_with_good_sound(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
+def test_the_tube_offers_each_film_with_valid_audio(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
     found = {entry["format_id"]: entry for entry in ytdlp.info(f"{site.http}/tube/watch/{name}")["formats"]}
     assert set(found) == set(TRAPS[name])
     assert found[name]["url"] == f"{site.http}/tube/media/hostile/{name.removeprefix('hostile-')}.mp4"

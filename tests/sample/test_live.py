@@ -1,4 +1,4 @@
-"""Broadcasts: what they list, what can be had of them, and that nothing happens which was not stepped."""
+"""Broadcasts: what they list, which segments they serve, and that a stepped clock moves only when it is stepped."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def names(playlist: str) -> list[str]:
     return [line.partition("?")[0] for line in playlist.splitlines() if not line.startswith("#")]
 
 
-def test_an_address_says_what_a_broadcast_is_like() -> None:
+def test_an_address_states_the_properties_of_a_broadcast() -> None:
     assert parse_show("now") == Show(id="now")
     assert parse_show("ends-6") == parse_show("ends=6") == Show(ends=6)
     assert parse_show("clock-step,window=5,expire=2,id=a") == Show(clock="step", window=5, expire=2, id="a")
 
 
 @pytest.mark.parametrize("spec", ["clock=never", "ends=-1", "window=x", "speed=0", "kind=flv"])
-def test_an_address_that_cannot_be_is_refused(site: SampleSite, spec: str) -> None:
+def test_an_invalid_address_is_refused(site: SampleSite, spec: str) -> None:
     assert ask(f"{site.http}/live/{spec}/index.m3u8").status == 400
     assert ask(f"{site.http}/page/live/{spec}").status == 400
 
@@ -54,7 +54,7 @@ def test_a_broadcast_begins_with_a_full_window() -> None:
     assert names(text_of(replace(STEPPED, begin=0))) == []
 
 
-def test_the_window_slides_over_seams() -> None:
+def test_the_window_slides_over_discontinuities() -> None:
     text = text_of(STEPPED, 4)
     assert "#EXT-X-MEDIA-SEQUENCE:4\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
     assert "4.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:2.000000,\n5.ts\n" in text
@@ -87,7 +87,7 @@ def test_a_stepped_clock_stands_still_until_it_is_stepped(site: SampleSite) -> N
     assert ask(f"{site.http}/live/{spec}/step?by=x").status == 400
 
 
-def test_a_clock_of_requests_goes_on_by_one_at_each(site: SampleSite) -> None:
+def test_a_request_clock_advances_by_one_at_each_request(site: SampleSite) -> None:
     spec = "clock=request,ends=5,id=asked"
     assert [names(index(site, spec))[-1] for _ in range(4)] == ["2.ts", "3.ts", "4.ts", "4.ts"]
 
@@ -102,7 +102,7 @@ def test_a_real_clock_runs_by_itself() -> None:
     assert "#EXT-X-TARGETDURATION:1\n" in broadcast.playlist()
 
 
-def test_segments_can_be_had_from_when_they_are_made_until_a_window_after_they_left_it(site: SampleSite) -> None:
+def test_segments_stay_available_for_one_window_after_they_left_it(site: SampleSite) -> None:
     spec = "clock=step,quality=low,id=kept"
     site.broadcast(spec).step(7)
     assert names(index(site, spec)) == ["7.ts", "8.ts", "9.ts"]
@@ -118,7 +118,7 @@ def test_segments_can_be_had_from_when_they_are_made_until_a_window_after_they_l
     assert [ask(f"{site.http}/live/{strict}/{n}.ts").status for n in (0, 1)] == [404, 200]
 
 
-def test_a_broadcast_of_fragments_has_a_map(site: SampleSite) -> None:
+def test_a_broadcast_of_fragmented_mp4_has_a_map(site: SampleSite) -> None:
     spec = "clock=step,kind=fmp4,id=map"
     assert '#EXT-X-MAP:URI="init.mp4"\n' in index(site, spec)
     assert ask(f"{site.http}/live/{spec}/init.mp4").body == site.path("hls/fmp4/high-init.mp4").read_bytes()
@@ -155,7 +155,7 @@ def test_an_address_expires_by_the_clock_and_a_visit_gives_a_new_one(site: Sampl
     assert statuses("") == [403, 200]
 
 
-def test_segments_may_want_the_token_too(site: SampleSite) -> None:
+def test_segments_may_require_the_token_too(site: SampleSite) -> None:
     spec = "clock=step,expire=2,signed=all,id=all"
     assert index(site, spec)
     assert ask(f"{site.http}/live/{spec}/2.ts").status == 403
@@ -179,7 +179,7 @@ def test_requests_are_counted_by_path(site: SampleSite) -> None:
 
 
 def live(site: SampleSite, name: str) -> tuple[dict[str, Any], list[str]]:
-    """What the tube's API says of a broadcast, and the headers that its media want."""
+    """Return what the tube's API says about a broadcast, and the headers that its media require."""
     cookie = ask(f"{site.http}/tube/live/{name}").headers["set-cookie"].partition(";")[0]
     data: dict[str, Any] = json.loads(ask(f"{site.http}/tube/api/live/{name}").body)
     return data, [f"Cookie: {cookie}", f"X-Tube-Token: {data['token']}"]
@@ -213,7 +213,7 @@ def test_yt_dlp_sees_a_broadcast_of_the_tube(site: SampleSite, ytdlp: YtDlp, spe
     assert ("token=" in found["url"]) == ("expire" in spec)
 
 
-def test_yt_dlp_takes_a_broadcast_that_is_over_for_a_film(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_yt_dlp_treats_an_ended_broadcast_as_a_film(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     spec = "clock=step,ends=3,quality=low,id=over"
     expected = b"".join(site.path(f"hls/ts/low-{number}.ts").read_bytes() for number in range(3))
     assert ytdlp.get(f"{site.http}/page/live/{spec}", "b", tmp_path) == expected

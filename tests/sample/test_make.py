@@ -37,7 +37,7 @@ FILMS: dict[str, Codecs] = {
 
 
 def read(film: Path | io.BytesIO) -> tuple[Codecs, float]:
-    """The codecs, and the seconds that all packets together last, measured on the longest stream."""
+    """Return the codecs, and the seconds that the packets of the longest stream last."""
     ends: dict[str, float] = {}
     with av.open(film, "r") as container:
         codecs: Codecs = {stream.type: stream.codec_context.codec.canonical_name for stream in container.streams}
@@ -114,14 +114,14 @@ def test_segments_of_each_transport_stream_variant_join_to_the_film(media: Path,
         assert_whole(io.BytesIO(joined), codecs)
 
 
-def test_the_sound_of_its_own_joins_to_the_tone(media: Path) -> None:
+def test_the_separate_audio_joins_to_the_tone(media: Path) -> None:
     master = (media / "hls/audio/master.m3u8").read_text()
     assert 'TYPE=AUDIO,GROUP-ID="sound"' in master
     joined = b"".join(segment.read_bytes() for segment in segments(media / "hls/audio/sound.m3u8"))
     assert_whole(io.BytesIO(joined), FILMS["audio.m4a"])
 
 
-def test_fragmented_variants_join_after_their_init_map(media: Path) -> None:
+def test_fragmented_variants_join_after_their_init_segment(media: Path) -> None:
     for variant in variants(media / "hls/fmp4/master.m3u8"):
         match = re.search(r'#EXT-X-MAP:URI="(.+)"', variant.read_text())
         assert match
@@ -192,4 +192,4 @@ def test_there_is_no_large_file_smaller_than_its_film(media: Path) -> None:
 def test_pieces_of_a_file_are_small_and_close_it_when_left(media: Path) -> None:
     pieces = FileContent(media / "prog.mp4").pieces(10, 200_000)
     assert len(next(pieces)) == PIECE_BYTES
-    pieces.close()  # an open file would be a ResourceWarning, and so an error
+    pieces.close()  # a file left open would be a ResourceWarning, which fails the test

@@ -32,11 +32,11 @@ def test_a_range_beyond_the_end_is_an_empty_span(header: str) -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,3-4"]
 )
-def test_no_range_a_malformed_one_and_several_are_ignored(header: str | None) -> None:
+def test_an_absent_malformed_or_multiple_range_is_ignored(header: str | None) -> None:
     assert asked_span(header, 100) is None
 
 
-def test_any_range_of_nothing_is_empty() -> None:
+def test_a_range_of_an_empty_file_is_empty() -> None:
     assert asked_span("bytes=0-", 0) == Span(0, 0)
 
 

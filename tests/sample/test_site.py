@@ -101,7 +101,7 @@ def test_the_large_file_streams_with_the_hash_it_is_known_by(site: SampleSite) -
 
 
 def test_a_reader_that_stops_stops_the_site_from_reading_ahead(site: SampleSite) -> None:
-    """4 GiB are asked for and not read: what the site holds of it is a socket's buffer, not the file."""
+    """The client requests 4 GiB and does not read them: the site holds a buffer's worth, not the file."""
     with connect(site.http) as client:
         client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -110,7 +110,7 @@ def test_a_reader_that_stops_stops_the_site_from_reading_ahead(site: SampleSite)
         assert connection.transport.get_write_buffer_size() < 256 * 1024
 
 
-def test_what_is_not_there_is_404(site: SampleSite) -> None:
+def test_an_unknown_address_is_404(site: SampleSite) -> None:
     for path in (
         "media/nothing.mp4",
         "media/../make.py",
@@ -155,7 +155,7 @@ def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:
                 break
 
 
-def test_a_port_in_use_is_an_error_of_the_one_who_asks(site: SampleSite) -> None:
+def test_a_port_in_use_raises_in_the_caller(site: SampleSite) -> None:
     port = urlsplit(site.http).port
     assert port
     with pytest.raises(OSError, match="in use"), SampleSite(port):
@@ -176,16 +176,16 @@ def test_https_is_served_under_a_certificate_of_its_own_authority() -> None:
 
 
 @pytest.mark.parametrize(("spec", "clean"), [("cut=70000", True), ("rst=70000", False)])
-def test_over_https_a_cut_says_goodbye_and_a_reset_does_not(spec: str, clean: bool) -> None:
+def test_over_https_a_cut_sends_close_notify_and_a_reset_does_not(spec: str, clean: bool) -> None:
     with SampleSite(https_port=0) as site:
-        data, said_goodbye = read_over_tls(site, f"/fault/{spec}/media/audio.mp3")
-        assert said_goodbye is clean
+        data, has_close_notify = read_over_tls(site, f"/fault/{spec}/media/audio.mp3")
+        assert has_close_notify is clean
         assert data.partition(b"\r\n\r\n")[2] == site.path("audio.mp3").read_bytes()[:70_000]
 
 
 def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
-    """All bytes until the end, and whether that was TLS's own (close_notify). OpenSSL does not always tell a reset
-    from a mere end of the connection, so neither does this."""
+    """Return all bytes, and whether they ended with close_notify. OpenSSL does not always tell a reset from a
+    connection that ends without close_notify, so this function does not either."""
     assert site.https
     trust = ssl.create_default_context(cafile=site.ca_file)
     data = bytearray()
@@ -229,7 +229,7 @@ def test_the_front_page_leads_to_pages_films_and_a_broadcast(site: SampleSite) -
     assert {ask(f"{site.http}{link}", method="HEAD").status for link in links if "slow" not in link} == {200}
 
 
-def test_the_slow_page_takes_the_seconds_it_is_told(site: SampleSite) -> None:
+def test_the_slow_page_waits_for_the_requested_seconds(site: SampleSite) -> None:
     assert ask(f"{site.http}/page/slow?seconds=0.3").seconds >= 0.3
 
 

@@ -1,4 +1,4 @@
-"""Video and audio apart: each track in the layout that its name says, with the samples that it should have."""
+"""Separate video and audio: each track has the layout that its name says, and the samples that it should have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "runs", "fragments
 
 
 def tree(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Every box with its content, in the order of the file."""
+    """Yield every box with its content, in the order of the file."""
     for box in boxes(film, start, stop):
         yield box.kind, film[box.start : box.stop]
         if box.kind in CONTAINERS:
@@ -38,7 +38,7 @@ def first(film: bytes, kind: bytes) -> bytes:
 
 
 def numbers(content: bytes) -> tuple[int, ...]:
-    """The 32-bit numbers behind the version of a full box."""
+    """Return the 32-bit numbers after the version and flags of a full box."""
     return struct.unpack(f">{len(content) // 4 - 1}i", content[4:])
 
 
@@ -82,7 +82,7 @@ def test_each_sample_is_a_chunk_or_all_are_one(media: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragments_are_indexed_or_not_and_say_where_they_are_or_not(media: Path, kind: str) -> None:
+def test_fragments_have_an_index_and_an_offset_as_their_layout_says(media: Path, kind: str) -> None:
     base_data_offset, default_base_is_moof = 0x1, 0x20000
     for layout, index, flag in (
         ("sidx", b"sidx", default_base_is_moof),
@@ -106,7 +106,7 @@ def test_fragments_of_two_runs_are_as_long_as_their_index_says(media: Path, kind
     assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
-def test_pictures_may_be_reordered_and_uneven(media: Path) -> None:
+def test_frames_may_be_reordered_and_uneven(media: Path) -> None:
     for name in ("long", "uneven", "cut"):
         film = media / f"video-{name}.mp4"
         assert any(pts != dts for pts, dts, _, _ in samples(film))
@@ -116,7 +116,7 @@ def test_pictures_may_be_reordered_and_uneven(media: Path) -> None:
 
 
 def edits(film: Path) -> list[tuple[int, int]]:
-    """Duration and media time of each edit (ISO/IEC 14496-12 §8.6.6), version 0."""
+    """Return the duration and media time of each edit (ISO/IEC 14496-12 §8.6.6), version 0."""
     count, *entries = numbers(first(film.read_bytes(), b"elst"))
     assert len(entries) == count * 3
     return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]
@@ -132,7 +132,7 @@ def test_a_cut_begins_between_key_frames(media: Path) -> None:
     assert not next(key for pts, _, key, _ in samples(media / "video-cut.mp4") if pts == 0)
 
 
-def test_late_sound_begins_with_an_empty_edit(media: Path) -> None:
+def test_late_audio_begins_with_an_empty_edit(media: Path) -> None:
     (duration, media_time), *_ = edits(media / "audio-late.mp4")
     assert media_time == -1
     assert duration == pytest.approx(400, abs=30)
@@ -173,7 +173,7 @@ def test_yt_dlp_sees_each_film_as_files_with_their_sizes(site: SampleSite, ytdlp
         ("fault/nolength/pair-webm", "ba", "audio-only.webm"),
     ],
 )
-def test_yt_dlp_downloads_a_track_through_its_faults(
+def test_yt_dlp_downloads_a_track_despite_its_faults(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
 ) -> None:
     got = ytdlp.get(f"{site.http}/tube/watch/{path}", format, tmp_path)
@@ -186,5 +186,5 @@ def test_an_expiring_film_gives_another_address_at_each_visit(site: SampleSite, 
     assert not first_visit & second_visit
 
 
-def test_a_film_with_an_unknown_fault_is_not_there(site: SampleSite) -> None:
+def test_a_film_with_an_unknown_fault_is_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/tube/api/watch/fault/odd/pair").status == 404

@@ -1,6 +1,6 @@
-"""Runs stock yt-dlp with the sample's plugin: one JSON request a line on stdin, one JSON answer a line on stdout.
+"""Runs stock yt-dlp with the sample's plugin: one JSON request per line on stdin, one JSON answer per line on stdout.
 
-A process of its own, since plugins are global to a process and stay.
+It is a process of its own because plugins are global to a process and stay loaded.
 """
 
 from __future__ import annotations

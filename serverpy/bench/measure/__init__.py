@@ -1,1 +1,2 @@
-"""Makes results: scenarios, the targets they start, and the clients and samplers that load and read them."""
+"""Produces results: scenarios, the targets that they start, the clients that load them and the samplers that read
+them."""

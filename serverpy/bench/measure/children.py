@@ -1,6 +1,6 @@
-"""Processes that the bench starts: each in a process group of its own, its words in a file, ended in any case.
+"""Child processes of the bench: each has its own session and a log file for its output, and is always ended.
 
-The group keeps a Ctrl-C in the terminal from reaching them: we get it alone, and end them in order.
+The session keeps a Ctrl-C in the terminal from reaching them: only the bench receives it, and ends them in order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Child:
-    """A process we started. `directory` is its working directory, empty at first and removed at the end."""
+    """A child process. `directory` is its working directory; `running` makes it and removes it at the end."""
 
     process: subprocess.Popen[bytes]
     title: str
@@ -46,20 +46,21 @@ class Child:
 
     @property
     def log(self) -> str:
-        """What it said so far, on stdout and stderr."""
+        """Its output so far, stdout and stderr."""
         return self.log_file.read_text(errors="replace")
 
     def check(self) -> None:
-        """Raises TargetDied if it has ended."""
+        """Raise TargetDied if the process has ended."""
         if self.process.poll() is not None:
-            raise TargetDied(f"{self.title} has ended by itself ({self.process.returncode}). {self._tail()}")
+            raise TargetDied(f"{self.title} has ended unexpectedly ({self.process.returncode}). {self._tail()}")
 
     def said(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Waits until its words match. Raises TargetFailed if it ends before, or does not say it in time."""
+        """Wait until its output matches `pattern`. Raises TargetFailed if it ends first, or does not print it in
+        time."""
         return self.until(lambda: re.search(pattern, self.log), seconds)
 
     def until(self, condition: Callable[[], T | None], seconds: float) -> T:
-        """The first answer of `condition` which is true."""
+        """Call `condition` until it returns something true, and return that. Raises TargetFailed as `said` does."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if self.process.poll() is not None:
@@ -82,10 +83,11 @@ def running(
     files: Mapping[str, str] | None = None,
     hold_stdin: bool = False,
 ) -> Iterator[Child]:
-    """`command` as a child, for the time of the block; then it and all below it are ended and waited for.
+    """Run `command` as a child for the duration of the block, then end it and all its descendants and wait for them.
 
-    `env` is added to a clean environment, `files` (name → text) are written into its directory before it starts.
-    `{directory}` in an argument stands for that directory. With `hold_stdin` its stdin ends when we do, however."""
+    `env` is added to a clean environment. `files` (name → text) are written into its directory before it starts.
+    `{directory}` in an argument or in a file stands for that directory. With `hold_stdin` the child reads EOF on its
+    stdin when the bench ends, for whatever reason."""
     with tempfile.TemporaryDirectory(prefix="serverpy-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         for file, text in (files or {}).items():
@@ -111,7 +113,8 @@ def running(
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what would make two runs differ: settings of a server, and proxies (the origin is on loopback)."""
+    """Return this process's environment without the variables that would make two runs differ: settings of ServerPY,
+    and proxies (the origin is on loopback)."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -121,15 +124,15 @@ def clean_environment() -> dict[str, str]:
 
 
 def _raise_fd_limit(pid: int) -> None:
-    """A target must not fail for a shell's limit of 1024."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended already: whoever waits for it will say so
+    """Raise the limit on open files, so that a target does not fail because of a shell's limit of 1024."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended already, which the caller notices when it waits for it
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         wanted = MAX_FDS if hard == resource.RLIM_INFINITY else min(hard, MAX_FDS)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the first process, so that it may end its children itself; after a while SIGKILL to all."""
+    """Send SIGTERM to the first process, so that it can end its children itself; after STOP_SECONDS, SIGKILL to all."""
     family = _family(process.pid)
     try:
         process.terminate()
@@ -140,14 +143,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()  # looks at the time it was started: never a stranger with the same number
+                each.kill()  # psutil compares the start time, so another process with a reused pid is never killed
         process.kill()
         process.wait()
         psutil.wait_procs(family, timeout=STOP_SECONDS)
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """All below `pid`, and all of its group: an orphan has another parent."""
+    """Return all descendants of `pid` and all members of its process group, since an orphan has another parent."""
     found = set[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))
@@ -160,10 +163,11 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack like Ctrl-C, by KeyboardInterrupt: the children are ended. Main thread.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the children are ended. Main thread only.
 
-    A SIGHUP or SIGINT that is ignored (`nohup`, a background job of a script) stays ignored; SIGTERM always ends us.
-    SIGINT needs no handler of ours: Python's raises KeyboardInterrupt, and is not installed where it is ignored."""
+    A SIGHUP or SIGINT that is ignored (`nohup`, a background job of a script) stays ignored; SIGTERM always ends the
+    bench. SIGINT needs no handler here: Python's own raises KeyboardInterrupt, and Python does not install it if SIGINT
+    is ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

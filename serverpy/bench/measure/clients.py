@@ -1,9 +1,9 @@
-"""The clients that load a target: on raw sockets, cheap enough that a thousand slow ones live in one process beside
-the server they load, and strict: every byte is compared with what the media has there.
+"""The clients that load a target. They use raw sockets, so that a thousand slow ones fit into one process beside the
+server that they load, and they compare every byte with the media.
 
-Who reads slowly belongs to a `Crowd`, paced by one task; `whole`, `first_byte`, `leaving` are one request each on a
-connection of its own, `many` repeats one over connections that stay open, as that of a `Visitor` does. None of them
-raises for what the server does: the `Outcome` says how it ended, and the scenario decides.
+Slow readers belong to a `Crowd`, which one task paces. `whole`, `first_byte`, `leaving` and `for_a_while` send one
+request each on a connection of its own; `many` and `Visitor` repeat requests on connections that stay open. None of
+them raises because of what the server does: the `Outcome` says how a request ended, and the scenario decides.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from serverpy.bench.measure.exchange import GOOD, Answer, Ask, End, Outcome
 from serverpy.tasks import cancel, spawn
 
 RECEIVE_BYTES = 64 * 1024
-"""The kernel's buffer of a slow client. Left alone it takes megabytes in before the server feels anything of the
-client's slowness; what a server holds for a client is the same, it only takes longer to see."""
+"""The kernel's receive buffer of a slow client. With the default size the kernel takes in megabytes before the server
+notices that the client is slow; what the server holds for a client is the same, but takes longer to show."""
 SEGMENT_BYTES = 1448
-"""Of a slow client, as over Ethernet. Those of loopback, 64 KB, make the server's kernel put by 2.6 MB for each, which
-would keep it idle for the first half minute."""
+"""TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the server's kernel buffers 2.6 MB for
+each client, which would leave the server idle for the first half minute."""
 READ_BYTES = 256 * 1024
 SLOTS = 10
 TICK_SECONDS = 0.025
-"""A tick is the turn of one slot, a tenth of the clients: each has its turn every quarter of a second."""
+"""In one tick the clients of one slot, a tenth of them, have their turn: each client every quarter of a second."""
 OPENING_AT_ONCE = 64
 HOPELESS_AFTER = 50
 
 
 class Reader:
-    """One client that reads slowly: its share on each turn, never more than `rate` × the time since its first byte."""
+    """One slow client. On each turn it reads what is due, so never more than `rate` × the time since its first byte."""
 
     def __init__(self, ask: Ask, rate: int) -> None:
         self._ask = ask
@@ -46,10 +46,10 @@ class Reader:
         self._since = self._fed = 0.0
         self._stall = 0.0
         self.outcome: Outcome | None = None
-        """None while it reads."""
+        """None while it is reading."""
 
     async def open(self) -> None:
-        """Until the first byte of the body, or an end without one. Closes its socket if cancelled."""
+        """Connect, and wait for the first byte of the body or an end without one. Closes the socket if cancelled."""
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)
@@ -101,10 +101,10 @@ class Reader:
 
 
 class Crowd:
-    """Clients that read slowly, all at `rate` bytes a second each, as many as have joined and not left.
+    """Slow clients that read `rate` bytes per second each: those that have joined and not left.
 
-    `at_once` of them may be opening at the same time; each has its turn every `slots` ticks. Use it by `async with`:
-    leaving it, however, closes every connection.
+    At most `at_once` of them connect at the same time; each has its turn every `slots` ticks. An async context manager:
+    leaving it, in whatever way, closes every connection.
     """
 
     def __init__(self, ask: Ask, rate: int, *, at_once: int = OPENING_AT_ONCE, slots: int = SLOTS) -> None:
@@ -131,11 +131,11 @@ class Crowd:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """Of all who have ended."""
+        """The outcomes of all clients that have ended."""
         return [reader.outcome for reader in (*self._gone, *self._readers) if reader.outcome is not None]
 
     async def join(self, count: int) -> None:
-        """`count` more, opened a few dozen at a time; until each has its first byte, or an end without one."""
+        """Add `count` clients, `at_once` at a time, and wait until each has its first byte or an end without one."""
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(self._join(), name=f"join-{number}")
@@ -147,7 +147,7 @@ class Crowd:
             self._readers.append(reader)
 
     def leave(self, count: int | None = None) -> None:
-        """The first `count` go away (None: all)."""
+        """Disconnect the first `count` clients (None: all)."""
         going = self._readers if count is None else self._readers[:count]
         self._readers = [] if count is None else self._readers[count:]
         for reader in going:
@@ -164,28 +164,28 @@ class Crowd:
 
 
 async def whole(ask: Ask) -> Outcome:
-    """One client that reads all as fast as it comes."""
+    """Read the whole body with one client, as fast as it arrives."""
     return await _read(ask, _never)
 
 
 async def first_byte(ask: Ask) -> Outcome:
-    """One client that leaves once it has the first byte of the body."""
+    """Send one request and disconnect after the first byte of the body."""
     return await leaving(ask, 1)
 
 
 async def leaving(ask: Ask, after_bytes: int) -> Outcome:
-    """One client that leaves once it has `after_bytes` of the body."""
+    """Send one request and disconnect once `after_bytes` of the body have arrived."""
     return await _read(ask, _after(after_bytes))
 
 
 async def for_a_while(ask: Ask, seconds: float, *, at_most: int = READ_BYTES) -> Outcome:
-    """One client that reads as fast as it comes, `at_most` so many bytes at once, and leaves after `seconds`."""
+    """Read the body as fast as it arrives, at most `at_most` bytes at once, and disconnect after `seconds`."""
     return await _read(ask, lambda answer: answer.age >= seconds, at_most)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Many requests, added up. `opened` counts connections."""
+    """The sum of many requests. `opened` counts connections."""
 
     seconds: float = 0.0
     opened: int = 0
@@ -212,8 +212,8 @@ class Tally:
 async def many(
     ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Tally:
-    """One request after the other, as `ask` gives them, over `connections` that stay open where the server lets them:
-    `count` in all, or for `seconds`. Ends early once more than a tenth of 50 or more has gone wrong."""
+    """Send the requests that `ask` returns, one after the other, over `connections` that stay open if the server keeps
+    them: `count` in all, or for `seconds`. Ends early if, after 50 requests or more, over a tenth of them failed."""
     tally, begun = Tally(), time.monotonic()
     left = iter(range(count)) if count is not None else None
 
@@ -233,8 +233,8 @@ async def many(
 
 
 class Visitor:
-    """One client that asks one thing after the other, over a connection that stays open where the server lets it.
-    `opened` counts connections. Its owner closes it."""
+    """One client that sends one request after the other, over a connection that stays open if the server keeps it.
+    `opened` counts connections. The owner closes it."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -242,7 +242,7 @@ class Visitor:
         self.opened = 0
 
     async def ask(self, asked: Ask, after_bytes: int | None = None) -> Outcome:
-        """The whole answer, or until `after_bytes` of it are there and the client leaves."""
+        """Read the whole response, or disconnect once `after_bytes` of its body have arrived."""
         fresh = self._connection is None
         self._connection = self._connection or _socket()
         self.opened += fresh
@@ -289,7 +289,7 @@ async def _exchange(
     fresh: bool = True,
     enough: Callable[[Answer], bool] = _never,
 ) -> Outcome:
-    """One request and its answer, until it is over or we have `enough`. The connection is the caller's."""
+    """Send one request and read the response until it is over or `enough` says so. The caller owns the connection."""
     loop, view = asyncio.get_running_loop(), memoryview(buffer)
     try:
         async with asyncio.timeout(ask.patience) as patience:
@@ -315,7 +315,7 @@ async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> N
 
 
 def _socket(*, slow: bool = False) -> socket.socket:
-    """Not blocking. Sizes have to be set before the connection is made."""
+    """Return a non-blocking socket. The sizes must be set before it connects."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

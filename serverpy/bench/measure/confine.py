@@ -1,6 +1,6 @@
-"""Less memory for a process that runs already: a memory cgroup where one can be made, else a limit on its data.
+"""Limits the memory of a running process: with a memory cgroup if one can be made, else with a limit on its data.
 
-A server whose bound is true does not notice either of them.
+A server that keeps to its memory bound does not notice either of them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PROC = Path("/proc")
 
 @contextlib.contextmanager
 def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
-    """For the time of a block the process may take `more_bytes` more than it has. `used_bytes` is what it holds by the
-    kernel's count of pages. Raises OSError for a process of somebody else.
+    """Let the process take at most `more_bytes` more than it has, for the duration of the block. `used_bytes` is what
+    it holds by the kernel's count of pages. Raises OSError if the process belongs to another user.
 
-    A cgroup (version 2) counts from the moment the process is in it: pages that it had stay with its old group, so that
-    the new one is given the room of what may be freed and taken anew, too. It also counts what the kernel holds for
-    sockets. `RLIMIT_DATA` counts address space, not pages; only its soft limit is set, which children may lift."""
+    A cgroup (version 2) counts from the moment the process joins it. Earlier pages stay with the old group, so the
+    limit includes `used_bytes`, which the process may free and take again. A cgroup also counts what the kernel holds
+    for sockets. `RLIMIT_DATA` counts address space, not pages; only the soft limit is set, which children may raise."""
     home = _own_group(pid)
     group = _new_group(home, pid, more_bytes + used_bytes) if home is not None else None
     if home is not None and group is not None:
@@ -39,39 +39,40 @@ def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
     try:
         yield "prlimit"
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended: whoever waits for it will say so
+        with contextlib.suppress(ProcessLookupError):  # it has ended, which the caller notices when it waits for it
             resource.prlimit(pid, resource.RLIMIT_DATA, before)
 
 
 def data_bytes(pid: int) -> int:
-    """What RLIMIT_DATA counts: private writable mappings, used or not (`VmData`). Raises OSError if it has ended."""
+    """Return what RLIMIT_DATA counts: private writable mappings, used or not (`VmData`). Raises OSError if the process
+    has ended."""
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name == "VmData":
             return int(rest.split()[0]) * 1024
-    raise OSError(f"the kernel does not say how much data process {pid} has")
+    raise OSError(f"no VmData in the status of process {pid}")
 
 
 def _new_group(home: Path, pid: int, limit: int) -> Path | None:
-    """A cgroup below or beside `home`, with the process in it; None where none may be made."""
+    """Make a cgroup below or beside `home` and move the process into it. Returns None if that is not permitted."""
     for parent in (home, home.parent):
         group = parent / f"serverpy-bench-{os.getpid()}"
         try:
             group.mkdir()
         except OSError:
-            continue  # not ours to make
+            continue  # no permission
         try:
             (group / "memory.max").write_text(str(limit))
             (group / "cgroup.procs").write_text(str(pid))
         except OSError:
             group.rmdir()
-            continue  # its parent gives it no memory controller, or lets nobody in
+            continue  # its parent does not enable the memory controller, or no process may be moved into it
         return group
     return None
 
 
 def _own_group(pid: int) -> Path | None:
-    """Of version 2, if memory is counted there."""
+    """Return the version 2 cgroup of the process, or None if it has no memory controller."""
     for line in (PROC / str(pid) / "cgroup").read_text().splitlines():
         if line.startswith("0::"):
             group = CGROUPS / line[3:].lstrip("/")
@@ -81,7 +82,7 @@ def _own_group(pid: int) -> Path | None:
 
 
 def _leave(group: Path, home: Path) -> None:
-    """A group goes once nobody is in it: the process and its children go back to where they came from."""
+    """Move the process and its children back into `home` and remove the group, which must be empty for that."""
     for each in (group / "cgroup.procs").read_text().split():
         with contextlib.suppress(ProcessLookupError):
             (home / "cgroup.procs").write_text(each)

@@ -1,4 +1,4 @@
-"""What can go wrong while measuring. The command line shows the message in one line; a run with one has failed."""
+"""Errors of a measurement. The command line shows the message in one line, and the run counts as failed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serverpy.errors import ServerPYError
 
 
 class BenchError(ServerPYError):
-    """A measurement could not be made, or cannot be trusted. Never shown over HTTP."""
+    """A measurement was not possible, or cannot be trusted. Never sent over HTTP."""
 
     code: ClassVar[str] = "bench"
 
 
 class TargetFailed(BenchError):
-    """What should be measured did not start, or not in time. The message ends with the last lines it said."""
+    """A target did not start, or not in time. The message ends with the last lines of its output."""
 
 
 class TargetDied(BenchError):
-    """What was being measured has ended by itself, or was ended by somebody else."""
+    """A target ended while it was measured, by itself or by a signal."""

@@ -1,4 +1,4 @@
-"""One request of the bench's clients and its answer: parsed, counted, and every byte of it compared.
+"""One request of a bench client and its response, which is parsed, counted and compared byte by byte.
 
 Pure: bytes go in, an `Outcome` comes out. `clients` has the sockets.
 """
@@ -14,20 +14,21 @@ import httptools
 from serverpy.bench.measure.reference import Reference
 
 End = Literal["complete", "left", "cut", "wrong", "refused", "failed"]
-"""`left`: the client went away as it was meant to, and all it had was right. `cut`: the server ended the body early and
-said so. `wrong`: other bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`: no answer."""
+"""`left`: the client disconnected as planned, and all bytes until then were right. `cut`: the server ended the body
+early and the client could tell. `wrong`: wrong bytes, or a short body that looked complete. `refused`: an HTTP error.
+`failed`: no response."""
 
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""For the first byte, and between two pieces of a client that reads as fast as it can."""
+"""How long a client waits for the first byte, and, if it reads as fast as it can, between two pieces."""
 REASON_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request: where, for what, and what the body must be: that of `reference` (None: whatever comes), or the part
-    of it that `span`, first byte and the one after the last, asks for."""
+    """One request and its expected body: `reference` (None: any bytes), or the part of it in `span`, which is the first
+    byte and the one after the last."""
 
     host: str
     port: int
@@ -38,7 +39,7 @@ class Ask:
     span: tuple[int, int] | None = None
 
     def head(self) -> bytes:
-        """HTTP/1.1: without a `Connection` header it stays open (RFC 9112 §9.3)."""
+        """Return the HTTP/1.1 request. Without a `Connection` header the connection stays open (RFC 9112 §9.3)."""
         part = f"Range: bytes={self.span[0]}-{self.span[1] - 1}\r\n" if self.span else ""
         line = f"{self.verb} {self.path} HTTP/1.1\r\n"
         return f"{line}Host: {self.host}:{self.port}\r\nAccept: */*\r\n{part}\r\n".encode("latin-1")
@@ -46,9 +47,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request went. `received` counts bytes of the body; `first_byte` and `seconds` run from the connecting;
-    `stall` is the longest time in which a slow client found nothing to read (None for others); `retry_after` what the
-    header of that name said."""
+    """How one request ended. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
+    the connect. `stall` is the longest time in which a slow client found nothing to read (None for other clients).
+    `retry_after` is the value of that header."""
 
     end: End
     status: int | None
@@ -61,7 +62,7 @@ class Outcome:
 
 
 class Answer:
-    """The answer to one request, as it comes. Feed it until `over`."""
+    """Parser of the response to one request. Feed it until it is `over`."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -91,7 +92,8 @@ class Answer:
             self.wrong = self.wrong or f"not HTTP: {error}"
 
     def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
-        """How it ended: as its framing says, or by `left` (we went), `failure`, else the end of the connection."""
+        """Return how the request ended: as the framing says, because the client `left`, with a `failure`, or else with
+        the end of the connection."""
         end, reason = self._end(left, failure)
         return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason, self._retry_after)
 
@@ -99,12 +101,12 @@ class Answer:
         if self.wrong:
             return "wrong", self.wrong
         if self.status is None:
-            return "failed", failure or "the connection ended before an answer"
+            return "failed", failure or "the connection ended before a response"
         if self.status not in (200, 206):
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
         if self.received == size or (size is None and self.framed_end):
-            return "complete", ""  # also the end of a body which only the connection's end delimits
+            return "complete", ""  # including a body that is delimited by the end of the connection
         if self.framed_end:
             return "wrong", f"{self.received} bytes of {size} that looked complete"
         if left:
@@ -112,7 +114,8 @@ class Answer:
         return "cut", failure or f"cut after {self.received} bytes{'' if size is None else f' of {size}'}"
 
     def _first(self) -> int:
-        """The place of the body's first byte: who was asked for a part may answer with the whole (RFC 9110 §14.2)."""
+        """Return the offset of the body's first byte: a server may answer a range request with the whole (RFC 9110
+        §14.2)."""
         return self._ask.span[0] if self._ask.span and self.status == 206 else 0
 
     def _size(self) -> int | None:
@@ -123,7 +126,7 @@ class Answer:
         whole = self._ask.reference.size
         return min(self._ask.span[1], whole) - self._first() if self._ask.span and self.status == 206 else whole
 
-    # What the parser calls
+    # Callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
@@ -155,4 +158,4 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # later it has forgotten
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser forgets it later

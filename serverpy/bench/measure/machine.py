@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: the machine and the versions, for the report of a run."""
+"""The machine and the versions of the software that figures depend on, for the report of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PACKAGES = (
     "serverpy", "yt-dlp", "uvloop", "uvicorn", "httptools", "fastapi", "starlette", "requests", "httpx", "psutil",
 )  # fmt: skip
 RIVALS = ("mediaflow-proxy", "streamlink", "httpx")
-"""They have an environment of their own beside ours, if they are installed."""
+"""These are looked up first in the rivals' own environment, if it is installed."""
 
 
 def versions() -> dict[str, str | None]:
-    """By name; None is not installed."""
+    """Return versions by name; None means not installed."""
     found = {"python": platform.python_version(), "nginx": _nginx()}
     ours: dict[str, str | None] = {name: _version(name, sys.path) for name in PACKAGES}
     theirs = [str(path) for path in Path(sys.prefix, "rivals", "lib").glob("python*/site-packages")]

@@ -1,4 +1,4 @@
-"""Where all bytes come from: one sample site for the whole run, in a process of its own."""
+"""The origin of all bytes: one sample site for the whole run, in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from serverpy.bench.measure.children import running
 Scheme = Literal["http", "https"]
 
 START_SECONDS = 120.0
-"""It makes its media at its first start."""
+"""The site makes its media at the first start."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The site. Media are named as what it serves: a file (`prog.mp4`, `large-180.mp4`) or a playlist (`hls/ts`)."""
+    """The running site. Media are named by what it serves: a file (`prog.mp4`, `large-180.mp4`) or a playlist
+    (`hls/ts`)."""
 
     pid: int
     http: str
@@ -30,14 +31,14 @@ class Origin:
         return self.https if scheme == "https" else self.http
 
     def url(self, media: str, scheme: Scheme = "http") -> str:
-        """The media itself: the file, or the master playlist."""
+        """Return the address of the media itself: the file, or the master playlist."""
         path = f"{media}/master.m3u8" if is_playlist(media) else f"media/{media}"
         return f"{self.base(scheme)}/{path}"
 
     def page(self, media: str, scheme: Scheme = "http", fresh: str = "", faults: str = "id=bench") -> str:
-        """A page with a player for it. Another `fresh` makes it another page, which no cache knows. A file may
-        misbehave as `faults` say (`docs/sample.md`)."""
-        # The fault which is none gives every file a page; `docs/sample.md` has the pages of the playlists.
+        """Return the address of a page with a player for the media. A different `fresh` makes a different page, which
+        no cache knows. A file may misbehave as `faults` says (`docs/sample.md`)."""
+        # The default fault has no effect: it only gives every file a page. Playlists have pages (`docs/sample.md`).
         path = media.replace("/", "-") if is_playlist(media) else f"fault/{faults}/{media}"
         return f"{self.base(scheme)}/page/{path}" + (f"?fresh={fresh}" if fresh else "")
 
@@ -48,7 +49,7 @@ def is_playlist(media: str) -> bool:
 
 @contextlib.contextmanager
 def sample_origin() -> Iterator[Origin]:
-    """The site, answering on http and https, for the time of the block. Raises TargetFailed."""
+    """Run the site on http and https for the duration of the block. Raises TargetFailed if it does not start."""
     command = [sys.executable, "-m", "serverpy", "sample", "--port", "0", "--https-port", "0", "--with-parent"]
     with running("The sample site", command, hold_stdin=True) as child:
         pattern = r"(http://127\.0\.0\.1:\d+)/\s+and at (https://127\.0\.0\.1:\d+)/ \(its authority: (.+)\)"

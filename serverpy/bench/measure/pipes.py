@@ -1,4 +1,4 @@
-"""What lies in pipes: the kernel's memory, which is in no process's."""
+"""Bytes in pipes: memory of the kernel, which no process's figures include."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import psutil
 
 
 def held_in_pipes(pid: int) -> int:
-    """Bytes that lie in the pipes of a process and those below it now: the kernel's memory, which is in no PSS."""
+    """Return how many bytes are now in the pipes of a process and its descendants. No PSS includes them."""
     pipes: dict[str, int] = {}
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+        with contextlib.suppress(FileNotFoundError):  # the process has ended meanwhile
             _look(Path(f"/proc/{process.pid}/fd"), pipes)
     return sum(pipes.values())
 
 
 def _look(descriptors: Path, pipes: dict[str, int]) -> None:
     for path in descriptors.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # the descriptor was closed meanwhile
             name = os.readlink(path)
             if name.startswith("pipe:") and name not in pipes:
                 pipes[name] = _readable(path)

@@ -1,7 +1,7 @@
-"""How a run goes, for the person at the terminal: one bar with the time that remains; lines where there is no terminal.
+"""Progress of a run: a bar with the remaining time on a terminal, otherwise lines.
 
-The time that remains is the estimates of what is still to come, in the pace of what is behind: cells of 5 seconds and
-of 5 minutes make every other guess jump.
+The remaining time is the sum of the estimates of the remaining cells, scaled by how long past cells took compared with
+theirs. Cells take from 5 seconds to 5 minutes, so other estimates jump.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENOUGH_SECONDS = 20.0
 
 
 class Lines:
-    """A line for each cell."""
+    """Watcher that prints a line for each cell."""
 
     def plan(self, seconds: float) -> None:
         self.say(f"This takes about {clock(seconds)}.")
@@ -31,14 +31,14 @@ class Lines:
         self.say(f"{scenario.name}: {cell.title}")
 
     def cell_ended(self, cell: Cell) -> None:
-        pass  # the next line says so
+        pass  # the next line shows it
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
 class Bar(Progress):
-    """One bar over the whole run, which moves on by itself within a cell. Use it as a context manager."""
+    """Watcher with one bar for the whole run, which keeps moving during a cell. A context manager."""
 
     def __init__(self) -> None:
         self._task: TaskID | None = None
@@ -72,7 +72,7 @@ class Bar(Progress):
         self.console.print(Text(line), soft_wrap=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """What rich draws, some times a second: where we are by now."""
+        """Update the bar. rich calls this a few times a second."""
         if self._task is not None:
             done = self._behind
             if self._cell is not None:
@@ -81,13 +81,13 @@ class Bar(Progress):
         return super().get_renderables()
 
     def _pace(self) -> float:
-        """Seconds that an estimated second has taken, once there is enough behind us to say so."""
+        """Return how many seconds an estimated second has taken so far; 1 until enough time has passed."""
         return (self._cell_begun - self._begun) / self._behind if self._behind >= ENOUGH_SECONDS else 1.0
 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watcher]:
-    """The watcher for where stderr goes."""
+    """Provide the watcher that suits stderr: a bar on a terminal, otherwise lines."""
     if not sys.stderr.isatty():
         yield Lines()
         return
@@ -96,7 +96,7 @@ def watching() -> Iterator[Watcher]:
 
 
 def clock(seconds: float) -> str:
-    """`1:05`, `1:02:03`."""
+    """Format seconds as `1:05` or `1:02:03`."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,6 +1,6 @@
-"""What the bytes of a media of the sample site must be, so that every client can compare each byte it gets.
+"""The expected bytes of the sample site's media, so that every client can compare each byte that it receives.
 
-Kept in blocks, a bounded number of them: the bench must not hold 180 MB beside the servers it measures.
+A bounded number of blocks is kept, so that the bench does not hold 180 MB beside the servers that it measures.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from serverpy.sample.make import ensure_media
 BLOCK_BYTES = 1 << 20
 BLOCKS_KEPT = 24
 HLS_VARIANT = "high"
-"""The best variant, which every target chooses by itself."""
+"""The best variant, which every target chooses by default."""
 
 
 class Reference:
-    """The true bytes of one media, `size` in all."""
+    """The expected bytes of one media file or playlist, `size` in all."""
 
     def __init__(self, parts: tuple[Content, ...]) -> None:
         self._parts = parts
@@ -26,7 +26,7 @@ class Reference:
         self._block = lru_cache(BLOCKS_KEPT)(self._make_block)
 
     def matches(self, start: int, data: bytes) -> bool:
-        """Whether `data` is what stands at byte `start`. Bytes past the end never match."""
+        """Return whether the media has `data` at byte `start`. Bytes past the end never match."""
         if start + len(data) > self.size:
             return False
         view, at = memoryview(data), 0
@@ -52,8 +52,8 @@ class Reference:
 
 @cache
 def reference(media: str) -> Reference:
-    """Of `large-<MiB>.mp4`, of a file of the sample, or of `hls/<kind>` (its best variant's segments, one after the
-    other). Raises ConfigurationError for anything else."""
+    """Return the reference of `large-<MiB>.mp4`, of a file of the sample, or of `hls/<kind>` (the concatenated segments
+    of its best variant). Raises ConfigurationError for anything else."""
     directory = ensure_media()
     size = media.removeprefix("large-").removesuffix(".mp4")
     if media == f"large-{size}.mp4" and size.isdecimal():

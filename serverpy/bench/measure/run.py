@@ -1,8 +1,8 @@
-"""A run of the bench: the scenarios asked for, one after the other, and what they found in `results.json`.
+"""A run of the bench: measures the chosen scenarios one after the other and writes the results to `results.json`.
 
-The file is written anew after each scenario, so that nothing measured is lost. A scenario that fails is recorded with
-its reason and the others still run; an interrupted one is marked incomplete. Everything that was started has ended when
-`run` returns or raises.
+The file is rewritten after each scenario, so that nothing measured is lost. A scenario that fails is recorded with its
+reason and the others still run; an interrupted one is marked incomplete. When `run` returns or raises, every process
+that it started has ended.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 class Watcher(Protocol):
-    """Who shows how the run goes."""
+    """Shows the progress of a run."""
 
     def plan(self, seconds: float) -> None:
-        """The run will take about `seconds`. Called once, first."""
+        """Show that the run will take about `seconds`. Called once, first."""
 
     def cell(self, scenario: Scenario, cell: Cell) -> None:
-        """This one begins."""
+        """Show that this cell begins."""
 
     def cell_ended(self, cell: Cell) -> None: ...
 
     def say(self, line: str) -> None:
-        """One line for the person who waits."""
+        """Show one line to the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for. `methods` None: every target that can run here; `streams` None: as many as the mode says."""
+    """What to measure. `methods` None means every target that can run here; `streams` None, as many as the mode
+    says."""
 
     scenarios: Sequence[Scenario]
     mode: Mode
@@ -57,7 +58,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scenario with its cells for this run, and why targets are left out of it."""
+    """A scenario with its cells for this run, and why targets are missing from it."""
 
     scenario: Scenario
     cells: tuple[Cell, ...]
@@ -69,8 +70,8 @@ class Prepared:
 
 
 def run(order: Order, watcher: Watcher) -> int:
-    """The exit code: 0, 1 if a scenario failed, 130 if interrupted. Raises TargetFailed if the sample site does not
-    start, OSError if nothing can be written. Call it from the main thread."""
+    """Run `order` and return the exit code: 0, 1 if a scenario failed, 130 if interrupted. Raises TargetFailed if the
+    sample site does not start, OSError if the results cannot be written. Call it from the main thread."""
     missing = {name: reason for name in order.methods or TARGETS if (reason := TARGETS[name].missing())}
     for reason in missing.values():
         watcher.say(f"left out: {reason}")
@@ -83,7 +84,7 @@ def run(order: Order, watcher: Watcher) -> int:
             for each in prepared:
                 result = _measure(each, bench, watcher)
                 record.add(result)
-                _tell(result, watcher)
+                _announce(result, watcher)
                 if result.status == "incomplete":
                     return INTERRUPTED
     except KeyboardInterrupt:
@@ -93,7 +94,7 @@ def run(order: Order, watcher: Watcher) -> int:
 
 
 def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
-    """The cells of each scenario, from those of the targets that are not `missing`."""
+    """Return each scenario with its cells, for the targets that are not `missing`."""
     chosen: dict[str, Target] = {name: TARGETS[name] for name in order.methods or TARGETS if name not in missing}
     plan = Plan(order.mode, chosen, order.streams)
     return [
@@ -107,7 +108,7 @@ def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
 
 
 def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
-    """All cells of a scenario, those after a failed one included."""
+    """Measure all cells of a scenario, including those after a failed one."""
     scenario, begun = prepared.scenario, time.monotonic()
     found: list[Findings] = []
     problems: list[str] = []
@@ -129,7 +130,7 @@ def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
         status = "failed" if problems else "done" if prepared.cells else "skipped"
     reasons = [*problems, *([prepared.missing] if prepared.missing else [])]
     if status == "skipped" and not reasons:
-        reasons = [f"nothing of it is measured by these methods in mode {bench.mode}"]
+        reasons = [f"these methods have nothing to measure here in mode {bench.mode}"]
     return Result(
         scenario.name,
         scenario.title,
@@ -141,7 +142,7 @@ def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
     )
 
 
-def _tell(result: Result, watcher: Watcher) -> None:
+def _announce(result: Result, watcher: Watcher) -> None:
     if result.status == "done":
         watcher.say(f"{result.name}: done in {result.seconds:.0f} s")
     else:
@@ -149,7 +150,7 @@ def _tell(result: Result, watcher: Watcher) -> None:
 
 
 class Record:
-    """What the run has found so far, and the file which says so."""
+    """The results of the run so far, and the file that holds them."""
 
     def __init__(self, order: Order, missing: dict[str, str]) -> None:
         self._path = order.out / RESULTS
@@ -171,12 +172,12 @@ class Record:
         self.write()
 
     def finish(self) -> None:
-        """Every scenario had its turn."""
+        """Record that every scenario has run."""
         self._meta["complete"] = True
         self.write()
 
     def write(self) -> None:
-        """The whole file in one step: whoever reads it never sees a part."""
+        """Replace the file atomically, so that a reader never sees a partial one."""
         self._meta["seconds"] = round(time.monotonic() - self._begun, 3)
         content = {"meta": self._meta, "scenarios": [asdict(result) for result in self.results]}
         self._path.parent.mkdir(parents=True, exist_ok=True)

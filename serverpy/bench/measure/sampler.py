@@ -1,6 +1,6 @@
-"""What a tree of processes costs, read from outside: bytes from `smaps_rollup`, seconds, counts.
+"""Readings of what a process tree costs, taken from outside: bytes from `smaps_rollup`, CPU seconds, counts.
 
-`read` takes one reading; `Sampler` takes them from a thread while somebody else makes the load.
+`read` takes one reading; `Sampler` takes them periodically in a thread while clients load the target.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Field = Literal["pss", "uss", "rss", "cpu", "threads", "fds", "processes", "zomb
 class Reading:
     """The sum over a process and all its descendants, in bytes and seconds. `t` is `time.monotonic()`.
 
-    `pss` counts a page that n processes share as 1/n of it, so that sums are true; `rss` counts it n times. `cpu` is
-    user and system time since the start, that of ended and reaped children included. Zombies are counted in `zombies`
-    alone."""
+    `pss` counts a page that n processes share as 1/n in each, so that the sum is correct; `rss` counts it n times.
+    `cpu` is user and system time since the start, including children that have ended and been reaped. Zombies are
+    counted only in `zombies`."""
 
     t: float
     pss: int
@@ -38,10 +38,10 @@ class Reading:
 
 
 def read(pid: int, *, alone: bool = False) -> Reading:
-    """One reading of the tree below and with `pid`; of `pid` `alone`.
+    """Take one reading of `pid` and all its descendants, or of `pid` `alone`.
 
     A descendant that ends meanwhile is left out. Raises TargetDied if the root is gone or a zombie, and
-    psutil.AccessDenied for processes of somebody else."""
+    psutil.AccessDenied if a process belongs to another user."""
     begun = time.monotonic()
     try:
         root = psutil.Process(pid)
@@ -58,7 +58,7 @@ def read(pid: int, *, alone: bool = False) -> Reading:
 
 
 def _part(process: psutil.Process) -> Reading:
-    """Of one process alone. Raises psutil.NoSuchProcess."""
+    """Take a reading of one process. Raises psutil.NoSuchProcess if it has ended."""
     with process.oneshot():
         if process.status() == psutil.STATUS_ZOMBIE:
             return Reading(0.0, 0, 0, 0, 0.0, 0, 0, 0, 1)
@@ -74,11 +74,11 @@ def _total(t: float, parts: list[Reading]) -> Reading:
 
 
 class Sampler:
-    """Readings of a tree, `hz` times a second, from `start()` to `stop()`; or as a context manager.
+    """Readings of a process tree, `hz` times a second, from `start()` to `stop()`; also a context manager.
 
-    Use it once. `stop` joins the thread, takes a last reading and may be called again. It raises what ended the
-    sampling early, TargetDied as a rule; `check` does so at any time in between, from any thread. The readings made
-    until then stay."""
+    Use it once. `stop` takes a last reading and joins the thread. Idempotent. It raises the error that ended the
+    sampling early, usually TargetDied; `check` raises it at any time before, in any thread. The readings until then are
+    kept."""
 
     def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
         self._pid, self._period, self._alone = pid, 1 / hz, alone
@@ -89,16 +89,17 @@ class Sampler:
 
     @property
     def readings(self) -> list[Reading]:
-        """Those so far, oldest first: a copy."""
+        """A copy of the readings so far, oldest first."""
         return list(self._readings)
 
     def peak(self, field: Field) -> float:
-        """The largest `field` so far. Raises TargetDied, or ValueError if there is no reading yet."""
+        """Return the largest `field` so far. Raises TargetDied if the target has ended, ValueError if there is no
+        reading yet."""
         self.check()
         return max(float(getattr(reading, field)) for reading in self._readings)
 
     def start(self) -> None:
-        """Take the first reading now, in this thread: it raises what cannot be read."""
+        """Take the first reading in this thread, so that an error is raised here, and start the sampling thread."""
         self._readings.append(read(self._pid, alone=self._alone))
         self._thread.start()
 
@@ -119,12 +120,12 @@ class Sampler:
         due = time.monotonic()
         try:
             while True:
-                due = max(due + self._period, time.monotonic())  # no crowd of readings after a late one
+                due = max(due + self._period, time.monotonic())  # no burst of readings after a late one
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
-        except Exception as error:  # noqa: BLE001  # handed to whoever asks
+        except Exception as error:  # noqa: BLE001  # raised by `check`
             self._failure = error
 
     def __enter__(self) -> Self:
@@ -132,7 +133,7 @@ class Sampler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        """Raises what ended the sampling, unless the body has raised something itself."""
+        """Raise the error that ended the sampling, unless the block has raised one itself."""
         self._end()
         if kind is None:
             self.check()

@@ -1,11 +1,11 @@
-"""The two ways of embedding yt-dlp which the founding document describes, as code: rivals to measure, not to use.
+"""The two ways of embedding yt-dlp that the founding document describes, as code: rivals to measure, not to use.
 
     seed_shape.py queue    yt-dlp, then `requests` in a thread of a pool, into a queue of chunks that the loop drains
     seed_shape.py httpx    yt-dlp in a thread, then `httpx` on the loop
 
-`GET /stream?url=` answers with the bytes. The environment sets MAX_WORKERS (20). One httpx client serves all requests,
-although the document makes one for each. The file imports nothing of ServerPY: it runs in whatever environment has what
-it needs.
+`GET /stream?url=` answers with the bytes. The environment variable MAX_WORKERS (default 20) sets the size of the pool.
+One httpx client serves all requests, although the document creates one for each. The file imports nothing from
+ServerPY, so it runs in any environment that has its libraries.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAX_WORKERS = int(os.environ.get("MAX_WORKERS", "20"))
 QUEUE, CHUNK = 20, 8192
 
 EMPTY_SECONDS = 0.01
-"""A thread cannot wake the loop through a queue.Queue: the loop looks again."""
+"""How often the loop polls an empty queue: a thread cannot wake the loop through a queue.Queue."""
 FULL_SECONDS = 0.5
-"""How often a thread with a full queue looks whether its client is still there."""
+"""How often a thread with a full queue checks whether its client is still connected."""
 REQUEST_SECONDS = 60
 
 OPTIONS = {
@@ -48,18 +48,18 @@ OPTIONS = {
 executor = ThreadPoolExecutor(max_workers=MAX_WORKERS, thread_name_prefix="stream")
 
 Chunks = queue.Queue[bytes | BaseException | None]
-"""At the end None, or what went wrong."""
+"""The last item is None, or the error that ended the stream."""
 
 
 def extract(url: str) -> tuple[str, dict[str, str]]:
-    """Address and headers of the media behind a page."""
+    """Return the address and headers of the media behind a page."""
     with yt_dlp.YoutubeDL(OPTIONS) as ydl:
         info = ydl.extract_info(url, download=False)
         return info["url"], info.get("http_headers", {})
 
 
 def download(url: str, chunks: Chunks, left: threading.Event) -> None:
-    """The whole life of a request, in a thread of the pool, until the client has `left`."""
+    """Serve one request in a thread of the pool, until the client has `left`."""
     end: BaseException | None = None
     try:
         address, headers = extract(url)
@@ -80,7 +80,7 @@ def fetch(address: str, headers: dict[str, str]) -> Iterator[bytes]:
 
 
 def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Event) -> bool:
-    """False if the client has left."""
+    """Put `item` into the queue. Returns False if the client has left."""
     while not left.is_set():
         with contextlib.suppress(queue.Full):
             chunks.put(item, timeout=FULL_SECONDS)
@@ -89,7 +89,7 @@ def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Even
 
 
 async def drained(url: str) -> AsyncIterator[bytes]:
-    """The founding document's current method."""
+    """Stream by the founding document's current method: a thread and a queue."""
     chunks: Chunks = queue.Queue(maxsize=QUEUE)
     left = threading.Event()
     executor.submit(download, url, chunks, left)
@@ -110,7 +110,7 @@ async def drained(url: str) -> AsyncIterator[bytes]:
 
 
 async def relayed(url: str) -> AsyncIterator[bytes]:
-    """Its third method: "Extract→Stream"."""
+    """Stream by its third method, "Extract→Stream"."""
     address, headers = await asyncio.get_running_loop().run_in_executor(executor, extract, url)
     async with shared_client().stream("GET", address, headers=headers) as response:
         response.raise_for_status()

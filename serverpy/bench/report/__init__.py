@@ -1,1 +1,1 @@
-"""Reads results and shows them: claims and limits judged, tables, charts, Markdown and HTML. Measures nothing."""
+"""Reads results and shows them: verdicts on claims and limits, tables, charts, Markdown and HTML. Measures nothing."""

@@ -1,4 +1,4 @@
-"""What all charts are drawn on: an SVG, made without a display, in the reader's colours."""
+"""The canvas of all charts: SVG, made without a display, with colours that follow the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`name` is that of its file, `caption` says in a sentence what it shows, with figures."""
+    """A finished chart. `name` is the name of its file without `.svg`; `caption` says what it shows, with figures."""
 
     name: str
     title: str
@@ -73,7 +73,7 @@ def bytes_axis(axes: Axes, which: str, label: str) -> None:
 def draw_line(
     axes: Axes, target: str, xs: Sequence[float], ys: Sequence[float], label: str = "", dash: str = "", every: int = 1
 ) -> None:
-    """In the target's style, with a marker on one point of `every`."""
+    """Draw a line in the target's style, with a marker on one in `every` points."""
     style = style_of(target)
     axes.plot(xs, ys, dash or style.dash, color=style.colour, marker=style.marker, markevery=every,
               label=label or style.title, linewidth=1.8, markersize=5)  # fmt: skip
@@ -84,5 +84,5 @@ def legend(axes: Axes) -> None:
 
 
 def bar_text(axes: Axes, value: float, place: int, text: str) -> None:
-    """The figure of a bar, a little behind its end."""
+    """Write the figure of a bar just after its end."""
     axes.annotate(text, (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)

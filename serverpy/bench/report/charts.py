@@ -1,8 +1,8 @@
-"""The charts, from results alone. Only these and `canvas` load matplotlib (extra `bench`).
+"""The charts, drawn from results. Only this module and `canvas` load matplotlib (extra `bench`).
 
-The same results give the same bytes. Every target has one colour, one marker and one line style in all charts; all
-colours have a contrast of 3 to 1 against white and against the dark page, and no chart is read by colour alone: bars
-carry their figure, lines their marker. A chart whose scenario was not measured is not drawn.
+The same results produce the same bytes. Every target has one colour, one marker and one line style in all charts. All
+colours have a contrast of 3 to 1 against the light and the dark page, and no chart depends on colour alone: bars carry
+their figure, lines their marker. A chart whose scenario was not measured is not drawn.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from serverpy.bench.report.svg import INK, PAPER
 from serverpy.bench.report.units import MB, digits, seconds, size, whole_size
 
 PARTS = ("#3a7fd0", "#c56a0a", "#128f68", "#c2558d", "#8b6fd0", "#8a7d1c", "#1b8ea3", "#d3483f", "#7d7d7d")
-"""Of the stacked bars, in the order of the steps."""
+"""Colours of the stacked bars, in the order of the steps."""
 
 
 def draw_all(results: Results) -> list[Chart]:
-    """Every chart there is something to show in, in the order of the report."""
+    """Draw every chart that has something to show, in the order of the report."""
     return [chart for draw in CHARTS if (chart := draw(results)) is not None]
 
 
@@ -35,13 +35,13 @@ def draw_all(results: Results) -> list[Chart]:
 PROCESSES = (
     ("server", "ServerPY: the serving process"),
     ("worker", "ServerPY: the worker with yt-dlp"),
-    ("one process, stock", "all in one process,\nyt-dlp as it is"),
+    ("one process, stock", "all in one process,\nstock yt-dlp"),
 )
 CLAIMED_STEPS = (
     ("interpreter", 40 * MB), ("framework", 25 * MB), ("yt-dlp imported", 40 * MB), ("a thread", 12.5 * MB),
     ("a hand-over", 10.5 * MB), ("a client connection", 7.5 * MB),
 )  # fmt: skip
-"""The middles of what the document claims for the first embedded request."""
+"""The midpoints of the document's claims for the first embedded request."""
 
 
 def breakdown(results: Results) -> Chart | None:
@@ -55,7 +55,7 @@ def breakdown(results: Results) -> Chart | None:
     ]
     if not bars:
         return None
-    bars.append(("the document's claim (middle)", CLAIMED_STEPS))
+    bars.append(("the document's claim (midpoint)", CLAIMED_STEPS))
     with new_canvas("breakdown", 1.7 + 0.62 * len(bars)) as canvas:
         axes = canvas.add_subplot()
         totals = [_stack(axes, place, parts, colours) for place, (_, parts) in enumerate(bars)]
@@ -68,12 +68,12 @@ def breakdown(results: Results) -> Chart | None:
         canvas.legend(handles, steps, loc="outside lower center", ncols=4, fontsize=9)
         labels = [label.replace("\n", " ") for label, _ in bars[:-1]]
         text = ", ".join(f"{label} {size(total)}" for label, total in zip(labels, totals, strict=False))
-        caption = f"Memory step by step until one stream runs, each colour what that step added: {text}."
+        caption = f"Memory until one stream runs; each colour is what one step added: {text}."
         return finished(canvas, "breakdown", "What the memory consists of", caption)
 
 
 def _stack(axes: Axes, place: int, parts: Sequence[tuple[str, float]], colours: dict[str, str]) -> float:
-    """One bar. A step that gave memory back is left out of the drawing; the table has it."""
+    """Draw one bar. A step that freed memory is not drawn; the table has it."""
     left = 0.0
     for step, added in parts:
         width = max(added, 0.0)
@@ -107,12 +107,12 @@ def over_time(results: Results) -> Chart | None:
         people.set_xlabel("seconds")
         people.set_ylim(bottom=0)
         grid(people, "both")
-        caption = f"Clients arrive, stay and leave: {'; '.join(phrases)}. Below: how many were connected."
+        caption = f"Clients arrive, stay and leave: {'; '.join(phrases)}. Below: the number of connected clients."
         return finished(canvas, "over-time", "Memory over time", caption)
 
 
 def promise(results: Results) -> Chart | None:
-    """The serving process alone, from the moment at which all arrive."""
+    """Draw the memory of the serving process alone, from the moment at which all clients arrive."""
     lines = results.series("promise")
     if not lines:
         return None
@@ -125,11 +125,11 @@ def promise(results: Results) -> Chart | None:
             phrases.append(f"{title} {size(max(line['pss']))} of {size(float(line['allowed']))}")
         allowed = min(float(line["allowed"]) for line in lines)
         axes.axhline(allowed, color=INK, linewidth=1.2, linestyle="--")
-        axes.annotate("allowed: base, budget and a tenth", (0, allowed), xytext=(4, 4), textcoords="offset points",
+        axes.annotate("allowed: base + 110 % of the budget", (0, allowed), xytext=(4, 4), textcoords="offset points",
                       fontsize=9)  # fmt: skip
-        _time_axes(axes, "memory of the serving process (PSS)", "seconds since all arrived at once")
+        _time_axes(axes, "memory of the serving process (PSS)", "seconds since all clients arrived at once")
         axes.set_ylim(top=1.15 * max(allowed, *(max(line["pss"]) for line in lines)))
-        caption = f"Thousands of clients at once, half of them slow; the highest of it: {'; '.join(phrases)}."
+        caption = f"Thousands of clients at once, half of them slow. Peak memory and limit: {'; '.join(phrases)}."
         return finished(canvas, "promise", "The memory budget as a promise", caption)
 
 
@@ -167,7 +167,7 @@ def _time_axes(axes: Axes, what: str, along: str) -> None:
 # --- Bars ----------------------------------------------------------------------------------------------------------
 
 Bar = tuple[str, str, float, str]
-"""Label, target, value and the text behind it. That of an https source is hatched."""
+"""Label, target, value and the text after the bar. Bars of an https source are hatched."""
 
 
 def per_stream(results: Results) -> Chart | None:
@@ -210,10 +210,10 @@ def cpu_per_gb(results: Results) -> Chart | None:
         axes = canvas.add_subplot()
         _bars(axes, bars, top=-0.6, room=0.28)
         axes.set_xlim(left=0)
-        axes.set_xlabel("CPU seconds for each GB relayed to one fast reader")
+        axes.set_xlabel("CPU seconds per GB relayed to one fast reader")
         least, most = min(bars, key=lambda bar: bar[2]), max(bars, key=lambda bar: bar[2])
         caption = f"From {least[3]} ({least[0]}) to {most[3]} ({most[0]})."
-        return finished(canvas, "cpu", "CPU for each GB", caption)
+        return finished(canvas, "cpu", "CPU per GB", caption)
 
 
 def _label(target: str, scheme: str) -> str:
@@ -253,12 +253,12 @@ def by_clients(results: Results) -> Chart | None:
         counts = sorted({count for points in lines.values() for count, _ in points} | {10, 50, 200})
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("clients at once, reading 64 KB a second (logarithmic)")
+        axes.set_xlabel("clients at once, reading 64 KB per second (logarithmic)")
         bytes_axis(axes, "y", "memory of all processes (PSS, logarithmic)")
         grid(axes, "both")
         legend(axes)
         ends = "; ".join(f"{style_of(t).title} {size(p[-1][1])} at {p[-1][0]:,}" for t, p in lines.items())
-        caption = f"Everything that runs, base included: {ends}. The broad bars are the document's claims."
+        caption = f"Memory of all processes, base included: {ends}. The wide bars are the document's claims."
         return finished(canvas, "by-clients", "The whole process by number of clients", caption)
 
 
@@ -295,14 +295,14 @@ def queue_by_chunk(results: Results) -> Chart | None:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         caption = (
-            f"What one embedded stream with a slow reader holds, process and pipe: {size(min(held))} to "
-            f"{size(max(held))}; below it what a fast reader gets, and the wait for the first byte."
+            f"Memory of one embedded stream with a slow reader, in process and pipe: {size(min(held))} to "
+            f"{size(max(held))}. Below it: the throughput of a fast reader, and its time to the first byte."
         )
         return finished(canvas, "queue", "Queue and chunk", caption)
 
 
 def _cell(axes: Axes, x: int, y: int, part: float, text: str) -> None:
-    """Darker is more. White text stands on the darker half, black on the lighter."""
+    """Draw a cell. Darker means more memory; text is white on the darker half of the cells, black on the lighter."""
     shade = [1 - (1 - full) * (0.15 + 0.85 * part**0.5) for full in (0.10, 0.34, 0.60)]
     axes.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, color=shade, linewidth=0))
     ink = "#ffffff" if part**0.5 > 0.55 else "#111111"

@@ -1,9 +1,9 @@
 """The founding document's claims, from `claims.toml`, each judged by one rule.
 
-A claim is a range. The figure measured by the bench, on the scenario that the claim is about, is inside it (widened by
-a tenth on both sides, since two runs differ by that much): the claim *held*. It is below: the claim was *too high*;
-above: *too low*. A claim without a figure of its own ("X needs less than Y") is written as the ratio that it amounts
-to, and is *held* or *wrong*. No figure, no verdict: *not measured*, with the reason.
+A claim is a range. If the figure that the bench measured is inside it (widened by a tenth on both sides, because two
+runs differ by that much), the claim *held*. If the figure is below, the claim was *too high*; if above, *too low*. A
+claim without a figure of its own ("X needs less than Y") is written as the ratio that it amounts to, and *held* or was
+*wrong*. Without a figure there is no verdict, only *not measured* and the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOLERANCE = 0.10
 
 
 class Verdict(Enum):
-    """What became of a claim; the value is how it is said."""
+    """The verdict on a claim; the value is its wording in the report."""
 
     HELD = "held"
     TOO_HIGH = "too high"
@@ -35,7 +35,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """`words` replace the range where the document gives none. `on` says what was measured: a target, or in words."""
+    """One claim about one target. `words` replace the range if the document states none. `on` says what was measured:
+    the title of a target, or a description."""
 
     what: str
     on: str
@@ -60,7 +61,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A claim beside what was measured."""
+    """A claim with the measured figure and the verdict."""
 
     claim: Claim
     found: Found
@@ -72,7 +73,8 @@ class Judged:
 
     @property
     def factor(self) -> float | None:
-        """By how much the figure was missed. None where that says nothing: beside or beyond zero, or for a share."""
+        """The factor by which the claim missed the figure. None if that is meaningless: for figures of zero or less, or
+        for shares."""
         low, high = self.claim.range.low, self.claim.range.high
         if isinstance(self.found, NotMeasured) or self.claim.range.unit == "share" or self.found.value <= 0:
             return None
@@ -91,7 +93,7 @@ def judge(claim: Claim, results: Results) -> Judged:
 
 
 def verdict(claim: Claim, found: Found) -> Verdict:
-    """The rule of the module's docstring."""
+    """Judge the claim by the rule in the module's docstring."""
     if isinstance(found, NotMeasured):
         return Verdict.FAILED if found.failed else Verdict.NOT_MEASURED
     side = claim.range.side(found.value, TOLERANCE)
@@ -117,7 +119,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Contradiction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Two places of the document that cannot both be right, by arithmetic alone."""
+    """Two statements of the document that contradict each other by arithmetic alone."""
 
     here: str
     there: str
@@ -130,7 +132,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _claims(line: _Line, titles: dict[str, str]) -> tuple[Claim, ...]:
-    """One for each target that the line names."""
+    """Return one claim for each target that the line names."""
     bounds, _, words = line.claimed.partition(": ")
     subjects = [("", line.on)] if isinstance(line.on, str) else [(target, titles[target]) for target in line.on]
     return tuple(
@@ -150,5 +152,5 @@ CONTRADICTIONS = _FILE.contradictions
 
 
 def claim_on(what: str, target: str) -> Claim:
-    """Raises StopIteration if the document does not say that."""
+    """Return the claim `what` about `target`. Raises StopIteration if there is none."""
     return next(c for section in SECTIONS for c in section.claims if (c.what, c.target) == (what, target))

@@ -1,4 +1,5 @@
-"""Two runs of the bench, figure by figure: before and after a change, or twice the same to see what is noise."""
+"""Comparison of two runs of the bench, figure by figure: before and after a change, or the same twice to see the
+noise."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import digits, figure
 
 AGAINST = "against"
-"""Where `results.json` keeps the figures of the earlier run, once it was compared."""
+"""The key in `results.json` for the figures of the earlier run, once two runs were compared."""
 
 COMPARED = {
     "steps": ("pss",),
@@ -25,7 +26,7 @@ COMPARED = {
     "sequential": ("growth_pss",),
     "profiles": ("peak_pss", "embedded_peak_pss"),
 }
-"""The figures by scenario; memory first, which a second run repeats."""
+"""The compared figures by scenario; memory first, because it is reproducible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """None where there was nothing before."""
+        """None if the earlier figure is zero."""
         return self.now / self.before if self.before else None
 
 
 def changes(earlier: Results, now: Results) -> Iterator[Change]:
-    """In the order of the later run; a row that failed in either run is left out, and so is one of the two alone."""
+    """Yield the changes in the order of the later run. A row that failed or is missing in either run is left out."""
     for scenario, names in COMPARED.items():
         before = {_about(scenario, row): row for row in earlier.rows(scenario) if unsound(row) is None}
         for row in now.rows(scenario):
@@ -58,7 +59,7 @@ def changes(earlier: Results, now: Results) -> Iterator[Change]:
 
 
 def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of an earlier run: when it was, and its figures. Raises ValueError for what are no results."""
+    """Return what is kept of an earlier run: its date, its version and its figures beside those of this run."""
     before = parse(earlier)
     return {
         "started": str(before.meta.get("started", "")),
@@ -68,13 +69,13 @@ def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
 
 def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
-    """The section of the report; none without an earlier run."""
+    """Yield the blocks of the report's comparison section, none without an earlier run."""
     if kept is None:
         return
     yield Heading("Compared with an earlier run")
     yield Paragraph(
-        f"That run was started {kept['started']}. Rows which one of the two has not, or in which it failed, are left "
-        "out. The last column is the later figure in units of the earlier one."
+        f"The earlier run started {kept['started']}. Rows that failed or are missing in one of the two runs are left "
+        "out. The last column is the figure of this run divided by the earlier one."
     )
     rows = [_row(Change(**change)) for change in kept["changes"]]
     yield Table(("", "", "earlier", "this run", "ratio"), tuple(rows))
@@ -92,7 +93,7 @@ def _about(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:
 
 
 def _what(scenario: str, row: Row) -> str:
-    """For people: `ServerPY relay, 200 clients, http`."""
+    """Describe a row for readers: `ServerPY relay, 200 clients, http`."""
     words = []
     for name, value in _about(scenario, row):
         if name == "target":

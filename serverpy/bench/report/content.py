@@ -1,6 +1,6 @@
-"""What the page says: summary, limits, charts, claims, everything that was measured, and how.
+"""The content of the report: summary, limits, charts, claims, all measured figures, and the method.
 
-Nothing here turns what is missing into a number.
+A missing figure is never shown as a number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNKNOWN = (Verdict.NOT_MEASURED, Reached.NOT_MEASURED)
 
 
 def build(results: Results, charts: Sequence[Chart], raw: Mapping[str, Any]) -> Page:
-    """`raw` is what `results` were read from."""
+    """Build the page. `raw` is what `results` were parsed from."""
     blocks = (
         *_opening(results),
         *_limits(results),
@@ -38,7 +38,7 @@ def build(results: Results, charts: Sequence[Chart], raw: Mapping[str, Any]) -> 
         *comparison(raw.get(AGAINST)),
         *everything(results),
         *_method(results),
-        Code(json.dumps(raw, indent=1, ensure_ascii=False), folded="Everything that was measured, as JSON"),
+        Code(json.dumps(raw, indent=1, ensure_ascii=False), folded="All measured figures, as JSON"),
     )
     return Page("What streaming costs, measured", blocks)
 
@@ -46,8 +46,8 @@ def build(results: Results, charts: Sequence[Chart], raw: Mapping[str, Any]) -> 
 def _opening(results: Results) -> Iterator[Block]:
     if not results.complete:
         bad = [f"{s.name} ({s.status}{f': {s.reason}' if s.reason else ''})" for s in results.failed]
-        why = "; ".join(bad) or "it was ended before its end"
-        yield Paragraph(f"This run is not complete: {why}. What is missing is called not measured.", warning=True)
+        why = "; ".join(bad) or "it was interrupted"
+        yield Paragraph(f"This run is not complete: {why}. Missing figures are marked “not measured”.", warning=True)
     yield Paragraph(
         "ServerPY is a server that turns the address of a page into a stream of the media behind it. The server passes "
         "on to the client whatever comes from the source, and stores nothing. This page shows what that costs in "
@@ -58,10 +58,10 @@ def _opening(results: Results) -> Iterator[Block]:
     yield Bullets(tuple(_summary(results)))
     yield headline(results)
     yield Paragraph(
-        "“Each further stream” is the memory that one more client adds which reads a 180 MB file at 64 KB a second, as "
-        "PSS: memory that processes share is counted once. It does not contain what the kernel holds for a stream: "
-        "socket buffers, and for `embedded` and `subprocess` the pipe, at most `QUEUE_CHUNKS` × `CHUNK_BYTES`. "
-        "MB is 1,000,000 bytes. What the names stand for:"
+        "“Each further stream” is the memory (PSS) that one more client adds if it reads a 180 MB file at 64 KB per "
+        "second. PSS counts memory that processes share only once. The figure does not include what the kernel holds "
+        "for a stream: socket buffers, and for `embedded` and `subprocess` the pipe, at most `QUEUE_CHUNKS` × "
+        "`CHUNK_BYTES`. MB is 1,000,000 bytes. The names mean:"
     )
     yield Bullets(tuple(f"**{style.title}**: {style.what}" for style in STYLES.values()))
 
@@ -77,7 +77,7 @@ def _summary(results: Results) -> Iterator[str]:
     yield _beside_others(results)
     for what, title in (
         ("embedded, at 200", "200 people at once, `embedded`"),
-        ("less memory than children, embedded", "Memory saved against children, 10 at once, `embedded`"),
+        ("less memory than children, embedded", "Memory saved compared with children, 10 at once, `embedded`"),
     ):
         judged = judge(claim_on(what, "embedded"), results)
         known = isinstance(judged.found, Figure)
@@ -87,7 +87,7 @@ def _summary(results: Results) -> Iterator[str]:
 
 
 def _beside_others(results: Results) -> str:
-    """ServerPY's relay beside the others, in words."""
+    """Compare the memory of ServerPY's relay with the others, in a sentence."""
     cost = "crowd(target, max, http)[each_pss]"
     ours = find(cost, results, "relay")
     if isinstance(ours, NotMeasured):
@@ -98,22 +98,22 @@ def _beside_others(results: Results) -> str:
         if isinstance(theirs, Figure) and ours.value > 0:
             times = digits(theirs.value / ours.value)
             beside.append(f"{style_of(target).title} {size(theirs.value)} ({times} × as much)")
-    others = f"; beside it {', '.join(beside)}" if beside else ""
+    others = f"; for comparison, {', '.join(beside)}" if beside else ""
     return f"A further slow client costs **{size(ours.value)}** with ServerPY's `relay`{others}."
 
 
 def _limits(results: Results) -> Iterator[Block]:
     yield Heading("At the limit")
     yield Paragraph(
-        "What the project set out to reach with a relay in Python: the cost of nginx (`proxy_buffering off`), which "
-        "does the same in the same run. **Reach** is enough, **aim** is as good as it gets."
+        "The project's limits for a relay in Python, derived from the cost of nginx (`proxy_buffering off`), which "
+        "relays the same bytes in the same run. **Reach** is good enough, **aim** is the goal."
     )
     measured = [measure(limit, results) for limit in LIMITS]
     rows = tuple(
         (m.limit.what, bound(m.limit.reach), bound(m.limit.aim), m.said, f"`{m.limit.command}`", m.verdict.value)
         for m in measured
     )
-    head = ("figure", "reach", "aim", "measured", "by", "verdict")
+    head = ("figure", "reach", "aim", "measured", "command", "verdict")
     yield Table(head, rows, tuple(_mark(each.verdict) for each in measured))
 
 
@@ -122,9 +122,9 @@ def _mark(verdict: Verdict | Reached) -> str:
 
 
 def _charts(charts: Sequence[Chart]) -> Iterator[Block]:
-    yield Heading("The figures, drawn")
+    yield Heading("Charts")
     if not charts:
-        yield Paragraph("Nothing that could be drawn was measured.")
+        yield Paragraph("No figures were measured that a chart could show.")
     for chart in charts:
         yield Drawing(chart.name, chart.title, chart.caption, chart.svg)
 
@@ -137,13 +137,13 @@ SERVERS = (
 
 
 def _servers(results: Results) -> Iterator[Block]:
-    yield Heading("Which server carries how many")
+    yield Heading("How many clients a server can serve")
     yield Paragraph(
-        "The document's three recommendations, rewritten with what each profile carried of those that "
-        "asked. The limit of `relay` is its memory, that of `embedded` its threads; the verdicts are further down."
+        "The document's three recommendations, with the number of clients that each profile served, of those that "
+        "connected. `relay` is limited by its memory, `embedded` by its threads; the verdicts are further down."
     )
-    head = ("server", "profile", "claimed", "streams and budget set", "memory before", "`relay` carried", "at its peak",
-            "`embedded` carried", "at its peak")  # fmt: skip
+    head = ("server", "profile", "claimed", "streams and budget", "memory before", "`relay` served", "peak memory",
+            "`embedded` served", "peak memory")  # fmt: skip
     rows = ((server, f"`{name}`", claimed, *_server_cells(results.row("profiles", profile=name)))
             for name, server, claimed in SERVERS)  # fmt: skip
     yield Table(head, tuple(rows))
@@ -165,7 +165,7 @@ def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
 
 
 def _of(row: Row, name: str, asked: str) -> str:
-    """How many of those that asked: a run may not have asked for as many as there is room for."""
+    """Return how many clients were served of those that connected, which may be fewer than there is room for."""
     text, all_of_them = show(number(row, name), "count"), number(row, asked)
     return f"{text} of {show(all_of_them, 'count')}" if isinstance(all_of_them, Figure) else text
 
@@ -180,8 +180,8 @@ def _claims(results: Results) -> Iterator[Block]:
     )
     yield Paragraph(
         "A claim **held** if the measured figure is inside the claimed range, give or take a tenth. **Too high** and "
-        "**too low** are said of the claim: too high means that less was measured. Claims without a figure are turned "
-        "into a comparison, and **held** or are **wrong**. “About” reaches a quarter to both sides."
+        "**too low** describe the claim: too high means that the measured figure is lower. A claim without a figure is "
+        "turned into a comparison, which **held** or was **wrong**. “About” allows a quarter to both sides."
     )
     for section in SECTIONS:
         judged = [judge(claim, results) for claim in section.claims]
@@ -189,12 +189,14 @@ def _claims(results: Results) -> Iterator[Block]:
         yield Paragraph(f"In the document: {section.source}. {_outcome(judged)}")
         yield _claim_table(judged)
     yield Heading("Where the document contradicts itself", 3)
-    yield Paragraph("These need no measurement; not both sides can be right, so that some row above must miss.")
+    yield Paragraph(
+        "These need no measurement: two such statements cannot both be right, so one claim above must miss."
+    )
     yield Table(("it says", "it also says"), tuple((pair.here, pair.there) for pair in CONTRADICTIONS))
 
 
 def _outcome(judged: Sequence[Judged]) -> str:
-    """What became of the claims of a section, and by how much they missed, in a sentence."""
+    """Summarise the verdicts of a section, and by how much its claims missed, in a sentence."""
     counts = Counter(each.verdict for each in judged)
     parts = []
     for verdict in Verdict:
@@ -218,19 +220,19 @@ def _method(results: Results) -> Iterator[Block]:
     yield Heading("How it was measured, and how to repeat it")
     yield Code(str(results.meta.get("command") or "serverpy bench"))
     yield Paragraph(
-        "From a clone, `make bench` installs ServerPY, the rivals and nginx, and runs the same. Everything runs on one "
-        "machine: a media site on loopback, one program that relays, and clients which read from it over HTTP. The "
+        "In a clone, `make bench` installs ServerPY, the rivals and nginx, and runs the same. Everything runs on one "
+        "machine: a media site on loopback, one program that relays, and clients that read from it over HTTP. The "
         "memory is that of the relaying program with all its children, read from the kernel (`smaps_rollup`) several "
-        "times a second. PSS divides memory that processes share among them, the bench's own Python included, so that "
-        "an interpreter alone looks small; RSS counts it again in each. Every byte that "
-        "arrives is compared with the original; a client that gets a wrong or short file makes the scenario fail. "
-        "A program which is not installed is skipped and called not measured."
+        "times a second. PSS divides memory that processes share among them, the bench's own Python included, so an "
+        "interpreter alone looks small; RSS counts shared memory in full in each process. Every byte that arrives is "
+        "compared with the original; a client that gets a wrong or short file makes the scenario fail. A program that "
+        "is not installed is skipped and marked “not measured”."
     )
     yield Table(("", "this run"), tuple(_facts(results.meta)))
     states = tuple((scenario.title, scenario.status, seconds(scenario.seconds), scenario.reason or "")
                    for scenario in results.scenarios.values())  # fmt: skip
     if states:
-        yield Table(("scenario", "ended", "took", "reason"), states)
+        yield Table(("scenario", "status", "time", "reason"), states)
     yield from _regression()
 
 
@@ -252,7 +254,7 @@ def _facts(meta: Row) -> Iterator[tuple[str, str]]:
     machine, memory = meta.get("machine") or {}, (meta.get("machine") or {}).get("memory_bytes")
     yield "started", str(meta.get("started", "unknown"))
     yield "mode", str(meta.get("mode", "unknown"))
-    yield "took", seconds(float(meta["seconds"])) if meta.get("seconds") is not None else "unknown"
+    yield "duration", seconds(float(meta["seconds"])) if meta.get("seconds") is not None else "unknown"
     yield "complete", "yes" if meta.get("complete") else "no"
     yield "processor", f"{machine.get('cpu', 'unknown')}, {machine.get('cores', '?')} cores"
     yield "memory", size(float(memory)) if memory else "unknown"

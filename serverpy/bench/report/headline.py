@@ -1,4 +1,4 @@
-"""The table that a run prints and the README shows: every target, and what a stream costs there."""
+"""The table that a run prints and the README shows: what a stream costs with each target."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from serverpy.bench.report.selectors import find
 from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import Unit, figure
 
-HEAD = ("what relays", "memory before the first reader", "each further stream", "the same, https source",
-        "CPU for each GB", "CPU against nginx")  # fmt: skip
+HEAD = ("program", "memory before the first reader", "each further stream", "the same, https source",
+        "CPU per GB", "CPU relative to nginx")  # fmt: skip
 TARGETS = ("nginx", "relay", "embedded", "seed", "httpx-relay", "mediaflow", "streamlink", "subprocess")
 FIGURES: tuple[tuple[str, Unit], ...] = (
     ("crowd(target, max, http)[base_pss]", "bytes"),
@@ -21,7 +21,7 @@ FIGURES: tuple[tuple[str, Unit], ...] = (
 
 
 def headline(results: Results) -> Table:
-    """Every target has a row; what was not measured says so in its place."""
+    """Return the table. Every target has a row; a figure that was not measured says so."""
     return Table(HEAD, tuple(_row(results, target) for target in TARGETS))
 
 
@@ -29,7 +29,7 @@ def _row(results: Results, target: str) -> tuple[str, ...]:
     title = style_of(target).title
     crowd, hls = results.nothing("crowd", target), results.row("hls", target=target)
     alone = not results.rows("crowd", target=target) and not crowd.failed
-    if alone and not isinstance(hls, NotMeasured):  # it streams HLS alone
+    if alone and not isinstance(hls, NotMeasured):  # this target streams only HLS
         base, cost, cpu = (number(hls, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
         figures = (show(base, "bytes"), show(cost, "bytes", "HLS"), "not measured", show(cpu, "cpu", "HLS"))
         return (title, *figures, "not measured")
@@ -37,7 +37,7 @@ def _row(results: Results, target: str) -> tuple[str, ...]:
 
 
 def show(found: Found, unit: Unit, note: str = "") -> str:
-    """A cell of a wide table: without the reason unless it is a failure."""
+    """Format a cell of a wide table. The reason for a missing figure is shown only if it is a failure."""
     if isinstance(found, Figure):
         note = note or found.note
         return figure(found.value, unit) + (f" ({note})" if note else "")

@@ -1,4 +1,4 @@
-"""What the project wants to reach, from `limits.toml`: each figure with the bound that is enough and the one aimed at,
+"""The project's limits, from `limits.toml`: each figure with the bound that is good enough, the bound that is the goal,
 and the command that measures it."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serverpy.bench.report.units import figure
 
 
 class Reached(Enum):
-    """What became of a limit; the value is how it is said."""
+    """The verdict on a limit; the value is its wording in the report."""
 
     AIM = "aim met"
     REACH = "reached"
@@ -39,7 +39,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`reach` is enough, `aim` is better; either may be missing."""
+    """A figure with its bounds: `reach` is good enough, `aim` is the goal; either may be None."""
 
     what: str
     selector: str
@@ -50,7 +50,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A limit beside what was measured."""
+    """A limit with the measured figure and the verdict."""
 
     limit: Limit
     found: Found
@@ -76,7 +76,7 @@ def verdict(limit: Limit, found: Found) -> Reached:
 
 
 def bound(range: Range | None) -> str:
-    """As it was set: two digits would make 1.2 of 1.25."""
+    """Format a bound exactly as it was set: rounded to two digits, 1.25 would become 1.2."""
     value = None if range is None else range.high if range.low is None else range.low
     if range is None or value is None:
         return "–"

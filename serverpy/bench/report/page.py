@@ -1,7 +1,7 @@
-"""A page as values, and its two forms: Markdown, and one HTML file that refers to nothing outside itself.
+"""A page as values, and its two formats: Markdown, and one HTML file without external references.
 
-Text may carry `code` and **bold**; nothing else is markup, so whatever a machine or an error message says is shown as
-it is.
+Text may contain `code` and **bold**. Nothing else is markup, so error messages and other foreign text are shown
+literally.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`marks`: by row, a word for how it is coloured in HTML (`good`, `bad`, `none`); the last column carries it."""
+    """A table. `marks` has a CSS class for each row (`good`, `bad`, `none`), which colours its last column in HTML."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -45,7 +45,7 @@ class Table:
 class Code:
     text: str
     folded: str = ""
-    """The line to be clicked on to see it; only HTML folds, and Markdown leaves a folded one out."""
+    """The summary line to click on. HTML folds such a block, Markdown leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Page:
 
 
 def to_markdown(page: Page, images: str) -> str:
-    """`images`: the folder of the drawings, as seen from the file."""
+    """Format the page as Markdown. `images` is the folder of the drawings, relative to the file."""
     parts = [f"# {page.title}", *(_markdown(block, images) for block in page.blocks)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -95,7 +95,8 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line, in which `<` and `&` are what they are (Markdown would take them for HTML) except inside code."""
+    """Return the text in one line, with `<`, `>` and `&` escaped outside of code, since Markdown would treat them as
+    HTML."""
     pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(piece if piece.startswith("`") else escape(piece, quote=False) for piece in pieces)
 
@@ -125,7 +126,7 @@ figcaption b{color:var(--ink)}.paper{fill:none}nav ul{columns:2;padding-left:1.2
 
 
 def to_html(page: Page) -> str:
-    """Readable without a network, without scripts, on light and on dark."""
+    """Format the page as one HTML file that needs no network and no scripts and suits light and dark themes."""
     body = "\n".join(_html(block) for block in page.blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -1,6 +1,7 @@
-"""A claimed or wanted range, as text: `80 to 110 MB`, `about 10 MB`, `about 60 ± 5 %`, `at most 2 ×`, `3`.
+"""Ranges of claims and limits, as text: `80 to 110 MB`, `about 10 MB`, `about 60 ± 5 %`, `at most 2 ×`, `3`.
 
-`about` alone reaches a quarter to both sides. Both ends have a unit of their own where they differ: `8 KB to 1 MB`.
+`about` without `±` allows a quarter to both sides. If the units of the two ends differ, each has its own: `8 KB to 1
+MB`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _SHAPE = re.compile(rf"(at most |at least |about |)([\d.]+) ?{_UNIT}(?: (to|±) 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """`low` and `high` in the base unit, either open. `about` is the one figure that was given, if it was."""
+    """A range in the base unit. `low` and `high` may be None (open). `about` is the figure of a range given as
+    `about`."""
 
     unit: Unit
     low: float | None = None
@@ -36,7 +38,8 @@ class Range:
     about: float | None = None
 
     def side(self, value: float, slack: float = 0.0) -> int:
-        """-1 below the range, 1 above it, else 0; the ends are widened by the part `slack` of themselves."""
+        """Return -1 if `value` is below the range, 1 if above, else 0. Each end is widened by the share `slack` of
+        itself."""
         if self.low is not None and value < self.low - abs(self.low) * slack:
             return -1
         if self.high is not None and value > self.high + abs(self.high) * slack:
@@ -55,7 +58,7 @@ class Range:
 
 
 def parse_range(text: str) -> Range:
-    """Raises ValueError if `text` is no range. An empty one is open at both ends."""
+    """Parse a range. An empty text is a range open at both ends. Raises ValueError if `text` is invalid."""
     if not text:
         return Range("count")
     shape = _SHAPE.fullmatch(text)

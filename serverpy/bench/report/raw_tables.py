@@ -1,4 +1,4 @@
-"""Everything that was measured, as tables: a field of a row is shown by the unit that its name has."""
+"""All measured figures, as tables. The name of a field determines the unit in which it is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMES = ("cpu_per_", "lag_", "answer_", "longest_")
 
 
 def unit_of(name: str) -> Unit:
-    """By the name of a field; sizes and times say what they are."""
+    """Return the unit of a field by its name."""
     if name.startswith("cpu_per_gb"):
         return "cpu"
     if name in UNITS:
@@ -35,7 +35,7 @@ def unit_of(name: str) -> Unit:
 
 
 def everything(results: Results) -> Iterator[Block]:
-    yield Heading("Everything that was measured")
+    yield Heading("All measured figures")
     for scenario in results.scenarios.values():
         yield Heading(scenario.title, 3)
         if scenario.status != "done":

@@ -1,7 +1,7 @@
-"""`results.json` as the report reads it: rows found by what they are about, and a reason where there is none.
+"""Access to `results.json` for the report: rows by their key fields, and a reason if there is no row.
 
-Everything that the report shows comes through here. A scenario that failed, was skipped or never ran gives a
-`NotMeasured` with its reason, never a number.
+Everything that the report shows is read through this module. A scenario that failed, was skipped or never ran results
+in a `NotMeasured` with its reason, never in a number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "mixed": ("target",),
     "promise": ("target", "limit"),
 }
-"""By scenario: the fields that tell its rows apart."""
+"""The key fields of each scenario, which distinguish its rows."""
 
 REASON_LETTERS = 90
 NOT_RUN = "not part of this run"
@@ -44,7 +44,7 @@ NOT_RUN = "not part of this run"
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """Why there is no figure: one phrase, shown to the reader. `failed` tells a failure from what was left out."""
+    """Why there is no figure: one phrase for the reader. `failed` distinguishes a failure from what was left out."""
 
     reason: str
     failed: bool = False
@@ -52,7 +52,7 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, in bytes, seconds or the unit of its claim. `note` is shown behind it, in brackets."""
+    """One measured value, in bytes, seconds or the unit of its claim. `note` is shown after it, in brackets."""
 
     value: float
     note: str = ""
@@ -62,7 +62,7 @@ Found: TypeAlias = Figure | NotMeasured
 
 
 def tell(found: Found, unit: Unit) -> str:
-    """The figure with its unit and note; else "not measured" and why. Never a number that is not one."""
+    """Format a figure with its unit and note, or "not measured" with the reason."""
     if isinstance(found, NotMeasured):
         return f"not measured ({found.reason})"
     return figure(found.value, unit) + (f" ({found.note})" if found.note else "")
@@ -81,14 +81,14 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What one run of the bench left behind."""
+    """The results of one run of the bench."""
 
     meta: Row
     scenarios: Mapping[str, Scenario] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        """The run ended, and every scenario in it is done or was skipped for a stated reason."""
+        """Whether the run ended and every scenario in it is done, or was skipped for a stated reason."""
         return bool(self.meta.get("complete")) and not self.failed
 
     @property
@@ -96,20 +96,21 @@ class Results:
         return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
 
     def rows(self, scenario: str, **where: object) -> list[Row]:
-        """The rows of a scenario whose fields have those values; a series without rows is summed up as one. What was
-        measured before another part of the scenario failed is sound; `nothing` says why the rest is missing."""
+        """Return the rows of a scenario whose fields have those values; if it has only series, each is summarised as a
+        row. Rows that were measured before another part of the scenario failed are valid; `nothing` says why the rest
+        is missing."""
         found = self.scenarios.get(scenario)
         rows = (found.rows or tuple(map(summary, found.series))) if found else ()
         return [row for row in rows if _matches(row, where)]
 
     def series(self, scenario: str) -> list[Row]:
-        """Those of more than one reading."""
+        """Return the series of a scenario that have more than one reading."""
         found = self.scenarios.get(scenario)
         return [each for each in found.series if len(each["pss"]) > 1] if found else []
 
     def row(self, scenario: str, **where: object) -> Row | NotMeasured:
-        """The first such row, unless something failed in it. Where a field is to be `max`, the sound row in which it is
-        largest."""
+        """Return the first row with those values, or why it is unsound. If the value of a field is `max`, return the
+        sound row in which that field is largest."""
         largest = [name for name, value in where.items() if value == "max"]
         rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
         if not rows:
@@ -120,7 +121,8 @@ class Results:
         return unsound(rows[0]) or rows[0]
 
     def nothing(self, scenario: str, target: str = "") -> NotMeasured:
-        """Why there is no row: the scenario failed (there, if it is about a target), was skipped, or never ran."""
+        """Return why there is no row: the scenario failed (for that target, if one is given), was skipped, or never
+        ran."""
         found = self.scenarios.get(scenario)
         absent = (self.meta.get("missing") or {}).get(target)
         if absent:
@@ -137,10 +139,10 @@ class Results:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Raises OSError, or ValueError if the file holds no results."""
+    """Read a results file. Raises OSError, or ValueError if the file does not hold results of the bench."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
-        raise ValueError(f"{path} holds no results")
+        raise ValueError(f"{path} is not a results file of the bench")
     return raw
 
 
@@ -161,8 +163,8 @@ def _scenario(raw: Row) -> Scenario:
 
 
 def summary(series: Row) -> Row:
-    """Memory over time as a row: its `start`, `peak` and `end`, and the means of the first (`early`) and the last third
-    (`late`) of the time in which all clients were there."""
+    """Summarise memory over time as a row: its `start`, `peak` and `end`, and the means of the first (`early`) and the
+    last third (`late`) of the time in which all clients were connected."""
     pss = [float(value) for value in series["pss"]]
     row = {"target": series["target"], "peak": max(pss), "start": pss[0], "end": pss[-1], "early": None, "late": None}
     counts = series.get("clients") or ()
@@ -174,7 +176,7 @@ def summary(series: Row) -> Row:
 
 
 def _matches(row: Row, where: Mapping[str, object]) -> bool:
-    """A field is as True or False as that, if that is what it should be; else it equals it."""
+    """Return whether the row has all values in `where`. For True and False, the truth value of the field counts."""
     return all(
         bool(row.get(name)) is value if isinstance(value, bool) else row.get(name) == value
         for name, value in where.items()
@@ -182,17 +184,17 @@ def _matches(row: Row, where: Mapping[str, object]) -> bool:
 
 
 def _short(reason: str) -> str:
-    """For the cell of a table; the whole reason stands with the scenario."""
+    """Shorten a reason for the cell of a table; the whole reason is shown with the scenario."""
     return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
 
 
 def _names(reason: str, target: str) -> bool:
-    """A part of a scenario's reason is the title of what failed, which starts as its target does, and the error."""
+    """Return whether a part of a scenario's reason is about `target`: it begins with the title of the failed cell."""
     return bool(target) and reason.startswith((style_of(target).cell, f"{target}:"))
 
 
 def number(row: Row | NotMeasured, name: str) -> Found:
-    """A field of a row; a row without it is no zero."""
+    """Return a field of a row. A missing field is `NotMeasured`, not zero."""
     if isinstance(row, NotMeasured):
         return row
     value = row.get(name)
@@ -200,11 +202,12 @@ def number(row: Row | NotMeasured, name: str) -> Found:
 
 
 def unsound(row: Row) -> NotMeasured | None:
-    """Why a crowd says nothing about one of its size: some failed, or were turned away where all should be served."""
+    """Return why a row says nothing about a crowd of its size: clients failed, or were refused although all should be
+    served. Returns None if the row is sound."""
     if "clients" not in row:
         return None
     clients = row["clients"]
-    turns_away = "timed_out" in row  # `promise` asks for more than there is room for
+    turns_away = "timed_out" in row  # `promise` has more clients than there is room for
     phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
     for name, phrase in phrases.items():
         if row.get(name):

@@ -1,12 +1,13 @@
 """A figure in the raw results, as text: which row, and an expression over its fields.
 
-    crowd(relay, 10, http)[peak_pss - base_pss]     a scenario, what its row is about (`results.KEYS`), fields
+    crowd(relay, 10, http)[peak_pss - base_pss]     a scenario, the key fields of the row (`results.KEYS`), fields
     crowd(target, max, http)[each_pss]              the claim's target; the largest crowd in which nothing failed
-    sequential(relay, connections=1)[growth]        a field by its name
+    sequential(relay, connections=1)[growth]        a key field by its name
     max(*hand_over(chunk_bytes=8192)[each_pss])     over all such rows
     1 - peak(relay, 10) / peak(subprocess, 10)      arithmetic, and the functions of `_FUNCTIONS`
 
-The syntax is Python's; nothing is executed. What is missing gives a `NotMeasured` with its reason.
+The syntax is Python's; nothing is executed. If a row or field is missing, the result is a `NotMeasured` with the
+reason.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from serverpy.bench.report.units import digits
 
 NONE = "none: "
 MIXED_REQUESTS = 10_000
-"""As many as the limit speaks of."""
+"""The number of requests that the limit names."""
 METER_SECONDS = 60
-"""The server's own meter of its loop tells of its last minute."""
+"""The server's own loop-lag meter covers the last minute."""
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -56,7 +57,7 @@ class _MissingError(Exception):
 
 
 class _Evaluation:
-    """One reading of a selector. `notes` are what a reader should know about its rows."""
+    """One evaluation of a selector. `notes` are what a reader should know about its rows."""
 
     def __init__(self, results: Results, target: str) -> None:
         self._results = results
@@ -64,7 +65,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def value(self, node: ast.expr, row: Row | None = None) -> float:
-        """Within the brackets behind a `row` names are its fields."""
+        """Evaluate a node. Inside the brackets of a `row`, names are its fields."""
         match node:
             case ast.Constant(value=int() | float() as constant):
                 return float(constant)
@@ -117,8 +118,9 @@ class _Evaluation:
                 yield self.value(node, row)
 
     def peak(self, arguments: list[ast.expr], _row: Row | None) -> float:
-        """The whole process tree under so many slow readers. Children that were not started in that number are
-        extrapolated from the largest number that was, and marked so: each is a process of its own."""
+        """Return the memory of the whole process tree with that many slow readers. If that many children were not
+        measured, the figure is extrapolated from the largest number that was, and a note says so: this is possible
+        because each child is a process of its own."""
         target, clients = self._word(arguments[0]), self.value(arguments[1])
         found = self._results.row("crowd", target=target, clients=clients, scheme="http")
         if target == "subprocess" and isinstance(found, NotMeasured) and not found.failed:
@@ -129,7 +131,7 @@ class _Evaluation:
         return _given(number(found, "peak_pss"))
 
     def beside_nginx(self, arguments: list[ast.expr], _row: Row | None) -> float:
-        """The first figure, with its ratio to the second as a note."""
+        """Return the first figure, with its ratio to the second as a note."""
         ours = self.value(arguments[0])
         try:
             nginx = self.value(arguments[1])
@@ -140,14 +142,14 @@ class _Evaluation:
         return ours
 
     def carried_of(self, arguments: list[ast.expr], row: Row | None) -> float:
-        """How many were carried of those that asked. Where all were, and fewer asked than the third argument, the run
-        has not found the limit."""
+        """Return how many clients were served. If all were, and fewer connected than the third argument, the run has
+        not found the limit."""
         carried, least = self.value(arguments[0], row), self.value(arguments[2])
         asked = None if row is None else row.get(ast.unparse(arguments[1]))
         if asked is not None and carried >= asked:
             if carried < least:
-                raise _MissingError(NotMeasured(f"only {asked:,} asked, and all were carried"))
-            self.notes.append("all that asked")
+                raise _MissingError(NotMeasured(f"only {asked:,} clients connected, and all were served"))
+            self.notes.append("all that connected")
         return carried
 
 
@@ -176,7 +178,7 @@ def _names(node: ast.expr) -> set[str]:
 
 
 def _note(scenario: str, row: Row, where: dict[str, object], fields: set[str]) -> str:
-    """What a figure of these fields was measured with, where that is not what the claim says."""
+    """Return the conditions under which these fields were measured, if they differ from those of the claim."""
     match scenario:
         case "crowd" if "max" in where.values() and fields == {"each_pss"}:
             return f"{row['clients']:,} at once"
@@ -189,8 +191,8 @@ def _note(scenario: str, row: Row, where: dict[str, object], fields: set[str]) -
         case "mixed" if row["requests"] < MIXED_REQUESTS:
             return f"{row['requests']:,} requests"
         case "promise":
-            return f"{row['served']:,} of {row['clients']:,} served, {row['refused']:,} told to come again"
+            return f"{row['served']:,} of {row['clients']:,} served, {row['refused']:,} refused with Retry-After"
         case "saturation" if "lag_p99" in fields and row["seconds"] < METER_SECONDS:
             meter = digits(float(row.get("lag_seconds") or METER_SECONDS))
-            return f"{digits(float(row['seconds']))} s of the {meter} s that the meter has"
+            return f"{digits(float(row['seconds']))} s of the {meter} s that the meter covers"
     return ""

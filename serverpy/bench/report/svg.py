@@ -1,7 +1,8 @@
-"""What is done to matplotlib's SVG so that it can stand in a page: themes, names, no references to anything outside.
+"""Adapts matplotlib's SVG for a page: themes, unique ids, no external references.
 
-A drawing uses two marker colours, INK for text and lines and PAPER for what lies behind. Here they become CSS, so that
-one file is readable on light and on dark: `currentColor`, and a class whose fill follows the reader's preference.
+A drawing uses two placeholder colours, INK for text and lines and PAPER for the background. This module replaces them
+by CSS, `currentColor` and a class whose fill follows the reader's preference, so that one file suits light and dark
+themes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ _STYLE = (
     "<style>svg{color:#1c2024}.paper{fill:#ffffff}"
     "@media (prefers-color-scheme:dark){svg{color:#e4e7eb}.paper{fill:#15181c}}</style>"
 )
-"""Of a file that stands alone. Inside the page the page's own colours count."""
+"""The style of a standalone file. Inside a page, the colours of the page apply."""
 
 
 def finish(raw: str, name: str, title: str, text: str) -> str:
-    """A file of its own: `title` and `text` are what a reader is told who does not see it."""
+    """Return a standalone SVG file. `title` and `text` describe it to readers who cannot see it."""
     body = raw[raw.index("<svg") :].rstrip() + "\n"
     body = body.replace(f'style="fill: {PAPER}"', 'class="paper"').replace(INK, "currentColor")
     body = _name_ids(body, name)
@@ -30,7 +31,7 @@ def finish(raw: str, name: str, title: str, text: str) -> str:
 
 
 def inline(svg: str) -> str:
-    """The same for the inside of a page: without declaration and styles, as wide as its place."""
+    """Return the SVG for use inside a page: without declaration and styles, as wide as the element around it."""
     body = svg[svg.index("<svg") :].replace(_STYLE, "")
     head, rest = body.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
@@ -38,7 +39,7 @@ def inline(svg: str) -> str:
 
 
 def _name_ids(body: str, name: str) -> str:
-    """Several drawings in one page must not share names."""
+    """Prefix all ids with `name`, because several drawings in one page must not share ids."""
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', body)
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)

@@ -1,4 +1,4 @@
-"""Figures as text: one place that knows how a size, a time or a ratio is written. MB is 1,000,000 bytes throughout."""
+"""Formatting of figures: sizes, times and ratios, the same everywhere in the report. MB is 1,000,000 bytes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ KB, MB, GB = 1e3, 1e6, 1e9
 MIB = 1024 * 1024
 
 Unit: TypeAlias = Literal["bytes", "seconds", "share", "times", "cpu", "count", "per second", "bytes per second"]
-"""`share` is a part of one, written in per cent; `times` is a ratio; `count` has no unit; `cpu` is seconds,
-never milliseconds, so that a column can be compared."""
+"""`share` is a fraction, written in per cent; `times` is a ratio; `count` has no unit; `cpu` is always in seconds,
+never in milliseconds, so that the figures of a column are easy to compare."""
 
 
 def figure(value: float, unit: Unit) -> str:
-    """`value` with its unit, to two or three digits that count."""
+    """Format `value` with its unit, to two or three significant digits."""
     if unit == "bytes":
         return size(value)
     if unit == "bytes per second":
@@ -32,7 +32,7 @@ def figure(value: float, unit: Unit) -> str:
 
 
 def span(low: float | None, high: float | None, unit: Unit) -> str:
-    """The range from `low` to `high`, either of which may be open."""
+    """Format the range from `low` to `high`; one of them may be None (open). Raises ValueError if both are."""
     if low is None and high is None:
         raise ValueError("a range has at least one end")
     if low is None:
@@ -45,10 +45,9 @@ def span(low: float | None, high: float | None, unit: Unit) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, in the decimal unit that leaves one to three digits before the point: `0.079 MB`, `107 MB`, `1.2 GB`.
+    """Format bytes in a decimal unit: `8.2 KB`, `0.079 MB`, `107 MB`, `1.2 GB`.
 
-    From a tenth of a kilobyte to 100 MB the unit of the claims, MB, is kept, so that rows can be compared by eye;
-    below 10 KB it is KB.
+    From 10 KB to 999 MB the unit is MB, the unit of the claims, so that rows are easy to compare.
     """
     amount = abs(value)
     if amount >= 999.5 * MB:
@@ -61,14 +60,15 @@ def size(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Milliseconds below one second."""
+    """Format seconds, in milliseconds if below one second."""
     if abs(value) < 0.9995:
         return f"{digits(1000 * value)} ms"
     return f"{digits(value)} s"
 
 
 def digits(value: float) -> str:
-    """Three significant digits at most, two below ten, thousands separated: `0.079`, `7.3`, `107`, `10,900`."""
+    """Format a number to three significant digits, two below ten, with thousands separators: `0.079`, `7.3`,
+    `10,900`."""
     amount = abs(value)
     if amount >= 99.5:
         rounded = float(f"{value:.3g}") if amount >= 1000 else round(value)
@@ -79,12 +79,12 @@ def digits(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """`7.9e-05` as `0.000079`."""
+    """Write `7.9e-05` as `0.000079`."""
     return f"{float(text):.10f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 def whole_size(value: float) -> str:
-    """A size that was set, in binary units where it is one: `64 KiB`, `1 MiB`, else as `size` writes it."""
+    """Format a configured size in a binary unit if it is a multiple of one (`64 KiB`, `1 MiB`), else as `size` does."""
     number = int(value)
     for unit, factor in (("GiB", MIB * 1024), ("MiB", MIB), ("KiB", 1024)):
         if number and number % factor == 0:

@@ -1,6 +1,6 @@
-"""The report's files, from `results.json` alone: Markdown, one HTML page, and the charts.
+"""Writes the files of the report from `results.json`: Markdown, one HTML page, and the charts.
 
-`serverpy bench` calls `write` at the end of a run, complete or not.
+`serverpy bench` calls `write` at the end of a run, whether it is complete or not.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from serverpy.bench.report.results import load, parse
 def write(
     results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = (), against: Path | None = None
 ) -> Path:
-    """Writes `report.md`, `report.html` and `img/*.svg` into `out`, and into `docs` (the repository's) `benchmark.md`,
-    `benchmark.json` and `img/*.svg`. Returns the HTML page's path. Scenarios that only `more` runs have, or that failed
-    here, are added; the figures of the run `against` stand beside those that it has, too.
+    """Write `report.md`, `report.html` and `img/*.svg` into `out`, and `benchmark.md`, `benchmark.json` and `img/*.svg`
+    into `docs` (the repository's). Returns the path of the HTML page.
 
-    Raises OSError, or ValueError if a file holds no results. Each file is replaced as a whole.
+    Scenarios that are missing or failed in the run are added from `more` runs. The figures of the run `against` are
+    shown beside those of this one. Raises OSError, or ValueError if a file does not hold results. Each file is replaced
+    atomically.
     """
     raw = load(results_path)
     for path in more:
@@ -47,8 +48,8 @@ def write(
 
 
 def together(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The first run, with the scenarios that only the other has, or that failed in the first; its `meta` says which
-    those are, and how and when the other was made."""
+    """Return the first run with the scenarios that are missing or failed in it taken from the other. Its `meta` says
+    which those are, and how and when the other was made."""
     sound = {scenario["name"] for scenario in first["scenarios"] if scenario["status"] in ("done", "skipped")}
     added = [scenario for scenario in other["scenarios"] if scenario["name"] not in sound]
     names = [scenario["name"] for scenario in added]

@@ -1,4 +1,4 @@
-"""What the bench measures, in the order of the run: one readable module for each group of claims."""
+"""The scenarios that the bench measures, in the order of a run: one module for each group of claims."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
         *(IDLE, SATURATION, MIXED, PROMISE, SOAK),
     )
 }
-"""By name, in the order of a run that names them; one that names none leaves out those which are `only_named`."""
+"""The scenarios by name, in the order of a run. A run that names no scenarios leaves out those that are
+`only_named`."""
 
 __all__ = ["SCENARIOS", "Bench", "Cell", "Findings", "Mode", "Plan", "Result", "Scenario", "new_bench"]

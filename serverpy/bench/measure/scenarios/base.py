@@ -1,7 +1,7 @@
-"""What all scenarios are made of: cells, each measured by itself on a target of its own, and what a cell may use.
+"""The parts of all scenarios: cells, each measured on its own with a freshly started target, and what a cell may use.
 
-A scenario gives its cells for a run: what is asked for, and what is installed, decide. `run.py` measures the cells one
-after the other; one that fails makes its scenario fail and keeps nobody else from being measured.
+A scenario yields its cells for a run, depending on what is requested and installed. `run.py` measures the cells one
+after the other. A cell that fails makes its scenario fail, but the other cells are still measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OURS = ("relay", "embedded", "subprocess")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one cell found out. `problems` make the scenario fail although there are rows to show for it."""
+    """The results of one cell. `problems` make the scenario fail, although its rows are kept."""
 
     rows: tuple[Row, ...] = ()
     series: tuple[Row, ...] = ()
@@ -44,14 +44,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What this run is to measure: `targets` are chosen and can run here; `streams` overrides how many clients."""
+    """What this run should measure. `targets` are chosen and can run here; `streams` overrides the numbers of
+    clients."""
 
     mode: Mode
     targets: Mapping[str, Target]
     streams: tuple[int, ...] | None = None
 
     def those(self, *names: str) -> list[Target]:
-        """Of `names` those that this run measures, in that order."""
+        """Return the targets among `names` that this run measures, in that order."""
         return [self.targets[name] for name in names if name in self.targets]
 
     def by_mode(self, quick: T, default: T, full: T) -> T:
@@ -64,14 +65,14 @@ class Scenario:
     title: str
     cells: Callable[[Plan], Iterable[Cell]]
     targets: tuple[str, ...]
-    """Whom it can measure; none of them chosen and installed: it is skipped."""
+    """The targets that it can measure. If none of them is chosen and installed, the scenario is skipped."""
     only_named: bool = False
-    """Too long for a run that names no scenarios."""
+    """True if the scenario takes too long for a run that names no scenarios."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One scenario, measured. `reason` says what failed, was left out or interrupted it."""
+    """The result of one scenario. `reason` says what failed, what was left out, or where it was interrupted."""
 
     name: str
     title: str
@@ -84,7 +85,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What the cells of a run share. The origin and the loop belong to whoever made the bench."""
+    """What the cells of a run share. The creator of the bench owns the origin and the loop."""
 
     mode: Mode
     origin: Origin
@@ -96,11 +97,11 @@ class Bench:
     def start(
         self, target: Target, settings: Mapping[str, object] | None = None
     ) -> contextlib.AbstractContextManager[Running]:
-        """The target, for the time of a block, with settings that it knows (`settings_for`)."""
+        """Run the target for the duration of a block, with settings that it knows (`settings_for`)."""
         return target.start(self.origin, settings={name: str(value) for name, value in (settings or {}).items()})
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """`work`, to its end. An exception group of one is that one."""
+        """Run `work` to its end. Raises the exception itself from a group that has only one."""
         try:
             return self.loop.run(work)
         except BaseExceptionGroup as group:
@@ -120,14 +121,14 @@ def new_bench(mode: Mode, origin: Origin) -> Iterator[Bench]:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """All but one: uvloop complains of itself where a `sock_recv` is cancelled in the very turn in which bytes come, as
-    happens when a crowd is interrupted."""
+    """Report errors of the loop except one: uvloop raises InvalidStateError if a `sock_recv` is cancelled in the same
+    turn in which bytes arrive, which happens when a crowd is interrupted."""
     if not isinstance(context.get("exception"), asyncio.InvalidStateError):
         loop.default_exception_handler(context)
 
 
 def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Callable[[Bench], Findings]:
-    """A cell's measurement of one target: `work` on it, started with these settings and ended afterwards."""
+    """Return a cell's `measure` that starts `target` with these settings, runs `work` on it, and ends it."""
 
     def measure(bench: Bench) -> Findings:
         with bench.start(target, settings) as running:
@@ -137,7 +138,7 @@ def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Cal
 
 
 def settings_for(target: Target, clients: int, **more: object) -> dict[str, object]:
-    """Room for so many clients, where the target has a setting for it: no limit of ours is what is measured."""
+    """Return settings that let the target serve that many clients, so that no limit of its own is what is measured."""
     if target.name == "seed":
         return {"MAX_WORKERS": clients + 2, **more}
     if target.name not in OURS:
@@ -154,13 +155,13 @@ def settings_for(target: Target, clients: int, **more: object) -> dict[str, obje
 
 
 def require(condition: bool, problem: str) -> None:
-    """Raises BenchError: what follows would measure something else."""
+    """Raise BenchError with `problem` unless `condition` holds, because what follows would measure something else."""
     if not condition:
         raise BenchError(problem)
 
 
 def percentile(values: Collection[float], share: float) -> float | None:
-    """By nearest rank; None of nothing."""
+    """Return the percentile by nearest rank. Returns None if there are no values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,5 +1,5 @@
-"""What the settings of the embedded method do: `hand-over` (queue × chunk), `workers`, `collect` (garbage) and
-`overload` (a limit on streams, and none)."""
+"""The effects of the embedded method's settings: `hand-over` (queue × chunk), `workers`, `collect` (garbage collection)
+and `overload` (with and without a limit on streams)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def _hand_over(queue: int, chunk: int, clients: int, bench: Bench, running
             pipes = held_in_pipes(running.pid)
             crowd.leave()
             complete, failed, refused = count(crowd.outcomes)
-    require(complete == clients, f"{failed + refused} of {clients} had no stream: {why(crowd.outcomes)}")
+    require(complete == clients, f"{failed + refused} of {clients} clients had no stream: {why(crowd.outcomes)}")
     row: Row = {
         "queue_chunks": queue,
         "chunk_bytes": chunk,
@@ -160,7 +160,7 @@ def overload_cells(plan: Plan) -> Iterator[Cell]:
     for target in plan.those(NAME) if plan.mode != "quick" else ():
         for limited in (False, True):
             settings = settings_for(target, ASKED, **({"MAX_STREAMS": LIMIT, "WAIT_SECONDS": 1} if limited else {}))
-            title = f"{ASKED} ask, {f'{LIMIT} may' if limited else 'all may'}"
+            title = f"{ASKED} clients, {f'limit of {LIMIT} streams' if limited else 'no limit'}"
             yield Cell(title, plan.by_mode(6, 18, 35), on(target, settings, partial(_overload, limited)))
 
 
@@ -183,7 +183,7 @@ async def _overload(limited: bool, bench: Bench, running: Running) -> Findings:
     }
     expected = LIMIT if limited else ASKED
     right = served == expected and not failed
-    problem = f"{served} of {ASKED} were served where {expected} should be: {why(held.outcomes)}"
+    problem = f"{served} of {ASKED} clients were served, expected {expected}: {why(held.outcomes)}"
     return Findings((row,), problems=() if right else (problem,))
 
 

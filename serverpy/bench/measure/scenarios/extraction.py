@@ -1,7 +1,7 @@
-"""`extraction`: what it costs to find the media behind a page by yt-dlp's generic extractor.
+"""`extraction`: what it costs to find the media behind a page with yt-dlp's generic extractor.
 
-`slim` is our worker, asked through `/info`; `stock` is `yt_dlp.YoutubeDL` made anew for each, in a process that has it
-loaded, as the documentation of yt-dlp shows it; `child` is the command, which loads it each time.
+`slim` is ServerPY's worker, called through `/info`. `stock` is a new `yt_dlp.YoutubeDL` for each page, in a process
+that has yt-dlp loaded, as yt-dlp's documentation shows it. `child` is the yt-dlp command, which loads yt-dlp each time.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ LONGEST_SECONDS = 120.0
 
 def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those("relay"):
-        yield Cell("in our worker", plan.by_mode(3, 6, 15), partial(_slim, plan.by_mode(20, 100, 300)))
+        yield Cell("ServerPY's worker", plan.by_mode(3, 6, 15), partial(_slim, plan.by_mode(20, 100, 300)))
     if plan.those("relay", "subprocess"):
         yield Cell("stock yt-dlp", plan.by_mode(3, 6, 15), partial(_stock, plan.by_mode(8, 40, 100)))
     if plan.those("subprocess"):
         children = plan.by_mode(1, 3, 5)
-        yield Cell("the command", 3 * children, partial(_child, children))
+        yield Cell("the yt-dlp command", 3 * children, partial(_child, children))
 
 
 def _slim(number: int, bench: Bench) -> Findings:
@@ -81,7 +81,7 @@ def _child(number: int, bench: Bench) -> Findings:
 
 
 def _ran(command: list[str]) -> str:
-    """What it says. Raises BenchError if it fails."""
+    """Run `command` and return its output. Raises BenchError if it fails."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=clean_environment(), timeout=LONGEST_SECONDS, check=True
@@ -94,13 +94,13 @@ def _ran(command: list[str]) -> str:
 
 
 def _children_cpu() -> float:
-    """Of those that have ended: nothing else is started meanwhile."""
+    """Return the CPU seconds of all children that have ended. Nothing else is started during the measurement."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _pages(bench: Bench, kind: str, number: int) -> list[str]:
-    """Pages which nobody has asked for."""
+    """Return pages that no target has seen yet."""
     return [bench.origin.page(CLIP, fresh=f"{kind}-{os.getpid()}-{each}") for each in range(number)]
 
 

@@ -1,4 +1,5 @@
-"""`hls`: one playlist as one stream, for one slow reader and one fast one, beside streamlink, which serves one."""
+"""`hls`: a playlist as one stream, for one slow and one fast reader, compared with streamlink, which serves one
+client."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`idle`: what the whole tree holds after its start and its first extraction, and once nobody has wanted anything for a
-while and the worker was let go; and what the next request then costs in time."""
+"""`idle`: the memory of the process tree after the start and the first extraction, and after an idle time in which the
+worker has ended; and how long the next request then takes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from serverpy.bench.measure.targets import TARGETS, Running
 
 NAME = "relay"
 WORKER_IDLE = 2
-"""Seconds that an idle worker is kept: as short as can be told from one that is only just not needed."""
+"""WORKER_IDLE, the seconds that an idle worker is kept: short, but longer than a pause between two requests."""
 LONGEST_SECONDS = 30.0
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those(NAME):
-        yield Cell("server, worker, and without it", plan.by_mode(8, 10, 10), measure)
+        yield Cell("with and without the worker", plan.by_mode(8, 10, 10), measure)
 
 
 def measure(bench: Bench) -> Findings:
@@ -43,16 +43,17 @@ async def _rows(running: Running) -> Findings:
 
 
 async def _let_go(running: Running) -> Reading:
-    """Once the serving process is alone. Raises BenchError if that does not come."""
+    """Wait until only the serving process is left, and return a reading. Raises BenchError if the worker does not
+    end."""
     end = time.monotonic() + LONGEST_SECONDS
     while (reading := await base_of(running)).processes > 1:
-        require(time.monotonic() < end, f"the worker was not let go within {LONGEST_SECONDS:.0f} s")
+        require(time.monotonic() < end, f"the idle worker did not end within {LONGEST_SECONDS:.0f} s")
     return reading
 
 
 async def _asked(ask: Ask) -> Outcome:
     outcome = await leaving(ask, 1)
-    require(outcome.end in GOOD, f"it does not stream after its rest: {outcome.end}: {outcome.reason}")
+    require(outcome.end in GOOD, f"the request after the idle time failed: {outcome.end}: {outcome.reason}")
     return outcome
 
 
@@ -68,4 +69,4 @@ def _row(state: str, reading: Reading, outcome: Outcome | None = None) -> Row:
     }
 
 
-IDLE = Scenario("idle", "The whole server, and once it idles", cells, (NAME,))
+IDLE = Scenario("idle", "The whole server, after its start and idle", cells, (NAME,))

@@ -1,8 +1,8 @@
-"""How the scenarios measure memory so that a second run gives the same: warmed up, a base, then a plateau.
+"""How the scenarios measure memory reproducibly: they warm the target up, read a base, then watch a plateau.
 
-A plateau is not a moment. It has begun once memory has stopped rising and the target no longer works at full speed
-(what the kernel's buffers and its own take in at the beginning is filled); then it is watched for some seconds, and its
-peak counts.
+A plateau is not a single moment. It begins once memory has stopped rising and the target no longer works at full speed,
+which it does at first to fill its own and the kernel's buffers. Then it is watched for some seconds, and its peak
+counts.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ SHORT = "clip.mp4"
 """64 KB."""
 
 RATE = 64 * 1024
-"""Bytes a second that a slow client reads."""
+"""Bytes per second that a slow client reads."""
 CHILD_SECONDS = 4.0
-"""CPU that one child of the subprocess method takes to start, on a slow core."""
+"""CPU seconds that one child of the subprocess method takes to start, on a slow core."""
 SAMPLES_A_SECOND = 5.0
 WARM_BYTES = 4 << 20
 STEADY_SHARE = 0.01
@@ -53,8 +53,8 @@ def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str
 
 
 async def warm_up(running: Running, ask: Ask) -> None:
-    """Until everything that is loaded lazily is loaded: a stream that is left early, then another. Raises BenchError if
-    the target cannot do even that."""
+    """Send two requests and leave each early, so that everything that the target loads lazily is loaded. Raises
+    BenchError if one of them fails."""
     for number in range(2):
         outcome = await leaving(ask, WARM_BYTES)
         running.check()
@@ -62,7 +62,7 @@ async def warm_up(running: Running, ask: Ask) -> None:
 
 
 async def check_whole(running: Running, ask: Ask) -> Outcome:
-    """One whole body, every byte right. Raises BenchError otherwise."""
+    """Read one whole body. Raises BenchError unless it is complete and every byte is right."""
     outcome = await whole(ask)
     running.check()
     require(outcome.end == "complete", f"{running.child.title}: {outcome.end}: {outcome.reason}")
@@ -70,7 +70,7 @@ async def check_whole(running: Running, ask: Ask) -> Outcome:
 
 
 def read_now(running: Running) -> Reading:
-    """Raises TargetDied."""
+    """Take a reading of the target. Raises TargetDied if it has ended."""
     return read(running.pid)
 
 
@@ -79,7 +79,7 @@ def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
 
 
 async def base_of(running: Running, seconds: float = 1.0) -> Reading:
-    """The reading in the middle, by PSS, of some over `seconds`, in which what ends has time to end."""
+    """Take readings over `seconds`, in which what is ending has time to end, and return the one with the median PSS."""
     readings = []
     for _ in range(BASE_READINGS):
         await asyncio.sleep(seconds / BASE_READINGS)
@@ -89,7 +89,7 @@ async def base_of(running: Running, seconds: float = 1.0) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """Readings after the settling. `settled` is false where it took longer than was allowed."""
+    """The readings after memory has settled. `settled` is False if that took longer than allowed."""
 
     readings: tuple[Reading, ...]
     settled: bool
@@ -108,12 +108,13 @@ class Plateau:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds for each second."""
+        """CPU seconds per second."""
         return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
 
 
 async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: float = WATCHED_SECONDS) -> Plateau:
-    """Waits for it, between `least` and `longest` seconds, then watches it for `seconds`. Raises TargetDied."""
+    """Wait for a plateau, between `least` and `longest` seconds, then watch it for `seconds`. Raises TargetDied if the
+    target ends."""
     begun = time.monotonic()
     settled = False
     while not settled and time.monotonic() - begun < longest:
@@ -126,7 +127,7 @@ async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: fl
 
 
 async def watched(sampler: Sampler, seconds: float) -> None:
-    """Lets so much time pass. Raises TargetDied as soon as it is seen."""
+    """Wait for `seconds`. Raises TargetDied as soon as the sampler notices that the target has ended."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         await asyncio.sleep(min(left, 1 / SAMPLES_A_SECOND))
@@ -134,7 +135,8 @@ async def watched(sampler: Sampler, seconds: float) -> None:
 
 
 def is_steady(readings: Sequence[Reading]) -> bool:
-    """Whether memory stands still over the last seconds, and the work of their halves is alike."""
+    """Return whether memory is stable over the last WATCHED_SECONDS and CPU use does not drop from their first to their
+    second half."""
     if not readings:
         return False
     watched = [reading for reading in readings if reading.t >= readings[-1].t - WATCHED_SECONDS]
@@ -152,7 +154,7 @@ def _work(readings: Sequence[Reading]) -> float:
 
 
 def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
-    """How many went as they should, failed, and were refused. Wrong bytes raise BenchError."""
+    """Return how many requests ended well, failed, and were refused. Raises BenchError if one got wrong bytes."""
     complete = failed = refused = 0
     for outcome in outcomes:
         if outcome.end == "wrong":
@@ -164,13 +166,13 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
 
 
 def why(outcomes: Iterable[Outcome]) -> str:
-    """The first reason that one of them gives."""
+    """Return the first reason among the outcomes."""
     return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A target before, under and after a crowd of slow clients, who have left."""
+    """A target before, during and after a crowd of slow clients."""
 
     clients: int
     base: Reading
@@ -179,27 +181,28 @@ class Held:
     highest_pss: int
     outcomes: tuple[Outcome, ...]
     lag_p99: float | None
-    """Of its event loop, in seconds, as it says itself."""
+    """The lag of the target's event loop in seconds, as it reports it; None if it reports none."""
     pipe_bytes: int
-    """What lay in its pipes at the end: the kernel's memory, in no PSS."""
+    """Bytes in the target's pipes at the end; no PSS includes them."""
 
     @property
     def each_pss(self) -> float | None:
-        """None unless all had their stream: a crowd of which some are missing says nothing about one of that size."""
+        """PSS that each client added; None unless all had their stream, because the figure is for a crowd of that
+        size."""
         complete, _, _ = count(self.outcomes)
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 
     @property
     def each_uss(self) -> float | None:
-        """As `each_pss`, of what no other process shares. Processes that come or go elsewhere on the machine change the
-        target's PSS, never this; what the target's own processes share is missing."""
+        """As `each_pss`, but USS: memory that no other process shares. Other processes on the machine that start or end
+        change the target's PSS, but not its USS. USS lacks what the target's own processes share."""
         if self.each_pss is None:
             return None
         return (self.flat.peak("uss") - self.base.uss) / self.clients
 
 
 async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
-    """A crowd on a target that was warmed up, until its memory is flat, and for some seconds more."""
+    """Put a crowd on a target that is warmed up, until its memory is stable and for some seconds more."""
     base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:
@@ -208,7 +211,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
                 sampler,
                 bench.by_mode(1.0, 5.0, 15.0),
                 longest=bench.by_mode(5.0, 45.0, 120.0),
-                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent come within 5 s
+                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent of the memory come within 5 s
             )
             health = running.health()
             pipes = held_in_pipes(running.pid)
@@ -221,7 +224,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
 
 
 def lost(held: Held) -> tuple[str, ...]:
-    """As problems of a cell: clients of ours which had no stream."""
+    """Return the clients that had no stream, as problems of a cell."""
     _, failed, refused = count(held.outcomes)
     if not failed + refused:
         return ()

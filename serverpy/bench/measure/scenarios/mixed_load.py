@@ -1,6 +1,6 @@
-"""`mixed`: 10,000 requests of all kinds, some left early, some failing, and what they leave: it should be nothing.
+"""`mixed`: 10,000 requests of all kinds, some left early, some failing. They should leave nothing behind.
 
-`soak` asks the same for half an hour, beside slow readers that come and go, and watches the memory.
+`soak` sends the same mixture for half an hour while slow readers come and go, and watches the memory.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ from serverpy.tasks import cancel, spawn
 
 CONNECTIONS = 8
 WARM_SHARE = 20
-"""One request of so many comes before the measuring, of the same mixture."""
+"""The warm-up before the measurement has one request for this many, of the same mixture."""
 KEPT_SECONDS = 12.0
-"""A connection to a media server is kept for a next request 10 s long: those of the warming up must not hide others."""
+"""ServerPY keeps a connection to a media server for 10 s. Those of the warm-up must be gone, or they would hide a
+leak."""
 POOLED = 64
-"""More at once than such a pool has threads."""
+"""Requests at once; more than the pool has threads."""
 REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
@@ -98,16 +99,16 @@ async def _mixed_row(
 
 
 async def fill_pool(running: Running) -> None:
-    """A pool makes its threads as they are needed, and keeps them: one that came later would look like one that was
-    left. Reading its memory, `/health` needs one."""
+    """Make the target's thread pool start all its threads. It starts them on demand and keeps them, so one that starts
+    later would look like a leak. `/health` needs a thread to read the memory."""
     if running.health_path is not None:
         ask = Ask(running.host, running.port, running.health_path, None)
         await asyncio.gather(*(whole(ask) for _ in range(POOLED)))
 
 
 async def at_rest(running: Running, *, seconds: float, goal: Reading | None = None) -> Reading:
-    """After so many `seconds`, or, with a `goal`, as soon as nothing is left of any request: no more threads,
-    descriptors and processes than there, and nothing held."""
+    """Wait for `seconds` and return a reading. With a `goal`, return as soon as nothing is left of any request: the
+    target has no more threads, descriptors and processes than in `goal`, and holds nothing."""
     end = time.monotonic() + seconds
     reading = await base_of(running)
     while time.monotonic() < end and (goal is None or grown(goal, reading) or busy(running.health() or {})):
@@ -116,14 +117,14 @@ async def at_rest(running: Running, *, seconds: float, goal: Reading | None = No
 
 
 def grown(before: Reading, after: Reading) -> dict[str, int]:
-    """Of what must not grow, how much it has."""
+    """Return by how much each count has grown that must not grow."""
     names = ("threads", "fds", "processes", "zombies")
     more = {name: getattr(after, name) - getattr(before, name) for name in names}
     return {name: number for name, number in more.items() if number > 0}
 
 
 def busy(health: Mapping[str, Any]) -> dict[str, int]:
-    """What a server at rest has none of."""
+    """Return the counts in the health report that are not zero, but should be on a server at rest."""
     if not health:
         return {}
     found = {name: int(health[name]) for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
@@ -142,7 +143,7 @@ def growth(before: Reading, after: Reading) -> Row:
 
 def problems(mixed: Mixed, before: Reading, after: Reading, health: Mapping[str, Any] | None) -> Iterator[str]:
     if mixed.unexpected:
-        yield f"{mixed.unexpected} requests ended otherwise than they had to: {'; '.join(mixed.reasons)}"
+        yield f"{mixed.unexpected} requests did not end as expected: {'; '.join(mixed.reasons)}"
     if left := grown(before, after):
         yield f"left behind: {_listed(left)}"
     if left := busy(health or {}):
@@ -216,7 +217,7 @@ async def _soaked(
 
 
 async def _come_and_go(crowd: Crowd) -> None:
-    """One a second."""
+    """Replace one client per second."""
     while True:
         await asyncio.sleep(1.0)
         crowd.leave(1)
@@ -224,8 +225,8 @@ async def _come_and_go(crowd: Crowd) -> None:
 
 
 def trend(times: Sequence[float], pss: Sequence[int]) -> Row:
-    """The medians of the first and the last quarter, and the slope of the line of least squares, bytes an hour. Raises
-    BenchError for fewer than four readings."""
+    """Return the medians of the first and the last quarter, and the slope of the least-squares line in bytes per hour.
+    Raises BenchError if there are fewer than four readings."""
     require(len(pss) >= 4, "too few readings")
     quarter = len(pss) // 4
     slope = statistics.linear_regression(times, pss).slope
@@ -236,5 +237,5 @@ def trend(times: Sequence[float], pss: Sequence[int]) -> Row:
     }
 
 
-MIXED = Scenario("mixed", "Requests of all kinds, and what they leave", mixed_cells, ("relay", "embedded"))
+MIXED = Scenario("mixed", "Requests of all kinds, and what they leave behind", mixed_cells, ("relay", "embedded"))
 SOAK = Scenario("soak", "Half an hour of mixed load", soak_cells, ("relay",), only_named=True)

@@ -1,4 +1,4 @@
-"""`over-time`: memory while clients come, stay and go. One line for each target, over the same time."""
+"""`over-time`: memory while clients come, stay and go: one series for each target, over the same time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, running: Running) -> Findings:
-    """A quarter of the time they come, three eighths all are there, an eighth they go, and then nobody is there."""
+    """Measure one target: clients arrive during the first quarter of the time, all stay for three eighths, they leave
+    during an eighth, and then no client is connected."""
     ask = ask_for(running, LARGE, patience=60 + CHILD_SECONDS * clients)
     await warm_up(running, ask)
     counts: list[tuple[float, int]] = []
@@ -63,12 +64,14 @@ async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, 
                     await cancel(helper)
     count(crowd.outcomes)  # raises for wrong bytes
     there = sum(outcome.end in GOOD for outcome in crowd.outcomes)
-    problems = () if there == clients else (f"{clients - there} of {clients} had no stream: {why(crowd.outcomes)}",)
+    problems = (
+        () if there == clients else (f"{clients - there} of {clients} clients had no stream: {why(crowd.outcomes)}",)
+    )
     return Findings(series=(_series(target, begun, counts, sampler.readings),), problems=problems)
 
 
 async def _come(crowd: Crowd, clients: int, seconds: float) -> None:
-    """One after the other, whether or not those before have their first byte."""
+    """Let one client after the other join, whether or not the earlier ones have their first byte."""
 
     async def come(after: float) -> None:
         await asyncio.sleep(after)

@@ -1,5 +1,5 @@
-"""`profiles`: what small, medium and large really use and carry. As many slow clients as the profile lets in, and some
-more: those must be turned away, and those inside must have their stream."""
+"""`profiles`: what the profiles small, medium and large use, and how many clients they serve. As many slow clients
+connect as the profile admits, and some more, which the server must refuse; the others must have their stream."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from serverpy.settings import Settings, load_settings
 NAMES = ("small", "medium", "large")
 MORE = 5
 RATE = 16 * 1024
-"""Bytes a second. Thousands at 64 KB would measure how fast this machine's two cores are, not what a stream holds."""
+"""Bytes per second. Thousands of clients at 64 KB would measure the machine's two cores, not what a stream holds."""
 KERNEL_BYTES = 5_000_000
-"""What the kernel keeps for both connections of a stream on loopback, at most: more clients than there is memory for
-would end the machine, not the measurement."""
+"""The most that the kernel buffers for both connections of a stream on loopback. It bounds the number of clients,
+because too many would use up the machine's memory."""
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
@@ -74,4 +74,4 @@ async def _held(bench: Bench, running: Running, clients: int) -> Held:
     return await hold(bench, running, ask, clients, rate=RATE)
 
 
-PROFILES = Scenario("profiles", "What a profile uses and carries", cells, ("relay", "embedded"))
+PROFILES = Scenario("profiles", "What a profile uses and serves", cells, ("relay", "embedded"))

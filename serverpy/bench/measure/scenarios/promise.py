@@ -1,5 +1,6 @@
-"""`promise`: MEMORY_BUDGET is one. Many more clients than there is room for arrive at once, half of them slow; what the
-serving process holds must stay below its base and the budget, and nobody may get wrong or short bytes."""
+"""`promise`: whether MEMORY_BUDGET is kept. Many more clients arrive at once than the budget has room for, half of them
+slow. The memory of the serving process must stay below its base plus 110 % of the budget, and no client may get wrong
+or missing bytes."""
 
 from __future__ import annotations
 
@@ -36,12 +37,12 @@ NAMES = ("relay", "embedded")
 MIB = 1 << 20
 BUDGET = 64 * MIB
 BEYOND = 0.10
-"""What the process may hold beyond its base and its budget, as a part of the budget."""
+"""What the process may hold beyond its base and its budget, as a share of the budget."""
 MARGIN = 64 * MIB
-"""For the stacks of threads that a confined process may still start: address space, hardly any of it used."""
+"""For the stacks of threads that a confined process may still start: address space, of which hardly any is used."""
 SLOW_RATE = 16 * 1024
 READ_BYTES = 32 * 1024
-"""Of a fast client: there are a thousand of them in this process."""
+"""Read size of a fast client: small, because the bench has a thousand of them."""
 MAX_WORKERS = 100
 HZ = 20.0
 
@@ -50,7 +51,7 @@ Kind = Literal["served", "refused", "timed_out", "failed", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Who arrives, and how long all are watched."""
+    """How many clients arrive, and how long they are watched."""
 
     clients: int
     seconds: float
@@ -58,7 +59,7 @@ class Load:
 
     @property
     def allowed(self) -> float:
-        """On top of the base."""
+        """The bytes that the process may hold on top of its base."""
         return self.budget * (1 + BEYOND)
 
 
@@ -131,7 +132,8 @@ def _limit(running: Running, load: Load, limited: bool, base: Reading) -> Abstra
 
 
 async def arrive(slow: Ask, fast: Ask, load: Load, sampler: Sampler) -> list[Outcome]:
-    """All at once; the slow ones stay, the fast ones go when they have all, or the time is over. Raises TargetDied."""
+    """Let all clients arrive at once. The slow ones stay; the fast ones leave when they have the whole body, or when
+    the time is over. Raises TargetDied if the target ends."""
     half = load.clients // 2
     async with Crowd(slow, SLOW_RATE, at_once=half) as crowd, asyncio.TaskGroup() as group:
         joining = spawn(crowd.join(half), name="join")
@@ -152,7 +154,7 @@ def count(outcomes: Sequence[Outcome]) -> Counter[Kind]:
 
 
 def kind_of(outcome: Outcome) -> Kind:
-    """A refusal that does not say when to come again is a failure."""
+    """Return the kind of an outcome. A refusal is a failure unless it is a 503 with Retry-After."""
     if outcome.end == "wrong":
         return "wrong"
     if outcome.end in ("complete", "left"):
@@ -164,7 +166,7 @@ def kind_of(outcome: Outcome) -> Kind:
 
 def problems(row: Row, outcomes: Sequence[Outcome]) -> Iterator[str]:
     if not row["held"]:
-        yield f"the promise is broken: {row['highest_pss']} bytes where {row['allowed_pss']:.0f} are allowed"
+        yield f"memory above the limit: {row['highest_pss']} bytes, but only {row['allowed_pss']:.0f} are allowed"
     if row["wrong"] or row["failed"] or not row["served"]:
         bad = [outcome for outcome in outcomes if kind_of(outcome) in ("wrong", "failed")]
         yield f"{row['wrong']} clients got wrong bytes, {row['failed']} failed, {row['served']} were served: {why(bad)}"

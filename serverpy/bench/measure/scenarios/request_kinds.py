@@ -1,5 +1,5 @@
-"""What `mixed` and `soak` ask for: nine of ten requests as they should be, one of twenty left in the middle of a larger
-file, one of twenty that must fail. Each kind knows how it has to end; what ends otherwise is a problem."""
+"""The requests of `mixed` and `soak`: nine in ten are normal, one in twenty is left in the middle of a larger file, one
+in twenty must fail. Each kind knows how it should end; any other end is a problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`times` in a round of 200. It has to end as `ends`, by `status` if it is an error."""
+    """A kind of request, sent `times` in each round of 200. It should end as `ends`, with `status` unless that is
+    None."""
 
     name: str
     times: int
@@ -44,7 +45,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Mixed:
-    """What was asked, and what ended otherwise than it had to."""
+    """How many requests of each kind were sent, and which did not end as expected."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     unexpected: int = 0
@@ -60,7 +61,7 @@ class Mixed:
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """A port of loopback that refuses connections, for the time of a block."""
+    """Provide a loopback port that refuses connections, for the duration of a block."""
     with socket.socket() as held:
         held.bind((LOOPBACK, 0))
         port: int = held.getsockname()[1]
@@ -68,8 +69,8 @@ def closed_port() -> Iterator[int]:
 
 
 def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tuple[Kind, ...]:
-    """For a server that may reach `refusing_port` of loopback. Addresses end in a number of their own only where an
-    extraction is what is asked for."""
+    """Return the kinds for a server that may connect to `refusing_port` of loopback. Only the kind that must cause an
+    extraction uses a new address each time."""
     origin, fresh = bench.origin, numbers()
 
     def ask(url: str, expected: Reference | None, route: str = "stream", **more: object) -> Ask:
@@ -100,7 +101,8 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
 async def ask_all(
     mixture: tuple[Kind, ...], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Mixed:
-    """`count` in all, or for `seconds`, in an order that is the same each time, over `connections`."""
+    """Send `count` requests in all, or requests for `seconds`, over `connections`, in an order that is always the
+    same."""
     mixed, begun = Mixed(), time.monotonic()
     left = iter(range(count)) if count is not None else None
     order = _order(mixture)
@@ -123,7 +125,7 @@ async def ask_all(
 
 
 def _order(mixture: tuple[Kind, ...]) -> Iterator[Kind]:
-    """Round after round, each shuffled."""
+    """Yield round after round, each shuffled."""
     chance = random.Random(0)
     kinds = [kind for kind in mixture for _ in range(kind.times)]
     while True:

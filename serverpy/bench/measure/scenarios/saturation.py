@@ -1,9 +1,9 @@
-"""`saturation`: do streams feel it when extractions take all they can get? Slow readers, and streams whose source is
-slow, while as many heavy pages are read at once as the server reads; the same streams before it, to compare with.
+"""`saturation`: do streams suffer while extractions take all the CPU that they can get? Slow readers, and streams from
+a slow source, run while as many heavy pages are extracted at once as the server allows, and before that for comparison.
 
-A slow reader has seconds of its stream in the kernel's buffers, which hide whatever the server does. A stream whose
-source sends 64 KB a second to a client that takes all it gets has nothing in any buffer: each of its pieces is late by
-as much as the server is. Its longest silence counts.
+A slow reader has seconds of its stream in the kernel's buffers, which hide delays of the server. A stream from a source
+that sends 64 KB per second, to a client that reads at once, has nothing buffered: each piece is as late as the server
+is. Its longest silence counts.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ TARGETS = ("relay", "seed")
 STREAMS = 50
 LIVE = 5
 LIVE_RATE = 16 * RATE
-"""What a client of a slow source would take if it came."""
+"""Rate of a client of a slow source: more than the source sends."""
 PROBES_A_SECOND = 20.0
 METER_SECONDS = 60.0
-"""The server's own meter of its loop tells of its last minute."""
+"""The server's own loop-lag meter covers the last minute."""
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
     before, during = plan.by_mode((0.0, 3.0), (10.0, METER_SECONDS + 2), (METER_SECONDS + 2, METER_SECONDS + 2))
     for target in plan.those(*plan.by_mode(TARGETS[:1], TARGETS, TARGETS)):
-        # Who says nothing of itself needs no minute for that.
+        # Only ServerPY reports its loop lag, so only it needs the full minute.
         seconds = during if target.name in OURS else min(during, 20.0)
         work = partial(measure, target, before, seconds)
         yield Cell(f"{target.title}, {STREAMS} streams", before + seconds + plan.by_mode(4, 8, 8), work)
@@ -119,7 +119,7 @@ def _longest(outcomes: list[Outcome]) -> float:
 
 
 def _heavy(target: Target, bench: Bench, running: Running) -> Callable[[], Ask]:
-    """For a page of 400 KB each that nobody has asked for."""
+    """Return a function that makes requests, each for a page of 400 KB that the target has not seen yet."""
     fresh = numbers()
 
     def ask() -> Ask:
@@ -130,14 +130,15 @@ def _heavy(target: Target, bench: Bench, running: Running) -> Callable[[], Ask]:
 
 
 def _path(target: Target, page: str, *, info: bool = False) -> str:
-    """Ours need no stream to extract; the others do it for each."""
+    """Return the request path for `page`. ServerPY can extract without streaming (`/info`); other targets extract for
+    each stream."""
     ours = target.name in OURS
     query = {"url": page, **({"method": target.name} if ours and not info else {})}
     return f"/{'info' if ours and info else 'stream'}?{urlencode(query, quote_via=quote)}"
 
 
 async def _extract(target: Target, asks: Callable[[], Ask], end: float) -> int:
-    """One after the other until the `end`; how many. Raises BenchError for one that fails."""
+    """Request one extraction after the other until `end`. Returns how many. Raises BenchError if one fails."""
     done = 0
     with closing(Visitor()) as visitor:
         while time.monotonic() < end:
@@ -148,8 +149,8 @@ async def _extract(target: Target, asks: Callable[[], Ask], end: float) -> int:
 
 
 async def _probe(running: Running, end: float) -> list[float]:
-    """How long the server takes to answer the simplest question, again and again: its loop's lag, seen from outside
-    (with all that a request costs besides)."""
+    """Measure repeatedly how long the server takes to answer `/ready`: the lag of its loop, seen from outside (plus the
+    cost of a request)."""
     times = []
     ask = Ask(running.host, running.port, "/ready", None)
     with closing(Visitor()) as visitor:

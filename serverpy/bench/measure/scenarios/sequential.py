@@ -1,6 +1,6 @@
-"""`sequential`: one request after the other. What a hundred of a 5 MB clip leave behind, and thousands of short ones.
+"""`sequential`: what one request after the other leaves behind: a hundred for a 5 MB clip, and thousands of short ones.
 
-The short ones come over a few connections at once: it is what they leave that counts here, not their pace.
+The short ones use a few connections at once, because what they leave behind matters here, not their pace.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def _measure(
         sampler.check()
         readings = sampler.readings
     after = await base_of(running, seconds=bench.by_mode(1.0, 2.0, 2.0))
-    problem = f"{requests - tally.complete} of {requests} failed: {'; '.join(tally.reasons) or 'not asked any more'}"
+    problem = f"{requests - tally.complete} of {requests} failed: {'; '.join(tally.reasons) or 'not sent any more'}"
     require(tally.complete == requests, problem)
     row: Row = {
         "target": target.name,

@@ -35,20 +35,21 @@ State = Literal["cold", "cached"]
 
 ALL = ("relay", "embedded", "subprocess", "nginx", "nginx-buffered", "seed", "httpx-relay", "mediaflow")
 KEEPS_EXTRACTIONS = ("relay", "embedded")
-"""Others extract for each request, or not at all."""
+"""Targets that cache extractions. Others extract for each request, or not at all."""
 IN_FLIGHT = 50
 CONNECTIONS = 16
 
 
 def states(target: Target) -> tuple[State, ...]:
-    """In which its requests can be: one which extracts each time is cold each time, one that never does never is."""
+    """Return the states that its requests can be in: always cold if it extracts each time, never cold if it never
+    extracts."""
     if target.name in KEEPS_EXTRACTIONS:
         return ("cold", "cached")
     return ("cold",) if target.reads_pages else ("cached",)
 
 
 def asks(running: Running, target: Target, state: State, media: str = SMALL) -> Callable[[], Ask]:
-    """Each of them for a page that nobody has asked for, if it is to be cold."""
+    """Return a function that makes requests, each for a page that the target has not seen yet if `state` is cold."""
     fresh = numbers()
     if state == "cold" and target.reads_pages:
         return lambda: ask_for(running, media, fresh=f"{state}-{next(fresh)}")
@@ -104,7 +105,7 @@ def _latency_row(target: Target, state: State, in_flight: int, outcomes: list[Ou
 
 
 def _first_bytes(outcomes: list[Outcome]) -> list[float]:
-    """Raises BenchError if one of them has none, or wrong ones."""
+    """Return the times to the first byte. Raises BenchError if a request failed or got wrong bytes."""
     times = [each.first_byte for each in outcomes if each.first_byte is not None and each.end in ("complete", "left")]
     require(len(times) == len(outcomes), f"{len(outcomes) - len(times)} of {len(outcomes)} failed: {why(outcomes)}")
     return times
@@ -127,7 +128,7 @@ async def _rate(target: Target, connections: int, bench: Bench, running: Running
     rows = []
     for state in states(target):
         ask = asks(running, target, state, SHORT)
-        await many(ask, connections, count=connections)  # their connections' first requests
+        await many(ask, connections, count=connections)  # the first request on each connection is not measured
         before = read_now(running)
         seconds = bench.by_mode(1.5, 5.0, 15.0)
         tally = await many(ask, connections, seconds=2 * seconds if target.name == "subprocess" else seconds)
@@ -146,7 +147,7 @@ async def _rate(target: Target, connections: int, bench: Bench, running: Running
 
 
 def _per_cpu(requests: int, before: Reading, after: Reading) -> float | None:
-    """None where it was too little to be counted in ticks of 10 ms."""
+    """Return requests per CPU second. Returns None if the CPU time is too short for the kernel's ticks of 10 ms."""
     cpu = after.cpu - before.cpu
     return requests / cpu if cpu >= 0.1 else None
 
@@ -158,7 +159,7 @@ SECURE = ("nginx", "relay", "embedded", "mediaflow")
 
 
 def throughput_cells(plan: Plan) -> Iterator[Cell]:
-    """One cell for all targets: their rounds alternate, so that whatever else happens on the machine hits all alike."""
+    """Yield one cell for all targets: their rounds alternate, so that other load on the machine affects all alike."""
     http = plan.those(*plan.by_mode(("nginx", "relay"), FAST, FAST))
     https = [target for target in plan.those(*plan.by_mode((), SECURE, SECURE)) if "https" in target.schemes]
     rounds = plan.by_mode(1, 5, 10)
@@ -183,7 +184,7 @@ def _throughput(targets: list[Target], scheme: Scheme, rounds: int, bench: Bench
 
 async def _throughput_rows(there: dict[str, Running], scheme: Scheme, rounds: int, problems: list[str]) -> Findings:
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
-    for number in range(rounds + 1):  # the first one warms up
+    for number in range(rounds + 1):  # the first round warms up
         for name in list(runs):
             try:
                 run = await _fast(there[name], scheme)
@@ -199,7 +200,7 @@ async def _throughput_rows(there: dict[str, Running], scheme: Scheme, rounds: in
 
 
 async def _fast(running: Running, scheme: Scheme) -> tuple[float, float]:
-    """CPU seconds for each GB, bytes a second."""
+    """Return CPU seconds per GB, and bytes per second."""
     before = read_now(running)
     outcome = await check_whole(running, ask_for(running, LARGE, scheme=scheme))
     cpu = read_now(running).cpu - before.cpu
@@ -208,7 +209,7 @@ async def _fast(running: Running, scheme: Scheme) -> tuple[float, float]:
 
 def _throughput_row(name: str, scheme: Scheme, runs: list[tuple[float, float]], best: float | None) -> Row:
     each = [cpu for cpu, _ in runs]
-    cpu = statistics.fmean(each)  # the kernel counts in ticks of 10 ms: a sum of rounds has as few as one
+    cpu = statistics.fmean(each)  # a sum of rounds has no larger tick error (10 ms) than one round
     return {
         "target": name,
         "scheme": scheme,
@@ -222,5 +223,5 @@ def _throughput_row(name: str, scheme: Scheme, runs: list[tuple[float, float]], 
 
 
 LATENCY = Scenario("latency", "Time to the first byte", latency_cells, ALL)
-RATE = Scenario("rate", "Requests a second, 64 KB each", rate_cells, ALL)
-THROUGHPUT = Scenario("throughput", "CPU for each GB, one fast reader", throughput_cells, FAST)
+RATE = Scenario("rate", "Requests per second, 64 KB each", rate_cells, ALL)
+THROUGHPUT = Scenario("throughput", "CPU per GB, one fast reader", throughput_cells, FAST)

@@ -1,4 +1,4 @@
-"""`steps`: where the memory of a server goes, one step after the other, each by the difference that it makes."""
+"""`steps`: where the memory of a server goes: each step is measured by the difference that it makes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _imports(bench: Bench) -> Findings:
 
 
 def _loaded(code: str) -> int:
-    """PSS of an interpreter that has run `code`."""
+    """Return the PSS of an interpreter that has run `code`."""
     command = [sys.executable, "-c", f"{code}\nprint('loaded', flush=True)\nimport sys; sys.stdin.read()"]
     with child_of("An interpreter", command, hold_stdin=True) as child:
         child.said("loaded", START_SECONDS)
@@ -69,10 +69,10 @@ def _loaded(code: str) -> int:
 
 
 async def _split(bench: Bench, running: Running) -> Findings:
-    """Ours: the serving process and its worker, apart."""
+    """Measure ServerPY's serving process and its worker separately."""
     web, library = _loaded(WEB), _loaded("import yt_dlp")
     server = _alone(running.pid)
-    # The worker is warm once it says what it is; a page without media makes it start and leaves nothing behind.
+    # The worker is warm once `/health` shows its yt-dlp version.
     worker = _worker(running)
     warm = _alone(worker)
     rows = [_step("server", "server running", server, web), _step("worker", "warmed up", warm, library)]
@@ -108,7 +108,7 @@ async def _split(bench: Bench, running: Running) -> Findings:
 
 
 async def _stock(bench: Bench, running: Running) -> Findings:
-    """The seed's shape: all in one process."""
+    """Measure the founding document's shape: everything in one process."""
     imported = _loaded(f"{WEB}, yt_dlp")
     started = _alone(running.pid)
     outcome = await whole(ask_for(running, SMALL))
@@ -130,7 +130,7 @@ async def _stock(bench: Bench, running: Running) -> Findings:
 
 
 def _worker(running: Running) -> int:
-    """The process which has yt-dlp, warmed up."""
+    """Wait until the worker, the process with yt-dlp, is warm, and return its pid."""
 
     def found() -> int | None:
         health = running.health()
@@ -143,7 +143,7 @@ def _worker(running: Running) -> int:
 
 
 def _idle(running: Running) -> socket.socket:
-    """A connection which has asked something, and stays."""
+    """Return a connection that has sent one request and stays open."""
     connection = socket.create_connection((running.host, running.port), timeout=10)
     connection.sendall(f"GET /ready HTTP/1.1\r\nHost: {running.host}\r\n\r\n".encode())
     connection.recv(4096)
@@ -151,7 +151,7 @@ def _idle(running: Running) -> socket.socket:
 
 
 def _alone(pid: int) -> int:
-    """PSS of one process, without those below it."""
+    """Return the PSS of one process without its descendants."""
     return read(pid, alone=True).pss
 
 
@@ -160,7 +160,7 @@ def _step(process: str, step: str, pss: int, before: int = 0) -> Row:
 
 
 def _each(process: str, step: str, added: float) -> Row:
-    """For each one."""
+    """Return a step that is measured per thread, stream or connection."""
     return {"process": process, "step": step, "pss": added, "added": added}
 
 

@@ -1,4 +1,4 @@
-"""What can be measured, by name. Each is started on request as processes of its own, and driven over HTTP alone."""
+"""The targets that can be measured, by name. Each runs as separate processes and is driven only over HTTP."""
 
 from __future__ import annotations
 

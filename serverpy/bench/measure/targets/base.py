@@ -1,4 +1,4 @@
-"""What all targets have in common: their shape, and what a running one tells those who load and measure it."""
+"""The base class of all targets, and what the bench knows about a running one."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Where Debian keeps servers, and a user's PATH does not look."""
+"""Where Debian installs servers; often not on a user's PATH."""
 
 
 RequestPath = Callable[[str, Scheme, str], str]
-"""From media, scheme and `fresh` to the path and query of a request."""
+"""Maps media, scheme and `fresh` to the path and query of a request."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a target is started. It says at which port it listens, or listens at `port`."""
+    """How to start a target. It prints the port that it listens on, unless `port` sets it."""
 
     command: Sequence[str | Path]
     request_path: RequestPath
@@ -43,8 +43,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Running:
-    """A target which listens, to be loaded over HTTP at `host` and `port` and measured from its process `pid` down.
-    The owner of `Target.start` ends it."""
+    """A running target: load it over HTTP at `host` and `port`, and measure its process `pid` with its descendants. It
+    ends when the block of `Target.start` ends."""
 
     child: Child
     port: int
@@ -59,51 +59,53 @@ class Running:
         return self.child.pid
 
     def path(self, media: str, *, scheme: Scheme = "http", fresh: str = "") -> str:
-        """The request path which streams `media` (see `Origin`) from the origin by `scheme` through this target.
+        """Return the request path that streams `media` (see `Origin`) from the origin over `scheme` through this
+        target.
 
-        Each `fresh` is another page to those who read pages, so that nothing cached helps. Raises BenchError for what
-        the target cannot stream."""
+        For targets that read pages, each `fresh` is a different page, so that no cache helps. Raises BenchError if the
+        target cannot stream that."""
         kind: Kind = "playlist" if is_playlist(media) else "file"
         if kind not in self.kinds or scheme not in self.schemes:
             raise BenchError(f"{self.child.title} cannot stream {media} over {scheme}.")
         return self.request_path(media, scheme, fresh)
 
     def health(self) -> dict[str, Any] | None:
-        """What it says of itself, None if it says nothing. Raises TargetDied, BenchError."""
+        """Return the target's health report, or None if it has none. Raises TargetDied if the target has ended,
+        BenchError if it does not answer with 200."""
         if self.health_path is None:
             return None
         try:
             status, body = ask(self.port, self.health_path)
         except (OSError, http.client.HTTPException) as error:
             self.child.check()
-            raise BenchError(f"{self.child.title} does not tell its health: {type(error).__name__}.") from error
+            raise BenchError(f"The health request to {self.child.title} failed: {type(error).__name__}.") from error
         if status != 200:
-            raise BenchError(f"{self.child.title} answered {status} when asked for its health.")
+            raise BenchError(f"{self.child.title} answered the health request with {status}.")
         found: dict[str, Any] = json.loads(body)
         return found
 
     def check(self) -> None:
-        """Raises TargetDied if it has ended by itself."""
+        """Raise TargetDied if the target has ended."""
         self.child.check()
 
 
 class Target(ABC):
-    """Something that can stream the origin's media, to be measured. The variants are sibling files of this shape."""
+    """A program to measure, which can stream the origin's media. Each variant is a sibling module."""
 
     name: str
     title: str
     schemes: ClassVar[tuple[Scheme, ...]] = ("http", "https")
     kinds: ClassVar[tuple[Kind, ...]] = ("file",)
     ready: ClassVar[str] = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
-    """What it says once it listens, with its port."""
+    """What it prints, with its port, once it listens."""
     health_path: ClassVar[str | None] = None
     settings: ClassVar[tuple[str, ...] | None] = ()
-    """The settings that it knows by name; None: it checks them itself."""
+    """The names of the settings that it accepts; None if it validates them itself."""
     reads_pages: ClassVar[bool] = False
-    """Whether it extracts, so that there is a difference between cold and cached."""
+    """Whether it extracts media from pages, so that cold and cached requests differ."""
 
     def missing(self) -> str | None:
-        """Why it cannot run here, in a line; None if it can."""
+        """Return in one line why the target cannot run here; None if it can."""
         return None
 
     @abstractmethod
@@ -111,8 +113,8 @@ class Target(ABC):
 
     @contextlib.contextmanager
     def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """It, listening, for the time of a block; afterwards nothing of it runs. Raises TargetFailed if it does not
-        start, BenchError for a setting it does not know."""
+        """Run the target for the duration of the block; it listens already, and afterwards none of its processes is
+        left. Raises TargetFailed if it does not start, BenchError if it does not know a setting."""
         unknown = () if self.settings is None else sorted(set(settings or {}) - set(self.settings))
         if unknown:
             raise BenchError(f"{self.title} has no setting {', '.join(unknown)}.")
@@ -128,7 +130,7 @@ class Target(ABC):
 
 
 def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, bytes]:
-    """Status and body of a GET on loopback. Raises OSError and http.client.HTTPException."""
+    """Send a GET on loopback and return status and body. Raises OSError and http.client.HTTPException."""
     with contextlib.closing(http.client.HTTPConnection(LOOPBACK, port, timeout=seconds)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -136,7 +138,7 @@ def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, byt
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether somebody answers there, whatever he says."""
+    """Return whether a server answers there, with any status."""
     try:
         ask(port, path, seconds=1)
     except (OSError, http.client.HTTPException):
@@ -145,7 +147,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of loopback that is free now, for those who cannot choose one and tell."""
+    """Return a loopback port that is free now, for a program that cannot choose a port and report it."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""mediaflow-proxy from PyPI, as it is installed, with one process: it relays the address that it is given."""
+"""mediaflow-proxy as installed from PyPI, in one process. It relays the address that a request names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mediaflow(Target):
             return f"/proxy/stream?d={quote(origin.url(media, scheme), safe='')}"
 
         installed = find_rival("mediaflow-proxy")
-        # Not by its own command, which starts three processes on a fixed port.
+        # Its own command would start three processes on a fixed port.
         command: list[str | Path] = [
             *(installed.with_name("python") if installed else "python3", "-m", "uvicorn"),
             *("mediaflow_proxy.main:app", "--host", "127.0.0.1", "--port", "0", "--no-access-log"),

@@ -1,4 +1,4 @@
-"""nginx's `proxy_pass`: what a relay costs that does nothing but relay, without and with buffering. One worker."""
+"""nginx's `proxy_pass`, without and with buffering, in one worker: the cost of a relay that does nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from serverpy.bench.measure.targets.base import Launch, Target, find_command, fr
 
 MAX_CONNECTIONS = 8192
 
-# `{directory}` is the child's own: nothing is read from or written to the system's places. The certificate is issued to
-# localhost, too; nginx compares no IP addresses (ngx_ssl_check_host).
+# `{directory}` is the child's own, so that nothing is read from or written to nginx's system directories. The
+# certificate is also issued to localhost, because nginx does not compare IP addresses (ngx_ssl_check_host).
 CONFIGURATION = """
 daemon off;
 {user}
@@ -63,7 +63,7 @@ class Nginx(Target):
 
     def _configuration(self, origin: Origin, port: int) -> str:
         return CONFIGURATION.format(
-            user="user root;" if os.geteuid() == 0 else "",  # else a worker could not use our directory
+            user="user root;" if os.geteuid() == 0 else "",  # otherwise a worker could not use the directory
             files=4 * MAX_CONNECTIONS,
             connections=2 * MAX_CONNECTIONS,
             buffering="on" if self.buffering else "off",

@@ -1,4 +1,4 @@
-"""The three methods of ServerPY: `serverpy serve` in a process of its own, the method chosen in each request."""
+"""The three methods of ServerPY: `serverpy serve` in a process of its own; each request chooses the method."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 
 @dataclass(frozen=True, repr=False)
 class OurMethod(Target):
-    """`settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS": "50"}`. All others have their default,
-    whatever the environment or a serverpy.toml says, save the time to end and the limit of requests, which is off."""
+    """ServerPY with one method. Its `settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS": "50"}`.
+
+    Other settings have their defaults, whatever the environment or a serverpy.toml says, except those in
+    `_environment`: for instance, the drain time is 0 and the rate limit is off.
+    """
 
     name: str
     title: str

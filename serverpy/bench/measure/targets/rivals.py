@@ -1,6 +1,5 @@
-"""Where rivals are installed: in a virtual environment inside ours, for they want other versions of the same packages.
-
-`make bench` makes it.
+"""Where rivals are installed: in a virtual environment inside ours, because they need other versions of the same
+packages. `make bench` creates it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ HINT = "make bench installs it"
 
 
 def find_rival(command: str) -> Path | None:
-    """A command of that environment, else of ours."""
+    """Return a command of that environment, else of ours; None if neither has it."""
     for directory in (RIVALS / "bin", Path(sys.prefix, "bin")):
         path = directory / command
         if os.access(path, os.X_OK):
@@ -26,7 +25,7 @@ def find_rival(command: str) -> Path | None:
 
 
 def python_with(module: str) -> Path | None:
-    """The interpreter which can import `module`: ours if it can."""
+    """Return an interpreter that can import `module`, preferably ours; None if there is none."""
     if importlib.util.find_spec(module) is not None:
         return Path(sys.executable)
     if any(RIVALS.glob(f"lib/python*/site-packages/{module}/__init__.py")):
@@ -35,5 +34,5 @@ def python_with(module: str) -> Path | None:
 
 
 def trusting(origin: Origin) -> dict[str, str]:
-    """The environment by which OpenSSL's defaults, and `requests`, trust the sample site."""
+    """Return environment variables that make OpenSSL's defaults and `requests` trust the sample site."""
     return {"SSL_CERT_FILE": str(origin.ca_file), "REQUESTS_CA_BUNDLE": str(origin.ca_file)}

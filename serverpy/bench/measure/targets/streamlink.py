@@ -1,4 +1,4 @@
-"""streamlink from PyPI: it turns one playlist into one stream for one client at a time (`--player-external-http`)."""
+"""streamlink from PyPI. It turns one playlist into one stream for one client at a time (`--player-external-http`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 from serverpy.bench.measure.targets.rivals import HINT, find_rival, trusting
 
 MEDIA = "hls/ts"
-"""The only one that its process streams."""
+"""The only media that its process streams."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -26,7 +26,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _real_extract(self, url: str) -> Info:
         kind, name = self._match_valid_url(url).group("kind", "id")
-        # Sets the session's cookie, without which the media server refuses.
+        # The page sets the session cookie that the media server requires.
         self._download_webpage(url, name)
         if kind == "playlist":
             return self._playlist(url, name)
@@ -52,7 +52,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             raise ExtractorError("Video unavailable", expected=True)
 
     def _film(self, url: str, data: Info) -> Info:
-        # A page without a title is a bug of the site that this extractor does not expect: a KeyError.
+        # Raises KeyError if the page has no title: a failure that the extractor does not expect.
         title = data["title"]
         return {
             "id": data["id"],
@@ -159,7 +159,7 @@ def _tracks(url: str, paths: dict[str, str]) -> dict[str, list[Info]]:
 def _music(url: str, data: Info) -> list[Info]:
     if not data["music"]:
         return []
-    sound = {
+    audio = {
         "format_id": "music",
         "url": urljoin(url, data["music"]),
         "ext": "m4a",
@@ -167,4 +167,4 @@ def _music(url: str, data: Info) -> list[Info]:
         "acodec": "mp4a.40.2",
         "http_headers": {"X-Tube-Token": data["token"]},
     }
-    return [{"id": f"{data['id']}-music", "title": f"{data['title']} (music)", "formats": [sound]}]
+    return [{"id": f"{data['id']}-music", "title": f"{data['title']} (music)", "formats": [audio]}]
