@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -34,6 +35,7 @@ UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset
 def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="worker: %(levelname)s %(message)s")
     sock = socket.socket(fileno=int(sys.argv[1]))
+    _close_inherited(sock.fileno())
     for name in UNUSED:
         sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
     impersonation.hide()
@@ -45,6 +47,14 @@ def main() -> None:
     finally:
         logging.shutdown()
         os._exit(code)  # threads may hang, and nothing here needs cleanup
+
+
+def _close_inherited(kept: int) -> None:
+    """Close every descriptor but the standard ones and `kept`. The event loop of a server does not do this, and one of
+    several serving processes has an inheritable listening socket."""
+    soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, soft_limit)
 
 
 def serve(sock: socket.socket) -> int:

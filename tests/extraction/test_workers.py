@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -49,6 +50,16 @@ async def test_an_extractor_that_swallows_errors_is_stopped_too(site: SampleSite
         assert type(await fails(workers, url)) is ExtractionTimeout
         await eventually(lambda: not workers.state().extractions)
         assert (await process_of(workers)).pid == pid
+
+
+async def test_a_worker_inherits_no_descriptor_of_its_server(site: SampleSite) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.set_inheritable(True)
+        inode = os.readlink(f"/proc/self/fd/{listener.fileno()}")
+        async with running() as workers:
+            await workers.extract(f"{site.http}/page/prog")
+            descriptors = Path(f"/proc/{(await process_of(workers)).pid}/fd")
+            assert inode not in {os.readlink(each) for each in descriptors.iterdir()}
 
 
 async def test_an_extraction_that_hangs_retires_its_worker_but_fails_no_other_request(
