@@ -1,4 +1,4 @@
-"""Assembly only: `create_app` puts routes, middleware and handlers around an engine, with the server's lifespan."""
+"""Assembly only: `create_app` puts routes, middleware and error handlers around an engine, with a lifespan."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from serverpy.settings import Settings
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Raises `ConfigurationError` for settings that cannot work together."""
-    engine = Engine(settings, own_sockets(settings))  # a setting that cannot work fails here, not in the lifespan
+    """Create the application. Raises `ConfigurationError` if the settings cannot work together."""
+    engine = Engine(settings, own_sockets(settings))  # settings that cannot work fail here, not in the lifespan
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
