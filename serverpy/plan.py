@@ -27,7 +27,8 @@ from serverpy.extraction.values import HLS_PROTOCOLS, Media, Track
 from serverpy.ranges import ByteRange
 
 UNCUT = (
-    "`start` and `end` cannot trim media: the source's bytes are sent unchanged. `start` is the position in a live stream."
+    "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
+    "`start` is only for live streams: the position at which to begin."
 )
 UNKNOWN_CODEC = "unknown"
 """A codec that the extraction could not determine."""

@@ -129,8 +129,8 @@ class Interruptible:
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread. Raises what `work` raises. A thread cannot be cancelled, and the caller closes what `work`
-    uses; so a cancelled caller waits until `work` has ended. An error of `work` is then the cause of the
+    """Run `work` in a thread. Raises what `work` raises. A cancelled caller waits until `work` has ended, because a
+    thread cannot be cancelled and the caller will close what `work` uses. An error of `work` is then the cause of the
     CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:

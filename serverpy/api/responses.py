@@ -1,5 +1,5 @@
-"""The answer that is a stream. Unlike starlette's, it owns its body: opens it, sends it, and closes it exactly once,
-also when the client leaves, falls asleep or never was there; and a body that stops short cuts the connection.
+"""The streaming response. Unlike Starlette's, it owns its body: it opens it, sends it, and closes it exactly once, even
+if the client leaves, stops reading or is gone before the start. If a body stops short, it cuts the connection.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ StatusAndHeaders = tuple[int, dict[str, str]]
 
 
 class StreamResponse(Response):
-    """Opens a stream when it is sent, and lists it in `running` until its end. `head` gives status and headers for
-    the open stream."""
+    """Response that opens its stream when it is sent, and lists it in `running` until its end. `head` returns status
+    and headers for the open stream."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._closing = False
-        """Whether the stream is being closed, which nothing interrupts."""
+        """Whether the stream is being closed. Nothing interrupts that."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves or the stream is cancelled."""
@@ -78,7 +78,8 @@ class StreamResponse(Response):
                 _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
+        """Open, send and close the stream. An error becomes a problem document or, once the answer has begun, cuts the
+        connection."""
         try:
             stream = await self._open_stream(record)
             try:
@@ -98,7 +99,8 @@ class StreamResponse(Response):
             _cut(scope)
 
     async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
-        """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
+        """Send head and body. Raises what reading raises, the stream's loss, and `TimeoutError` if the client stops
+        reading."""
         status, headers = self._head(stream)
         end = _unframed(scope) if "Content-Length" not in headers else _nothing
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
@@ -129,7 +131,7 @@ class StreamResponse(Response):
 
 
 def _client(scope: Scope) -> str:
-    """The client's address, as the peer's socket has it."""
+    """Return the client's address for the log."""
     client = scope.get("client")
     return str(client[0]) if client else "-"
 
@@ -144,7 +146,7 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _unframed(scope: Scope) -> Callable[[], None]:
-    """Begin a body of unknown length as HTTP/1.0 has it, if the client speaks that; the call that ends it."""
+    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns the function that ends it."""
     unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
     return _nothing if unframe is None else unframe()
 
@@ -154,12 +156,13 @@ def _nothing() -> None:
 
 
 def _unwatched(_leave: Callable[[], None] | None) -> None:
-    """Another server than ours tells nobody that the client has left: sending ends the stream then."""
+    """Do nothing: another ASGI server than ours does not report that the client has left; a failed send ends the
+    stream."""
 
 
 def _cut(scope: Scope) -> None:
     """End the connection in mid-body."""
     cut = scope.get("extensions", {}).get(CUT)
     if cut is None:
-        raise RuntimeError("this ASGI server cannot cut a connection")  # a server cuts it for an application that fails
+        raise RuntimeError("this ASGI server cannot cut a connection")  # such a server cuts it if the application fails
     cut()

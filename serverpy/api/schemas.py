@@ -1,4 +1,4 @@
-"""What `/info` and `/health` answer with, as OpenAPI shows it."""
+"""The response models of `/info` and `/health`, as OpenAPI shows them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SubtitleInfo(BaseModel):
 
 
 class ImageInfo(BaseModel):
-    """A picture of an image post; `item` is what `/stream` takes."""
+    """An image of an image post; `item` is the parameter of `/stream`."""
 
     item: int
     ext: str
@@ -98,7 +98,7 @@ class ImageInfo(BaseModel):
 
 
 class EntryInfo(BaseModel):
-    """An item of a playlist; `item` is what `/stream` takes, `url` its own page if it has one."""
+    """An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if it has one."""
 
     item: int
     title: str | None
@@ -107,7 +107,7 @@ class EntryInfo(BaseModel):
 
 
 class Info(BaseModel):
-    """What is behind a page."""
+    """The metadata and formats of a page."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [INFO_EXAMPLE]})
 
@@ -167,7 +167,7 @@ def _subtitle(subtitle: Subtitle) -> SubtitleInfo:
 
 
 def _images(media: Media) -> list[ImageInfo]:
-    """The pictures of an image post: its items, or the page itself if it is one picture."""
+    """List the images of an image post: its items, or the page itself if it is a single image."""
     items = [entry.media for entry in media.entries] if media.entries else [media]
     return [
         ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)
@@ -189,7 +189,7 @@ def _entry(number: int, entry: Entry) -> EntryInfo:
 
 
 class MemoryInfo(BaseModel):
-    """Bytes, from the kernel's `smaps_rollup`."""
+    """Memory in bytes, from the kernel's `smaps_rollup`."""
 
     pss: int
     uss: int
@@ -220,11 +220,11 @@ class Health(BaseModel):
 
     status: Literal["starting", "ok", "draining"]
     version: str
-    yt_dlp: str | None = Field(description="None until the worker has started.")
+    yt_dlp: str | None = Field(description="Version of yt-dlp; null until the worker has started.")
     uptime: float = Field(description="Seconds.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="The process that runs yt-dlp. `stopped`: it was let go while idle, and the next need starts one."
+        description="The process that runs yt-dlp. `stopped`: it was idle; it is started again when it is needed."
     )
     streams: int
     waiting: int
