@@ -130,7 +130,9 @@ class Settings(SourcedSettings):
 
     method: MethodName = setting("Streaming method if the request names none.", default="auto")
     cache_ttl: Seconds = setting("How long an extraction may be reused; 0: not at all.", default=300.0, unit="seconds")
-    cache_size: Annotated[int, Field(ge=0)] = setting("Number of cached extractions.", default=1000, unit="entries")
+    cache_size: Annotated[int, Field(ge=0)] = setting(
+        "Largest number of cached extractions.", default=1000, unit="entries"
+    )
     state_url: Word = setting(
         "Where shared state lives: `memory://`, or `redis://…` to share it between processes and machines.",
         default="memory://",
@@ -159,9 +161,7 @@ class Settings(SourcedSettings):
         default_factory=lambda: SecretStr(secrets.token_urlsafe(32)),
         shown="random at each start",
     )
-    link_ttl: PositiveSeconds = setting(
-        "Default lifetime of a signed link.", default=21600.0, unit="seconds"
-    )
+    link_ttl: PositiveSeconds = setting("Default lifetime of a signed link.", default=21600.0, unit="seconds")
     rate_limit: OptionalRate = setting(
         "Requests that each key or address may make, in the syntax of the `limits` library.", default="60/minute"
     )
@@ -177,7 +177,7 @@ class Settings(SourcedSettings):
         "It receives IP addresses, never host names.",
         default=None,
     )
-    cookies_file: OptionalFile = setting("File of cookies in Netscape format, for all requests.", default=None)
+    cookies_file: OptionalFile = setting("Cookies in Netscape format, for extractions and media.", default=None)
     impersonate: OptionalWord = setting(
         "Browser to impersonate, as yt-dlp names it: `chrome`, `chrome-120`.", default=None
     )

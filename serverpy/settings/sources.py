@@ -105,7 +105,7 @@ def _read_file(known: Collection[str]) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
     return _known_keys(content, known, path)
 
 
