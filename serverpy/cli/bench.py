@@ -42,8 +42,8 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--methods", callback=_words, metavar="NAME,...", help="Methods to measure.  [default: all that can run]")
 @click.option("--streams", callback=_counts, metavar="N,...", help="Numbers of clients at once.  [default: by mode]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
-@click.option("--quick", "mode", flag_value="quick", help="A look at everything, within 2 minutes.")
-@click.option("--full", "mode", flag_value="full", help="Everything, however long it takes.")
+@click.option("--quick", "mode", flag_value="quick", help="Measure a little of everything, within 2 minutes.")
+@click.option("--full", "mode", flag_value="full", help="Measure everything, however long it takes.")
 @click.option(
     "--docs", type=click.Path(file_okay=False, path_type=Path), help="Also write the repository's page there."
 )
