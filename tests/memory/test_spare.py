@@ -39,10 +39,10 @@ async def test_what_no_stream_holds_alone_is_kept_while_half_stays_free() -> Non
 
 async def test_no_more_is_kept_than_is_held() -> None:
     reservation = await budget_of(100).reserve(60)
-    with pytest.raises(ValueError, match="keeps"):
+    with pytest.raises(ValueError, match="cannot keep"):
         reservation.keep(61)
     reservation.release()
-    with pytest.raises(ValueError, match="keeps"):
+    with pytest.raises(ValueError, match="cannot keep"):
         reservation.keep(1)
 
 
