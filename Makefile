@@ -8,7 +8,7 @@ BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Commands that tests need, each with the Debian package it comes from; and what the bench measures besides.
+# Commands that the tests need, and then those that the bench needs in addition, each with its Debian package.
 SYSTEM := curl:curl chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg
 BENCH_SYSTEM := nginx:nginx-light
 
@@ -22,9 +22,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
 	  printf '  %-14s %s\n' "$$name" "$$text"; done
 
-install: $(VENV)/.installed ## install what running needs, into .venv
+install: $(VENV)/.installed ## install what the server needs, into .venv
 
-install-dev: $(VENV)/.installed-dev ## install what tests and checks need besides
+install-dev: $(VENV)/.installed-dev ## also install what tests and checks need
 
 system: ## install the system packages that tests need
 	@.ci/system $(SYSTEM)
@@ -32,32 +32,32 @@ system: ## install the system packages that tests need
 run: install ## start the server and the sample site (HOST=, PORT=)
 	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)
 
-bench: install ## measure, beside nginx and other rivals, and write the report (BENCH="--quick")
+bench: install ## measure the server beside nginx and other rivals, and write the report (BENCH="--quick")
 	@PATH="$$PATH:/usr/sbin:/sbin" .ci/system $(BENCH_SYSTEM) || echo "nginx is left out" >&2
 	@$(MAKE) --no-print-directory $(VENV)/.installed-rivals || echo "the rivals from PyPI are left out" >&2
 	$(BIN)/serverpy bench $(BENCH)
 
-# Most tests wait for something: three at a time use two cores to the full.
+# Most tests wait for something: three test files at a time keep two cores busy.
 test: check system ## run the checks, then every test
 	$(BIN)/pytest -n 3 --dist loadfile
 
-check: install-dev ## check format, lint, types, and that the docs are in step
+check: install-dev ## check format, lint and types, and that docs/settings.md is up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m serverpy.cli.docs --check
 
-format: install-dev ## format the sources, and mend what lint can mend
+format: install-dev ## format the sources, and fix what lint can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-settings-doc: install-dev ## write docs/settings.md anew from the settings
+settings-doc: install-dev ## regenerate docs/settings.md from the settings
 	$(BIN)/python -m serverpy.cli.docs
 
-media-doc: install-dev system ## write docs/media.md anew from what a server gives of each sample
+media-doc: install-dev system ## regenerate docs/media.md from a server's answers to each sample
 	$(BIN)/python -m tests.media.table
 
-lock: $(BIN)/python ## write the lock files anew (LOCK_FLAGS=--upgrade for newer versions)
+lock: $(BIN)/python ## regenerate the lock files (LOCK_FLAGS=--upgrade for newer versions)
 	rm -rf $(VENV)/lock
 	$(BIN)/python -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -76,12 +76,12 @@ $(BIN)/python:
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	.ci/install $(VENV) requirements.lock $@
 
-# The development set holds the other.
+# The development packages include those of `install`.
 $(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(BIN)/python
 	.ci/install $(VENV) requirements-dev.lock $@
 	@touch $(VENV)/.installed
 
-# An environment of its own, inside the other, where the bench looks for it.
+# A separate environment, inside .venv, where the bench looks for it.
 $(VENV)/.installed-rivals: requirements-rivals.lock | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)/rivals
 	$(VENV)/rivals/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

@@ -1,4 +1,4 @@
-"""`python -m serverpy` and the command `serverpy`."""
+"""Entry point of `python -m serverpy` and of the command `serverpy`."""
 
 from __future__ import annotations
 

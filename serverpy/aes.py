@@ -1,5 +1,5 @@
-"""AES-128 as HLS has it (RFC 8216 §4.3.2.4): CBC over each segment from its own IV, with PKCS #7 padding at its end.
-Decrypted as it comes: one block is held back, for it may be padding."""
+"""AES-128 decryption of HLS segments (RFC 8216 §4.3.2.4): CBC with an IV for each segment, and PKCS #7 padding at its
+end. Data is decrypted as it arrives; one block is held back because it may be padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BLOCK = 16
 
 
 class Decryption:
-    """One segment. Raises `UpstreamFailed` for what cannot be a key."""
+    """Decryption of one segment. Raises `UpstreamFailed` if the key or the IV has an invalid length."""
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         if len(key) not in (16, 24, 32) or len(iv) != BLOCK:
@@ -20,25 +20,26 @@ class Decryption:
         self._held = b""
 
     def add(self, data: bytes) -> bytes:
-        """What can be told of the plaintext so far."""
+        """Decrypt `data`. Returns the plaintext that is certain so far."""
         data = self._held + data
         end = max(0, (len(data) - 1) // BLOCK * BLOCK)
         self._held = data[end:]
         return bytes(self._cipher.decrypt(data[:end])) if end else b""
 
     def finish(self) -> bytes:
-        """What is left, without the padding. Raises `UpstreamFailed` for a segment that was cut, or another key's."""
+        """Return the rest of the plaintext, without padding. Raises `UpstreamFailed` if the segment was cut, or was
+        encrypted with another key."""
         if len(self._held) != BLOCK:
-            raise UpstreamFailed("An encrypted segment of the media is not made of whole blocks.")
+            raise UpstreamFailed("An encrypted segment of the media is empty, or not a whole number of AES blocks.")
         last = bytes(self._cipher.decrypt(self._held))
         padding = last[-1]
         if not 1 <= padding <= BLOCK or last[-padding:] != bytes([padding]) * padding:
-            raise UpstreamFailed("An encrypted segment of the media does not open with its key.")
+            raise UpstreamFailed("An encrypted segment of the media cannot be decrypted with its key.")
         return last[:-padding]
 
 
 def _cbc(key: bytes, iv: bytes) -> Any:
-    # 3.5 MB, which a server that never meets an encrypted segment does not need.
+    # Imported at the first encrypted segment: it takes 3.5 MB.
     from Cryptodome.Cipher import AES
 
     return AES.new(key, AES.MODE_CBC, iv)

@@ -1,8 +1,8 @@
-"""The contract of the openers: `open` a `Plan`, get a `Body` with its head known and its first bytes in hand.
+"""The contract of the openers: `open` turns a `Plan` into a `Body` whose head is known and whose first bytes have come.
 
-A body is pulled: `read` gives the next bytes, `b""` at the true end, and raises a `SourceError` if the bytes stop short
-of it. There is no other end. When `aclose` returns, sockets, pipes, the work of threads, and children that served this
-body are gone. Every opener is held to this by tests/contract.
+A body is pulled: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError` if the bytes stop
+before it. There is no other end. When `aclose` returns, the sockets, pipes, thread work and child processes that served
+this body are gone. tests/contract checks every opener against this contract.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
 
 SESSION_BYTES = 32 * 1024
-"""The objects of one stream in the serving process: connections, parsers, headers, cookies, tasks; measured, with a
-margin."""
+"""Memory of one stream's objects in the serving process (connections, parsers, headers, cookies, tasks): measured, plus
+a margin."""
 UNBOUNDED = sys.maxsize
-"""For `Body.read`: no bound but the method's own chunk."""
+"""For `Body.read`: no limit except the method's own chunk size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where a plan's tracks come from, and which of their bytes the client wants.
 
-    `url` is the page as the client gave it; `format` the selector, if any. `media` is what the extraction found; None
-    only for an opener that extracts for itself. `item` is 1-based. `if_range` is the client's validator, as sent.
-    `start` is where in a live stream to begin: seconds from the oldest segment listed, below 0 back from the end of the
-    playlist, None for the edge.
+    `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
+    it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
+    sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
+    negative, back from the end of the playlist; None means the live edge.
     """
 
     url: str
@@ -46,11 +46,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What is known of the bytes before the first is sent.
+    """What is known about the bytes before the first one is sent.
 
-    `length` is the exact number of bytes that `read` will give, or None. `start` is the offset of the first byte in
-    the whole, `total` the length of the whole if known; `partial` says that a range was asked for and is honoured.
-    `seekable` says that ranges of these bytes can be asked for.
+    `length` is the exact number of bytes that `read` will return, or None. `start` is the offset of the first byte in
+    the whole file, `total` is the length of the whole file, if known. `partial` means that a range was requested and is
+    honoured, `seekable` that ranges of these bytes can be requested.
     """
 
     content_type: str
@@ -75,24 +75,24 @@ class Body(Protocol):
     def head(self) -> Head: ...
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes, `b""` at the end: at most `most` (1 or more) or one chunk of the method, whichever is
-        smaller. `most` bounds what is asked of the source; bytes that have come already (the first of the body, the
-        rest of a record or block, those of a shared upstream) are returned as they are, up to one chunk. A merge
-        asks its sources for a chunk each, and gives `most` bytes of it."""
+        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more) or one chunk of the
+        method, whichever is smaller. `most` limits what is requested from the source: bytes that have already arrived
+        (the first ones of the body, the rest of a record or block, those of a shared upstream) are returned as they
+        are, up to one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes of it."""
         ...
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error that ended the stream while nobody read, or None."""
+        """The error that ended the stream while no read was in progress, or None."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the stream is lost: a client that reads nothing would otherwise learn it at its next
+        """Call `tell` when the stream is lost. Otherwise a client that does not read would learn it only at its next
         read."""
         ...
 
     async def aclose(self) -> None:
-        """Idempotent. May be called at any time; a read that is under way raises `UpstreamFailed`."""
+        """Idempotent. May be called at any time; a read in progress raises `UpstreamFailed`."""
         ...
 
 
@@ -103,7 +103,7 @@ class Opener(Protocol):
     def capability(self) -> Capability: ...
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
-        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`. What the body holds
-        beyond that, `reservation` lends until the body is closed. Raises a `ServerPYError`; leaves nothing behind if it
-        raises or is cancelled."""
+        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`. The body may borrow
+        more bytes from `reservation` until it is closed. Raises a `ServerPYError`. Leaves nothing behind if it raises
+        or is cancelled."""
         ...

@@ -1,7 +1,7 @@
-"""What bytes are: a table of containers, told by their first bytes, by an extension or by a Content-Type.
+"""The table of containers, which are recognised by their first bytes, an extension or a Content-Type.
 
-`identify` is the gate between "some bytes" and "media": it gives the truth about the first bytes where they tell it,
-and refuses what is plainly a page, a document or text.
+`identify` decides whether bytes are media: it trusts the first bytes if they are conclusive, and rejects web pages,
+documents and text.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal, get_args
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""How many first bytes `identify` wants; fewer is fine."""
+"""Number of first bytes that `identify` looks at; it accepts fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container (or elementary format): the extension that its files get and its media type (IANA)."""
+    """A container (or elementary format): the extension of its files, and its media type (IANA)."""
 
     ext: str
     content_type: str
@@ -71,35 +71,36 @@ Target = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "fl
 """Values of `to`."""
 TARGETS: tuple[str, ...] = get_args(Target)
 UNAVAILABLE = frozenset({"mkv", "ts", "slideshow", "images"})
-"""Targets that no opener makes yet. The others are given where the media is that already."""
+"""Targets that no opener produces yet. The others are available if the media already has that format."""
 
 
 def identify(first: bytes, declared_type: str | None = None, declared_ext: str | None = None) -> Container:
-    """The container of a body that begins with `first` (at offset 0 of the whole).
+    """Identify the container of a body that begins with `first` (at offset 0 of the whole file).
 
-    The bytes have the first word; where they are silent, `declared_type` (the upstream's Content-Type) and then
-    `declared_ext` (the extractor's guess) have it. Raises `NotMedia` for text, markup and documents.
+    The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
+    `declared_ext` (the extractor's guess) decide. Raises `NotMedia` for text, markup and documents.
     """
     found = sniff(first)
     if found is not None:
         return _refine(found, declared_ext)
     declared = by_type(declared_type)
     if _is_text(first) or (declared is None and _is_document(declared_type)):
-        raise NotMedia("The address answers with something that is not media.")
+        raise NotMedia("The media server returned a page or document instead of media.")
     return declared or BY_EXTENSION.get(declared_ext or "", UNKNOWN)
 
 
 def declared(declared_type: str | None, declared_ext: str | None) -> Container:
-    """The container as far as the declarations tell, for a body whose first bytes are not at hand (a range)."""
+    """Identify the container by the declarations alone, for a body whose first bytes are not available (a range).
+    Raises `NotMedia` for documents."""
     by_declared_type = by_type(declared_type)
     if by_declared_type is None and _is_document(declared_type):
-        raise NotMedia("The address answers with something that is not media.")
+        raise NotMedia("The media server returned a page or document instead of media.")
     by_ext = BY_EXTENSION.get(declared_ext or "")
     return by_ext or by_declared_type or UNKNOWN
 
 
 def by_type(content_type: str | None) -> Container | None:
-    """The container that a Content-Type names, if it names media."""
+    """Return the container that a Content-Type names, or None if it does not name media."""
     if not content_type:
         return None
     essence = content_type.partition(";")[0].strip().lower()
@@ -111,7 +112,7 @@ def by_type(content_type: str | None) -> Container | None:
 
 
 def sniff(first: bytes) -> Container | None:
-    """The container that the first bytes prove, or None."""
+    """Return the container that the first bytes prove, or None."""
     for test, container in _MAGIC:
         if test(first):
             return container
@@ -123,12 +124,12 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_ts(first: bytes) -> bool:
-    """Sync byte 0x47 at each packet of 188 bytes (ISO/IEC 13818-1 §2.4.3.2), three in a row where there are."""
+    """Sync byte 0x47 at the start of each 188-byte packet (ISO/IEC 13818-1 §2.4.3.2); looks at three at most."""
     return first[:1] == b"G" and len(first) > 188 and all(first[at] == 0x47 for at in range(0, len(first), 188)[:3])
 
 
 def _is_mpeg_audio(first: bytes) -> bool:
-    """Frame sync, and neither a reserved layer, bit rate nor sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
+    """Frame sync, and no reserved layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
     return (
         len(first) > 3
         and first[0] == 0xFF
@@ -171,11 +172,11 @@ _MAGIC: tuple[tuple[Callable[[bytes], bool], Container], ...] = (
     (_starts(b"WEBVTT", b"\xef\xbb\xbfWEBVTT"), VTT),
     (lambda first: first[4:8] in (b"moov", b"mdat", b"moof", b"sidx", b"free", b"wide", b"skip"), MP4),
 )
-"""In this order: an ADTS frame also looks like MPEG audio, but for its layer."""
+"""The order matters: an ADTS frame differs from an MPEG audio frame only in its layer."""
 
 
 def _sniff_brands(first: bytes) -> Container:
-    """ISO/IEC 14496-12 §4.3: the major brand, as far as it says more than "an ISO base media file"."""
+    """Read the major brand (ISO/IEC 14496-12 §4.3). Returns MP4 if it says no more than "an ISO base media file"."""
     brand = first[8:12]
     if brand == b"M4A ":
         return M4A
@@ -189,14 +190,14 @@ def _sniff_brands(first: bytes) -> Container:
 
 
 def _refine(found: Container, declared_ext: str | None) -> Container:
-    """A name that says more than the bytes: an MP4 of sound alone, Opus in Ogg, sound in WebM."""
+    """Prefer an extension that says more than the bytes: an MP4 with audio only, Opus in Ogg, audio in WebM."""
     says_more = {(MP4, "m4a"): M4A, (MP4, "3gp"): BY_EXTENSION["3gp"], (OGG, "opus"): BY_EXTENSION["opus"]}
     says_more |= {(WEBM, "weba"): BY_EXTENSION["weba"], (OGG, "ogv"): BY_EXTENSION["ogv"]}
     return says_more.get((found, declared_ext or ""), found)
 
 
 def _is_text(first: bytes) -> bool:
-    """Markup, JSON or plain text: no control byte that text does not have, in all of what we see."""
+    """Whether `first` is markup, JSON or plain text: it has no control byte that text does not have."""
     return bool(first) and not _NOT_TEXT.search(first)
 
 

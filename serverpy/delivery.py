@@ -2,7 +2,7 @@
 
     check → reserve → extract → plan → first plan that opens
 
-What is reserved is given back by `Stream.aclose`, exactly once, after the body is closed.
+`Stream.aclose` releases the reservation exactly once, after the body is closed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from serverpy.running import Record, unlisted
 logger = logging.getLogger(__name__)
 
 UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
-"""Errors that say that this plan does not open, and that the next one may."""
+"""Errors that mean that this plan cannot be opened, but the next one may."""
 
 
 class Stream:
-    """An open body with what was reserved for it. Its owner closes it."""
+    """An open body with its reservation. Its owner closes it."""
 
     def __init__(
         self, body: Body, reservation: Reservation, record: Record, *, max_bytes: int | None, collect: bool
@@ -53,7 +53,7 @@ class Stream:
         self._collect = collect
 
     async def read(self) -> bytes:
-        """The next bytes, `b""` at the end. Raises what the body raises, and `TooLarge` beyond MAX_BYTES."""
+        """Return the next bytes, `b""` at the end. Raises what the body raises, and `TooLarge` beyond MAX_BYTES."""
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
@@ -100,7 +100,7 @@ class Clock:
 
 
 class Delivery:
-    """Opens streams. `openers` have the names that the plans of `capabilities` give them."""
+    """The way from a request to an open stream. `openers` is keyed by the names that plans of `capabilities` use."""
 
     def __init__(
         self,
@@ -122,8 +122,8 @@ class Delivery:
         self._collect = collect
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
-        """Open the stream that `request` asks for, its first bytes in hand; `record` learns what it is. Raises a
-        `ServerPYError`; leaves nothing behind if it raises or is cancelled."""
+        """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
+        `ServerPYError`. Leaves nothing behind if it raises or is cancelled."""
         check(request)
         request = replace(request, url=check_url(request.url))
         allowed = self.capabilities.allowed_for(request)
@@ -153,7 +153,7 @@ class Delivery:
         return await self._extractor.extract(check_url(url))
 
     async def _locate(self, request: StreamRequest) -> Source:
-        """Find the page, or its item, that holds the tracks."""
+        """Find the page, or the item of a page, that has the tracks."""
         source = replace(_source(request), item=None)
         media = await self._extractor.extract(request.url)
         entry = pick_entry(media, request.item)
@@ -162,11 +162,11 @@ class Delivery:
         if entry.media is not None:
             return replace(source, media=entry.media, item=request.item or 1)
         url = entry.url or ""
-        if not url.startswith(("http://", "https://")):  # an extractor's own address may be smuggled, but no other kind
-            raise MediaNotFound("This item has no address that could be read.")
+        if not url.startswith(("http://", "https://")):  # yt-dlp may smuggle data in an http(s) URL, but in no other
+            raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:
-            raise UnsupportedConversion("This item is a playlist itself: ask for its own address.")
+            raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         return replace(source, url=url, media=media)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
@@ -181,13 +181,13 @@ class Delivery:
     async def _open_first(
         self, planned: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the first of `planned` that opens: what looked like two MP4s may turn out to be something else."""
+        """Open the first plan that can be opened: what looked like two MP4s may turn out to be something else."""
         for plan in planned[:-1]:
             try:
                 return await self._open(plan, source, reservation, record)
             except UNOPENABLE as error:
                 ids = "+".join(track.id for track in plan.tracks)
-                logger.info("%s does not open, and the next plan is tried: %s: %s", ids, error.code, error.detail)
+                logger.info("%s cannot be opened, trying the next plan: %s: %s", ids, error.code, error.detail)
         return await self._open(planned[-1], source, reservation, record)
 
     async def _open(self, plan: Plan, source: Source, reservation: Reservation, record: Record) -> Body:
@@ -208,7 +208,7 @@ def _source(request: StreamRequest) -> Source:
 
 
 async def _hold(reservation: Reservation, nbytes: int) -> None:
-    """Hold as much as the body that is opened next may hold, no more."""
+    """Adjust `reservation` to exactly what the body that is opened next may hold."""
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)

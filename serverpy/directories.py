@@ -1,8 +1,8 @@
-"""Private temporary directories that are removed even after a process which was killed.
+"""Private temporary directories that are removed even if the process that made them was killed.
 
-Whoever makes one holds a lock (flock(2)) on it for as long as it lives; the kernel lets go of the lock with the
-process, however that ends. `sweep` removes what nobody holds. A process number in the name would not do: containers
-that share a file system count their processes each for itself.
+The process that makes a directory holds a lock (flock(2)) on it; the kernel drops the lock when the process ends,
+however it ends. `sweep` removes the directories that are not locked. A process ID in the name would not do, because
+containers that share a file system have process IDs of their own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 class PrivateDirectory:
-    """A new, empty directory for this user alone. Its owner calls `remove`. Costs one descriptor."""
+    """A new, empty directory that only this user can access. Its owner calls `remove`. Takes one file descriptor."""
 
     def __init__(self, prefix: str, parent: str | None = None) -> None:
         self.path, self._lock = _made_and_locked(prefix, parent)
 
     def remove(self) -> None:
-        """With all that is in it. May be called more than once; what cannot be removed is left to the next sweep."""
+        """Remove the directory with its contents. Idempotent; what cannot be removed is left to the next sweep."""
         lock, self._lock = self._lock, -1
         if lock < 0:
             return
@@ -35,12 +35,12 @@ class PrivateDirectory:
 
 
 def sweep(prefix: str, parent: str | None = None) -> None:
-    """Remove this user's directories of that kind whose makers are gone."""
+    """Remove this user's directories with that prefix whose processes are gone."""
     for path in Path(parent or tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             lock = _opened(path)
         except OSError:
-            continue  # it has gone, is another user's, or no directory
+            continue  # it is gone, belongs to another user, or is not a directory
         try:
             if os.fstat(lock).st_uid == os.geteuid() and _locked(lock):
                 _remove(path)
@@ -54,13 +54,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         try:
             lock = _opened(path)
         except FileNotFoundError:
-            continue  # swept in between, as below
+            continue  # another process swept it before it was opened
         except BaseException:
             path.rmdir()
             raise
         if _locked(lock) and path.exists():
             return path, lock
-        os.close(lock)  # somebody swept between the making and the locking
+        os.close(lock)  # another process swept it before it was locked
 
 
 def _opened(path: Path) -> int:
@@ -76,6 +76,6 @@ def _locked(lock: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)  # whoever works in it may be removing it too
+    shutil.rmtree(path, ignore_errors=True)  # another process may be removing its files, too
     if path.exists():
         log.warning("%s cannot be removed", path)

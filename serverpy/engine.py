@@ -1,5 +1,5 @@
-"""Everything that serves a stream, without HTTP around it: for the server, `serverpy get`, `serverpy info`, and
-programs that use ServerPY as a library."""
+"""Everything that serves a stream, without HTTP around it. It is run by the server, by `serverpy get` and `info`, and
+by programs that use ServerPY as a library."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Engine:
         for each in self.delivery.capabilities.openers:
             if not each.merges and not self.budget.fits(each.stream_bytes):
                 raise ConfigurationError(
-                    f"MEMORY_BUDGET is too small: one stream by {each.method} holds up to {each.stream_bytes} bytes"
+                    f"MEMORY_BUDGET is too small: one {each.method} stream holds up to {each.stream_bytes} bytes"
                 )
 
     def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
-        """In the order in which `auto` prefers them."""
+        """Make the openers, in the order in which `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
         self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
@@ -135,15 +135,15 @@ class Engine:
         return self.delivery
 
     async def start(self) -> None:
-        """Raises `ConfigurationError`, or `ExtractionFailed` if the worker does not come up. It may be called again
-        after a failure."""
+        """Start the filtering proxy and the worker. Raises `ConfigurationError`, or `ExtractionFailed` if the worker
+        does not start. May be called again after a failure."""
         if not self._listens:
             await self.egress.start()
             self._listens = True
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """End what waits and what runs below. The caller of `Delivery.open` has closed its stream before."""
+        """End what waits and what runs. The callers of `Delivery.open` must have closed their streams before."""
         self.budget.stop()
         self.client.close()
         await self.extractor.aclose()
@@ -153,7 +153,7 @@ class Engine:
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
-    """What the worker process gets of `settings`."""
+    """Return the part of `settings` that the worker process receives."""
     return WorkerOptions(
         timeouts=settings.timeouts,
         targets=targets,
@@ -165,7 +165,7 @@ def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
 
 
 def own_sockets(settings: Settings) -> Sockets:
-    """The sockets that HOST and PORT mean; none for port 0."""
+    """Return the sockets that HOST and PORT stand for; none for port 0."""
     if settings.port == 0:
         return ()
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,18 +1,18 @@
-"""The one tree of errors. Parts raise these with facts; `api/problems.py` alone turns them into HTTP.
+"""The one tree of errors. Parts raise these with facts; only `api/problems.py` turns them into HTTP.
 
 ServerPYError
-├── RequestError: what the client asked cannot be
+├── RequestError: the request cannot be fulfilled
 │   ├── InvalidUrl · InvalidParameter
 │   ├── RangeNotSatisfiable · UnsupportedConversion
 │   └── FormatNotFound · ItemNotFound
-├── RefusedError: we may not, or the site says no
+├── RefusedError: this server or the site refuses the request
 │   ├── TargetForbidden · SiteForbidden
 │   └── GeoRestricted · LoginRequired · DrmProtected
-├── SourceError: the page or its media failed us
+├── SourceError: the page or its media failed
 │   ├── MediaNotFound · NotMedia · TooLarge
 │   ├── ExtractionFailed · ExtractionTimeout
 │   └── UpstreamFailed · UpstreamTimeout
-├── CapacityError: not now (with `retry_after` seconds)
+├── CapacityError: no capacity now (with `retry_after` seconds)
 │   └── Busy · Draining
 └── ConfigurationError: the operator's settings cannot work
 
@@ -26,7 +26,7 @@ from typing import ClassVar
 
 
 class ServerPYError(Exception):
-    """`code` is the stable name of CONTRACT; `str(error)` is one sentence for the person who asked."""
+    """`code` is the error's stable name in the HTTP API; `str(error)` is one sentence for the client."""
 
     code: ClassVar[str]
 
@@ -36,23 +36,25 @@ class ServerPYError(Exception):
 
 
 class RequestError(ServerPYError):
-    """What the client asked cannot be; asking again will not help."""
+    """The request cannot be fulfilled; repeating it will not help."""
 
 
 class InvalidUrl(RequestError):
-    """The page's address is not an http(s) URL that we accept."""
+    """The page's address is not an acceptable http(s) URL."""
 
     code = "invalid_url"
 
 
 class InvalidParameter(RequestError):
-    """A parameter of the request has no meaning, or not here."""
+    """A parameter of the request is invalid, or does not apply to this media."""
 
     code = "invalid_parameter"
 
 
 class RangeNotSatisfiable(RequestError):
-    """RFC 9110 §15.5.17. `size` is the length of the whole in bytes, if known, for `Content-Range: bytes */size`."""
+    """The Range header is malformed, or the range lies beyond the end (RFC 9110 §15.5.17).
+
+    `size` is the length of the whole file in bytes, if known, for `Content-Range: bytes */size`."""
 
     code = "range_not_satisfiable"
 
@@ -62,35 +64,35 @@ class RangeNotSatisfiable(RequestError):
 
 
 class UnsupportedConversion(RequestError):
-    """`to` (or a merge) that this media cannot be turned into."""
+    """This media cannot be converted to `to`, or its formats cannot be merged."""
 
     code = "unsupported_conversion"
 
 
 class FormatNotFound(RequestError):
-    """No format of the page fits the selector, or none can be streamed as asked."""
+    """No format of the page fits the selector, or none can be streamed as requested."""
 
     code = "format_not_found"
 
 
 class ItemNotFound(RequestError):
-    """`item` points beyond the playlist or image post."""
+    """`item` is beyond the end of the playlist or image post."""
 
     code = "item_not_found"
 
 
 class RefusedError(ServerPYError):
-    """We may not reach it, or the site lets nobody (of our kind) in."""
+    """This server or the site refuses the request."""
 
 
 class TargetForbidden(RefusedError):
-    """The guard refused an address, a port or a scheme."""
+    """This server does not connect to that address, port or scheme."""
 
     code = "target_forbidden"
 
 
 class SiteForbidden(RefusedError):
-    """ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude the extractor."""
+    """ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude the site's extractor."""
 
     code = "site_forbidden"
 
@@ -102,7 +104,7 @@ class GeoRestricted(RefusedError):
 
 
 class LoginRequired(RefusedError):
-    """The site wants an account, a payment or a proof of being human."""
+    """The site requires an account, a payment or a captcha."""
 
     code = "login_required"
 
@@ -114,29 +116,29 @@ class DrmProtected(RefusedError):
 
 
 class SourceError(ServerPYError):
-    """The page or its media failed us."""
+    """The page or its media failed."""
 
 
 class MediaNotFound(SourceError):
-    """The page has no media, or no extractor knows it."""
+    """The page has no media, or no extractor supports it."""
 
     code = "media_not_found"
 
 
 class NotMedia(SourceError):
-    """The address answers with bytes that are no media (HTML, JSON, text)."""
+    """The media server returned bytes that are not media (HTML, JSON, text)."""
 
     code = "not_media"
 
 
 class TooLarge(SourceError):
-    """Longer or larger than MAX_DURATION, MAX_BYTES or a bound of the server allow."""
+    """The media is longer or larger than MAX_DURATION, MAX_BYTES or another limit of the server."""
 
     code = "too_large"
 
 
 class ExtractionFailed(SourceError):
-    """yt-dlp could not read the page, for a reason that is not one of the others."""
+    """yt-dlp could not read the page, for a reason that has no error code of its own."""
 
     code = "extraction_failed"
 
@@ -148,19 +150,19 @@ class ExtractionTimeout(SourceError):
 
 
 class UpstreamFailed(SourceError):
-    """The media server could not be reached, answered with an error, or cut the body for good."""
+    """The media server could not be reached, answered with an error, or cut the body and did not resume it."""
 
     code = "upstream_failed"
 
 
 class UpstreamTimeout(SourceError):
-    """The media server did not answer or fell silent for too long."""
+    """The media server did not answer in time, or stopped sending."""
 
     code = "upstream_timeout"
 
 
 class CapacityError(ServerPYError):
-    """Not now. `retry_after` is the number of seconds for the `Retry-After` header."""
+    """The server has no capacity now. `retry_after` is the number of seconds for the `Retry-After` header."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -168,18 +170,18 @@ class CapacityError(ServerPYError):
 
 
 class Busy(CapacityError):
-    """Every slot, byte or place in the line is taken."""
+    """All slots, all memory or all places in the queue are taken."""
 
     code = "busy"
 
 
 class Draining(CapacityError):
-    """The server is about to stop and starts nothing new."""
+    """The server is about to stop and accepts no new streams."""
 
     code = "draining"
 
 
 class ConfigurationError(ServerPYError):
-    """A setting cannot work, or asks for something that this installation cannot do. Raised at start only."""
+    """A setting cannot work, or requires something that this installation cannot do. Raised only at start."""
 
     code = "configuration"

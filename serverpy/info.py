@@ -1,4 +1,4 @@
-"""What a page holds, as `GET /info`, `serverpy info` and `Engine.info` tell it."""
+"""What a page holds, in the form that `GET /info`, `serverpy info` and `Engine.info` return."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class SubtitleInfo(BaseModel):
 
 
 class ImageInfo(BaseModel):
-    """A picture of an image post; `item` is what `/stream` takes."""
+    """An image of an image post; `item` is the parameter of `/stream`."""
 
     item: int
     ext: str
@@ -80,7 +80,7 @@ class ImageInfo(BaseModel):
 
 
 class EntryInfo(BaseModel):
-    """An item of a playlist; `item` is what `/stream` takes, `url` its own page if it has one."""
+    """An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if it has one."""
 
     item: int
     title: str | None
@@ -89,7 +89,7 @@ class EntryInfo(BaseModel):
 
 
 class Info(BaseModel):
-    """What is behind a page."""
+    """The metadata and formats of a page."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [INFO_EXAMPLE]})
 
@@ -149,7 +149,7 @@ def _subtitle(subtitle: Subtitle) -> SubtitleInfo:
 
 
 def _images(media: Media) -> list[ImageInfo]:
-    """The pictures of an image post: its items, or the page itself if it is one picture."""
+    """List the images of an image post: its items, or the page itself if it is a single image."""
     items = [entry.media for entry in media.entries] if media.entries else [media]
     return [
         ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)

@@ -1,4 +1,4 @@
-"""How the process logs: one line a record, for people or as JSON, to stderr."""
+"""Logging of the process to stderr: one line per record, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC, RFC 3339), level, logger, message, what came as `extra`, the exception."""
+    """One JSON object per line: time (UTC, RFC 3339), level, logger, message, the `extra` fields, the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -28,7 +28,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_config(level: str, style: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, which uvicorn calls in each of its processes. `style` is text or json."""
+    """Return the argument of `logging.config.dictConfig`, which uvicorn calls in each of its processes. `style` is text
+    or json."""
     formatters: dict[str, Any] = {
         "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
         "json": {"()": "serverpy.logs.JsonFormatter"},

@@ -1,6 +1,6 @@
-"""What the process says of itself: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
+"""The figures of the process: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
 
-Who takes the sample (`server.py`) asks each part for its figure; nothing is counted twice.
+`server.py` takes the sample by asking each part for its figure; nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from serverpy.tasks import cancel, spawn
 
 BEAT_SECONDS = 0.1
 BEATS = 600
-"""The loop's lag is told over the last minute."""
+"""Number of beats that the lag is computed from: one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one process, in bytes: proportional and unique set size (`smaps_rollup`). 0 where there is no process."""
+    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). 0 if there is no process."""
 
     pss: int
     uss: int
@@ -53,12 +53,12 @@ class Sample:
 
 
 def memory_of(pid: int | None) -> Memory:
-    """Blocks for some milliseconds: the kernel walks the page tables."""
+    """Measure the memory of a process. Blocks for some milliseconds, because the kernel walks the page tables."""
     if pid is None:
         return Memory(0, 0)
     try:
         info = psutil.Process(pid).memory_full_info()
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has just ended
         return Memory(0, 0)
     return Memory(info.pss, info.uss)
 
@@ -68,7 +68,7 @@ def children_of_this_process() -> int:
 
 
 class LagMeter:
-    """How late the event loop runs what is due: a beat every BEAT_SECONDS, and how much later it came."""
+    """Lag of the event loop: a beat is due every BEAT_SECONDS, and the meter records how late each one came."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=BEATS)
@@ -82,7 +82,7 @@ class LagMeter:
             await cancel(self._task)
 
     def percentile(self, percent: float) -> float:
-        """Milliseconds."""
+        """Return a percentile of the lag in milliseconds."""
         lags = sorted(self._lags)
         return 1000 * lags[min(len(lags) - 1, int(len(lags) * percent / 100))] if lags else 0.0
 

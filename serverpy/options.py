@@ -1,7 +1,8 @@
-"""The settings as the parts of the server get them: frozen groups, one for each concern.
+"""The settings as the parts of the server receive them: frozen groups, one for each concern.
 
-`settings` builds them from what the operator has set. They are plain dataclasses: a part loads no pydantic for them,
-and the worker process gets them as JSON. Their defaults are those of the settings, for the smallest profile.
+`settings` builds them from what the operator has set. They are plain dataclasses, so that a part can use them without
+pydantic and the worker process can receive them as JSON. Their defaults are those of the settings, with the smallest
+profile.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from serverpy.net.ports import BAD_PORTS
 Method = Literal["auto", "relay", "embedded", "subprocess"]
 """Values of `method` and METHOD."""
 Sockets = tuple[tuple[str, int], ...]
-"""Numeric address and port of each."""
+"""Numeric address and port of each socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds. `wait`: for a free place. `extract`: for one extraction. `stall`: without a byte from a media server, or
-    without a read by a client. `connect`: for a connection."""
+    """Timeouts in seconds. `wait`: for a free place. `extract`: for one extraction. `stall`: without a byte from a
+    media server, or without a read by a client. `connect`: for a connection."""
 
     wait: float = 15.0
     extract: float = 60.0
@@ -30,8 +31,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Addresses that may be reached beside the public internet (`net/guard.py`), ports that may not, and the server's
-    own listening sockets, which stay refused."""
+    """Addresses outside the public internet that may be reached (`net/guard.py`), ports that may not, and the server's
+    own listening sockets, which may never be reached."""
 
     allow_networks: tuple[str, ...] = ()
     deny_ports: frozenset[int] = BAD_PORTS
@@ -40,7 +41,8 @@ class Targets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How connections are made. `proxy` may carry a password; `ca_file` is a PEM file of further authorities."""
+    """How connections are made. `proxy` may contain a password; `ca_file` is a PEM file of additional certificate
+    authorities."""
 
     proxy: str | None = field(default=None, repr=False)
     source_address: str | None = None
@@ -49,7 +51,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """As whom requests are made: with the cookies of a file in Netscape format, and as a browser that yt-dlp names."""
+    """The identity of requests: cookies from a file in Netscape format, and a browser to impersonate, as yt-dlp names
+    it."""
 
     cookies_file: str | None = None
     impersonate: str | None = None

@@ -2,9 +2,9 @@
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
-`delivery.py` opens the first plan that opens. Openers (`body.py::Opener`) state what they can do as a `Capability`, so
-every rule is tested as a table, without a server. yt-dlp lists tracks worst first; "best" is its order, with one
-preference of ours: among tracks of the greatest height, one that is seekable, be it video and audio merged.
+`delivery.py` tries the plans in order until one opens. Openers (`body.py::Opener`) state what they can do as a
+`Capability`, so every rule is tested as a table, without a server. yt-dlp lists tracks worst first; "best" follows its
+order, except that a seekable track, which may be video and audio merged, is preferred among the highest ones.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from serverpy.extraction.values import HLS_PROTOCOLS, Media, Track
 from serverpy.ranges import ByteRange
 
 UNCUT = (
-    "`start` and `end` cannot cut a stream whose bytes are the source's; of a live stream, `start` says where to begin."
+    "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
+    "`start` is only for live streams: the position at which to begin."
 )
 UNKNOWN_CODEC = "unknown"
-"""A codec that the extraction could not tell."""
+"""A codec that the extraction could not determine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
-    """What a client asks of `/stream`, by CONTRACT's names. `method` None is the server's default.
+    """A client's request for `/stream`, with the names of its parameters. `method` None is the server's default.
 
     `selection` holds the format ids that a yt-dlp selector in `format` chose; None while the worker has not been
     asked, or if `format` is a format id itself."""
@@ -54,10 +55,10 @@ class StreamRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One way to answer. `opener` opens `tracks`, and may hold `nbytes`; `method` is what the client is told.
+    """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name for the client.
 
-    `container` is what the bytes will be, None if only the first bytes tell. `exact_length` and `ranges` are promised:
-    by our own layout without condition, of a plain file as far as its server honours ranges."""
+    `container` is the container of the body, None if only its first bytes tell. `exact_length` and `ranges` are
+    promises: unconditional for a woven file, and for a plain file valid as far as its media server honours ranges."""
 
     opener: str
     method: str
@@ -80,8 +81,8 @@ class Capability:
 
     `carries` tells whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
     merges. `stream_bytes` is the most that a stream of one file holds, reserved before the media is known; `bytes_for`
-    gives the same for known tracks. An opener that `extracts` gets no tracks: it reads the page for itself.
-    `seeks` tells whether it honours ranges, `starts_live` whether it can begin at a given place of a live stream."""
+    returns the same for known tracks. An opener that `extracts` gets no tracks: it reads the page itself.
+    `seeks` tells whether it honours ranges, `starts_live` whether it can begin at a given position in a live stream."""
 
     opener: str
     method: str
@@ -110,7 +111,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a server can do: its openers in the order of preference, and the settings that limit them."""
+    """What a server can do: its openers in order of preference, and the settings that limit them."""
 
     openers: tuple[Capability, ...]
     default_method: str = "auto"
@@ -122,11 +123,11 @@ class Capabilities:
         return tuple(dict.fromkeys(each.method for each in self.openers))
 
     def allowed_for(self, request: StreamRequest) -> Capabilities:
-        """Keep the openers that the method of `request` allows. Raises `InvalidParameter` for an unknown method, and
-        for a `start` with a method that cannot begin in a live stream."""
+        """Keep the openers that the method of `request` allows. Raises `InvalidParameter` if the method is unknown, or
+        if there is a `start` and the method cannot begin at a given position in a live stream."""
         name = request.method or self.default_method
         if name != "auto" and name not in self.methods:
-            raise InvalidParameter(f"There is no method of that name; there are auto, {', '.join(self.methods)}.")
+            raise InvalidParameter(f"Unknown method: `method` must be one of auto, {', '.join(self.methods)}.")
         openers = tuple(each for each in self.openers if (each.automatic if name == "auto" else each.method == name))
         if request.start is not None:
             openers = tuple(each for each in openers if each.starts_live or each.merges)
@@ -136,7 +137,7 @@ class Capabilities:
 
     @property
     def extracts(self) -> bool:
-        """Whether the page is the opener's to read."""
+        """Whether the first opener reads the page itself."""
         return self.openers[0].extracts
 
     @property
@@ -156,17 +157,17 @@ class Capabilities:
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
         if capability is None:
             ids = "+".join(track.id for track in tracks)
-            raise FormatNotFound(f"The format {ids} cannot be streamed by the method asked for.")
+            raise FormatNotFound(f"The format {ids} cannot be streamed by the requested method.")
         return capability.plan(tracks)
 
     def methods_of(self, track: Track) -> list[str]:
-        """Methods that can stream `track` alone."""
+        """List the methods that can stream `track` alone."""
         if track.has_drm:
             return []
         return [each.method for each in self.openers if not each.merges and each.carries(track)]
 
     def conversions_of(self, track: Track) -> list[str]:
-        """Values of `to` that `track` alone can be had as: what it is already."""
+        """List the values of `to` that are available for `track` alone: those that it has already."""
         if not self.methods_of(track):
             return []
         return [name for name in TARGETS if name not in UNAVAILABLE and _is_already((track,), name)]
@@ -179,39 +180,40 @@ class Capabilities:
 
 
 def check(request: StreamRequest) -> None:
-    """Refuse what no media can make good. Raises `UnsupportedConversion` and `InvalidParameter`."""
+    """Refuse a request that is invalid whatever the media is. Raises `UnsupportedConversion` and `InvalidParameter`."""
     if request.to not in TARGETS or request.to in UNAVAILABLE:
-        raise UnsupportedConversion(f"Turning media into {request.to} is not available: leave out `to`.")
+        raise UnsupportedConversion(f"Conversion to {request.to} is not available: leave out `to`.")
     if request.end is not None:
         raise InvalidParameter(UNCUT)
     if request.start is not None and not math.isfinite(request.start):
-        raise InvalidParameter("`start` is a number of seconds.")
+        raise InvalidParameter("`start` must be a finite number of seconds.")
     if request.item is not None and request.item < 1:
-        raise InvalidParameter("`item` counts from 1.")
+        raise InvalidParameter("`item` must be 1 or greater.")
 
 
 def needs_selection(media: Media, request: StreamRequest, capabilities: Capabilities) -> bool:
     """Whether `format` is a selector that yt-dlp has to evaluate, not the id of a track of `media`. Raises `TooLarge`
-    and `InvalidParameter` if no selection could help."""
+    or `InvalidParameter` if `media` cannot be streamed whatever is selected."""
     _check_media(media, request, capabilities.max_duration)
     return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
-    """Plan the answers to `request`, best first; each is for when those before it do not open. `media` is the page or
-    item that holds the tracks; None if the opener extracts for itself. `allowed` is what `allowed_for(request)` keeps.
+    """Return the plans for `request`, best first; each one is for the case that those before it cannot be opened.
+    `media` is the page or item that has the tracks, None if the opener extracts by itself. `allowed` is the result of
+    `allowed_for(request)`.
 
-    Raises `UnsupportedConversion` for a `to` that the media is not, and for video and audio that cannot be merged;
-    `TooLarge` beyond MAX_DURATION; `InvalidParameter` for a `start` in what is not live; `DrmProtected`,
-    `FormatNotFound`, `MediaNotFound`."""
+    Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
+    merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;
+    `DrmProtected`, `FormatNotFound`, `MediaNotFound`."""
     if media is None or allowed.extracts:
         if request.to != "source":
-            raise UnsupportedConversion("A child process gives the source's bytes only: leave out `to`.")
+            raise UnsupportedConversion("The subprocess method cannot convert media: leave out `to`.")
         return (allowed.openers[0].plan(),)
     _check_media(media, request, allowed.max_duration)
     choices = [tracks for tracks in _choices(media, request, allowed) if _is_already(tracks, request.to)]
     if not choices:
-        raise UnsupportedConversion(f"This format cannot be turned into {request.to}.")
+        raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     return tuple(allowed.plan(tracks) for tracks in choices)
@@ -221,7 +223,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
     if max_duration is not None and (media.duration or 0) > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
     if request.start is not None and not any(track.protocol in HLS_PROTOCOLS for track in media.tracks):
-        raise InvalidParameter(UNCUT)  # of HLS, only the playlist tells whether it is live
+        raise InvalidParameter(UNCUT)  # for HLS, only the playlist tells whether it is live
 
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
@@ -231,26 +233,27 @@ def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
 
 
 def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
-    """Whether the bytes of `tracks` are what `to` asks for: a pair is merged to MP4, a plain file is its `ext`."""
+    """Whether `tracks` have the format `to` already: a pair is merged to MP4, a plain file has the format `ext`."""
     if to == "source":
         return True
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
 def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Choose the best of `media` that can be streamed, seekable if possible; then what to give if that does not open.
+    """Choose the best tracks of `media` that can be streamed, seekable if possible, and a fallback for the case that
+    they cannot be opened.
 
-    Video and audio apart are chosen if they can be merged and no single file is as good: a greater height than all of
-    them, or the same as the best of them if that is not seekable.
+    Separate video and audio are chosen if they can be merged and no single file is as good: if the video is higher than
+    the best single file, or as high and that file is not seekable.
 
-    Raises `DrmProtected`, `FormatNotFound` if nothing can be streamed, and `UnsupportedConversion` if video and audio
-    are apart and cannot be merged: neither alone is what the client asked for."""
+    Raises `DrmProtected`; `FormatNotFound` if nothing can be streamed; `UnsupportedConversion` if video and audio are
+    separate and cannot be merged, because neither alone is what the client asked for."""
     tracks = [track for track in media.tracks if not track.has_drm]
     if not tracks:
         raise DrmProtected("All formats of this page are encrypted with DRM.") if media.tracks else _no_media()
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
-        raise FormatNotFound("None of the formats of this page can be streamed by the methods allowed.")
+        raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
     mute = _silent(tracks)
     both = [track for track in usable if track.has_video and track.has_audio and track.id not in mute]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.id in mute)]
@@ -258,7 +261,7 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     pair = _best_pair(videos, audios, allowed)
     if not both and pair is None and videos and audios:
         raise UnsupportedConversion(
-            "Video and audio of this page are apart, and cannot be merged: choose one of its formats, "
+            "Video and audio of this page are separate and cannot be merged: choose one of its formats, "
             f"for example format={videos[-1].id} or format={audios[-1].id}."
         )
     single = _best(both or videos or audios or usable)
@@ -288,8 +291,8 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
 
 
 def _silent(tracks: Iterable[Track]) -> set[str]:
-    """Find the ids of HLS variants whose codecs are unknown, beside audio renditions in the same playlist: their own
-    segments most likely carry no audio (RFC 8216 §4.3.4.2 wants CODECS wherever a group is named)."""
+    """Find the ids of HLS variants whose codecs are unknown and whose playlist also lists audio renditions: their own
+    segments most likely contain no audio (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
     tracks = list(tracks)
     apart = {track.manifest_url for track in tracks if track.has_audio and not track.has_video} - {None}
     return {
@@ -300,7 +303,7 @@ def _silent(tracks: Iterable[Track]) -> set[str]:
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """The last video and the last audio that may be merged."""
+    """Return the last video and the last audio that can be merged, or None."""
     video = next(filter(allowed.merges, reversed(videos)), None)
     audio = next(filter(allowed.merges, reversed(audios)), None)
     return None if video is None or audio is None else (video, audio)

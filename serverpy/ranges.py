@@ -1,7 +1,7 @@
 """Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure.
 
-A `Range` header is read without knowing the length of what it points into. Numbers are bounded before they are
-converted: headers come from clients and media servers.
+A `Range` header is parsed without knowing the length of the file. Numbers are bounded before they are converted,
+because headers come from clients and media servers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from serverpy.errors import RangeNotSatisfiable
 _SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
-"""Larger numbers mean no more than this one, and the next server might not read them (§14.1.2 warns of overflow)."""
+"""Larger numbers are clamped to this one: they mean the same, and the media server might not accept them (§14.1.2 warns
+of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """One range as asked (§14.1.2): `first`–`last` inclusive, `last` None for "to the end", `first` None for the last
-    `last` bytes (suffix). `str` is the header's value."""
+    """One requested range (§14.1.2): `first`–`last` inclusive. `last` None means "to the end", `first` None means the
+    last `last` bytes (suffix range). `str()` returns the header's value."""
 
     first: int | None
     last: int | None
@@ -34,8 +35,8 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The part that a 206 carries (§14.4): `first`–`last` inclusive, of `total` bytes, None where the server does not
-    tell. `str` is the header's value."""
+    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes, None if the server does
+    not tell. `str()` returns the header's value."""
 
     first: int
     last: int
@@ -46,8 +47,8 @@ class ContentRange:
 
     @classmethod
     def parse(cls, header: str | None) -> ContentRange | None:
-        """Returns None if the header is absent or invalid. A `last` beyond `total` is let pass: some servers count
-        one too many, and what they send tells."""
+        """Parse a Content-Range header. Returns None if it is absent or invalid. A `last` beyond `total` is accepted:
+        some servers count one too many, and the bytes that they send decide."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -58,8 +59,8 @@ class ContentRange:
 
 
 def total_of(content_range: str | None) -> int | None:
-    """Read the length of the whole from a Content-Range, that of a 416 (`bytes */1000`) included. Returns None if it
-    tells none."""
+    """Read the total length from a Content-Range, also from that of a 416 (`bytes */1000`). Returns None if it is
+    missing or invalid."""
     return parse_length((content_range or "").rpartition("/")[2].strip())
 
 
@@ -71,8 +72,8 @@ def parse_length(digits: str | None) -> int | None:
 
 
 def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """Find the first byte and the end of `asked` in a whole of `total` bytes (§14.1.2); None asks for the whole, which
-    may be empty. Raises `RangeNotSatisfiable` for a range without a byte."""
+    """Return the first byte and the end (exclusive) of `asked` in a file of `total` bytes (§14.1.2). None asks for the
+    whole file, which may be empty. Raises `RangeNotSatisfiable` if the range contains no byte of the file."""
     if asked is None:
         return 0, total
     if asked.first is None:
@@ -85,11 +86,11 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
 
 
 def parse_range(header: str | None) -> ByteRange | None:
-    """The single range asked for; None where the header is absent or may be ignored, so that the answer is the whole:
-    another unit, or several ranges beside each other.
+    """Parse the single requested range. Returns None if the header is absent or may be ignored (another unit, or
+    several separate ranges): the answer is then the whole file.
 
-    Raises `RangeNotSatisfiable` for ranges that are no ranges (`bytes=9-2`, `bytes=--5`), for an empty suffix and for
-    ranges that overlap (§14.2 lets a server reject these)."""
+    Raises `RangeNotSatisfiable` for malformed ranges (`bytes=9-2`, `bytes=--5`), for an empty suffix and for
+    overlapping ranges (§14.2 lets a server reject these)."""
     unit, separator, text = (header or "").partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None
@@ -122,4 +123,4 @@ def _refuse_overlap(ranges: list[ByteRange]) -> None:
 
 
 def _invalid() -> RangeNotSatisfiable:
-    return RangeNotSatisfiable("The Range header names no range of bytes.")
+    return RangeNotSatisfiable("The Range header is malformed.")

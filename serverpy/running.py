@@ -1,7 +1,7 @@
 """The streams that run now: one record for each, which the log line, `/health` and the metrics read.
 
-A record is listed from the request to the end of its answer. `api/responses.py` begins it and owns it; `delivery.py`
-fills it in, and admits it once the budget has reserved its bytes.
+A record is listed from the request to the end of its answer. `api/responses.py` creates and owns it; `delivery.py`
+fills it in, and marks it as admitted once the budget has reserved its bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serverpy.plan import Plan
 
 class Record:
     """One stream. `client` is the client's address, `site` the extractor's name. `cancel` ends the stream: its body is
-    closed, and its connection is cut so that the client can tell."""
+    closed, and its connection is cut so that the client notices."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
         self.id = id
@@ -59,7 +59,7 @@ class Running:
 
     @property
     def streams(self) -> int:
-        """Streams that run, or are being opened."""
+        """Number of streams that run or are being opened."""
         return sum(record.is_admitted for record in self._records)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What the serving process knows of itself: status, figures, and the start and the end of its engine."""
+"""The serving process: its status, its figures, and the start and end of its engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serverpy.tasks import Closing, cancel, spawn
 logger = logging.getLogger("serverpy")
 
 RETRY_SECONDS = 2.0
-"""Between attempts to start the worker."""
+"""Time between attempts to start the worker."""
 CLOSE_SECONDS = 10.0
 """How long closing waits for streams that are being closed."""
 
@@ -66,14 +66,16 @@ class Server:
             if self._loop is not loop:
                 raise RuntimeError("this application runs in another event loop")
             return
+        if self.is_closed:
+            return
         self._loop = loop
         self._lag.start()
         self._heap.start()
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
-        """Try until the worker comes up: a machine may be too slow, or too full, for a while. A setting that cannot
-        work now will not work later."""
+        """Retry until the worker starts, because the machine may be too slow or out of memory for a while. A setting
+        that cannot work now will not work later either."""
         while True:
             try:
                 await self._engine.start()
@@ -88,12 +90,12 @@ class Server:
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     def drain(self) -> None:
-        """Refuse new streams; those that run go on."""
+        """Refuse new streams; running ones continue."""
         self._draining = True
         self._engine.budget.stop()
 
     async def wait_idle(self) -> None:
-        """Return when no stream runs."""
+        """Wait until no stream runs."""
         await self._engine.budget.wait_idle()
 
     async def _close(self) -> None:
@@ -110,7 +112,7 @@ class Server:
         await self._lag.aclose()
 
     async def sample(self) -> Sample:
-        """The figures of this process at the moment, for `/health` and `/metrics`."""
+        """Take the current figures of this process, for `/health` and `/metrics`."""
         engine = self._engine
         workers = engine.workers.state()
         memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
@@ -126,7 +128,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             threads=threading.active_count(),
-            fds=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists
+            fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the one that lists them
             children=await asyncio.to_thread(children_of_this_process),
             buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
             budget_used=engine.budget.used_bytes,

@@ -1,14 +1,15 @@
-"""One run for all who ask for the same thing at the same time.
+"""One run for all callers that ask for the same thing at the same time.
 
-    run(key, make) ─▶ a run of that key under way? wait for it
-                   └▶ none? begin one with `make`
+    run(key, make) ─▶ is a run of that key in progress? wait for it
+                   └▶ otherwise start one with `make`
 
-The callers of a key share its run: each gets its result, or raises its error. A caller that is cancelled takes nothing
-from the others. Nothing is kept once a run has ended. The two classes differ in whose task the run belongs to:
+The callers of a key share its run: each gets its result, or raises its error. Cancelling one caller does not affect the
+others. Nothing is kept once a run has ended. The two classes differ in the task that executes the run:
 
-- `SharedFlights`: to none of its callers. It goes on while any of them waits, and is cancelled when the last has left.
-- `LedFlights`: to the first of its callers, whose resources pay for it. If that one leaves, the run ends with it, and
-  the next caller begins anew with a `make` of its own.
+- `SharedFlights`: a task of its own. The run continues while any caller waits, and is cancelled when the last one
+  leaves.
+- `LedFlights`: the task of the first caller, whose resources pay for the run. If that caller leaves, the run ends with
+  it, and the next caller starts again with its own `make`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class _Flight(Generic[T]):
 
 
 class SharedFlights(Generic[K, T]):
-    """Runs in tasks of their own, called `name`. Closed by its owner."""
+    """Runs in tasks of their own, named `name`. Its owner closes it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -80,23 +81,23 @@ class SharedFlights(Generic[K, T]):
     def _land(self, key: K, flight: _Flight[T]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            flight.task.exception()  # the callers have raised it; the last may have left just before
+            flight.task.exception()  # retrieved here because the last caller may have left just before
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
-        """A flight that its last caller has left may have a successor before its task has ended."""
+        """Forget `flight`, unless it has a successor: its last caller may leave before its task has ended."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 
 
 class LedFlights(Generic[K, T]):
-    """Runs in the task of the first caller. `make` must not need the run that it is."""
+    """Runs in the task of the first caller. `make` must not wait for a run of its own key."""
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the run of `key`. Raises what the run raises. The first caller returns in the same turn
-        of the loop in which `make` has ended, the others later."""
+        """Return the result of the run of `key`. Raises what the run raises. The first caller returns in the turn of
+        the event loop in which `make` ends, the others later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
                 return await asyncio.shield(led)
@@ -110,11 +111,11 @@ class LedFlights(Generic[K, T]):
             return result
         except BaseException as error:
             flight.set_exception(error if isinstance(error, Exception) else _LeaderLeft())
-            flight.exception()  # there may be no other caller
+            flight.exception()  # retrieved here because there may be no other caller
             raise
         finally:
             del self._flights[key]
 
 
 class _LeaderLeft(Exception):
-    """The caller in whose task the run was has been cancelled."""
+    """The caller whose task executed the run was cancelled."""

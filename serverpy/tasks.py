@@ -1,4 +1,4 @@
-"""Background tasks with a name and an owner, and the ways in which they end."""
+"""Background tasks with a name and an owner, and ways to end them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and wait until it has ended; what it raised in the end is not raised here."""
+    """Cancel `task` and wait until it has ended. An exception of the task is not raised here."""
     task.cancel()
     await asyncio.wait([task])
 
 
 class Stall:
-    """Around steps of which none may take longer than `seconds`, each between `begin` and `end`. A block whose step
-    does is cancelled, and raises TimeoutError. One timer for all steps: `asyncio.timeout` makes one for each."""
+    """Context manager that limits each step within its block, from `begin` to `end`, to `seconds`. If a step takes
+    longer, the block is cancelled and raises TimeoutError. All steps share one timer; `asyncio.timeout` would need one
+    for each."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -34,7 +35,7 @@ class Stall:
         self._begun = None
 
     def expire(self) -> None:
-        """End the block as if a step had taken too long; nothing once it is left."""
+        """End the block as if a step had taken too long; does nothing once the block has been left."""
         if not (self._expired or self._over):
             self._expired = True
             self._task.cancel()
@@ -54,7 +55,7 @@ class Stall:
             raise TimeoutError("a step took too long") from error
 
     def _look(self) -> None:
-        """Whether a step is overdue; if not, look again when the one that runs now would be."""
+        """Expire if a step is overdue; otherwise look again when the current step would be."""
         waited = 0.0 if self._begun is None else self._loop.time() - self._begun
         if waited >= self._seconds:
             self.expire()
@@ -63,13 +64,13 @@ class Stall:
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-    """Start `coroutine`; the caller keeps the task, and awaits or cancels it."""
+    """Start `coroutine` as a task. The caller keeps the task, and awaits or cancels it."""
     return asyncio.get_running_loop().create_task(coroutine, name=name)
 
 
 class Closing:
-    """Close a resource once. `await closing()` runs `close` at the first call, in a task of its own; every caller waits
-    for that task. A cancelled caller stops waiting; the closing goes on. `close` has to bound its own time."""
+    """Function that closes a resource once. The first `await closing()` runs `close` in a task of its own; every caller
+    waits for that task. A cancelled caller stops waiting, but the task continues. `close` must limit its own time."""
 
     def __init__(self, close: Callable[[], Coroutine[None, None, None]], name: str) -> None:
         self._close = close
@@ -87,7 +88,7 @@ class Closing:
 
 
 class Unlosable:
-    """The part of a stream that cannot be lost while nobody reads (`body.py::Body.loss`)."""
+    """Mixin for streams that cannot be lost while no read is in progress (`body.py::Body.loss`)."""
 
     loss: ServerPYError | None = None
 
@@ -96,8 +97,8 @@ class Unlosable:
 
 
 class Interruptible:
-    """The reads of a stream, one at a time; closing the stream ends the one that is under way. An interrupted read
-    leaves behind what a cancelled one does."""
+    """Reads of a stream, one at a time, which closing the stream can interrupt. An interrupted read leaves the same
+    state behind as a cancelled one."""
 
     def __init__(self) -> None:
         self._reader: asyncio.Task[Any] | None = None
@@ -122,7 +123,7 @@ class Interruptible:
                 self._over.set()
 
     async def interrupt(self) -> None:
-        """End the read that is under way, and wait until it has ended. Idempotent; no read may follow."""
+        """Interrupt the read in progress, and wait until it has ended. Idempotent. No read may follow."""
         if self._reader is None:
             return
         if not self._interrupted:
@@ -132,9 +133,9 @@ class Interruptible:
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread. A thread cannot be told to stop: a cancelled caller waits until `work` has ended, because
-    what `work` uses is the caller's to close. Raises what `work` raises; to a cancelled caller it is the cause of
-    the CancelledError."""
+    """Run `work` in a thread. Raises what `work` raises. A cancelled caller waits until `work` has ended, because a
+    thread cannot be cancelled and the caller will close what `work` uses. An error of `work` is then the cause of the
+    CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

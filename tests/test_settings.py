@@ -106,7 +106,7 @@ def test_an_unknown_key_in_the_file_is_an_error(nothing_set: Path) -> None:
 @pytest.mark.parametrize("content", [b"port = ", b"\xff"])
 def test_a_file_that_is_not_toml_is_an_error(nothing_set: Path, content: bytes) -> None:
     (nothing_set / "serverpy.toml").write_bytes(content)
-    assert faults()[0].startswith("serverpy.toml is not TOML: ")
+    assert faults()[0].startswith("serverpy.toml is not valid TOML: ")
 
 
 def test_a_duplicate_key_in_the_file_is_an_error(nothing_set: Path) -> None:

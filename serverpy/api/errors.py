@@ -1,4 +1,4 @@
-"""Exceptions as answers: each becomes a problem document (`problems.py`), and the OpenAPI document says no other."""
+"""Exception handlers: each exception becomes a problem document (`problems.py`), as the OpenAPI schema states."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
-    """An unknown path, a wrong method."""
+    """Answer an unknown path or a wrong method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":  # each path has a second route, for HEAD
+    if headers.get("Allow") == "GET":  # each path has a second route for HEAD
         headers["Allow"] = "GET, HEAD"
     return render(document(error.status_code, str(error.detail), code, f"{error.detail}."), headers)
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:
-    """Starlette logs it with its stack; the client gets none of it."""
-    return render(document(500, "The server failed", "internal", "The server made a mistake; its log says more."))
+    """Answer an unexpected exception without its details, which Starlette logs with the traceback."""
+    return render(document(500, "The server failed", "internal", "Internal error: see the log of the server."))
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema without the 422 that FastAPI adds: invalid parameters are answered by a 400 problem document."""
+    """Return the schema without the 422 that FastAPI adds: invalid parameters are answered with a 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         for operations in schema["paths"].values():

@@ -1,5 +1,5 @@
-"""The sample of `metrics.py` in Prometheus' text format. Imported at the first scrape: the library is 1.3 MB, which a
-server that nobody scrapes need not hold."""
+"""The sample of `metrics.py` in Prometheus' text format. Imported at the first scrape, because the library takes 1.3 MB
+that a server without scrapes need not hold."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from serverpy.metrics import Sample
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 HELP = {
-    "uptime": ("serverpy_uptime_seconds", "Since this process started."),
+    "uptime": ("serverpy_uptime_seconds", "Seconds since this process started."),
     "memory.pss": ("serverpy_memory_pss_bytes", "Proportional set size of this process."),
     "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process."),
     "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp worker."),
     "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp worker."),
     "workers": (
         "serverpy_workers",
-        "Processes that run yt-dlp: 0 while an idle one has been let go, more while one is replaced.",
+        "Processes that run yt-dlp: 0 after an idle worker was stopped, more than 1 while one is being replaced.",
     ),
-    "streams": ("serverpy_streams", "Streams that run, or are being opened."),
-    "waiting": ("serverpy_waiting", "Requests that wait for a place or for bytes."),
-    "upstreams": ("serverpy_upstreams", "Connections of relay to media servers in use."),
-    "live_upstreams": ("serverpy_live_upstreams", "Live streams that are read once for all who watch them."),
+    "streams": ("serverpy_streams", "Streams that are running or being opened."),
+    "waiting": ("serverpy_waiting", "Requests that wait for a free place or for memory."),
+    "upstreams": ("serverpy_upstreams", "Connections to media servers that the relay method uses."),
+    "live_upstreams": ("serverpy_live_upstreams", "Upstreams of live streams, each shared by all its clients."),
     "threads": ("serverpy_threads", "Threads of this process."),
     "fds": ("serverpy_fds", "Open file descriptors of this process."),
-    "children": ("serverpy_children", "Processes below this one, the worker among them."),
+    "children": ("serverpy_children", "Child processes of this process and their descendants, including the worker."),
     "buffered_bytes": (
         "serverpy_buffered_bytes",
-        "Bytes that wait in the hand-overs of embedded and subprocess, and in the proxy of its children.",
+        "Bytes in the pipes of the embedded and subprocess methods, and in the filtering proxy.",
     ),
-    "budget_used": ("serverpy_budget_used_bytes", "Reserved of MEMORY_BUDGET."),
-    "budget_total": ("serverpy_budget_total_bytes", "MEMORY_BUDGET."),
-    "loop_lag_p50": ("serverpy_loop_lag_p50_milliseconds", "Lag of the event loop, median of a minute."),
-    "loop_lag_p99": ("serverpy_loop_lag_p99_milliseconds", "Lag of the event loop, 99th percentile of a minute."),
+    "budget_used": ("serverpy_budget_used_bytes", "Bytes of MEMORY_BUDGET that are in use."),
+    "budget_total": ("serverpy_budget_total_bytes", "MEMORY_BUDGET in bytes."),
+    "loop_lag_p50": ("serverpy_loop_lag_p50_milliseconds", "Lag of the event loop, median of the last minute."),
+    "loop_lag_p99": (
+        "serverpy_loop_lag_p99_milliseconds",
+        "Lag of the event loop, 99th percentile of the last minute.",
+    ),
 }
-"""Field of the sample → Prometheus name and help, of what goes up and down."""
+"""Gauges: field of the sample → Prometheus name and help text."""
 COUNTERS = {
-    "live_cuts": ("serverpy_live_cuts", "Clients that were cut since the start: a live stream left them behind."),
+    "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
 }
-"""The same of what only goes up."""
+"""Counters, in the same form."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
-    """The sample in Prometheus' text format."""
+    """Render the sample in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Sampled(sample))
     return generate_latest(registry)

@@ -7,7 +7,7 @@ import unicodedata
 from urllib.parse import quote
 
 _MAX_BYTES = 200
-"""UTF-8 bytes of a name without its extension: file systems stop at 255."""
+"""Longest name without its extension, in UTF-8 bytes; file systems allow 255 in total."""
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
@@ -16,13 +16,13 @@ _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 
 
 def file_name(title: str | None, ext: str) -> str:
-    """A name that every file system takes: of `title`, without path separators, control and direction characters.
-    `ext` comes from the page, too: one that is none becomes `bin`."""
+    """Make a name that every file system accepts from `title`, without path separators, control and direction
+    characters. `ext` comes from the page as well; an invalid one becomes `bin`."""
     return f"{_stem(title or '')}.{ext if _EXTENSION.fullmatch(ext) else 'bin'}"
 
 
 def own_name(name: str) -> str:
-    """The name that the client asked for, made safe, its extension left as it is."""
+    """Make the name that the client asked for safe, and keep its extension."""
     stem, dot, ext = name.rpartition(".")
     return file_name(stem, ext) if dot and stem and _EXTENSION.fullmatch(ext) else _stem(name)
 
@@ -34,7 +34,7 @@ def _stem(title: str) -> str:
 
 
 def content_disposition(name: str, *, attachment: bool) -> str:
-    """`filename` in ASCII for old clients, `filename*` (RFC 8187) with the name as it is."""
+    """Return the header's value: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the exact name."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     stem, dot, ext = ascii_name.rpartition(".")
     ascii_name = (f"{stem.strip() or 'media'}.{ext}" if dot else ascii_name or "media").replace("%", "_")

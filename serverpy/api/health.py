@@ -28,7 +28,7 @@ HEALTH_EXAMPLE: dict[str, JsonValue] = {
 
 
 class MemoryInfo(BaseModel):
-    """Bytes, from the kernel's `smaps_rollup`."""
+    """Memory in bytes, from the kernel's `smaps_rollup`."""
 
     pss: int
     uss: int
@@ -59,11 +59,11 @@ class Health(BaseModel):
 
     status: Literal["starting", "ok", "draining"]
     version: str
-    yt_dlp: str | None = Field(description="None until the worker has started.")
+    yt_dlp: str | None = Field(description="Version of yt-dlp; null until the worker has started.")
     uptime: float = Field(description="Seconds.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="The process that runs yt-dlp. `stopped`: it was let go while idle, and the next need starts one."
+        description="The process that runs yt-dlp. `stopped`: it was idle; it is started again when it is needed."
     )
     streams: int
     waiting: int

@@ -1,6 +1,6 @@
-"""What every answer has around it: a request id, `nosniff`, and the bounds of what a client may say.
+"""Middleware around every answer: it adds a request id and `nosniff`, and checks the head of the request.
 
-A plain ASGI wrapper: it looks at the head of an answer and passes bodies through untouched.
+A plain ASGI wrapper: it changes the head of an answer and passes bodies through untouched.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ EXPOSED_HEADERS = [
     "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After", "Server-Timing",
     "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
-"""Those that scripts of an allowed origin may read (CORS)."""
+"""Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestMiddleware:
-    """Around the application."""
-
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
@@ -51,14 +49,14 @@ class RequestMiddleware:
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The client's, if it is one that can stand in a log; otherwise a new one."""
+    """Return the client's request id if it is safe to log, otherwise a new one."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 
 def _checked_query(scope: Scope) -> bytes:
-    """The query string. Raises `InvalidUrl` or `InvalidParameter` for a head
-    that was too long, and for values that are not UTF-8: replaced characters would name another page."""
+    """Return the query string. Raises `InvalidUrl` or `InvalidParameter` if the head was too long, or if a value is not
+    UTF-8: with replacement characters it would name another page."""
     too_long = scope.get("extensions", {}).get(TOO_LONG)
     if too_long == "headers":
         raise InvalidParameter("The headers of the request are too long.")

@@ -1,4 +1,4 @@
-"""Errors as HTTP: the one table from the error tree to a status, and the problem document (RFC 9457) that says it."""
+"""Errors as HTTP: the one table from the error tree to status codes, and the problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from serverpy import errors
 from serverpy.errors import CapacityError, RangeNotSatisfiable, ServerPYError
 
 STATUS: dict[type[ServerPYError], tuple[int, str]] = {
-    errors.InvalidUrl: (400, "The URL is not acceptable"),
-    errors.InvalidParameter: (400, "A parameter is not acceptable"),
+    errors.InvalidUrl: (400, "Invalid URL"),
+    errors.InvalidParameter: (400, "Invalid parameter"),
     errors.TargetForbidden: (403, "The address may not be reached"),
-    errors.SiteForbidden: (403, "The site is not allowed here"),
+    errors.SiteForbidden: (403, "The site is not allowed on this server"),
     errors.GeoRestricted: (403, "The site refuses this server's country"),
-    errors.LoginRequired: (403, "The site asks for an account"),
+    errors.LoginRequired: (403, "The site requires a login"),
     errors.DrmProtected: (403, "The media is encrypted with DRM"),
     errors.MediaNotFound: (404, "No media found"),
     errors.FormatNotFound: (404, "No such format"),
@@ -25,7 +25,7 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.TooLarge: (413, "Too large"),
     errors.NotMedia: (415, "Not media"),
     errors.RangeNotSatisfiable: (416, "Range not satisfiable"),
-    errors.UnsupportedConversion: (422, "The media cannot be turned into that"),
+    errors.UnsupportedConversion: (422, "Unsupported conversion"),
     errors.ExtractionFailed: (502, "The page could not be read"),
     errors.UpstreamFailed: (502, "The media server failed"),
     errors.Busy: (503, "The server is busy"),
@@ -33,13 +33,13 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.ExtractionTimeout: (504, "The page took too long"),
     errors.UpstreamTimeout: (504, "The media server took too long"),
 }
-"""`ConfigurationError` is raised at start only, and has no row."""
+"""`ConfigurationError` has no row, because it is raised only at start."""
 
 MEDIA_TYPE = "application/problem+json"
 
 
 def row(error: ServerPYError) -> tuple[int, str]:
-    """Status and title, by the nearest class that has a row."""
+    """Return the status and title of the nearest class that has a row."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), (500, "The server failed"))
 
 
@@ -48,7 +48,7 @@ def document(status: int, title: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def problem(error: ServerPYError) -> Response:
-    """The answer to a request that failed before the first byte."""
+    """Make the response to a request that failed before its first byte."""
     status, title = row(error)
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, CapacityError):
@@ -66,7 +66,7 @@ def render(content: dict[str, Any], headers: dict[str, str] | None = None) -> Re
 
 
 def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
-    """What FastAPI's `responses=` wants: one entry a status, an example for each code."""
+    """Make the `responses=` of a FastAPI route: one entry for each status, with an example for each code."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status, title = STATUS[kind]
@@ -86,7 +86,7 @@ _SCHEMA = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "Stable; tell errors apart by it."},
+        "code": {"type": "string", "description": "Stable identifier of the kind of error."},
         "detail": {"type": "string", "description": "One sentence for a person."},
     },
 }

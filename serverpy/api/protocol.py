@@ -1,6 +1,7 @@
-"""uvicorn's HTTP protocol with bounds: no more than one chunk waits for a slow client, heads have a size and a time.
+"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and request heads are limited in size
+and time.
 
-It also does what ASGI has no word for: a response may cut its connection, and be told when the client leaves.
+It also does what ASGI cannot express: a response can cut its connection, and is told when the client leaves.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
-"""The longest request target: the longest URL that is accepted, percent-encoded, and the other parameters."""
+"""Longest request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
 HEADER_BYTES = 32 * 1024
 HEAD_SECONDS = 30.0
-"""How long a client may take to say what it wants."""
+"""Time that a client has to send the head of a request."""
 PIPELINED = 16
-"""Requests that may wait on one connection for the answer to another: each holds some kilobytes."""
+"""Requests that may wait on one connection for the answer to an earlier one; each holds some kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 
 CUT = "serverpy.cut"
-"""In `scope["extensions"]`: call it to end the connection in mid-body. Nothing more is to be sent or waited for."""
+"""In `scope["extensions"]`: function that ends the connection in mid-body. Nothing may be sent or awaited after it."""
 LEFT = "serverpy.left"
-"""In `scope["extensions"]`: give it what is to be called, once, when the client leaves; None to hear nothing. Whoever
-asks wants no body of the request."""
+"""In `scope["extensions"]`: function that takes a callback, which is called once when the client leaves, or None to
+remove it. A response that sets one does not read the body of the request."""
 UNFRAMED = "serverpy.unframed"
-"""In `scope["extensions"]` of an HTTP/1.0 request: to be called before a body of unknown length, and what it gave at
-the end of that body."""
+"""In `scope["extensions"]` of an HTTP/1.0 request: function to call before a body of unknown length. It returns a
+function to call at the end of that body."""
 TOO_LONG = "serverpy.too_long"
-"""In `scope["extensions"]` if the `target` or the `headers`, as its value says, were longer than that; what was too
-much is dropped."""
+"""In `scope["extensions"]` if the request was too long; the value says whether the `target` or the `headers` were. The
+excess is dropped."""
 
 
 def new_request_id() -> str:
-    """For an answer whose request brought none."""
+    """Make an id for a request that has none."""
     return secrets.token_hex(8)
 
 
@@ -59,9 +60,9 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        # By answer: while one is being closed, that to the next request may have begun.
+        # One for each response: while one is being closed, the response to the next request may have begun.
         self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}
-        # uvicorn waits for the client before each write: with a limit of 0, all but the chunk in flight is with us.
+        # uvicorn waits for the client before each write: with a limit of 0, only one chunk waits in the transport.
         transport.set_write_buffer_limits(high=0)
         self._await_head()
 
@@ -70,11 +71,11 @@ class StreamProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._lost = True
         for cycle in list(self._on_left):
-            self._say_left(cycle)
+            self._call_on_left(cycle)
 
     def data_received(self, data: bytes) -> None:
-        """The parser takes a target in ASCII only; curl and others send what they were given, as it is. Percent-encoded
-        it means the same, and `Frame` says what is no text."""
+        """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and others send a
+        target as they were given it. `RequestMiddleware` refuses what is not UTF-8."""
         if self._in_first_line:
             line, end, rest = data.partition(b"\n")
             self._in_first_line = not end
@@ -83,12 +84,12 @@ class StreamProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser does not take, as a problem document; uvicorn's own is plain text. In the middle of an answer
-        there is no place for one."""
+        """Answer what the parser rejects with a problem document, where uvicorn would send plain text. Aborts the
+        connection instead while another answer is being sent or is waiting."""
         if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
             return
-        content = document(400, "Bad request", "bad_request", "This is not HTTP as it is spoken here.")
+        content = document(400, "Bad request", "bad_request", "Malformed HTTP request.")
         body = json.dumps(content).encode()
         head = (
             f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
@@ -127,13 +128,15 @@ class StreamProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_done()
         if len(self.pipeline) >= PIPELINED:
-            raise OverflowError("too many requests wait on this connection")  # the parser stops, and says that of us
+            raise OverflowError(
+                "too many requests wait on this connection"
+            )  # makes the parser stop and report an error
         super().on_headers_complete()
         cycle = self.cycle
-        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all that a cycle uses
-        self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._tell, cycle)}
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all a cycle uses
+        self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._set_on_left, cycle)}
         if self._on_left:
-            self.flow.resume_reading()  # uvicorn stops it while one waits: nobody would be seen leaving
+            self.flow.resume_reading()  # uvicorn pauses it while a request waits, and would not see a client leave
         if cycle.scope["http_version"] == "1.0":
             self._extensions[UNFRAMED] = partial(_unframe, cycle)
 
@@ -141,18 +144,18 @@ class StreamProtocol(HttpToolsProtocol):
         if self._wants_body:
             super().on_body(body)
 
-    def _tell(self, cycle: RequestResponseCycle, left: Callable[[], None] | None) -> None:
+    def _set_on_left(self, cycle: RequestResponseCycle, left: Callable[[], None] | None) -> None:
         if left is None:
             self._on_left.pop(cycle, None)
             return
         self._on_left[cycle] = left
         self._wants_body = False
-        self.flow.resume_reading()  # else its leaving could not be seen
+        self.flow.resume_reading()  # otherwise we would not see the client leave
         if self._lost:
-            self.loop.call_soon(self._say_left, cycle)
+            self.loop.call_soon(self._call_on_left, cycle)
 
-    def _say_left(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True  # which uvicorn notes of the request that came last only
+    def _call_on_left(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True  # uvicorn sets it only for the last request
         left = self._on_left.pop(cycle, None)
         if left is not None:
             left()
@@ -166,19 +169,20 @@ class StreamProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """End the connection so that the client can tell: short of its Content-Length or its final chunk. HTTP/1.0 has
-        neither, so there the end is a reset."""
+        """End the connection so that the client notices: before its Content-Length or its final chunk. An HTTP/1.0
+        response may have neither, so there the connection is reset."""
         if cycle.scope["http_version"] == "1.0":
             raw: socket.socket | None = self.transport.get_extra_info("socket")
             if raw is not None:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        cycle.disconnected = True  # so that uvicorn does not wonder where the rest of the answer is
+        cycle.disconnected = True  # so that uvicorn does not report an incomplete answer
         self.transport.abort()
 
 
 def _unframe(cycle: RequestResponseCycle) -> Callable[[], None]:
-    """HTTP/1.0 knows no chunks (RFC 9112 §7.1): the end of the connection ends the body. uvicorn would send chunks
-    all the same, unless it believes in a length; at the end it is told that all of it has come."""
+    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends it.
+    uvicorn would send chunks anyway, unless it expects a length; the returned function tells it at the end that all of
+    that has come."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
 
     def end() -> None:
@@ -188,9 +192,9 @@ def _unframe(cycle: RequestResponseCycle) -> Callable[[], None]:
 
 
 class HeadFirst:
-    """The transport as one answer sees it: the head goes out with the first bytes of the body, in one system call.
+    """The transport as one response sees it: the head is sent with the first bytes of the body, in one system call.
 
-    The head waits for no more than this turn of the loop; a 100 (Continue) before it counts as such."""
+    The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a head."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

@@ -1,5 +1,5 @@
-"""The answer that is a stream. Unlike starlette's, it owns its body: opens it, sends it, and closes it exactly once,
-also when the client leaves, falls asleep or never was there; and a body that stops short cuts the connection.
+"""The streaming response. Unlike Starlette's, it owns its body: it opens it, sends it, and closes it exactly once, even
+if the client leaves, stops reading or is gone before the start. If a body stops short, it cuts the connection.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class StreamCut(Exception):
 
 
 class StreamResponse(Response):
-    """Opens a stream when it is sent, and lists it in `running` until its end. `head` gives status and headers for
-    the open stream."""
+    """Response that opens its stream when it is sent, and lists it in `running` until its end. `head` returns status
+    and headers for the open stream."""
 
     def __init__(
         self,
@@ -88,7 +88,8 @@ class StreamResponse(Response):
                 _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send, close. Failures become a problem document, or cut the connection once the answer has begun."""
+        """Open, send and close the stream. An error becomes a problem document or, once the answer has begun, cuts the
+        connection."""
         try:
             stream = await self._open_stream(record)
             try:
@@ -108,7 +109,8 @@ class StreamResponse(Response):
             await _cut(scope, send)
 
     async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
-        """Raises what reading raises, what was lost meanwhile, and `TimeoutError` for a client that stopped reading."""
+        """Send head and body. Raises what reading raises, the stream's loss, and `TimeoutError` if the client stops
+        reading."""
         status, headers = self._head(stream)
         end = _unframed(scope) if "Content-Length" not in headers else _nothing
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
@@ -140,7 +142,7 @@ class StreamResponse(Response):
 
 
 def _client(scope: Scope) -> str:
-    """The client's address, as the peer's socket has it."""
+    """Return the client's address for the log."""
     client = scope.get("client")
     return str(client[0]) if client else "-"
 
@@ -155,7 +157,7 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _unframed(scope: Scope) -> Callable[[], None]:
-    """Begin a body of unknown length as HTTP/1.0 has it, if the client speaks that; the call that ends it."""
+    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns the function that ends it."""
     unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
     return _nothing if unframe is None else unframe()
 

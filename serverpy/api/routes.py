@@ -1,4 +1,4 @@
-"""The routes of this server. Each reads its parameters, asks one part, and renders what comes."""
+"""The routes of this server. Each reads its parameters, calls one part, and renders the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from serverpy.plan import StreamRequest
 from serverpy.ranges import ContentRange, parse_range
 from serverpy.server import Server
 
-URL_MEANS = "Address of a page (or of the media itself), http or https."
+URL_MEANS = "URL of a page, or of the media itself; http or https."
 PAGE = "https://example.com/watch?v=1"
 _PAGE_ERRORS = (
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
@@ -41,26 +41,26 @@ _STREAM_ERRORS = (
 
 
 class StreamQuery(BaseModel):
-    """What `/stream` takes."""
+    """The parameters of `/stream`."""
 
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
-    to: Target = Field("source", description="What to turn the media into.")
+    to: Target = Field("source", description="Format to convert the media to.")
     method: Method | None = None
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
-        description="Seconds. Of a live stream: from the oldest that can be had, or, below 0, back from its end; "
-        "without it, the edge.",
+        description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
+        "available or, if negative, back from the end. Default: the live edge.",
     )
-    end: float | None = Field(None, description="Seconds.")
-    download: bool = Field(False, description="`1`: as an attachment.")
-    filename: str | None = Field(None, max_length=255, description="Overrides the name.")
+    end: float | None = Field(None, description="Seconds. Not available in this version.")
+    download: bool = Field(False, description="`1`: send as an attachment.")
+    filename: str | None = Field(None, max_length=255, description="Name of the file, instead of the media's title.")
 
 
 class StreamRoute(APIRoute):
-    """The same as FastAPI's, which documents it, without its solving of dependencies: that is a fifth of the CPU of a
-    short stream."""
+    """FastAPI's route, without its dependency resolution, which takes a fifth of the CPU of a short stream. FastAPI
+    still documents it."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -71,7 +71,7 @@ class StreamRoute(APIRoute):
 
 
 def _query(scope: Scope) -> StreamQuery:
-    """Raises InvalidParameter."""
+    """Parse the query string. Raises `InvalidParameter`."""
     try:
         return StreamQuery.model_validate(
             dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -86,11 +86,11 @@ streams = APIRouter(route_class=StreamRoute)
 
 @streams.get(
     "/stream",
-    summary="The media behind a page, as a stream of bytes",
+    summary="The media of a page, as a stream of bytes",
     response_class=Response,
     responses={
         200: {"description": "The bytes.", "content": {"video/mp4": {}, "audio/mp4": {}, "image/jpeg": {}}},
-        206: {"description": "The range asked for."},
+        206: {"description": "The requested range."},
         **examples(*_STREAM_ERRORS),
     },
 )
@@ -129,7 +129,7 @@ streams.add_api_route(
 
 
 def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tuple[int, dict[str, str]]:
-    """Status and headers of an open stream."""
+    """Return status and headers of an open stream."""
     head = stream.head
     name = own_name(filename) if filename else file_name(head.title, head.ext)
     headers = {
@@ -157,7 +157,7 @@ router.include_router(streams)
 UrlParameter = Annotated[str, Query(description=URL_MEANS, examples=[PAGE])]
 
 
-@router.get("/info", summary="What is behind a page", responses=examples(*_PAGE_ERRORS))
+@router.get("/info", summary="The metadata and formats of a page", responses=examples(*_PAGE_ERRORS))
 async def info(request: Request, url: UrlParameter) -> Info:
     delivery = _server(request).delivery
     return info_of(await delivery.info(url), delivery.capabilities)
@@ -172,15 +172,15 @@ async def health(request: Request) -> Health:
 
 @router.get(
     "/ready",
-    summary="Whether new streams are welcome",
-    responses={503: {"description": "Starting, or about to stop."}},
+    summary="Whether the server accepts new streams",
+    responses={503: {"description": "The server is starting, or about to stop."}},
 )
 async def ready(request: Request) -> Response:
     status = _server(request).status
     return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
 
-@router.get("/metrics", summary="The same figures for Prometheus", response_class=Response)
+@router.get("/metrics", summary="The metrics of this process, for Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
     return await asyncio.to_thread(_exposed, sample)
@@ -191,7 +191,7 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 
 
 def _exposed(sample: Sample) -> Response:
-    """In a thread: the first call imports."""
+    """Render the metrics. Called in a thread, because the first call imports a library."""
     from serverpy.api.exposition import CONTENT_TYPE, prometheus_text
 
     return Response(prometheus_text(sample), media_type=CONTENT_TYPE)

@@ -1,4 +1,4 @@
-"""`serverpy bench`: the memory analysis, measured on this machine."""
+"""`serverpy bench`: measures on this machine what streams cost."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = "bench-results"
 WIDTH = 132
-"""Of the headline, in a log."""
+"""Columns of the headline table if stdout is not a terminal."""
 
 
 def _words(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Separated by commas or spaces, each once."""
+    """Split words that are separated by commas or spaces, and drop duplicates."""
     if value is None:
         return None
     words = tuple(dict.fromkeys(value.replace(",", " ").split()))
     if not words:
-        raise click.BadParameter("names nothing.")
+        raise click.BadParameter("is empty.")
     return words
 
 
@@ -33,26 +33,26 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     if words is None:
         return None
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{value!r} is no list of numbers of streams.")
+        raise click.BadParameter(f"{value!r} is not a list of positive numbers.")
     return tuple(int(word) for word in words)
 
 
 @click.command("bench")
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
-@click.option("--methods", callback=_words, metavar="NAME,...", help="What is measured.  [default: all that can run]")
-@click.option("--streams", callback=_counts, metavar="N,...", help="How many clients at once.  [default: by mode]")
+@click.option("--methods", callback=_words, metavar="NAME,...", help="Methods to measure.  [default: all that can run]")
+@click.option("--streams", callback=_counts, metavar="N,...", help="Numbers of clients at once.  [default: by mode]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
-@click.option("--quick", "mode", flag_value="quick", help="A look at everything, within 2 minutes.")
-@click.option("--full", "mode", flag_value="full", help="Everything, however long it takes.")
+@click.option("--quick", "mode", flag_value="quick", help="Measure a little of everything, within 2 minutes.")
+@click.option("--full", "mode", flag_value="full", help="Measure everything, however long it takes.")
 @click.option(
-    "--docs", type=click.Path(file_okay=False, path_type=Path), help="Write the repository's page there, too."
+    "--docs", type=click.Path(file_okay=False, path_type=Path), help="Also write the repository's page there."
 )
 @click.option(
     "--from",
     "earlier",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Measure nothing: write the report of an earlier run anew.",
+    help="Measure nothing; write the report of an earlier run again.",
 )
 @click.option(
     "--with",
@@ -60,7 +60,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Add the scenarios that only this earlier run has, or that failed in the other.",
+    help="Add the scenarios of this earlier run that are missing, or failed, in the other.",
 )
 @click.option(
     "--against",
@@ -68,7 +68,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     metavar="results.json",
     help="Show the figures of an earlier run beside those of this one.",
 )
-@click.option("--list", "listing", is_flag=True, help="Say what can be measured, and end.")
+@click.option("--list", "listing", is_flag=True, help="List what can be measured, and exit.")
 def command(
     scenarios: tuple[str, ...],
     methods: tuple[str, ...] | None,
@@ -81,10 +81,11 @@ def command(
     against: Path | None,
     listing: bool,
 ) -> None:
-    """Measure what streams cost here: memory, CPU, time, for our methods and their rivals, on the same bytes.
+    """Measure what streams cost on this machine: memory, CPU and time, for our methods and their rivals, on the same
+    bytes.
 
-    Everything that is measured is started on loopback and ended again. Leaves results.json, the report and its plots in
-    the directory --out. Exits 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
+    Everything that is measured is started on loopback and stopped afterwards. Writes results.json, the report and its
+    plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
     """
     if listing:
         _list()
@@ -92,7 +93,7 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    from serverpy.bench.measure.progress import watching  # the bench loads much: not for a help text
+    from serverpy.bench.measure.progress import watching  # too heavy to import for `--help`
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")
@@ -106,7 +107,7 @@ def command(
 
 
 def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...], against: Path | None) -> None:
-    """Writes it, then prints the headline and where it is."""
+    """Write the report, then print the headline table and the report's path."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -119,7 +120,7 @@ def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...],
         path = write(results, out, docs, more, against)
         shown = headline(parse(load(results)))
     except ValueError as error:
-        raise click.UsageError(f"No report can be made: {error}.") from None
+        raise click.UsageError(f"Cannot make the report: {error}.") from None
     table = Table(*shown.head, box=box.SIMPLE)
     for row in shown.rows:
         if set(row[1:]) != {"not measured"}:
@@ -143,10 +144,10 @@ def _order(
 
     for name in names:
         if name not in SCENARIOS:
-            raise click.UsageError(f"{name!r} is no scenario; there are {', '.join(SCENARIOS)}.")
+            raise click.UsageError(f"{name!r} is not a scenario; choose from {', '.join(SCENARIOS)}.")
     for name in methods or ():
         if name not in TARGETS:
-            raise click.UsageError(f"{name!r} cannot be measured; there are {', '.join(TARGETS)}.")
+            raise click.UsageError(f"{name!r} is not a method; choose from {', '.join(TARGETS)}.")
     chosen = [
         scenario for scenario in SCENARIOS.values() if (scenario.name in names if names else not scenario.only_named)
     ]

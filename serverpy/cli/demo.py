@@ -1,4 +1,4 @@
-"""The sample site beside a server: `serve --demo`."""
+"""The sample site as a child process of the server: `serve --demo`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
-"""As `serverpy.sample.PLUGIN_PATH`, without importing what makes media into the server."""
+"""Same as `serverpy.sample.PLUGIN_PATH`, without importing the media generator into the server."""
 START_SECONDS = 120.0
 """The site makes its media at its first start."""
 STOP_SECONDS = 5.0
@@ -29,19 +29,19 @@ STOP_SECONDS = 5.0
 
 @contextlib.contextmanager
 def sample_site() -> Iterator[str]:
-    """The sample site in a child, as its origin, once it answers. Ends the child at the end; a child whose parent dies
-    ends by itself, for its stdin closes. Its plugin is put on the PYTHONPATH of whatever is started later."""
+    """Run the sample site in a child, and yield its origin once it answers. The child is ended on exit; if its parent
+    dies, it ends by itself because its stdin closes. Its plugin is put on the PYTHONPATH of processes started later."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "sample", "--with-parent", "--port", str(_port())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl+C in a terminal is ours: the site stays until the streams from it have ended
+        start_new_session=True,  # Ctrl+C must not reach the site, which stays until the streams from it have ended
     )
     output = threading.Thread(target=_drop, args=(child.stdout,), name="sample-output")
     try:
         origin = _origin(child)
-        output.start()  # reads on, lest the pipe fill up; ends with the child
+        output.start()  # keeps the pipe from filling up; ends with the child
         path = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
         yield origin
@@ -54,12 +54,12 @@ def sample_site() -> Iterator[str]:
 
 
 def allowed(settings: Settings, origin: str) -> Settings:
-    """The same settings, with exactly the site's address and port reachable besides."""
+    """Return the same settings, but with the site's address and port allowed in addition."""
     return settings.model_copy(update={"allow_networks": (*settings.allow_networks, urlsplit(origin).netloc)})
 
 
 def _port() -> int:
-    """The usual port if it is free, else 0: the site takes one."""
+    """Return the usual port if it is free, otherwise 0, so that the site picks a free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -70,7 +70,7 @@ def _port() -> int:
 
 
 def _origin(child: subprocess.Popen[str]) -> str:
-    """The site says where it is in its first line, once it listens."""
+    """Read the site's origin from its first line of output, which it prints once it listens."""
     assert child.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the fields of `Settings`; `--check` only says whether the page is in step.
+"""Writes docs/settings.md from the fields of `Settings`; `--check` only says whether the page is up to date.
 
 Run as `python -m serverpy.cli.docs` in a checkout.
 """
@@ -25,13 +25,12 @@ HEAD = """\
 <!-- Made by `make settings-doc` from serverpy/settings/fields.py: change it there. -->
 
 Each setting is a key in the file `serverpy.toml` (in the working directory, or the file that `SERVERPY_CONFIG` names),
-an environment variable, and an option of `serverpy serve`. An option is stronger than the environment, the environment
-stronger than the file.
+an environment variable, and an option of `serverpy serve`. Options override the environment, which overrides the file.
 
-- Lists are written with commas or spaces between their items; in the file also as arrays. An empty list is `none`.
+- Items of a list are separated by commas or spaces; in the file, a list may also be an array. An empty list is `none`.
 - Sizes are bytes, or a number with `KiB`, `MiB`, `GiB` or `TiB`. Durations are seconds.
-- An empty value or `none` unsets a setting that may be unset.
-- An unknown key in the file is an error; an unknown `SERVERPY_*` variable a warning.
+- An empty value or `none` unsets an optional setting.
+- An unknown key in the file is an error; an unknown `SERVERPY_*` variable causes a warning.
 
 ```toml
 # serverpy.toml
@@ -50,9 +49,10 @@ allow_networks = ["10.1.0.0/16", "127.0.0.1:8001"]
 TAIL = """
 ## Profiles
 
-`auto` takes the largest profile that the memory (of the machine, or the limit of its cgroup) and the cores carry.
+`auto` chooses the largest profile for which the memory (of the machine, or the limit of its cgroup) and the cores
+suffice.
 
-| profile | from | MAX_WORKERS | QUEUE_CHUNKS | MAX_STREAMS | MEMORY_BUDGET |
+| profile | needs | MAX_WORKERS | QUEUE_CHUNKS | MAX_STREAMS | MEMORY_BUDGET |
 |---|---|---|---|---|---|
 """
 
@@ -61,14 +61,14 @@ NEEDS = {"small": "–", "medium": "4 GB, 2 cores", "large": "8 GB, 4 cores"}
 NOTES = """
 ## Not in this version
 
-These settings exist, so that a configuration need not change later, but this version does not do what they ask.
-`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored; for a
-`RATE_LIMIT` of your own there is a warning.
+These settings exist so that a configuration need not change later, but this version does not implement them.
+`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored; a
+`RATE_LIMIT` other than the default causes a warning.
 """
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     settings = "\n".join(_row(name, field) for name, field in Settings.model_fields.items())
     profiles = "\n".join(
         f"| `{profile.name}` | {NEEDS[profile.name]} | {profile.max_workers} | {profile.queue_chunks} "
@@ -89,13 +89,13 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; exit 1 if the page is not in step.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if the page is out of date.")
 def command(check: bool) -> None:
     if not check:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page(), encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
-        print(f"{PAGE.name} is not in step with the settings: run make settings-doc", file=sys.stderr)
+        print(f"{PAGE.name} is out of date: run make settings-doc", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`serverpy doctor`: what this installation has, what is missing, and how to get it. Reaches out to nobody."""
+"""`serverpy doctor`: shows what this installation has, what is missing, and how to get it. Opens no connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from serverpy.settings import Settings, load_settings
 from serverpy.settings.types import format_size
 
 OLD = timedelta(days=90)
-"""Sites change; a yt-dlp older than this fails at many of them."""
+"""Sites change: a yt-dlp older than this fails at many of them."""
 FDS_PER_STREAM = 4
 PIPE_PAGES_ADVISED = 16384
 
@@ -38,7 +38,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table. `advice` says how to get it, or what to change; empty where all is fine."""
+    """One row of the table. `advice` says what to install or change; it is empty if all is fine."""
 
     subject: str
     found: str
@@ -48,7 +48,10 @@ class Finding:
 
 @click.command("doctor")
 def command() -> None:
-    """Say what this installation has, what is missing and how to get it. Exits 1 if something essential is missing."""
+    """Show what this installation has, what is missing and how to get it.
+
+    Exits with 1 if something essential is missing.
+    """
     findings = list(examine())
     table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
     for finding in findings:
@@ -61,20 +64,20 @@ def command() -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, in the order of the table."""
+    """Yield every finding, in the order of the table."""
     yield python()
     yield yt_dlp(date.today())
     yield package("yt_dlp_ejs", "yt-dlp-ejs", "solves the JavaScript of some sites", essential=False)
     yield deno()
     yield package("av", "av", "makes and converts media", essential=True)
-    yield package("curl_cffi", "curl-cffi", "imitates browsers where sites insist", essential=False)
+    yield package("curl_cffi", "curl-cffi", "impersonates browsers for sites that require it", essential=False)
     yield package("uvloop", "uvloop", "the event loop", essential=True)
     yield package("httptools", "httptools", "parses HTTP", essential=True)
     yield Finding("machine", profiles.describe(profiles.machine_memory(), profiles.machine_cores()))
     try:
         settings = load_settings()
     except ConfigurationError as error:
-        yield Finding("settings", str(error), Verdict.MISSING, "mend these settings: see docs/settings.md")
+        yield Finding("settings", str(error), Verdict.MISSING, "correct these settings: see docs/settings.md")
         return
     yield from sized(settings)
     yield from guarded(settings)
@@ -91,7 +94,7 @@ def python() -> Finding:
 
 
 def package(module: str, distribution: str, purpose: str, *, essential: bool) -> Finding:
-    """Whether it can be imported, not only whether it is installed: a wheel for another machine cannot."""
+    """Check that a package can be imported, not only that it is installed: a wheel for another platform cannot."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -101,7 +104,7 @@ def package(module: str, distribution: str, purpose: str, *, essential: bool) ->
 
 
 def yt_dlp(today: date) -> Finding:
-    """Its version is the date of its release. Read without loading it: only the worker does that."""
+    """Check the age of yt-dlp, whose version is its release date. Does not import yt-dlp: only the worker does."""
     try:
         version = importlib.metadata.version("yt-dlp")
     except importlib.metadata.PackageNotFoundError:
@@ -114,7 +117,7 @@ def yt_dlp(today: date) -> Finding:
 
 
 def release_date(version: str) -> date | None:
-    """The date in a version such as 2026.08.19 or 2026.8.19.1; None if it has none."""
+    """Parse the date in a version such as 2026.08.19 or 2026.8.19.1. Returns None if it has none."""
     try:
         year, month, day = (int(part) for part in version.split(".")[:3])
         return date(year, month, day)
@@ -123,7 +126,7 @@ def release_date(version: str) -> date | None:
 
 
 def deno(find: Callable[[], str] | None = None) -> Finding:
-    """The JavaScript runtime: that of the wheel, found beside the interpreter, or another on the PATH."""
+    """Check the JavaScript runtime: the wheel's, which is beside the interpreter, or another on the PATH."""
     advice = "pip install deno (some sites, YouTube among them, need a JavaScript runtime)"
     if find is None:
         try:
@@ -133,14 +136,14 @@ def deno(find: Callable[[], str] | None = None) -> Finding:
     try:
         path = find()
     except FileNotFoundError:
-        return Finding("deno", "installed, but its program is not there", Verdict.ADVICE, advice)
+        return Finding("deno", "installed, but its executable is missing", Verdict.ADVICE, advice)
     if not os.access(path, os.X_OK):
         return Finding("deno", f"{path} cannot be executed", Verdict.ADVICE, advice)
     return Finding("deno", f"{importlib.metadata.version('deno')} at {path}")
 
 
 def sized(settings: Settings) -> Iterator[Finding]:
-    """What the settings come to on this machine, and its limits."""
+    """Check what the settings amount to on this machine, and the machine's limits."""
     chosen = profiles.resolve(settings.profile).name
     yield Finding("profile", chosen if settings.profile != "auto" else f"{chosen} (auto)")
     yield Finding(
@@ -159,7 +162,10 @@ def budget(settings: Settings, memory_bytes: int) -> Finding:
     if wanted * 2 <= memory_bytes:
         return Finding("memory budget", found)
     return Finding(
-        "memory budget", found, Verdict.ADVICE, "leave half to the processes: lower MEMORY_BUDGET or WORKERS"
+        "memory budget",
+        found,
+        Verdict.ADVICE,
+        "leave half of the memory to the processes: lower MEMORY_BUDGET or WORKERS",
     )
 
 
@@ -174,7 +180,8 @@ def files(streams: int, hard_limit: int) -> Finding:
 
 
 def pipes(folder: Path) -> Finding:
-    """The embedded method has a pipe for each stream; past the user's soft limit the kernel makes them tiny."""
+    """Check the limits of pipes. The embedded method has a pipe for each stream; beyond the user's soft limit, the
+    kernel makes them tiny."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
     size = (folder / "pipe-max-size").read_text().strip()
     found = f"{soft} pages for each user, {format_size(int(size))} for each pipe"
@@ -184,7 +191,7 @@ def pipes(folder: Path) -> Finding:
 
 
 def guarded(settings: Settings) -> Iterator[Finding]:
-    """What lies open beyond the defaults."""
+    """Show which networks, ports and sites may be reached, and who can reach the server."""
     networks = ", ".join(settings.allow_networks)
     yield Finding("private networks", f"may be reached: {networks}" if networks else "closed")
     yield Finding("denied ports", f"{len(settings.deny_ports)}")
@@ -198,5 +205,7 @@ def guarded(settings: Settings) -> Iterator[Finding]:
         "listens on",
         f"{settings.host} port {settings.port}",
         Verdict.ADVICE if open_to_all else Verdict.FINE,
-        "whoever reaches this address may stream: keep it behind a proxy that asks who they are" if open_to_all else "",
+        "anyone who can reach this address may stream: put it behind a proxy with authentication"
+        if open_to_all
+        else "",
     )

@@ -1,8 +1,8 @@
-"""What SIGTERM and SIGINT do to a serving process: start nothing new, let streams finish, then stop.
+"""What SIGTERM and SIGINT do in a serving process: it refuses new streams, lets running ones finish, then stops.
 
-uvicorn would close its sockets at once. So its handlers are put behind ours: ours tells the application, which then
-answers `/ready` and new streams with 503, and hands the signal on when no stream runs, or DRAIN_SECONDS later. A second
-SIGINT (Ctrl+C twice) is handed on at once.
+uvicorn would close its sockets at once. So our handler is put in front of uvicorn's: it tells the application, which
+then answers `/ready` and new streams with 503, and passes the signal on to uvicorn when no stream runs, or
+DRAIN_SECONDS later. A second SIGINT (Ctrl+C twice) is passed on at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drainable(Protocol):
-    """`app.state.server`, as far as draining needs it."""
+    """The part of `app.state.server` that draining uses."""
 
     def drain(self) -> None: ...
 
@@ -27,8 +27,8 @@ class Drainable(Protocol):
 
 
 class Drain:
-    """Takes the signals of the process until whoever set the handlers behind it sets others. Made and used in the
-    running loop of the main thread."""
+    """Signal handler in front of uvicorn's, until uvicorn restores the handlers from before its start. Must be made and
+    used in the running loop of the main thread."""
 
     def __init__(self, server: Drainable, limit_seconds: float) -> None:
         self._server = server
@@ -43,7 +43,7 @@ class Drain:
             self._begun = True
             self._loop.call_soon_threadsafe(self._begin, number)
         elif number == signal.SIGINT:
-            self._hand_on(number)
+            self._pass_on(number)
 
     def _begin(self, number: int) -> None:
         self._task = spawn(self._finish(number), name="drain")
@@ -53,14 +53,14 @@ class Drain:
         try:
             await self._wait_idle()
         finally:
-            self._hand_on(number)
+            self._pass_on(number)
 
     async def _wait_idle(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limit_seconds):
                 await self._server.wait_idle()
 
-    def _hand_on(self, number: int) -> None:
+    def _pass_on(self, number: int) -> None:
         handler = self._before[number]
         if callable(handler):
             handler(number, None)

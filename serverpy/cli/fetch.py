@@ -1,4 +1,4 @@
-"""One job of `get` in this process: an engine's stream into a file, resumed where it can be, or to stdout."""
+"""One job of `get` in this process: writes an engine's stream to a file, resumed if possible, or to stdout."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from serverpy.ranges import ByteRange
 from serverpy.tasks import in_thread
 
 OVERLAP_BYTES = 64 * 1024
-"""How much of a partial file is fetched again and compared, before anything is put behind it."""
+"""How much of a partial file is fetched again and compared before anything is appended."""
 TELL_SECONDS = 0.1
+"""Shortest time between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked of every page."""
+    """The options that apply to every page."""
 
     format: str | None = None
     to: str = "source"
@@ -39,17 +40,17 @@ class Wish:
 
 
 class Fetcher:
-    """A `Runner`. `output` is a folder, or stdout, both the caller's to close."""
+    """A `Runner` in this process. `output` is a folder or stdout; the caller closes it."""
 
     def __init__(self, delivery: Delivery, wish: Wish, output: Folder | Standard, watcher: Watcher) -> None:
         self._delivery = delivery
         self._wish = wish
         self._output = output
         self._watcher = watcher
-        self._deaf = False
+        self._output_closed = False
 
     async def run(self, job: Job) -> Sequence[Job]:
-        if self._deaf:
+        if self._output_closed:
             self._watcher.see(job, _CLOSED)
             return ()
         try:
@@ -59,9 +60,9 @@ class Fetcher:
         except ServerPYError as error:
             self._watcher.see(job, Failed(error.code, error.detail))
         except InUse:
-            self._watcher.see(job, Failed("in_use", "Another process is fetching the same."))
+            self._watcher.see(job, Failed("in_use", "Another download of the same media is in progress."))
         except BrokenPipeError:
-            self._deaf = True
+            self._output_closed = True
             self._watcher.see(job, _CLOSED)
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
@@ -71,7 +72,7 @@ class Fetcher:
         return ()
 
     async def _parts(self, job: Job) -> Sequence[Job]:
-        """The items of a playlist or image post, unless one was asked for."""
+        """List the items of a playlist or image post, unless one was asked for."""
         if job.item is not None or len(job.order) > MAX_NESTING:
             return ()
         media = await self._delivery.info(job.url)
@@ -106,7 +107,7 @@ class Fetcher:
                 return done
             stream = await self._delivery.open(self._wish.request(job))
             async with aclosing(stream):
-                if partial is not None:  # not before there is something better
+                if partial is not None:  # only now that another stream is open
                     partial.discard()
                 return await self._begin(job, folder, stream)
 
@@ -120,7 +121,7 @@ class Fetcher:
             return await self._complete(job, partial, stream, first)
 
     async def _resume(self, job: Job, partial: Partial) -> Event | None:
-        """Go on where `partial` ends, and complete it. None if the source cannot, or has other bytes now."""
+        """Resume where `partial` ends, and complete it. Returns None if the source cannot or its bytes have changed."""
         start = partial.size - OVERLAP_BYTES
         if start <= 0:
             return None
@@ -131,7 +132,7 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        except (RangeNotSatisfiable, UpstreamFailed):  # perhaps only for a range: the whole will tell
+        except (RangeNotSatisfiable, UpstreamFailed):  # perhaps only the range failed: the caller asks for the whole
             return None
         async with aclosing(stream):
             if not _continues(stream.head, start, partial.state.version.total):
@@ -142,7 +143,7 @@ class Fetcher:
             return await self._complete(job, partial, stream, again[OVERLAP_BYTES:])
 
     async def _complete(self, job: Job, partial: Partial, stream: Stream, data: bytes) -> Event:
-        """Append `data` and the rest of the stream; give the file its name."""
+        """Append `data` and the rest of the stream, then give the file its name."""
         resumed = partial.size
         total = partial.state.version.total
         self._watcher.see(job, Began(partial.name, resumed, total))
@@ -156,7 +157,7 @@ class Fetcher:
 
 
 class Meter:
-    """Tells a watcher how many bytes there are, now and then."""
+    """Reports of progress to a watcher, at least TELL_SECONDS apart."""
 
     def __init__(self, job: Job, watcher: Watcher) -> None:
         self._job = job
@@ -174,11 +175,11 @@ def version_of(head: Head) -> Version:
     return Version(head.etag, head.last_modified, head.total if head.total is not None else head.length)
 
 
-_CLOSED = Failed("output_closed", "Nobody reads the output any more.")
+_CLOSED = Failed("output_closed", "The output pipe was closed.")
 
 
 def _part(job: Job, number: int, entry: Entry) -> Job:
-    """An item by its own page if it has one that is yet to be read, else by its number."""
+    """Make a job for an item: by its own page if that is yet to be read, otherwise by its number."""
     order = (*job.order, number)
     if entry.media is None and entry.url is not None:
         return Job(order, entry.url)
@@ -190,7 +191,7 @@ def _continues(head: Head, start: int, total: int | None) -> bool:
 
 
 async def _read_at_least(stream: Stream, count: int) -> bytes:
-    """So many bytes or more; fewer only at the end of the stream."""
+    """Read `count` bytes or more; fewer only at the end of the stream."""
     pieces = bytearray()
     while len(pieces) < count and (data := await stream.read()):
         pieces += data

@@ -1,4 +1,4 @@
-"""`serverpy get`: the media behind pages, into files or to stdout, by an engine in this process or in children."""
+"""`serverpy get`: downloads the media of pages to files or stdout, with an engine in this process or in children."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MAX_JOBS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The command line, understood. `folder` None is stdout. `report` is where the parent listens that we are a child
-    of, and `since` when that parent began."""
+    """The parsed command line. `folder` None is stdout. In a child, `report` is the descriptor for reports to its
+    parent, and `since` the time at which the parent began."""
 
     urls: tuple[str, ...]
     folder: Path | None
@@ -67,35 +67,37 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
     callback=_folder,
     default=".",
     metavar="DIR|-",
-    help="Directory, made if need be; - is stdout.  [default: .]",
+    help="Directory, created if missing; - is stdout.  [default: .]",
 )
 @click.option("-f", "--format", help="yt-dlp format selector, or a format's id from `serverpy info`.")
-@click.option("--to", callback=_known_target, default="source", help="What to turn the media into.  [default: source]")
+@click.option(
+    "--to", callback=_known_target, default="source", help="Format to convert the media to.  [default: source]"
+)
 @click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
 @click.option("-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Downloads at once.")
-@click.option("--isolate", is_flag=True, help="Fetch each page in a child process.")
-@click.option("--force", is_flag=True, help="Fetch again, from the start, what is there already.")
+@click.option("--isolate", is_flag=True, help="Download each page in a child process.")
+@click.option("--force", is_flag=True, help="Download existing files again, from the start.")
 @click.option("--report", type=click.IntRange(1, 2), hidden=True)
 @click.option("--since", type=float, hidden=True)
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Download the media behind each page URL. @FILE reads URLs from a file, - from stdin: one a line, lines that are
-    empty or begin with # do not count.
+    """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
+    lines that begin with # are ignored.
 
-    A download that was interrupted leaves NAME.part, and goes on from there when it is asked for again. Exits 0 if all
-    is done, 1 if anything failed, 2 for wrong usage, 130 after Ctrl+C.
+    An interrupted download leaves NAME.part, and the same command resumes it. Exits with 0 if all is done, 1 if
+    anything failed, 2 for wrong usage, 130 after Ctrl+C.
     """
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
-    literal = own["report"] is not None  # of a parent, which has read the lists
+    literal = own["report"] is not None  # the parent has already read the lists
     own["since"] = time.time() if own["since"] is None else own["since"]
-    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes one after the other
+    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes one download at a time
     order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
     settings = load_settings(**options)
     sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
 
 
 def expand(arguments: Iterable[str]) -> Iterator[str]:
-    """The URLs, with lists in place of their names."""
+    """Yield the URLs, with each list replaced by its content."""
     for argument in arguments:
         if argument == "-":
             yield from _listed(sys.stdin.read())
@@ -115,8 +117,8 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def adapted(settings: Settings, jobs: int) -> Settings:
-    """So many at once was asked for here: what a server would keep waiting may run. And a person is told only what is
-    wrong, unless it was set otherwise."""
+    """Raise the limits to `jobs`, so that no job waits for a place as in a server, and log only warnings and errors,
+    unless LOG_LEVEL is set."""
     changes: dict[str, Any] = {
         name: max(getattr(settings, name), jobs) for name in ("max_streams", "max_workers", "max_children")
     }
@@ -126,7 +128,7 @@ def adapted(settings: Settings, jobs: int) -> Settings:
 
 
 async def get(order: Order, settings: Settings) -> int:
-    """Do it; the exit code."""
+    """Run the downloads. Returns the exit code."""
     jobs = [Job((place,), url, order.item) for place, url in enumerate(order.urls)]
     with watching(order.report) as watcher, logging_to(watcher, settings.log_level):
         tally = Tally(watcher)
@@ -134,7 +136,7 @@ async def get(order: Order, settings: Settings) -> int:
             await (_get_isolated if order.isolate else _get_here)(jobs, order, settings, tally)
         except asyncio.CancelledError:
             if order.report is None:
-                tally.say("serverpy: interrupted; the same command goes on with the files that are not complete")
+                tally.say("serverpy: interrupted; run the same command again to resume the incomplete files")
             raise
     return 1 if tally.failed else 0
 
@@ -148,7 +150,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     from serverpy.cli.fetch import Fetcher, Wish
-    from serverpy.engine import Engine  # the parts of the server: not for a help text
+    from serverpy.engine import Engine  # not needed for `--help`
 
     if order.report is not None:
         end_with_parent()
@@ -164,4 +166,4 @@ def _output(order: Order) -> Folder | Standard:
     try:
         return Folder(order.folder, force=order.force, since=order.since)
     except OSError as error:
-        raise ConfigurationError(f"{order.folder} cannot be made: {error.strerror}") from error
+        raise ConfigurationError(f"{order.folder} cannot be created: {error.strerror}") from error

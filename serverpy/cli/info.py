@@ -1,4 +1,4 @@
-"""`serverpy info`: what is behind a page, as `GET /info` says it, for people or as JSON."""
+"""`serverpy info`: shows the metadata and formats of a page, as `GET /info` answers them, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from serverpy.info import FormatInfo, Info
 
 LISTED = 20
-"""Entries and pictures that are shown; how many more there are is said."""
+"""Number of entries that are shown; the others are only counted."""
 PIPE_COLUMNS = 1000
-"""Width where no terminal sets one: nothing is cut off."""
+"""Width of the output if it is not a terminal, so that nothing is cut off."""
 
 
 @click.command("info")
@@ -30,12 +30,12 @@ PIPE_COLUMNS = 1000
 @click.option("--json", "as_json", is_flag=True, help="Print exactly what `GET /info` answers.")
 @engine_options
 def command(url: str, as_json: bool, **options: Any) -> None:
-    """Say what is behind the page URL: title, kind, and its formats, the best last."""
+    """Show the media of the page URL: its title, kind and formats, the best one last."""
     settings = load_settings(**options)
-    sys.exit(run(lambda: _tell(settings, url, as_json)))
+    sys.exit(run(lambda: _print(settings, url, as_json)))
 
 
-async def _tell(settings: Settings, url: str, as_json: bool) -> int:
+async def _print(settings: Settings, url: str, as_json: bool) -> int:
     info = await find(settings, url)
     if as_json:
         sys.stdout.write(info.model_dump_json() + "\n")
@@ -45,8 +45,8 @@ async def _tell(settings: Settings, url: str, as_json: bool) -> int:
 
 
 async def find(settings: Settings, url: str) -> Info:
-    """Extract `url` by an engine of its own."""
-    from serverpy.engine import Engine  # loads the parts of the server: not for a help text
+    """Extract `url` with an engine of its own."""
+    from serverpy.engine import Engine  # not needed for `--help`
 
     async with Engine(settings) as engine:
         return await engine.info(url)
@@ -70,7 +70,7 @@ def heading(info: Info) -> Iterator[str]:
 
 
 def formats_table(info: Info) -> Table:
-    """One row for each format, in the order of the page: the best last."""
+    """Make one row for each format, in the order of the page: the best one last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "ext", "resolution", "codecs"):
         table.add_column(name, overflow="fold")
@@ -116,13 +116,13 @@ def subtitles(info: Info) -> Iterator[str]:
 
 
 def entries(info: Info) -> Iterator[str]:
-    """Pictures and items, by the number that `--item` takes."""
-    pictures = {each.item: each for each in info.images}
-    if pictures and not info.entries:
+    """List the items and images with the number that `--item` takes."""
+    images = {each.item: each for each in info.images}
+    if images and not info.entries:
         return
     for each in info.entries[:LISTED]:
-        picture = pictures.get(each.item)
-        shape = [f"{picture.ext} {picture.width or '?'}x{picture.height or '?'}"] if picture else []
+        image = images.get(each.item)
+        shape = [f"{image.ext} {image.width or '?'}x{image.height or '?'}"] if image else []
         length = [clock(each.duration)] if each.duration else []
         title = one_line(each.title or each.url or "")
         yield f"{each.item:>4}  {'  '.join([title, *shape, *length])}"
@@ -131,7 +131,7 @@ def entries(info: Info) -> Iterator[str]:
 
 
 def clock(seconds: float) -> str:
-    """`1:02:03`, `0:07`."""
+    """Format a duration: `1:02:03`, `0:07`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

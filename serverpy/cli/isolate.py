@@ -1,9 +1,10 @@
-"""`get --isolate`: each page in a child, which is this same command line told to report to us instead of to a person.
+"""`get --isolate`: each page in a child process. The child runs the same command, but reports to its parent instead of
+to a person.
 
-    parent ══ stdin (only ever closed: the child ends with us) ══▶ child
-    parent ◀═ reports, a JSON object a line ═══════════════════════ child
+    parent ══ stdin (nothing is written; the child ends when it closes) ══▶ child
+    parent ◀═ reports, one JSON object per line ═══════════════════════════ child
 
-Reports come on the child's stdout; where that carries the media (`-o -`) they come on its stderr.
+Reports come on the child's stdout, or on its stderr if its stdout carries the media (`-o -`).
 """
 
 from __future__ import annotations
@@ -25,34 +26,34 @@ from serverpy.tasks import cancel, spawn
 
 LINE_BYTES = 1 << 20
 STOP_SECONDS = 10.0
-"""A child that was told to stop closes its worker, and puts what it has on the disk."""
+"""Time for a child to stop: it closes its worker, and writes what it has to the disk."""
 
 
 class Isolated:
-    """A `Runner`. `options` are the command line's for one page, without where to report."""
+    """A `Runner` in child processes. `options` are the command's options for one page, without those for reports."""
 
     def __init__(self, options: Sequence[str], settings: Settings, folder: Path | None, watcher: Watcher) -> None:
         self._options = options
-        self._environment = {**os.environ, **settings.to_environment()}  # a secret has no place in a command line
+        self._environment = {**os.environ, **settings.to_environment()}  # others could read a secret in a command line
         self._folder = folder
         self._watcher = watcher
 
     async def run(self, job: Job) -> Sequence[Job]:
         process = await self._start(job)
-        ears = [
+        listeners = [
             spawn(self._listen(job, stream), name="reports of a child")
             for stream in (process.stdout, process.stderr)
             if stream is not None
         ]
         try:
-            failures = sum(await asyncio.gather(*ears))
+            failures = sum(await asyncio.gather(*listeners))
             code = await process.wait()
         except BaseException:
             await _stop(process)
             raise
         finally:
-            for ear in ears:
-                await cancel(ear)
+            for listener in listeners:
+                await cancel(listener)
         if code and not failures:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             self._watcher.see(job, Failed("child_failed", f"The child process {how}."))
@@ -70,11 +71,11 @@ class Isolated:
             stderr=asyncio.subprocess.PIPE,
             env=self._environment,
             limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl+C is ours: we tell the children
+            start_new_session=True,  # Ctrl+C must reach only this process, which stops the children
         )
 
     async def _listen(self, job: Job, stream: asyncio.StreamReader) -> int:
-        """Pass on what comes, to the end; how many failures were among it. What is no report is said as it is."""
+        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports were failures."""
         failures = 0
         while line := await stream.readline():
             report = _read(line)
@@ -94,7 +95,7 @@ def _read(line: bytes) -> Report:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Ask, then insist; returns when the child is gone."""
+    """Terminate the child, then kill it if it does not end. Returns when it is gone."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is None:
             with suppress(ProcessLookupError):
@@ -106,7 +107,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def end_with_parent() -> None:
-    """In the child, in its running loop: when the parent is gone, however it went, so are we, in good order."""
+    """End this process in good order when its parent is gone, however that ended. To be called in the child, in its
+    running loop."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:

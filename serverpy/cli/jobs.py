@@ -1,4 +1,4 @@
-"""The work of `get` as values: what is to be fetched, what is said of it on the way, and the order it is done in."""
+"""The work of `get` as values: the jobs, the events of each job, and the order in which they run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import msgspec
 logger = logging.getLogger(__name__)
 
 MAX_NESTING = 3
-"""Playlists in playlists; deeper ones are left to the error that says so."""
+"""Depth of playlists in playlists. A deeper one is not expanded, and fails with the error for it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Job:
-    """One page, or one item of it. `order` is its place: the items of a page stand between it and the next page."""
+    """One page, or one item of it. `order` is its position: the items of a page come between it and the next page."""
 
     order: tuple[int, ...]
     url: str = field(compare=False)
@@ -26,12 +26,13 @@ class Job:
 
     @property
     def key(self) -> tuple[tuple[int, ...], str, int | None]:
-        """Of what is one at a time: a list may name a page twice, and the items that a child reports share a place."""
+        """Identity of a download in progress: `order` alone does not suffice, because the items that a child reports
+        share their position."""
         return self.order, self.url, self.item
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):
-    """The bytes come. `start` are there already; `total` is None where the source does not say."""
+    """The download begins. `start` bytes exist already; `total` is None if the source does not tell."""
 
     name: str
     start: int
@@ -39,13 +40,13 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
 
 
 class Moved(msgspec.Struct, frozen=True, tag="moved"):
-    """`done` bytes are there now."""
+    """`done` bytes exist now."""
 
     done: int
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """Complete under its name. `resumed` bytes were there before."""
+    """The file is complete and has its name. `resumed` bytes existed before."""
 
     name: str
     size: int
@@ -53,13 +54,13 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Present(msgspec.Struct, frozen=True, tag="present"):
-    """Was complete before; not fetched."""
+    """The file was complete before, and was not downloaded."""
 
     name: str
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """`code` as in the HTTP API's problems, or one of `get`'s own."""
+    """The job failed. `code` is one of the HTTP API's, or one of `get`'s own."""
 
     code: str
     reason: str
@@ -69,26 +70,27 @@ Event = Began | Moved | Done | Present | Failed
 
 
 class Watcher(Protocol):
-    """Who is told how it goes."""
+    """Receiver of events."""
 
     def see(self, job: Job, event: Event) -> None: ...
 
     def say(self, line: str) -> None:
-        """A line about no job in particular."""
+        """Report a line that belongs to no particular job."""
         ...
 
 
 class Runner(Protocol):
-    """Who does a job, in this process or in another."""
+    """Executor of jobs, in this process or in another."""
 
     async def run(self, job: Job) -> Sequence[Job]:
-        """Do it, and tell a watcher how it ended; what fails does not raise. Or the jobs that it consists of."""
+        """Return the jobs that `job` consists of; if there are none, do it and tell a watcher how it ended. A failure
+        does not raise."""
         ...
 
 
 async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Watcher) -> None:
-    """Do all of them, and those that they turn out to consist of, in their order, so many at once. One that raises
-    after all has failed, as `watcher` is told; the others go on."""
+    """Run all jobs, and the jobs that they turn out to consist of, in their order, `at_once` at a time. If `runner`
+    raises nevertheless, `watcher` is told that the job failed, and the others continue."""
     queue: asyncio.PriorityQueue[Job] = asyncio.PriorityQueue()
     for job in jobs:
         queue.put_nowait(job)
@@ -109,7 +111,7 @@ async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Wa
 async def _parts(job: Job, runner: Runner, watcher: Watcher) -> Sequence[Job]:
     try:
         return await runner.run(job)
-    except Exception as error:  # a job's end: what nobody expected is a mistake of ours
+    except Exception as error:  # the end of a job: an unexpected error is a bug of ours
         logger.debug("a job failed unexpectedly", exc_info=True)
-        watcher.see(job, Failed("internal", f"This program made a mistake ({type(error).__name__})."))
+        watcher.see(job, Failed("internal", f"Internal error ({type(error).__name__})."))
         return ()

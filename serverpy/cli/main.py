@@ -17,13 +17,13 @@ from serverpy.errors import ServerPYError
 
 COMMANDS = {
     "serve": ("serverpy.cli.serve", "Start the server."),
-    "info": ("serverpy.cli.info", "Say what is behind a page."),
-    "get": ("serverpy.cli.get", "Download the media behind pages."),
+    "info": ("serverpy.cli.info", "Show the metadata and formats of a page."),
+    "get": ("serverpy.cli.get", "Download the media of pages."),
     "bench": ("serverpy.cli.bench", "Measure what streams cost on this machine."),
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
-    "doctor": ("serverpy.cli.doctor", "Say what this installation has, what is missing and how to get it."),
+    "doctor": ("serverpy.cli.doctor", "Show what this installation has, what is missing and how to get it."),
 }
-"""By name: the module, whose attribute `command` is the command, and what `--help` says of it."""
+"""By name: the module, whose attribute `command` is the command, and the summary for `--help`."""
 
 
 class LazyGroup(click.Group):
@@ -51,7 +51,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command of `arguments` (else of the process) and exit with its code."""
+    """Run the command in `arguments` (by default those of the process) and exit with its code."""
     try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:

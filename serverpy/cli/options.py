@@ -21,12 +21,13 @@ ENGINE_SETTINGS = (
     "allow_sites", "deny_sites", "generic_extractor", "max_duration", "max_bytes", "connect_timeout",
     "extract_timeout", "stall_timeout", "wait_seconds", "profile", "memory_budget", "log_level",
 )  # fmt: skip
-"""What a command without a server takes as options (`engine_options`), in the order of its help."""
+"""The settings that are options of a command without a server (`engine_options`), in the order of its help."""
 SHORT = {"method": "-m"}
 
 
 class SettingType(click.ParamType[Any]):
-    """The value of an option, checked as the field is. It stays text: `Settings` reads it once more, with the rest."""
+    """The value of an option, validated as the field is. It stays text, because `Settings` parses it again with the
+    others."""
 
     def __init__(self, field: FieldInfo) -> None:
         self.name = unit_of(field) or "text"
@@ -49,8 +50,8 @@ def setting_options(command: Command) -> Command:
 
 
 def engine_options(command: Command) -> Command:
-    """Give `command` those of the options that matter where nothing is served; the others keep their meaning in the
-    environment and the file."""
+    """Give `command` the options that matter without a server; the other settings can still be set in the environment
+    and the file."""
     return _with_options(command, ENGINE_SETTINGS)
 
 
@@ -65,7 +66,7 @@ def unit_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """What people are told of the default."""
+    """Return the default as `--help` and the docs show it."""
     shown = _extra(field)["shown"]
     if shown:
         return str(shown)
@@ -80,7 +81,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """The words that the field accepts, if it accepts only some."""
+    """Return the words that the field accepts, if it accepts only certain ones."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 

@@ -1,4 +1,4 @@
-"""Standard output as a place for media: written without ever blocking the loop, closed by whoever owns it, not here."""
+"""Standard output as a destination for media, written without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import stat
 
 
 class Standard:
-    """Pull is the back-pressure: `write` returns when the reader has taken the bytes, and can be cancelled before.
+    """A writer with back-pressure: `write` returns when the pipe has taken all bytes, and can be cancelled before.
 
-    The descriptor is shared with other processes, so its own flags are left alone: a pipe or terminal is opened anew.
+    The descriptor is shared with other processes, so its flags are left alone: a pipe or terminal is opened again.
+    `close` does not close the given descriptor.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._own: int | None = None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file never blocks for long, and has an offset to keep
-            self._own = _opened_anew(descriptor)
+            self._own = _open_again(descriptor)
 
     async def write(self, data: bytes) -> None:
-        """Raises BrokenPipeError when nobody reads any more."""
+        """Write all of `data`. Raises BrokenPipeError if the reader has closed the pipe."""
         view = memoryview(data)
         while view:
             try:
@@ -34,8 +35,9 @@ class Standard:
             os.close(own)
 
 
-def _opened_anew(descriptor: int) -> int | None:
-    """None where that is not possible (a socket, or another user's pipe): then a slow reader blocks us."""
+def _open_again(descriptor: int) -> int | None:
+    """Open the file again, non-blocking. Returns None if that is not possible (a socket, or another user's pipe): then
+    a slow reader blocks the event loop."""
     try:
         return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,8 @@
-"""Files under construction: bytes go to `<name>.part`, and `<name>.part.json` says what they are part of. Only a
-complete file gets the name itself, once the disk has all of it.
+"""Incomplete files: bytes go to `<name>.part`, and `<name>.part.json` says what they are part of. A file gets its own
+name only when it is complete and the disk has all of it.
 
-Every part in use is locked (flock), so that processes that write into one folder at once keep out of each other's way.
-No file that is there is overwritten or cut short, unless it is the part of the very thing that is fetched, or `force`
-says so.
+Every part in use is locked (flock), so that several processes can write into one folder. An existing file is never
+overwritten or truncated, unless it is the part of the same download, or `force` is set.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ STATE = ".part.json"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a file is made of: two that ask the same get the same bytes, as far as the source is the same."""
+    """The request that a file is made from: equal requests get equal bytes, as long as the source does not change."""
 
     url: str
     format: str | None = None
@@ -33,7 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """What the source said of its bytes."""
+    """What the source said about its bytes."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -41,7 +40,7 @@ class Version(msgspec.Struct, frozen=True):
 
     @property
     def validator(self) -> str | None:
-        """For If-Range."""
+        """The value for If-Range."""
         return strong_validator(self.etag, self.last_modified)
 
 
@@ -53,11 +52,11 @@ class State(msgspec.Struct, frozen=True):
 
 
 class InUse(Exception):
-    """Another process, or another job of this one, fetches the same."""
+    """Another process, or another job of this one, downloads the same."""
 
 
 class Partial:
-    """An open, locked part. Its owner calls `finish`, `discard` or `close`; `close` is harmless after each of them."""
+    """An open, locked part. Its owner calls `finish`, `discard` or `close`; `close` may follow each of them."""
 
     def __init__(self, folder: Folder, name: str, descriptor: int, state: State) -> None:
         self._folder = folder
@@ -67,12 +66,12 @@ class Partial:
         self.size = os.fstat(descriptor).st_size
 
     def tail(self, count: int) -> bytes:
-        """The last `count` bytes, or all if there are fewer."""
+        """Return the last `count` bytes, or all if there are fewer."""
         assert self._descriptor is not None
         return os.pread(self._descriptor, count, max(0, self.size - count))
 
     def append(self, data: bytes) -> None:
-        """Raises OSError; what was written until then counts."""
+        """Append `data`. If it raises OSError, the bytes written before count."""
         assert self._descriptor is not None
         view = memoryview(data)
         while view:
@@ -81,7 +80,7 @@ class Partial:
             view = view[written:]
 
     def finish(self) -> str:
-        """Give it its name, which is returned, once the disk has all of it. Blocks as long as the disk takes."""
+        """Write the file to the disk and give it its name, which is returned. Blocks as long as the disk takes."""
         assert self._descriptor is not None
         os.fsync(self._descriptor)
         name = self._folder.free_name(self.name)
@@ -92,14 +91,14 @@ class Partial:
         return name
 
     def discard(self) -> None:
-        """As if it had never been."""
+        """Remove the part and its state."""
         if self._descriptor is not None:
             self._folder.part(self.name).unlink(missing_ok=True)
             self._folder.state(self.name).unlink(missing_ok=True)
         self._release()
 
     def close(self) -> None:
-        """Leave it to be resumed; without a byte there is nothing to resume."""
+        """Close the part so that it can be resumed later; remove it if it is empty."""
         if self.size:
             self._release()
         else:
@@ -118,8 +117,8 @@ class Partial:
 
 
 class Folder:
-    """Where the files go; made if it is not there. `since` is the time (seconds since the epoch) at which the whole run
-    began: what was completed later is never overwritten, not even by force."""
+    """The directory of the files, created if missing. `since` is the time (seconds since the epoch) at which the whole
+    run began: a file completed later is never overwritten, not even with `force`."""
 
     def __init__(self, path: Path, *, force: bool, since: float) -> None:
         self.path = path
@@ -128,7 +127,7 @@ class Folder:
         path.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Do nothing: a folder has the shape of `outputs.py::Standard`, and nothing is open between two files."""
+        """Do nothing: a folder has the interface of `outputs.py::Standard`, but keeps nothing open."""
 
     def part(self, name: str) -> Path:
         return self.path / f"{name}{PART}"
@@ -137,7 +136,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """The part of what is asked, if a run before left one; by force it is thrown away. Raises `InUse`."""
+        """Find the part that an earlier run left of what is asked, or discard it with `force`. Returns None if there is
+        none (any more). Raises `InUse` if it is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:
@@ -156,8 +156,8 @@ class Folder:
         return None
 
     def claim(self, name: str, asked: Asked, version: Version, first: bytes) -> Partial | str:
-        """An empty part for a file of that name, or of the name with a number where another file has it. Or the name of
-        the file that is these bytes already, as far as its size and its `first` bytes tell."""
+        """Create an empty part for a file of that name, with a number added if another file has the name. Returns the
+        name of an existing file instead if it has these bytes, as far as its size and its `first` bytes tell."""
         for candidate in numbered(name):
             path = self.path / candidate
             if path.exists() and not self._may_overwrite(path):
@@ -167,7 +167,7 @@ class Folder:
             descriptor = _lock(self.part(candidate), create=True)
             if descriptor is None:
                 continue
-            if os.fstat(descriptor).st_size:  # somebody's part, perhaps not even ours
+            if os.fstat(descriptor).st_size:  # the part of another download, perhaps of another program
                 os.close(descriptor)
                 continue
             state = State(asked, version)
@@ -176,13 +176,13 @@ class Folder:
         raise AssertionError("the numbers never end")
 
     def free_name(self, name: str) -> str:
-        """`name`, or with a number if another file has come to have it meanwhile."""
+        """Return `name`, with a number added if another file has taken it meanwhile."""
         return next(
             each for each in numbered(name) if not (self.path / each).exists() or self._may_overwrite(self.path / each)
         )
 
     def sync(self) -> None:
-        """Have the disk know the names."""
+        """Write the names to the disk."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -209,7 +209,7 @@ def _is_same(path: Path, total: int | None, first: bytes) -> bool:
 
 
 def _lock(path: Path, *, create: bool) -> int | None:
-    """A locked descriptor of the file that has this path; None if it is locked already, or not there."""
+    """Open and lock the file at `path`. Returns None if it is locked already, or does not exist."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
@@ -233,7 +233,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(path: Path) -> State | None:
-    """None for a file that is not ours."""
+    """Read a state. Returns None if the file is not one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
@@ -241,7 +241,7 @@ def _read(path: Path) -> State | None:
 
 
 def _write(path: Path, state: State) -> None:
-    """Whole or not at all."""
+    """Write all of it or nothing."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_bytes(msgspec.json.encode(state))
     os.replace(fresh, path)

@@ -1,6 +1,6 @@
-"""How `get` goes, told: as bars and lines to a person, as lines to a log, as messages to the process that started us.
+"""The progress of `get`: bars and lines for a person, lines for a log, messages for a parent process.
 
-Everything for people goes to stderr; stdout may carry media.
+Everything for people goes to stderr, because stdout may carry media.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAME_COLUMNS = 40
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One line from a child (`--isolate`): a job of its own, and what became of it; or something it says."""
+    """One line from a child (`--isolate`): an event of one of its jobs, or a line of text."""
 
     url: str = ""
     item: int | None = None
@@ -42,7 +42,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Lines:
-    """One line for each file that is done, there already or failed."""
+    """One line for each file that is done, already existed or failed."""
 
     def see(self, job: Job, event: Event) -> None:
         line = line_of(job, event)
@@ -54,14 +54,14 @@ class Lines:
 
 
 class RateColumn(ProgressColumn):
-    """Bytes a second, in the units of the other columns."""
+    """Bytes per second, in the units of the other columns."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{size(task.speed)}/s" if task.speed else "")
 
 
 class Bars:
-    """As `Lines`, with a bar below for each file that is under way."""
+    """Like `Lines`, with a bar below for each file in progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -89,7 +89,7 @@ class Bars:
 
 
 class Reports:
-    """One JSON object a line, for the parent."""
+    """One JSON object per line, for the parent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -102,13 +102,13 @@ class Reports:
 
     def _send(self, report: Report) -> None:
         line = memoryview(msgspec.json.encode(report) + b"\n")
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone: our stdin says so too, and ends us
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone: our stdin is closed too, which ends us
             while line:
                 line = line[os.write(self._descriptor, line) :]
 
 
 class Tally:
-    """Passes on what it sees, and counts what failed."""
+    """A watcher that passes events on, and counts the failures."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -138,7 +138,7 @@ class LogLines(logging.Handler):
 
 @contextlib.contextmanager
 def watching(report_descriptor: int | None) -> Iterator[Watcher]:
-    """The watcher for where stderr goes, or for a parent."""
+    """Yield the watcher for a parent, a terminal or a log."""
     if report_descriptor is not None:
         yield Reports(report_descriptor)
     elif sys.stderr.isatty():
@@ -150,7 +150,7 @@ def watching(report_descriptor: int | None) -> Iterator[Watcher]:
 
 @contextlib.contextmanager
 def logging_to(watcher: Watcher, level: str) -> Iterator[None]:
-    """What is logged from `level` on becomes lines of `watcher`."""
+    """Send log records of `level` and above to `watcher` while the block runs."""
     root = logging.getLogger()
     handler, before = LogLines(watcher), root.level
     root.addHandler(handler)
@@ -165,10 +165,10 @@ def logging_to(watcher: Watcher, level: str) -> Iterator[None]:
 def line_of(job: Job, event: Event) -> str | None:
     match event:
         case Done(name, count, resumed):
-            had = f", {size(resumed)} of it before" if resumed else ""
-            return f"{name}: done, {size(count)}{had}"
+            since = f" (resumed after {size(resumed)})" if resumed else ""
+            return f"{name}: done, {size(count)}{since}"
         case Present(name):
-            return f"{name}: there already"
+            return f"{name}: already downloaded"
         case Failed(code, reason):
             item = "" if job.item is None else f" item {job.item}"
             return f"serverpy: {job.url}{item}: {reason} [{code}]"
@@ -177,7 +177,7 @@ def line_of(job: Job, event: Event) -> str | None:
 
 
 def make_progress(console: Console) -> Progress:
-    """Name, bytes, rate and the time that is left; nothing stays on the screen at the end."""
+    """Make the display: name, bytes, rate and remaining time. Nothing stays on the screen at the end."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),

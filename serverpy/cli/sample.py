@@ -1,4 +1,4 @@
-"""`serverpy sample`: the sample media site alone."""
+"""`serverpy sample`: runs the sample media site alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ DEFAULT_PORT = 8001
 
 
 @click.command("sample")
-@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 is a free one.")
-@click.option("--https-port", type=click.IntRange(0, 65535), help="Serve over https, too.")
-@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin does.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 picks a free one."
+)
+@click.option("--https-port", type=click.IntRange(0, 65535), help="Also serve over HTTPS on this port.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin closes.")
 def command(port: int, https_port: int | None, with_parent: bool) -> None:
-    """Serve made-up media and the pages around them on loopback, until interrupted."""
+    """Serve generated media and their pages on loopback, until interrupted."""
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
-    from serverpy.sample import site  # makes media with PyAV: too heavy to import for a help text
+    from serverpy.sample import site  # makes media with PyAV: too heavy to import for `--help`
 
     try:
         site.main(port, https_port)
@@ -30,7 +32,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of our stdin; when it is gone, however it went, so are we."""
-    while os.read(0, 1024):  # not sys.stdin: the interpreter takes its lock when it ends
+    """End this process when its parent, which holds the other end of our stdin, is gone, however that ended."""
+    while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter takes at exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)

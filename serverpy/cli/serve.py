@@ -1,6 +1,6 @@
 """`serverpy serve`: settings → a listening socket → uvicorn, in one process or several; with `--demo` the sample site.
 
-The socket is opened here, so that a port in use is said in one line, and so that port 0 is known before anyone asks.
+The socket is opened here so that a port in use is reported in one line, and the port that 0 becomes is known early.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 FDS_PER_STREAM = 4
-"""Client, upstream, a pipe's two ends."""
+"""Client, upstream, both ends of a pipe."""
 SPARE_FDS = 256
 CUT_SECONDS = 1
-"""What is left after draining may end by itself for so long; then it is cut."""
+"""Time for the streams that are left after draining to end by themselves; then they are cut."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @click.command("serve")
 @setting_options
-@click.option("--demo", is_flag=True, help="Start the sample site on loopback, too, and allow exactly its address.")
+@click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow its address.")
 def command(demo: bool, **options: Any) -> None:
-    """Start the server. Every option is also a setting of the environment and of serverpy.toml."""
+    """Start the server. Every option can also be set in the environment and in serverpy.toml."""
     settings = load_settings(**options)
-    with _signals_end_us(), contextlib.ExitStack() as stack:
+    with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         page = None
         if demo:
@@ -50,7 +50,7 @@ def command(demo: bool, **options: Any) -> None:
 
             origin = stack.enter_context(sample_site())
             settings, page = allowed(settings, origin), f"{origin}/page/prog"
-        # Port 0 has become a port: the guard must know it, to refuse it.
+        # The guard must know what port 0 has become, to refuse connections to it.
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
         stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
@@ -58,7 +58,7 @@ def command(demo: bool, **options: Any) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket, which the caller closes. Raises ConfigurationError if the address cannot be had."""
+    """Open the listening socket, which the caller closes. Raises ConfigurationError if the address is unavailable."""
     try:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
@@ -72,7 +72,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """`host:port` by which a client on this machine reaches the server."""
+    """Return the `host:port` by which a client on this machine reaches the server."""
     host, port = listener.getsockname()[:2]
     host = ANY_ADDRESSES.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -83,12 +83,12 @@ def curl_line(address: str, page: str) -> str:
 
 
 def create_worker_app() -> FastAPI:
-    """For the processes of `--workers N`, whose settings come by the environment."""
+    """Create the application in a process of `--workers N`, whose settings come from the environment."""
     return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM))
 
 
 def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], None]) -> FastAPI:
-    """Called by uvicorn in its running loop, after it has set its own signal handlers."""
+    """Create the application. uvicorn calls this in its running loop, after it has set its own signal handlers."""
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
@@ -101,7 +101,7 @@ def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], N
 
 
 def _import_fastapi() -> None:
-    """Its models of the OpenAPI document are built by the first request for that, not here: 1.4 MB."""
+    """Import FastAPI without building its models of the OpenAPI schema (1.4 MB): the first request for it does that."""
     from pydantic import BaseModel
 
     before = BaseModel.model_config
@@ -113,7 +113,7 @@ def _import_fastapi() -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
-    """Run until told to stop, or raise ConfigurationError if it cannot start."""
+    """Run until told to stop. Raises ConfigurationError if the server cannot start."""
     import uvicorn  # the parts of the server are imported here: `--help` needs none of them
 
     _raise_fd_limit(settings.max_streams)
@@ -127,7 +127,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn passes the signal on that ended it: the reason goes before it
+            finally:  # uvicorn raises the signal that ended it again: the reason must come first
                 if refusals:
                     raise refusals[0]
         else:
@@ -173,7 +173,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
 
 
 def _raise_fd_limit(streams: int) -> None:
-    """As many file descriptors as the streams may need, as far as the hard limit lets us."""
+    """Raise the limit of file descriptors to what the streams may need, as far as the hard limit allows."""
     wanted = streams * FDS_PER_STREAM + SPARE_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -183,9 +183,9 @@ def _raise_fd_limit(streams: int) -> None:
 
 
 @contextlib.contextmanager
-def _signals_end_us() -> Iterator[None]:
-    """SIGTERM and SIGINT unwind the stack and end the process with 0. While uvicorn runs it takes them itself, and once
-    it has stopped raises them anew: without this, the rest of us would then be killed in the middle."""
+def _exiting_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGINT unwind the stack and end the process with 0. While uvicorn runs it handles them itself,
+    and raises them again once it has stopped: they would then kill the process before it has cleaned up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
@@ -200,7 +200,7 @@ def _signals_end_us() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _announced(address: str, say: Callable[[], None]) -> Iterator[None]:
-    """Calls `say` from a thread once `/ready` answers 200; the thread is told to stop and joined at the end."""
+    """Call `say` from a thread once `/ready` answers 200; the thread is told to stop and joined at the end."""
     stopped = threading.Event()
 
     def watch() -> None:
@@ -225,7 +225,7 @@ def _is_ready(address: str) -> bool:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
-        return False  # not yet: the socket listens before anybody answers
+        return False  # not yet: the socket listens before the server answers
     finally:
         connection.close()
 

@@ -1,4 +1,4 @@
-"""What `info` and `get` share towards the person at the terminal: text that cannot command it, and Ctrl+C."""
+"""What `info` and `get` share: text that is safe to print to a terminal, and the handling of Ctrl+C."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def one_line(text: str) -> str:
-    """`text` of a stranger, as one line without escape sequences or characters that turn the direction of writing."""
+    """Return untrusted text as one line, without escape sequences or characters that change the text direction."""
     return _CONTROLS.sub(" ", text).strip()
 
 
 def size(count: float) -> str:
-    """A number of bytes for people: `512 bytes`, `1.5 MiB`."""
+    """Format a number of bytes for people: `512 bytes`, `1.5 MiB`."""
     step = 0
     while count >= 1024 and step < len(_UNITS) - 1:
         count, step = count / 1024, step + 1
@@ -30,17 +30,17 @@ def size(count: float) -> str:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """The exit code of `work`, run in a loop of its own. SIGINT and SIGTERM cancel it, and wait until it has cleaned
-    up: then the code is 128 and the signal's number. A second signal ends the process at once."""
-    return uvloop.run(_until_told(work))
+    """Run `work` in an event loop of its own, and return its exit code. SIGINT and SIGTERM cancel it and wait until it
+    has cleaned up; the code is then 128 plus the signal's number. A second signal ends the process at once."""
+    return uvloop.run(_until_signalled(work))
 
 
-async def _until_told(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+async def _until_signalled(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     loop = asyncio.get_running_loop()
-    told: list[int] = []
+    signals: list[int] = []
 
     def stop(number: int) -> None:
-        told.append(number)
+        signals.append(number)
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
@@ -52,6 +52,6 @@ async def _until_told(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     try:
         return await task
     except asyncio.CancelledError:
-        if told:
-            return 128 + told[0]
+        if signals:
+            return 128 + signals[0]
         raise

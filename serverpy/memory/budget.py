@@ -1,20 +1,22 @@
-"""The process's admission: so many streams, so many bytes, and a bounded line of requests that wait for both.
+"""Admission control of the process: a limited number of streams and bytes, and a bounded queue of requests that wait
+for both.
 
-`delivery` reserves what a stream may hold before anything of it exists, and gives it back when all of it is gone.
-Belongs to one event loop; nothing here is called from a thread.
+`delivery` reserves what a stream may hold before any part of the stream exists, and releases it when all of the stream
+is gone. A budget belongs to one event loop; nothing here may be called from a thread.
 
-Two lines. A *newcomer* waits for a place and its bytes, first come, first served. A *grower* is a stream that needs
-more than it has reserved; growers go before newcomers, for only what runs can end and free bytes. Waiting is not free:
-each newcomer in the line is charged `waiter_bytes`, so that the sum of all is never above `total_bytes`. Three rules
-keep the lines moving, whatever the sizes:
+There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
+*grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
+can end and free bytes. Waiting costs memory, so each queued newcomer is charged `waiter_bytes`, and the sum of
+everything never exceeds `total_bytes`. Three rules keep the queues moving, whatever the sizes:
 
-- A newcomer may join the line only if every one in it would still fit beside the others' charges once nothing runs.
-- A grower that would fit but for the charges of the line ends the wait of the newcomers at its tail.
-- When every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
+- A newcomer may join the queue only if each queued newcomer would still fit beside the others' charges when no stream
+  runs.
+- If a grower would fit without the charges of the queue, newcomers at the end of the queue are refused.
+- If every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
 
-What outlives the stream that made it (a cached index), or belongs to several (a ring), is *kept*: it counts like a
-stream's bytes until it is given back. While nobody uses it, it is *spare*: no longer counted as used, and asked for (by
-`add_reclaimer`) before anyone waits.
+Memory that outlives the stream that made it (a cached index), or belongs to several streams (a ring), is *kept*: it
+counts like a stream's bytes until it is given back. Kept memory that is not in use is *spare*: it does not count as
+used, and it is reclaimed (`add_reclaimer`) before anyone has to wait.
 
 What a part of a stream holds beyond `reserve` is a `Room` (`room.py`), to which `Reservation` and `Budget` both lend.
 """
@@ -29,19 +31,19 @@ from dataclasses import dataclass
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
 
 WAITER_BYTES = 24 * 1024
-"""What a waiting FastAPI request holds, as measured."""
+"""Memory of a waiting FastAPI request, as measured."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One place in a line. The future is done once, by a grant or a refusal, or cancelled with its task."""
+    """One place in a queue. The future is resolved once, by a grant or a refusal, or cancelled with its task."""
 
     nbytes: int
     future: asyncio.Future[None]
 
 
 class Reservation:
-    """Bytes and a stream's place, held from admission until `release`. One owner, who releases it."""
+    """The place and the bytes of one stream, held from admission until `release`. Its owner releases it."""
 
     def __init__(self, budget: Budget, nbytes: int) -> None:
         self._budget = budget
@@ -55,31 +57,31 @@ class Reservation:
         return 0 if self._released else self._nbytes
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more; waits for them before any newcomer does. Raises `Busy` after the budget's wait, or at
+        """Hold `nbytes` more, waiting for them ahead of all newcomers. Raises `Busy` after the budget's wait, or at
         once if every other stream waits to grow, and `TooLarge` if the sum can never fit; the bytes held so far
         stay. One call at a time."""
         if self._released or self._growing is not None:
-            raise RuntimeError("a reservation grows once at a time, and not after its release")
+            raise RuntimeError("a reservation cannot grow twice at once, or after its release")
         if nbytes:
             await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if nobody waits and half of the budget stays free for streams to come; otherwise nothing
-        happens."""
+        """Hold `nbytes` more if nobody waits and half of the budget stays free for new streams. Returns whether it
+        does."""
         return not self._released and self._budget._try_lend(self, nbytes)
 
     def shrink(self, nbytes: int) -> None:
         """Give `nbytes` back; does nothing once released. Raises ValueError if fewer are held."""
         if not 0 <= nbytes <= self._nbytes:
-            raise ValueError("a reservation gives back what it holds, no more")
+            raise ValueError("a reservation cannot give back more than it holds")
         if not self._released:
             self._nbytes -= nbytes
             self._budget._take_back(nbytes)
 
     def keep(self, nbytes: int) -> None:
-        """Let `nbytes` outlive the stream: from now on they are the budget's, until `Budget.shrink`."""
+        """Let `nbytes` outlive the stream: the budget holds them until `Budget.shrink`."""
         if self._released or nbytes > self._nbytes:
-            raise ValueError("nobody keeps more than there is")
+            raise ValueError("a reservation cannot keep more than it holds")
         self._nbytes -= nbytes
         self._budget._keep(nbytes)
 
@@ -94,7 +96,7 @@ class Reservation:
 
 
 class Budget:
-    """At most `max_streams` reservations with at most `total_bytes` in sum, the line's charges included."""
+    """At most `max_streams` reservations of at most `total_bytes` in sum, including the charges of the queue."""
 
     def __init__(
         self, total_bytes: int, max_streams: int, wait_seconds: float, waiter_bytes: int = WAITER_BYTES
@@ -109,7 +111,7 @@ class Budget:
         self._streams = 0
         self._admitted = 0
         self._stopped = False
-        # Dictionaries as ordered sets: a waiter leaves from anywhere in one step.
+        # Dictionaries serve as ordered sets: a waiter can be removed from any position in constant time.
         self._newcomers: dict[_Waiter, None] = {}
         self._growers: dict[_Waiter, Reservation] = {}
         self._idle = asyncio.Event()
@@ -122,7 +124,7 @@ class Budget:
 
     @property
     def used_bytes(self) -> int:
-        """Reserved by streams, kept beyond them, or charged for the line."""
+        """Bytes that are reserved by streams, kept beyond them, or charged for the queue."""
         return self._reserved_bytes + self._kept_bytes + self._waiter_bytes * len(self._newcomers)
 
     @property
@@ -131,12 +133,12 @@ class Budget:
 
     @property
     def admitted(self) -> int:
-        """Streams that were let in since the start."""
+        """Streams admitted since the start."""
         return self._admitted
 
     @property
     def waiting(self) -> int:
-        """Requests in the line; streams that wait to grow are not among them."""
+        """Queued requests, without the streams that wait to grow."""
         return len(self._newcomers)
 
     def fits(self, nbytes: int) -> bool:
@@ -144,16 +146,16 @@ class Budget:
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
-        """A place and `nbytes`; the caller releases them. Waits in the line for as long as the budget says, then raises
-        `Busy`; at once where the line is full. Raises `Draining` once stopped, and `TooLarge` if it can never fit.
-        Cancelled at any moment it leaves nothing behind."""
+        """Reserve a place and `nbytes`; the caller releases them. Waits in the queue as long as the budget allows, then
+        raises `Busy`; raises it at once if the queue is full. Raises `Draining` once stopped, and `TooLarge` if
+        `nbytes` can never fit. Leaves nothing behind if it is cancelled."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)
         if not self._growers and not self._newcomers and self._can_admit(nbytes):
             return self._take(nbytes)
-        if not self._may_line_up(nbytes):
-            raise self._busy("The line of waiting requests is full.")
+        if not self._may_queue(nbytes):
+            raise self._busy("The queue of waiting requests is full.")
         waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         self._newcomers[waiter] = None
         try:
@@ -168,7 +170,7 @@ class Budget:
         return Reservation(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Keep `nbytes` that no stream has reserved, under the conditions of `Reservation.try_grow`."""
+        """Keep `nbytes` that no stream has reserved, under the same conditions as `Reservation.try_grow`."""
         if not self._can_spare(nbytes):
             return False
         self._kept_bytes += nbytes
@@ -180,31 +182,31 @@ class Budget:
         self._advance()
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Have `reclaim` called with the number of bytes that are missing. It lets go of spare bytes of its own until
-        that many are free, or it has no more, and returns how many it let go. Reclaimers are asked in the order in
-        which they were added, each for the bytes that are still missing."""
+        """Register `reclaim`, which is called with the number of missing bytes. It frees spare bytes of its own until
+        that many are free or it has no more, and returns how many it freed. Reclaimers are called in the order in which
+        they were added, each for the bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
-        """Count `nbytes` that are kept as unused: the next who needs them gets them."""
+        """Mark `nbytes` of the kept bytes as unused: whichever stream needs them next gets them."""
         self._kept_bytes -= nbytes
         self._spare_bytes += nbytes
         self._advance()
 
     def use(self, nbytes: int) -> None:
-        """Count `nbytes` that are spare as used again."""
+        """Mark `nbytes` of the spare bytes as used again."""
         self._spare_bytes -= nbytes
         self._kept_bytes += nbytes
 
     def stop(self) -> None:
-        """Admit nobody any more: newcomers, and those in the line, get `Draining`. Running streams may still grow."""
+        """Stop admission: queued and later requests get `Draining`. Running streams may still grow."""
         self._stopped = True
         while self._newcomers:
             _refuse(self._newcomers.popitem()[0], _draining())
         self._advance()
 
     async def wait_idle(self) -> None:
-        """Returns when no stream runs."""
+        """Wait until no stream runs."""
         await self._idle.wait()
 
     def __repr__(self) -> str:
@@ -222,7 +224,7 @@ class Budget:
         try:
             await self._wait(waiter)
         except asyncio.CancelledError:
-            # A grant that came in the same turn is taken back, unless all was released meanwhile.
+            # Take back a grant that came in the same turn of the loop, unless the reservation was released meanwhile.
             if _granted(waiter) and reservation.nbytes:
                 reservation._nbytes -= nbytes
                 self._give_back(nbytes)
@@ -254,16 +256,16 @@ class Budget:
         self._advance()
 
     async def _wait(self, waiter: _Waiter) -> None:
-        """Until granted or refused. The clock refuses by the same future, so that both cannot happen."""
+        """Wait until granted or refused. The timer refuses through the same future, so that both cannot happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
             raise self._busy("No place is free.")
-        clock = asyncio.get_running_loop().call_later(
+        timer = asyncio.get_running_loop().call_later(
             self._wait_seconds, _refuse, waiter, self._busy("No place became free in time.")
         )
         try:
             await waiter.future
         finally:
-            clock.cancel()
+            timer.cancel()
 
     def _advance(self) -> None:
         """Grant what can be granted, in order."""
@@ -292,23 +294,23 @@ class Budget:
             _refuse(stuck[-1], self._busy("All streams need more memory."))
 
     def _make_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` are free for a grower, if need be by sending newcomers away, the last to come first."""
+        """Whether `nbytes` are free for a grower. If necessary, refuses newcomers, the last one first."""
         if self._has_room(nbytes):
             return True
         if self._reserved_bytes + self._kept_bytes + nbytes > self._total_bytes:
             return False
         while self.used_bytes + nbytes > self._total_bytes:
-            _refuse(self._newcomers.popitem()[0], self._busy("The memory of the line is needed by a running stream."))
+            _refuse(self._newcomers.popitem()[0], self._busy("A running stream needs the memory of the queue."))
         return True
 
     def _can_admit(self, nbytes: int, charged: int = 0) -> bool:
-        """`charged`: 1 for a newcomer whose own charge falls away with its admission."""
+        """`charged`: 1 for a queued newcomer, whose own charge ends with its admission."""
         freed = charged * self._waiter_bytes
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 
     def _has_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` are free, if need be by letting go of what is spare. At no time is the sum of what is used
-        and spare above the total."""
+        """Whether `nbytes` are free. If necessary, reclaims spare bytes. The sum of used and spare bytes never exceeds
+        the total."""
         missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
         for reclaim in self._reclaimers:
             if missing <= 0 or not self._spare_bytes:
@@ -318,7 +320,7 @@ class Budget:
             missing -= freed
         return missing <= 0
 
-    def _may_line_up(self, nbytes: int) -> bool:
+    def _may_queue(self, nbytes: int) -> bool:
         if self._wait_seconds <= 0 or len(self._newcomers) >= self._max_streams:
             return False
         largest = max(nbytes, *(waiter.nbytes for waiter in self._newcomers), 0)
@@ -327,9 +329,9 @@ class Budget:
 
     def _check_size(self, nbytes: int, held: int = 0) -> None:
         if nbytes < 0:
-            raise ValueError("nobody reserves a negative number of bytes")
+            raise ValueError("cannot reserve a negative number of bytes")
         if not self.fits(held + nbytes):
-            raise TooLarge("This stream needs more memory than the server may use at all.")
+            raise TooLarge("This stream needs more memory than the server's whole budget (MEMORY_BUDGET).")
 
     def _take(self, nbytes: int) -> Reservation:
         self._add(nbytes, streams=1)
@@ -361,8 +363,8 @@ def _draining() -> Draining:
 
 
 def _granted(waiter: _Waiter) -> bool:
-    """Whether a cancelled wait had been granted in the same turn. Asking also takes note of a refusal, which would
-    otherwise be reported as an exception that nobody saw."""
+    """Whether a cancelled wait had been granted in the same turn of the loop. This also retrieves a refusal, which
+    asyncio would otherwise report as an exception that was never retrieved."""
     return waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None
 
 

@@ -1,5 +1,5 @@
-"""Giving back to the system what the C library keeps free: by the worker after its last download, by the server after
-its last stream."""
+"""Returns memory that the C library keeps free to the system: in the worker after its last download, in the server
+after its last stream."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ GIVE_BACK_SECONDS = 5.0
 
 
 def settle() -> None:
-    """To be called when everything is loaded. What is there will stay: the collector looks at it no more, and a full
-    collection takes a tenth of its time."""
+    """Exempt all existing objects from garbage collection, because they will stay: a full collection then takes a tenth
+    of the time. Must be called when everything is loaded."""
     gc.collect()
     gc.freeze()
 
 
 def give_memory_back() -> None:
-    """Have the C library return its free pages to the system: a heap that is used at its end keeps all below. Takes
-    some milliseconds, without the interpreter lock."""
+    """Have the C library return its free pages to the system: by itself, it keeps all free pages below the last one in
+    use. Takes some milliseconds, without the interpreter lock."""
     if _trim is not None:
         _trim(0)
 
 
 def _find_trim() -> Callable[[int], int] | None:
-    """glibc's alone."""
+    """Find `malloc_trim`, which only glibc has."""
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found
 
@@ -38,7 +38,7 @@ _trim = _find_trim()
 
 
 class Admissions(Protocol):
-    """`Budget`, for those who watch it."""
+    """The properties of `Budget` that `Heap` watches."""
 
     @property
     def streams(self) -> int: ...
@@ -47,8 +47,8 @@ class Admissions(Protocol):
 
 
 class Heap:
-    """Gives memory back, in a thread, within `seconds` after the last stream has ended, and no more often than that.
-    Between `start` and `aclose`."""
+    """Task that gives memory back, in a thread, within `seconds` after the last stream has ended, and no more often
+    than that. Runs between `start` and `aclose`."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""How large the server may be: three profiles, and which of them this machine carries.
+"""Size of the server: three profiles, and the choice of one that suits this machine.
 
-Read by `settings` (which fills what the operator left open) and by `serverpy doctor`. The files of the kernel are read
-below an injectable root, so that a test can show any machine. Imports nothing of ServerPY.
+Used by `settings` (for what the operator has not set) and by `serverpy doctor`. The kernel's files are read below the
+parameter `root`, so that a test can simulate any machine. Imports nothing from ServerPY.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ProfileName: TypeAlias = Literal["small", "medium", "large"]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# Half a GiB below the round figure: a machine sold with 4 or 8 GB shows less than that to its user.
+# Half a GiB below the round figure: a machine sold with 4 or 8 GB reports less than that.
 MEDIUM_BYTES = GIB * 7 // 2
 LARGE_BYTES = GIB * 15 // 2
 MEDIUM_CORES = 2
@@ -27,7 +27,7 @@ LARGE_CORES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The values of the settings which follow from the size of the machine; `memory_budget` in bytes."""
+    """The settings that depend on the size of the machine; `memory_budget` in bytes."""
 
     name: ProfileName
     max_workers: int
@@ -43,27 +43,29 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in (SMALL, MED
 
 
 def choose(memory_bytes: int, cores: float) -> Profile:
-    """The largest profile that both the memory and the cores carry."""
+    """Return the largest profile for which both the memory and the cores suffice."""
     by_memory = _rank(memory_bytes, MEDIUM_BYTES, LARGE_BYTES)
     by_cores = _rank(cores, MEDIUM_CORES, LARGE_CORES)
     return (SMALL, MEDIUM, LARGE)[min(by_memory, by_cores)]
 
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
-    """The profile of that name; `auto` looks at the machine. Raises KeyError for any other name."""
+    """Return the profile `name`; `auto` looks at the machine. Raises KeyError for any other name."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))
     return PROFILES[name]
 
 
 def machine_memory(root: Path = Path("/")) -> int:
-    """Bytes this process may use: the tightest memory limit of its cgroups, or the machine's memory if less."""
+    """Return the bytes that this process may use: the tightest memory limit of its cgroups, or the machine's memory if
+    that is less."""
     total = _meminfo_total(root)
     return min([total, *_memory_limits(root)])
 
 
 def machine_cores(root: Path = Path("/"), affinity: int | None = None) -> float:
-    """Cores this process may use: those it may run on, or the tightest CPU quota of its cgroups if less."""
+    """Return the cores that this process may use: its CPU affinity, or the tightest CPU quota of its cgroups if that is
+    less."""
     cores = affinity if affinity is not None else len(os.sched_getaffinity(0))
     return min([float(cores), *_cpu_quotas(root)])
 
@@ -77,14 +79,14 @@ def _meminfo_total(root: Path) -> int:
         name, _, rest = line.partition(":")
         if name == "MemTotal":
             return int(rest.split()[0]) * 1024
-    raise ValueError("/proc/meminfo names no MemTotal")
+    raise ValueError("/proc/meminfo has no MemTotal")
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
     for folder in _cgroup_folders(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name)
-            # Version 2 says "max", version 1 a number near 2**63, which is above any MemTotal.
+            # Without a limit, version 2 says "max", and version 1 a number near 2**63, which is above any MemTotal.
             if text.isdigit():
                 yield int(text)
 
@@ -99,10 +101,10 @@ def _cpu_quotas(root: Path) -> Iterator[float]:
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """This process's cgroup folders and their parents, of version 2 and of version 1's `controller`.
+    """List this process's cgroup folders and their parents, of version 2 and of version 1's `controller`.
 
-    A limit of a parent binds its children. Inside a container the path of /proc/self/cgroup may not exist below the
-    mount (it is the host's); the walk up then still ends at the mount itself, which shows the container's limit.
+    A parent's limit also applies to its children. Inside a container the path in /proc/self/cgroup may not exist below
+    the mount, because it is the host's; the walk up still ends at the mount itself, which shows the container's limit.
     """
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
@@ -124,7 +126,7 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """The file's text, or nothing where there is none to read: limits that cannot be seen do not bind."""
+    """Return the file's text, or an empty string if it cannot be read: limits that are not visible do not apply."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -132,6 +134,6 @@ def _read(path: Path) -> str:
 
 
 def describe(memory_bytes: int, cores: float) -> str:
-    """For people: `3.8 GiB, 2 cores`."""
+    """Describe the machine for people: `3.8 GiB, 2 cores`."""
     shown = math.floor(cores * 10) / 10
     return f"{memory_bytes / GIB:.1f} GiB, {shown:g} core{'' if shown == 1 else 's'}"

@@ -1,18 +1,19 @@
-"""The one ledger of the bytes that parts of a stream hold beyond what was reserved before it began.
+"""The one ledger of the bytes that parts of a stream hold beyond what was reserved before the stream began.
 
     budget ◀── reservation (one stream) ◀── room (a part of it) ◀── room (a part of that)
        ▲
        └─────── room (what several streams share)
 
-A room has one owner, who says how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a layout
-while it is made. Two things hold at any time:
+A room has one owner, who reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
+layout that is being made. Two invariants hold:
 
-- Bytes are charged to the lender before they are held, or (a playlist, whose packed size only packing tells) in the
-  same turn of the loop: what a lender counts is the sum of its rooms, and what its owner holds beside them.
-- They are given back once: by `shrink`, or all together by `release`. A lender that is released gives back those of its
-  rooms, too, and ignores what they give back later.
+- Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
+  after packing: it is charged in the same turn of the event loop. So a lender's count is the sum of its rooms, plus
+  what its owner holds beside them.
+- Bytes are given back once: by `shrink`, or all together by `release`. A lender that is released also gives back the
+  bytes of its rooms, and ignores what the rooms give back later.
 
-Nothing here is called from a thread.
+Nothing here may be called from a thread.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from typing import Protocol, runtime_checkable
 
 
 class Lender(Protocol):
-    """What counts the bytes of a room: a `Reservation`, the `Budget`, or another `Room`."""
+    """The source of a room's bytes, which counts them: a `Reservation`, the `Budget`, or another `Room`."""
 
     def try_grow(self, nbytes: int) -> bool:
-        """Lend `nbytes` if that many can be spared; otherwise nothing happens."""
+        """Lend `nbytes` if that many can be spared. Returns whether it does."""
         ...
 
     def shrink(self, nbytes: int) -> None:
@@ -35,7 +36,7 @@ class Lender(Protocol):
 
 @runtime_checkable
 class PatientLender(Lender, Protocol):
-    """A lender that bytes can be awaited from."""
+    """A lender whose bytes can be waited for."""
 
     async def grow(self, nbytes: int) -> None:
         """Lend `nbytes` as soon as they are free. Lends nothing if cancelled."""
@@ -55,9 +56,9 @@ NO_ROOM: Lender = _Nothing()
 
 
 class Room:
-    """Bytes that one owner holds, charged to `lender` but for the first `covered_bytes`, which the stream has reserved
-    already. `try_hold` grows by `step_bytes` at least. The owner releases the room, or its lender if
-    that is the owner's, too."""
+    """Bytes that one owner holds, charged to `lender` except for the first `covered_bytes`, which the stream has
+    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or the room's lender if
+    the owner has that as well."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -73,20 +74,20 @@ class Room:
         return 0 if self._released else self._covered_bytes + self._charged_bytes
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if the lender can spare them; otherwise nothing happens, as once released."""
+        """Hold `nbytes` more if the lender can spare them. Returns whether it does; False once released."""
         if self._released or not self._lender.try_grow(nbytes):
             return False
         self._charged_bytes += nbytes
         return True
 
     def try_hold(self, nbytes: int) -> bool:
-        """Hold `nbytes` or more in total, if the lender can spare what is missing."""
+        """Hold `nbytes` or more in total, if the lender can spare what is missing. Returns whether it does."""
         missing = nbytes - self.nbytes
         return missing <= 0 or self.try_grow(max(missing, self._step_bytes))
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more, and wait for them if need be; calls that overlap wait for each other. Raises what the
-        lender raises, and RuntimeError if the room is released before."""
+        """Hold `nbytes` more, and wait for them if necessary; overlapping calls wait for each other. Raises what the
+        lender raises, and RuntimeError if the room is released meanwhile."""
         async with self._growing:
             await self._grow(nbytes)
 
@@ -104,14 +105,14 @@ class Room:
         if self._released:
             return
         if not 0 <= nbytes <= self._charged_bytes:
-            raise ValueError("a room gives back at most what it has been charged")
+            raise ValueError("a room cannot give back more than it was charged")
         self._charged_bytes -= nbytes
         self._lender.shrink(nbytes)
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge the bytes to `lender` from now on; False, and nothing happens, if it cannot spare as many."""
+        """Charge the bytes to `lender` from now on. Returns False, and changes nothing, if it cannot spare them."""
         if self._growing.locked():
-            raise RuntimeError("a room that grows cannot move")
+            raise RuntimeError("a room cannot move while it grows")
         if self._charged_bytes and not lender.try_grow(self._charged_bytes):
             return False
         self._lender.shrink(self._charged_bytes)
@@ -119,8 +120,8 @@ class Room:
         return True
 
     def leave_to_lender(self) -> int:
-        """Release the room, but leave its bytes with the lender, to whom the caller answers for them from now on.
-        Returns how many those are."""
+        """Release the room, but leave its bytes with the lender; from now on the caller is responsible for giving them
+        back. Returns their number."""
         self._released = True
         nbytes, self._charged_bytes = self._charged_bytes, 0
         return nbytes
@@ -136,14 +137,14 @@ class Room:
 
     async def _grow(self, nbytes: int) -> None:
         if self._released:
-            raise RuntimeError("a released room does not grow")
+            raise RuntimeError("a released room cannot grow")
         if not isinstance(self._lender, PatientLender):
-            raise TypeError(f"nobody can wait for bytes of {self._lender!r}")
+            raise TypeError(f"cannot wait for bytes of {self._lender!r}")
         await self._lender.grow(nbytes)
         self._take(nbytes)
 
     def _take(self, nbytes: int) -> None:
-        """Hold what the lender has lent; its owner may have released the room meanwhile."""
+        """Hold what the lender has lent, unless the owner has released the room meanwhile."""
         if self._released:
             self._lender.shrink(nbytes)
             raise RuntimeError("the room was released while it grew")

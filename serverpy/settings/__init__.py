@@ -1,5 +1,5 @@
-"""The settings: `load_settings` reads the file `serverpy.toml` (or the one that SERVERPY_CONFIG names; empty names
-none), the environment (`SERVERPY_<NAME>`) and keyword arguments, each stronger than the one before, into `Settings`.
+"""The settings: `load_settings` reads them from the file `serverpy.toml` (or the file that SERVERPY_CONFIG names; empty
+means no file), the environment (`SERVERPY_<NAME>`) and keyword arguments. Later sources override earlier ones.
 """
 
 from serverpy.settings.fields import Settings, load_settings

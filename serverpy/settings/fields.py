@@ -1,7 +1,7 @@
-"""Every setting of ServerPY: one typed, frozen value, from which the options of `serve` and docs/settings.md are made.
+"""Every setting of ServerPY, as one typed, frozen value. The options of `serve` and docs/settings.md are made from it.
 
-A field is the one source of a setting's name, type, default and text. The parts of the server get groups of them
-(`serverpy/options.py`). Nothing here is global: `load_settings` gives a value, and its owner hands it on.
+A field is the only source of a setting's name, type, default and description. The parts of the server receive groups of
+settings (`serverpy/options.py`). Nothing here is global: `load_settings` returns a value, and its owner passes it on.
 """
 
 from __future__ import annotations
@@ -52,85 +52,87 @@ logger = logging.getLogger(__name__)
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
-    """A default taken from the profile, which is validated before (fields are, in their order)."""
+    """Make a default that is taken from the profile, which is already validated: pydantic keeps the order of fields."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
 
 
 class Settings(SourcedSettings):
-    """All settings, checked and resolved: what depends on the profile is a number here. Durations are seconds, sizes
+    """All settings, validated; those that depend on the profile are numbers here. Durations are in seconds, sizes in
     bytes."""
 
     host: Word = setting("Address to listen on.", default="127.0.0.1")
-    port: Port = setting("Port to listen on; 0 takes a free one.", default=8000)
-    workers: Count = setting("Serving processes.", default=1, unit="processes")
+    port: Port = setting("Port to listen on; 0 picks a free one.", default=8000)
+    workers: Count = setting("Number of serving processes.", default=1, unit="processes")
 
     profile: ProfileName = setting(
-        "Size of the server: sets MAX_WORKERS, QUEUE_CHUNKS, MAX_STREAMS and MEMORY_BUDGET where they are not set "
-        "themselves. `auto` goes by the memory limit of the cgroup or machine, then by its cores.",
+        "Size of the server: the defaults of MAX_WORKERS, QUEUE_CHUNKS, MAX_STREAMS and MEMORY_BUDGET. `auto` chooses "
+        "by the memory limit of the cgroup or machine, and by its cores.",
         default="auto",
     )
     extract_workers: Count = setting(
-        "Extractions at once. They hold the interpreter lock: more only adds lag.", default=2, unit="threads"
+        "Extractions at once. They hold the interpreter lock: more of them only add lag.", default=2, unit="threads"
     )
     worker_idle: SecondsOrNever = setting(
-        "How long the process that runs yt-dlp is kept while nothing needs it (about 55 MB; the next need takes a "
-        "second or two to start one); 0: for ever.",
+        "How long the process that runs yt-dlp (about 55 MB) is kept while idle; starting another takes a second or "
+        "two. 0: for ever.",
         default=300.0,
         unit="seconds",
     )
     max_workers: Count = setting(
-        "Threads of the embedded method, one for each running stream; with none free a request waits.",
+        "Threads of the embedded method, one for each running stream; if none is free, a request waits.",
         default_factory=_by_profile("max_workers"),
         unit="threads",
         shown="by profile",
     )
     max_children: Count = setting(
-        "Children of the subprocess method at once, about 55 MB each outside MEMORY_BUDGET.",
+        "Child processes of the subprocess method at once; each takes about 55 MB, which MEMORY_BUDGET does not count.",
         default=2,
         unit="processes",
     )
     queue_chunks: Count = setting(
-        "Length of the embedded method's hand-over: at most QUEUE_CHUNKS × CHUNK_BYTES bytes.",
+        "Capacity of the pipe from yt-dlp to an embedded or subprocess stream: at most QUEUE_CHUNKS × CHUNK_BYTES.",
         default_factory=_by_profile("queue_chunks"),
         unit="chunks",
         shown="by profile",
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = setting(
-        "Largest piece in which the embedded and subprocess methods take bytes from their hand-over; a stream of "
-        "theirs holds two. The relay has steps of its own.",
+        "Largest chunk that an embedded or subprocess stream reads from its pipe; such a stream holds two. The relay "
+        "method has its own read sizes.",
         default=65536,
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Streams at once. The next waits WAIT_SECONDS, then is answered 503 with `Retry-After`.",
+        "Streams at once. Further requests wait up to WAIT_SECONDS, then get 503 with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
         shown="by profile",
     )
     memory_budget: Annotated[Size, Field(ge=1024 * 1024)] = setting(
-        "Bytes that all streams of one process together may hold; reserved before the first byte.",
+        "Bytes that all streams of one process may hold together, reserved before the first byte of each.",
         default_factory=_by_profile("memory_budget"),
         unit="bytes",
         shown="by profile",
     )
 
     wait_seconds: Seconds = setting(
-        "How long a request waits for a free place before it is told that the server is busy.",
+        "How long a request waits for a free place before it gets 503.",
         default=15.0,
         unit="seconds",
     )
-    extract_timeout: PositiveSeconds = setting("Longest extraction.", default=60.0, unit="seconds")
+    extract_timeout: PositiveSeconds = setting("Longest time for an extraction.", default=60.0, unit="seconds")
     stall_timeout: PositiveSeconds = setting(
-        "Longest silence of a media server, or of a client that takes nothing.", default=60.0, unit="seconds"
+        "Longest time without a byte from a media server, or without a read by a client.", default=60.0, unit="seconds"
     )
-    connect_timeout: PositiveSeconds = setting("Longest attempt to connect.", default=10.0, unit="seconds")
+    connect_timeout: PositiveSeconds = setting("Longest time for connecting.", default=10.0, unit="seconds")
     drain_seconds: Seconds = setting(
-        "How long running streams may go on once the server was told to stop.", default=30.0, unit="seconds"
+        "How long running streams may continue after the server was told to stop.", default=30.0, unit="seconds"
     )
 
-    method: MethodName = setting("Streaming method where the request names none.", default="auto")
-    cache_ttl: Seconds = setting("How long an extraction may be used again; 0: never.", default=300.0, unit="seconds")
-    cache_size: Annotated[int, Field(ge=0)] = setting("Extractions kept.", default=1000, unit="entries")
+    method: MethodName = setting("Streaming method if the request names none.", default="auto")
+    cache_ttl: Seconds = setting("How long an extraction may be reused; 0: not at all.", default=300.0, unit="seconds")
+    cache_size: Annotated[int, Field(ge=0)] = setting(
+        "Largest number of cached extractions.", default=1000, unit="entries"
+    )
     state_url: Word = setting(
         "Where shared state lives: `memory://`, or `redis://…` to share it between processes and machines.",
         default="memory://",
@@ -138,12 +140,12 @@ class Settings(SourcedSettings):
     gc_after_stream: bool = setting("Collect garbage after each stream.", default=False)
 
     allow_networks: Words = setting(
-        "Networks outside the public internet that may be reached, each with a port where wished: `127.0.0.1:8001`.",
+        "Networks outside the public internet that may be reached, each with an optional port: `127.0.0.1:8001`.",
         default=(),
         unit="list",
     )
     deny_ports: Ports = setting(
-        "Ports that are never connected to, outside ALLOW_NETWORKS.",
+        "Ports that the server never connects to, except in ALLOW_NETWORKS.",
         default=BAD_PORTS,
         unit="list",
         shown="the bad ports of WHATWG Fetch",
@@ -152,45 +154,46 @@ class Settings(SourcedSettings):
     deny_sites: Words = setting("Extractors that may not run.", default=(), unit="list")
     generic_extractor: bool = setting("Whether pages that no extractor knows are searched for media.", default=True)
 
-    api_keys_file: OptionalFile = setting("File of the API keys.", default=None)
+    api_keys_file: OptionalFile = setting("File with the API keys.", default=None)
     require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
     link_secret: Secret = setting(
-        "Secret that signs links. Better in the environment or the file than as an option, which others can see.",
+        "Secret that signs links. Set it in the environment or the file: other users of the machine can see options.",
         default_factory=lambda: SecretStr(secrets.token_urlsafe(32)),
         shown="random at each start",
     )
-    link_ttl: PositiveSeconds = setting("Life of a signed link that asks for none.", default=21600.0, unit="seconds")
+    link_ttl: PositiveSeconds = setting("Default lifetime of a signed link.", default=21600.0, unit="seconds")
     rate_limit: OptionalRate = setting(
         "Requests that each key or address may make, in the syntax of the `limits` library.", default="60/minute"
     )
     trusted_proxies: Networks = setting(
-        "Addresses of proxies whose X-Forwarded-For is believed.", default=(), unit="list"
+        "Addresses of proxies whose X-Forwarded-For is trusted.", default=(), unit="list"
     )
     cors_origins: Origins = setting(
-        "Origins whose pages may call the server; `*` goes without credentials.", default=(), unit="list"
+        "Origins whose pages may call the server; `*` allows all, without credentials.", default=(), unit="list"
     )
 
     proxy: OptionalProxy = setting(
-        "Proxy of extractions and media requests alike: http, socks4, socks4a, socks5 or socks5h, with its port. "
-        "It is given addresses, never names.",
+        "Proxy for extractions and media requests: http, socks4, socks4a, socks5 or socks5h, with its port. "
+        "It receives IP addresses, never host names.",
         default=None,
     )
-    cookies_file: OptionalFile = setting("Cookies in Netscape format, for extractions and media alike.", default=None)
+    cookies_file: OptionalFile = setting("Cookies in Netscape format, for extractions and media.", default=None)
     impersonate: OptionalWord = setting(
-        "Browser whose requests are imitated, as yt-dlp names it: `chrome`, `chrome-120`.", default=None
+        "Browser to impersonate, as yt-dlp names it: `chrome`, `chrome-120`.", default=None
     )
-    source_address: OptionalAddress = setting("Address of this machine from which connections are made.", default=None)
-    ca_file: OptionalFile = setting("Further certificates to trust, as PEM.", default=None)
+    source_address: OptionalAddress = setting("Local address of outgoing connections.", default=None)
+    ca_file: OptionalFile = setting("Additional CA certificates to trust, as PEM.", default=None)
 
     max_duration: OptionalSeconds = setting("Longest media that is streamed.", default=None, unit="seconds")
     max_bytes: OptionalSize = setting("Largest media that is streamed.", default=None, unit="bytes")
 
-    log_level: LogLevel = setting("Least that is logged.", default="info")
-    log_format: LogFormat = setting("Log lines for people, or as JSON for machines.", default="text")
+    log_level: LogLevel = setting("Lowest level that is logged.", default="info")
+    log_format: LogFormat = setting("Format of log lines: text, or one JSON object per line.", default="text")
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        """What promises safety, or sharing, must not be accepted and then ignored: it is refused."""
+        """Refuse settings that contradict each other, and unavailable settings that promise safety or sharing: those
+        must not be accepted and then ignored."""
         faults = {
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
@@ -203,7 +206,7 @@ class Settings(SourcedSettings):
             raise ValueError("\n".join(line for line, present in faults.items() if present))
         return self
 
-    # The groups
+    # The groups of `serverpy/options.py`
 
     @property
     def timeouts(self) -> Timeouts:
@@ -248,8 +251,8 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process; an override of None counts as not given. Raises `ConfigurationError`; warns,
-    through logging, of variables that look like settings but are none, and of a limit that nothing enforces yet."""
+    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError`. Logs a
+    warning for variables that look like settings but are not, and for a limit that is not enforced yet."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

@@ -1,6 +1,6 @@
-"""Where the settings come from, weakest first: the file, the environment, keyword arguments; and what to say of faults.
+"""The sources of the settings, weakest first: the file, the environment, keyword arguments; and the error messages.
 
-A fault is one line, which names the setting and its source, never the value.
+An error message is one line, which names the setting and its source, never the value.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def environment_name(name: str) -> str:
 
 
 class SourcedSettings(BaseSettings):
-    """What `Settings` is besides its fields. Constructing one reads the file and the environment, and raises
-    `ConfigurationError`."""
+    """Base class of `Settings`: everything except its fields. The constructor reads the file and the environment.
+    Raises `ConfigurationError`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -65,13 +65,13 @@ class SourcedSettings(BaseSettings):
         return init_settings, env_settings, file
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """As pydantic's, with passwords masked."""
+        """Return what pydantic returns, with passwords masked."""
         shown = dict(super().__repr_args__())
         return [(name, mask_password(value) if name in _URLS and value else value) for name, value in shown.items()]
 
     def to_environment(self) -> dict[str, str]:
-        """These settings, whole, as the environment of a child: `load_settings()` there gives an equal value, whatever
-        file the child finds. Carries the secrets in clear."""
+        """Return all settings as the environment of a child: `load_settings()` there returns an equal value, whatever
+        file the child finds. Contains the secrets in clear text."""
         environment = {environment_name(name): _as_text(getattr(self, name)) for name in type(self).model_fields}
         return {CONFIG_VARIABLE: "", **environment}
 
@@ -91,7 +91,7 @@ def _as_text(value: object) -> str:
 
 
 def _read_file(known: Collection[str]) -> dict[str, Any]:
-    """The file's keys in lower case. An explicitly named file must exist."""
+    """Read the file, with its keys in lower case. An explicitly named file must exist."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named == "":
         return {}
@@ -105,7 +105,7 @@ def _read_file(known: Collection[str]) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
     return _known_keys(content, known, path)
 
 
@@ -120,7 +120,7 @@ def _known_keys(content: Mapping[str, Any], known: Collection[str], path: Path) 
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
-    """One line for people, without the value. Returns None if it only follows from another fault."""
+    """Describe an error in one line, without the value. Returns None if it only follows from another error."""
     if details["type"] == "default_factory_not_called":
         return None
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

@@ -1,4 +1,4 @@
-"""The types of the settings: what text each accepts, and what it says of text that it does not.
+"""The types of the settings: the text that each accepts, and its error message for other text.
 
 A message never repeats the value, which may be a secret.
 """
@@ -24,12 +24,12 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
-    """A field with its `unit` for `--help` and the docs, and `shown` for a default that is no plain value."""
+    """Define a field with its `unit` for `--help` and the docs, and `shown` for a default that is not a plain value."""
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
 def parse_size(value: object) -> object:
-    """`64KiB`, `1.5 GiB` or `4096` as a number of bytes. A value that is not a string is returned as it is."""
+    """Parse `64KiB`, `1.5 GiB` or `4096` as a number of bytes. Returns a value that is not a string unchanged."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
@@ -42,7 +42,7 @@ def parse_size(value: object) -> object:
 
 
 def format_size(size: int) -> str:
-    """The shortest spelling that `parse_size` reads back as the same number."""
+    """Return the shortest spelling that `parse_size` reads back as the same number."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _UNITS[unit.lower()] == 0:
             return f"{size // _UNITS[unit.lower()]}{unit}"
@@ -50,7 +50,7 @@ def format_size(size: int) -> str:
 
 
 def mask_password(url: str) -> str:
-    """`url` with the password of its user info, if any, replaced by asterisks."""
+    """Replace the password in the user info of `url`, if any, by asterisks."""
     parts = urlsplit(url)
     user, separator, _ = parts.netloc.rpartition("@")[0].partition(":")
     if not separator:
@@ -58,7 +58,7 @@ def mask_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}"))
 
 
-# Before validation: text to what the type takes
+# Before validation: convert text to what the type accepts
 
 
 def _split(value: object) -> object:
@@ -70,19 +70,19 @@ def _split(value: object) -> object:
 
 
 def _split_sites(value: object) -> object:
-    """As `_split`, but `all` is the word for "no limit", and `none` is a site that does not exist."""
+    """Split as `_split` does, but read `all` as "no limit", and `none` as a site that does not exist."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return ("none",)
     return () if isinstance(value, str) and value.strip().lower() == "all" else _split(value)
 
 
 def _unset(value: object) -> object:
-    """None for an empty value or the word `none`."""
+    """Return None for an empty value or the word `none`."""
     return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
 
 def _never(value: object) -> object:
-    """As `_unset`, for a duration whose 0 means that it never ends."""
+    """Return 0 for an empty value or the word `none`: for a duration whose 0 means that it never ends."""
     return 0.0 if _unset(value) is None else value
 
 
@@ -90,7 +90,7 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-# After validation: what the type does not say
+# After validation: check what the type does not express
 
 
 def _no_controls(value: str) -> str:
@@ -146,7 +146,7 @@ def _rate(value: str) -> str:
 
 
 def _readable_file(value: Path) -> Path:
-    """Absolute, so that a child started elsewhere finds the same file."""
+    """Return an absolute path, so that a child started in another directory finds the same file."""
     path = value.expanduser().absolute()
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("there is no such file, or it cannot be read")

@@ -176,7 +176,7 @@ async def test_a_file_that_another_process_is_fetching_is_in_use(faulty: Faulty,
     with (tmp_path / "film.mp4.part").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert await fetch(faulty.site, tmp_path, faulty.page) == [
-            Failed("in_use", "Another process is fetching the same.")
+            Failed("in_use", "Another download of the same media is in progress.")
         ]
 
 

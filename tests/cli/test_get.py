@@ -67,7 +67,7 @@ def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
         assert process.wait(60) == 130
         assert process.stderr is not None
         assert lines(process.stderr.read()) == [
-            "serverpy: interrupted; the same command goes on with the files that are not complete"
+            "serverpy: interrupted; run the same command again to resume the incomplete files"
         ]
         wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
     (part,) = folder.glob("*.part")
@@ -107,7 +107,7 @@ def test_lists_are_read_from_a_file_and_stdin_and_existing_files_are_not_fetched
     inode = there.stat().st_ino
     done = run(site, "get", "@list.txt", "-", cwd=tmp_path, stdin=f"{site.http}/media/audio.m4a\n")
     assert (done.returncode, lines(done.stderr)) == (
-        0, [f"vp9.webm: done, {kib(site, 'vp9.webm')}", "audio.mp3: there already", "audio.m4a: done, 159.2 KiB"],
+        0, [f"vp9.webm: done, {kib(site, 'vp9.webm')}", "audio.mp3: already downloaded", "audio.m4a: done, 159.2 KiB"],
     )  # fmt: skip
     assert there.stat().st_ino == inode
 
@@ -164,7 +164,7 @@ def test_a_stalled_reader_of_stdout_does_not_prevent_stopping(
         code = process.wait(60)
         (line,) = lines(process.stderr.read())
     if number is None:
-        assert (code, line) == (1, f"serverpy: {url}: Nobody reads the output any more. [output_closed]")
+        assert (code, line) == (1, f"serverpy: {url}: The output pipe was closed. [output_closed]")
     else:
         assert code == 130
 

@@ -60,6 +60,6 @@ async def test_a_job_that_raises_has_failed_and_the_others_go_on(
         await run_all(JOBS, FakeRunner(recorder, broken=[(0,), (1, 1)]), at_once, recorder)
     assert sorted(order for order, event in recorder.events if isinstance(event, Done)) == [(1, 2), (2,)]
     failures = [(order, event) for order, event in recorder.events if isinstance(event, Failed)]
-    failed = Failed("internal", "This program made a mistake (KeyError).")
+    failed = Failed("internal", "Internal error (KeyError).")
     assert sorted(failures, key=lambda each: each[0]) == [((0,), failed), ((1, 1), failed)]
     assert "KeyError: 'secret'" in caplog.text

@@ -21,8 +21,8 @@ JOB = Job((0,), "http://example.org/1")
     ("event", "line"),
     [
         (Done("film.mp4", 1536), "film.mp4: done, 1.5 KiB"),
-        (Done("film.mp4", 1536, 512), "film.mp4: done, 1.5 KiB, 512 bytes of it before"),
-        (Present("film.mp4"), "film.mp4: there already"),
+        (Done("film.mp4", 1536, 512), "film.mp4: done, 1.5 KiB (resumed after 512 bytes)"),
+        (Present("film.mp4"), "film.mp4: already downloaded"),
         (Failed("busy", "Not now."), "serverpy: http://example.org/1: Not now. [busy]"),
         (Began("film.mp4", 0, None), None),
         (Moved(1), None),

@@ -347,7 +347,7 @@ async def test_bytes_that_a_stream_gives_back_go_to_a_waiting_request() -> None:
         reservation.shrink(40)
         (await waiter).release()
         assert reservation.nbytes == 50
-        with pytest.raises(ValueError, match="no more"):
+        with pytest.raises(ValueError, match="more than it holds"):
             reservation.shrink(51)
     assert_empty(tested)
     reservation.shrink(0)
