@@ -54,7 +54,13 @@ def create_app(
         finally:
             await app.state.server.aclose()
 
-    app = Application(title="ServerPY", version=__version__, description=serverpy.__doc__ or "", lifespan=lifespan)
+    app = Application(
+        title="ServerPY",
+        version=__version__,
+        description=serverpy.__doc__ or "",
+        lifespan=lifespan,
+        redirect_slashes=False,  # the address of a redirect would be the request's unchecked Host
+    )
     app.state.server = make_server(Engine(settings, own))
     app.include_router(router)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -260,8 +260,9 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     audios = [track for track in usable if track.has_audio and not track.has_video]
     pair = _best_pair(videos, audios, allowed)
     if not both and pair is None and videos and audios:
+        by_method = "" if any(each.merges for each in allowed.openers) else " by this method"
         raise UnsupportedConversion(
-            "Video and audio of this page are separate and cannot be merged: choose one of its formats, "
+            f"Video and audio of this page are separate and cannot be merged{by_method}: choose one of its formats, "
             f"for example format={videos[-1].id} or format={audios[-1].id}."
         )
     single = _best(both or videos or audios or usable)

@@ -71,13 +71,13 @@ class StreamResponse(Response):
             except asyncio.CancelledError:
                 if not stopped or serving.uncancel() > 0:
                     record.end = "shutdown"
-                    raise
-                if record.end == "cancelled":
+                    if CUT not in scope.get("extensions", {}):
+                        raise
+                # uvicorn cancels what still runs when draining ends: raising would log a traceback for each stream.
+                if record.end != "left":
                     await _cut(scope, send)
             except StreamCut:
                 raise
-            except OSError:  # of `send`, which the ASGI specification lets raise it
-                record.end = "left"
             except Exception:
                 record.end = "internal"
                 if self._started:

@@ -130,9 +130,12 @@ def test_after_drain_seconds_a_stream_is_cut(tmp_path: Path, site: SampleSite) -
     with serving(tmp_path, *arguments) as server, server.get(url) as response:
         response.read(1024)
         server.process.send_signal(signal.SIGTERM)
-        assert ended(server.process) == 0
+        _, log = server.process.communicate(timeout=60)
+        assert server.process.returncode == 0
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             response.read()
+    assert "relay: shutdown, " in log
+    assert "Traceback" not in log
 
 
 def test_a_port_in_use_is_reported_in_one_line() -> None:
