@@ -59,6 +59,6 @@ def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) ->
 
 def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> None:
     wait_for_worker_stop(idle)
-    assert "has had nothing to do" in idle.log
+    assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
     assert all("does not end by itself" in line for line in warnings), warnings  # on a busy machine

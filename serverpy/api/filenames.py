@@ -36,6 +36,7 @@ def _stem(title: str) -> str:
 def content_disposition(name: str, *, attachment: bool) -> str:
     """Return the header's value: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the exact name."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    ascii_name = _FORBIDDEN.sub("_", ascii_name)  # compatibility forms decompose into forbidden characters: ℅ is c/o
     stem, dot, ext = ascii_name.rpartition(".")
     ascii_name = (f"{stem.strip() or 'media'}.{ext}" if dot else ascii_name or "media").replace("%", "_")
     kind = "attachment" if attachment else "inline"

@@ -125,7 +125,7 @@ def test_after_ctrl_c_the_same_command_resumes_where_it_stopped(site: SampleSite
     assert state["version"]["total"] == 32 * MIB
     done = run(site, "get", "-o", str(folder), page, cwd=tmp_path)
     assert done.returncode == 0
-    assert lines(done.stderr)[0].startswith(f"{part.stem}: done, 32.0 MiB, ")
+    assert lines(done.stderr)[0].startswith(f"{part.stem}: done, 32.0 MiB (resumed after ")
     assert names(folder) == [part.stem]
     assert sha256(folder / part.stem) == large_sha256(32)
     assert ranges(site, media) == [(0, None), (kept - OVERLAP_BYTES, state["version"]["etag"])]
