@@ -14,6 +14,7 @@ ServerPYError
 │   └── UpstreamFailed · UpstreamTimeout
 ├── CapacityError: not now (with `retry_after` seconds)
 │   └── Busy · Draining
+├── NotInstalled: an extra of this installation is missing
 └── ConfigurationError: the operator's settings cannot work
 
 The message of an error is shown to the client. It never carries a stack trace, a cookie, a key, the query
@@ -177,6 +178,12 @@ class Draining(CapacityError):
     """The server is about to stop and starts nothing new."""
 
     code = "draining"
+
+
+class NotInstalled(ServerPYError):
+    """What was asked for needs an extra that this server has not got."""
+
+    code = "not_installed"
 
 
 class ConfigurationError(ServerPYError):

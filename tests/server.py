@@ -122,15 +122,20 @@ def answers_under_way(site: SampleSite) -> int:
 
 @contextlib.contextmanager
 def serving(
-    site: SampleSite, *, complaints: bool = False, python_path: Path | None = None, **settings: object
+    site: SampleSite,
+    *,
+    complaints: bool = False,
+    python: str = sys.executable,
+    python_path: Path | None = None,
+    **settings: object,
 ) -> Iterator[Server]:
     """A server for the sample site, ready. It is ended with SIGTERM unless it has ended, and must not have complained
-    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports."""
+    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports; `python` has it installed."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
+                [python, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
                 env=_environment(site, settings, python_path),
                 cwd=directory,
                 stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors options tasks single_flight ranges validators containers extraction.values"
+EVERYWHERE = "errors extras options tasks single_flight ranges validators containers extraction.values"
 """What any module may import: the errors, the tasks, the flights, and the values that cross between the parts."""
 
 LOW = "memory net"
@@ -21,6 +21,7 @@ UPPER = f"streaming media settings metrics directories running {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
+    "extras": "",
     "tasks": "",
     "single_flight": "",
     "ranges": "",

@@ -15,14 +15,17 @@ from serverpy.errors import (
     GeoRestricted,
     LoginRequired,
     MediaNotFound,
+    NotInstalled,
     ServerPYError,
     TargetForbidden,
     UpstreamFailed,
     UpstreamTimeout,
 )
+from serverpy.extras import IMPERSONATE
 
 NO_MEDIA = "No media was found on this page."
 NO_ANSWER = "The site did not answer in time."
+IMPERSONATING = "Impersonating a browser"
 
 Sentences = Mapping[type[ServerPYError], str]
 
@@ -89,6 +92,14 @@ def kind_of(text: str) -> type[ServerPYError] | None:
     """The error that a sentence of an extractor or a site means. Returns None for an unknown sentence."""
     text = _REASON.sub(r"\1", _NO_WORDS.sub("", text))
     return next((kind for kind, pattern in _WORDS if pattern.search(text)), None)
+
+
+def no_impersonation(text: str) -> NotInstalled | None:
+    """The error of a `text` by which yt-dlp says that it has no impersonate target. Returns None for any other text, and
+    if curl-cffi is installed."""
+    if IMPERSONATE.missing and "impersonate target" in text.lower():
+        return IMPERSONATE.absence(IMPERSONATING)
+    return None
 
 
 def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:

@@ -20,8 +20,9 @@ from yt_dlp.utils import Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.extras import IMPERSONATE
 from serverpy.ytdlp.children import Gate, install
-from serverpy.ytdlp.session import impersonation, instance
+from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
 from serverpy.ytdlp.session.proxies import SessionProxies
@@ -53,7 +54,7 @@ def describe() -> Ready:
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
         js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
-        impersonation=impersonation.installed(),
+        impersonation=not IMPERSONATE.missing,
         plugins=tuple(sorted(yt_dlp.globals.plugin_ies.value)),
     )
 
@@ -107,9 +108,11 @@ def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
 
 
 def _check_impersonation(options: WorkerOptions) -> None:
+    wanted = options.identity.impersonate
+    if wanted and IMPERSONATE.missing:
+        raise ConfigurationError(IMPERSONATE.absence(f"IMPERSONATE={wanted!r}").detail)
     try:
         with instance.open(options):
             pass
     except (ValueError, YoutubeDLError) as error:
-        wanted = options.identity.impersonate
         raise ConfigurationError(f"IMPERSONATE={wanted!r} is no target that is available.") from error
