@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 
@@ -16,7 +17,7 @@ class Extra:
     """`packages` are the names of distributions by the module that each of them brings."""
 
     name: str
-    packages: dict[str, str]
+    packages: Mapping[str, str]
     purpose: str
 
     @property

@@ -130,7 +130,8 @@ def serving(
     **settings: object,
 ) -> Iterator[Server]:
     """A server for the sample site, ready. It is ended with SIGTERM unless it has ended, and must not have complained
-    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports; `python` has it installed."""
+    of a mistake of its own, unless `complaints` are expected. `python_path` comes before all else that it imports.
+    `python` is the interpreter of the environment in which ServerPY is installed."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:

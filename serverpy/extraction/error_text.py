@@ -95,8 +95,8 @@ def kind_of(text: str) -> type[ServerPYError] | None:
 
 
 def no_impersonation(text: str) -> NotInstalled | None:
-    """The error of a `text` by which yt-dlp says that it has no impersonate target. Returns None for any other text, and
-    if curl-cffi is installed."""
+    """The error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
+    curl-cffi is installed."""
     if IMPERSONATE.missing and "impersonate target" in text.lower():
         return IMPERSONATE.absence(IMPERSONATING)
     return None

@@ -48,7 +48,7 @@ class Installation:
 
 def build(output: Path) -> tuple[Path, Path]:
     """Build sdist and wheel as `make dist` does, and return their paths."""
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", output, ROOT]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
@@ -56,8 +56,8 @@ def build(output: Path) -> tuple[Path, Path]:
 
 
 def install(wheel: Path, folder: Path) -> Installation:
-    """Install `wheel` without extras, in the versions of requirements.lock. Skips the test if there is no package index,
-    but fails it where CI is true."""
+    """Install `wheel` without extras, in the versions of requirements.lock. If no package index can be reached, the
+    test is skipped; it fails where CI is true."""
     venv.create(folder, with_pip=True)
     before = set(_files(folder))
     constraints = folder / "constraints.txt"
