@@ -16,13 +16,13 @@ COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes 
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system run bench test check format settings-doc media-doc lock clean
+.PHONY: help install install-dev system run bench test check format settings-doc media-doc dist pythons lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
 	  printf '  %-14s %s\n' "$$name" "$$text"; done
 
-install: $(VENV)/.installed ## install what running needs, into .venv
+install: $(VENV)/.installed ## install ServerPY with all its extras into .venv
 
 install-dev: $(VENV)/.installed-dev ## install what tests and checks need besides
 
@@ -56,6 +56,13 @@ settings-doc: install-dev ## write docs/settings.md anew from the settings
 
 media-doc: install-dev system ## write docs/media.md anew from what a server gives of each sample
 	$(BIN)/python -m tests.media.table
+
+dist: install-dev ## build wheel and sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+pythons: install-dev ## install the wheel into every Python found here, and stream from it
+	$(BIN)/python scripts/pythons.py
 
 lock: $(BIN)/python ## write the lock files anew (LOCK_FLAGS=--upgrade for newer versions)
 	rm -rf $(VENV)/lock
