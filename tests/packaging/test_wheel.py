@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 import serverpy
-from serverpy.extras import BENCH, EXTRAS, IMPERSONATE, SAMPLE, Extra
+from serverpy.extras import BENCH, DISTRIBUTION, EXTRAS, IMPERSONATE, SAMPLE, Extra
 from serverpy.sample.site import SampleSite
 from tests.extraction.workers import PROBES
 from tests.packaging.installed import MB, Installation, build, install, largest
@@ -55,6 +55,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions: tuple[Path,
 
 def test_each_extra_is_named_with_its_packages() -> None:
     declared = PROJECT["project"]["optional-dependencies"]
+    assert NAME == DISTRIBUTION
     assert {*declared} == {*(each.name for each in EXTRAS), "all"}
     assert declared["all"] == [f"{NAME}[{','.join(name for name in declared if name != 'all')}]"]
     for each in EXTRAS:
