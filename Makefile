@@ -16,13 +16,13 @@ COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes 
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system run bench test check format settings-doc media-doc lock clean
+.PHONY: help install install-dev system run bench test check format settings-doc media-doc dist pythons lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
 	  printf '  %-14s %s\n' "$$name" "$$text"; done
 
-install: $(VENV)/.installed ## install what the server needs, into .venv
+install: $(VENV)/.installed ## install ServerPY with all its extras into .venv
 
 install-dev: $(VENV)/.installed-dev ## also install what tests and checks need
 
@@ -56,6 +56,13 @@ settings-doc: install-dev ## regenerate docs/settings.md from the settings
 
 media-doc: install-dev system ## regenerate docs/media.md from a server's answers to each sample
 	$(BIN)/python -m tests.media.table
+
+dist: install-dev ## build wheel and sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+pythons: install-dev ## install the wheel into every Python found here, and stream from it
+	$(BIN)/python scripts/pythons.py
 
 lock: $(BIN)/python ## regenerate the lock files (LOCK_FLAGS=--upgrade for newer versions)
 	rm -rf $(VENV)/lock

@@ -14,6 +14,7 @@ ServerPYError
 │   └── UpstreamFailed · UpstreamTimeout
 ├── CapacityError: no capacity now (with `retry_after` seconds)
 │   └── Busy · Draining
+├── NotInstalled: an extra of this installation is missing
 └── ConfigurationError: the operator's settings cannot work
 
 The message of an error is shown to the client. It never carries a stack trace, a cookie, a key, the query
@@ -179,6 +180,12 @@ class Draining(CapacityError):
     """The server is about to stop and accepts no new streams."""
 
     code = "draining"
+
+
+class NotInstalled(ServerPYError):
+    """What was asked for needs an extra that this server has not got."""
+
+    code = "not_installed"
 
 
 class ConfigurationError(ServerPYError):

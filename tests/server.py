@@ -122,17 +122,23 @@ def answers_under_way(site: SampleSite) -> int:
 
 @contextlib.contextmanager
 def serving(
-    site: SampleSite, *, complaints: bool = False, python_path: Path | None = None, **settings: object
+    site: SampleSite,
+    *,
+    complaints: bool = False,
+    python: str = sys.executable,
+    python_path: Path | None = None,
+    **settings: object,
 ) -> Iterator[Server]:
     """Run a server for the sample site, and yield it once it is ready. Send it SIGTERM at the end of the block.
 
     Raises AssertionError if the server has logged an error or a traceback, unless `complaints` are expected.
-    `python_path` comes first in the server's import path."""
+    `python` is the interpreter
+    that has ServerPY installed; `python_path` comes first in the server's import path."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
+                [python, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
                 env=environment(site, settings, python_path),
                 cwd=directory,
                 stdout=subprocess.PIPE,

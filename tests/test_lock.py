@@ -15,9 +15,11 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-rivals.lock"]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+NAME = PROJECT["project"]["name"]
 RUNTIME = [
     *PROJECT["project"]["dependencies"],
-    *(line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra),
+    *(line for extra in EXTRAS.values() for line in extra if Requirement(line).name != NAME),
 ]
 DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
 RIVALS = PROJECT["dependency-groups"]["rivals"]

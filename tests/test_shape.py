@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors options tasks single_flight ranges validators containers extraction.values"
+EVERYWHERE = "errors extras options tasks single_flight ranges validators containers extraction.values"
 """Modules that any module may import: errors, tasks, flights, and the values that the parts pass to each other."""
 
 LOW = "memory net"
@@ -21,6 +21,7 @@ UPPER = f"streaming media settings metrics directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
+    "extras": "",
     "tasks": "",
     "single_flight": "",
     "ranges": "",

@@ -26,6 +26,7 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.NotMedia: (415, "Not media"),
     errors.RangeNotSatisfiable: (416, "Range not satisfiable"),
     errors.UnsupportedConversion: (422, "Unsupported conversion"),
+    errors.NotInstalled: (501, "Not installed on this server"),
     errors.ExtractionFailed: (502, "The page could not be read"),
     errors.UpstreamFailed: (502, "The media server failed"),
     errors.Busy: (503, "The server is busy"),

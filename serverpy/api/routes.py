@@ -31,8 +31,8 @@ URL_MEANS = "URL of a page, or of the media itself; http or https."
 PAGE = "https://example.com/watch?v=1"
 _PAGE_ERRORS = (
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
-    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.ExtractionFailed,
-    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.NotInstalled,
+    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_PAGE_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.NotMedia, errors.RangeNotSatisfiable,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serverpy.extras import BENCH
+
 if TYPE_CHECKING:
     from serverpy.bench.measure.run import Order
     from serverpy.bench.measure.scenarios import Mode
@@ -87,6 +89,7 @@ def command(
     Everything that is measured is started on loopback and stopped afterwards. Writes results.json, the report and its
     plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
     """
+    BENCH.require("The bench")
     if listing:
         _list()
         return

@@ -7,7 +7,9 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,9 +19,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import serverpy
 from serverpy.errors import ConfigurationError
+from serverpy.extras import EXTRAS, JS, Extra
 from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
 from serverpy.settings.types import format_size
@@ -55,8 +59,10 @@ def command() -> None:
     findings = list(examine())
     table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
     for finding in findings:
-        table.add_row(finding.subject, finding.found, finding.verdict.value, finding.advice)
+        table.add_row(finding.subject, Text(finding.found), finding.verdict.value, Text(finding.advice))
     Console().print(table)
+    for extra in (extra for extra in EXTRAS if extra.missing):
+        print(f"To {extra.purpose}: {extra.command}")
     missing = [finding.subject for finding in findings if finding.verdict is Verdict.MISSING]
     if missing:
         print(f"serverpy: missing: {', '.join(missing)}", file=sys.stderr)
@@ -67,12 +73,11 @@ def examine() -> Iterator[Finding]:
     """Yield every finding, in the order of the table."""
     yield python()
     yield yt_dlp(date.today())
-    yield package("yt_dlp_ejs", "yt-dlp-ejs", "solves the JavaScript of some sites", essential=False)
-    yield deno()
-    yield package("av", "av", "makes and converts media", essential=True)
-    yield package("curl_cffi", "curl-cffi", "impersonates browsers for sites that require it", essential=False)
-    yield package("uvloop", "uvloop", "the event loop", essential=True)
-    yield package("httptools", "httptools", "parses HTTP", essential=True)
+    yield package("uvloop", "uvloop", "the event loop")
+    yield package("httptools", "httptools", "parses HTTP")
+    for each in EXTRAS:
+        yield extra(each)
+    yield javascript()
     yield Finding("machine", profiles.describe(profiles.machine_memory(), profiles.machine_cores()))
     try:
         settings = load_settings()
@@ -93,14 +98,34 @@ def python() -> Finding:
     )
 
 
-def package(module: str, distribution: str, purpose: str, *, essential: bool) -> Finding:
-    """Check that a package can be imported, not only that it is installed: a wheel for another platform cannot."""
+def package(module: str, distribution: str, purpose: str) -> Finding:
+    """Check a package that nothing works without."""
+    if error := _import_error(module):
+        advice = f"pip install --force-reinstall {distribution} ({purpose})"
+        return Finding(distribution, f"not usable: {error}", Verdict.MISSING, advice)
+    return Finding(distribution, importlib.metadata.version(distribution))
+
+
+def extra(extra: Extra) -> Finding:
+    """Check an extra of the distribution: report the versions of its packages, or the first that is unusable."""
+    subject = f"extra {extra.name}"
+    advice = f"to {extra.purpose}: {extra.command}"
+    if extra.missing:
+        return Finding(subject, f"not installed: {', '.join(extra.missing)}", Verdict.ADVICE, advice)
+    for module, distribution in extra.packages.items():
+        if error := _import_error(module):
+            return Finding(subject, f"{distribution} is not usable: {error}", Verdict.ADVICE, advice)
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in extra.packages.values())
+    return Finding(subject, ", ".join(versions))
+
+
+def _import_error(module: str) -> ImportError | None:
+    """Import a package, because an installed wheel for another platform cannot be imported. Return the error."""
     try:
         importlib.import_module(module)
     except ImportError as error:
-        verdict = Verdict.MISSING if essential else Verdict.ADVICE
-        return Finding(distribution, f"not usable: {error}", verdict, f"pip install {distribution} ({purpose})")
-    return Finding(distribution, importlib.metadata.version(distribution))
+        return error
+    return None
 
 
 def yt_dlp(today: date) -> Finding:
@@ -125,21 +150,20 @@ def release_date(version: str) -> date | None:
         return None
 
 
-def deno(find: Callable[[], str] | None = None) -> Finding:
-    """Check the JavaScript runtime: the wheel's, which is beside the interpreter, or another on the PATH."""
-    advice = "pip install deno (some sites, YouTube among them, need a JavaScript runtime)"
-    if find is None:
-        try:
-            find = importlib.import_module("deno").find_deno_bin
-        except ImportError:
-            return Finding("deno", "not installed", Verdict.ADVICE, advice)
-    try:
-        path = find()
-    except FileNotFoundError:
-        return Finding("deno", "installed, but its executable is missing", Verdict.ADVICE, advice)
+def javascript(find: Callable[[], str | None] | None = None) -> Finding:
+    """Check the JavaScript runtime: the deno of the extra, beside the interpreter, or another one on the PATH."""
+    path = (find or _find_deno)()
+    subject = "JavaScript"
+    if path is None:
+        return Finding(subject, "no deno", Verdict.ADVICE, f"to {JS.purpose}: {JS.command}")
     if not os.access(path, os.X_OK):
-        return Finding("deno", f"{path} cannot be executed", Verdict.ADVICE, advice)
-    return Finding("deno", f"{importlib.metadata.version('deno')} at {path}")
+        return Finding(subject, f"{path} cannot be executed", Verdict.ADVICE, f"chmod +x {path}")
+    return Finding(subject, path)
+
+
+def _find_deno() -> str | None:
+    beside = Path(sysconfig.get_path("scripts"), "deno")
+    return str(beside) if beside.exists() else shutil.which("deno")
 
 
 def sized(settings: Settings) -> Iterator[Finding]:

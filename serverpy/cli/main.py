@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 import serverpy
-from serverpy.errors import ServerPYError
+from serverpy.errors import ConfigurationError, ServerPYError
 
 COMMANDS = {
     "serve": ("serverpy.cli.serve", "Start the server."),
@@ -25,6 +25,8 @@ COMMANDS = {
 }
 """By name: the module, whose attribute `command` is the command, and the summary for `--help`."""
 
+NEEDS_LINUX = "ServerPY needs Linux: run it in WSL, in a virtual machine or in a container (docs/install.md)."
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports them when they are called."""
@@ -35,6 +37,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if sys.platform != "linux":  # the module may not even import elsewhere
+            raise ConfigurationError(NEEDS_LINUX)
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command

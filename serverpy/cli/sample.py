@@ -9,6 +9,7 @@ import threading
 import click
 
 from serverpy.errors import ConfigurationError
+from serverpy.extras import SAMPLE
 
 DEFAULT_PORT = 8001
 
@@ -23,6 +24,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     """Serve generated media and their pages on loopback, until interrupted."""
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
+    SAMPLE.require("The sample site")
     from serverpy.sample import site  # makes media with PyAV: too heavy to import for `--help`
 
     try:

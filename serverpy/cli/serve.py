@@ -22,6 +22,7 @@ import click
 
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
+from serverpy.extras import SAMPLE
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 def command(demo: bool, **options: Any) -> None:
     """Start the server. Every option can also be set in the environment and in serverpy.toml."""
     settings = load_settings(**options)
+    if demo:
+        SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         page = None

@@ -15,14 +15,17 @@ from serverpy.errors import (
     GeoRestricted,
     LoginRequired,
     MediaNotFound,
+    NotInstalled,
     ServerPYError,
     TargetForbidden,
     UpstreamFailed,
     UpstreamTimeout,
 )
+from serverpy.extras import IMPERSONATE
 
 NO_MEDIA = "No media was found on this page."
 NO_ANSWER = "The site did not answer in time."
+IMPERSONATING = "Impersonating a browser"
 
 Sentences = Mapping[type[ServerPYError], str]
 
@@ -90,6 +93,14 @@ def kind_of(text: str) -> type[ServerPYError] | None:
     """Return the error class that a message of an extractor or a site means. Returns None if no pattern matches."""
     text = _REASON.sub(r"\1", _ADDRESSES.sub("", text))
     return next((kind for kind, pattern in _WORDS if pattern.search(text)), None)
+
+
+def no_impersonation(text: str) -> NotInstalled | None:
+    """The error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
+    curl-cffi is installed."""
+    if IMPERSONATE.missing and "impersonate target" in text.lower():
+        return IMPERSONATE.absence(IMPERSONATING)
+    return None
 
 
 def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:

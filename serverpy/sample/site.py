@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from serverpy.errors import ConfigurationError
+from serverpy.extras import SAMPLE
 from serverpy.sample import pages
 from serverpy.sample.catalogue import WATCH
 from serverpy.sample.content import type_of
@@ -272,12 +272,9 @@ class SampleSite:
         return listener
 
     def _certified(self) -> ssl.SSLContext:
-        try:
-            import trustme
-        except ImportError as error:
-            raise ConfigurationError(
-                "The sample site needs trustme for https: pip install 'serverpy[sample]'"
-            ) from error
+        SAMPLE.require("The sample site's https")
+        import trustme
+
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(*{self._host, LOOPBACK, "localhost"}).configure_cert(context)

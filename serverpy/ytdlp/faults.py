@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from yt_dlp.networking.exceptions import HTTPError, ProxyError, SSLError, TransportError
+from yt_dlp.networking.exceptions import HTTPError, ProxyError, RequestError, SSLError, TransportError
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from serverpy.errors import (
@@ -25,7 +25,16 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, refusal, refused_tunnel
+from serverpy.extraction.error_text import (
+    IMPERSONATING,
+    NO_ANSWER,
+    NO_MEDIA,
+    kind_of,
+    no_impersonation,
+    refusal,
+    refused_tunnel,
+)
+from serverpy.extras import IMPERSONATE
 from serverpy.net.guard import is_public
 from serverpy.net.heads import REFUSED_HEADER
 
@@ -39,7 +48,14 @@ def translate(error: BaseException) -> ServerPYError:
     for link in chain:
         if isinstance(link, ServerPYError):
             return link
-    return _refused(chain) or _by_type(chain) or _by_words(chain) or _by_network(chain) or _unexpected(chain)
+    return (
+        _refused(chain)
+        or _not_installed(chain)
+        or _by_type(chain)
+        or _by_words(chain)
+        or _by_network(chain)
+        or _unexpected(chain)
+    )
 
 
 def close_responses(error: BaseException) -> None:
@@ -75,6 +91,16 @@ def _refused(chain: list[BaseException]) -> ServerPYError | None:
             found = refused_tunnel(str(link))
         if found is not None:
             return ExtractionTimeout(found.detail) if isinstance(found, UpstreamTimeout) else found
+    return None
+
+
+def _not_installed(chain: list[BaseException]) -> ServerPYError | None:
+    """What needs curl-cffi, where it is missing: an extractor insists, or the site refuses what comes without it."""
+    for link in chain:
+        if isinstance(link, HTTPError) and link.status == 403 and getattr(link, "lacks_impersonation", False):
+            return IMPERSONATE.absence(IMPERSONATING)
+        if isinstance(link, ExtractorError | RequestError) and (found := no_impersonation(str(link))):
+            return found
     return None
 
 

@@ -21,8 +21,9 @@ from yt_dlp.utils import Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.extras import IMPERSONATE
 from serverpy.ytdlp.children import Gate, install
-from serverpy.ytdlp.session import impersonation, instance
+from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
 from serverpy.ytdlp.session.proxies import SessionProxies
@@ -54,7 +55,7 @@ def describe() -> Ready:
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
         js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
-        impersonation=impersonation.installed(),
+        impersonation=not IMPERSONATE.missing,
         plugins=tuple(sorted(yt_dlp.globals.plugin_ies.value)),
     )
 
@@ -110,9 +111,11 @@ def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
 
 
 def _check_impersonation(options: WorkerOptions) -> None:
+    wanted = options.identity.impersonate
+    if wanted and IMPERSONATE.missing:
+        raise ConfigurationError(IMPERSONATE.absence(f"IMPERSONATE={wanted!r}").detail)
     try:
         with instance.open(options):
             pass
     except (ValueError, YoutubeDLError) as error:
-        wanted = options.identity.impersonate
         raise ConfigurationError(f"IMPERSONATE={wanted!r} is not an available impersonation target.") from error

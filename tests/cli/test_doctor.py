@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from serverpy.cli import doctor
 from serverpy.cli.doctor import Verdict
+from serverpy.extras import Extra
 from serverpy.settings import load_settings
 
 
@@ -24,6 +25,7 @@ def test_what_is_installed_here_is_found() -> None:
     assert done.exit_code == 0
     for subject in ("python", "yt-dlp", "yt-dlp-ejs", "deno", "av", "curl-cffi", "uvloop", "machine", "pipes"):
         assert subject in done.output
+    assert "pip install" not in done.output.rpartition("└")[2]
 
 
 def test_invalid_settings_are_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,11 +35,27 @@ def test_invalid_settings_are_reported_as_missing(monkeypatch: pytest.MonkeyPatc
     assert "serverpy: missing: settings" in done.output
 
 
-@pytest.mark.parametrize(("essential", "verdict"), [(True, Verdict.MISSING), (False, Verdict.ADVICE)])
-def test_a_missing_package_is_reported_with_the_command_that_installs_it(essential: bool, verdict: Verdict) -> None:
-    finding = doctor.package("no_such_module", "no-such", "does nothing", essential=essential)
-    assert finding.verdict is verdict
-    assert finding.advice == "pip install no-such (does nothing)"
+def test_an_essential_package_is_reported_as_missing() -> None:
+    finding = doctor.package("no_such_module", "no-such", "does nothing")
+    assert finding.verdict is Verdict.MISSING
+    assert finding.advice == "pip install --force-reinstall no-such (does nothing)"
+
+
+def test_a_missing_extra_is_reported_with_the_command_that_installs_it() -> None:
+    finding = doctor.extra(Extra("fun", {"click": "click", "no_such_module": "no-such"}, "have fun"))
+    assert (finding.subject, finding.found) == ("extra fun", "not installed: no-such")
+    assert finding.verdict is Verdict.ADVICE
+    assert finding.advice == "to have fun: pip install 'serverpy-stream[fun]'"
+
+
+def test_an_extra_that_cannot_be_imported_is_reported_as_unusable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_elsewhere.py").write_text("raise ImportError('wrong machine')")
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = doctor.extra(Extra("fun", {"made_elsewhere": "made-elsewhere"}, "have fun"))
+    assert finding.found == "made-elsewhere is not usable: wrong machine"
+    assert finding.verdict is Verdict.ADVICE
 
 
 @pytest.mark.parametrize(
@@ -62,15 +80,13 @@ def test_an_old_ytdlp_should_be_upgraded() -> None:
 
 
 def test_deno_is_found_or_reported_as_missing(tmp_path: Path) -> None:
-    assert doctor.deno().verdict is Verdict.FINE
+    assert doctor.javascript().verdict is Verdict.FINE
     program = tmp_path / "deno"
     program.touch(mode=0o644)
-    assert doctor.deno(lambda: str(program)).verdict is Verdict.ADVICE
-
-    def nowhere() -> str:
-        raise FileNotFoundError
-
-    assert doctor.deno(nowhere).verdict is Verdict.ADVICE
+    assert doctor.javascript(lambda: str(program)).verdict is Verdict.ADVICE
+    missed = doctor.javascript(lambda: None)
+    assert missed.verdict is Verdict.ADVICE
+    assert "serverpy-stream[js]" in missed.advice
 
 
 def test_too_few_file_descriptors_for_the_streams_are_reported() -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import serverpy
-from serverpy.cli.main import COMMANDS, cli, main
+from serverpy.cli.main import COMMANDS, NEEDS_LINUX, cli, main
 from serverpy.settings import Settings
 
 
@@ -31,6 +31,29 @@ def test_help_names_the_commands_without_loading_the_server() -> None:
         "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
         "assert not {'pydantic', 'fastapi', 'uvicorn', 'av', 'yt_dlp', 'rich'} & set(sys.modules)\n"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(name in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_says_that_it_needs_linux(platform: str, name: str) -> None:
+    """The message is one line, even if the modules that only Unix has do not exist."""
+    code = (
+        "import sys, click\n"
+        "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'):\n    sys.modules[name] = None\n"
+        f"sys.platform = {platform!r}\n"
+        f"from serverpy.cli.main import main\nmain([{name!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line == f"serverpy: {NEEDS_LINUX}"
+
+
+def test_help_is_printed_without_linux() -> None:
+    code = "import sys, click\nsys.platform = 'darwin'\nfrom serverpy.cli.main import main\nmain(['--help'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in COMMANDS)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from serverpy import extras
 from serverpy.body import Source
 from serverpy.errors import (
     Busy,
@@ -29,6 +30,7 @@ from serverpy.errors import (
     ItemNotFound,
     LoginRequired,
     MediaNotFound,
+    NotInstalled,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -306,6 +308,18 @@ def test_error_messages_of_yt_dlp_become_errors_of_the_server(line: str, kind: t
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
+
+
+NO_TARGET = (
+    "ERROR: [x] 1: The extractor is attempting impersonation, but no impersonate target is available. "
+    "See  https://github.com/yt-dlp/yt-dlp#impersonation  for information on installing the required dependencies"
+)
+
+
+def test_a_page_that_needs_curl_cffi_names_its_extra_only_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert type(page_error(NO_TARGET)) is ExtractionFailed
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "curl_cffi")
+    assert type(page_error(NO_TARGET)) is NotInstalled
 
 
 def test_a_message_with_a_carriage_return_is_read_whole() -> None:

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from yt_dlp import YoutubeDL
-from yt_dlp.networking.exceptions import HTTPError, ProxyError, TransportError
+from yt_dlp.networking.exceptions import HTTPError, ProxyError, RequestError, TransportError
 from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError, UserNotLive
 
+from serverpy import extras
 from serverpy.errors import (
     DrmProtected,
     ExtractionFailed,
@@ -16,6 +17,7 @@ from serverpy.errors import (
     GeoRestricted,
     LoginRequired,
     MediaNotFound,
+    NotInstalled,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -122,6 +124,25 @@ def request_absent_page(site: SampleSite) -> None:
             ydl.urlopen(f"{site.http}/page/absent")
         except HTTPError as error:
             raise ExtractorError("Unable to download webpage", cause=error) from None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExtractorError(
+            "The extractor is attempting impersonation, but no impersonate target is available", expected=True
+        ),
+        RequestError('Impersonate target "chrome" is not available. See --list-impersonate-targets'),
+    ],
+)
+def test_an_extraction_that_needs_curl_cffi_names_the_extra_if_it_is_missing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert type(translate(reported(error))) is ExtractionFailed
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "curl_cffi")
+    found = translate(reported(error))
+    assert type(found) is NotInstalled
+    assert str(found) == "Impersonating a browser needs curl-cffi: install serverpy-stream[impersonate]."
 
 
 def test_the_response_of_an_http_error_can_be_closed(site: SampleSite) -> None:

@@ -21,7 +21,7 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, refused_tunnel
+from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, no_impersonation, refused_tunnel
 from serverpy.net.heads import FORBIDDEN_REASON
 
 # The first match decides. Order: `_FIRST`, the words of extractors and sites (`_by_words`), `_LAST`.
@@ -74,7 +74,14 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]
-    return refused_tunnel(last) or _by_table(_FIRST, last) or _by_words(last) or _by_table(_LAST, last) or otherwise
+    return (
+        refused_tunnel(last)
+        or no_impersonation(last)
+        or _by_table(_FIRST, last)
+        or _by_words(last)
+        or _by_table(_LAST, last)
+        or otherwise
+    )
 
 
 def _by_table(table: tuple[tuple[str, type[ServerPYError], str], ...], line: str) -> ServerPYError | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib.machinery import PathFinder
 from typing import Any
 
 _NAME = "curl_cffi"
@@ -18,11 +17,6 @@ _lock = threading.Lock()
 def hide() -> None:
     """Make yt-dlp find curl_cffi not installed. Call this before yt-dlp is imported."""
     sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented: the import fails
-
-
-def installed() -> bool:
-    """Whether curl_cffi can be loaded."""
-    return PathFinder.find_spec(_NAME) is not None
 
 
 def handler() -> Any | None:

@@ -31,6 +31,7 @@ from yt_dlp.utils import DownloadError
 
 from serverpy.errors import TooLarge
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.extras import IMPERSONATE
 from serverpy.options import Identity
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.session import impersonation
@@ -62,6 +63,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         self.first_failure: BaseException | None = None
         self.__dict__["cookiejar"] = cookies
         self._proxy = proxy
+        self._lacks_impersonation = False
         super().__init__({**params, "logger": Log(), "proxy": proxy}, auto_init=False)
         self.cache = SectionCache(self)
         self.__dict__["_js_runtimes"] = shared().js_runtimes
@@ -104,6 +106,12 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         self._load_impersonation()
         return super()._impersonate_target_available(target)
 
+    def _parse_impersonate_targets(self, impersonate: Any) -> Any:
+        """An extractor asks here before each of its requests. Without curl-cffi it asks the site all the same."""
+        available, requested = super()._parse_impersonate_targets(impersonate)
+        self._lacks_impersonation = bool(requested) and available is None and bool(IMPERSONATE.missing)
+        return available, requested
+
     def impersonation_name(self, wish: Any) -> str | None:
         """Return curl_cffi's name for the target that a format asks for, else for IMPERSONATE. Returns None without a
         target, or if curl_cffi does not have it."""
@@ -130,6 +138,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         except HTTPError as error:
             self.ticket.check()
             self._watched(error.response)
+            error.lacks_impersonation = self._lacks_impersonation
             raise
         except RequestError:
             self.ticket.check()

@@ -122,6 +122,14 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _probe_impersonated(self, argument: str) -> Any:
         return self._ask(Request(argument, extensions={"impersonate": ImpersonateTarget()}))
 
+    def _probe_browser(self, argument: str) -> Any:
+        """A page that is read by a browser alone."""
+        return self._download_webpage(argument, "browser", impersonate=True, require_impersonation=True)
+
+    def _probe_like_browser(self, argument: str) -> Any:
+        """A page that is asked for as a browser does, if that can be done."""
+        return self._download_webpage(argument, "like_browser", impersonate="chrome")
+
     def _probe_plain(self, argument: str) -> Any:
         return self._ask(Request(argument))
 

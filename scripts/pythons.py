@@ -1,0 +1,182 @@
+"""Does the wheel work in every Python? Installs it with all extras into each interpreter found, and streams from it.
+
+    python scripts/pythons.py [--wheel FILE] [--python PROGRAM]... [--tests PATH]...
+
+Looks for the versions that `pyproject.toml` names, on the PATH and among pyenv's. For each: an empty environment, the
+wheel with the versions of requirements.lock, `serverpy serve --demo`, and one page by each method. Prints a line for
+each version. Exits 1 if one fails, or if none is found; a version that is not there is named, and no failure.
+`--tests` then runs these tests of the checkout with the environment, and the development set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+ROOT = Path(__file__).parents[1]
+STARTED = re.compile(r"ready at (http://\S+)/\n.*?(http://\S+)/page/prog\n", re.DOTALL)
+SECONDS = 600.0
+
+FILE_PAGES = {"relay": "/page/prog", "embedded": "/page/prog", "subprocess": "/page/prog"}
+SEGMENT_PAGES = ("/page/hls-ts", "/page/hls-fmp4", "/page/hls-aes")
+
+
+class Failure(Exception):
+    """One interpreter's environment does not do what it should."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--wheel", type=Path, help="what to install; built anew by default")
+    parser.add_argument("--python", action="append", default=[], help="an interpreter, in place of those found")
+    parser.add_argument("--tests", action="append", default=[], help="tests to run besides")
+    asked = parser.parse_args()
+    pythons = {program: find(program) for program in asked.python or versions()}
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="serverpy-pythons-") as scratch:
+        wheel = asked.wheel or build(Path(scratch))
+        for name, python in pythons.items():
+            if python is None:
+                print(f"{name}: not on this machine", flush=True)
+                continue
+            try:
+                print(f"{name}: {check(python, wheel, Path(scratch) / Path(name).name, asked.tests)}", flush=True)
+            except (Failure, subprocess.SubprocessError, OSError) as error:
+                failed = True
+                print(f"{name}: FAILED: {error}", flush=True)
+    return 1 if failed or not any(pythons.values()) else 0
+
+
+def versions() -> list[str]:
+    """The versions of the classifiers, as `python3.11`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: "
+    return [f"python{line.removeprefix(prefix)}" for line in project["classifiers"] if line.startswith(prefix)]
+
+
+def find(program: str) -> str | None:
+    """The path of an interpreter that runs and can make environments. A shim of pyenv may do neither."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    version = Path(program).name.removeprefix("python")
+    found = [shutil.which(program), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)]
+    return next((path for path in found if path is not None and _runs(path)), None)
+
+
+def _runs(path: str) -> bool:
+    return subprocess.run([path, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0
+
+
+def build(scratch: Path) -> Path:
+    """The wheel of this checkout."""
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(scratch), str(ROOT)])
+    (wheel,) = scratch.glob("*.whl")
+    return wheel
+
+
+def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
+    """Say what worked. Raises Failure."""
+    run([python, "-m", "venv", str(folder)])
+    lock = [line for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if "--hash" not in line]
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(line.rstrip("\\ ") for line in lock))
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run([*pip, "install", "-c", str(constraints), f"{wheel}[all]"])
+    done = run([str(folder / "bin" / "serverpy"), "doctor"], cwd=folder)
+    if "pip install 'serverpy-stream" in done:
+        raise Failure(f"an extra is missing:\n{done}")
+    with serving(folder) as (server, site):
+        streamed = sum(each(server, site) for each in (files, segments))
+    version = run([str(folder / "bin" / "python"), "-c", "import platform; print(platform.python_version())"]).strip()
+    passed = run_tests(folder, pip, constraints, tests) if tests else ""
+    return f"{version} works: {streamed} streams{passed}"
+
+
+def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str]) -> str:
+    """Run tests of the checkout, which they import; everything else comes from the environment."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    run([*pip, "install", "-c", str(constraints), *group])
+    command = [str(folder / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", *tests]
+    return f"; tests: {run(command, cwd=ROOT).strip().splitlines()[-1]}"
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, str]]:
+    """A server with its sample site, as the origins of both."""
+    log = folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [folder / "bin" / "serverpy", "serve", "--demo", "--port", "0"],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        while (started := STARTED.search(log.read_text())) is None:
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            raise Failure(f"the server did not start:\n{log.read_text()}")
+        yield started[1], started[2]
+        process.terminate()
+        if process.wait(60) or "Traceback" in log.read_text():
+            raise Failure(f"exit code {process.returncode}:\n{log.read_text()}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def files(server: str, site: str) -> int:
+    """Stream a file by each method: the bytes are the site's."""
+    wanted = hashlib.sha256(get(f"{site}/media/prog.mp4")).hexdigest()
+    for method, page in FILE_PAGES.items():
+        if hashlib.sha256(stream(server, f"{site}{page}", method)).hexdigest() != wanted:
+            raise Failure(f"{method} sent other bytes than the site")
+    return len(FILE_PAGES)
+
+
+def segments(server: str, site: str) -> int:
+    """Stream HLS by relay: the bytes are those that yt-dlp writes."""
+    for page in SEGMENT_PAGES:
+        relayed, embedded = (stream(server, f"{site}{page}", method) for method in ("relay", "embedded"))
+        if not relayed or relayed != embedded:
+            raise Failure(f"{page}: relay and embedded differ")
+    return 2 * len(SEGMENT_PAGES)
+
+
+def stream(server: str, page: str, method: str) -> bytes:
+    return get(f"{server}/stream?method={method}&url={quote(page, safe='')}")
+
+
+def get(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            body: bytes = answer.read()
+            return body
+    except urllib.error.HTTPError as error:
+        raise Failure(f"{url}: {json.loads(error.read())}") from error
+
+
+def run(command: list[str], cwd: Path | None = None) -> str:
+    """What it printed. Raises Failure with its last lines if it fails."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        last = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+        raise Failure(f"{' '.join(command[:4])} … exits with {done.returncode}:\n{last}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

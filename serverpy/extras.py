@@ -1,0 +1,57 @@
+"""The extras of the distribution: what each of them installs and is for. The doctor lists them; a feature asks
+`require` before it imports what may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+
+from serverpy.errors import NotInstalled
+
+DISTRIBUTION = "serverpy-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """`packages` are the names of distributions by the module that each of them brings."""
+
+    name: str
+    packages: Mapping[str, str]
+    purpose: str
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The distributions whose module cannot be found."""
+        return tuple(name for module, name in self.packages.items() if not is_installed(module))
+
+    @property
+    def command(self) -> str:
+        """The command that installs it, for a shell."""
+        return f"pip install '{DISTRIBUTION}[{self.name}]'"
+
+    def absence(self, feature: str) -> NotInstalled:
+        """Return the error of `feature`, which begins the sentence, if a package is missing."""
+        packages = " and ".join(self.missing or self.packages.values())
+        return NotInstalled(f"{feature} needs {packages}: install {DISTRIBUTION}[{self.name}].")
+
+    def require(self, feature: str) -> None:
+        """Raises NotInstalled for `feature` if a package is missing."""
+        if self.missing:
+            raise self.absence(feature)
+
+
+def is_installed(module: str) -> bool:
+    """Whether there is such a module, also where this process hides it (`ytdlp/session/impersonation.py`)."""
+    return PathFinder.find_spec(module) is not None
+
+
+JS = Extra("js", {"deno": "deno", "yt_dlp_ejs": "yt-dlp-ejs"}, "run the JavaScript of sites such as YouTube")
+CONVERT = Extra("convert", {"av": "av"}, "convert media")
+IMPERSONATE = Extra("impersonate", {"curl_cffi": "curl-cffi"}, "read sites that accept only browsers")
+REDIS = Extra("redis", {"redis": "redis"}, "share state between processes and machines")
+SAMPLE = Extra("sample", {"av": "av", "trustme": "trustme"}, "make the sample site's media")
+BENCH = Extra("bench", {"matplotlib": "matplotlib", **SAMPLE.packages}, "measure, and draw the report's charts")
+
+EXTRAS = (JS, CONVERT, IMPERSONATE, REDIS, BENCH, SAMPLE)
+"""All but `all`, which stands for each of these."""

@@ -1,0 +1,94 @@
+"""The distribution as a user gets it: built from this checkout, and installed by pip into an empty environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from serverpy.extras import DISTRIBUTION
+from tests.test_lock import ROOT, entries
+
+SECONDS = 240.0
+UNREACHABLE = re.compile(r"NewConnectionError|ConnectTimeout|ReadTimeout|name resolution|Connection refused|ProxyError")
+MB = 10**6
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An environment with the wheel and nothing else. The sizes leave out what a new environment has: pip."""
+
+    folder: Path
+    bytes: int
+    bytes_without_bytecode: int
+
+    @property
+    def python(self) -> str:
+        return str(self.folder / "bin" / "python")
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `serverpy` in the environment's folder, without a terminal."""
+        return subprocess.run(
+            [self.folder / "bin" / "serverpy", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+
+def build(output: Path) -> tuple[Path, Path]:
+    """Build sdist and wheel as `make dist` does, and return their paths."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
+    return sdist, wheel
+
+
+def install(wheel: Path, folder: Path) -> Installation:
+    """Install `wheel` without extras, in the versions of requirements.lock. If no package index can be reached, the
+    test is skipped; it fails where CI is true."""
+    venv.create(folder, with_pip=True)
+    before = set(_files(folder))
+    constraints = folder / "constraints.txt"
+    constraints.write_text("\n".join(entries("requirements.lock")))
+    done = subprocess.run(
+        [folder / "bin" / "python", "-m", "pip", "install", "--retries=1", "--timeout=20", "-c", constraints, wheel],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    if done.returncode and UNREACHABLE.search(done.stdout + done.stderr):
+        message = f"the package index cannot be reached, so {DISTRIBUTION} cannot be installed"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    assert done.returncode == 0, done.stdout + done.stderr
+    constraints.unlink()
+    added = [path for path in _files(folder) if path not in before]
+    return Installation(
+        folder,
+        sum(path.lstat().st_size for path in added),
+        sum(path.lstat().st_size for path in added if path.suffix != ".pyc"),
+    )
+
+
+def largest(folder: Path, count: int = 8) -> str:
+    """The largest packages of the environment, for a message."""
+    (packages,) = folder.glob("lib/python*/site-packages")
+    sizes = {each.name: sum(path.lstat().st_size for path in (each, *_files(each))) for each in packages.iterdir()}
+    ordered = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:count]
+    return ", ".join(f"{name} {sizes[name] / MB:.1f} MB" for name in ordered)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
