@@ -126,9 +126,9 @@ class Capabilities:
         """Keep the openers that the method of `request` allows. Raises `InvalidParameter` if the method is unknown, or
         if there is a `start` and the method cannot begin at a given position in a live stream."""
         name = request.method or self.default_method
-        if name != "auto" and name not in self.methods:
-            raise InvalidParameter(f"Unknown method: `method` must be one of auto, {', '.join(self.methods)}.")
         openers = tuple(each for each in self.openers if (each.automatic if name == "auto" else each.method == name))
+        if not openers:
+            raise InvalidParameter(f"Unknown method: `method` must be one of auto, {', '.join(self.methods)}.")
         if request.start is not None:
             openers = tuple(each for each in openers if each.starts_live or each.merges)
             if not any(each.starts_live for each in openers):
@@ -254,6 +254,8 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
         raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
+    if len(tracks) == 1:
+        return [(tracks[0],)]
     mute = _silent(tracks)
     both = [track for track in usable if track.has_video and track.has_audio and track.id not in mute]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.id in mute)]

@@ -29,8 +29,7 @@ class ByteRange:
     last: int | None
 
     def __str__(self) -> str:
-        first, last = ("" if number is None else number for number in (self.first, self.last))
-        return f"bytes={first}-{last}"
+        return f"bytes={'' if self.first is None else self.first}-{'' if self.last is None else self.last}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from serverpy.plan import Plan
 
@@ -62,12 +61,11 @@ class Running:
         """Number of streams that run or are being opened."""
         return sum(record.is_admitted for record in self._records)
 
-    @contextmanager
-    def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Iterator[Record]:
-        """List a record while the block runs. `cancel` has to end the block."""
+    def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
+        """List a new record until `remove`. `cancel` has to end its stream."""
         record = Record(id, client, cancel)
         self._records[record] = None
-        try:
-            yield record
-        finally:
-            del self._records[record]
+        return record
+
+    def remove(self, record: Record) -> None:
+        del self._records[record]

@@ -64,28 +64,29 @@ class StreamResponse(Response):
                 stopped, record.end = True, end
                 serving.cancel()
 
-        with self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled")) as record:
-            unwatch = _watch(scope, receive, lambda: stop("left"))
-            try:
-                await self._serve(record, scope, receive, send)
-            except asyncio.CancelledError:
-                if not stopped or serving.uncancel() > 0:
-                    record.end = "shutdown"
-                    if CUT not in scope.get("extensions", {}):
-                        raise
-                # uvicorn cancels what still runs when draining ends: raising would log a traceback for each stream.
-                if record.end != "left":
-                    await _cut(scope, send)
-            except StreamCut:
-                raise
-            except Exception:
-                record.end = "internal"
-                if self._started:
-                    await _spoil(scope, send)
-                raise
-            finally:
-                unwatch()
-                _log(record)
+        record = self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled"))
+        unwatch = _watch(scope, receive, lambda: stop("left"))
+        try:
+            await self._serve(record, scope, receive, send)
+        except asyncio.CancelledError:
+            if not stopped or serving.uncancel() > 0:
+                record.end = "shutdown"
+                if CUT not in scope.get("extensions", {}):
+                    raise
+            # uvicorn cancels what still runs when draining ends: raising would log a traceback for each stream.
+            if record.end != "left":
+                await _cut(scope, send)
+        except StreamCut:
+            raise
+        except Exception:
+            record.end = "internal"
+            if self._started:
+                await _spoil(scope, send)
+            raise
+        finally:
+            unwatch()
+            self._running.remove(record)
+            _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
         """Open, send and close the stream. An error becomes a problem document or, once the answer has begun, cuts the

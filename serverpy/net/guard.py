@@ -268,7 +268,7 @@ def check_url(url: str) -> str:
     else unchanged: nothing is stripped or repaired. Raises InvalidUrl, which says what is wrong."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
-    if any(character == "\\" or _is_blank(character) for character in url):
+    if "\\" in url or _has_blank(url):
         raise InvalidUrl("The URL contains white space, a control character or a backslash.")
     if _is_smuggled(url):
         raise InvalidUrl("The URL contains internal data of yt-dlp.")
@@ -281,8 +281,10 @@ def check_url(url: str) -> str:
     return checked
 
 
-def _is_blank(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp")
+def _has_blank(text: str) -> bool:
+    if text.isprintable():  # it has no separator other than a space
+        return " " in text
+    return any(unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp") for character in text)
 
 
 def _is_smuggled(url: str) -> bool:
