@@ -65,6 +65,8 @@ def test_nothing_found_is_said(selector: str) -> None:
         "b[",
         "(b",
         "b]",
+        "b)",
+        "b[ext=mp4])",
         "bv+",
         "+ba",
         "/",
