@@ -30,6 +30,7 @@ from urllib.parse import quote
 ROOT = Path(__file__).parents[1]
 STARTED = re.compile(r"ready at (http://\S+)/\n.*?(http://\S+)/page/prog\n", re.DOTALL)
 SECONDS = 600.0
+TEST_SECONDS = 3600.0
 
 FILE_PAGES = {"relay": "/page/prog", "embedded": "/page/prog", "subprocess": "/page/prog"}
 SEGMENT_PAGES = ("/page/hls-ts", "/page/hls-fmp4", "/page/hls-aes")
@@ -110,7 +111,7 @@ def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str])
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     run([*pip, "install", "-c", str(constraints), *group])
     command = [str(folder / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", *tests]
-    return f"; tests: {run(command, cwd=ROOT).strip().splitlines()[-1]}"
+    return f"; tests: {run(command, ROOT, TEST_SECONDS).strip().splitlines()[-1]}"
 
 
 @contextmanager
@@ -169,9 +170,9 @@ def get(url: str) -> bytes:
         raise Failure(f"{url}: {json.loads(error.read())}") from error
 
 
-def run(command: list[str], cwd: Path | None = None) -> str:
+def run(command: list[str], cwd: Path | None = None, seconds: float = SECONDS) -> str:
     """What it printed. Raises Failure with its last lines if it fails."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
         raise Failure(f"{' '.join(command[:4])} … exits with {done.returncode}:\n{last}")

@@ -143,4 +143,4 @@ def test_a_seek_lands_on_a_key_frame_just_before(server: Server, page: str, seco
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds
-    assert jumps < 20
+    assert jumps < 40  # PyAV 18 takes fewer than 20, PyAV 19 up to 24

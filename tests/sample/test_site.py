@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from serverpy.errors import ConfigurationError
+from serverpy import extras
+from serverpy.errors import NotInstalled
 from serverpy.sample import SampleSite, large_sha256
 from serverpy.sample.catalogue import WATCH
 from serverpy.sample.pages import PAGES
@@ -205,8 +206,11 @@ def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
 
 
 def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "trustme", None)
-    with pytest.raises(ConfigurationError, match=r"serverpy\[sample\]"), SampleSite(https_port=0):
+    monkeypatch.setattr(extras, "is_installed", lambda module: module != "trustme")
+    with (
+        pytest.raises(NotInstalled, match=r"needs trustme: install serverpy-stream\[sample\]"),
+        SampleSite(https_port=0),
+    ):
         pass
 
 

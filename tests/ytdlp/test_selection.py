@@ -65,6 +65,8 @@ def test_a_selector_that_matches_nothing_raises_format_not_found(selector: str) 
         "b[",
         "(b",
         "b]",
+        "b)",
+        "b[ext=mp4])",
         "bv+",
         "+ba",
         "/",

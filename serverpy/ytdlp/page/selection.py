@@ -8,8 +8,10 @@ them).
 from __future__ import annotations
 
 import functools
+import io
 import re
 import time
+import tokenize
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +62,23 @@ def _check(selector: str) -> None:
         raise InvalidParameter("The format selector must not merge `all`. Use `mergeall`.")
     if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
         raise InvalidParameter("The format selector merges too many formats.")
+    if _closes_too_much(selector):
+        raise InvalidParameter("The format selector cannot be read.")
+
+
+def _closes_too_much(selector: str) -> bool:
+    """Whether a bracket closes that none has opened. Since Python 3.12 yt-dlp's tokenizer leaves that to yt-dlp, which
+    takes `b)` as `b`."""
+    depth = 0
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(selector).readline):
+            if token.type == tokenize.OP:
+                depth += (token.string in "([{") - (token.string in ")]}")
+            if depth < 0:
+                return True
+    except (tokenize.TokenError, SyntaxError):
+        return False  # yt-dlp finds the same mistake
+    return False
 
 
 class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
