@@ -64,8 +64,8 @@ def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) 
 
 
 def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
-    """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A malformed list matches nothing,
-    except that a server which sends a malformed tag may get exactly that back."""
+    """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A media server that sends a malformed
+    tag may get exactly that back."""
     if field.strip() == "*":
         return True
     if etag is None or (strong and etag.startswith("W/")):
@@ -76,12 +76,10 @@ def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
 
 
 def _tags(field: str) -> list[str]:
+    """Return the tags of a list, up to its first malformed member."""
     found: list[str] = []
     at = 0
-    while at < len(field):
-        match = _MEMBER.match(field, at)
-        if match is None:
-            return []
+    while at < len(field) and (match := _MEMBER.match(field, at)) is not None:
         if match[1] is not None:
             found.append(match[1])
         at = match.end()

@@ -109,9 +109,10 @@ class StreamProtocol(HttpToolsProtocol):
         head = (
             f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
-            "Connection: close\r\n\r\n"
+            "Connection: close\r\n"
         )
-        self.transport.write(head.encode() + body)
+        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)  # Date
+        self.transport.write(head.encode() + common + b"\r\n" + body)
         self.transport.close()
 
     def on_message_begin(self) -> None:
