@@ -64,8 +64,8 @@ def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) 
 
 
 def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
-    """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A media server that sends a malformed
-    tag may get exactly that back."""
+    """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A malformed tag of the media server
+    matches if it comes back alone."""
     if field.strip() == "*":
         return True
     if etag is None or (strong and etag.startswith("W/")):
