@@ -32,13 +32,13 @@ class Frame:
     """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for answers that
     do not say how they may be cached.
 
-    `embeddable` is whether pages of other sites may embed media. The request of a media element says nothing of its
-    page's origin, so the policy is the same for all."""
+    `embeddable` is whether pages of other sites may embed media. The request of a media element does not name the
+    origin of its page, so this is allowed to all or none. For Chromium, two ports of an IP address are one site in
+    Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
-        policy = b"cross-origin" if embeddable else b"same-site"
-        self._fields = [(b"x-content-type-options", b"nosniff"), (b"cross-origin-resource-policy", policy)]
+        self._embeddable = embeddable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,11 +46,18 @@ class Frame:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})[REQUEST_ID] = request_id.decode()
+        is_open = self._embeddable or _field(scope, b"sec-fetch-site") == b"same-site"
+        policy = b"cross-origin" if is_open else b"same-site"
 
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope[_STARTED] = True
-                headers = [*message.get("headers", ()), (b"x-request-id", request_id), *self._fields]
+                headers = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"cross-origin-resource-policy", policy),
+                ]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
@@ -85,7 +92,7 @@ class Checks:
     def _host_error(self, scope: Scope) -> ServerPYError | None:
         if self._hosts is None:
             return None
-        field = next((value for name, value in scope["headers"] if name == b"host"), None)
+        field = _field(scope, b"host")
         if field is None:  # only HTTP/1.0 reaches this: no browser
             return None
         host = host_of(field)
@@ -96,9 +103,13 @@ class Checks:
         )
 
 
+def _field(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for field, value in scope["headers"] if field == name), None)
+
+
 def _request_id(scope: Scope) -> bytes:
     """Return the client's request id if it is safe to log, otherwise a new one."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    given = _field(scope, b"x-request-id") or b""
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 

@@ -146,7 +146,7 @@ def _public_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and "@" not in parts.netloc and bool(parts.hostname)
-        usable = usable and parts.port != 0 and not (parts.query or parts.fragment)
+        usable = usable and parts.port != 0 and not (parts.query or parts.fragment or re.search(r"\s", value))
         if usable and ":" not in (parts.hostname or ""):
             host_name(parts.hostname or "")
     except ValueError:

@@ -67,6 +67,14 @@ def test_figures_and_errors_are_not_stored(server: Server, verb: str, target: st
     assert answer.headers["cross-origin-resource-policy"] == "same-site"
 
 
+@pytest.mark.parametrize(
+    ("fetch_site", "policy"), [("same-site", "cross-origin"), ("cross-site", "same-site"), ("none", "same-site")]
+)
+def test_pages_of_the_same_site_may_embed_media(server: Server, fetch_site: str, policy: str) -> None:
+    answer = server.get("/page/prog", verb="HEAD", headers={"Sec-Fetch-Site": fetch_site})
+    assert answer.headers["cross-origin-resource-policy"] == policy
+
+
 def test_info_is_not_stored(server: Server) -> None:
     assert server.get("/page/prog", path="/info").headers["cache-control"] == "no-store"
 
