@@ -36,7 +36,7 @@ def test_media_is_revalidated_before_it_is_used_again(server: Server, page: str,
 
 @pytest.mark.parametrize("start", [{}, {"start": 0}, {"start": -5}])
 @pytest.mark.parametrize("page", ["page", "tube"])
-def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str, start: dict[str, int]) -> None:
+def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str, start: dict[str, Any]) -> None:
     """Whether the page says that it is live, or only its playlist does."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
