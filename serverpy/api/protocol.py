@@ -88,7 +88,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and others send a
-        target as they were given it. `RequestMiddleware` refuses what is not UTF-8."""
+        target as they were given it. `query.py` refuses what is not UTF-8."""
         if self._in_first_line:
             line, end, rest = data.partition(b"\n")
             self._in_first_line = not end
