@@ -198,6 +198,11 @@ class StreamProtocol(HttpToolsProtocol):
         if left is not None:
             left()
 
+    @property
+    def is_awaiting_request(self) -> bool:
+        """Whether the client has REQUEST_SECONDS left, or less, to complete a request."""
+        return self._request_timer is not None
+
     def _await_request(self) -> None:
         self._request_timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
