@@ -8,8 +8,8 @@ BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Commands that the tests need, and then those that the bench needs in addition, each with its Debian package.
-SYSTEM := curl:curl chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg
+# Commands that the tests need, and those that the bench needs, each with its Debian package.
+SYSTEM := curl:curl nginx:nginx-light chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg
 BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
@@ -27,7 +27,7 @@ install: $(VENV)/.installed ## install ServerPY with all its extras into .venv
 install-dev: $(VENV)/.installed-dev ## also install what tests and checks need
 
 system: ## install the system packages that tests need
-	@.ci/system $(SYSTEM)
+	@PATH="$$PATH:/usr/sbin:/sbin" .ci/system $(SYSTEM)
 
 run: install ## start the server and the sample site (HOST=, PORT=)
 	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)

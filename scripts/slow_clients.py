@@ -78,7 +78,7 @@ async def read(running: Running, method: str, rate: int, film: bytes, outcome: O
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=READ_BYTES)
     try:
         path = f"/stream?url={quote(running.page, safe='')}&method={method}"
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         status = int(head.split()[1])
         if status != 200:

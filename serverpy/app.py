@@ -12,8 +12,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 import serverpy
 from serverpy import __version__
-from serverpy.api.errors import add_error_handlers, openapi
-from serverpy.api.middleware import EXPOSED_HEADERS, RequestMiddleware
+from serverpy.api.errors import add_error_handlers
+from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
+from serverpy.api.openapi import openapi
 from serverpy.api.routes import router
 from serverpy.engine import Engine, own_sockets
 from serverpy.errors import ConfigurationError
@@ -34,12 +35,16 @@ class Application(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, *, on_refusal: Callable[[ConfigurationError], None] | None = None
+    settings: Settings | None = None,
+    *,
+    on_refusal: Callable[[ConfigurationError], None] | None = None,
+    checks_host: bool = False,
 ) -> Application:
     """Make the application. Without `settings`, they come from `serverpy.toml` and the environment.
 
     `on_refusal` is called, in the event loop, if the worker finds that a setting cannot work; by default the error is
-    logged. Raises `ConfigurationError` for settings that cannot work together."""
+    logged. `checks_host` refuses requests for unknown hosts (`api/hosts.py`); so does ALLOWED_HOSTS. Raises
+    `ConfigurationError` for settings that cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
     make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
@@ -59,12 +64,15 @@ def create_app(
         version=__version__,
         description=serverpy.__doc__ or "",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         redirect_slashes=False,  # the address of a redirect would be the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
     app.include_router(router)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     add_error_handlers(app)
+    app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -74,7 +82,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(Frame, embeddable=bool(settings.cors_origins))
     return app
 
 

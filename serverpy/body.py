@@ -50,7 +50,7 @@ class Head:
 
     `length` is the exact number of bytes that `read` will return, or None. `start` is the offset of the first byte in
     the whole file, `total` is the length of the whole file, if known. `partial` means that a range was requested and is
-    honoured, `seekable` that ranges of these bytes can be requested.
+    honoured, `seekable` that ranges of these bytes can be requested, `is_live` that they exist only now.
     """
 
     content_type: str
@@ -60,6 +60,7 @@ class Head:
     total: int | None = None
     partial: bool = False
     seekable: bool = False
+    is_live: bool = False
     estimate: int | None = None
     etag: str | None = None
     last_modified: str | None = None

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 from serverpy.body import Body, Opener, Source
 from serverpy.errors import (
@@ -124,10 +125,11 @@ class Delivery:
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
         """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
         `ServerPYError`. Leaves nothing behind if it raises or is cancelled."""
-        check(request)
-        request = replace(request, url=check_url(request.url))
-        allowed = self.capabilities.allowed_for(request)
         record, clock = record or unlisted(), Clock()
+        request = replace(request, url=check_url(request.url))
+        record.host = urlsplit(request.url).netloc
+        check(request)
+        allowed = self.capabilities.allowed_for(request)
         reservation = await self._budget.reserve(allowed.admission_bytes)
         try:
             record.is_admitted = True

@@ -3,10 +3,11 @@
 ServerPYError
 ├── RequestError: the request cannot be fulfilled
 │   ├── InvalidUrl · InvalidParameter
-│   ├── RangeNotSatisfiable · UnsupportedConversion
+│   ├── UrlTooLong · HeadersTooLarge
+│   ├── PreconditionFailed · RangeNotSatisfiable · UnsupportedConversion
 │   └── FormatNotFound · ItemNotFound
 ├── RefusedError: this server or the site refuses the request
-│   ├── TargetForbidden · SiteForbidden
+│   ├── HostUnknown · TargetForbidden · SiteForbidden
 │   └── GeoRestricted · LoginRequired · DrmProtected
 ├── SourceError: the page or its media failed
 │   ├── MediaNotFound · NotMedia · TooLarge
@@ -52,8 +53,26 @@ class InvalidParameter(RequestError):
     code = "invalid_parameter"
 
 
+class UrlTooLong(RequestError):
+    """The request target is longer than the server reads (RFC 9110 §15.5.15)."""
+
+    code = "url_too_long"
+
+
+class HeadersTooLarge(RequestError):
+    """The header fields of the request are longer than the server reads (RFC 6585 §5)."""
+
+    code = "headers_too_large"
+
+
+class PreconditionFailed(RequestError):
+    """If-Match or If-Unmodified-Since does not hold for the media as it is now (RFC 9110 §13.1)."""
+
+    code = "precondition_failed"
+
+
 class RangeNotSatisfiable(RequestError):
-    """The Range header is malformed, or the range lies beyond the end (RFC 9110 §15.5.17).
+    """The range contains no byte of the file (RFC 9110 §15.5.17).
 
     `size` is the length of the whole file in bytes, if known, for `Content-Range: bytes */size`."""
 
@@ -84,6 +103,12 @@ class ItemNotFound(RequestError):
 
 class RefusedError(ServerPYError):
     """This server or the site refuses the request."""
+
+
+class HostUnknown(RefusedError):
+    """The Host of the request is none that this server answers for: it would allow DNS rebinding."""
+
+    code = "host_unknown"
 
 
 class TargetForbidden(RefusedError):
@@ -133,7 +158,8 @@ class NotMedia(SourceError):
 
 
 class TooLarge(SourceError):
-    """The media is longer or larger than MAX_DURATION, MAX_BYTES or another limit of the server."""
+    """The media is longer or larger than MAX_DURATION, MAX_BYTES or another limit of the server, or the body of the
+    request is too large."""
 
     code = "too_large"
 

@@ -6,7 +6,6 @@ because headers come from clients and media servers.
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import dataclass
 
@@ -85,41 +84,21 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
 
 
 def parse_range(header: str | None) -> ByteRange | None:
-    """Parse the single requested range. Returns None if the header is absent or may be ignored (another unit, or
-    several separate ranges): the answer is then the whole file.
-
-    Raises `RangeNotSatisfiable` for malformed ranges (`bytes=9-2`, `bytes=--5`), for an empty suffix and for
-    overlapping ranges (§14.2 lets a server reject these)."""
+    """Parse the single requested range. Returns None if the header is absent or is ignored, so that the response is the
+    whole file: for another unit, several ranges, or a malformed range such as `bytes=9-2` (§14.2 allows it for all of
+    them). An empty suffix (`bytes=-0`) is a range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None
-    ranges = [_parse_spec(spec.strip()) for spec in text.split(",") if spec.strip()]
-    if not ranges:
-        raise _invalid()
-    if len(ranges) == 1:
-        return ranges[0]
-    _refuse_overlap(ranges)
-    return None
+    specs = [spec.strip() for spec in text.split(",") if spec.strip()]
+    return _parse_spec(specs[0]) if len(specs) == 1 else None
 
 
-def _parse_spec(spec: str) -> ByteRange:
+def _parse_spec(spec: str) -> ByteRange | None:
     match = _SPEC.fullmatch(spec)
     if match is None or spec == "-":
-        raise _invalid()
+        return None
     first, last = (min(int(digits), _LARGEST) if digits else None for digits in match.groups())
-    if (first is None and last == 0) or (first is not None and last is not None and last < first):
-        raise _invalid()
+    if first is not None and last is not None and last < first:
+        return None
     return ByteRange(first, last)
-
-
-def _refuse_overlap(ranges: list[ByteRange]) -> None:
-    bounded = sorted((r.first, r.last) for r in ranges if r.first is not None and r.last is not None)
-    open_ended = [r.first for r in ranges if r.first is not None and r.last is None]
-    overlaps = any(later[0] <= earlier[1] for earlier, later in itertools.pairwise(bounded))
-    beyond = bool(open_ended) and bool(bounded) and bounded[-1][1] >= min(open_ended)
-    if overlaps or beyond or len(open_ended) > 1 or sum(r.first is None for r in ranges) > 1:
-        raise RangeNotSatisfiable("The ranges overlap.")
-
-
-def _invalid() -> RangeNotSatisfiable:
-    return RangeNotSatisfiable("The Range header is malformed.")

@@ -13,16 +13,19 @@ from serverpy.plan import Plan
 
 
 class Record:
-    """One stream. `client` is the client's address, `site` the extractor's name. `cancel` ends the stream: its body is
-    closed, and its connection is cut so that the client notices."""
+    """One stream. `client` is the client's address, `host` that of the page with its port, `site` the extractor's name.
+    `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
         self.id = id
         self.client = client
         self.cancel = cancel
+        self.host: str | None = None
         self.site: str | None = None
         self.plan: Plan | None = None
         """The plan that is open, or was tried last, without segment lists."""
+        self.status: int | None = None
+        """The status of the answer; None before it."""
         self.sent_bytes = 0
         self.is_admitted = False
         """Whether the stream runs or is being opened; otherwise it waits for a place."""

@@ -29,6 +29,7 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         ("bytes=007-8", ByteRange(7, 8)),
         ("bytes=0-18446744073709551615", ByteRange(0, LARGEST)),
         (f"bytes=-{'9' * 500}", ByteRange(None, LARGEST)),
+        ("bytes=-0", ByteRange(None, 0)),
     ],
 )
 def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
@@ -36,24 +37,17 @@ def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", [None, "", "bytes", "items=0-1", "seconds=1-2", "bytes=0-1,3-4", "bytes=0-1, 5-", "bytes=0-1,-1"]
-)
-def test_a_range_header_that_may_be_ignored_is_ignored(header: str | None) -> None:
-    """The response is then the whole file: for another unit, or for several ranges that do not overlap."""
-    assert parse_range(header) is None
-
-
-@pytest.mark.parametrize(
     "header",
     [
+        *(None, "", "bytes", "items=0-1", "seconds=1-2"),
+        *("bytes=0-1,3-4", "bytes=0-1, 5-", "bytes=0-1,-1", "bytes=0-5,3-9", "bytes=0-,5-", "bytes=-1,-2"),
         *("bytes=", "bytes=-", "bytes=,", "bytes=x", "bytes=1", "bytes=1-x", "bytes=0x1-2", "bytes=1 -2"),
-        *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=-0", "bytes=1-2-3", "bytes=٣-٤"),
-        *("bytes=0-5,3-9", "bytes=0-,5-", "bytes=0-9,5-", "bytes=-1,-2", "bytes=3-9,0-5", "bytes=0-1,x"),
+        *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=1-2-3", "bytes=٣-٤", "bytes=0-1,x"),
     ],
 )
-def test_an_invalid_range_is_refused(header: str) -> None:
-    with pytest.raises(RangeNotSatisfiable):
-        parse_range(header)
+def test_a_range_header_that_may_be_ignored_is_ignored(header: str | None) -> None:
+    """The response is then the whole file: for another unit, several ranges, and what is no range."""
+    assert parse_range(header) is None
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST))
@@ -65,27 +59,12 @@ def test_every_valid_range_is_parsed(one: int, other: int) -> None:
 
 
 @given(st.text(st.sampled_from("bytes=0123456789-, \t"), max_size=40) | st.text(max_size=40))
-def test_any_text_is_a_range_or_ignored_or_refused(text: str) -> None:
+def test_any_text_is_a_range_or_ignored(text: str) -> None:
     for header in (text, f"bytes={text}"):
-        try:
-            found = parse_range(header)
-        except RangeNotSatisfiable:
-            continue
+        found = parse_range(header)
         if found is not None:
-            assert found.first is not None or found.last
+            assert found.first is not None or found.last is not None
             assert found.first is None or found.last is None or found.first <= found.last
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=5))
-def test_several_ranges_are_refused_only_if_they_overlap(pairs: list[tuple[int, int]]) -> None:
-    ranges = [(min(pair), max(pair)) for pair in pairs]
-    header = "bytes=" + ",".join(f"{first}-{last}" for first, last in ranges)
-    covered = [number for first, last in ranges for number in range(first, last + 1)]
-    if len(covered) == len(set(covered)):
-        assert parse_range(header) is None
-    else:
-        with pytest.raises(RangeNotSatisfiable):
-            parse_range(header)
 
 
 # Resolving

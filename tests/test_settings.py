@@ -55,6 +55,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert not settings.gc_after_stream
     assert (settings.max_duration, settings.max_bytes, settings.proxy) == (None, None, None)
     assert (settings.log_level, settings.log_format) == ("info", "text")
+    assert (settings.allowed_hosts, settings.public_url, settings.open) == ((), None, False)
 
 
 def test_the_profile_fills_the_settings_that_are_not_set() -> None:
@@ -149,6 +150,49 @@ def test_lists_are_separated_by_commas_or_spaces(
 def test_allow_sites_may_be_all_or_none() -> None:
     assert load_settings(allow_sites="all").allow_sites == ()
     assert load_settings(allow_sites="none").allow_sites == ("none",)
+
+
+@pytest.mark.parametrize(
+    ("values", "hosts"),
+    [
+        ({}, {"127.0.0.1"}),
+        ({"host": "0.0.0.0", "allowed_hosts": "Media.Example., a_b c"}, {"0.0.0.0", "media.example", "a_b", "c"}),
+        ({"host": "::", "allowed_hosts": "bücher.example"}, {"xn--bcher-kva.example"}),
+        ({"host": "Box", "public_url": "https://Media.Example:8443/path/"}, {"box", "media.example"}),
+        ({"public_url": "http://bücher.example"}, {"127.0.0.1", "xn--bcher-kva.example"}),
+        ({"public_url": "http://[::1]:8000"}, {"127.0.0.1"}),
+        ({"public_url": "none", "allowed_hosts": "none"}, {"127.0.0.1"}),
+        ({"open": True, "allowed_hosts": "media.example"}, None),
+    ],
+)
+def test_hosts_are_those_of_three_settings(values: dict[str, Any], hosts: set[str] | None) -> None:
+    assert load_settings(**values).served_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    "name", ["http://media.example", "media.example:80", "a/b", "*.example", "[::1]", "a..b", "ａ b"]
+)
+def test_an_allowed_host_is_a_name(name: str) -> None:
+    (fault,) = faults(allowed_hosts=(name,))
+    assert fault.startswith("ALLOWED_HOSTS: each item must be a host name")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "media.example",
+        "ftp://a",
+        "https://",
+        "https://u:p@a",
+        "https://a?b",
+        "https://a#b",
+        "https://a:x",
+        "http://a_/b c",
+    ],
+)
+def test_a_public_url_is_an_address(url: str) -> None:
+    (fault,) = faults(public_url=url)
+    assert fault == "PUBLIC_URL: must be an address such as https://media.example.org"
 
 
 def test_ports_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ import re
 import unicodedata
 from urllib.parse import quote
 
+from serverpy.containers import BY_EXTENSION
+
 _MAX_BYTES = 200
 """Longest name without its extension, in UTF-8 bytes; file systems allow 255 in total."""
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-
-
 _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 
 
@@ -21,10 +21,16 @@ def file_name(title: str | None, ext: str) -> str:
     return f"{_stem(title or '')}.{ext if _EXTENSION.fullmatch(ext) else 'bin'}"
 
 
-def own_name(name: str) -> str:
-    """Make the name that the client asked for safe, and keep its extension."""
-    stem, dot, ext = name.rpartition(".")
-    return file_name(stem, ext) if dot and stem and _EXTENSION.fullmatch(ext) else _stem(name)
+def own_name(name: str, ext: str) -> str:
+    """Make the name that the client asked for safe. It ends in the extension of the media, `ext`, or in another one of
+    the same format: otherwise the client could choose the program that opens the file."""
+    stem, dot, own = name.rpartition(".")
+    if not dot:
+        return file_name(name, ext)
+    known = BY_EXTENSION.get(own.lower())
+    if own.lower() == ext.lower() or (known is not None and known == BY_EXTENSION.get(ext.lower())):
+        return file_name(stem, own)
+    return file_name(name if known is None else stem, ext)
 
 
 def _stem(title: str) -> str:
@@ -34,10 +40,17 @@ def _stem(title: str) -> str:
 
 
 def content_disposition(name: str, *, attachment: bool) -> str:
-    """Return the header's value: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the exact name."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    ascii_name = _FORBIDDEN.sub("_", ascii_name)  # compatibility forms decompose into forbidden characters: ℅ is c/o
-    stem, dot, ext = ascii_name.rpartition(".")
-    ascii_name = (f"{stem.strip() or 'media'}.{ext}" if dot else ascii_name or "media").replace("%", "_")
+    """Return the header's value for a safe `name`: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the
+    exact name.
+
+    The ASCII name is made safe again, because a character may stand for forbidden ones: NFKD turns U+FF02 into a
+    quotation mark, and U+2105 into `c/o`."""
+    stem, dot, ext = name.rpartition(".")
+    ascii_name = _stem(_ascii(stem)) + dot + ext if dot and _EXTENSION.fullmatch(ext) else _stem(_ascii(name))
+    ascii_name = ascii_name.replace("%", "_")  # some clients decode it (RFC 6266 appendix D)
     kind = "attachment" if attachment else "inline"
     return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _ascii(text: str) -> str:
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -1,18 +1,21 @@
-"""Middleware around every answer: it adds a request id and `nosniff`, and checks the head of the request.
+"""Middleware around every answer. `Frame` adds the headers that all answers have; `Checks` refuses requests for another
+host and those that are too long, and answers an unexpected exception. CORS stands between the two, so that a page of an
+allowed origin can read every answer.
 
-A plain ASGI wrapper: it changes the head of an answer and passes bodies through untouched.
+Plain ASGI wrappers: they change the head of an answer and pass bodies through untouched.
 """
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serverpy.api.problems import problem
+from serverpy.api.hosts import host_of, is_served
+from serverpy.api.problems import internal_error, problem
 from serverpy.api.protocol import TOO_LONG, new_request_id
-from serverpy.errors import InvalidParameter, InvalidUrl, ServerPYError
+from serverpy.errors import HeadersTooLarge, HostUnknown, ServerPYError, TooLarge, UrlTooLong
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
@@ -21,11 +24,21 @@ EXPOSED_HEADERS = [
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_STARTED = "serverpy.started"
+"""In the scope once the answer has begun."""
 
 
-class RequestMiddleware:
-    def __init__(self, app: ASGIApp) -> None:
+class Frame:
+    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for answers that
+    do not say how they may be cached.
+
+    `embeddable` is whether pages of other sites may embed media. The request of a media element does not name the
+    origin of its page, so this is allowed to all or none. For Chromium, two ports of an IP address are one site in
+    Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
+
+    def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
+        self._embeddable = embeddable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,42 +46,80 @@ class RequestMiddleware:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})[REQUEST_ID] = request_id.decode()
+        is_open = self._embeddable or _field(scope, b"sec-fetch-site") == b"same-site"
+        policy = b"cross-origin" if is_open else b"same-site"
 
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                frame = [(b"x-request-id", request_id), (b"x-content-type-options", b"nosniff")]
-                message = {**message, "headers": [*message.get("headers", ()), *frame]}
+                scope[_STARTED] = True
+                headers = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"cross-origin-resource-policy", policy),
+                ]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
             await send(message)
 
+        await self._app(scope, receive, framed)
+
+
+class Checks:
+    """The innermost middleware. `hosts` are the names that the server answers for besides IP literals and `localhost`;
+    None turns the check off."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        error = _length_error(scope) or self._host_error(scope)
+        if error is not None:
+            await problem(error)(scope, receive, send)
+            return
         try:
-            scope["query_string"] = _checked_query(scope)
-        except ServerPYError as error:
-            await problem(error)(scope, receive, framed)
-        else:
-            await self._app(scope, receive, framed)
+            await self._app(scope, receive, send)
+        except Exception:
+            if _STARTED not in scope:
+                await internal_error()(scope, receive, send)
+            raise  # the server logs it, and cuts an answer that has begun
+
+    def _host_error(self, scope: Scope) -> ServerPYError | None:
+        if self._hosts is None:
+            return None
+        field = _field(scope, b"host")
+        if field is None:  # only HTTP/1.0 reaches this: no browser
+            return None
+        host = host_of(field)
+        if host is not None and is_served(host, self._hosts):
+            return None
+        return HostUnknown(
+            "This server does not answer for the host name of the request. Its operator can add it to ALLOWED_HOSTS."
+        )
+
+
+def _field(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for field, value in scope["headers"] if field == name), None)
 
 
 def _request_id(scope: Scope) -> bytes:
     """Return the client's request id if it is safe to log, otherwise a new one."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    given = _field(scope, b"x-request-id") or b""
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 
-def _checked_query(scope: Scope) -> bytes:
-    """Return the query string. Raises `InvalidUrl` or `InvalidParameter` if the head was too long, or if a value is not
-    UTF-8: with replacement characters it would name another page."""
-    too_long = scope.get("extensions", {}).get(TOO_LONG)
-    if too_long == "headers":
-        raise InvalidParameter("The headers of the request are too long.")
-    if too_long is not None:
-        raise InvalidUrl("The URL is too long.")
-    query: bytes = scope["query_string"]
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        try:
-            unquote_to_bytes(value).decode()
-        except UnicodeDecodeError:
-            if name == b"url":
-                raise InvalidUrl("The URL is not UTF-8.") from None
-            raise InvalidParameter("A parameter is not UTF-8.") from None
-    return query
+def _length_error(scope: Scope) -> ServerPYError | None:
+    match scope.get("extensions", {}).get(TOO_LONG):
+        case None:
+            return None
+        case "target":
+            return UrlTooLong("The URL of the request is too long.")
+        case "headers":
+            return HeadersTooLarge("The headers of the request are too long.")
+        case _:
+            return TooLarge("The body of the request is too large.")

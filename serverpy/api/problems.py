@@ -22,10 +22,14 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.MediaNotFound: (404, "No media found"),
     errors.FormatNotFound: (404, "No such format"),
     errors.ItemNotFound: (404, "No such item"),
+    errors.PreconditionFailed: (412, "Precondition failed"),
     errors.TooLarge: (413, "Too large"),
+    errors.UrlTooLong: (414, "URL too long"),
     errors.NotMedia: (415, "Not media"),
     errors.RangeNotSatisfiable: (416, "Range not satisfiable"),
+    errors.HostUnknown: (421, "Unknown host"),
     errors.UnsupportedConversion: (422, "Unsupported conversion"),
+    errors.HeadersTooLarge: (431, "Header fields too large"),
     errors.NotInstalled: (501, "Not installed on this server"),
     errors.ExtractionFailed: (502, "The page could not be read"),
     errors.UpstreamFailed: (502, "The media server failed"),
@@ -59,6 +63,11 @@ def problem(error: ServerPYError) -> Response:
         if error.size is not None:  # RFC 9110 §14.4 has no form for an unknown length here
             headers["Content-Range"] = f"bytes */{error.size}"
     return render(document(status, title, error.code, error.detail), headers)
+
+
+def internal_error() -> Response:
+    """Make the response to an unexpected exception, without its details."""
+    return render(document(500, "The server failed", "internal", "Internal error: see the log of the server."))
 
 
 def render(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:

@@ -1,5 +1,5 @@
-"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and request heads are limited in size
-and time.
+"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and requests are limited in size and
+time.
 
 It also does what ASGI cannot express: a response can cut its connection, and is told when the client leaves.
 """
@@ -19,17 +19,23 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from serverpy.api.hosts import host_fault
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
 """Longest request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
 HEADER_BYTES = 32 * 1024
-HEAD_SECONDS = 30.0
-"""Time that a client has to send the head of a request."""
+BODY_BYTES = 1024 * 1024
+"""Longest request body. That of a GET or HEAD is discarded as it arrives."""
+REQUEST_SECONDS = 30.0
+"""Time that a client has to send a request: its head and its body."""
 PIPELINED = 16
 """Requests that may wait on one connection for the answer to an earlier one; each holds some kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+_LINGER_RESET, _LINGER_DEFAULT = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+"""Values of SO_LINGER: closing the socket resets the connection, or ends it in the normal way."""
 
 CUT = "serverpy.cut"
 """In `scope["extensions"]`: function that ends the connection in mid-body. Nothing may be sent or awaited after it."""
@@ -40,8 +46,8 @@ UNFRAMED = "serverpy.unframed"
 """In `scope["extensions"]` of an HTTP/1.0 request: function to call before a body of unknown length. It returns a
 function to call at the end of that body."""
 TOO_LONG = "serverpy.too_long"
-"""In `scope["extensions"]` if the request was too long; the value says whether the `target` or the `headers` were. The
-excess is dropped."""
+"""In `scope["extensions"]` if the request is too long; the value says whether the `target`, the `headers` or the `body`
+are. The excess is dropped."""
 
 
 def new_request_id() -> str:
@@ -49,13 +55,20 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
+class BadRequest(Exception):
+    """Raised in a callback of the parser, which then reports an error."""
+
+
 class StreamProtocol(HttpToolsProtocol):
     """One client connection."""
 
-    _head_timer: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _body_bytes = 0
     _in_first_line = True
-    _wants_body = True
+    _in_head = True
+    _wants_body = False
+    _fault = "Malformed HTTP request."
     _lost = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -64,10 +77,10 @@ class StreamProtocol(HttpToolsProtocol):
         self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}
         # uvicorn waits for the client before each write: with a limit of 0, only one chunk waits in the transport.
         transport.set_write_buffer_limits(high=0)
-        self._await_head()
+        self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_done()
+        self._request_done()
         super().connection_lost(exc)
         self._lost = True
         for cycle in list(self._on_left):
@@ -75,13 +88,15 @@ class StreamProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and others send a
-        target as they were given it. `RequestMiddleware` refuses what is not UTF-8."""
+        target as they were given it. `query.py` refuses what is not UTF-8."""
         if self._in_first_line:
             line, end, rest = data.partition(b"\n")
             self._in_first_line = not end
             if not line.isascii():
                 data = _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
         super().data_received(data)
+        if self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_request()  # bytes that begin no request, such as blank lines, also end uvicorn's idle time-out
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser rejects with a problem document, where uvicorn would send plain text. Aborts the
@@ -89,23 +104,25 @@ class StreamProtocol(HttpToolsProtocol):
         if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
             return
-        content = document(400, "Bad request", "bad_request", "Malformed HTTP request.")
+        content = document(400, "Bad request", "bad_request", self._fault)
         body = json.dumps(content).encode()
         head = (
             f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
-            f"X-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\nConnection: close\r\n\r\n"
+            f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
+            "Connection: close\r\n"
         )
-        self.transport.write(head.encode() + body)
+        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)  # Date
+        self.transport.write(head.encode() + common + b"\r\n" + body)
         self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = 0
-        self._wants_body = True
+        self._header_bytes = self._body_bytes = 0
+        self._in_head = True
         self._extensions: dict[str, Any] = {}
         self.scope["extensions"] = self._extensions
-        if self._head_timer is None:
-            self._await_head()
+        if self._request_timer is None:
+            self._await_request()
 
     def on_url(self, url: bytes) -> None:
         if len(self.url) + len(url) <= TARGET_BYTES and TOO_LONG not in self._extensions:
@@ -115,6 +132,8 @@ class StreamProtocol(HttpToolsProtocol):
             self.url = self.url.partition(b"?")[0][:1024] or b"/"
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer field is no header field (RFC 9110 §6.5.1)
         self._header_bytes += len(name) + len(value)
         if self._header_bytes <= HEADER_BYTES:
             super().on_header(name, value)
@@ -123,14 +142,14 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_first_line = True
+        self._request_done()
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
-        self._head_done()
+        self._in_head = False
         if len(self.pipeline) >= PIPELINED:
-            raise OverflowError(
-                "too many requests wait on this connection"
-            )  # makes the parser stop and report an error
+            raise BadRequest
+        self._check_head()
         super().on_headers_complete()
         cycle = self.cycle
         cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all a cycle uses
@@ -138,10 +157,29 @@ class StreamProtocol(HttpToolsProtocol):
         if self._on_left:
             self.flow.resume_reading()  # uvicorn pauses it while a request waits, and would not see a client leave
         if cycle.scope["http_version"] == "1.0":
-            self._extensions[UNFRAMED] = partial(_unframe, cycle)
+            self._extensions[UNFRAMED] = partial(_unframe, cycle, self.transport)
+
+    def _check_head(self) -> None:
+        """Check what the parser and uvicorn do not. Raises `BadRequest`."""
+        self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
+        if TOO_LONG in self._extensions:
+            return  # the Host may be among the fields that were dropped
+        hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
+        absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
+        if hosts and absolute is not None:
+            self.headers[hosts[0]] = (b"host", absolute[1])  # it takes precedence (RFC 9112 §3.2.2)
+        fault = host_fault([self.headers[number][1] for number in hosts], self.parser.get_http_version())
+        if fault is not None:
+            self._fault = fault
+            raise BadRequest
+        if any(name == b"content-length" and int(value) > BODY_BYTES for name, value in self.headers):
+            self._extensions[TOO_LONG] = "body"
 
     def on_body(self, body: bytes) -> None:
-        if self._wants_body:
+        self._body_bytes += len(body)
+        if self._body_bytes > BODY_BYTES:
+            self.transport.abort()
+        elif self._wants_body:
             super().on_body(body)
 
     def _set_on_left(self, cycle: RequestResponseCycle, left: Callable[[], None] | None) -> None:
@@ -160,35 +198,45 @@ class StreamProtocol(HttpToolsProtocol):
         if left is not None:
             left()
 
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+    @property
+    def is_awaiting_request(self) -> bool:
+        """Whether the client has REQUEST_SECONDS left, or less, to complete a request."""
+        return self._request_timer is not None
 
-    def _head_done(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _await_request(self) -> None:
+        self._request_timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _request_done(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """End the connection so that the client notices: before its Content-Length or its final chunk. An HTTP/1.0
-        response may have neither, so there the connection is reset."""
-        if cycle.scope["http_version"] == "1.0":
-            raw: socket.socket | None = self.transport.get_extra_info("socket")
-            if raw is not None:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """End the connection so that the client notices: before its Content-Length or its final chunk, or by a reset
+        (`_unframe`)."""
         cycle.disconnected = True  # so that uvicorn does not report an incomplete answer
         self.transport.abort()
 
 
-def _unframe(cycle: RequestResponseCycle) -> Callable[[], None]:
+def _unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
     """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends it.
     uvicorn would send chunks anyway, unless it expects a length; the returned function tells it at the end that all of
-    that has come."""
+    that has come. Until then, closing the socket resets the connection, whoever closes it, so that no other end looks
+    like that one: not an exception, not the end of the process."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+    _set_linger(transport, _LINGER_RESET)
 
     def end() -> None:
         cycle.expected_content_length = 0
+        _set_linger(transport, _LINGER_DEFAULT)
 
     return end
+
+
+def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
+    raw: socket.socket | None = transport.get_extra_info("socket")
+    if raw is not None and not transport.is_closing():
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
 
 class HeadFirst:

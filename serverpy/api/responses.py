@@ -31,7 +31,7 @@ class StreamCut(Exception):
 
 class StreamResponse(Response):
     """Response that opens its stream when it is sent, and lists it in `running` until its end. `head` returns status
-    and headers for the open stream."""
+    and headers for the open stream, or raises a `ServerPYError`."""
 
     def __init__(
         self,
@@ -82,6 +82,8 @@ class StreamResponse(Response):
             record.end = "internal"
             if self._started:
                 await _spoil(scope, send)
+            else:
+                record.status = 500  # `middleware.py::Checks` sends it
             raise
         finally:
             unwatch()
@@ -94,29 +96,40 @@ class StreamResponse(Response):
         try:
             stream = await self._open_stream(record)
             try:
-                await self._send(stream, record, scope, send)
+                status, headers = self._head(stream)
+                has_body = scope["method"] != "HEAD" and status != 304
+                if not has_body:
+                    await self._close(stream)  # the client may be slow to take the head
+                await self._send(stream if has_body else None, status, headers, record, scope, send)
                 record.end = "complete"
             finally:
-                self._ending = True
-                await stream.aclose()
+                await self._close(stream)
         except ServerPYError as error:
             record.end = error.code
             if self._started:
                 await _cut(scope, send)
             else:
-                await problem(error)(scope, receive, send)
+                answer = problem(error)
+                record.status = answer.status_code
+                await answer(scope, receive, send)
         except TimeoutError:
             record.end = "stalled"
             await _cut(scope, send)
 
-    async def _send(self, stream: Stream, record: Record, scope: Scope, send: Send) -> None:
-        """Send head and body. Raises what reading raises, the stream's loss, and `TimeoutError` if the client stops
-        reading."""
-        status, headers = self._head(stream)
-        end = _unframed(scope) if "Content-Length" not in headers else _nothing
+    async def _close(self, stream: Stream) -> None:
+        self._ending = True
+        await stream.aclose()
+
+    async def _send(
+        self, stream: Stream | None, status: int, headers: dict[str, str], record: Record, scope: Scope, send: Send
+    ) -> None:
+        """Send the head, and the body of `stream` if there is one. Raises what reading raises, the stream's loss, and
+        `TimeoutError` if the client stops reading."""
+        end = _unframed(scope) if stream is not None and "Content-Length" not in headers else _nothing
+        record.status = status
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
-        if scope["method"] != "HEAD":
+        if stream is not None:
             await self._send_body(stream, record, send)
         self._ending = True
         end()
@@ -149,8 +162,19 @@ def _client(scope: Scope) -> str:
 
 
 def _log(record: Record) -> None:
-    stream = record.id, record.client, record.site or "-", record.method or "-", record.end
-    logger.info("%s %s %s %s: %s, %d bytes in %.2f s", *stream, record.sent_bytes, record.seconds)
+    """Log one line about a stream that has ended. It names the site by host and extractor: a URL may be secret."""
+    values = {
+        "request": record.id,
+        "client": record.client,
+        "host": record.host or "-",
+        "site": record.site or "-",
+        "status": record.status or "-",
+        "method": record.method or "-",
+        "end": record.end,
+        "bytes": record.sent_bytes,
+        "seconds": round(record.seconds, 2),
+    }
+    logger.info("%s %s %s %s %s %s: %s, %d bytes in %.2f s", *values.values(), extra=values)
 
 
 def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

@@ -3,59 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from serverpy import __version__, errors
+from serverpy import __version__
+from serverpy.api import openapi
+from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
 from serverpy.api.middleware import REQUEST_ID
-from serverpy.api.problems import examples
+from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
 from serverpy.api.responses import StreamResponse
-from serverpy.containers import Target
 from serverpy.delivery import Stream
+from serverpy.errors import PreconditionFailed
 from serverpy.info import Info, info_of
 from serverpy.metrics import Sample
-from serverpy.options import Method
 from serverpy.plan import StreamRequest
-from serverpy.ranges import ContentRange, parse_range
+from serverpy.preconditions import Outcome
+from serverpy.ranges import ContentRange
 from serverpy.server import Server
 
-URL_MEANS = "URL of a page, or of the media itself; http or https."
-PAGE = "https://example.com/watch?v=1"
-_PAGE_ERRORS = (
-    errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
-    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.NotInstalled,
-    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
-)  # fmt: skip
-_STREAM_ERRORS = (
-    *_PAGE_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.NotMedia, errors.RangeNotSatisfiable,
-    errors.UnsupportedConversion, errors.UpstreamTimeout,
-)  # fmt: skip
-
-
-class StreamQuery(BaseModel):
-    """The parameters of `/stream`."""
-
-    url: str = Field(description=URL_MEANS, examples=[PAGE])
-    format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
-    to: Target = Field("source", description="Format to convert the media to.")
-    method: Method | None = None
-    item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
-    start: float | None = Field(
-        None,
-        description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
-        "available or, if negative, back from the end. Default: the live edge.",
-    )
-    end: float | None = Field(None, description="Seconds. Not available in this version.")
-    download: bool = Field(False, description="`1`: send as an attachment.")
-    filename: str | None = Field(None, max_length=255, description="Name of the file, instead of the media's title.")
+DOCS = Path(__file__).with_name("docs.html")
+DOCS_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+MEDIA_POLICY = "script-src 'none'; object-src 'none'"
+"""Content-Security-Policy of media: a page that is taken for media, or an SVG, runs nothing. Not `sandbox`: the player
+that a browser shows in a tab could not load the media from its opaque origin."""
+_OF_BYTES = frozenset({"Content-Type", "Content-Disposition", "Content-Length", "Content-Range"})
+"""Headers that a 304 leaves out: the client has the bytes that they describe (RFC 9110 §15.4.5)."""
 
 
 class StreamRoute(APIRoute):
@@ -66,19 +45,8 @@ class StreamRoute(APIRoute):
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
-        response = await stream(Request(scope), _query(scope))
+        response = await stream(Request(scope), parse_query(scope["query_string"]))
         await response(scope, receive, send)
-
-
-def _query(scope: Scope) -> StreamQuery:
-    """Parse the query string. Raises `InvalidParameter`."""
-    try:
-        return StreamQuery.model_validate(
-            dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise errors.InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.") from None
 
 
 streams = APIRouter(route_class=StreamRoute)
@@ -88,14 +56,12 @@ streams = APIRouter(route_class=StreamRoute)
     "/stream",
     summary="The media of a page, as a stream of bytes",
     response_class=Response,
-    responses={
-        200: {"description": "The bytes.", "content": {"video/mp4": {}, "audio/mp4": {}, "image/jpeg": {}}},
-        206: {"description": "The requested range."},
-        **examples(*_STREAM_ERRORS),
-    },
+    responses=openapi.STREAM_RESPONSES,
+    openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> StreamResponse:
     server = _server(request)
+    conditional = Conditional.of(request.method, request.scope["headers"])
     asked = StreamRequest(
         url=query.url,
         format=query.format or None,
@@ -104,13 +70,10 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         item=query.item,
         start=query.start,
         end=query.end,
-        # RFC 9110 §14.2: ranges are defined for GET only.
-        range=parse_range(request.headers.get("range")) if request.method == "GET" else None,
-        if_range=request.headers.get("if-range"),
     )
     return StreamResponse(
-        lambda record: server.delivery.open(asked, record),
-        lambda opened: stream_head(opened, filename=query.filename, download=query.download),
+        lambda record: conditional.open(server.delivery, asked, record),
+        lambda opened: stream_head(opened, conditional, filename=query.filename, download=query.download),
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
         stall_timeout=server.stall_timeout,
@@ -124,29 +87,38 @@ streams.add_api_route(
     operation_id="head_stream",
     summary="The headers of the stream, without its bytes",
     response_class=Response,
-    responses={200: {"description": "What `GET` would answer."}, **examples(*_STREAM_ERRORS)},
+    responses=openapi.HEAD_RESPONSES,
+    openapi_extra={"parameters": openapi.CONDITIONAL_FIELDS},
 )
 
 
-def stream_head(stream: Stream, *, filename: str | None, download: bool) -> tuple[int, dict[str, str]]:
-    """Return status and headers of an open stream."""
+def stream_head(
+    stream: Stream, conditional: Conditional, *, filename: str | None, download: bool
+) -> tuple[int, dict[str, str]]:
+    """Return status and headers of an open stream. Raises `PreconditionFailed`."""
     head = stream.head
-    name = own_name(filename) if filename else file_name(head.title, head.ext)
+    outcome = conditional.outcome(head)
+    if outcome is Outcome.FAILED:
+        raise PreconditionFailed("The media is not the one that If-Match or If-Unmodified-Since asks for.")
+    name = own_name(filename, head.ext) if filename else file_name(head.title, head.ext)
     headers = {
         "Content-Type": head.content_type,
         "Content-Disposition": content_disposition(name, attachment=download),
         "Accept-Ranges": "bytes" if head.seekable else "none",
+        "Cache-Control": "no-store" if head.is_live else "private, no-cache",
+        "Content-Security-Policy": MEDIA_POLICY,
         "X-ServerPY-Method": stream.method,
         "Server-Timing": ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in head.timings.items()),
-        "Content-Security-Policy": "sandbox",
     }
     if head.length is not None:
         headers["Content-Length"] = str(head.length)
     elif head.estimate is not None:
         headers["X-Estimated-Content-Length"] = str(head.estimate)
-    if head.seekable:
-        headers |= {"ETag": head.etag} if head.etag else {}
-        headers |= {"Last-Modified": head.last_modified} if head.last_modified else {}
+    etag, last_modified = validators(head)
+    headers |= {"ETag": etag} if etag else {}
+    headers |= {"Last-Modified": last_modified} if last_modified else {}
+    if outcome is Outcome.NOT_MODIFIED:
+        return 304, {name: value for name, value in headers.items() if name not in _OF_BYTES}
     if head.partial and head.length is not None:
         headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
     return 206 if head.partial else 200, headers
@@ -157,7 +129,16 @@ router.include_router(streams)
 UrlParameter = Annotated[str, Query(description=URL_MEANS, examples=[PAGE])]
 
 
-@router.get("/info", summary="The metadata and formats of a page", responses=examples(*_PAGE_ERRORS))
+async def _check_encoding(request: Request) -> None:
+    check_encoding(request.scope["query_string"])
+
+
+@router.get(
+    "/info",
+    summary="The metadata and formats of a page",
+    responses=openapi.INFO_RESPONSES,
+    dependencies=[Depends(_check_encoding)],
+)
 async def info(request: Request, url: UrlParameter) -> Info:
     delivery = _server(request).delivery
     return info_of(await delivery.info(url), delivery.capabilities)
@@ -184,6 +165,12 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
     return await asyncio.to_thread(_exposed, sample)
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+async def docs() -> Response:
+    """Return a page that shows `/openapi.json` and needs nothing from other servers."""
+    return HTMLResponse(await asyncio.to_thread(DOCS.read_bytes), headers={"Content-Security-Policy": DOCS_POLICY})
 
 
 for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready), ("/metrics", metrics)):

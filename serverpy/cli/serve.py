@@ -97,7 +97,7 @@ def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], N
     from serverpy.cli.drain import Drain
     from serverpy.memory.heap import settle
 
-    app = create_app(settings, on_refusal=on_refusal)
+    app = create_app(settings, on_refusal=on_refusal, checks_host=True)
     Drain(app.state.server, settings.drain_seconds)
     settle()
     return app

@@ -61,6 +61,7 @@ class ResumingRead(Unlosable):
     """An open read of `extent`. Holds OVERLAP_BYTES in addition to what its response holds. Its owner closes it, after
     cancelling any read that is under way."""
 
+    is_live = False
     takes_large_steps = True
 
     def __init__(

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -22,6 +23,7 @@ from serverpy.options import Identity, Limits, Network, Sockets, Targets, Timeou
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
+    HostNames,
     LogFormat,
     LogLevel,
     MethodName,
@@ -32,6 +34,7 @@ from serverpy.settings.types import (
     OptionalRate,
     OptionalSeconds,
     OptionalSize,
+    OptionalUrl,
     OptionalWord,
     Origins,
     Port,
@@ -45,6 +48,7 @@ from serverpy.settings.types import (
     Size,
     Word,
     Words,
+    host_name,
     setting,
 )
 
@@ -172,6 +176,19 @@ class Settings(SourcedSettings):
         "Origins whose pages may call the server; `*` allows all, without credentials.", default=(), unit="list"
     )
 
+    allowed_hosts: HostNames = setting(
+        "Names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL; a "
+        "request for another Host gets 421 (protection from DNS rebinding). Needed where clients use a name: DNS, "
+        "Docker, a reverse proxy that passes Host on.",
+        default=(),
+        unit="list",
+    )
+    public_url: OptionalUrl = setting(
+        "Address at which clients reach this server, if it is another one than HOST and PORT: `https://media.example`.",
+        default=None,
+    )
+    open: bool = setting("Answer for every Host: turns the check of ALLOWED_HOSTS off.", default=False)
+
     proxy: OptionalProxy = setting(
         "Proxy for extractions and media requests: http, socks4, socks4a, socks5 or socks5h, with its port. "
         "It receives IP addresses, never host names.",
@@ -220,6 +237,15 @@ class Settings(SourcedSettings):
     def targets(self, own: Sockets = ()) -> Targets:
         """`own` are the sockets that the server listens on."""
         return Targets(allow_networks=self.allow_networks, deny_ports=self.deny_ports, own=own)
+
+    @property
+    def served_hosts(self) -> frozenset[str] | None:
+        """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
+        if self.open or self.require_key:
+            return None
+        public = None if self.public_url is None else urlsplit(self.public_url).hostname
+        own = [host_name(name) for name in (self.host, public) if name and ":" not in name]
+        return frozenset({*own, *self.allowed_hosts})
 
     @property
     def sites(self) -> Sites:

@@ -20,6 +20,7 @@ _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 102
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
 _RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -56,6 +57,19 @@ def mask_password(url: str) -> str:
     if not separator:
         return url
     return urlunsplit(parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+def host_name(text: str) -> str:
+    """Return a host name as browsers send it: in lower case, in ASCII (IDNA), without the final dot. Raises
+    ValueError if it is none."""
+    if not text.isascii():
+        import idna  # rarely needed, and its tables are large
+
+        text = idna.encode(text, uts46=True).decode()
+    name = text.lower().removesuffix(".")
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("not a host name")
+    return name
 
 
 # Before validation: convert text to what the type accepts
@@ -121,6 +135,27 @@ def _origin(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    try:
+        return host_name(value)
+    except ValueError:
+        raise ValueError("each item must be a host name such as media.example.org, without scheme and port") from None
+
+
+def _public_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and "@" not in parts.netloc and bool(parts.hostname)
+        usable = usable and parts.port != 0 and not (parts.query or parts.fragment or re.search(r"\s", value))
+        if usable and ":" not in (parts.hostname or ""):
+            host_name(parts.hostname or "")
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be an address such as https://media.example.org")
+    return _no_controls(value)
+
+
 def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
@@ -173,6 +208,7 @@ Words: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split)]
 SiteNames: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split_sites)]
 Networks: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 Origins: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
+HostNames: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_split)]
 Ports: TypeAlias = Annotated[frozenset[Port], BeforeValidator(_split)]
 
 OptionalAddress: TypeAlias = Annotated[Annotated[str, AfterValidator(_address)] | None, BeforeValidator(_unset)]
@@ -181,6 +217,7 @@ OptionalProxy: TypeAlias = Annotated[Annotated[str, AfterValidator(_proxy)] | No
 OptionalRate: TypeAlias = Annotated[Annotated[str, AfterValidator(_rate)] | None, BeforeValidator(_unset)]
 OptionalSeconds: TypeAlias = Annotated[PositiveSeconds | None, BeforeValidator(_unset)]
 OptionalSize: TypeAlias = Annotated[Annotated[Size, Field(ge=1)] | None, BeforeValidator(_unset)]
+OptionalUrl: TypeAlias = Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_unset)]
 OptionalWord: TypeAlias = Annotated[Word | None, BeforeValidator(_unset)]
 
 LogFormat: TypeAlias = Annotated[Literal["text", "json"], BeforeValidator(_lower)]

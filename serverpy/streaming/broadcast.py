@@ -217,6 +217,7 @@ class Reader:
     extent = Extent(0, None, None)
     partial = False
     honoured = False
+    is_live = True
     takes_large_steps = False
 
     def __init__(self, broadcast: Broadcast) -> None:

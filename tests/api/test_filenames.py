@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from urllib.parse import unquote
@@ -52,19 +53,80 @@ def test_a_title_becomes_a_file_name(title: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "ext", "expected"),
     [
-        ("film.mkv", "film.mkv"),
-        ("film", "film"),
-        ("a.b/c.mp4", "a.b_c.mp4"),
-        (".bashrc", "bashrc"),
-        ("..", "media"),
-        ("no ext. here", "no ext. here"),
-        ("con.txt", "mediacon.txt"),
+        ("film.mkv", "mkv", "film.mkv"),
+        ("film.MKV", "mkv", "film.MKV"),
+        ("photo.jpeg", "jpg", "photo.jpeg"),
+        ("film.mkv", "mp4", "film.mp4"),
+        ("film", "mp4", "film.mp4"),
+        ("a.b/c.mp4", "mp4", "a.b_c.mp4"),
+        ("x.mp4.html", "mp4", "x.mp4.html.mp4"),
+        ("setup.exe", "webm", "setup.exe.webm"),
+        ("Vol. 2", "mp3", "Vol. 2.mp3"),
+        (".bashrc", "mp4", "bashrc.mp4"),
+        (".mp4", "mp4", "media.mp4"),
+        ("..", "mp4", "media.mp4"),
+        ("con.txt", "mp4", "mediacon.txt.mp4"),
+        ("x" * 256 + ".html", "ts", "x" * 200 + ".ts"),
+        ("x" * 9000 + ".mp4", "mp4", "x" * 200 + ".mp4"),
+        ("x", "../html", "x.bin"),
     ],
 )
-def test_a_name_chosen_by_the_client_keeps_its_extension(name: str, expected: str) -> None:
-    assert own_name(name) == expected
+def test_a_name_chosen_by_the_client_gets_the_extension_of_the_media(name: str, ext: str, expected: str) -> None:
+    assert own_name(name, ext) == expected
+
+
+@functools.cache
+def decompositions() -> dict[str, str]:
+    """Return the compatibility decompositions that contain ASCII, of all other characters."""
+    found = {each: unicodedata.normalize("NFKD", each) for each in map(chr, range(0x80, 0x110000))}
+    return {each: text for each, text in found.items() if any(letter.isascii() for letter in text)}
+
+
+@pytest.mark.parametrize("special", [*DANGEROUS, ".", "%", ";", "=", " "])
+def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> None:
+    """Full-width characters, and others such as U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
+    forms = [each for each, text in decompositions().items() if special in text]
+    assert forms
+    for form in forms:
+        for title in (f"x{form}; filename={form}evil.exe", f"{form}{form}{form}", f"{form}{form}/etc{form}"):
+            for name in (file_name(title, "mp4"), own_name(title, "mp4")):
+                kind, ascii_name, full = parse(content_disposition(name, attachment=True))
+                assert (kind, full) == ("attachment", name)
+                assert is_safe(ascii_name), (form, ascii_name)
+                assert ascii_name.endswith(".mp4")
+                assert not ascii_name.startswith((".", " "))
+                assert "%" not in ascii_name
+
+
+@pytest.mark.parametrize(
+    ("title", "ascii_name"),
+    [
+        ("x＂; filename=＂evil．exe", "x_; filename=_evil.exe.mp4"),
+        ("．．／．．／etc／passwd", "_.._etc_passwd.mp4"),
+        ("ＣＯＮ", "mediaCON.mp4"),
+        ("ＬＰＴ１．txt", "mediaLPT1.txt.mp4"),
+        ("100％41", "100_41.mp4"),
+        ("…", "media.mp4"),
+        ("﹨server﹨share", "_server_share.mp4"),
+        ("℅", "c_o.mp4"),
+        ("a\u226eb", "a_b.mp4"),
+        ("映画", "media.mp4"),
+        ("Übergröße", "Ubergroe.mp4"),
+    ],
+)
+def test_the_ascii_name_is_cleaned_after_its_characters_are_decomposed(title: str, ascii_name: str) -> None:
+    assert parse(content_disposition(file_name(title, "mp4"), attachment=False))[1] == ascii_name
+
+
+def test_a_name_that_was_not_made_safe_cannot_end_the_parameter() -> None:
+    for name in ('a"; filename="b.exe', "a＂; filename=＂b.exe", "a\r\nSet-Cookie: b", "a\\"):
+        match = re.fullmatch(
+            r'inline; filename="([^"\\\r\n]*)"; filename\*=UTF-8\'\'[A-Za-z0-9._~%-]*',
+            content_disposition(name, attachment=False),
+        )
+        assert match, name
 
 
 @given(st.text() | st.none(), EXT)
@@ -79,9 +141,9 @@ def test_every_title_gives_a_safe_name_that_parses_back(title: str | None, ext: 
     assert ascii_name.isascii()
 
 
-@given(st.text(max_size=255))
-def test_every_name_chosen_by_the_client_is_made_safe_and_parses_back(text: str) -> None:
-    name = own_name(text)
+@given(st.text(max_size=400), EXT)
+def test_every_name_chosen_by_the_client_is_made_safe_and_parses_back(text: str, ext: str) -> None:
+    name = own_name(text, ext)
     assert is_safe(name)
     assert len(name.encode()) <= 255
     kind, ascii_name, full = parse(content_disposition(name, attachment=False))

@@ -1,28 +1,61 @@
-"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection does."""
+"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection does. So every other
+end of the connection is a reset."""
 
 from __future__ import annotations
 
+import signal
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.server import Server
+from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
+from tests.server import STOP_SECONDS, Server, serving
+
+UNKNOWN_LENGTH = "/page/fault/norange,nolength/prog.mp4"
+SLOW = "/page/fault/throttle=200000,norange,nolength/prog.mp4"
+FEW = 50_000
+BUG = """\
+import sys
+
+if "serve" in sys.orig_argv:
+    from serverpy.delivery import Stream
+
+    read = Stream.read
+
+    async def read_some(self):
+        self.count = getattr(self, "count", 0) + len(chunk := await read(self))
+        if self.count > 2_000_000:
+            raise RuntimeError("unforeseen")
+        return chunk
+
+    Stream.read = read_some
+"""
+"""A `sitecustomize` that makes the server fail in the middle of every long stream."""
 
 
-def ask(server: Server, page: str, method: str) -> tuple[bytes, bytes]:
-    """Return the head and the body as they are on the wire. Raises ConnectionResetError if the connection is reset."""
+def ask(server: Server, page: str, method: str, meanwhile: Callable[[], None] | None = None) -> tuple[bytes, bytes]:
+    """Return the head and the body as they are on the wire; call `meanwhile` after FEW bytes. Raises
+    ConnectionResetError if the connection is reset."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(f"GET {server.target(page, method=method)} HTTP/1.0\r\n\r\n".encode())
         received = bytearray()
         while data := sock.recv(65536):
             received += data
+            if meanwhile is not None and len(received) > FEW:
+                meanwhile()
+                meanwhile = None
     head, _, body = bytes(received).partition(b"\r\n\r\n")
     return head.lower(), body
 
 
-@pytest.mark.parametrize("method", ["relay", "embedded"])
-def test_a_body_is_sent_without_transfer_encoding(server: Server, method: str) -> None:
-    head, body = ask(server, "/page/prog", method)
+@pytest.mark.parametrize(
+    ("page", "method"), [("/page/prog", "relay"), ("/page/prog", "embedded"), (UNKNOWN_LENGTH, "relay")]
+)
+def test_a_body_is_sent_without_transfer_encoding(server: Server, page: str, method: str) -> None:
+    head, body = ask(server, page, method)
     assert b"transfer-encoding" not in head
     assert body == server.site.path("prog.mp4").read_bytes()
     server.settled()
@@ -32,3 +65,34 @@ def test_a_body_that_is_cut_ends_in_a_reset(server: Server) -> None:
     with pytest.raises(ConnectionResetError):
         ask(server, "/page/fault/cut=1000000,norange,nolength,id=http10/prog.mp4", "embedded")
     server.settled()
+
+
+def test_an_unforeseen_exception_and_a_killed_server_end_in_a_reset(site: SampleSite, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BUG)
+    with serving(site, complaints=True, python_path=tmp_path) as server:
+        with pytest.raises(ConnectionResetError):
+            ask(server, UNKNOWN_LENGTH, "relay")
+        assert "unforeseen" in server.log
+        server.settled()
+        with pytest.raises(ConnectionResetError):
+            ask(server, SLOW, "relay", server.process.kill)
+
+
+def test_the_end_of_draining_ends_in_a_reset(site: SampleSite) -> None:
+    with serving(site, drain_seconds=0.2, complaints=True) as server:  # uvicorn logs what it cancels as an error
+        with pytest.raises(ConnectionResetError):
+            ask(server, SLOW, "relay", server.process.terminate)
+        assert server.process.wait(STOP_SECONDS) == 0
+
+
+def test_a_second_sigint_ends_in_a_reset(site: SampleSite) -> None:
+    with serving(site, drain_seconds=120, complaints=True) as server:
+
+        def interrupt() -> None:
+            server.process.send_signal(signal.SIGINT)
+            wait_for(lambda: server.ask("/ready").status == 503)
+            server.process.send_signal(signal.SIGINT)
+
+        with pytest.raises(ConnectionResetError):
+            ask(server, SLOW, "relay", interrupt)
+        server.process.wait(STOP_SECONDS)

@@ -76,7 +76,7 @@ def test_a_client_may_leave_after_sending_a_body(server: Server, site: SampleSit
     before = len(site.requests)
     target = server.target("/page/slow?seconds=60&for=body")
     body = b"x" * 1_000_000
-    head = f"GET {target} HTTP/1.1\r\nHost: sample\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
     with server.send(head.encode() + body):
         until_asked(site, "/page/slow", before)
     server.settled()

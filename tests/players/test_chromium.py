@@ -12,9 +12,10 @@ from pathlib import Path
 import av
 import pytest
 
+from serverpy.sample.site import SampleSite
 from tests.players.chromium import Browser, Page, chromium
 from tests.players.films import FILMS, sources
-from tests.server import Server
+from tests.server import Server, serving
 
 PAGE = b"""<!DOCTYPE html>
 <title>A film</title>
@@ -133,3 +134,57 @@ def test_chromium_plays_a_woven_film_and_seeks_in_it(server: Server, browser: Br
         assert played["seconds"] >= 0.5
         assert played["frames"] > 0
         assert played["audioBytes"] > 0
+
+
+TAB = """new Promise((done, failed) => {
+  const video = document.querySelector("video, audio");
+  const look = () => video.currentTime > 0.2 && done(video.duration);
+  video.addEventListener("timeupdate", look);
+  video.addEventListener("error", () => failed(new Error(video.error.message)));
+  if (video.error) failed(new Error(video.error.message));
+  video.play().then(look, failed);
+})"""
+
+
+@pytest.mark.parametrize("page_url", ["/media/prog-180.mp4", "/page/webm", "/page/mp3", "/tube/watch/pair"])
+def test_chromium_plays_in_a_tab(server: Server, browser: Browser, page_url: str) -> None:
+    """Relayed MP4, WebM and MP3, and a woven film."""
+    with browser.page() as page:
+        page.go(f"{server.url}{server.target(page_url)}")
+        assert page.run(TAB) > 1
+
+
+def test_only_pages_of_allowed_sites_may_embed_media(
+    server: Server, site: SampleSite, browser: Browser, player: str
+) -> None:
+    """`localhost` is another site than 127.0.0.1. A media element without `crossorigin` sends no Origin."""
+    elsewhere = player.replace("127.0.0.1", "localhost")
+    with browser.page() as page:
+        with pytest.raises(AssertionError):
+            loaded(page, server, elsewhere, "pair")
+        with serving(site, cors_origins=elsewhere.rstrip("/")) as permissive:
+            assert loaded(page, permissive, elsewhere, "pair")["duration"] > 1
+
+
+SEND = """new Promise((done, failed) => {
+  const section = [...document.querySelectorAll("section")].find(each => each.textContent.startsWith("GET /ready"));
+  const shown = section.querySelector("pre");
+  new MutationObserver(() => shown.textContent.includes("HTTP") && done(shown.textContent))
+    .observe(shown, {childList: true});
+  section.querySelector("button").click();
+})"""
+
+
+def test_the_page_of_the_api_needs_no_other_server(server: Server, browser: Browser) -> None:
+    with browser.page() as page:
+        page.go(f"{server.url}/docs")
+        page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")
+        text = page.run("document.body.textContent")
+        for word in ("GET /stream", "HEAD /stream", "GET /info", "If-None-Match", "precondition_failed", "video/mp2t"):
+            assert word in text
+        answer = page.run(SEND)
+        assert answer.startswith(f"curl -i '{server.url}/ready'")
+        assert "HTTP 200" in answer
+        assert '{"status":"ok"}' in answer
+        asked = page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
+        assert set(asked) == {server.url}

@@ -50,14 +50,15 @@ SETTINGS: dict[str, Any] = {
 }
 """Settings of the server, with which no answer depends on the machine or its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
+EVERY = {"cross-origin-resource-policy": "same-site", "x-content-type-options": "nosniff"}
 COMMON = {
-    "problem": {
-        "cache-control": "no-store",
-        "content-type": "application/problem+json",
-        "x-content-type-options": "nosniff",
+    "problem": {**EVERY, "cache-control": "no-store", "content-type": "application/problem+json"},
+    "info": {**EVERY, "cache-control": "no-store", "content-type": "application/json"},
+    "stream": {
+        **EVERY,
+        "cache-control": "private, no-cache",
+        "content-security-policy": "script-src 'none'; object-src 'none'",
     },
-    "info": {"content-type": "application/json", "x-content-type-options": "nosniff"},
-    "stream": {"content-security-policy": "sandbox", "x-content-type-options": "nosniff"},
 }
 """Headers that nearly every answer of a kind has. Only other headers are recorded, and these if they are missing."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"

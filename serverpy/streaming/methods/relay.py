@@ -41,6 +41,8 @@ class Read(Protocol):
     honoured: bool
     headers: Headers
     connect_seconds: float
+    is_live: bool
+    """Whether it reads a stream that still grows."""
     takes_large_steps: bool
     """Whether a larger step makes it read more at once."""
 
@@ -258,6 +260,7 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
         total=extent.total,
         partial=read.honoured,
         seekable=read.partial,
+        is_live=read.is_live or track.is_live,
         estimate=None if extent.end is not None else track.size,
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),

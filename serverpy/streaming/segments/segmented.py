@@ -56,12 +56,14 @@ async def _open(
     cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
     total = None if start is not None else manifest.length
     first, end = (0, None) if total is None else resolve_range(asked, total)
+    is_live = _is_growing(manifest)
     follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
     del manifest  # the cursor holds it, and never two at once
     segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
     await segments.advance(None if end is None else end - first)
     honoured = asked is not None and total is not None
-    return SegmentedRead(segments, room, Extent(first, end, total), honoured=honoured, follows_edge=follows_edge)
+    extent = Extent(first, end, total)
+    return SegmentedRead(segments, room, extent, honoured=honoured, is_live=is_live, follows_edge=follows_edge)
 
 
 class SegmentedRead(Unlosable):
@@ -70,7 +72,9 @@ class SegmentedRead(Unlosable):
 
     takes_large_steps = True
 
-    def __init__(self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, follows_edge: bool) -> None:
+    def __init__(
+        self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, is_live: bool, follows_edge: bool
+    ) -> None:
         self._segments = segments
         self._room = room
         self._waits = Waits()
@@ -86,6 +90,8 @@ class SegmentedRead(Unlosable):
         self.headers = _type_of(first)
         """The content type of the first response; its validators are not those of the whole."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
+        self.is_live = is_live
+        """Whether the playlist still grew when it was opened."""
         self.follows_edge = follows_edge
         """Whether the stream is live, and read from its edge."""
         self.segment: Segment | None = None

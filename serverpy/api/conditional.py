@@ -1,0 +1,78 @@
+"""Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
+
+The validators are known once the stream is open. So it is opened for the range at once, and the preconditions are
+evaluated on its head; only a range that cannot be satisfied makes a second opening necessary, because its refusal has
+neither validators nor, sometimes, the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from serverpy.body import Head
+from serverpy.delivery import Delivery, Stream
+from serverpy.errors import RangeNotSatisfiable
+from serverpy.plan import StreamRequest
+from serverpy.preconditions import Outcome, Preconditions, conditional_fields, evaluate
+from serverpy.ranges import ByteRange, parse_range, resolve_range
+from serverpy.running import Record
+from serverpy.validators import same_validator
+
+_EMPTY = ByteRange(None, 0)
+
+
+def validators(head: Head) -> tuple[str | None, str | None]:
+    """Return the ETag and Last-Modified of an answer: it has them if its bytes are stable, as ranges have to be."""
+    return (head.etag, head.last_modified) if head.seekable else (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """What the header fields of a request ask for, besides its parameters."""
+
+    preconditions: Preconditions
+    range: ByteRange | None
+    if_range: str | None
+
+    @classmethod
+    def of(cls, method: str, headers: Iterable[tuple[bytes, bytes]]) -> Conditional:
+        fields = conditional_fields(headers)
+        if_range = fields.pop("if_range", None)
+        known = {name: value for name, value in fields.items() if name in Preconditions.__slots__}
+        # Ranges are defined for GET only (§14.2), and two fields are no range.
+        ranges = [value for name, value in headers if name == b"range"] if method == "GET" else []
+        asked = parse_range(ranges[0].decode("latin-1")) if len(ranges) == 1 else None
+        return cls(Preconditions(**known), asked, if_range)
+
+    def outcome(self, head: Head) -> Outcome:
+        """Evaluate the preconditions against the validators that the answer has."""
+        return evaluate(self.preconditions, *validators(head))
+
+    async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
+        """Open the stream of the range, or of the whole if the range is ignored. Raises a `ServerPYError`;
+        `RangeNotSatisfiable` with the length."""
+        request = replace(request, range=self.range, if_range=self.if_range)
+        if self.range == _EMPTY:  # no server needs to be asked, and few know what it means
+            return await self._open_whole(delivery, request, record)
+        try:
+            return await delivery.open(request, record)
+        except RangeNotSatisfiable as error:
+            if self.if_range is None and not self.preconditions.any and error.size is not None:
+                resolve_range(self.range, error.size)  # raises, unless the media server refused a good range
+            return await self._open_whole(delivery, request, record)
+
+    async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
+        """Open the whole, to evaluate what comes before the range. Raises `RangeNotSatisfiable` if the range counts."""
+        stream = await delivery.open(replace(request, range=None, if_range=None), record)
+        try:
+            head = stream.head
+            if head.seekable and head.total is not None and self.outcome(head) is Outcome.PROCEED and self._holds(head):
+                resolve_range(self.range, head.total)
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    def _holds(self, head: Head) -> bool:
+        return self.if_range is None or same_validator(self.if_range, head.etag, head.last_modified)

@@ -1,0 +1,90 @@
+"""What `/openapi.json` says beyond the signatures of the routes: header fields, media types, and every error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from serverpy import errors
+from serverpy.api.problems import examples
+from serverpy.containers import BY_EXTENSION, UNKNOWN
+
+_ERRORS = (
+    errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
+    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
+    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy,
+    errors.Draining, errors.ExtractionTimeout,
+)  # fmt: skip
+_STREAM_ERRORS = (
+    *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
+    errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.UpstreamTimeout,
+)  # fmt: skip
+_TYPES = sorted({container.content_type for container in (*BY_EXTENSION.values(), UNKNOWN)})
+
+
+def _field(name: str, description: str, example: str) -> dict[str, Any]:
+    schema = {"type": "string"}
+    return {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
+
+
+RANGE_FIELDS = [
+    _field("Range", "One range of bytes (RFC 9110 §14.2). Several ranges and malformed ones are ignored.", "bytes=0-1"),
+    _field("If-Range", "ETag or Last-Modified: if it no longer holds, Range is ignored (§13.1.5).", '"5f3a-16"'),
+]
+CONDITIONAL_FIELDS = [
+    _field("If-None-Match", "ETags: 304 if one of them is the media's (§13.1.2).", '"5f3a-16"'),
+    _field("If-Modified-Since", "Date: 304 if the media is not newer (§13.1.3).", "Mon, 01 Jan 2024 00:00:00 GMT"),
+    _field("If-Match", "ETags: 412 if none of them is the media's (§13.1.1).", '"5f3a-16"'),
+    _field("If-Unmodified-Since", "Date: 412 if the media is newer (§13.1.4).", "Mon, 01 Jan 2024 00:00:00 GMT"),
+]
+
+_ANSWER_FIELDS: dict[str, Any] = {
+    name: {"description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "Accept-Ranges": "`bytes` if ranges can be requested, else `none`.",
+        "Cache-Control": "`private, no-cache`; `no-store` for a live stream.",
+        "Content-Disposition": "The name of the file, in ASCII (`filename`) and exactly (`filename*`).",
+        "Content-Length": "Number of bytes, if it is exact.",
+        "ETag": "Validator of the media, if its server gives one and honours ranges.",
+        "Last-Modified": "As ETag.",
+        "Server-Timing": "Milliseconds: wait, extract, connect, first-byte.",
+        "X-Estimated-Content-Length": "Estimated number of bytes, if there is no exact one.",
+        "X-Request-ID": "The request's own, or a new one.",
+        "X-ServerPY-Method": "`relay`, `embedded` or `subprocess`.",
+    }.items()
+}
+_RANGE_ANSWER_FIELDS = {
+    "Content-Range": {
+        "description": "The range that is sent, and the length of the file.",
+        "schema": {"type": "string"},
+    }
+}
+_MEDIA = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in _TYPES}
+
+Responses = dict[int | str, dict[str, Any]]
+_NOT_MODIFIED: Responses = {304: {"description": "The client's copy is still valid. No body."}}
+INFO_RESPONSES: Responses = examples(*_ERRORS)
+STREAM_RESPONSES: Responses = {
+    200: {"description": "The bytes, with their type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
+    206: {"description": "The range.", "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS, "content": _MEDIA},
+    **_NOT_MODIFIED,
+    **examples(*_STREAM_ERRORS),
+}
+HEAD_RESPONSES: Responses = {
+    200: {"description": "What `GET` would answer.", "headers": _ANSWER_FIELDS},
+    **_NOT_MODIFIED,
+    **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable)),
+}
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the schema without the 422 that FastAPI adds: invalid parameters are answered with a 400."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,68 @@
+"""The query string of a request: its encoding, and the parameters of `/stream`."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from pydantic import BaseModel, Field, ValidationError
+
+from serverpy.containers import Target
+from serverpy.errors import InvalidParameter, InvalidUrl
+from serverpy.net.guard import check_url
+from serverpy.options import Method
+
+URL_MEANS = "URL of a page, or of the media itself; http or https."
+PAGE = "https://example.com/watch?v=1"
+
+
+class StreamQuery(BaseModel):
+    """The parameters of `/stream`."""
+
+    url: str = Field(description=URL_MEANS, examples=[PAGE])
+    format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
+    to: Target = Field("source", description="Format to convert the media to.")
+    method: Method | None = None
+    item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
+    start: float | None = Field(
+        None,
+        description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
+        "available or, if negative, back from the end. Default: the live edge.",
+    )
+    end: float | None = Field(None, description="Seconds. Not available in this version.")
+    download: bool = Field(False, description="`1`: send as an attachment.")
+    filename: str | None = Field(
+        None, description="Name of the file, instead of the media's title. Its extension is that of the media."
+    )
+
+
+def parse_query(query: bytes) -> StreamQuery:
+    """Parse the query string of `/stream`. What is wrong with the URL comes before what is wrong with other parameters.
+    Raises `InvalidUrl`, `InvalidParameter`."""
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    try:
+        check_encoding(query)
+        return StreamQuery.model_validate(values)
+    except (InvalidParameter, ValidationError) as error:
+        check_url(values.get("url", PAGE))
+        if isinstance(error, InvalidParameter):
+            raise
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.") from None
+
+
+def check_encoding(query: bytes) -> None:
+    """Refuse values that are not UTF-8: with replacement characters they would name another page. Raises `InvalidUrl`,
+    `InvalidParameter`."""
+    bad = {name for name, _, value in (pair.partition(b"=") for pair in query.split(b"&")) if not _is_utf8(value)}
+    if b"url" in bad:
+        raise InvalidUrl("The URL is not UTF-8.")
+    if bad:
+        raise InvalidParameter("A parameter is not UTF-8.")
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        unquote_to_bytes(value).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""A request has to arrive within a time and a size: what drips, or never ends, loses its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from serverpy.api import protocol
+from serverpy.api.protocol import BODY_BYTES, CUT, LEFT, TOO_LONG, StreamProtocol
+from tests.server import Server
+
+SECONDS = 0.3
+"""The time that a request has in these tests."""
+HEAD = b"GET /%s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer at once. The body says whether the request was too long, and which header fields it has."""
+    names = b" ".join(name for name, _ in scope["headers"])
+    body = str(scope["extensions"].get(TOO_LONG)).encode() + b" " + names
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a byte, and then no more until the client leaves."""
+    left = asyncio.Event()
+    scope["extensions"][LEFT](left.set)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+    await left.wait()
+    scope["extensions"][CUT]()
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    application: Application,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, list[StreamProtocol]]]:
+    """Connect a client to the protocol, which runs in this loop. Yields both ends."""
+    config = Config(application, http=StreamProtocol, ws="none", lifespan="off", log_config=None)
+    config.load()
+    loop = asyncio.get_running_loop()
+    state, made = ServerState(), list[StreamProtocol]()
+
+    def make() -> StreamProtocol:
+        made.append(StreamProtocol(config, state, {}))
+        return made[-1]
+
+    listener = await loop.create_server(make, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield reader, writer, made
+        finally:
+            writer.close()
+
+
+async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bool]) -> None:
+    """Send `data` again and again, with pauses much shorter than SECONDS."""
+    while not until():
+        try:
+            writer.write(data)
+            await writer.drain()
+        except ConnectionError:
+            return
+        await asyncio.sleep(SECONDS / 10)
+
+
+@pytest.mark.parametrize("application", [answer, stream])
+@pytest.mark.parametrize(
+    ("head", "dripped"),
+    [
+        (HEAD + b"Content-Length: 100000\r\n\r\n", b"x"),
+        (HEAD.replace(b"GET", b"POST") + b"Content-Length: 100000\r\n\r\n", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b""),
+        (HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", b""),
+    ],
+)
+async def test_a_body_that_does_not_come_cuts_the_connection(
+    monkeypatch: pytest.MonkeyPatch, application: Application, head: bytes, dripped: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
+    async with connected(application) as (reader, writer, _):
+        writer.write(head % b"")
+        await reads_to_its_end(reader, writer, dripped)
+
+
+@pytest.mark.parametrize(
+    ("head", "dripped"),
+    [
+        (b"", b"\r\n"),
+        (HEAD + b"\r\n", b"\r\n"),
+        (HEAD + b"\r\nGET", b" "),
+        (HEAD + b"\r\n" + HEAD, b"x"),
+        (HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n", b"x"),
+        (b"", b"x"),
+    ],
+)
+async def test_what_begins_no_request_cuts_the_connection(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, dripped: bytes
+) -> None:
+    """Bytes end the time-out of idle connections, so they need one of their own."""
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
+    async with connected(answer) as (reader, writer, _):
+        writer.write(head.replace(b"%s", b""))
+        await reads_to_its_end(reader, writer, dripped)
+
+
+async def reads_to_its_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dripped: bytes) -> None:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        if dripped:
+            tasks.create_task(drip(writer, dripped, reader.at_eof))
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        reader.feed_eof()
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"POST"])
+@pytest.mark.parametrize("application", [answer, stream])
+@pytest.mark.parametrize("framing", [b"Content-Length: 99999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_a_body_that_is_too_long_cuts_the_connection(
+    application: Application, verb: bytes, framing: bytes
+) -> None:
+    async with connected(application) as (reader, writer, _):
+        writer.write(HEAD.replace(b"GET", verb) % b"" + framing)
+        part = b"x" * 65536
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2 * BODY_BYTES // len(part)):
+                writer.write(part if framing.startswith(b"Content") else b"10000\r\n" + part + b"\r\n")
+                await writer.drain()
+            while await reader.read(65536):
+                pass
+
+
+async def test_a_body_that_is_not_too_long_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(answer) as (reader, writer, _):
+        for _ in range(2):
+            writer.write(HEAD % b"" + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES)
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(len(b"None host content-length")) == b"None host content-length"
+        writer.write(HEAD % b"" + b"Content-Length: %d\r\n\r\n" % (BODY_BYTES + 1))
+        await reader.readuntil(b"\r\n\r\n")
+        assert (await reader.readexactly(4)) == b"body"
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", UPGRADE, b"Content-Length: 1\r\n\r\nx"])
+async def test_a_request_that_has_come_has_no_time_limit(rest: bytes) -> None:
+    """Also one that offers an upgrade, as curl does with --http2: it has no body."""
+    async with connected(stream) as (reader, writer, made):
+        writer.write(HEAD % b"" + rest)
+        await reader.readuntil(b"x\r\n")
+        assert [each.is_awaiting_request for each in made] == [False]
+
+
+async def test_a_trailer_field_is_no_header_field() -> None:
+    async with connected(answer) as (reader, writer, _):
+        trailer = b"0\r\nX-Forwarded-For: 192.0.2.1\r\nHost: evil.example\r\n\r\n"
+        writer.write(HEAD % b"" + b"Transfer-Encoding: chunked\r\n\r\n" + trailer)
+        await reader.readuntil(b"\r\n\r\n")
+        names = b"None host transfer-encoding"
+        assert await reader.readexactly(len(names)) == names
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await reader.read(1)
+
+
+def test_a_body_that_is_declared_too_long_is_refused(server: Server) -> None:
+    head = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {BODY_BYTES + 1}\r\n\r\n"
+    with server.send(head.encode()) as exchange:
+        answer = exchange.rest()
+        assert (answer.status, answer.code) == (413, "too_large")
