@@ -66,7 +66,7 @@ def test_a_playlist_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> N
 
 
 def test_an_initialization_section_is_streamed_once(shelf: Shelf) -> None:
-    shelf.files["/init.mp4"] = init = b"\x00\x00\x00\x1cftypisom"
+    shelf.files["/init.mp4"] = init = b"\x47\x40\x00\x10" + bytes(8)
     show = Show(shelf, window=20, total=23)
     show.before = '#EXT-X-MAP:URI="init.mp4"'
     assert stream(shelf, show.track())[1] == init + pieces(*range(14, 23))
@@ -145,8 +145,12 @@ def manifest(*lines: str) -> HlsManifest:
         count=playlist.count,
         length=None,
         seconds=playlist.seconds,
+        longest_seconds=playlist.longest_seconds,
         first_number=playlist.first_number,
+        end_number=playlist.end_number,
+        has_sequence=playlist.has_sequence,
         target_seconds=0.0,
+        last=playlist.last,
         is_complete=playlist.is_complete,
         begins_at_edge=True,
     )
@@ -155,7 +159,7 @@ def manifest(*lines: str) -> HlsManifest:
 async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> None:
     now, looks = 0.0, 0
 
-    async def load() -> HlsManifest:
+    async def load(*, renews: bool = True) -> HlsManifest:
         nonlocal looks
         looks += 1
         return manifest("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
@@ -170,7 +174,7 @@ async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> Non
 
 
 async def test_segments_without_a_duration_are_given_from_the_oldest() -> None:
-    async def load() -> HlsManifest:
+    async def load(*, renews: bool = True) -> HlsManifest:
         return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
     cursor = LiveCursor(manifest("0.ts"), load, patience=1.0)
