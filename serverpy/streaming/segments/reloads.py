@@ -54,7 +54,7 @@ class Reloads:
     def _short_wait(self, *, has_changed: bool) -> float:
         """Approach the rate at which the playlist changes, of which a target duration of 0 says nothing."""
         if has_changed:
-            return max(self._short_seconds / 2, MIN_SECONDS)
+            return max(self._short_seconds / 2, self.target_seconds)
         return min(self._short_seconds * 2, RARE_SECONDS)
 
 
