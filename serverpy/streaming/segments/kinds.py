@@ -77,7 +77,7 @@ def kind_of(first: bytes) -> Kind:
             return kind
     if not _NOT_TEXT.search(first):
         raise NotMedia("The media server returned a page or document instead of a segment.")
-    return Kind.TS if _is_ts(first) or _looks_like_ts(first) else Kind.OTHER
+    return Kind.TS if _is_ts(first[:JUDGED_BYTES]) else Kind.OTHER
 
 
 def refuse_markup(first: bytes) -> None:
@@ -125,20 +125,21 @@ def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
 
 
 def _is_ts(first: bytes) -> bool:
-    """Find three sync bytes at the distance of a packet (ISO/IEC 13818-1 §2.4.3.2): with a time stamp before each
-    packet, or parity behind it, too. Some packagers put other bytes before the first packet, which players skip."""
+    """Find a sync byte at the beginning of three packets or more (ISO/IEC 13818-1 §2.4.3.2): with a time stamp before
+    each packet, or parity behind it, too. Some packagers put other bytes before the first packet, which players skip.
+    A segment of fewer packets begins with the sync byte, as does GIF."""
+    if first.startswith(b"GIF8"):
+        return False
     at = first.find(0x47)
     while at >= 0:
-        for distance in (188, 192, 204):
-            if at + 2 * distance < len(first) and first[at + distance] == first[at + 2 * distance] == 0x47:
-                return True
+        if any(_is_synchronous(first[at::size]) for size in (188, 192, 204)):
+            return True
         at = first.find(0x47, at + 1)
-    return False
+    return first[:1] == b"\x47"
 
 
-def _looks_like_ts(first: bytes) -> bool:
-    """Recognise a segment of too few packets to be certain; GIF begins with the same byte."""
-    return first[:1] == b"G" and not first.startswith(b"GIF8")
+def _is_synchronous(heads: bytes) -> bool:
+    return len(heads) > 2 and heads.count(0x47) == len(heads)
 
 
 def _is_box(first: bytes) -> bool:
