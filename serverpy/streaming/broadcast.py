@@ -291,7 +291,7 @@ class Reader:
 
     def _take(self) -> bytes | None:
         """Return the next chunk, None if there is none yet. Raises `TooSlow` if the reader is lost."""
-        broadcast, ring = self._broadcast, self._broadcast.ring
+        ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss
         if self._initial_given < len(self._initial):

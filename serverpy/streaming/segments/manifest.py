@@ -136,7 +136,7 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews:
         target_seconds=playlist.target_seconds,
         last=playlist.last,
         is_complete=is_complete,
-        begins_at_edge=address.track.is_live or not (playlist.is_event or playlist.is_vod),
+        begins_at_edge=not playlist.is_vod and (address.track.is_live or not playlist.is_event),
     )
 
 
