@@ -91,7 +91,7 @@ def duration_of(text: str) -> int | None:
 
 def _seconds(text: str) -> float:
     try:
-        found = float(text.partition(",")[0])
+        found = float(text.partition(",")[0].strip().partition(" ")[0])
     except ValueError:
         return 0.0
     return found if 0 <= found < 1e9 else 0.0

@@ -230,10 +230,11 @@ def test_byte_ranges_of_one_file_are_honoured_or_refused(site: SampleSite) -> No
         (('#EXT-X-KEY:URI="k",METHOD=SAMPLE-AES', "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
         (('#EXT-X-KEY:METHOD=AES-256,URI="k"', "high-0.ts", "#EXT-X-ENDLIST"), "unsupported_conversion"),
         (('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://k"', "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
+        ((MAP, "high-0.ts", MAP, "high-1.ts", "#EXT-X-ENDLIST"), "unsupported_conversion"),
         (("#EXT-X-STREAM-INF:BANDWIDTH=1", "low.m3u8", "#EXT-X-ENDLIST"), "upstream_failed"),
         (("#EXT-X-ENDLIST",), "upstream_failed"),
     ],
-    ids=["live", "sample-aes", "aes-256", "drm", "master", "empty"],
+    ids=["live", "sample-aes", "aes-256", "drm", "map", "master", "empty"],
 )
 def test_playlists_that_cannot_be_downloaded_are_refused(site: SampleSite, lines: tuple[str, ...], code: str) -> None:
     with Running(playlist_with(site, *lines)) as download:

@@ -106,7 +106,7 @@ def test_the_fragments_of_a_playlist_have_their_media_sequence_numbers() -> None
     text = (
         '#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-MAP:URI="i"\na\n#EXT-X-GAP\nb\n#EXT-X-MAP:URI="j"\n#EXT-X-DISCONTINUITY\nc\n'
     )
-    five = [Numbered(5), Numbered(5), Numbered(6, is_gap=True), Numbered(7)]
+    five = [Numbered(5, is_map=True), Numbered(5), Numbered(6, is_gap=True), Numbered(7, is_map=True)]
     assert numbered(text, None) == [*five, Numbered(7)]
     assert numbered(text, 0) == five
     assert numbered(text, 1) == [Numbered(7)]

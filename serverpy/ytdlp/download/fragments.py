@@ -215,6 +215,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
             # yt-dlp would treat the segments that are listed now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         self._numbered = numbered(manifest, info_dict.get("format_index"))
+        if any(each.is_map for each in self._numbered[1:]):
+            raise UnsupportedConversion("This method cannot change the initialization section (EXT-X-MAP) of a stream.")
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:

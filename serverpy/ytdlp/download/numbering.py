@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A fragment of yt-dlp's: its media sequence number, and whether the playlist says that it is missing
-    (EXT-X-GAP)."""
+    """A fragment of yt-dlp's: its media sequence number, whether the playlist says that it is missing (EXT-X-GAP), and
+    whether it is an initialization section."""
 
     number: int
     is_gap: bool = False
+    is_map: bool = False
 
 
 def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
@@ -31,7 +32,7 @@ def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
                 found.append(Numbered(number, is_gap))
             number, is_gap = number + 1, False
         elif line.startswith("#EXT-X-MAP") and is_wanted:
-            found.append(Numbered(number))
+            found.append(Numbered(number, is_map=True))
         elif line.startswith("#EXT-X-MEDIA-SEQUENCE"):
             number = int(line[22:])
         elif line.startswith("#EXT-X-GAP"):

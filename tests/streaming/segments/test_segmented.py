@@ -469,9 +469,9 @@ async def test_what_always_comes_in_place_of_a_segment_ends_the_stream(shelf: Sh
 
 def test_a_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: Shelf) -> None:
     encrypt(shelf)
-    right, answers = [shelf.files["/0.ts"], shelf.files["/2.ts"]], [PAGE_BYTES + b" " * 5, PAGE_BYTES * 99]
-    shelf.files["/0.ts"] = lambda: answers.pop() if len(answers) > 1 else right[0]
-    shelf.files["/2.ts"] = lambda: answers.pop() if answers else right[1]
+    answers = [PAGE_BYTES + b" " * 5, PAGE_BYTES * 99]
+    shelf.files["/0.ts"] = lambda: answers.pop() if len(answers) > 1 else encrypted(PIECES[0], 0)
+    shelf.files["/2.ts"] = lambda: answers.pop() if answers else encrypted(PIECES[2], 2)
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == FILE
 
 
