@@ -10,7 +10,7 @@ order, except that a seekable track, which may be video and audio merged, is pre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
@@ -30,8 +30,6 @@ UNCUT = (
     "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
     "`start` is only for live streams: the position at which to begin."
 )
-UNKNOWN_CODEC = "unknown"
-"""A codec that the extraction could not determine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,9 +254,8 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
         raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
     if len(tracks) == 1:
         return [(tracks[0],)]
-    mute = _silent(tracks)
-    both = [track for track in usable if track.has_video and track.has_audio and track.id not in mute]
-    videos = [track for track in usable if track.has_video and (not track.has_audio or track.id in mute)]
+    both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
+    videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
     audios = [track for track in usable if track.has_audio and not track.has_video]
     pair = _best_pair(videos, audios, allowed)
     if not both and pair is None and videos and audios:
@@ -291,18 +288,6 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
             if video.has_video and audio.has_audio and allowed.merges(video) and allowed.merges(audio):
                 return video, audio
     raise UnsupportedConversion("These formats cannot be merged: choose two MP4s, or a single format.")
-
-
-def _silent(tracks: Iterable[Track]) -> set[str]:
-    """Find the ids of HLS variants whose codecs are unknown and whose playlist also lists audio renditions: their own
-    segments most likely contain no audio (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
-    tracks = list(tracks)
-    apart = {track.manifest_url for track in tracks if track.has_audio and not track.has_video} - {None}
-    return {
-        track.id
-        for track in tracks
-        if track.has_video and track.acodec == UNKNOWN_CODEC and track.manifest_url in apart
-    }
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -80,8 +80,9 @@ class Case:
         return self.fact
 
 
-MUTE = film("hls", 720, acodec="unknown", **HLS)
+UNKNOWN = film("hls", 720, acodec="unknown", **HLS)
 """An HLS variant whose audio codec is unknown."""
+MUTE = replace(UNKNOWN, is_audio_apart=True)
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
 CASES = [
@@ -102,11 +103,8 @@ CASES = [
          ["relay:360"]),
     Case("an HLS variant without audio is not chosen alone", (audio("group", **HLS), MUTE),
          UnsupportedConversion),
-    Case("a variant of unknown audio codec is a film if its playlist has no audio track", (MUTE,),
-         ["relay:hls"]),
-    Case("an audio track of another playlist does not change that",
-         (audio("elsewhere", manifest_url="https://example.com/b"), MUTE),
-         ["relay:hls"]),
+    Case("a variant of unknown audio codec is a film unless its audio is apart", (UNKNOWN,), ["relay:hls"]),
+    Case("a variant of audio alone does not change that", (audio("variant", **HLS), UNKNOWN), ["relay:hls"]),
     Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
     Case("only formats that no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
     Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),

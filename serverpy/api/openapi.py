@@ -13,8 +13,8 @@ from serverpy.containers import BY_EXTENSION, UNKNOWN
 _ERRORS = (
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
     errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
-    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy,
-    errors.Draining, errors.ExtractionTimeout,
+    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed,
+    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,

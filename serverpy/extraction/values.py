@@ -86,6 +86,8 @@ class Track:
     http_chunk_size: int | None = None
     """Fetch the file by successive range requests of at most this many bytes."""
     manifest_url: str | None = None
+    is_audio_apart: bool = False
+    """It is a variant of unknown codecs whose master playlist has its audio in other playlists."""
     manifest_data: str | None = None
     """yt-dlp's `hls_media_playlist_data`: the playlist, already fetched."""
     fragments: tuple[Fragment, ...] = ()

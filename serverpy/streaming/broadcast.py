@@ -25,8 +25,8 @@ A reader is in one of four states, too:
     beginning ──▶ following ──▶ ended
         └─────────────┴───────▶ lost
 
-- *Beginning*: the reader first gets the initialization section, if there is one, then begins with the latest segment
-  whose beginning the ring has, or else with the next one.
+- *Beginning*: the reader first gets the latest initialization section, if there is one, then begins with the latest
+  segment whose beginning the ring has, or else with the next one.
 - *Following*: the reader takes chunk after chunk, and waits when it has taken all there is.
 - *Ended*: the broadcast is over, and the reader has had every byte before that.
 - *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
@@ -91,7 +91,8 @@ class Broadcast:
         self.upstream = upstream
         self.ring = Ring(room)
         self.initial: list[bytes] = []
-        """The chunks of the initialization section."""
+        """The chunks of the latest initialization section. Each section has a list of its own."""
+        self._initial_of: Segment | None = None
         self._on_cut = on_cut
         self._room = room
         self._on_over = on_over
@@ -156,13 +157,30 @@ class Broadcast:
 
     def _add(self, chunk: bytes) -> None:
         segment, self._segment = self._segment, self.upstream.segment
-        if self._segment is not None and self._segment.initial and self._keep_initial(chunk):
-            return
-        begins = self._segment != segment
+        is_initial = self._segment is not None and self._segment.initial
+        if is_initial:
+            is_first = self._take_initial()
+            if self._keep_initial(chunk) and is_first:
+                return
+        begins = self._segment != segment and not is_initial
         if begins and self._segment is not None:
             self._patience = (self._segment.duration or 0.0) / 2
         self.ring.add(chunk, begins=begins)
         self._trim()
+
+    def _take_initial(self) -> bool:
+        """Make room for the chunks of the initialization section at hand. Returns whether it is the first, which
+        readers get before anything else. A later one follows in the ring; readers that join from now on begin with it
+        and the segment after it."""
+        is_first = self.ring.end == 0
+        if not is_first and self._initial_of != self._segment:
+            self._room.shrink(sum(len(chunk) + CHUNK_BYTES for chunk in self.initial))
+            self.initial = []
+            self.ring.boundary = None
+            for reader in self._readers:
+                reader.follow()
+        self._initial_of = self._segment
+        return is_first
 
     def _trim(self) -> None:
         """Drop the chunks that no reader needs, and mark the readers that have fallen behind as lost."""
@@ -223,6 +241,7 @@ class Reader:
     def __init__(self, broadcast: Broadcast) -> None:
         ring = broadcast.ring
         self._broadcast = broadcast
+        self._initial = broadcast.initial
         self._initial_given = 0
         self._next = 0 if ring.end == 0 else ring.boundary
         self.headers = broadcast.upstream.headers
@@ -251,6 +270,11 @@ class Reader:
             self._tell()
         return True
 
+    def follow(self) -> None:
+        """Wait no longer for the beginning of a segment: an initialization section comes next."""
+        if self._next is None:
+            self._next = self._broadcast.ring.end
+
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` at the end. `most` has no effect, because the upstream is read for all readers.
         Raises what the upstream raises, and `TooSlow` once the reader is lost."""
@@ -268,12 +292,12 @@ class Reader:
 
     def _take(self) -> bytes | None:
         """Return the next chunk, None if there is none yet. Raises `TooSlow` if the reader is lost."""
-        broadcast, ring = self._broadcast, self._broadcast.ring
+        ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss
-        if self._initial_given < len(broadcast.initial):
+        if self._initial_given < len(self._initial):
             self._initial_given += 1
-            return broadcast.initial[self._initial_given - 1]
+            return self._initial[self._initial_given - 1]
         if self._next is None:
             self._next = ring.boundary
         if self._next is None or self._next >= ring.end:

@@ -144,6 +144,50 @@ async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next() -
     await second.aclose()
 
 
+async def test_another_initialization_section_reaches_every_reader_once_and_in_its_place() -> None:
+    """One reader has read all, one has joined and read nothing, two join while the section comes and after it."""
+    budget = budget_of()
+    fanout, spring = Fanout(budget), Spring()
+    first = shared(fanout, spring)
+    spring.pour(segment(1, initial=True), b"i")
+    spring.pour(segment(1), b"a")
+    spring.pour(segment(2), b"b")
+    assert [await first.read() for _ in range(3)] == [b"i", b"a", b"b"]
+    idle = joined(fanout)
+    spring.pour(segment(3, initial=True), b"j", b"k")
+    assert await first.read() == b"j"
+    between = joined(fanout)
+    assert await first.read() == b"k"
+    spring.pour(segment(3), b"c")
+    assert await first.read() == b"c"
+    after = joined(fanout)
+    spring.pour(segment(4), b"d")
+    spring.end()
+    assert [await rest_of(each) for each in (first, idle, between, after)] == [b"d", b"ibjkcd", b"jkd", b"jkcd"]
+    for each in (first, idle, between, after):
+        await each.aclose()
+    assert budget.used_bytes == 0
+
+
+async def test_a_reader_that_waits_for_a_segment_follows_another_initialization_section() -> None:
+    """It has read the section before, and the segment at hand is too large to begin with."""
+    fanout, spring = Fanout(budget_of()), Spring()
+    first = shared(fanout, spring)
+    count = RING_BYTES // len(CHUNK) + 1
+    spring.pour(segment(1, initial=True), b"i")
+    spring.pour(segment(1), *[CHUNK] * count)
+    for _ in range(count + 1):
+        await first.read()
+    second = joined(fanout)
+    assert await second.read() == b"i"
+    spring.pour(segment(2, initial=True), b"j")
+    spring.pour(segment(2), b"next")
+    spring.end()
+    assert await rest_of(first) == await rest_of(second) == b"jnext"
+    await first.aclose()
+    await second.aclose()
+
+
 async def test_only_the_reader_that_falls_behind_is_cut() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()

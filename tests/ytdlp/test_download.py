@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from yt_dlp.networking.impersonate import ImpersonateTarget
 
-from serverpy.errors import ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import NotMedia, ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.children import Ticket
@@ -179,6 +179,40 @@ def test_a_missing_fragment_is_an_error_and_is_not_skipped(site: SampleSite) -> 
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
+MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,URI="../aes/low.key"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "given"),
+    [
+        ((MAP, KEY, 0, 1, 2), (0, 1, 2)),
+        ((MAP, 0, KEY, 1), (None, 1)),
+        ((KEY, 0, "#ANVATO-SEGMENT-INFO: type=ad", 1, "#ANVATO-SEGMENT-INFO: type=master", 2), (0, 2)),
+        ((KEY, 0, "#EXT-X-GAP", 1, 2), (0, 2)),
+    ],
+    ids=["a map before the key", "a map before what is not encrypted", "an advert that is left out", "a gap"],
+)
+def test_segments_are_decrypted_by_their_media_sequence_numbers(
+    site: SampleSite, lines: tuple[str | int, ...], given: tuple[int | None, ...]
+) -> None:
+    """The segments of the sample have the numbers from 7 on; the first one may be in the clear instead."""
+    texts = [each if isinstance(each, str) else f"#EXTINF:2,\n../aes/low-{each}.ts" for each in lines]
+    texts = [text.replace("aes/low-0.ts", "ts/low-0.ts") if None in given else text for text in texts]
+    init = site.path("hls/fmp4/low-init.mp4").read_bytes() if MAP in lines else b""
+    with Running(playlist_with(site, "#EXT-X-MEDIA-SEQUENCE:7", *texts, "#EXT-X-ENDLIST")) as download:
+        received = download.read_all()
+    assert download.error is None
+    assert received == init + b"".join(site.path(f"hls/ts/low-{n or 0}.ts").read_bytes() for n in given)
+
+
+def test_a_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site: SampleSite) -> None:
+    lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "/media/not-media.mp4", "#EXT-X-ENDLIST"]
+    with Running(playlist_with(site, *lines)) as download:
+        received = download.read_all()
+    assert isinstance(download.error, NotMedia)
+    assert received == site.path("hls/ts/high-0.ts").read_bytes()
+
+
 def test_byte_ranges_of_one_file_are_honoured_or_refused(site: SampleSite) -> None:
     ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
     with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
@@ -193,12 +227,14 @@ def test_byte_ranges_of_one_file_are_honoured_or_refused(site: SampleSite) -> No
     ("lines", "code"),
     [
         (("#EXTINF:2,", "high-0.ts"), "unsupported_conversion"),
-        (('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"', "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "upstream_failed"),
+        (('#EXT-X-KEY:URI="k",METHOD=SAMPLE-AES', "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
+        (('#EXT-X-KEY:METHOD=AES-256,URI="k"', "high-0.ts", "#EXT-X-ENDLIST"), "unsupported_conversion"),
         (('#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://k"', "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
+        ((MAP, "high-0.ts", MAP, "high-1.ts", "#EXT-X-ENDLIST"), "unsupported_conversion"),
         (("#EXT-X-STREAM-INF:BANDWIDTH=1", "low.m3u8", "#EXT-X-ENDLIST"), "upstream_failed"),
         (("#EXT-X-ENDLIST",), "upstream_failed"),
     ],
-    ids=["live", "sample-aes", "drm", "master", "empty"],
+    ids=["live", "sample-aes", "aes-256", "drm", "map", "master", "empty"],
 )
 def test_playlists_that_cannot_be_downloaded_are_refused(site: SampleSite, lines: tuple[str, ...], code: str) -> None:
     with Running(playlist_with(site, *lines)) as download:

@@ -28,9 +28,9 @@ def integer(text: str) -> int:
 
 
 def seconds(text: str) -> float | None:
-    """Parse a duration, as in EXTINF before the comma. Returns None if it is invalid."""
+    """Parse a duration, as in EXTINF before the comma, or before attributes. Returns None if it is invalid."""
     try:
-        found = float(text.partition(",")[0])
+        found = float(text.partition(",")[0].strip().partition(" ")[0])
     except ValueError:
         return None
     return found if math.isfinite(found) and found >= 0 else None

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Protocol
 
 from serverpy.errors import UpstreamFailed
 from serverpy.streaming.segments.manifest import Manifest
 from serverpy.streaming.segments.segment import Segment
 
-Load = Callable[[], Awaitable[Manifest]]
-"""Loads the manifest again, from its current address."""
+
+class Load(Protocol):
+    """Loads the manifest again, from its current address. `renews` says whether the page may be extracted again if that
+    address has expired."""
+
+    def __call__(self, *, renews: bool = True) -> Awaitable[Manifest]: ...
+
+
+class PlaylistChanged(UpstreamFailed):
+    """The manifest no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):
     """A position in the segments. Belongs to one stream, and holds one manifest at a time."""
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """For how long a segment that fails is requested again; None if the stream can wait no longer than others."""
+        ...
 
     async def next(self) -> Segment | None:
         """Return the next segment, None after the last. Raises what loading raises."""
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the manifest again and find `segment` in it; `next` continues after it. Raises `UpstreamFailed` if the
+        """Load the manifest again and find `segment` in it; `next` continues after it. Raises `PlaylistChanged` if the
         segment has changed."""
         ...
 
@@ -34,26 +47,34 @@ class Cursor(Protocol):
 class FinishedCursor:
     """A cursor from the first segment to the last."""
 
+    retry_seconds = None
+
     def __init__(self, manifest: Manifest, load: Load) -> None:
         self._load = load
         self._count = manifest.count
         self._manifest: Manifest | None = manifest
         self._segments: Iterator[Segment | None] = manifest.segments()
+        self._after: Segment | None = None
+        """After which segment to continue if loading the manifest has failed."""
 
     async def next(self) -> Segment | None:
+        if self._manifest is None and self._after is not None:
+            await self.again(self._after)
         return await upcoming(self._segments)
 
     async def again(self, segment: Segment) -> Segment:
-        self._manifest, self._segments = None, iter(())  # never hold two manifests at once
+        self._manifest, self._segments, self._after = None, iter(()), segment  # never hold two manifests at once
         manifest = await self._load()
         self._manifest = manifest
         fresh = await self.back(segment)
         if fresh is None or manifest.count != self._count or not fresh.replaces(segment):
-            raise UpstreamFailed("The media's playlist changed while it was read.")
+            self._manifest = None
+            raise PlaylistChanged("The media's playlist changed while it was read.")
         return fresh
 
     async def back(self, segment: Segment) -> Segment | None:
         if self._manifest is None:
+            self._after = segment
             return None
         self._segments = self._manifest.segments()
         return await find(self._segments, segment)

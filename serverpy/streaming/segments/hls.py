@@ -1,9 +1,13 @@
 """Parses HLS media playlists (RFC 8216, and its second edition) into segments. Pure: it is fed line by line and keeps
 only what the next line may need, so that a playlist of any length costs the same.
 
-Conflicting tags are resolved as yt-dlp does, with three exceptions, where yt-dlp's file would not play: media sequence
+Conflicting tags are resolved as yt-dlp does, with four exceptions, where yt-dlp's file would not play: media sequence
 numbers (which are used to decrypt) count segments that are left out and do not count initialization sections; a byte
-range applies only to the next URL; an initialization section that is repeated is not a new one.
+range applies only to the next URL; an initialization section that is repeated is not a new one; another one is given
+where it appears.
+
+What players accept is accepted: a byte order mark, blank lines and attributes around EXTM3U, durations that are missing
+or invalid. What would change bytes (numbers, ranges, keys) must be valid.
 """
 
 from __future__ import annotations
@@ -12,8 +16,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NoReturn
 
-from serverpy.errors import DrmProtected, TooLarge, UpstreamFailed
+from serverpy.errors import DrmProtected, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.streaming.segments import attributes
 from serverpy.streaming.segments.segment import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
 from serverpy.streaming.segments.variables import Variables
@@ -24,6 +29,7 @@ _DRM = re.compile(
     re.IGNORECASE,
 )
 """FairPlay, PlayReady, Widevine."""
+_METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,12 @@ class MediaPlaylist:
         self.length: int | None = 0
         """The sum of their lengths, None if one is unknown."""
         self.seconds = 0.0
+        self.longest_seconds = 0.0
         self.first_number = 0
+        self.has_sequence = False
+        """Whether there was an EXT-X-MEDIA-SEQUENCE tag."""
+        self.last: Segment | None = None
+        """The last segment so far."""
         self.discontinuity_sequence = 0
         self.target_seconds: float | None = None
         self.is_playlist = False
@@ -62,32 +73,54 @@ class MediaPlaylist:
         self.is_master = False
         self.is_event = False
         """Whether no segment will be removed (playlist type EVENT)."""
-        self.is_complete = False
+        self.is_vod = False
+        self.has_end = False
+        """Whether there was an EXT-X-ENDLIST tag, without which the text may have been cut."""
+
+    @property
+    def is_complete(self) -> bool:
         """Whether no segment will be added (ENDLIST, or playlist type VOD)."""
+        return self.has_end or self.is_vod
+
+    @property
+    def end_number(self) -> int:
+        """The media sequence number that the next segment would have."""
+        return self._next_number
 
     def feed(self, line: str) -> Segment | None:
         """Parse the next line. Returns the segment that it completes, if any. Raises `UpstreamFailed`, `DrmProtected`,
         `TooLarge`."""
         line = line.strip()
+        if not self.is_playlist:
+            self._take_header(line.lstrip("\ufeff \t"))
+            return None
         if not line:
             return None
-        if self._variables is not None and "{$" in line:
-            line = self._variables.resolve(line)
         if not line.startswith("#"):
-            return self._take_address(line)
+            return self._take_address(self._resolved(line))
         name, _, value = line.partition(":")
         take = _TAGS.get(name)
         if take is not None:
-            return take(self, value)
+            return take(self, self._resolved(value) if name in _WITH_VARIABLES else value)
         if line.startswith(("#ANVATO-SEGMENT-INFO", "#UPLYNK-SEGMENT")):
             self._take_marker(line)
         return None
 
+    def _resolved(self, text: str) -> str:
+        """Replace variables. A master's are for `master.py`, which needs only those of the variant that it chooses."""
+        if self._variables is None or "{$" not in text or self.is_master:
+            return text
+        return self._variables.resolve(text)
+
+    def _take_header(self, line: str) -> None:
+        """Take a line before EXTM3U, or that tag, which IPTV lists give attributes (`#EXTM3U url-tvg="…"`)."""
+        self.is_playlist = line.startswith("#EXTM3U")
+        if line and not line.startswith("#"):
+            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
+
     # Addresses
 
     def _take_address(self, line: str) -> Segment | None:
-        if not self.is_playlist:
-            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
         if self.is_master:
             return None
         number, self._next_number = self._next_number, self._next_number + 1
@@ -122,8 +155,11 @@ class MediaPlaylist:
         self.count += 1
         if self.count > MAX_SEGMENTS:
             raise TooLarge("The media's playlist has too many segments.")
+        self.last = segment
         self.seconds += segment.duration or 0.0
-        self.length = None if self.length is None or segment.length is None else self.length + segment.length
+        self.longest_seconds = max(self.longest_seconds, segment.duration or 0.0)
+        if not segment.gap:
+            self.length = None if self.length is None or segment.length is None else self.length + segment.length
 
     def _is_wanted(self) -> bool:
         return self._rules.discontinuity in (None, self._discontinuity)
@@ -136,9 +172,6 @@ class MediaPlaylist:
         return None if key is None else Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
 
     # Tags
-
-    def _take_header(self, value: str) -> None:
-        self.is_playlist = True
 
     def _take_variant(self, value: str) -> None:
         self.is_master = True
@@ -157,8 +190,6 @@ class MediaPlaylist:
         found = (self._address(given["URI"]), first, end)
         if found == self._map:
             return None
-        if self.count:
-            raise UpstreamFailed("Changing the initialization section (EXT-X-MAP) within a playlist is unsupported.")
         self._map = found
         segment = Segment(
             url=found[0],
@@ -175,13 +206,13 @@ class MediaPlaylist:
     def _take_key(self, value: str) -> None:
         _refuse_drm(value)
         given = attributes.attributes(value)
-        method = given.get("METHOD")
+        method = given.get("METHOD", "").upper()
         if method == "NONE":
             self._key = None
         elif method == "AES-128":
             self._key = self._key_of(given)
         else:
-            raise UpstreamFailed("The media uses an unsupported encryption method.")
+            _refuse_method(method)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
         """Return the key as the playlist gives it, or as the extraction overrides it (yt-dlp's `hls_aes`)."""
@@ -216,6 +247,7 @@ class MediaPlaylist:
 
     def _take_sequence(self, value: str) -> None:
         number = attributes.integer(value)
+        self.has_sequence = True
         if self._next_number == self.first_number:
             self.first_number = number
         self._next_number = number
@@ -232,11 +264,11 @@ class MediaPlaylist:
         self.target_seconds = attributes.seconds(value)
 
     def _take_type(self, value: str) -> None:
-        self.is_complete = self.is_complete or value.strip() == "VOD"
+        self.is_vod = value.strip() == "VOD"
         self.is_event = value.strip() == "EVENT"
 
     def _take_end(self, value: str) -> None:
-        self.is_complete = True
+        self.has_end = True
 
     def _take_marker(self, line: str) -> None:
         """Handle the markers by which Anvato and Uplynk say which segments are adverts."""
@@ -252,14 +284,25 @@ def _refuse_drm(value: str) -> None:
         raise DrmProtected("The media is encrypted with DRM.")
 
 
+def _refuse_method(method: str) -> NoReturn:
+    """Raise the error for a METHOD of EXT-X-KEY other than NONE and AES-128 (RFC 8216bis §4.4.4.4)."""
+    if not method:
+        raise UpstreamFailed("The media's playlist has a key without a METHOD.")
+    name = method if _METHOD.fullmatch(method) else "an unknown method"
+    if method.startswith("SAMPLE-AES"):
+        raise DrmProtected(f"The media is encrypted with {name}, as for DRM: only AES-128 can be decrypted.")
+    raise UnsupportedConversion(f"The media is encrypted with {name}: only AES-128 can be decrypted.")
+
+
 def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
     _refuse_drm(value)
 
 
+_WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
+"""The tags that may use variables (RFC 8216bis §4.3), of those that matter here."""
 _Take = Callable[[MediaPlaylist, str], Segment | None]
 
 _TAGS: dict[str, _Take] = {
-    "#EXTM3U": MediaPlaylist._take_header,
     "#EXTINF": MediaPlaylist._take_duration,
     "#EXT-X-BYTERANGE": MediaPlaylist._take_range,
     "#EXT-X-DEFINE": MediaPlaylist._take_variable,

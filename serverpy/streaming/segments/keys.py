@@ -13,7 +13,8 @@ from serverpy.streaming.segments.segment import Encryption
 
 MAX_KEYS = 8
 """How many keys are kept: playlists go from one key to the next, and some go back and forth."""
-MAX_KEY_BYTES = 32
+KEY_BYTES = (16, 24, 32)
+"""AES has keys of three lengths; HLS knows only the first, some sites use the others."""
 
 
 class Keys:
@@ -36,6 +37,11 @@ class Keys:
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
         return key
+
+    def forget(self, encryption: Encryption | None) -> None:
+        """Fetch the key anew when it is needed next: it may have been the answer of a server that failed."""
+        if encryption is not None:
+            self._keys.pop(encryption.uri, None)
 
 
 def _inline(uri: str) -> bytes:

@@ -5,31 +5,41 @@ has ended.
        ▲                                                    │ not yet
        └──────────── a target duration later, or half ──────┘
 
+The cursor counts in *positions*, which only rise. The position of a segment is its media sequence number, shifted where
+a playlist does not number as it should:
+
+- A playlist that goes back, and lists none of the segments that were passed, has begun anew (an encoder was restarted):
+  all its segments follow the last one given. If it lists some of them, it is an old copy, and brings nothing new.
+- A playlist that rolls without EXT-X-MEDIA-SEQUENCE is followed by the addresses of its segments.
+
 If a segment leaves the playlist before it was read, that is an error: there are no holes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 
-from serverpy.errors import UpstreamFailed, UpstreamTimeout
-from serverpy.streaming.segments.cursor import Load, find, upcoming
+from serverpy.errors import SourceError, TooLarge, UpstreamFailed, UpstreamTimeout
+from serverpy.streaming.segments.cursor import Load, PlaylistChanged, upcoming
 from serverpy.streaming.segments.manifest import HlsManifest
+from serverpy.streaming.segments.passed import Passed, path_of
+from serverpy.streaming.segments.reloads import Reloads
 from serverpy.streaming.segments.segment import Segment
+
+log = logging.getLogger(__name__)
 
 EDGE_TARGETS = 3
 """How many target durations before the end a client begins, at the latest (RFC 8216 §6.3.3)."""
-_MIN_TARGET_SECONDS = 0.2
-_MAX_TARGET_SECONDS = 60.0
-_USUAL_TARGET_SECONDS = 6.0
 
 
 class LiveCursor:
     """A cursor along a live playlist. `start` is where to begin: seconds from the oldest segment listed, or, if
     negative, back from the end of the playlist; None is the edge. A reader waits `patience` seconds for a new segment
-    (at least three target durations); then `UpstreamTimeout` is raised."""
+    (at least three target durations), also while the playlist cannot be loaded; then `UpstreamTimeout`, or the error of
+    the last load, is raised."""
 
     def __init__(
         self,
@@ -43,84 +53,174 @@ class LiveCursor:
         self._load = load
         self._patience = patience
         self._clock = clock
-        self._last_number: int | None = None
+        self._reloads = Reloads(clock)
+        self._passed = Passed()
+        self._shift = 0
+        self._last: int | None = None
+        """The position of the last segment that was passed."""
+        self._has_sequence = False
+        self._first = self._end = 0
+        """The positions of the first segment of the playlist at hand, and of the one after its last."""
         self._initial: Segment | None = None
+        """The initialization section of what is listed next."""
+        self._initial_given: tuple[str, int, int | None] | None = None
+        self._held: Segment | None = None
+        """The segment whose initialization section was given just now."""
         self._segments: Iterator[Segment | None] = iter(())
-        self._edge = (0, 0, False)
         self._take(manifest)
-        edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._target_seconds)
+        edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
         self._passed_seconds = min(edge, _begin(manifest, edge, start))
+
+    @property
+    def retry_seconds(self) -> float:
+        return self._reloads.target_seconds
 
     async def next(self) -> Segment | None:
         begun = self._clock()  # a reader that was busy until now has not waited
+        silence: SourceError = UpstreamTimeout("The live stream's playlist lists no more segments.")
+        failure = silence
         while True:
-            while (segment := await upcoming(self._segments)) is not None:
-                if self._is_next(segment):
-                    return segment
+            if (segment := await self._next_listed()) is not None:
+                return segment
             if self._is_complete:
                 return None
-            if self._clock() - begun > max(self._patience, 3 * self._target_seconds):
-                raise UpstreamTimeout("The live stream's playlist lists no more segments.")
-            await self._reload()
+            if self._clock() - begun > max(self._patience, 3 * self._reloads.target_seconds):
+                raise failure
+            failure = await self._reload() or silence
 
     async def again(self, segment: Segment) -> Segment:
-        await self._reload_now()
-        fresh = await find(self._segments, segment)
-        if fresh is None:
-            raise UpstreamFailed("The live stream no longer has the segment that was being read.")
-        return fresh
+        """Load the playlist again and find `segment`, the last one given. Returns it as it is if it is no longer
+        listed: a segment stays available for a while after that (RFC 8216 §6.2.2)."""
+        position = self._last
+        manifest = await self._load_now(renews=True)
+        listed = manifest.segments()
+        while (found := await upcoming(listed)) is not None:
+            if segment.initial:
+                if found.initial and _place(found) == _place(segment):
+                    return found
+            elif not found.initial and found.number + self._shift == position:
+                return found
+        return segment
 
     async def back(self, segment: Segment) -> Segment | None:
         return None  # a live stream is never prefetched, so the cursor is still there
 
-    def _is_next(self, segment: Segment) -> bool:
-        if segment.initial:
-            return self._is_new_initial(segment)
-        is_behind = self._is_passed_over(segment) if self._last_number is None else segment.number <= self._last_number
-        if not is_behind:
-            self._last_number = segment.number
-        return not is_behind
+    # What is listed
 
-    def _is_passed_over(self, segment: Segment) -> bool:
-        """Return whether the segment ends before the position to begin at."""
-        if self._passed_seconds <= 0:
+    async def _next_listed(self) -> Segment | None:
+        """Return the next segment of the playlist at hand, or the initialization section that it needs first."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            return held
+        while (segment := await upcoming(self._segments)) is not None:
+            if segment.initial:
+                self._initial = segment
+            elif self._pass(segment):
+                return self._with_initial(segment)
+        return None
+
+    def _pass(self, segment: Segment) -> bool:
+        """Return whether `segment` is to be given: it is new, and not before the position to begin at."""
+        position = segment.number + self._shift
+        if self._last is not None and position <= self._last:
             return False
-        self._passed_seconds -= segment.duration or 0.0
-        return self._passed_seconds >= 0
-
-    def _is_new_initial(self, segment: Segment) -> bool:
-        """Return whether this is the first initialization section: each load lists it again, maybe with a fresh
-        token."""
-        known, self._initial = self._initial, segment
-        if known is None:
+        self._last = position
+        self._passed.add(segment, position)
+        if self._passed_seconds <= 0:
             return True
-        if (_path(known), known.first, known.end) != (_path(segment), segment.first, segment.end):
-            raise UpstreamFailed("Changing the initialization section (EXT-X-MAP) within a playlist is unsupported.")
-        return False
+        self._passed_seconds -= segment.duration or 0.0
+        return self._passed_seconds < 0
 
-    async def _reload(self) -> None:
-        """Load the playlist again when that is due (RFC 8216 §6.3.4)."""
-        due = self._loaded_at + self._target_seconds * (1.0 if self._has_changed else 0.5)
-        await asyncio.sleep(max(0.0, due - self._clock()))
-        await self._reload_now()
+    def _with_initial(self, segment: Segment) -> Segment:
+        """Return the initialization section of `segment` if it is another than that of the segment before, and hold the
+        segment back. Each load lists the section again, maybe with a fresh token."""
+        initial = self._initial
+        if initial is None or _place(initial) == self._initial_given:
+            return segment
+        self._initial_given = _place(initial)
+        self._held = segment
+        return initial
 
-    async def _reload_now(self) -> None:
-        self._segments = iter(())  # never hold two manifests at once
-        manifest = await self._load()
+    # Loading again
+
+    async def _reload(self) -> SourceError | None:
+        """Load the playlist again when that is due. Returns what failed: a packager that fails for a moment is asked
+        again."""
+        await asyncio.sleep(self._reloads.wait_seconds())
+        try:
+            await self._load_now(renews=self._reloads.may_renew)
+        except (TooLarge, FellBehind, PlaylistChanged):
+            raise
+        except SourceError as error:
+            self._reloads.failed()
+            log.info("A live playlist could not be loaded, and will be requested again: %s", error)
+            return error
+        return None
+
+    async def _load_now(self, *, renews: bool) -> HlsManifest:
+        self._hold_back()
+        self._segments, self._is_complete = iter(()), False  # never hold two manifests at once
+        manifest = await self._load(renews=renews)
         if not isinstance(manifest, HlsManifest):
-            raise UpstreamFailed("The media's playlist changed while it was read.")
+            raise PlaylistChanged("The media's playlist changed while it was read.")
+        if manifest.count:
+            await self._follow(manifest)
         self._take(manifest)
-        if self._last_number is not None and manifest.first_number > self._last_number + 1:
-            raise UpstreamFailed("The client fell behind the live window.")
+        return manifest
+
+    def _hold_back(self) -> None:
+        """Forget the segment that is held: the playlist will list it again, at its fresh address."""
+        if self._held is not None and self._last is not None:
+            self._last -= 1
+        self._held = None
+
+    async def _follow(self, manifest: HlsManifest) -> None:
+        """Find the positions of the segments of `manifest`. Raises `FellBehind` if segments are missing before them."""
+        if self._last is None:
+            return
+        goes_back = manifest.first_number + self._shift < self._first or manifest.end_number + self._shift < self._end
+        if goes_back or not (manifest.has_sequence and self._has_sequence):
+            shift = await self._shift_by_addresses(manifest)
+            if shift is None and goes_back and (manifest.has_sequence or self._has_sequence):
+                shift = self._last + 1 - manifest.first_number
+                self._begin_anew()
+            if shift is None:
+                raise FellBehind("The live playlist lists none of the segments that were read before.")
+            self._shift = shift
+        if manifest.first_number + self._shift > self._last + 1:
+            raise FellBehind("The client fell behind the live window.")
+
+    async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
+        """Return the shift by which the latest segment that was passed has its position again. Returns None if the
+        playlist lists none of those."""
+        latest, shift = -1, None
+        listed = manifest.segments()
+        while (segment := await upcoming(listed)) is not None:
+            position = None if segment.initial else self._passed.position_of(segment)
+            if position is not None and position > latest:
+                latest, shift = position, position - segment.number
+        return shift
+
+    def _begin_anew(self) -> None:
+        log.info("A live playlist has begun anew: its segments follow as after a discontinuity.")
+        self._passed.clear()
+        self._initial = self._initial_given = None
 
     def _take(self, manifest: HlsManifest) -> None:
-        target = _USUAL_TARGET_SECONDS if manifest.target_seconds is None else manifest.target_seconds
-        self._target_seconds = min(max(target, _MIN_TARGET_SECONDS), _MAX_TARGET_SECONDS)
         self._segments = manifest.segments()
         self._is_complete = manifest.is_complete
-        edge, self._edge = self._edge, (manifest.first_number, manifest.count, manifest.is_complete)
-        self._has_changed = self._edge != edge
-        self._loaded_at = self._clock()
+        self._has_sequence = manifest.has_sequence if manifest.count else self._has_sequence
+        self._reloads.loaded(manifest, has_changed=self._has_changed(manifest))
+
+    def _has_changed(self, manifest: HlsManifest) -> bool:
+        before = self._first, self._end
+        if manifest.count:
+            self._first, self._end = manifest.first_number + self._shift, manifest.end_number + self._shift
+        return manifest.is_complete or (self._first, self._end) != before
+
+
+class FellBehind(UpstreamFailed):
+    """Segments have left the playlist before they were read."""
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
@@ -130,5 +230,5 @@ def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
     return start if start >= 0 else max(0.0, manifest.seconds + start)
 
 
-def _path(segment: Segment) -> str:
-    return segment.url.partition("?")[0]
+def _place(segment: Segment) -> tuple[str, int, int | None]:
+    return path_of(segment), segment.first, segment.end

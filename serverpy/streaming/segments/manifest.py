@@ -12,6 +12,7 @@ from serverpy.extraction.values import DASH_PROTOCOL, Track
 from serverpy.memory.room import Lender, Room
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
+from serverpy.net.http1 import Headers
 from serverpy.net.resume import open_resuming
 from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
@@ -67,8 +68,14 @@ class HlsManifest:
     count: int
     length: int | None
     seconds: float
+    longest_seconds: float
     first_number: int
+    end_number: int
+    """The number after that of the last segment."""
+    has_sequence: bool
+    """Whether the playlist itself numbers its segments (EXT-X-MEDIA-SEQUENCE)."""
     target_seconds: float | None
+    last: Segment | None
     is_complete: bool
     begins_at_edge: bool
     """Whether a stream begins at the edge of an incomplete playlist. An EVENT playlist that the page does not call live
@@ -98,32 +105,38 @@ def _hold(room: Room, nbytes: int) -> None:
         raise Busy("The playlist of the media needs more memory than is free.")
 
 
-async def load(address: TrackSource, room: Room, *, wait_seconds: float) -> Manifest:
-    """Load the manifest of the track at `address`, as it is now. Raises `UpstreamFailed`, `UpstreamTimeout`,
-    `TooLarge`, `Busy`, `DrmProtected`, and what an extraction raises."""
+async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews: bool = True) -> Manifest:
+    """Load the manifest of the track at `address`, as it is now. `renews` says whether the page may be extracted again
+    if the address has expired. Raises `UpstreamFailed`, `UpstreamTimeout`, `TooLarge`, `Busy`, `DrmProtected`, and what
+    an extraction raises."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
-    fetching = _Fetching(address, room, wait_seconds)
+    fetching = _Fetching(address, room, wait_seconds, renews=renews)
     playlist, lines = await fetching.first()
     if playlist.is_master:
-        variant = master.best(master.variants(lines.lines(), playlist.url))
+        url = master.best_url(lines.lines, playlist.url)
         del playlist, lines  # never hold two playlists at once
-        playlist, lines = await fetching.fetch(variant.url)
+        playlist, lines = await fetching.fetch(url)
         if playlist.is_master:
             raise UpstreamFailed("The media's master playlist refers to another master playlist.")
-    if not playlist.count and playlist.is_complete:
+    is_complete = playlist.has_end or (playlist.is_vod and fetching.is_whole)
+    if not playlist.count and is_complete:
         raise UpstreamFailed("The media's playlist has no segments.")
     return HlsManifest(
         lines=lines,
         url=playlist.url,
         rules=fetching.rules,
         count=playlist.count,
-        length=playlist.length if playlist.is_complete else None,
+        length=playlist.length if is_complete else None,
         seconds=playlist.seconds,
+        longest_seconds=playlist.longest_seconds,
         first_number=playlist.first_number,
+        end_number=playlist.end_number,
+        has_sequence=playlist.has_sequence,
         target_seconds=playlist.target_seconds,
-        is_complete=playlist.is_complete,
-        begins_at_edge=address.track.is_live or not playlist.is_event,
+        last=playlist.last,
+        is_complete=is_complete,
+        begins_at_edge=not playlist.is_vod and (address.track.is_live or not playlist.is_event),
     )
 
 
@@ -144,11 +157,14 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
 class _Fetching:
     """Fetches playlists, and parses them line by line as they arrive."""
 
-    def __init__(self, address: TrackSource, room: Room, wait_seconds: float) -> None:
+    def __init__(self, address: TrackSource, room: Room, wait_seconds: float, *, renews: bool) -> None:
         self._address = address
         self._room = room
         self._wait_seconds = wait_seconds
+        self._renews = renews
         self.rules = Rules.of(address.track)
+        self.is_whole = True
+        """Whether the latest playlist cannot have been cut: its response said where it ends."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
         """Return the track's own playlist, which the extraction may already have fetched."""
@@ -163,13 +179,15 @@ class _Fetching:
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
         """Fetch the playlist at `url`, or (None) at the track's own URL, which may be renewed."""
-        read = await open_resuming(PlaylistSource(self._address, url), ranges=False, wait_seconds=self._wait_seconds)
+        source = PlaylistSource(self._address, url, renews=self._renews)
+        read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
             self.rules = Rules.of(self._address.track)  # it may have been renewed
+            self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
                 reader.add(chunk)
-            return reader.finish()
+            return reader.finish(is_whole=self.is_whole)
         finally:
             read.close()
 
@@ -177,15 +195,23 @@ class _Fetching:
 class PlaylistSource:
     """The bytes of a playlist (`net/range_requests.py::RangeSource`)."""
 
-    def __init__(self, address: TrackSource, url: str | None) -> None:
+    def __init__(self, address: TrackSource, url: str | None, *, renews: bool) -> None:
         self._address = address
         self._url = url
+        self._renews = renews and url is None
 
     async def open(self, headers: dict[str, str]) -> Response:
         return await self._address.open(self._url or self._address.track.url, headers)
 
     async def renew(self) -> bool:
-        return self._url is None and await self._address.renew()
+        return self._renews and await self._address.renew()
+
+
+def _is_framed(headers: Headers) -> bool:
+    """Return whether the head says where the body ends. If not, a body that was cut looks like a whole one (RFC 9112
+    §6.3)."""
+    coding = headers.get("transfer-encoding")
+    return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:
@@ -199,8 +225,8 @@ class _Reader:
     def add(self, data: bytes) -> None:
         self._parse(self._lines.write(data))
 
-    def finish(self) -> tuple[MediaPlaylist, PackedLines]:
-        self._parse(self._lines.finish())
+    def finish(self, *, is_whole: bool = True) -> tuple[MediaPlaylist, PackedLines]:
+        self._parse(self._lines.finish(is_whole=is_whole))
         if not self._playlist.is_playlist:
             raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
         return self._playlist, self._lines

@@ -7,57 +7,63 @@ do that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.segment import joined
+from serverpy.streaming.segments.variables import Variables
 
-MAX_VARIANTS = 1000
-MAX_LENGTH = 1 << 20
+MAX_VARIANTS = 5000
+MAX_LENGTH = 2 << 20
 """Of all its lines, in characters: they are read without a pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One EXT-X-STREAM-INF. `is_silent` says that its audio is in a separate playlist."""
+def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
+    """Return the URL of the variant of the highest bandwidth of the master at `url`, preferring those that include
+    audio. `lines` is called twice: a group may be named before it is defined. Raises `UpstreamFailed` if there is no
+    variant whose URL is complete, `TooLarge`."""
+    apart, variables = _definitions(lines(), url)
+    best: tuple[tuple[bool, int], str] | None = None
+    for address, given in _variants(lines()):
+        rank = (given.get("AUDIO") not in apart, _bandwidth(given))
+        if (best is None or rank > best[0]) and variables.has_all_of(address):
+            best = rank, address
+    if best is None:
+        raise UpstreamFailed("The media's playlist has no playable variant.")
+    return joined(url, variables.resolve(best[1]))
 
-    url: str
-    bandwidth: int
-    is_silent: bool
 
-
-def variants(lines: Iterable[str], url: str) -> list[Variant]:
-    """Return all variants of the master at `url`, in its order. Raises `UpstreamFailed`, `TooLarge`."""
-    pending: dict[str, str] | None = None
+def _definitions(lines: Iterable[str], url: str) -> tuple[set[str], Variables]:
+    """Return the audio groups that are in playlists of their own, and the variables."""
     apart: set[str] = set()
-    found: list[tuple[str, dict[str, str]]] = []
-    length = 0
+    variables = Variables(url)
+    count = length = 0
     for line in map(str.strip, lines):
         length += len(line) + 1
         name, _, value = line.partition(":")
-        if name == "#EXT-X-STREAM-INF":
-            pending = attributes(value)
-        elif name == "#EXT-X-MEDIA":
+        if name == "#EXT-X-MEDIA":
             media = attributes(value)
             if media.get("TYPE") == "AUDIO" and media.get("URI"):
                 apart.add(media.get("GROUP-ID", ""))
-        elif line and not line.startswith("#") and pending is not None:
-            found.append((joined(url, line), pending))
-            pending = None
-        if max(len(found), len(apart)) > MAX_VARIANTS or length > MAX_LENGTH:
+        elif name == "#EXT-X-DEFINE":
+            variables.define(value)
+        count += name in ("#EXT-X-STREAM-INF", "#EXT-X-MEDIA")
+        if count > MAX_VARIANTS or length > MAX_LENGTH:
             raise TooLarge("The media's playlist has too many variants.")
-    return [Variant(each, _bandwidth(given), given.get("AUDIO") in apart) for each, given in found]
+    return apart, variables
 
 
-def best(found: Iterable[Variant]) -> Variant:
-    """Return the variant of the highest bandwidth, preferring those that include audio. Raises `UpstreamFailed` if
-    there are no variants."""
-    chosen = max(found, key=lambda variant: (not variant.is_silent, variant.bandwidth), default=None)
-    if chosen is None:
-        raise UpstreamFailed("The media's playlist has no playable variant.")
-    return chosen
+def _variants(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the address and the attributes of each variant."""
+    pending: dict[str, str] | None = None
+    for line in map(str.strip, lines):
+        name, _, value = line.partition(":")
+        if name == "#EXT-X-STREAM-INF":
+            pending = attributes(value)
+        elif line and not line.startswith("#") and pending is not None:
+            yield line, pending
+            pending = None
 
 
 def _bandwidth(given: dict[str, str]) -> int:

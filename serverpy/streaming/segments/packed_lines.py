@@ -42,10 +42,11 @@ class PackedLines:
             raise TooLarge("The media's playlist is too large.")
         return [self._keep(line) for line in lines if line]
 
-    def finish(self) -> list[str]:
-        """End the text, and return its last line if that had no line break."""
+    def finish(self, *, is_whole: bool = True) -> list[str]:
+        """End the text, and return its last line if that had no line break. Drops that line if it is no tag, and the
+        text may have been cut: it may be a part of an address."""
         rest, self._rest = self._rest, b""
-        lines = [self._keep(rest)] if rest else []
+        lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
         self._pack()
         return lines
 

@@ -1,26 +1,38 @@
-"""One segment while it is read: located, fetched, decrypted, checked. It heals like any read (`net/resume.py`)."""
+"""One segment while it is read: located, fetched, decrypted, judged by its first bytes. It heals like any read
+(`net/resume.py`), and what `retries.py` lists is requested again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from serverpy import containers
 from serverpy.aes import Decryption
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.errors import RangeNotSatisfiable, SourceError, UpstreamFailed
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.ranges import ByteRange
-from serverpy.streaming.segments.keys import MAX_KEY_BYTES, Keys
+from serverpy.streaming.segments.keys import KEY_BYTES, Keys
+from serverpy.streaming.segments.kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
+from serverpy.streaming.segments.retries import EmptySegment, InvalidKey, Retries, ShortFile
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
-_TELLING_BYTES = 64
-"""Fewer bytes may look like text by chance."""
+Renew = Callable[[Segment, int], Awaitable[Segment | None]]
+"""Finds the same segment at a fresh URL, at the n-th request for one since the last new byte. Returns None if there is
+none but the current one."""
 
-Renew = Callable[[Segment], Awaitable[Segment | None]]
-"""Finds the same segment at a fresh URL. Returns None if there is none but the current one."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What all segments of a stream are opened with. `retry_seconds` is that of `retries.py::Retries`."""
+
+    source: TrackSource
+    keys: Keys
+    judge: Judge
+    wait_seconds: float
+    retry_seconds: Callable[[], float | None]
 
 
 class _Place:
@@ -29,10 +41,13 @@ class _Place:
     def __init__(self, source: TrackSource, segment: Segment, renew: Renew) -> None:
         self.source = source
         self.segment = segment
+        self.renewals = 0
+        """How often a fresh URL was asked for since the last new byte."""
         self._renew = renew
 
     async def renew(self) -> bool:
-        fresh = await self._renew(self.segment)
+        self.renewals += 1
+        fresh = await self._renew(self.segment, self.renewals)
         if fresh is None:
             return False
         self.segment = fresh
@@ -65,38 +80,71 @@ class KeySource:
 
 
 async def open_segment(
-    source: TrackSource,
-    segment: Segment,
-    keys: Keys,
-    renew: Renew,
-    *,
-    skip: int = 0,
-    most_bytes: int | None = None,
-    wait_seconds: float,
+    opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of `segment`, from `skip` bytes on, of no more than `most_bytes`. Raises what `open_resuming` raises,
-    and `UpstreamFailed` if the server does not return the ranges that the playlist specifies, or if the key is invalid;
-    leaves nothing open when it raises or is cancelled."""
-    place = _Place(source, segment, renew)
+    """Open a read of `segment`, from `skip` bytes on, of no more than `most_bytes`, whose first bytes have arrived and
+    fit the segments before it. Raises what `open_resuming` raises, `UpstreamFailed` if the server does not return the
+    ranges that the playlist specifies or if the key is invalid, and what `Judge` raises; leaves nothing open when it
+    raises or is cancelled."""
+    place = _Place(opening.source, segment, renew)
+    retries = Retries(opening.retry_seconds())
+    while True:
+        read = None
+        try:
+            read = await _open_once(opening, segment, place, skip, most_bytes)
+            await read.begin(opening.judge, is_from_start=skip == 0)
+        except SourceError as error:
+            if read is not None:
+                read.close()
+            if await _is_empty(error, retries, place):
+                assert read is not None
+                return read
+            opening.keys.forget(segment.encryption)
+        except BaseException:
+            if read is not None:
+                read.close()
+            raise
+        else:
+            return read
+
+
+async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool:
+    """Wait until the segment may be requested again. Returns True if it is known to be empty. Raises `error` if there
+    is to be no other request."""
+    try:
+        await retries.wait(error)
+    except EmptySegment:
+        return True
+    if retries.count > 1 and place.renewals < retries.count - 1:
+        await place.renew()  # an address that has expired may also be answered with 200 and a page
+    return False
+
+
+async def _open_once(
+    opening: Opening, segment: Segment, place: _Place, skip: int, most_bytes: int | None
+) -> SegmentRead:
     decryption = None
     if segment.encryption is not None:
-        key = await keys.get(segment.encryption, lambda: _fetch_key(place, wait_seconds))
+        key = await opening.keys.get(segment.encryption, lambda: _fetch_key(place, opening.wait_seconds))
         decryption = Decryption(key, segment.encryption.iv)
     if segment.end is None:
-        read = await open_resuming(SegmentSource(place), ranges=False, wait_seconds=wait_seconds)
+        read = await open_resuming(SegmentSource(place), ranges=False, wait_seconds=opening.wait_seconds)
     else:
         first, end = segment.first + skip, segment.end
         end = end if most_bytes is None else min(end, first + most_bytes)
-        read = await _open_range(place, first, end, wait_seconds)
-    return SegmentRead(segment, place, read, decryption, is_from_start=skip == 0)
+        read = await _open_range(place, first, end, opening.wait_seconds)
+    return SegmentRead(opening, segment, place, read, decryption)
 
 
 async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
+    """Open a range. If the file ends within it, the rest of the file is what players get, too."""
     try:
         read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
     except RangeNotSatisfiable as error:
-        raise UpstreamFailed("The media is shorter than its playlist says.") from error
-    if (read.extent.first, read.extent.end) != (first, end):
+        raise ShortFile(place.segment.url, error.size) from error
+    given = read.extent
+    is_rest = read.honoured and given.end == given.total
+    if given.first != first or not (given.end == end or is_rest):
         read.close()
         raise UpstreamFailed("The media server does not return the byte ranges that the playlist specifies.")
     return read
@@ -106,10 +154,10 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
     read = await open_resuming(KeySource(place), ranges=False, wait_seconds=wait_seconds)
     try:
         key = b""
-        while chunk := await read.read():
+        while len(key) <= max(KEY_BYTES) and (chunk := await read.read()):
             key += chunk
-            if len(key) > MAX_KEY_BYTES:
-                raise UpstreamFailed("The media has an invalid decryption key.")
+        if len(key) not in KEY_BYTES:
+            raise InvalidKey
         return key
     finally:
         read.close()
@@ -119,21 +167,16 @@ class SegmentRead:
     """An open read of a segment. Holds what a `ResumingRead` holds. Closed by its owner."""
 
     def __init__(
-        self,
-        segment: Segment,
-        place: _Place,
-        read: ResumingRead,
-        decryption: Decryption | None,
-        *,
-        is_from_start: bool,
+        self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
         """The segment as it was first listed."""
+        self._opening = opening
         self._place = place
         self._read = read
         self._decryption = decryption
-        self._is_from_start = is_from_start
-        self._is_empty = True
+        self._first = b""
+        self._has_bytes = False
         self._is_over = False
 
     @property
@@ -144,26 +187,71 @@ class SegmentRead:
     def connect_seconds(self) -> float:
         return self._read.connect_seconds
 
+    @property
+    def total(self) -> int | None:
+        """The length of the file that the segment is a range of, if the server tells."""
+        return self._read.extent.total
+
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment
 
+    async def begin(self, judge: Judge, *, is_from_start: bool) -> None:
+        """Read enough bytes to judge the segment by, which `read` then returns first. Raises what reading and `judge`
+        raise, and `EmptySegment`."""
+        wanted = INITIAL_BYTES if self.segment.initial else JUDGED_BYTES
+        first = await self._next(SMALL_STEP)
+        if 0 < len(first) < wanted:
+            first = await self._filled(first, wanted)
+        if not first:
+            raise EmptySegment("A segment of the media is empty.")
+        if is_from_start:
+            judge.check(self.segment, first)
+        self._first = first
+
+    async def _filled(self, first: bytes, wanted: int) -> bytes:
+        """Return `first` and what follows, up to `wanted` bytes in total."""
+        filled = bytearray(first)
+        while len(filled) < wanted and (chunk := await self._next(wanted - len(filled))):
+            filled += chunk
+        return bytes(filled)
+
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` at the end; `most` is what is asked of the socket at once. Raises
-        `UpstreamFailed`, `UpstreamTimeout`, and `NotMedia` if a page comes instead of the segment: some servers send
-        error pages with status 200."""
+        `UpstreamFailed`, `UpstreamTimeout`."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return await self._next(most)
+
+    async def _next(self, most: int) -> bytes:
         while not self._is_over:
-            chunk = await self._read.read(most)
+            chunk = await self._fetch(most)
             self._is_over = not chunk
             if self._decryption is not None:
-                chunk = self._decryption.add(chunk) if chunk else self._decryption.finish()
+                chunk = self._decrypted(chunk, self._decryption)
             if chunk:
-                if self._is_empty and self._is_from_start and len(chunk) >= _TELLING_BYTES:
-                    containers.identify(chunk[: containers.SNIFF_BYTES])
-                self._is_empty = False
+                self._place.renewals = 0
                 return chunk
-        if self._is_empty:
-            raise UpstreamFailed("A segment of the media is empty.")
         return b""
 
+    def _decrypted(self, chunk: bytes, decryption: Decryption) -> bytes:
+        if not chunk:
+            return decryption.finish() if self._has_bytes else b""
+        if not self._has_bytes:
+            refuse_markup(chunk)  # decrypted, it would be noise
+        self._has_bytes = True
+        return decryption.add(chunk)
+
+    async def _fetch(self, most: int) -> bytes:
+        """Read from the media server. A failure between two bytes is retried as one before the first is."""
+        retries = None
+        while True:
+            try:
+                return await self._read.read(most)
+            except SourceError as error:
+                retries = retries or Retries(self._opening.retry_seconds())
+                await retries.wait(error)
+
     def close(self) -> None:
+        self._is_over = True
         self._read.close()

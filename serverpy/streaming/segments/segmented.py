@@ -1,28 +1,34 @@
 """A track's segments as one file: fetched in order, each over the connection that the previous one has left. For a
 reader that would have to wait, the next segment is opened ahead. A segment that cannot be fetched ends the read: there
-are no holes."""
+are no holes but those that the playlist itself declares (EXT-X-GAP)."""
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TypeGuard
 
-from serverpy.errors import InvalidParameter, UpstreamFailed
+from serverpy.errors import InvalidParameter, SourceError, UpstreamFailed
+from serverpy.extraction.values import DASH_PROTOCOL
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
-from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
+from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
+from serverpy.streaming.segments.kinds import Judge
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
+from serverpy.streaming.segments.retries import ShortFile
 from serverpy.streaming.segments.segment import Segment
-from serverpy.streaming.segments.segment_read import Renew, SegmentRead, open_segment
+from serverpy.streaming.segments.segment_read import Opening, SegmentRead, open_segment
 from serverpy.streaming.track_source import TrackSource
 from serverpy.tasks import Unlosable
+
+log = logging.getLogger(__name__)
 
 
 async def open_segmented(
@@ -52,18 +58,37 @@ async def _open(
     source: TrackSource, room: Room, asked: ByteRange | None, wait_seconds: float, patience: float, start: float | None
 ) -> SegmentedRead:
     reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
-    manifest = await reload()
-    cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
-    total = None if start is not None else manifest.length
-    first, end = (0, None) if total is None else resolve_range(asked, total)
-    is_live = _is_growing(manifest)
-    follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
-    del manifest  # the cursor holds it, and never two at once
-    segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
-    await segments.advance(None if end is None else end - first)
-    honoured = asked is not None and total is not None
-    extent = Extent(first, end, total)
-    return SegmentedRead(segments, room, extent, honoured=honoured, is_live=is_live, follows_edge=follows_edge)
+    excess = 0
+    while True:
+        manifest = await reload()
+        cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
+        total = None if start is not None or manifest.length is None else manifest.length - excess
+        first, end = (0, None) if total is None else resolve_range(asked, total)
+        is_live = _is_growing(manifest)
+        follows_edge = start is None and is_live and manifest.begins_at_edge
+        last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
+        del manifest  # the cursor holds it, and never two at once
+        segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
+        try:
+            await segments.advance(None if end is None else end - first)
+            excess = _excess(last, *segments.file)
+        except ShortFile as error:
+            excess = _excess(last, error.url, error.total)
+            if not excess:
+                raise
+        if not excess:
+            honoured = asked is not None and total is not None
+            extent = Extent(first, end, total)
+            return SegmentedRead(segments, room, extent, honoured=honoured, is_live=is_live, follows_edge=follows_edge)
+        await segments.aclose()
+
+
+def _excess(last: Segment | None, url: str | None, total: int | None) -> int:
+    """Return by how many bytes the last segment exceeds the file at `url`, of which `total` is the length. Without
+    them, the promised length would be wrong."""
+    if last is None or last.end is None or total is None or last.url != url or last.first >= total:
+        return 0
+    return max(0, last.end - total)
 
 
 class SegmentedRead(Unlosable):
@@ -154,9 +179,20 @@ class _Segments:
         self._cursor = cursor
         self._prefetch = prefetch
         self._skip = skip
-        self._wait_seconds = wait_seconds
-        self._keys = Keys()
+        self._opening = Opening(
+            source=source,
+            keys=Keys(),
+            judge=Judge(strict=source.track.protocol != DASH_PROTOCOL),
+            wait_seconds=wait_seconds,
+            retry_seconds=lambda: cursor.retry_seconds,
+        )
+        self._has_skipped = False
         self.current: SegmentRead | None = None
+
+    @property
+    def file(self) -> tuple[str | None, int | None]:
+        """The URL and, if the server tells it, the length of the file that the current segment is a range of."""
+        return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
         """Close the current segment and open the next, for no more than `most_bytes`. Returns False after the last."""
@@ -185,46 +221,49 @@ class _Segments:
         if segment is None:
             return None
         skip, self._skip = self._skip, 0
-        return await open_segment(
-            self._source,
-            segment,
-            self._keys,
-            self._renewing(),
-            skip=skip,
-            most_bytes=most_bytes,
-            wait_seconds=self._wait_seconds,
-        )
+        return await open_segment(self._opening, segment, self._renew, skip=skip, most_bytes=most_bytes)
 
     async def _next_segment(self) -> Segment | None:
         """Return the next segment that has bytes of the extent."""
         while (segment := await self._cursor.next()) is not None:
-            if self._skip == 0 or segment.length is None or segment.length > self._skip:
+            if segment.gap:
+                self._log_gap()
+            elif self._skip == 0 or segment.length is None or segment.length > self._skip:
                 return segment
-            self._skip -= segment.length
+            else:
+                self._skip -= segment.length
         return None
 
-    def _renewing(self) -> Renew:
-        """Return how one read finds its segment again: in the playlist, the first time; otherwise on the page."""
-        is_first = not self._source.brings_list
+    def _log_gap(self) -> None:
+        if not self._has_skipped:
+            self._has_skipped = True
+            log.info("The playlist marks segments as missing (EXT-X-GAP): they are skipped, as by players.")
 
-        async def renew(segment: Segment) -> Segment | None:
-            nonlocal is_first
-            if self.current is not None and self.current.is_of(segment):
-                await self._prefetch.drop()
-                # The cursor continues after this segment, whose URL may already be new.
-                fresh = await self._cursor.back(segment)
-                if fresh is not None and _asked(fresh) != _asked(segment):
-                    return fresh
-            if is_first:
-                is_first = False
-                fresh = await self._cursor.again(segment)
-                if _asked(fresh) != _asked(segment):
-                    return fresh
-            if not await self._source.renew():
-                return None
+    async def _renew(self, segment: Segment, nth: int) -> Segment | None:
+        """Find a segment again: in the playlist, the first time; the second time on the page; then no more. What fails
+        meanwhile does not matter: the segment is requested again at its current address."""
+        if self.current is not None and self.current.is_of(segment):
+            await self._prefetch.drop()
+            # The cursor continues after this segment, whose URL may already be new.
+            fresh = await self._cursor.back(segment)
+            if fresh is not None and _asked(fresh) != _asked(segment):
+                return fresh
+        try:
+            return await self._find_again(segment, nth)
+        except PlaylistChanged:
+            raise
+        except SourceError as error:
+            log.debug("A segment's address could not be renewed: %s", error)
+            return None
+
+    async def _find_again(self, segment: Segment, nth: int) -> Segment | None:
+        step = nth + self._source.brings_list
+        if step == 1:
+            fresh = await self._cursor.again(segment)
+            return fresh if _asked(fresh) != _asked(segment) else None
+        if step == 2 and await self._source.renew():
             return await self._cursor.again(segment)
-
-        return renew
+        return None
 
 
 def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: float | None, *, is_live: bool) -> Cursor:

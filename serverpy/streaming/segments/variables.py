@@ -24,18 +24,23 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Parse an EXT-X-DEFINE. Raises `UpstreamFailed` if it gives no value here, `TooLarge`."""
+        """Parse an EXT-X-DEFINE. One that gives no value here matters only if its variable is used. Raises
+        `TooLarge`."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]
         elif given.get("QUERYPARAM") in self._query:
             name, value = given["QUERYPARAM"], self._query[given["QUERYPARAM"]][0]
         else:
-            raise UpstreamFailed("The media's playlist has a variable without a value.")
+            return
         self._length += len(name) + len(value)
         if self._length > MAX_VALUES_LENGTH:
             raise TooLarge("The media's playlist has too many variables.")
         self._values[name] = value
+
+    def has_all_of(self, line: str) -> bool:
+        """Return whether every name in `line` has a value."""
+        return all(name in self._values for name in _REFERENCE.findall(line))
 
     def resolve(self, line: str) -> str:
         """Return `line` with the values in place of their names. Raises `UpstreamFailed` if a name has no value,
@@ -43,6 +48,6 @@ class Variables:
         names = _REFERENCE.findall(line)
         if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
             raise TooLarge("The media's playlist is too large.")
-        if any(name not in self._values for name in names):
+        if not self.has_all_of(line):
             raise UpstreamFailed("The media's playlist has a variable without a value.")
         return _REFERENCE.sub(lambda match: self._values[match[1]], line)

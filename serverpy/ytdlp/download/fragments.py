@@ -20,16 +20,20 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.ism import IsmFD
 from yt_dlp.downloader.mhtml import MhtmlFD
 from yt_dlp.downloader.soop import SoopVodFD
-from yt_dlp.utils import NO_DEFAULT
+from yt_dlp.utils import NO_DEFAULT, parse_m3u8_attributes
 
+from serverpy import containers
 from serverpy.aes import Decryption
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
+from serverpy.ytdlp.download.numbering import Numbered, numbered
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import MediaRequests, translate
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
+_TELLING_BYTES = 64
+"""Fewer bytes may look like text by chance."""
 _GIVEN = b"given"
 """Stands for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
 
@@ -72,18 +76,24 @@ class Fragmented(Quiet):
 
         def noted() -> Iterator[dict[str, Any]]:
             for fragment in fragments:
-                ctx["stream_into"] = None if packed else self._destination(fragment, info_dict)
-                yield fragment
+                if self._accept(fragment):
+                    ctx["stream_into"] = None if packed else self._destination(fragment, info_dict)
+                    yield fragment
 
         parent: Any = super()
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
+    def _accept(self, fragment: dict[str, Any]) -> bool:
+        """Correct what yt-dlp says of `fragment`. Returns whether it is to be downloaded."""
+        return True
+
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
         encryption = fragment.get("decrypt_info") or {}
+        give = _judging(self._out.write)
         if encryption.get("METHOD") != "AES-128":
-            return Plain(self._out.write)
+            return Plain(give)
         iv = encryption.get("IV") or struct.pack(">8xq", fragment["media_sequence"])
-        return Decrypted(self._out.write, self._key(encryption, info), iv)
+        return Decrypted(give, self._key(encryption, info), iv)
 
     def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
         if not encryption.get("KEY"):
@@ -149,6 +159,20 @@ class _Whole:
             raise TooLarge("A fragment of the media is too large to hold in memory.")
 
 
+def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Return a function that gives the bytes of one fragment, and raises NotMedia if that begins as a page."""
+    is_first = True
+
+    def judge(data: bytes) -> None:
+        nonlocal is_first
+        if is_first and len(data) >= _TELLING_BYTES:
+            containers.identify(data[: containers.SNIFF_BYTES])
+        is_first = False
+        give(data)
+
+    return judge
+
+
 class Plain:
     """A fragment whose bytes are passed on as they arrive."""
 
@@ -177,18 +201,40 @@ class Decrypted:
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
     """Downloader of a finished playlist. Raises an error where yt-dlp would start ffmpeg."""
 
-    @classmethod
-    def can_download(cls, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
-        if cls._has_drm(manifest):
+    _numbered: list[Numbered]
+
+    def can_download(self, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
+        """Refuse what cannot be downloaded. yt-dlp calls this once, with the whole playlist."""
+        if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
-        if re.search(r"#EXT-X-KEY:METHOD=(?!NONE|AES-128)", manifest):
-            raise UpstreamFailed("The media uses an encryption method that yt-dlp does not support.")
+        for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
+            _refuse_method(parse_m3u8_attributes(line).get("METHOD", ""))
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
             raise UpstreamFailed("The address of the media is not that of an HLS media playlist.")
-        if "#EXT-X-ENDLIST" not in manifest and "#EXT-X-PLAYLIST-TYPE:VOD" not in manifest:
+        if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
             # yt-dlp would treat the segments that are listed now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+        self._numbered = numbered(manifest, info_dict.get("format_index"))
+        if any(each.is_map for each in self._numbered[1:]):
+            raise UnsupportedConversion("This method cannot change the initialization section (EXT-X-MAP) of a stream.")
         return True
+
+    def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:
+        """Return whether the playlist says that nothing will be added, and cannot have been cut."""
+        given = bool(info.get("hls_media_playlist_data"))
+        return "#EXT-X-PLAYLIST-TYPE:VOD" in manifest and (given or self._requests.small_was_framed)
+
+    def _accept(self, fragment: dict[str, Any]) -> bool:
+        right = self._numbered[fragment["frag_index"] - 1]
+        fragment["media_sequence"] = right.number
+        return not right.is_gap
+
+
+def _refuse_method(method: str) -> None:
+    if method.startswith("SAMPLE-AES"):
+        raise DrmProtected("The media is encrypted with SAMPLE-AES, as for DRM: only AES-128 can be decrypted.")
+    if method not in ("NONE", "AES-128"):
+        raise UnsupportedConversion("The media is encrypted in a way that cannot be decrypted: only AES-128 can be.")
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]

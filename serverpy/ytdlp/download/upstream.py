@@ -85,6 +85,8 @@ class MediaRequests:
         self._ydl = ydl
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
+        self.small_was_framed = False
+        """Whether the latest response to `urlopen` said where it ends. If not, it may have been cut."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -135,6 +137,8 @@ class MediaRequests:
                     raise TooLarge("A playlist or key of the media is too large.")
         finally:
             response.close()
+        coding = response.headers.get("Transfer-Encoding") or ""
+        self.small_was_framed = "chunked" in coding.lower() or response.headers.get("Content-Length") is not None
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
 
 

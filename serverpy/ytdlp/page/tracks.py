@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 from yt_dlp.utils.networking import std_headers
 
 from serverpy.extraction.values import IMAGE_EXTENSIONS, AesKey, Fragment, Track
+from serverpy.ytdlp.m3u8 import AUDIO_APART
 from serverpy.ytdlp.page.info_dict import MAX_TEXT, InfoDict, address, extension, formats_of, integer, number, text
 
 Impersonation = Callable[[Any], str | None]
@@ -57,6 +58,7 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
         impersonate=impersonated,
         http_chunk_size=integer(options.get("http_chunk_size")) or None,
         manifest_url=address(fmt.get("manifest_url")),
+        is_audio_apart=fmt.get(AUDIO_APART) is True,
         manifest_data=_manifest(fmt.get("hls_media_playlist_data")),
         fragments=fragments,
         fragments_dynamic=dynamic,

@@ -34,6 +34,7 @@ from serverpy.extraction.messages import WorkerOptions
 from serverpy.extras import IMPERSONATE
 from serverpy.options import Identity
 from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.m3u8 import begin_with_header
 from serverpy.ytdlp.session import impersonation
 from serverpy.ytdlp.session.cache import SectionCache
 from serverpy.ytdlp.session.cookies import cookies_of_file, copy_cookies
@@ -147,12 +148,19 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Make `read` stop when the ticket is set, and limit the size of a body that is read at once."""
-        read = response.read
+        """Make `read` stop when the ticket is set, limit the size of a body that is read at once, and let a playlist
+        begin with its header."""
+        read, is_first = response.read, True
+
+        def read_part(amt: int) -> bytes:
+            nonlocal is_first
+            part = read(amt)
+            part, is_first = (begin_with_header(part) if is_first else part), False
+            return part
 
         def read_all() -> bytes:
             parts, total = [], 0
-            while part := read(_READ_BYTES):
+            while part := read_part(_READ_BYTES):
                 self.ticket.check()
                 total += len(part)
                 if total > MAX_PAGE_BYTES:
@@ -162,7 +170,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
 
         def read_some(amt: int | None = None) -> bytes:
             self.ticket.check()
-            return read_all() if amt is None or amt < 0 else read(amt)
+            return read_all() if amt is None or amt < 0 else read_part(amt)
 
         response.read = read_some
         return response
@@ -179,6 +187,10 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
             super().trouble(message, tb, is_error)
         finally:
             self.params["ignoreerrors"] = "only_download"
+
+    def _forceprint(self, key: str, info_dict: Any) -> None:
+        """Print nothing. yt-dlp would make the tables of formats and subtitles first, which takes as long as all the
+        rest of a page with many formats."""
 
     def process_ie_result(self, ie_result: Any, download: bool = True, extra_info: Any = None) -> Any:
         self.ticket.check()

@@ -26,7 +26,8 @@ class Asked:
 class Shelf:
     """Media server and context manager. `files` has the bytes of each path, or a function that makes them for each
     request. `refuse` returns the status with which a target is refused now, or None. `cuts` has, by path, the number
-    of bytes after which the next response is cut. `headers` has, by path, further headers of the response."""
+    of bytes after which the next response is cut. `headers` has, by path, further headers of the response; one without
+    a value is left out."""
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
     refuse: Callable[[str], int | None] = lambda _target: None
@@ -113,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes, headers: dict[str, str], cut: int | None = None) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[:cut])
         self.close_connection = self.close_connection or cut is not None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UpstreamFailed
+from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.values import AesKey
 from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
@@ -88,9 +88,19 @@ def test_an_initialization_section_that_is_repeated_is_given_once() -> None:
     assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
 
 
-def test_a_different_initialization_section_is_refused() -> None:
-    with pytest.raises(UpstreamFailed, match="EXT-X-MAP"):
-        read('#EXT-X-MAP:URI="a.mp4"\none.m4s\n#EXT-X-MAP:URI="b.mp4"\ntwo.m4s')
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        (("a.mp4", "b.mp4"), ["a.mp4", "0.m4s", "b.mp4", "1.m4s"]),
+        (("a.mp4", "ad.mp4", "a.mp4"), ["a.mp4", "0.m4s", "ad.mp4", "1.m4s", "a.mp4", "2.m4s"]),
+        (('all.mp4",BYTERANGE="9@0', 'all.mp4",BYTERANGE="9@50'), ["all.mp4", "0.m4s", "all.mp4", "1.m4s"]),
+    ],
+    ids=["another address", "an advert between", "another range"],
+)
+def test_another_initialization_section_is_given_where_it_appears(maps: tuple[str, ...], expected: list[str]) -> None:
+    found = read("".join(f'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="{uri}"\n{n}.m4s\n' for n, uri in enumerate(maps)))
+    assert paths(found) == expected
+    assert [segment.number for segment in found] == [n for n, _ in enumerate(maps) for _ in range(2)]
 
 
 def test_the_sequence_number_is_the_iv_of_a_key_without_one() -> None:
@@ -170,12 +180,22 @@ def test_without_definitions_references_to_variables_stay_unchanged() -> None:
         '#EXT-X-DEFINE:IMPORT="a"',
         '#EXT-X-DEFINE:NAME="a"',
         '#EXT-X-DEFINE:QUERYPARAM="nothing"',
-        '#EXT-X-DEFINE:NAME="a",VALUE="1"\n{$b}.ts',
+        '#EXT-X-DEFINE:NAME="b",VALUE="1"',
     ],
 )
-def test_a_variable_without_a_value_is_refused(text: str) -> None:
-    with pytest.raises(UpstreamFailed, match="variable"):
-        read(text)
+def test_a_variable_without_a_value_is_refused_where_it_is_used(text: str) -> None:
+    assert paths(read(f"{text}\n# {{$a}}\n#EXT-X-OTHER:{{$a}}\none.ts")) == ["one.ts"]
+    for use in ("{$a}.ts", '#EXT-X-MAP:URI="{$a}"', '#EXT-X-KEY:METHOD=AES-128,URI="{$a}"'):
+        with pytest.raises(UpstreamFailed, match="variable"):
+            read(f"{text}\n{use}\none.ts")
+
+
+def test_the_variables_of_a_master_playlist_need_no_values_here() -> None:
+    """`master.py` replaces those of the variant that it chooses."""
+    playlist = MediaPlaylist(BASE, Rules())
+    define, variant = '#EXT-X-DEFINE:NAME="a",VALUE="1"', '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="{$x}"'
+    assert read_with(playlist, f'{define}\n#EXT-X-MEDIA:URI="{{$x}}"\n{variant}\n{{$y}}.m3u8') == []
+    assert playlist.is_master
 
 
 def test_variables_cannot_make_a_line_too_long() -> None:
@@ -193,6 +213,9 @@ def test_variables_cannot_make_a_line_too_long() -> None:
         '#EXT-X-SESSION-KEY:METHOD=SAMPLE-AES,KEYFORMAT="com.microsoft.playready",URI="x"',
         '#EXT-X-KEY:METHOD=AES-128,URI="x",KEYFORMAT="urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"',
         "#EXT-X-FAXS-CM:URI",
+        '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k",KEYFORMAT="identity"',
+        '#EXT-X-KEY:URI="k",METHOD=SAMPLE-AES',
+        '#EXT-X-KEY:METHOD=SAMPLE-AES-CTR,URI="k"',
     ],
 )
 def test_drm_is_detected(line: str) -> None:
@@ -203,8 +226,6 @@ def test_drm_is_detected(line: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"',
-        '#EXT-X-KEY:METHOD=AES-128-CTR,URI="k"',
         "#EXT-X-KEY:METHOD=AES-128",
         '#EXT-X-KEY:URI="k"',
         '#EXT-X-KEY:METHOD=AES-128,URI="file:///etc/passwd"',
@@ -228,9 +249,39 @@ def test_an_invalid_tag_or_address_is_refused(text: str) -> None:
         read(text)
 
 
-def test_a_playlist_without_its_header_is_refused() -> None:
+@pytest.mark.parametrize("method", ["AES-256", "AES-256-GCM", "AES-128-CTR", "X" * 500, "<b>"])
+def test_other_encryption_is_refused_with_its_name(method: str) -> None:
+    with pytest.raises(UnsupportedConversion, match="only AES-128 can be decrypted") as caught:
+        read(f'#EXT-X-KEY:METHOD={method},URI="k"\none.ts')
+    assert len(str(caught.value)) < 100
+    assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["<!DOCTYPE html>", "one.ts", '{"error": 404}', "EXTM3U"])
+def test_a_playlist_without_its_header_is_refused(line: str) -> None:
     with pytest.raises(UpstreamFailed, match="did not return an HLS playlist"):
-        MediaPlaylist(BASE, Rules()).feed("<!DOCTYPE html>")
+        MediaPlaylist(BASE, Rules()).feed(line)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["\ufeff#EXTM3U", "\n  \n#EXTM3U", "# made by hand\n#EXTM3U", '#EXTM3U url-tvg="https://tv.example/guide.xml"',
+     "#EXTM3U:", " #EXTM3U ", "\ufeff\n\ufeff#EXTM3U"],
+)  # fmt: skip
+def test_what_players_accept_before_the_first_segment_is_accepted(head: str) -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    text = f"{head}\n#EXTINF:\none.ts\n#EXTINF\ntwo.ts\n#EXTINF:-1,Title\nthree.ts\n#EXT-X-TARGETDURATION:"
+    found = [segment for line in text.splitlines() if (segment := playlist.feed(line)) is not None]
+    assert [segment.duration for segment in found] == [None, None, None]
+    assert paths(found) == ["one.ts", "two.ts", "three.ts"]
+    assert playlist.target_seconds is None
+
+
+def test_a_gap_has_no_bytes() -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    ranges = "#EXT-X-BYTERANGE:10@0\na.ts\n#EXT-X-GAP\nb.ts\n#EXT-X-GAP\n#EXT-X-BYTERANGE:7@3\nc.ts"
+    assert [segment.gap for segment in read_with(playlist, ranges)] == [False, True, True]
+    assert (playlist.length, playlist.end_number) == (10, 3)
 
 
 def test_the_segments_of_a_playlist_are_limited() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import HlsManifest
 from serverpy.streaming.segments.packed_lines import PackedLines
+from serverpy.streaming.segments.reloads import Reloads
 from serverpy.streaming.segments.segment import Rules
 from serverpy.tasks import cancel, spawn
 from tests.aio import eventually
@@ -66,7 +68,7 @@ def test_a_playlist_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> N
 
 
 def test_an_initialization_section_is_streamed_once(shelf: Shelf) -> None:
-    shelf.files["/init.mp4"] = init = b"\x00\x00\x00\x1cftypisom"
+    shelf.files["/init.mp4"] = init = b"\x47\x40\x00\x10" + bytes(8)
     show = Show(shelf, window=20, total=23)
     show.before = '#EXT-X-MAP:URI="init.mp4"'
     assert stream(shelf, show.track())[1] == init + pieces(*range(14, 23))
@@ -145,8 +147,12 @@ def manifest(*lines: str) -> HlsManifest:
         count=playlist.count,
         length=None,
         seconds=playlist.seconds,
+        longest_seconds=playlist.longest_seconds,
         first_number=playlist.first_number,
+        end_number=playlist.end_number,
+        has_sequence=playlist.has_sequence,
         target_seconds=0.0,
+        last=playlist.last,
         is_complete=playlist.is_complete,
         begins_at_edge=True,
     )
@@ -155,7 +161,7 @@ def manifest(*lines: str) -> HlsManifest:
 async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> None:
     now, looks = 0.0, 0
 
-    async def load() -> HlsManifest:
+    async def load(*, renews: bool = True) -> HlsManifest:
         nonlocal looks
         looks += 1
         return manifest("#EXTINF:1,", "0.ts", "#EXTINF:1,", "1.ts")
@@ -170,12 +176,171 @@ async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> Non
 
 
 async def test_segments_without_a_duration_are_given_from_the_oldest() -> None:
-    async def load() -> HlsManifest:
+    async def load(*, renews: bool = True) -> HlsManifest:
         return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
     cursor = LiveCursor(manifest("0.ts"), load, patience=1.0)
     found = [await cursor.next() for _ in range(3)]
     assert [None if each is None else each.number for each in found] == [0, 1, None]
+
+
+# Playlists that do not number as they should
+
+
+def of(first: int | None, *names: str, end: bool = False, seconds: int = 1) -> HlsManifest:
+    """Make a playlist of these segments, the first with the number `first` (None for no tag)."""
+    head = [] if first is None else [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
+    lines = [line if line.startswith("#") else f"#EXTINF:{seconds},\n{line}" for line in names]
+    return manifest(*head, *lines, *(["#EXT-X-ENDLIST"] if end else []))
+
+
+async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
+    """Read the versions of a playlist one after the other, from the oldest segment; the last version stays."""
+    left = list(versions)
+
+    async def load(*, renews: bool = True) -> HlsManifest:
+        version = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(version, UpstreamFailed):
+            raise version
+        return version
+
+    cursor, found = LiveCursor(await load(), load, patience=1.0, start=0.0), []
+    while (segment := await cursor.next()) is not None:
+        found.append(segment.url.removeprefix("https://media.example/"))
+    return found
+
+
+A, B = ("a0.ts", "a1.ts", "a2.ts", "a3.ts", "a4.ts"), ("b0.ts", "b1.ts", "b2.ts")
+ANEW = [
+    ("the number is 0 again", [of(7, *A[:3]), of(8, *A[1:4]), of(0, *B, end=True)], [*A[:4], *B]),
+    ("the tag is gone", [of(7, *A[:3]), of(None, *B, end=True)], [*A[:3], *B]),
+    ("it goes on", [of(7, *A[:2]), of(0, *B[:1]), of(0, *B[:2]), of(1, *B[1:], end=True)], [*A[:2], *B]),
+    ("one back", [of(7, *A[:3]), of(6, *B, end=True)], [*A[:3], *B]),
+    ("the first number stays", [of(7, *A[:3]), of(7, *B[:2], end=True)], [*A[:3], *B[:2]]),
+    ("silence before", [of(7, *A[:2]), of(7, *A[:2]), of(7, *A[:2]), of(3, *B, end=True)], [*A[:2], *B]),
+    ("errors before", [of(7, *A[:2]), UpstreamFailed("gone"), of(0, *B, end=True)], [*A[:2], *B]),
+    ("twice", [of(7, *A[:2]), of(0, *B[:2]), of(0, "c0.ts", end=True)], [*A[:2], *B[:2], "c0.ts"]),
+]
+OLD = [
+    ("an old copy", [of(7, *A[:3]), of(6, "z.ts", *A[:2]), of(8, *A[1:4], end=True)], list(A[:4])),
+    ("with fresh tokens", [of(7, "a.ts?t=1", "b.ts?t=1"), of(6, "z.ts", "a.ts?t=2"), of(8, "b.ts", "c.ts", end=True)],
+     ["a.ts?t=1", "b.ts?t=1", "c.ts"]),
+    ("cut short", [of(7, *A[:3]), of(7, *A[:1]), of(7), of(7, *A, end=True)], list(A)),
+]  # fmt: skip
+UNNUMBERED = [
+    ("rolling", [of(None, *A[:3]), of(None, *A[1:4]), of(None, *A[2:], end=True)], list(A)),
+    ("rolling by two", [of(None, *A[:3]), of(None, *A[2:], end=True)], list(A)),
+    ("the same list again", [of(None, *A[:2]), of(None, *A[:2]), of(None, *A[1:4], end=True)], list(A[:4])),
+    ("growing", [of(None, *A[:1]), of(None, *A[:3]), of(None, *A, end=True)], list(A)),
+    ("named by a query", [of(None, "s?n=1", "s?n=2"), of(None, "s?n=2", "s?n=3", end=True)],
+     ["s?n=1", "s?n=2", "s?n=3"]),
+    ("with fresh tokens", [of(None, "1.ts?t=1", "2.ts?t=1"), of(None, "2.ts?t=2", "3.ts?t=2", end=True)],
+     ["1.ts?t=1", "2.ts?t=1", "3.ts?t=2"]),
+]  # fmt: skip
+FOLLOWED = ANEW + OLD + UNNUMBERED
+
+
+@pytest.mark.parametrize(("versions", "expected"), [row[1:] for row in FOLLOWED], ids=[row[0] for row in FOLLOWED])
+async def test_every_segment_is_given_once_however_the_playlist_is_numbered(
+    versions: list[HlsManifest | UpstreamFailed], expected: list[str]
+) -> None:
+    assert await followed(*versions) == expected
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [of(None, *A[:2]), of(None, *B, end=True)],
+        [of(None, *A[:3]), of(None, *A[4:], end=True)],
+        [of(7, *A[:2]), of(10, *A[3:], end=True)],
+    ],
+    ids=["nothing in common", "rolled away", "numbers are missing"],
+)
+async def test_a_playlist_with_missing_segments_never_ends_well(versions: list[HlsManifest]) -> None:
+    with pytest.raises(UpstreamFailed, match=r"fell behind|none of the segments"):
+        await followed(*versions)
+
+
+MAP_A, MAP_B = '#EXT-X-MAP:URI="a.mp4"', '#EXT-X-MAP:URI="b.mp4"'
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ([of(0, MAP_A, *A[:2]), of(1, MAP_A, *A[1:3], MAP_B, *B[:1]), of(2, MAP_A, A[2], MAP_B, *B[:2], end=True)],
+         ["a.mp4", *A[:3], "b.mp4", *B[:2]]),
+        ([of(0, MAP_A, *A[:2]), of(2, MAP_B, *B[:2]), of(2, MAP_B, *B[:2], MAP_A, A[2], end=True)],
+         ["a.mp4", *A[:2], "b.mp4", *B[:2], "a.mp4", A[2]]),
+        ([of(0, MAP_A, *A[:2]), of(1, MAP_A.replace(".mp4", ".mp4?t=2"), *A[1:3], end=True)], ["a.mp4", *A[:3]]),
+        ([of(5, MAP_A, *A[:2]), of(0, MAP_A, *B[:2], end=True)], ["a.mp4", *A[:2], "a.mp4", *B[:2]]),
+    ],
+    ids=["an advert at the end", "there and back", "a fresh token", "anew"],
+)  # fmt: skip
+async def test_another_initialization_section_comes_before_its_first_segment(
+    versions: list[HlsManifest], expected: list[str]
+) -> None:
+    assert await followed(*versions) == expected
+
+
+async def test_a_gap_that_leaves_the_playlist_is_not_missed() -> None:
+    gap = "#EXT-X-GAP"
+    assert await followed(of(0, *A[:2]), of(1, A[1], gap, A[2]), of(3, A[3], end=True)) == list(A[:4])
+
+
+async def test_a_playlist_that_cannot_be_loaded_is_requested_until_the_patience_ends() -> None:
+    loads = 0
+
+    async def load(*, renews: bool = True) -> HlsManifest:
+        nonlocal loads
+        loads += 1
+        raise UpstreamFailed("gone")
+
+    cursor = LiveCursor(of(0, *A[:1]), load, patience=1.5)
+    assert await cursor.next() is not None
+    with pytest.raises(UpstreamFailed, match="gone"):
+        await cursor.next()
+    assert 2 < loads < 8
+
+
+def test_a_playlist_without_a_target_duration_is_not_loaded_in_a_storm() -> None:
+    """While nothing changes, it is loaded once a second at most; then more often while each load brings something."""
+    now = 0.0
+    reloads = Reloads(lambda: now)
+
+    def waits(count: int, *, has_changed: bool) -> list[float]:
+        nonlocal now
+        found = []
+        for _ in range(count):
+            reloads.loaded(of(0, *A), has_changed=has_changed)
+            found.append(reloads.wait_seconds())
+            now += found[-1]
+        return found
+
+    assert waits(4, has_changed=False) == pytest.approx([0.4, 0.8, 1.0, 1.0])
+    assert waits(4, has_changed=True) == pytest.approx([0.5, 0.25, 0.2, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("declared", "seconds", "target"),
+    [(6.0, 2, 6.0), (None, 3, 3.0), (None, 0, 6.0), (0.0, 2, 0.2), (1e9, 2, 60.0), (0.5, 2, 0.5)],
+)
+def test_the_target_duration_is_that_of_the_playlist_or_its_longest_segment(
+    declared: float | None, seconds: int, target: float
+) -> None:
+    reloads = Reloads(lambda: 0.0)
+    reloads.loaded(replace(of(0, "a.ts", seconds=seconds), target_seconds=declared), has_changed=True)
+    assert reloads.target_seconds == target
+    assert reloads.wait_seconds() == pytest.approx(max(target, 0.2))
+
+
+def test_a_failed_load_is_repeated_soon_and_the_page_is_rarely_extracted_again() -> None:
+    reloads, renewals, waits = Reloads(lambda: 0.0), [], []
+    for number in range(12):
+        renewals += [number] if reloads.may_renew else []
+        reloads.failed()
+        waits.append(reloads.wait_seconds())
+    assert renewals == [1, 9]
+    assert waits[:5] == pytest.approx([0.4, 0.8, 1.6, 3.0, 3.0])
 
 
 # The real server

@@ -20,7 +20,9 @@ from serverpy.errors import (
     ServerPYError,
     TargetForbidden,
     TooLarge,
+    UnsupportedConversion,
     UpstreamFailed,
+    UpstreamTimeout,
 )
 from serverpy.extraction.values import AesKey, Cookie, Fragment, Track
 from serverpy.net.client import Client
@@ -128,8 +130,12 @@ def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
     assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
 
 
-def test_gap_segments_are_requested_like_any_other(shelf: Shelf) -> None:
-    assert stream(shelf, hls(shelf, f"#EXT-X-GAP\n{PLAYLIST}"))[1] == FILE
+def test_what_the_playlist_marks_as_missing_is_not_requested(shelf: Shelf) -> None:
+    gaps = PLAYLIST.replace("2.ts", "2.ts\n#EXT-X-GAP\n#EXTINF:4,\ngone.ts")
+    assert stream(shelf, hls(shelf, f"{gaps}\n#EXT-X-GAP\ngone.ts"))[1] == FILE
+    assert shelf.targets("/gone") == []
+    with pytest.raises(UpstreamFailed, match="empty"):
+        stream(shelf, hls(shelf, "#EXT-X-GAP\ngone.ts"))
 
 
 # Encryption
@@ -182,7 +188,7 @@ def test_a_segment_that_cannot_be_decrypted_is_an_error(shelf: Shelf, key: bytes
 # Ranges
 
 
-INIT = b"\x00\x00\x00\x1cftypisom"
+INIT = b"\x47\x40\x00\x10" + bytes(8)
 FILM = INIT + FILE
 
 
@@ -406,9 +412,10 @@ async def test_a_segment_that_cannot_be_fetched_ends_the_stream_with_an_error(
         ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1", UpstreamFailed),
         ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nnowhere.m3u8", UpstreamFailed),
         ('#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x"\n0.ts', DrmProtected),
-        ('#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n0.ts', UpstreamFailed),
+        ('#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n0.ts', DrmProtected),
+        ('#EXTM3U\n#EXT-X-KEY:METHOD=AES-256,URI="key"\n0.ts', UnsupportedConversion),
         ('#EXTM3U\n#EXT-X-MAP:URI="nowhere.mp4"\n0.ts\n#EXT-X-ENDLIST', UpstreamFailed),
-        ("#EXTM3U\nempty.ts\n0.ts\n#EXT-X-ENDLIST", UpstreamFailed),
+        ("#EXTM3U\nempty.ts\nempty.ts\n#EXT-X-ENDLIST", UpstreamFailed),
         ("#EXTM3U\npage.html\n#EXT-X-ENDLIST", NotMedia),
     ],
 )
@@ -418,16 +425,180 @@ def test_an_invalid_playlist_is_an_error(shelf: Shelf, text: str, error: type[Se
         stream(shelf, hls(shelf))
 
 
-def test_an_html_page_in_place_of_a_segment_is_an_error(shelf: Shelf) -> None:
-    shelf.files["/1.ts"] = b"<!DOCTYPE html>" + b"<p>Come back later.</p>" * 10
-    with pytest.raises(NotMedia):
-        stream(shelf, hls(shelf, PLAYLIST))
+PAGE_BYTES = b"<!DOCTYPE html>" + b"<p>Come back later.</p>" * 10
+GIF = b"GIF89a\x01\x00\x01\x00\x80\x00\x00" + b"\xff\x00" * 20
+WRONG = {
+    "a page": PAGE_BYTES,
+    "JSON": b'{"error":"gone"}',
+    "a word": b"Gone",
+    "an image": GIF,
+    "noise": b"\x05\x1e\xf0\x80" * 500,
+    "a page in UTF-16": PAGE_BYTES.decode().encode("utf-16"),
+    "MP4": b"\x00\x00\x00\x18ftypisom" + bytes(500),
+    "nothing": b"",
+}
 
 
-def test_an_empty_segment_in_mid_stream_is_an_error(shelf: Shelf) -> None:
-    shelf.files["/1.ts"] = b""
-    with pytest.raises(UpstreamFailed):
-        stream(shelf, hls(shelf, PLAYLIST))
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("number", [1, 3])
+def test_what_comes_once_in_place_of_a_segment_is_not_passed_on(shelf: Shelf, number: int, wrong: bytes) -> None:
+    answers = [wrong]
+    shelf.files[f"/{number}.ts"] = lambda: answers.pop() if answers else PIECES[number]
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 412, 451, 474, 500])
+def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status: int) -> None:
+    left = [status]
+    shelf.refuse = lambda target: left.pop() if target == "/2.ts" and left else None
+    page = Page(lambda _: hls(shelf, PLAYLIST))
+    assert stream(shelf, page)[1] == FILE
+    assert page.visits == 1
+
+
+@pytest.mark.parametrize("wrong", [each for each in WRONG if each != "nothing"])
+async def test_what_always_comes_in_place_of_a_segment_ends_the_stream(shelf: Shelf, wrong: str) -> None:
+    shelf.files["/1.ts"] = WRONG[wrong]
+    given = bytearray()
+    async with client_for(shelf) as client:
+        with pytest.raises((UpstreamFailed, NotMedia)):
+            await drain_into(given, await opened(client, Page(lambda _: hls(shelf, PLAYLIST))))
+    assert given == PIECES[0]
+    assert len(shelf.targets("/1.ts")) == 4
+
+
+def test_a_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: Shelf) -> None:
+    encrypt(shelf)
+    answers = [PAGE_BYTES + b" " * 5, PAGE_BYTES * 99]
+    shelf.files["/0.ts"] = lambda: answers.pop() if len(answers) > 1 else encrypted(PIECES[0], 0)
+    shelf.files["/2.ts"] = lambda: answers.pop() if answers else encrypted(PIECES[2], 2)
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == FILE
+
+
+@pytest.mark.parametrize("wrong", [b"", PAGE_BYTES, b"a wrong key here", b"short"])
+def test_a_wrong_key_that_comes_once_is_not_used(shelf: Shelf, wrong: bytes) -> None:
+    encrypt(shelf)
+    answers = [wrong]
+    shelf.files["/key"] = lambda: answers.pop() if answers else KEY
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == FILE
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_segment_that_is_empty_twice_is_an_empty_segment(shelf: Shelf, number: int) -> None:
+    shelf.files[f"/{number}.ts"] = b""
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == b"".join(PIECES[:number] + PIECES[number + 1 :])
+    assert len(shelf.targets(f"/{number}.ts")) == 2
+
+
+def test_an_encrypted_segment_that_is_empty_twice_is_an_empty_segment(shelf: Shelf) -> None:
+    encrypt(shelf)
+    shelf.files |= {"/1.ts": b"", "/2.ts": encrypted(b"", 2)}
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == PIECES[0] + PIECES[3]
+
+
+def test_a_failed_reload_of_the_playlist_leaves_out_nothing(shelf: Shelf) -> None:
+    """The segment is refused once, and the playlist with it."""
+    left = [404, 404]
+    shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
+
+
+def init_of(*entries: bytes, mark: bytes = b"") -> bytes:
+    """Make an initialization section with tracks of these sample entries."""
+
+    def box(kind: bytes, *content: bytes) -> bytes:
+        data = b"".join(content)
+        return (8 + len(data)).to_bytes(4, "big") + kind + data
+
+    tracks = [
+        box(b"trak", box(b"mdia", box(b"minf", box(b"stbl", box(b"stsd", bytes(7), b"\x01", box(each, bytes(70)))))))
+        for each in entries
+    ]
+    return box(b"ftyp", b"isom") + box(b"moov", box(b"mvhd", bytes(100)), *tracks) + box(b"free", mark)
+
+
+FRAGMENT = b"\x00\x00\x02\x58moof" + bytes(592)
+MAPS = '#EXT-X-MAP:URI="a.mp4"\n0.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="b.mp4"\n1.m4s'
+
+
+@pytest.mark.parametrize(
+    "second",
+    [init_of(b"avc1", b"mp4a"), init_of(b"avc1", b"mp4a", mark=b"other"), init_of(b"mp4a", b"avc1"), init_of()],
+    ids=["the same bytes", "other bytes", "another order", "no tracks"],
+)
+def test_another_initialization_section_is_repeated_in_its_place(shelf: Shelf, second: bytes) -> None:
+    first = init_of(b"avc1", b"mp4a")
+    shelf.files |= {"/a.mp4": first, "/b.mp4": second, "/0.m4s": FRAGMENT + b"0", "/1.m4s": FRAGMENT + b"1"}
+    assert stream(shelf, hls(shelf, MAPS))[1] == first + FRAGMENT + b"0" + second + FRAGMENT + b"1"
+
+
+@pytest.mark.parametrize("entries", [(b"hvc1", b"mp4a"), (b"avc1", b"ec-3"), (b"avc1",)])
+async def test_an_initialization_section_of_other_codecs_ends_the_stream(
+    shelf: Shelf, entries: tuple[bytes, ...]
+) -> None:
+    first = init_of(b"avc1", b"mp4a")
+    shelf.files |= {"/a.mp4": first, "/b.mp4": init_of(*entries), "/0.m4s": FRAGMENT, "/1.m4s": FRAGMENT}
+    given = bytearray()
+    async with client_for(shelf) as client:
+        with pytest.raises(UpstreamFailed, match="codecs"):
+            await drain_into(given, await opened(client, Page(lambda _: hls(shelf, MAPS))))
+    assert given == first + FRAGMENT
+    assert len(shelf.targets("/b.mp4")) == 1
+
+
+# Lists that are cut, and files that are shorter
+
+
+VOD = f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PLAYLIST-TYPE:VOD\n{PLAYLIST}\n"
+
+
+def unframed(shelf: Shelf, playlist: str) -> Track:
+    """Make a track whose playlist ends with its connection."""
+    shelf.files["/high.m3u8"] = playlist.encode()
+    shelf.headers["/high.m3u8"] = {"Content-Length": "", "Connection": "close"}
+    return hls(shelf)
+
+
+def test_a_vod_playlist_without_an_end_tag_is_whole_if_its_response_is_framed(shelf: Shelf) -> None:
+    shelf.files["/high.m3u8"] = VOD.encode()
+    assert stream(shelf, hls(shelf))[1] == FILE
+
+
+def test_an_unframed_playlist_with_an_end_tag_is_whole(shelf: Shelf) -> None:
+    assert stream(shelf, unframed(shelf, f"{VOD}#EXT-X-ENDLIST"))[1] == FILE
+
+
+@pytest.mark.parametrize("lines", [5, 8, None])
+async def test_an_unframed_vod_playlist_without_an_end_tag_is_never_complete(shelf: Shelf, lines: int | None) -> None:
+    track = unframed(shelf, "\n".join(VOD.splitlines()[:lines]) + "\n")
+    given = bytearray()
+    async with client_for(shelf, stall_timeout=1.0) as client:
+        with pytest.raises(UpstreamTimeout):
+            await drain_into(given, await opened(client, Page(lambda _: track)))
+    assert FILE.startswith(given)
+
+
+def test_a_vod_playlist_that_was_cut_once_is_read_to_its_end(shelf: Shelf) -> None:
+    """The cut is within the address of the second segment."""
+    cut = VOD[: VOD.index("1.ts") + 1]
+    answers = [cut]
+    track = unframed(shelf, "")
+    shelf.files["/high.m3u8"] = lambda: (answers.pop() if answers else f"{VOD}#EXT-X-ENDLIST").encode()
+    assert stream(shelf, track)[1] == FILE
+
+
+@pytest.mark.parametrize("beyond", [1, 500])
+@pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
+def test_a_last_range_beyond_the_end_is_the_rest_of_the_file(
+    shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
+) -> None:
+    file = FILE[:-beyond]
+    shelf.files["/all.mp4"] = file
+    lines = [line for piece in PIECES for line in (f"#EXT-X-BYTERANGE:{len(piece)}", "all.mp4")]
+    head, data = stream(shelf, hls(shelf, "\n".join(lines)), asked)
+    first = 0 if asked is None else asked.first if asked.first is not None else len(file) - 700
+    assert data == file[first:]
+    assert (head.length, head.total) == (len(data), len(file))
 
 
 HOSTILE = {

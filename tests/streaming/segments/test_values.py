@@ -17,7 +17,7 @@ from serverpy.extraction.values import Fragment, Track
 from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.dash import line_of, segments_of
 from serverpy.streaming.segments.manifest import STRIDE, DashManifest
-from serverpy.streaming.segments.master import Variant, best, variants
+from serverpy.streaming.segments.master import MAX_VARIANTS, best_url
 from serverpy.streaming.segments.packed_lines import MAX_LINE_BYTES, MAX_TEXT_BYTES, PackedLines
 from serverpy.streaming.segments.segment import with_query
 
@@ -80,30 +80,44 @@ https://cdn.example/high.m3u8
 """
 
 
+MASTER_URL = "https://media.example/a/master.m3u8"
+
+
+def best_of(text: str) -> str:
+    return best_url(text.splitlines, MASTER_URL)
+
+
 def test_the_best_variant_is_the_highest_that_includes_audio() -> None:
-    found = variants(MASTER.splitlines(), "https://media.example/a/master.m3u8")
-    assert found == [
-        Variant("https://media.example/a/low.m3u8", 100, False),
-        Variant("https://media.example/a/silent.m3u8", 900, True),
-        Variant("https://cdn.example/high.m3u8", 300, False),
-    ]
-    assert best(found) == found[2]
-    assert best(found[1:2]) == found[1]
+    assert best_of(MASTER) == "https://cdn.example/high.m3u8"
+    assert best_of(MASTER.replace("BANDWIDTH=300", "BANDWIDTH=30")) == "https://media.example/a/low.m3u8"
+    assert best_of("\n".join(MASTER.splitlines()[:2] + MASTER.splitlines()[5:7])).endswith("silent.m3u8")
+
+
+def test_the_variables_of_a_master_playlist_are_replaced_in_the_variant_that_is_chosen() -> None:
+    """A variant whose variables have no value cannot be chosen."""
+    text = '#EXT-X-DEFINE:NAME="dir",VALUE="b"\n{}#EXT-X-STREAM-INF:BANDWIDTH={}\n{{$other}}/high.m3u8\n'
+    low = "#EXT-X-STREAM-INF:BANDWIDTH=2\n{$dir}/low.m3u8\n"
+    assert best_of(text.format(low, 9)) == "https://media.example/a/b/low.m3u8"
+    with pytest.raises(UpstreamFailed):
+        best_of(text.format("", 9))
 
 
 def test_a_master_playlist_without_variants_is_refused() -> None:
     with pytest.raises(UpstreamFailed):
-        best(variants(["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1"], "https://media.example/"))
+        best_of("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1")
 
 
 def test_the_variants_of_a_master_playlist_are_limited() -> None:
+    """Many are read at once, more are refused."""
+    variant = "#EXT-X-STREAM-INF:BANDWIDTH={}\nv{}.m3u8\n"
+    assert best_of("".join(variant.format(n, n) for n in range(2000))).endswith("/v1999.m3u8")
     with pytest.raises(TooLarge):
-        variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8"] * 2000, "https://media.example/")
+        best_of(variant.format(1, 1) * (MAX_VARIANTS + 1))
 
 
 def test_the_text_of_a_master_playlist_is_limited() -> None:
     with pytest.raises(TooLarge):
-        variants(["#EXT-X-STREAM-INF:BANDWIDTH=1", "v.m3u8", *["# a comment"] * 100_000], "https://media.example/")
+        best_of("#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n" + "# a comment\n" * 200_000)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""Judges the first bytes of a segment: of what kind it is, and whether it fits the segments before it. Pure.
+
+Media servers answer requests for segments with pages and images, and with status 200 (PlexIPTV#38). Such bytes must not
+become a part of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+
+from serverpy.errors import NotMedia, UpstreamFailed
+from serverpy.streaming.segments.segment import Segment
+
+JUDGED_BYTES = 1024
+"""First bytes of a segment that are enough: three packets of MPEG-TS, and what some packagers put before them."""
+INITIAL_BYTES = 32 * 1024
+"""First bytes of an initialization section that are enough to find its codecs."""
+
+
+class Kind(Enum):
+    """Kinds of segments (RFC 8216 §3; WebM for DASH). The value names the kind in messages."""
+
+    TS = "MPEG-TS"
+    ISO = "MP4"
+    AUDIO = "packed audio"
+    VTT = "WebVTT"
+    WEBM = "WebM"
+    OTHER = "unknown"
+
+
+class WrongKind(UpstreamFailed):
+    """A segment is not of the kind of the segments before it. Another request may bring the right one."""
+
+
+class CodecChange(UpstreamFailed):
+    """An initialization section needs other decoders than the one before it, which no file can express."""
+
+
+class Judge:
+    """What is known of the segments of one stream so far. `strict` says that a segment whose kind cannot be recognised
+    does not fit one that can; for DASH it is not, because some lists cut a file at any byte."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
+        self._kind: Kind | None = None
+        self._codecs: frozenset[bytes] = frozenset()
+
+    def check(self, segment: Segment, first: bytes) -> None:
+        """Accept a segment that begins with `first`. Raises `NotMedia` if that is text or markup, `WrongKind`,
+        `CodecChange`."""
+        found = kind_of(first)
+        if found is Kind.OTHER and segment.encryption is not None:
+            raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
+        if self._kind is not None and not self._fits(found, self._kind):
+            raise WrongKind(f"A segment of the media is not {self._kind.value}, as the segments before it are.")
+        if segment.initial:
+            codecs = codecs_of(first)
+            if self._codecs and codecs and codecs != self._codecs:
+                raise CodecChange("The media changes its codecs (EXT-X-MAP) where one file cannot.")
+            self._codecs = codecs or self._codecs
+        self._kind = self._kind or found
+
+    def _fits(self, found: Kind, known: Kind) -> bool:
+        return found is known or (not self._strict and found in _WEAK)
+
+
+_WEAK = (Kind.OTHER, Kind.AUDIO)
+"""What any bytes may look like: the sync word of packed audio has 11 bits."""
+
+
+def kind_of(first: bytes) -> Kind:
+    """Return the kind of a segment that begins with `first`. Raises `NotMedia` if it is text or markup."""
+    for test, kind in _SIGNS:
+        if test(first):
+            return kind
+    if not _NOT_TEXT.search(first):
+        raise NotMedia("The media server returned a page or document instead of a segment.")
+    return Kind.TS if _is_ts(first[:JUDGED_BYTES]) else Kind.OTHER
+
+
+def refuse_markup(first: bytes) -> None:
+    """Raise `NotMedia` if these bytes, which are expected to be encrypted, are a page or JSON."""
+    if (
+        len(first) >= _CERTAIN_BYTES
+        and first.lstrip()[:1] in (b"<", b"{", b"[")
+        and not _NOT_TEXT.search(first, 0, JUDGED_BYTES)
+    ):
+        raise NotMedia("The media server returned a page or document instead of a segment.")
+
+
+def codecs_of(initial: bytes) -> frozenset[bytes]:
+    """Return the sample entries (ISO/IEC 14496-12 §8.5.2) of an MP4 initialization section: `avc1`, `mp4a` … Returns
+    an empty set if there are none, or if they are not within these bytes."""
+    return frozenset(_sample_entries(initial, 0, len(initial)))
+
+
+_PATH = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
+_STSD_HEAD = 8
+"""Version, flags and the number of entries, before the first entry."""
+
+
+def _sample_entries(data: bytes, begin: int, end: int) -> list[bytes]:
+    found: list[bytes] = []
+    while begin + 8 <= end:
+        size, kind = int.from_bytes(data[begin : begin + 4], "big"), data[begin + 4 : begin + 8]
+        box_end = min(begin + size, end)
+        if size < 8:
+            break
+        if kind in _PATH:
+            found += _sample_entries(data, begin + 8, box_end)
+        elif kind == b"stsd":
+            found += _kinds_of_boxes(data, begin + 8 + _STSD_HEAD, box_end)
+        begin = box_end
+    return found
+
+
+def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
+    found = []
+    while begin + 8 <= end and (size := int.from_bytes(data[begin : begin + 4], "big")) >= 8:
+        found.append(data[begin + 4 : begin + 8])
+        begin += size
+    return found
+
+
+def _is_ts(first: bytes) -> bool:
+    """Find a sync byte at the beginning of three packets or more (ISO/IEC 13818-1 §2.4.3.2): with a time stamp before
+    each packet, or parity behind it, too. Some packagers put other bytes before the first packet, which players skip.
+    A segment of fewer packets begins with the sync byte, as does GIF."""
+    if first.startswith(b"GIF8"):
+        return False
+    at = first.find(0x47)
+    while at >= 0:
+        if any(_is_synchronous(first[at::size]) for size in (188, 192, 204)):
+            return True
+        at = first.find(0x47, at + 1)
+    return first[:1] == b"\x47"
+
+
+def _is_synchronous(heads: bytes) -> bool:
+    return len(heads) > 2 and heads.count(0x47) == len(heads)
+
+
+def _is_box(first: bytes) -> bool:
+    """Recognise a box by its type, or an unknown type by a size of less than 16 MiB (ISO/IEC 14496-12 §4.2)."""
+    kind = first[4:8]
+    return kind in _BOXES or (first[:1] == b"\0" and first[:4] != bytes(4) and _FOURCC.fullmatch(kind) is not None)
+
+
+def _is_packed_audio(first: bytes) -> bool:
+    """Recognise ADTS, MPEG audio, AC-3, E-AC-3 and AC-4 by their sync words, or an ID3 tag before them (RFC 8216
+    §3.4)."""
+    if first.startswith((b"ID3", b"\x0b\x77", b"\xac\x40", b"\xac\x41")):
+        return True
+    return len(first) > 3 and first[0] == 0xFF and (_is_adts(first) or _is_mpeg_audio(first))
+
+
+def _is_adts(first: bytes) -> bool:
+    """Layer 0, and no reserved sample rate (ISO/IEC 13818-7 §6.2)."""
+    return first[1] & 0xF6 == 0xF0 and first[2] >> 2 & 0xF < 13
+
+
+def _is_mpeg_audio(first: bytes) -> bool:
+    """No reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
+    version, layer = first[1] >> 3 & 3, first[1] >> 1 & 3
+    return first[1] >= 0xE0 and version != 1 and layer != 0 and first[2] >> 4 != 15 and first[2] >> 2 & 3 != 3
+
+
+def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
+    return lambda first: first.startswith(prefixes)
+
+
+_CERTAIN_BYTES = 64
+"""Fewer encrypted bytes may look like text by chance."""
+_BOXES = frozenset(
+    (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
+)
+_FOURCC = re.compile(rb"[A-Za-z0-9 ]{4}")
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+_SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
+    (_starts(b"\x1a\x45\xdf\xa3", b"\x1f\x43\xb6\x75", b"\x18\x53\x80\x67", b"\x1c\x53\xbb\x6b"), Kind.WEBM),
+    (_starts(b"WEBVTT", b"\xef\xbb\xbfWEBVTT"), Kind.VTT),
+    (_is_box, Kind.ISO),
+    (_is_packed_audio, Kind.AUDIO),
+)
+"""Of WebM: the EBML head, a cluster, a segment and cues (RFC 8794, RFC 9559)."""

@@ -1,0 +1,50 @@
+"""The latest segments of a live playlist that a cursor has passed, by address: they tell where in another version of
+the playlist the cursor stands if its numbers do not. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from serverpy.streaming.segments.segment import Segment
+
+KEPT = 32
+"""Segments that are remembered: a few windows of most live playlists."""
+
+
+class Passed:
+    """Addresses and positions of the latest segments. An address counts with its query; without, only if no other
+    segment has the same path, because a query may be a token, which changes, or the name of the segment."""
+
+    def __init__(self) -> None:
+        self._by_url: OrderedDict[int, int] = OrderedDict()
+        self._by_path: OrderedDict[int, int | None] = OrderedDict()
+
+    def add(self, segment: Segment, position: int) -> None:
+        _keep(self._by_url, _hash(segment.url, segment), position)
+        path = _hash(path_of(segment), segment)
+        _keep(self._by_path, path, None if path in self._by_path else position)
+
+    def position_of(self, segment: Segment) -> int | None:
+        """Return the position at which `segment` was passed, None if it is not known to have been."""
+        found = self._by_url.get(_hash(segment.url, segment))
+        return self._by_path.get(_hash(path_of(segment), segment)) if found is None else found
+
+    def clear(self) -> None:
+        self._by_url.clear()
+        self._by_path.clear()
+
+
+def path_of(segment: Segment) -> str:
+    return segment.url.partition("?")[0]
+
+
+def _hash(address: str, segment: Segment) -> int:
+    return hash((address, segment.first, segment.end))
+
+
+def _keep(known: OrderedDict[int, int] | OrderedDict[int, int | None], key: Hashable, position: int | None) -> None:
+    known[key] = position  # type: ignore
+    known.move_to_end(key)  # type: ignore
+    if len(known) > KEPT:
+        known.popitem(last=False)

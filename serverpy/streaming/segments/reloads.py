@@ -1,0 +1,65 @@
+"""When a live playlist is due to be loaded again (RFC 8216 §6.3.4). Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from serverpy.streaming.segments.manifest import HlsManifest
+
+MIN_SECONDS = 0.2
+MAX_SECONDS = 60.0
+USUAL_SECONDS = 6.0
+"""Target durations below and above these are not believed; the last is for a playlist that gives no duration at all."""
+RARE_SECONDS = 1.0
+"""The longest wait for a playlist with a target duration below a second."""
+FAILED_SECONDS = 0.2
+RENEWAL_EVERY = 8
+
+
+class Reloads:
+    """The times at which one live playlist is loaded. Times are in seconds, of `clock`."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._due = 0.0
+        self._short_seconds = MIN_SECONDS
+        self._failures = 0
+        self.target_seconds = USUAL_SECONDS
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether the page may be extracted again for the next load: not after a single failure, which may be the
+        packager's, and rarely after many."""
+        return self._failures % RENEWAL_EVERY == 1
+
+    def wait_seconds(self) -> float:
+        return max(0.0, self._due - self._clock())
+
+    def loaded(self, manifest: HlsManifest, *, has_changed: bool) -> None:
+        """Plan the next load: a target duration later, or half of one if nothing has changed."""
+        self._failures = 0
+        self.target_seconds = target = _target_of(manifest)
+        if target < RARE_SECONDS:
+            wait = self._short_seconds = self._short_wait(has_changed=has_changed)
+        else:
+            wait = target if has_changed else target / 2
+        self._due = self._clock() + wait
+
+    def failed(self) -> None:
+        """Plan the next load after one that has failed."""
+        self._failures += 1
+        longest = max(RARE_SECONDS, self.target_seconds / 2)
+        self._due = self._clock() + min(FAILED_SECONDS * 2 ** min(self._failures, 10), longest)
+
+    def _short_wait(self, *, has_changed: bool) -> float:
+        """Approach the rate at which the playlist changes, of which a target duration of 0 says nothing."""
+        if has_changed:
+            return max(self._short_seconds / 2, self.target_seconds)
+        return min(self._short_seconds * 2, RARE_SECONDS)
+
+
+def _target_of(manifest: HlsManifest) -> float:
+    target = manifest.target_seconds
+    if target is None:
+        target = manifest.longest_seconds or USUAL_SECONDS
+    return min(max(target, MIN_SECONDS), MAX_SECONDS)

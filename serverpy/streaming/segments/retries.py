@@ -1,0 +1,79 @@
+"""Which failures of a segment are worth another request, and when to send it.
+
+A film's segment is requested four times in two seconds: by then every client would have waited long enough. A live
+segment is requested for a target duration: players that are that far behind still play, and the clients that share a
+broadcast must not be cut because its packager failed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from serverpy.errors import NotMedia, SourceError, TooLarge, UpstreamFailed
+from serverpy.net.range_requests import BACK_OFF_SECONDS, Refused, Unhealable
+from serverpy.streaming.segments.cursor import PlaylistChanged
+from serverpy.streaming.segments.kinds import CodecChange, WrongKind
+
+LIVE_SECONDS = 2.0
+"""The shortest time for which a live segment is requested, however short the target duration is."""
+_FINAL = (CodecChange, PlaylistChanged, TooLarge)
+
+
+class EmptySegment(UpstreamFailed):
+    """A segment has no bytes. If it still has none later, it is an empty segment."""
+
+
+class ShortFile(UpstreamFailed):
+    """The file at `url` ends before the range of it that is a segment. `total` is its length, if the server tells."""
+
+    def __init__(self, url: str, total: int | None) -> None:
+        super().__init__("The media is shorter than its playlist says.")
+        self.url = url
+        self.total = total
+
+
+class InvalidKey(UpstreamFailed):
+    """The answer to the request for a key is no key."""
+
+    def __init__(self) -> None:
+        super().__init__("The media has an invalid decryption key.")
+
+
+class Retries:
+    """The requests for one segment since its last new byte. `seconds` is for how long a live segment is requested
+    again, None for any other."""
+
+    def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
+        self._clock = clock
+        self._begun: float | None = None
+        self.count = 0
+        """How many attempts have failed."""
+
+    async def wait(self, error: SourceError) -> None:
+        """Wait until the next attempt is due after `error`. Raises `error` if there is to be none."""
+        now = self._clock()
+        self._begun = now if self._begun is None else self._begun
+        self.count += 1
+        if self._is_over(error, now - self._begun):
+            raise error
+        await asyncio.sleep(BACK_OFF_SECONDS[min(self.count, len(BACK_OFF_SECONDS)) - 1])
+
+    def _is_over(self, error: SourceError, elapsed: float) -> bool:
+        if isinstance(error, _FINAL):
+            return True
+        if isinstance(error, EmptySegment) and self._seconds is None:
+            return self.count > 1
+        if self._seconds is None:
+            return self.count > len(BACK_OFF_SECONDS) or not _may_pass(error)
+        return self.count > len(BACK_OFF_SECONDS) and elapsed > self._seconds
+
+
+def _may_pass(error: SourceError) -> bool:
+    """Return whether another request may bring something else, and has not been sent yet: `net/range_requests.py` sends
+    it after failures of the transport and 5xx, and never after what it takes for final."""
+    if isinstance(error, Refused):
+        return 400 <= error.status < 500 and error.status not in (408, 425, 429)
+    return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

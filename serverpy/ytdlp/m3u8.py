@@ -1,0 +1,130 @@
+"""Mends HLS playlists before yt-dlp reads them, for every extractor of the process and without another request.
+
+yt-dlp takes literally what players do not: a playlist without a target duration is a master for it, a rendition without
+a name does not exist (so that a variant without audio seems to have some), variables stay in addresses, and a duration
+that is no number ends the extraction. The functions on texts are pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from yt_dlp.extractor.common import InfoExtractor
+from yt_dlp.utils import parse_m3u8_attributes
+
+AUDIO_APART = "_serverpy_audio_apart"
+"""The field of a format that is a variant without CODECS, whose audio is in playlists of its own."""
+_HEADER = b"#EXTM3U"
+_BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
+_SEGMENT = re.compile(r"^#EXT(?:INF:(?!\s*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
+"""A tag of media playlists. Lists of channels (IPTV) have durations below 0."""
+_VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+_MAX_DOCUMENT = 8 * 1024 * 1024
+_NAMELESS = re.compile(r'(?<=[:,])NAME=""')
+
+
+def install() -> None:
+    """Put this into yt-dlp. Call it once per process."""
+    parse_master = InfoExtractor._parse_m3u8_formats_and_subtitles
+
+    def parse(self: Any, m3u8_doc: str, m3u8_url: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        text = mended(m3u8_doc, m3u8_url or "")
+        formats, subtitles = parse_master(self, text, m3u8_url, *args, **kwargs)
+        _mark(formats, {urljoin(m3u8_url or "", address) for address in addresses_without_audio(text)})
+        return formats, subtitles
+
+    InfoExtractor._parse_m3u8_formats_and_subtitles = parse
+    InfoExtractor._parse_m3u8_vod_duration = lambda self, m3u8_vod, video_id: duration_of(m3u8_vod)
+
+
+def begin_with_header(data: bytes) -> bytes:
+    """Remove a byte order mark and blank lines before EXTM3U from the beginning of a response. Returns anything else
+    as it is."""
+    if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
+        return data
+    stripped = data.lstrip(_BEFORE_HEADER)
+    return stripped if stripped.startswith(_HEADER) else data
+
+
+def mended(text: str, url: str) -> str:
+    """Return the text of a playlist at `url` in the form that yt-dlp understands."""
+    if "#EXT-X-STREAM-INF" not in text and "#EXT-X-MEDIA:" not in text:
+        is_strange = "#EXT-X-TARGETDURATION" not in text and _SEGMENT.search(text)
+        return f"{text}\n#EXT-X-TARGETDURATION:0\n" if is_strange else text
+    if "#EXT-X-DEFINE" in text and "{$" in text:
+        text = "\n".join(_with_values(text.splitlines(), url))
+    if "#EXT-X-MEDIA:" in text:
+        text = "\n".join(map(_with_name, text.splitlines()))
+    return text
+
+
+def addresses_without_audio(text: str) -> Iterable[str]:
+    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in playlists of
+    its own (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
+    groups: dict[str, bool] = {}
+    pending: dict[str, str] = {}
+    lines = text.splitlines()
+    for line in lines:
+        if line.startswith("#EXT-X-MEDIA:") and (media := parse_m3u8_attributes(line)).get("TYPE") == "AUDIO":
+            group = media.get("GROUP-ID", "")
+            groups[group] = groups.get(group, True) and bool(media.get("URI"))
+    for line in lines if groups else ():
+        if line.startswith("#EXT-X-STREAM-INF:"):
+            pending = parse_m3u8_attributes(line)
+        elif line.strip() and not line.startswith("#"):
+            if not pending.get("CODECS") and groups.get(pending.get("AUDIO", "")):
+                yield line.strip()
+            pending = {}
+
+
+def duration_of(text: str) -> int | None:
+    """Return the duration of a finished media playlist in seconds, None of any other. Durations that are no numbers
+    count as 0."""
+    if "#EXT-X-ENDLIST" not in text:
+        return None
+    total = sum(_seconds(line[len("#EXTINF:") :]) for line in text.splitlines() if line.startswith("#EXTINF:"))
+    return max(int(total), 1) if 0 < total < 1e9 else None
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text.partition(",")[0].strip().partition(" ")[0])
+    except ValueError:
+        return 0.0
+    return found if 0 <= found < 1e9 else 0.0
+
+
+def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
+    """Replace variables by their values (RFC 8216bis §4.3). Those without a value stay, for no player may need them."""
+    values: dict[str, str] = {}
+    query = parse_qs(urlsplit(url).query)
+    left = _MAX_DOCUMENT
+    for line in lines:
+        if line.startswith("#EXT-X-DEFINE:"):
+            given = parse_m3u8_attributes(line)
+            if name := given.get("NAME") or given.get("QUERYPARAM"):
+                values[name] = given.get("VALUE", query.get(given.get("QUERYPARAM", ""), [""])[0])
+        elif "{$" in line and left > 0:
+            line = _VARIABLE.sub(lambda match: values.get(match[1], match[0]), line)
+            left -= len(line)
+        yield line
+
+
+def _with_name(line: str) -> str:
+    """Give a rendition without a NAME its language or its group as a name."""
+    if not line.startswith("#EXT-X-MEDIA:"):
+        return line
+    media = parse_m3u8_attributes(line)
+    if media.get("NAME") or not media.get("GROUP-ID"):
+        return line
+    name = media.get("LANGUAGE") or media["GROUP-ID"]
+    return f'{_NAMELESS.sub("X-NAMELESS=1", line.rstrip())},NAME="{name}"'
+
+
+def _mark(formats: Iterable[dict[str, Any]], addresses: set[str]) -> None:
+    for fmt in formats:
+        if fmt["url"] in addresses:
+            fmt[AUDIO_APART] = True

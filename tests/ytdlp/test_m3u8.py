@@ -1,0 +1,114 @@
+"""HLS playlists as yt-dlp gets them: what is mended, and what stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+from yt_dlp import YoutubeDL
+from yt_dlp.extractor.generic import GenericIE
+
+from serverpy.ytdlp.download.numbering import Numbered, numbered
+from serverpy.ytdlp.m3u8 import addresses_without_audio, begin_with_header, duration_of, mended
+
+URL = "https://media.example/a/master.m3u8?token=5"
+BANDWIDTH = "#EXT-X-STREAM-INF:BANDWIDTH=200000"
+CODECS = 'CODECS="avc1.4d401e,mp4a.40.2"'
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b" \r\n\t", b"\xef\xbb\xbf\n"])
+def test_a_playlist_begins_with_its_header(before: bytes) -> None:
+    assert begin_with_header(before + b"#EXTM3U\n#EXT") == b"#EXTM3U\n#EXT"
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf<html>", b"\n\n{}", b"\xef\xbb", b"#EXTM3U", b"  #EXT"])
+def test_other_responses_begin_as_they_do(data: bytes) -> None:
+    assert begin_with_header(data) == data
+
+
+MEDIA = "#EXTM3U\n#EXTINF:2,\ns0.ts\n"
+CHANNELS = '#EXTM3U\n#EXTINF:-1 tvg-id="one",One\nhttps://tv.example/one.m3u8\n'
+
+
+@pytest.mark.parametrize("text", [MEDIA, "#EXTM3U\n#EXTINF:\ns.ts", "#EXTM3U\ns.ts\n#EXT-X-ENDLIST", MEDIA * 2])
+def test_a_playlist_of_segments_has_a_target_duration(text: str) -> None:
+    assert "#EXT-X-TARGETDURATION" in mended(text, URL)
+
+
+@pytest.mark.parametrize(
+    "text", [CHANNELS, f"#EXTM3U\n{BANDWIDTH}\nv.m3u8", f"{MEDIA}#EXT-X-TARGETDURATION:2", "#EXTM3U\nv.m3u8"]
+)
+def test_another_playlist_stays_as_it_is(text: str) -> None:
+    assert mended(text, URL) == text
+
+
+GROUP = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",{}URI="a.m3u8"'
+NAMES = [("", "a"), ('LANGUAGE="eng",', "eng"), ('NAME="",', "a"), ('NAME="English",', "English")]
+
+
+@pytest.mark.parametrize(("attributes", "name"), NAMES, ids=["group", "language", "empty", "named"])
+def test_a_rendition_has_a_name(attributes: str, name: str) -> None:
+    """Otherwise yt-dlp ignores it, and takes a variant without audio for one with audio."""
+    text = f'#EXTM3U\n{GROUP.format(attributes)}\n{BANDWIDTH},{CODECS},AUDIO="a"\nv.m3u8\n'
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
+    audio, video = formats
+    assert (audio["format_note"], audio["vcodec"], audio["url"]) == (name, "none", "https://media.example/a/a.m3u8")
+    assert (video["acodec"], video["url"]) == ("none", "https://media.example/a/v.m3u8")
+
+
+def test_the_variables_of_a_master_have_their_values() -> None:
+    """Those without a value stay."""
+    lines = [
+        "#EXTM3U", '#EXT-X-DEFINE:NAME="dir",VALUE="b"', '#EXT-X-DEFINE:QUERYPARAM="token"',
+        f'{BANDWIDTH},NAME="{{$x}}"', "{$dir}/v.m3u8?t={$token}",
+        GROUP.format('NAME="{$dir}",'), BANDWIDTH, "{$unknown}/v.m3u8",
+    ]  # fmt: skip
+    text = mended("\n".join(lines), URL)
+    assert "\nb/v.m3u8?t=5\n" in text
+    assert 'NAME="b"' in text
+    assert text.endswith("{$unknown}/v.m3u8")
+    assert 'NAME="{$x}"' in text
+
+
+APART = GROUP.format('NAME="A",')
+MUXED = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="B"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([APART, f'{BANDWIDTH},AUDIO="a"', "v.m3u8"], ["v.m3u8"]),
+        ([f'{BANDWIDTH},AUDIO="a"', "v.m3u8", APART], ["v.m3u8"]),
+        ([APART, f'{BANDWIDTH},{CODECS},AUDIO="a"', "v.m3u8"], []),
+        ([APART, f'{BANDWIDTH},AUDIO="b"', "v.m3u8"], []),
+        ([APART, BANDWIDTH, "v.m3u8"], []),
+        ([APART, MUXED, f'{BANDWIDTH},AUDIO="a"', "v.m3u8"], []),
+        ([BANDWIDTH, "v.m3u8", '#EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS="mp4a.40.5"', "a.m3u8"], []),
+    ],
+    ids=["apart", "group behind", "codecs", "another group", "no group", "muxed too", "a variant of audio alone"],
+)
+def test_a_variant_without_codecs_has_no_audio_if_its_group_has_playlists(
+    lines: list[str], expected: list[str]
+) -> None:
+    assert list(addresses_without_audio("\n".join(["#EXTM3U", *lines]))) == expected
+
+
+@pytest.mark.parametrize(
+    ("durations", "seconds"),
+    [(["2,", "2.5,"], 4), (["", "2,"], 2), (["abc,", "3"], 3), (["0.4,"], 1), ([""], None), (["1e999,", "nan,"], None)],
+)
+def test_a_duration_that_is_no_number_counts_as_0(durations: list[str], seconds: int | None) -> None:
+    text = "".join(f"#EXTINF:{each}\ns.ts\n" for each in durations)
+    assert duration_of(f"#EXTM3U\n{text}#EXT-X-ENDLIST") == seconds
+    assert duration_of(f"#EXTM3U\n{text}") is None
+
+
+def test_the_fragments_of_a_playlist_have_their_media_sequence_numbers() -> None:
+    text = (
+        '#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-MAP:URI="i"\na\n#EXT-X-GAP\nb\n#EXT-X-MAP:URI="j"\n#EXT-X-DISCONTINUITY\nc\n'
+    )
+    five = [Numbered(5, is_map=True), Numbered(5), Numbered(6, is_gap=True), Numbered(7, is_map=True)]
+    assert numbered(text, None) == [*five, Numbered(7)]
+    assert numbered(text, 0) == five
+    assert numbered(text, 1) == [Numbered(7)]
+    adverts = "#UPLYNK-SEGMENT:x,0,ad\na\n#UPLYNK-SEGMENT:x,0,segment\nb"
+    assert numbered(adverts, None) == [Numbered(1)]
