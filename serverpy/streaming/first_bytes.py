@@ -7,12 +7,19 @@ from collections.abc import Awaitable, Callable
 from serverpy.errors import UpstreamFailed
 
 
+class EmptyMedia(UpstreamFailed):
+    """The media server has sent no byte, but no error either."""
+
+    def __init__(self) -> None:
+        super().__init__("The media is empty.")
+
+
 async def first_chunks(read: Callable[[], Awaitable[bytes]], enough_bytes: int) -> list[bytes]:
-    """Read chunks until they have `enough_bytes` in total, or the stream ends. Raises `UpstreamFailed` if the stream is
+    """Read chunks until they have `enough_bytes` in total, or the stream ends. Raises `EmptyMedia` if the stream is
     empty, and what `read` raises."""
     chunks: list[bytes] = []
     while sum(map(len, chunks)) < enough_bytes and (chunk := await read()):
         chunks.append(chunk)
     if not chunks:
-        raise UpstreamFailed("The media is empty.")
+        raise EmptyMedia()
     return chunks
