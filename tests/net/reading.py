@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -22,6 +22,9 @@ FILE = random.Random(11).randbytes(300_000)
 OTHER_FILE = random.Random(12).randbytes(300_000)
 STARTED_BYTES = 100_000
 """After how many bytes `cut_part` and `cut_whole` cut."""
+
+Headers = Mapping[str, object]
+NONE: Headers = {}
 
 
 @dataclass
@@ -104,36 +107,38 @@ class Reply:
 Answer = Callable[[Ask], Reply]
 
 
-def head(status: int, **headers: object) -> bytes:
-    """Return a head. An underscore in a header's name is a hyphen, and a header of None is left out."""
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
+def head(status: int, headers: Headers) -> bytes:
+    """Return a head. A header whose value is None is left out."""
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
     return "\r\n".join([f"HTTP/1.1 {status} Status", *lines, "", ""]).encode()
 
 
-def refusal(status: int, text: bytes = b"no", **headers: object) -> Reply:
-    return Reply(head(status, Content_Length=len(text), **headers) + text)
+def refusal(status: int, text: bytes = b"no", more: Headers = NONE) -> Reply:
+    return Reply(head(status, {"Content-Length": len(text), **more}) + text)
 
 
-def whole(file: bytes = FILE, **headers: object) -> Reply:
-    return Reply(head(200, **{"Content_Length": len(file), **headers}) + file)
+def whole(file: bytes = FILE, more: Headers = NONE) -> Reply:
+    return Reply(head(200, {"Content-Length": len(file), **more}) + file)
 
 
-def part(ask: Ask, file: bytes = FILE, *, most: int | None = None, status: int = 206, **headers: object) -> Reply:
-    """Return the requested range, or at most `most` bytes of it."""
+def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None = None, status: int = 206) -> Reply:
+    """Return the requested range, or at most `most` bytes of it; a 416 if it lies beyond the end."""
     first, end = ask.bounds(len(file))
+    if first >= end:
+        return refusal(416, more={"Content-Range": f"bytes */{len(file)}"})
     end = end if most is None else min(end, first + most)
-    told = {"Content_Length": end - first, "Content_Range": f"bytes {first}-{end - 1}/{len(file)}", **headers}
-    return Reply(head(status, **told) + file[first:end])
+    told = {"Content-Length": end - first, "Content-Range": f"bytes {first}-{end - 1}/{len(file)}", **more}
+    return Reply(head(status, told) + file[first:end])
 
 
-def cut_part(ask: Ask, file: bytes = FILE, **headers: object) -> Reply:
+def cut_part(ask: Ask, more: Headers = NONE) -> Reply:
     """Return the requested range, cut after STARTED_BYTES."""
-    return _cut(part(ask, file, **headers))
+    return _cut(part(ask, more=more))
 
 
-def cut_whole(file: bytes = FILE, **headers: object) -> Reply:
+def cut_whole(more: Headers = NONE) -> Reply:
     """Return the whole, cut after STARTED_BYTES."""
-    return _cut(whole(file, **headers))
+    return _cut(whole(more=more))
 
 
 def _cut(reply: Reply) -> Reply:
@@ -158,7 +163,9 @@ class _Connection(asyncio.Protocol):
         asked = re.search(r"\nrange: bytes=(\d*)-(\d*)\r", text, re.IGNORECASE)
         first, last = (int(digits) if digits else None for digits in (asked.groups() if asked else ("", "")))
         if_range = re.search(r"\nif-range: (.*)\r", text, re.IGNORECASE)
-        ask = Ask(len(self._asked), first, last, asked is not None, if_range and if_range[1], text.split(" ", 2)[1])
+        ask = Ask(
+            len(self._asked), first, last, asked is not None, if_range[1] if if_range else None, text.split(" ", 2)[1]
+        )
         self._asked.append(ask)
         reply = self._answer(ask)
         self._transport.write(reply.data)

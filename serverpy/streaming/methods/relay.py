@@ -24,7 +24,7 @@ from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Turn
-from serverpy.streaming.first_bytes import EmptyMedia, first_chunks
+from serverpy.streaming.first_bytes import NoMedia, first_chunks
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
@@ -103,7 +103,7 @@ class Relay:
         async with first_byte_within(self._client.stall_timeout):
             try:
                 read, first, head = await self._open_media(source, source.media, track, reservation)
-            except (NotMedia, EmptyMedia) as error:
+            except (NotMedia, NoMedia) as error:
                 media, track = await self._extract_anew(source, source.media, track, error)
                 read, first, head = await self._open_media(source, media, track, reservation)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
@@ -113,7 +113,7 @@ class Relay:
     async def _open_media(
         self, source: Source, media: Media, track: Track, lender: Lender
     ) -> tuple[Read, list[bytes], Head]:
-        """Open a read, and tell by its first bytes what it is. Raises `NotMedia`, `EmptyMedia` if it is no media."""
+        """Open a read, and tell by its first bytes what it is. Raises `NotMedia`, `NoMedia` if it is no media."""
         read = await self._open_read(source, media, track, lender)
         try:
             first = await first_chunks(read.read, containers.SNIFF_BYTES)

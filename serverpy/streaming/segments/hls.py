@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from serverpy.errors import DrmProtected, TooLarge, UpstreamFailed
+from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import attributes
 from serverpy.streaming.segments.segment import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
 from serverpy.streaming.segments.variables import Variables
@@ -87,7 +88,7 @@ class MediaPlaylist:
 
     def _take_address(self, line: str) -> Segment | None:
         if not self.is_playlist:
-            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
+            raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
         if self.is_master:
             return None
         number, self._next_number = self._next_number, self._next_number + 1

@@ -13,6 +13,7 @@ from serverpy.memory.room import Lender, Room
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import open_resuming
+from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.packed_lines import PackedLines
@@ -202,7 +203,7 @@ class _Reader:
     def finish(self) -> tuple[MediaPlaylist, PackedLines]:
         self._parse(self._lines.finish())
         if not self._playlist.is_playlist:
-            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
+            raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
         return self._playlist, self._lines
 
     def _parse(self, lines: list[str]) -> None:
