@@ -17,6 +17,9 @@ _LARGEST = 2**63 - 1
 """Larger numbers are clamped to this one: they mean the same, and the media server might not accept them (§14.1.2 warns
 of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
+NO_FILE_BYTES = 2**53 - 1
+"""No file is as long. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length that it does not have."""
+_FAKED_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,20 @@ class ContentRange:
         return cls(first, last, total)
 
 
+def is_endless(content_range: str | None) -> bool:
+    """Return whether a Content-Range means a stream without an end: bytes from 0, of more than any file has."""
+    match = _CONTENT_RANGE.fullmatch(content_range or "")
+    if match is None or match[1].strip("0") or match[3] == "*":
+        return False
+    return len(match[3]) <= _FAKED_DIGITS and int(match[3]) >= NO_FILE_BYTES
+
+
+def body_length(content_length: str | None) -> int | None:
+    """Read the Content-Length of a body. Returns None if it is absent, invalid, or more than any file has."""
+    length = parse_length(content_length)
+    return None if length is None or length >= NO_FILE_BYTES else length
+
+
 def total_of(content_range: str | None) -> int | None:
     """Read the total length from a Content-Range, also from that of a 416 (`bytes */1000`). Returns None if it is
     missing or invalid."""
@@ -81,6 +98,12 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
     if first >= end:
         raise RangeNotSatisfiable("The range lies beyond the end.", total)
     return first, end
+
+
+def with_first(suffix: ByteRange, total: int) -> ByteRange:
+    """Return the last bytes of a file of `total` bytes as a range with a first byte: some servers do not understand
+    suffix ranges."""
+    return ByteRange(max(0, total - (suffix.last or 0)), None)
 
 
 def parse_range(header: str | None) -> ByteRange | None:

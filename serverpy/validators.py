@@ -1,4 +1,4 @@
-"""Validators for conditional ranges (RFC 9110 §8.8.3 and §13.1.5). Pure.
+"""Validators: ETag and Last-Modified, as servers send them (RFC 9110 §8.8, §13.1.5). Pure.
 
 A Last-Modified date counts as a strong validator without the proof that §8.8.2.2 requires, because hardly any server
 provides it; callers also compare lengths or bytes.
@@ -6,10 +6,18 @@ provides it; callers also compare lengths or bytes.
 
 from __future__ import annotations
 
+from email.utils import mktime_tz, parsedate_tz
+from typing import TypeGuard
+
+_MAX_DATE = 64
+"""Characters of the longest date that is parsed."""
+
 
 def strong_validator(etag: str | None, last_modified: str | None) -> str | None:
-    """Return the value for If-Range: a strong ETag, otherwise the date. Returns None if there is neither."""
-    return etag if etag and not etag.startswith("W/") else last_modified
+    """Return the value for If-Range: a strong ETag, otherwise the date. Returns None if there is neither. An ETag
+    without its quotes is not sent: a server would read it as a date."""
+    is_quoted = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
+    return etag if is_quoted else last_modified
 
 
 def same_validator(if_range: str, etag: str | None, last_modified: str | None) -> bool:
@@ -18,3 +26,31 @@ def same_validator(if_range: str, etag: str | None, last_modified: str | None) -
     if if_range.startswith("W/"):
         return False
     return if_range == (etag if if_range.startswith('"') else last_modified)
+
+
+def etags_differ(one: str | None, other: str | None) -> bool:
+    """Return whether two ETags of one server say that the bytes differ: both are there, neither is weak, and they are
+    not equal. Quotes are not required, because some servers forget them."""
+    return is_strong(one) and is_strong(other) and one != other
+
+
+def dates_differ(one: str | None, other: str | None) -> bool:
+    """Return whether two Last-Modified dates are there and mean different times. Servers of one file may write the same
+    time in different formats (§5.6.7)."""
+    if not one or not other or one == other:
+        return False
+    return _seconds(one) is None or _seconds(one) != _seconds(other)
+
+
+def is_strong(etag: str | None) -> TypeGuard[str]:
+    """Return whether there is an ETag, and it is not weak."""
+    return bool(etag) and not (etag or "").startswith(("W/", "w/"))
+
+
+def _seconds(date: str) -> int | None:
+    """Return the time that `date` means, in seconds since the epoch. Returns None if it is invalid."""
+    try:
+        parsed = parsedate_tz(date) if len(date) <= _MAX_DATE else None
+        return None if parsed is None else mktime_tz(parsed)
+    except (ValueError, OverflowError):
+        return None

@@ -1,17 +1,28 @@
-"""The requests of one ranged read: what is requested, which responses carry media, and when a retry is useful."""
+"""The requests of one ranged read: what is requested, which responses carry media, and what is done about a failure.
+
+A failure has one of four remedies. The request is repeated after a pause; without Range, once, if the server may have
+failed because of it; at a fresh address, if the current one may be stale; or the read fails. `RangeRequests` decides
+which, by the kind of the failure and by what has been tried since the last new byte.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol
 
-from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.errors import ServerPYError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
+from serverpy.net.http1 import split
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable
+from serverpy.net.session import RedirectFailed
 from serverpy.ranges import ByteRange
 
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
-_EXPIRED = frozenset({401, 403, 404, 410})
+_CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that a later request may not meet. Any other that carries no media may mean that the address is stale."""
+_RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
+"""Statuses below 500 with which servers refuse a Range that they do not understand."""
 
 
 class RangeSource(Protocol):
@@ -25,7 +36,7 @@ class RangeSource(Protocol):
 
 
 class Unhealable(UpstreamFailed):
-    """A failure after which a retry would not help, or would splice two different files."""
+    """A failure after which a retry would not help."""
 
 
 class Refused(UpstreamFailed):
@@ -36,26 +47,44 @@ class Refused(UpstreamFailed):
         self.status = status
         self.retry_after = float(retry_after) if retry_after is not None and retry_after.isdecimal() else 0.0
 
+    @property
+    def is_passing(self) -> bool:
+        return self.status in _PASSING
+
 
 class RangeRequests:
-    """The requests of one read. `tries` counts those that failed since the last new byte."""
+    """The requests of one read. `tries` counts those that failed since the last new byte; `renewals` is how often a
+    fresh address may be found in that time."""
 
-    def __init__(self, source: RangeSource, window_bytes: int | None, wait_seconds: float) -> None:
+    def __init__(
+        self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
+    ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
+        self._renewals = self._renewals_left = renewals
+        self._has_begun = False
+        self._is_trial = False
+        self._tried_without = False
         self.window_bytes = window_bytes
         self.tries = 0
-        self.renewed = False
-        """Whether the address has changed since the first response."""
+        self.known = Representation()
+        """What the accepted responses have told of the file."""
+        self.sent_range = False
+        """Whether the last request had a Range."""
+        self.without_range = False
+        """Whether requests leave Range out, because the server fails if they do not."""
+        self.range_works = False
+        """Whether the server at the current address has answered a range as requested."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416.
-        Raises `Refused` for any other status, `Unhealable` for a content coding."""
-        headers = {} if asked is None else {"Range": str(self._within_window(asked))}
-        if if_range is not None:
+        """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416 to a
+        Range. Raises `Refused` for any other status, `Unhealable` for a content coding."""
+        headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
+        self.sent_range = bool(headers)
+        if headers and if_range is not None:
             headers["If-Range"] = if_range
         response = await self._source.open(headers)
-        if response.status not in (200, 206, 416):
+        if response.status not in _CARRY_MEDIA and not (response.status == 416 and self.sent_range):
             response.close()
             raise Refused(response.status, response.headers.get("retry-after"))
         if response.headers.get("content-encoding") not in (None, "", "identity"):
@@ -69,17 +98,74 @@ class RangeRequests:
         last = asked.first + self.window_bytes - 1
         return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
 
+    def accept(self, response: Response, part: Part) -> None:
+        """Note that `response` carries the requested bytes. Raises `Mismatch` if they are those of another file."""
+        self.known.learn(part.total, response.headers, split(response.url)[0])
+        self._has_begun = True
+        self._is_trial = False
+        self.range_works = self.range_works or part.is_range
+
+    def progress(self) -> None:
+        """Note that a new byte has come after a failure: all remedies may be tried again."""
+        self.tries = 0
+        self._renewals_left = self._renewals
+        self._tried_without = self.without_range
+
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
-        """Wait, or find a fresh address, before the next attempt. Raises `error` if there is to be none."""
+        """Prepare the next attempt. Raises `error` if there is to be none, and what an extraction raises if the server
+        refuses the address."""
         self.tries += 1
         if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
             raise error
-        delay = BACK_OFF_SECONDS[self.tries - 1]
+        if self._is_trial:
+            self.without_range = self._is_trial = False
+        if self.may_blame_range(error):
+            self.without_range = self._is_trial = self._tried_without = True
+            return
+        if self._may_be_stale(error) and await self._renew(error):
+            return
+        if self._is_final(error):
+            raise error
+        wait_seconds = error.retry_after if isinstance(error, Refused) else 0
+        await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
+
+    def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
+        """Return whether the same request without Range may succeed. A server error that may pass is blamed on Range
+        only if it comes twice."""
+        if self.range_works or self._tried_without or not self.sent_range:
+            return False
+        if not isinstance(error, Refused):
+            return isinstance(error, Unusable)
+        if error.is_passing:
+            return error.status >= 500 and self.tries > 1 and not error.retry_after
+        return error.status in _RANGE_REFUSED or error.status >= 500
+
+    def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
+        """Return whether a fresh address may help. After a failure of the network, that is the last thing tried."""
+        if isinstance(error, Mismatch) and error.by_etag:
+            self._renewals_left = 0
+        if not self._renewals_left:
+            return False
         if isinstance(error, Refused):
-            if error.status in _EXPIRED and await self._source.renew():
-                self.renewed = True
-                return
-            if error.status not in _PASSING or error.retry_after > self._wait_seconds:
-                raise error
-            delay = max(delay, error.retry_after)
-        await asyncio.sleep(delay)
+            return not error.is_passing
+        return isinstance(error, Unusable | Mismatch | RedirectFailed) or self.tries == len(BACK_OFF_SECONDS)
+
+    async def _renew(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
+        self._renewals_left -= 1
+        try:
+            is_fresh = await self._source.renew()
+        except ServerPYError:
+            if isinstance(error, Refused):
+                raise  # the page knows why its address is refused
+            return False
+        if is_fresh:
+            self.known.forget_etags()
+            self.range_works = self.without_range = self._tried_without = False
+        return is_fresh
+
+    def _is_final(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
+        """Return whether the same request would fail again. In mid-stream, another server may answer it that still has
+        the file."""
+        if isinstance(error, Refused):
+            return not error.is_passing or error.retry_after > self._wait_seconds
+        return isinstance(error, Unusable | RedirectFailed) and not self._has_begun

@@ -1,36 +1,31 @@
 """A ranged read that heals: it returns the bytes of one resource, in order, across cut connections, stalls and expired
 addresses.
 
-After a failure, a new request begins a little before the byte reached. The bytes that come again are compared with
-those already returned, so that wrong bytes never pass. After three retries without a new byte, the read fails. The
-rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
+Each further request begins a little before the byte reached, whether the response before it failed or only covered less
+than was asked for. The bytes that come again are compared with those already returned, and each response with all that
+is known of the file (`representation.py`), so that wrong bytes never pass. After three retries without a new byte, the
+read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed, UpstreamTimeout
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
-from serverpy.net.http1 import Headers
-from serverpy.net.range_requests import RangeRequests, RangeSource, Refused, Unhealable
-from serverpy.ranges import ByteRange, ContentRange, parse_length, resolve_range, total_of
+from serverpy.net.opening import Extent, Opened, Opening
+from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, RangeSource
+from serverpy.net.representation import Mismatch, Part, Unusable, part_of
+from serverpy.ranges import ByteRange, total_of
 from serverpy.tasks import Unlosable
-from serverpy.validators import same_validator, strong_validator
+
+__all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 
 OVERLAP_BYTES = 4096
-"""How many of the bytes already returned are fetched again and compared."""
-_WHOLE = ByteRange(0, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The bytes that a read returns: from `first` to before `end`, of `total`; None where that is unknown."""
-
-    first: int
-    end: int | None
-    total: int | None
+"""How many of the bytes already returned are fetched again and compared, at most."""
+START_BYTES = 64
+"""How many of the first bytes of a file are compared if a server sends it again from its beginning. Internet radio does
+not repeat itself, so it is recognised before all that was played has been dropped."""
+_SHORTER = "The media became shorter while it was read."
 
 
 async def open_resuming(
@@ -41,18 +36,23 @@ async def open_resuming(
     ranges: bool = True,
     window_bytes: int | None = None,
     wait_seconds: float,
+    renewals: int = len(BACK_OFF_SECONDS),
+    total: int | None = None,
 ) -> ResumingRead:
     """Open a read of the bytes `asked`, None for the whole. The read is of the whole if `ranges` is False, if the
     server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
-    retry waits longer than `wait_seconds` because the server says so.
+    retry waits longer than `wait_seconds` because the server says so. `source` is renewed at most `renewals` times
+    without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range is requested by
+    its first byte. The response is what counts, so it need not be right.
 
     Raises `RangeNotSatisfiable`, `SourceError` or what `source` raises; leaves nothing open when it raises or is
     cancelled.
     """
-    requests = RangeRequests(source, window_bytes, wait_seconds)
+    requests = RangeRequests(source, window_bytes, wait_seconds, renewals)
+    opening = Opening(requests, asked, if_range, total, ranges=ranges)
     while True:
         try:
-            return await _open_once(requests, asked, if_range, ranges=ranges)
+            return ResumingRead(requests, await opening.once())
         except (UpstreamFailed, UpstreamTimeout) as error:
             await requests.before_retry(error)
 
@@ -64,20 +64,22 @@ class ResumingRead(Unlosable):
     is_live = False
     takes_large_steps = True
 
-    def __init__(
-        self, requests: RangeRequests, response: Response, extent: Extent, *, partial: bool, honoured: bool
-    ) -> None:
+    def __init__(self, requests: RangeRequests, opened: Opened) -> None:
+        response = opened.response
         self._requests = requests
         self._response: Response | None = response
-        self._position = extent.first
+        self._position = self._begun = opened.extent.first
+        self._promised = _lesser(opened.end, opened.extent.end)
+        self._gained = False
+        self._start = b""
         self._tail = b""
+        self._overlap_bytes = _overlap_within(requests.window_bytes)
         self._discard = 0
         self._expected = b""
-        self._gained = False
-        self.extent = extent
-        self.partial = partial
+        self.extent = opened.extent
+        self.partial = opened.partial
         """Whether the server honours ranges."""
-        self.honoured = honoured
+        self.honoured = opened.honoured
         """Whether `extent` is a range that was asked for."""
         self.url = response.url
         """The URL of the first response, after redirects."""
@@ -87,7 +89,8 @@ class ResumingRead(Unlosable):
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` when the extent is complete. `most` is how many bytes are asked of the socket at
-        once. Raises `UpstreamFailed`, `UpstreamTimeout` if healing failed."""
+        once. Raises `UpstreamFailed`, `UpstreamTimeout` if healing failed, and what an extraction raises if the address
+        expired."""
         while True:
             try:
                 chunk = await self._read_once(most)
@@ -112,165 +115,120 @@ class ResumingRead(Unlosable):
 
     async def _read_once(self, most: int) -> bytes | None:
         """Read once. Returns bytes for the reader, `b""` at the end, or None if this step brought no new bytes."""
+        if self._is_compared and self._position == self.extent.end:
+            return b""
         if self._response is None:
             self._response = await self._reopen()
-        chunk = await self._response.read(most)
-        if chunk:
-            return self._accept(chunk)
-        end = self.extent.end
-        if end is None or self._position >= end:
-            if self._expected or self._discard:
-                raise Unhealable("The media became shorter while it was read.")
+        is_spent = self._is_compared and self._position == self._promised
+        chunk = b"" if is_spent else await self._response.read(most)
+        return self._accept(chunk) if chunk else self._end_response()
+
+    @property
+    def _is_compared(self) -> bool:
+        return not self._discard and not self._expected
+
+    def _end_response(self) -> bytes | None:
+        """Go on after the clean end of a response: it may cover less than its request (RFC 9110 §15.3.7)."""
+        if not self._is_compared:
+            raise Mismatch(_SHORTER)
+        if self.extent.end is None:
             return b""
         if not self._gained:
             raise UpstreamFailed("The media server sent no more bytes.")
+        self._overlap_bytes = min(self._overlap_bytes, _overlap_within(self._position - self._begun))
         self.close()
-        return None  # a response may cover less than its request (RFC 9110 §15.3.7): request the rest
+        return None
 
     def _accept(self, chunk: bytes) -> bytes | None:
         """Drop the bytes before the overlap, compare the overlap, and count the rest."""
-        if self._discard:
-            dropped = min(self._discard, len(chunk))
-            self._discard -= dropped
-            chunk = chunk[dropped:]
-        if self._expected and chunk:
-            known = min(len(self._expected), len(chunk))
-            if chunk[:known] != self._expected[:known]:
-                raise Unhealable("The media changed while it was read.")
-            self._expected = self._expected[known:]
-            chunk = chunk[known:]
-        if self.extent.end is not None:
-            chunk = chunk[: self.extent.end - self._position]
+        if not self._is_compared:
+            chunk = self._compare(chunk)
+        if self._promised is not None:
+            chunk = chunk[: max(0, self._promised - self._position)]
         if not chunk:
             return None
         self._position += len(chunk)
-        self._gained = True
+        if len(self._start) < START_BYTES:
+            self._start += chunk[: START_BYTES - len(self._start)]
         self._tail = chunk[-OVERLAP_BYTES:] if len(chunk) >= OVERLAP_BYTES else (self._tail + chunk)[-OVERLAP_BYTES:]
-        self._requests.tries = 0
+        self._gained = True
+        if self._requests.tries:
+            self._requests.progress()
         return chunk
 
+    def _compare(self, chunk: bytes) -> bytes:
+        """Return the new bytes of `chunk`. Raises `Mismatch` if the others are not those returned before."""
+        if self._discard == self._begun and not self.extent.first:  # `chunk` is the first of a whole file
+            _check_same(chunk, self._start)
+        dropped = min(self._discard, len(chunk))
+        self._discard -= dropped
+        chunk = chunk[dropped:]
+        _check_same(chunk, self._expected)
+        known = min(len(self._expected), len(chunk))
+        self._expected = self._expected[known:]
+        return chunk[known:]
+
     async def _reopen(self) -> Response:
-        """Send a new request from the byte reached, or a little before it, and prepare the comparison."""
-        overlap = len(self._tail) if self._requests.tries else 0
-        begin = self._position - overlap
-        asked = ByteRange(begin, None if self.extent.end is None else self.extent.end - 1)
-        etag = None if self._requests.renewed else strong_validator(self.headers.get("etag"), None)
-        response = await self._requests.send(asked, etag)
-        try:
-            self._discard = self._resume_at(begin, response)
-        except BaseException:
-            response.close()
-            raise
-        self._gained = False
+        """Send a new request from a little before the byte reached, and prepare the comparison."""
+        overlap = min(len(self._tail), self._overlap_bytes)
+        begin, end = self._position - overlap, self.extent.end
+        response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
+        self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
+        if end is None and part.total is not None:  # the first response did not tell the total
+            self.extent = Extent(self.extent.first, part.total, part.total)
+        self._promised = _lesser(part.end, self.extent.end)
+        self._gained = False
         return response
 
-    def _resume_at(self, begin: int, response: Response) -> int:
-        """Return how many bytes of `response` come before `begin`. Raises `Unhealable` if they are bytes of another
-        resource."""
+    async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
+        """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag is not
+        that of If-Range, ask again with its own."""
+        known = self._requests.known
+        for is_last in (False, True):
+            validator = known.if_range
+            response = await self._requests.send(asked, validator)
+            try:
+                part = self._continued(response, begin)
+            except BaseException:
+                response.close()
+                raise
+            if is_last or part.is_range or validator is None or validator == known.if_range:
+                return response, part
+            response.close()
+        raise AssertionError("unreachable")
+
+    def _continued(self, response: Response, begin: int) -> Part:
+        """Return what `response` carries. Raises `Unusable` or `Mismatch` if that does not continue the read at
+        `begin`."""
         if response.status == 416:
-            raise Unhealable("The media became shorter while it was read.")
-        if response.status == 206:
-            given = _content_range(response.headers)
-            found, total, discard = given.first, given.total, 0
-        else:
-            found, total, discard = begin, _length(response.headers), begin
-        known = self.extent.total
-        if found != begin or (total is not None and known is not None and total != known):
-            raise Unhealable("The media changed while it was read.")
-        if self.extent.end is None and total is not None:  # the first response did not tell the total
-            self.extent = Extent(self.extent.first, total, total)
-        return discard
+            total = total_of(response.headers.get("content-range"))
+            if total is not None and total < self._position:
+                raise Mismatch(_SHORTER)
+            raise Unusable("The media server refused the range (HTTP 416).", total)
+        part = part_of(response.status, response.headers)
+        if part.total is not None and part.total < self._position:
+            raise Mismatch(_SHORTER)
+        if part.first > begin or (part.end is not None and part.end <= begin):
+            raise Unusable("The media server sent a different range than requested.", part.total)
+        self._requests.accept(response, part)
+        if part.end is not None and part.end <= self._position and part.end != part.total:
+            self._overlap_bytes = min(self._overlap_bytes, _overlap_within(part.end - begin))
+            raise UpstreamFailed("The media server sent no more bytes.")
+        return part
 
 
-# Opening
+def _check_same(chunk: bytes, expected: bytes) -> None:
+    known = min(len(chunk), len(expected))
+    if chunk[:known] != expected[:known]:
+        raise Mismatch()
 
 
-async def _open_once(
-    requests: RangeRequests, asked: ByteRange | None, if_range: str | None, *, ranges: bool
-) -> ResumingRead:
-    if asked is not None and asked.first is None and requests.window_bytes is not None:
-        asked = await _without_suffix(requests, asked)
-    if asked is None:
-        if_range = None
-    response = await requests.send((asked or _WHOLE) if ranges else None, if_range)
-    try:
-        if asked is not None and response.status == 416:
-            raise RangeNotSatisfiable("The range lies beyond the end.", total_of(response.headers.get("content-range")))
-        if if_range is None or _holds(if_range, response):
-            extent, partial = _extent(requests, response, asked)
-            return ResumingRead(requests, response, extent, partial=partial, honoured=asked is not None and partial)
-    except BaseException:
-        response.close()
-        raise
-    response.close()  # `if_range` no longer holds: read the whole, still by ranges if need be
-    return await _open_once(requests, None, None, ranges=ranges)
+def _overlap_within(window_bytes: int | None) -> int:
+    """Return how many bytes to compare if a response brings `window_bytes`, so that half of them are new."""
+    return OVERLAP_BYTES if window_bytes is None else max(1, min(OVERLAP_BYTES, window_bytes // 2))
 
 
-def _holds(if_range: str, response: Response) -> bool:
-    etag, last_modified = response.headers.get("etag"), response.headers.get("last-modified")
-    return response.status == 206 and same_validator(if_range, etag, last_modified)
-
-
-async def _without_suffix(requests: RangeRequests, asked: ByteRange) -> ByteRange:
-    """Turn a suffix range into one with a first byte: a server that requires bounded ranges is asked for the length
-    first."""
-    probe = await requests.send(ByteRange(0, 0))
-    probe.close()
-    if probe.status == 416:
-        raise Refused(probe.status, None)
-    total = total_of(probe.headers.get("content-range"))
-    if total is None:
-        raise Unhealable("The media server does not report the length of the media.")
-    return ByteRange(max(0, total - (asked.last or 0)), None)
-
-
-def _extent(requests: RangeRequests, response: Response, asked: ByteRange | None) -> tuple[Extent, bool]:
-    """Return which bytes are read, and whether the server honours ranges, according to the first response."""
-    if response.status == 206:
-        given = _content_range(response.headers)
-        if requests.window_bytes is not None or not _ignores_range(given, asked):
-            return _requested(given, asked), True
-        return Extent(0, given.total, given.total), False
-    if response.status == 416:
-        raise Unhealable("The media is empty.")
-    requests.window_bytes = None
-    length = _length(response.headers)
-    return Extent(0, length, length), False
-
-
-def _content_range(headers: Headers) -> ContentRange:
-    """Return the Content-Range of a 206. Raises `Unhealable` if it is invalid, or if there are several parts."""
-    given = ContentRange.parse(headers.get("content-range"))
-    if given is None:
-        raise Unhealable("The media server sent a missing or invalid Content-Range.")
-    return given
-
-
-def _ignores_range(given: ContentRange, asked: ByteRange | None) -> bool:
-    """Return whether a 206 carries the whole although a part was requested: such a server ignores ranges, but says
-    206."""
-    if asked is None or given.total is None or (given.first, given.last) != (0, given.total - 1):
-        return False
-    if asked.first is None:
-        return asked.last is not None and asked.last < given.total
-    return asked.first > 0 or (asked.last is not None and asked.last < given.last)
-
-
-def _requested(given: ContentRange, asked: ByteRange | None) -> Extent:
-    """Return the requested extent. Raises `Unhealable` if the response does not begin with it."""
-    if given.total is None:
-        raise Unhealable("The media server does not report the length of the media.")
-    mismatch = Unhealable("The media server sent a different range than requested.")
-    try:
-        first, end = resolve_range(asked or _WHOLE, given.total)
-    except RangeNotSatisfiable:
-        raise mismatch from None
-    if given.first != first:
-        raise mismatch
-    return Extent(first, end, given.total)
-
-
-def _length(headers: Headers) -> int | None:
-    """Return the Content-Length if it frames the body (RFC 9112 §6.3)."""
-    return None if headers.get("transfer-encoding") is not None else parse_length(headers.get("content-length"))
+def _lesser(one: int | None, other: int | None) -> int | None:
+    known = [end for end in (one, other) if end is not None]
+    return min(known, default=None)

@@ -27,6 +27,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
+class RedirectFailed(UpstreamFailed):
+    """Redirects that lead to no response."""
+
+
 class Session:
     """Opens URLs with the headers and cookies of an extraction. Holds no connection, so there is nothing to close."""
 
@@ -41,7 +45,8 @@ class Session:
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
         """Open `url`, follow redirects, and return the final response, whatever its status. Raises what `Client.open`
-        raises, and `UpstreamFailed` if there are too many redirects or one leads to a URL that is not http or https."""
+        raises, `RedirectFailed` if there are too many redirects or one leads to an invalid URL, and `UpstreamFailed` if
+        it is not http or https."""
         begun_at = split(url)[0]
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._client.open(
@@ -55,7 +60,7 @@ class Session:
             url = _resolve(url, location)
             if response.status in (301, 302, 303):
                 body = None  # RFC 9110 §15.4: a POST becomes a GET
-        raise UpstreamFailed("The media server redirects too many times.")
+        raise RedirectFailed("The media server redirects too many times.")
 
     def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Request:
         headers = {**self._headers, **extra, "Accept-Encoding": "identity"}
@@ -96,7 +101,7 @@ def _resolve(url: str, location: str) -> str:
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
     except ValueError as error:
-        raise UpstreamFailed("The media server redirects to an invalid URL.") from error
+        raise RedirectFailed("The media server redirects to an invalid URL.") from error
 
 
 class _Info:

@@ -52,14 +52,26 @@ class TrackSource:
     async def renew(self) -> bool:
         """Extract again, and find the same format of the same item. Returns False if nothing has changed. Raises
         `ExtractionFailed` if the page no longer offers that format, and what an extraction raises."""
-        media = item_of(await self._extractor.extract(self._page, fresh=True), self._item)
-        track = by_id(media.tracks, self.track.id)
-        if track is None or track.ext != self.track.ext:
-            raise ExtractionFailed("The page no longer offers the format that was being streamed.")
+        media, track = await extract_anew(self._extractor, self._page, self._item, self.track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
         self._set(track, media.cookies)
         return True
+
+
+async def extract_anew(extractor: Extractor, page: str, item: int | None, track: Track) -> tuple[Media, Track]:
+    """Extract `page` again, and find the format of `track` in it. Raises `ExtractionFailed` if the page no longer
+    offers that format, and what an extraction raises."""
+    media = item_of(await extractor.extract(page, fresh=True), item)
+    found = by_id(media.tracks, track.id)
+    if found is None or found.ext != track.ext:
+        raise ExtractionFailed("The page no longer offers the format that was being streamed.")
+    return media, found
+
+
+def is_same_address(media: Media, track: Track, other_media: Media, other: Track) -> bool:
+    """Return whether requests for `track` of `media` are those for `other` of `other_media`."""
+    return _fingerprint(track, media.cookies) == _fingerprint(other, other_media.cookies)
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:

@@ -10,6 +10,7 @@ from serverpy.media.weave.cache import SourceVersion
 from serverpy.memory.budget import Reservation
 from serverpy.plan import Plan
 from serverpy.ranges import ByteRange
+from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
 """The largest gap that is read through instead of sending a new request, which costs about as much."""
@@ -56,7 +57,9 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
     head = body.head
     if version is None and (not head.partial or head.total is None):
         return UnsupportedConversion("The media server does not support ranges: these formats cannot be merged.")
-    if not head.partial or head.start != first or (version is not None and head.total != version.total):
+    if not head.partial or head.start != first:
+        return Changed()
+    if version is not None and (head.total != version.total or dates_differ(version.last_modified, head.last_modified)):
         return Changed()
     return None
 

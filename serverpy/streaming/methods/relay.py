@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Protocol
 
 from serverpy import containers
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
-from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
+from serverpy.errors import InvalidParameter, NotMedia, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
@@ -24,11 +24,11 @@ from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Turn
-from serverpy.streaming.first_bytes import first_chunks
+from serverpy.streaming.first_bytes import NoMedia, first_chunks
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
-from serverpy.streaming.track_source import TrackSource
+from serverpy.streaming.track_source import TrackSource, extract_anew, is_same_address
 from serverpy.tasks import Interruptible
 
 
@@ -101,19 +101,39 @@ class Relay:
         assert source.media is not None
         (track,) = plan.tracks
         await self._until_available(track)
-        begun, read = time.monotonic(), None
-        try:
-            async with first_byte_within(self._client.stall_timeout):
-                read = await self._open_read(source, source.media, track, reservation)
-                first = await first_chunks(read.read, containers.SNIFF_BYTES)
-            head = _head(read, b"".join(first), source.media, track)
-        except BaseException:
-            if read is not None:
-                await read.aclose()
-            raise
+        begun = time.monotonic()
+        async with first_byte_within(self._client.stall_timeout):
+            try:
+                read, first, head = await self._open_media(source, source.media, track, reservation)
+            except (NotMedia, NoMedia) as error:
+                media, track = await self._extract_anew(source, source.media, track, error)
+                read, first, head = await self._open_media(source, media, track, reservation)
         timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
         pace = Pace(reservation if read.takes_large_steps else NO_ROOM)
         return RelayBody(read, replace(head, timings=timings), first, pace)
+
+    async def _open_media(
+        self, source: Source, media: Media, track: Track, lender: Lender
+    ) -> tuple[Read, list[bytes], Head]:
+        """Open a read, and tell by its first bytes what it is. Raises `NotMedia`, `NoMedia` if it is no media."""
+        read = await self._open_read(source, media, track, lender)
+        try:
+            first = await first_chunks(read.read, containers.SNIFF_BYTES)
+            return read, first, _head(read, b"".join(first), media, track)
+        except BaseException:
+            await read.aclose()
+            raise
+
+    async def _extract_anew(
+        self, source: Source, media: Media, track: Track, error: ServerPYError
+    ) -> tuple[Media, Track]:
+        """Find a fresh address after `error`: an address that has expired may lead to a page or to nothing. Raises
+        `error` if the page has no other address."""
+        fresh_media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+        if is_same_address(media, track, fresh_media, fresh):
+            raise error
+        await self._until_available(fresh)
+        return fresh_media, fresh
 
     async def _open_read(self, source: Source, media: Media, track: Track, lender: Lender) -> Read:
         """Open a live stream at its edge together with all clients that watch it there; anything else for this client
@@ -176,12 +196,13 @@ class Relay:
         if source.start is not None:
             raise InvalidParameter(UNCUT)
         return await open_resuming(
-            FileSource(address),
+            FileSource(address, self._until_available),
             source.range,
             source.if_range,
             ranges=track.request_data is None and not track.no_resume,
             window_bytes=track.http_chunk_size,
             wait_seconds=self._wait_seconds,
+            renewals=1,
         )
 
     async def _until_available(self, track: Track) -> None:
@@ -269,11 +290,18 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
 
 
 class FileSource:
-    """The media of a track that is one file (`net/range_requests.py::RangeSource`)."""
+    """The media of a track that is one file (`net/range_requests.py::RangeSource`). `until_available` waits until the
+    media server accepts the URL of a track."""
 
-    def __init__(self, address: TrackSource) -> None:
+    def __init__(self, address: TrackSource, until_available: Callable[[Track], Awaitable[None]]) -> None:
         self._address = address
-        self.renew = address.renew
+        self._until_available = until_available
 
     async def open(self, headers: dict[str, str]) -> Response:
         return await self._address.open_media(self._address.track.url, headers)
+
+    async def renew(self) -> bool:
+        is_fresh = await self._address.renew()
+        if is_fresh:
+            await self._until_available(self._address.track)
+        return is_fresh

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from serverpy.errors import DrmProtected, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import attributes
 from serverpy.streaming.segments.segment import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
 from serverpy.streaming.segments.variables import Variables
@@ -116,7 +117,7 @@ class MediaPlaylist:
         """Take a line before EXTM3U, or that tag, which IPTV lists give attributes (`#EXTM3U url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
-            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
+            raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
 
     # Addresses
 

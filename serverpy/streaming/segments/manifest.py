@@ -14,6 +14,7 @@ from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import open_resuming
+from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.packed_lines import PackedLines
@@ -228,7 +229,7 @@ class _Reader:
     def finish(self, *, is_whole: bool = True) -> tuple[MediaPlaylist, PackedLines]:
         self._parse(self._lines.finish(is_whole=is_whole))
         if not self._playlist.is_playlist:
-            raise UpstreamFailed("The URL of the media's playlist did not return an HLS playlist.")
+            raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
         return self._playlist, self._lines
 
     def _parse(self, lines: list[str]) -> None:

@@ -65,7 +65,7 @@ async def _open(
         total = None if start is not None or manifest.length is None else manifest.length - excess
         first, end = (0, None) if total is None else resolve_range(asked, total)
         is_live = _is_growing(manifest)
-        follows_edge = start is None and is_live and manifest.begins_at_edge
+        follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
         del manifest  # the cursor holds it, and never two at once
         segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)

@@ -1,0 +1,169 @@
+"""The first response of a ranged read: which bytes it carries, and whether they are what was asked for.
+
+A server that does not understand a suffix range, or does not say that it has answered it, is asked for the same bytes
+by their first byte, as soon as the length is known: from its answer, or from a request for one byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from serverpy.errors import RangeNotSatisfiable
+from serverpy.net.client import Response
+from serverpy.net.range_requests import RangeRequests, Refused
+from serverpy.net.representation import Part, Unusable, part_of
+from serverpy.ranges import ByteRange, body_length, resolve_range, total_of, with_first
+from serverpy.validators import same_validator
+
+WHOLE = ByteRange(0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The bytes that a read returns: from `first` to before `end`, of `total`; None where that is unknown."""
+
+    first: int
+    end: int | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A response whose first byte is that of `extent`, and which carries bytes to before `end` (None: to its end).
+    `partial` says whether the server honours ranges, `honoured` whether `extent` is a range that was asked for."""
+
+    response: Response
+    extent: Extent
+    end: int | None
+    partial: bool
+    honoured: bool
+
+
+class Opening:
+    """Opens the bytes `asked` (None: the whole), or the whole if `if_range` no longer holds. `total` is the length of
+    the file as far as it is known from elsewhere; the response decides. Keeps what failed attempts have told."""
+
+    def __init__(
+        self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
+    ) -> None:
+        self._requests = requests
+        self._asked = asked
+        self._if_range = None if asked is None else if_range
+        self._total = total
+        self._ranges = ranges
+
+    async def once(self) -> Opened:
+        """Try once. Raises `RangeNotSatisfiable`, `Unusable`, and what sending raises."""
+        asked = self._asked
+        if not _is_suffix(asked) or not self._ranges or self._requests.without_range:
+            return await self._open(asked)
+        total = None
+        if self._total is not None or self._requests.window_bytes is None:
+            try:
+                return await self._open(asked if self._total is None else with_first(asked, self._total))
+            except (Unusable, Refused) as error:
+                if not self._requests.may_blame_range(error):
+                    raise
+                total = error.total if isinstance(error, Unusable) else None
+        self._total = await self._ask_total() if total is None else total
+        return await self._open(with_first(asked, self._total))
+
+    async def _ask_total(self) -> int:
+        """Learn the length by a request for one byte."""
+        probe = await self._requests.send(ByteRange(0, 0))
+        probe.close()
+        if probe.status in (206, 416):
+            total = total_of(probe.headers.get("content-range"))
+        else:
+            total = body_length(probe.headers.get("content-length"))
+        if total is None:
+            raise Unusable("The media server does not report the length of the media.")
+        return total
+
+    async def _open(self, asked: ByteRange | None) -> Opened:
+        response = await self._requests.send((asked or WHOLE) if self._ranges else None, self._if_range)
+        try:
+            if response.status == 416:
+                raise _beyond(response, self._asked)
+            if self._if_range is None or self._holds(response):
+                part = part_of(response.status, response.headers)
+                opened = self._opened(response, part, asked if self._requests.sent_range else None)
+                self._requests.accept(response, part)
+                return opened
+        except BaseException:
+            response.close()
+            raise
+        response.close()  # `if_range` no longer holds: read the whole, still by ranges if need be
+        self._asked = self._if_range = None
+        return await self._open(None)
+
+    def _holds(self, response: Response) -> bool:
+        etag, last_modified = response.headers.get("etag"), response.headers.get("last-modified")
+        is_same = self._if_range is not None and same_validator(self._if_range, etag, last_modified)
+        return response.status == 206 and is_same
+
+    def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
+        """Return what is read of `part`, the response to `asked`. Raises `Unusable` if it carries anything else."""
+        requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
+        if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
+            if _is_suffix(self._asked) and self._total not in (None, part.total):
+                raise Unusable(_OTHER_RANGE, part.total)
+            extent = _requested(part, asked)
+            return Opened(response, extent, part.end, partial=True, honoured=asked is not None)
+        if not part.is_whole or _may_be_translated(asked, part, response):
+            raise Unusable(_OTHER_RANGE, part.total)
+        if requests.without_range and _is_beyond(self._asked, part.total):
+            raise RangeNotSatisfiable(_BEYOND, part.total)
+        requests.window_bytes = None
+        return Opened(response, Extent(0, part.end, part.total), part.end, partial=False, honoured=False)
+
+
+_OTHER_RANGE = "The media server sent a different range than requested."
+_BEYOND = "The range lies beyond the end."
+
+
+def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
+    """Return the error that a 416 means. It means what it says only if it names a length that `asked` exceeds."""
+    total = total_of(response.headers.get("content-range"))
+    if _is_beyond(asked, total):
+        return RangeNotSatisfiable(_BEYOND, total)
+    return Unusable("The media server refused the range (HTTP 416).", total)
+
+
+def _is_suffix(asked: ByteRange | None) -> TypeGuard[ByteRange]:
+    return asked is not None and asked.first is None
+
+
+def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
+    return asked is not None and asked.first is not None and total is not None and asked.first >= total
+
+
+def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) -> bool:
+    """Return whether a server that answers the suffix range `asked` with the whole may still honour ranges with a first
+    byte."""
+    if not _is_suffix(asked) or part.total is None:
+        return False
+    return (asked.last or 0) < part.total and response.headers.get("accept-ranges") != "none"
+
+
+def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
+    """Return whether a 206 carries the whole although a part was requested: such a server ignores ranges, but says
+    206."""
+    if asked is None or part.total is None or not part.is_whole:
+        return False
+    if asked.first is None:
+        return (asked.last or 0) < part.total
+    return asked.first > 0 or (asked.last is not None and asked.last < part.total - 1)
+
+
+def _requested(part: Part, asked: ByteRange | None) -> Extent:
+    """Return the requested extent. Raises `Unusable` if the response does not begin with it."""
+    assert part.total is not None
+    try:
+        first, end = resolve_range(asked or WHOLE, part.total)
+    except RangeNotSatisfiable:
+        raise Unusable(_OTHER_RANGE, part.total) from None
+    if part.first != first:
+        raise Unusable(_OTHER_RANGE, part.total)
+    return Extent(first, end, part.total)

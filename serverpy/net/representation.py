@@ -1,0 +1,140 @@
+"""What the head of a response says about the bytes that it carries, and whether they are bytes of the file that is
+being read. `resume.py` asks both of every response.
+
+Two responses are never joined if they differ in their total length or Last-Modified date, or, from the same server and
+extraction, in a strong ETag: the servers of one file may have an ETag each. The rules: RFC 9110 §8.8 (validators),
+§14.4 (Content-Range), §15.3.7 (206). Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serverpy.errors import UpstreamFailed
+from serverpy.net.http1 import Headers, Origin
+from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless, total_of
+from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
+
+MAX_SERVERS = 4
+"""How many servers of one file may be known by their ETags."""
+MAX_VALIDATOR = 1024
+"""Characters of the longest validator that is kept."""
+
+
+class Unusable(UpstreamFailed):
+    """A response to a range that does not say which bytes it carries, contradicts itself, or carries others than
+    requested. `total` is the length of the file as far as the response tells."""
+
+    def __init__(self, message: str, total: int | None = None) -> None:
+        super().__init__(message)
+        self.total = total
+
+
+class Mismatch(UpstreamFailed):
+    """A response that carries bytes of another file than the one that is being read. `by_etag` if only its ETag says
+    so: a new address would have another one in any case, and prove nothing."""
+
+    def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
+        super().__init__(message)
+        self.by_etag = by_etag
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes that a response carries: from `first` to before `end`, of `total`; None where it does not tell."""
+
+    first: int
+    end: int | None
+    total: int | None
+    is_range: bool
+    """Whether the server has answered by a range. If not, the part is the whole."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.first == 0 and self.end == self.total
+
+
+def part_of(status: int, headers: Headers) -> Part:
+    """Return what a response with a status of 200, 203 or 206 carries. Raises `Unusable` if its head does not tell or
+    contradicts itself."""
+    text = _content_range(headers)
+    length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
+    given = ContentRange.parse(text)
+    if is_endless(text) and (status != 206 or length is None):
+        return Part(0, length, length, is_range=False)
+    if status != 206 and given is None:
+        return _whole(length, total_of(text))
+    if given is None or given.total is None or given.total >= NO_FILE_BYTES or _is_multipart(headers):
+        raise Unusable("The media server sent a missing or invalid Content-Range.", total_of(text))
+    return _ranged(status, given, given.total, length)
+
+
+def _ranged(status: int, given: ContentRange, total: int, length: int | None) -> Part:
+    """Return the part that `given` names, if the body's length agrees. A `last` beyond the total is one too many. With
+    a status of 200, a body as long as the file is the whole, and any other must be exactly as long as the range."""
+    end = min(given.last + 1, total)
+    if status != 206 and (length == total or (length is None and (given.first, end) == (0, total))):
+        return Part(0, total, total, is_range=False)
+    has_other_length = length is None or length != end - given.first
+    if given.first >= end or (length or 0) > end - given.first or (status != 206 and has_other_length):
+        raise Unusable("The media server sent a Content-Range that contradicts the response.", total)
+    return Part(given.first, end, total, is_range=True)
+
+
+def _whole(length: int | None, total: int | None) -> Part:
+    """Return the whole as a part. A Content-Range that is invalid, but names another total than the body has, marks a
+    range that the server calls the whole."""
+    if total is not None and total != length:
+        raise Unusable("The media server sent a missing or invalid Content-Range.", total)
+    return Part(0, length, length, is_range=False)
+
+
+def _content_range(headers: Headers) -> str | None:
+    """Return the Content-Range. Several different ones are returned as one that is invalid."""
+    values = set(headers.all("content-range"))
+    return ", ".join(values) if values else None
+
+
+def _is_multipart(headers: Headers) -> bool:
+    return (headers.get("content-type") or "").strip().lower().startswith("multipart/")
+
+
+class Representation:
+    """What the responses so far have told of the file that is being read."""
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self._modified: str | None = None
+        self._etag: str | None = None
+        self._etags: dict[Origin, str] = {}
+
+    @property
+    def if_range(self) -> str | None:
+        """The validator for If-Range: the strong ETag told last, otherwise the date."""
+        return strong_validator(self._etag, self._modified)
+
+    def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
+        """Add what a response from `origin` tells. Raises `Mismatch` if it contradicts what is known."""
+        modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
+        known = self._etags.get(origin)
+        if total is not None and self.total is not None and total != self.total:
+            raise Mismatch()
+        if dates_differ(self._modified, modified):
+            raise Mismatch()
+        if etags_differ(known, etag):
+            raise Mismatch(by_etag=True)
+        self.total = total if self.total is None else self.total
+        self._modified = self._modified or modified
+        self._etag = etag or known
+        if is_strong(etag) and (known is not None or len(self._etags) < MAX_SERVERS):
+            self._etags[origin] = etag
+
+    def forget_etags(self) -> None:
+        """Go on at the addresses of another extraction, whose servers may have other ETags for the same bytes."""
+        self._etag = None
+        self._etags.clear()
+
+
+def _kept(validator: str | None) -> str | None:
+    """Return a validator that may be kept: a longer one would be memory that nobody has reserved."""
+    return None if validator is None or len(validator) > MAX_VALIDATOR else validator

@@ -1,0 +1,193 @@
+"""Resuming reads without a page: of a media server that is reached over loopback, or of one whose every answer a test
+decides."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from serverpy.net.client import Client, Response
+from serverpy.net.guard import Guard, parse_networks
+from serverpy.net.resume import ResumingRead, open_resuming
+from serverpy.net.session import Session
+from serverpy.options import Timeouts
+from serverpy.ranges import ByteRange
+
+FILE = random.Random(11).randbytes(300_000)
+OTHER_FILE = random.Random(12).randbytes(300_000)
+STARTED_BYTES = 100_000
+"""After how many bytes `cut_part` and `cut_whole` cut."""
+
+Headers = Mapping[str, object]
+NONE: Headers = {}
+
+
+@dataclass
+class At:
+    """Upstream at the first of `urls`; a renewal goes on to the next. `asked` has the headers of each request."""
+
+    client: Client
+    urls: list[str]
+    asked: list[dict[str, str]] = field(default_factory=list)
+    renewals: int = 0
+
+    async def open(self, headers: dict[str, str]) -> Response:
+        self.asked.append(headers)
+        return await Session(self.client, {}).open(self.urls[0], headers)
+
+    async def renew(self) -> bool:
+        self.renewals += 1
+        if len(self.urls) == 1:
+            return False
+        del self.urls[0]
+        return True
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [headers.get("Range", "").removeprefix("bytes=") or None for headers in self.asked]
+
+
+@asynccontextmanager
+async def at(*urls: str) -> AsyncIterator[At]:
+    """Yield a source. A silent server is given up soon if its URL has the fault "stall"."""
+    stall = 1.0 if any("stall" in url for url in urls) else 30.0
+    client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
+    try:
+        yield At(client, list(urls))
+        assert client.open_connections == 0
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def reading(
+    source: At, asked: ByteRange | None = None, if_range: str | None = None, *, window_bytes: int | None = None
+) -> AsyncIterator[ResumingRead]:
+    read = await open_resuming(source, asked, if_range, window_bytes=window_bytes, wait_seconds=2.0)
+    try:
+        yield read
+    finally:
+        read.close()
+
+
+# A media server that answers as a test decides
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request: the number of those before it, its range (`last` alone is a suffix), and its validator."""
+
+    number: int
+    first: int | None
+    last: int | None
+    has_range: bool
+    if_range: str | None
+    url: str
+
+    def bounds(self, size: int) -> tuple[int, int]:
+        """Return the first byte and the end of what is requested of `size` bytes."""
+        if self.first is None:
+            return (max(0, size - self.last) if self.last is not None else 0), size
+        return self.first, size if self.last is None else min(self.last + 1, size)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The bytes of a response. `ends` says that the connection is closed after them, by RST if it says so."""
+
+    data: bytes
+    ends: str = ""
+
+
+Answer = Callable[[Ask], Reply]
+
+
+def head(status: int, headers: Headers) -> bytes:
+    """Return a head. A header whose value is None is left out."""
+    lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([f"HTTP/1.1 {status} Status", *lines, "", ""]).encode()
+
+
+def refusal(status: int, text: bytes = b"no", more: Headers = NONE) -> Reply:
+    return Reply(head(status, {"Content-Length": len(text), **more}) + text)
+
+
+def whole(file: bytes = FILE, more: Headers = NONE) -> Reply:
+    return Reply(head(200, {"Content-Length": len(file), **more}) + file)
+
+
+def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None = None, status: int = 206) -> Reply:
+    """Return the requested range, or at most `most` bytes of it; a 416 if it lies beyond the end."""
+    first, end = ask.bounds(len(file))
+    if first >= end:
+        return refusal(416, more={"Content-Range": f"bytes */{len(file)}"})
+    end = end if most is None else min(end, first + most)
+    told = {"Content-Length": end - first, "Content-Range": f"bytes {first}-{end - 1}/{len(file)}", **more}
+    return Reply(head(status, told) + file[first:end])
+
+
+def cut_part(ask: Ask, more: Headers = NONE) -> Reply:
+    """Return the requested range, cut after STARTED_BYTES."""
+    return _cut(part(ask, more=more))
+
+
+def cut_whole(more: Headers = NONE) -> Reply:
+    """Return the whole, cut after STARTED_BYTES."""
+    return _cut(whole(more=more))
+
+
+def _cut(reply: Reply) -> Reply:
+    return Reply(reply.data[: reply.data.index(b"\r\n\r\n") + 4 + STARTED_BYTES], "FIN")
+
+
+def by_turns(*answers: Answer) -> Answer:
+    """Answer each request by the next of `answers`, and all further ones by the last."""
+    return lambda ask: answers[min(ask.number, len(answers) - 1)](ask)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, answer: Answer, asked: list[Ask]) -> None:
+        self._answer = answer
+        self._asked = asked
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        text = data.decode("latin-1")
+        asked = re.search(r"\nrange: bytes=(\d*)-(\d*)\r", text, re.IGNORECASE)
+        first, last = (int(digits) if digits else None for digits in (asked.groups() if asked else ("", "")))
+        if_range = re.search(r"\nif-range: (.*)\r", text, re.IGNORECASE)
+        ask = Ask(
+            len(self._asked), first, last, asked is not None, if_range[1] if if_range else None, text.split(" ", 2)[1]
+        )
+        self._asked.append(ask)
+        reply = self._answer(ask)
+        self._transport.write(reply.data)
+        if reply.ends == "RST":
+            self._transport.abort()
+        elif reply.ends:
+            self._transport.close()
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
+    """Run a media server, and yield its URL and the requests that it received."""
+    asked: list[Ask] = []
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(answer, asked), "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/media", asked
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def upstream(answer: Answer, *renewed: str) -> AsyncIterator[tuple[At, list[Ask]]]:
+    """Run a media server. Yield a source at its URL, which is renewed to those of `renewed`, and its requests."""
+    async with serving(answer) as (url, asked), at(url, *renewed) as source:
+        yield source, asked

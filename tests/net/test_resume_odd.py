@@ -1,0 +1,572 @@
+"""Media servers that are odd about ranges and validators. The reader gets the bytes of one file, or an error: never
+bytes at the wrong place, of another file, or a part as the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import pytest
+
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.net.resume import OVERLAP_BYTES, open_resuming
+from serverpy.ranges import ByteRange
+from tests.net.reading import (
+    FILE,
+    OTHER_FILE,
+    Answer,
+    Ask,
+    At,
+    Headers,
+    Reply,
+    by_turns,
+    cut_part,
+    cut_whole,
+    head,
+    part,
+    reading,
+    refusal,
+    serving,
+    upstream,
+    whole,
+)
+from tests.opening import rest_of
+
+SIZE = len(FILE)
+TAIL = ByteRange(100_000, None)
+DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
+HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
+"""Another file with the same first half."""
+
+
+async def outcomes(cases: Mapping[str, Callable[[], Awaitable[str]]]) -> dict[str, str]:
+    """Run all cases at once, because most wait between retries."""
+    return dict(zip(cases, await asyncio.gather(*(case() for case in cases.values())), strict=True))
+
+
+async def all_of(source: At, asked: ByteRange | None = None) -> bytes:
+    async with reading(source, asked) as read:
+        return await rest_of(read)
+
+
+async def outcome(
+    answer: Answer, asked: ByteRange | None = None, *, window_bytes: int | None = None, renewed: tuple[str, ...] = ()
+) -> str:
+    """Read to the end. Return "all" for all bytes of FILE, and otherwise the error; bytes that are not those of FILE
+    are a failure of the test."""
+    given, begin = b"", 0
+    async with upstream(answer, *renewed) as (source, _):
+        try:
+            async with reading(source, asked, window_bytes=window_bytes) as read:
+                begin = read.extent.first
+                while chunk := await read.read():
+                    given += chunk
+        except UpstreamFailed as error:
+            assert FILE[begin:].startswith(given)
+            return str(error)
+        assert given == FILE[begin:]
+        return "all"
+
+
+# §1.1: a 200 with a Content-Range
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked", "first", "honoured"),
+    [
+        (partial(part, status=200), TAIL, 100_000, True),
+        (partial(part, status=203), ByteRange(5, 9), 5, True),
+        (partial(part, status=200), ByteRange(None, 70), SIZE - 70, True),
+        (partial(part, status=200), None, 0, False),
+        (partial(part, status=200, most=90_000), None, 0, False),
+        (lambda ask: whole(more={"Content-Range": f"bytes 0-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
+        (lambda ask: whole(more={"Content-Range": f"bytes {ask.first}-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
+    ],
+)
+async def test_a_200_with_a_content_range_is_the_range_that_it_names(
+    answer: Answer, asked: ByteRange | None, first: int, *, honoured: bool
+) -> None:
+    async with upstream(answer) as (source, _), reading(source, asked) as read:
+        assert (read.extent.first, read.extent.total, read.honoured) == (first, SIZE, honoured)
+        assert await rest_of(read) == FILE[first : read.extent.end]
+
+
+def chunked(ask: Ask, content_range: str | None) -> Reply:
+    first, end = ask.bounds(SIZE)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (end - first, FILE[first:end])
+    return Reply(head(200, {"Transfer-Encoding": "chunked", "Content-Range": content_range}) + body)
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [f"bytes 100000-299999/{SIZE}", "bytes 100000-299999/*", f"bytes=100000-299999/{SIZE}", f"100000-299999/{SIZE}"],
+)
+@pytest.mark.parametrize("length", [None, SIZE - 100_000])
+async def test_a_200_that_cannot_be_told_from_a_part_is_never_the_whole(content_range: str, length: int | None) -> None:
+    """The server is asked without Range, and what it says then counts."""
+
+    def odd(ask: Ask) -> Reply:
+        if length is None:
+            return chunked(ask, content_range)
+        return part(ask, status=200, more={"Content-Range": content_range})
+
+    def always(ask: Ask) -> Reply:
+        return part(Ask(ask.number, 100_000, None, True, None, ""), status=200, more={"Content-Range": content_range})
+
+    honours = length is not None and content_range == f"bytes 100000-299999/{SIZE}"
+    async with upstream(by_turns(odd, lambda _ask: whole())) as (source, _), reading(source, TAIL) as read:
+        assert read.honoured is honours
+        assert await rest_of(read) == FILE[100_000 if honours else 0 :]
+    async with upstream(always) as (source, asked):
+        with pytest.raises(UpstreamFailed):
+            await open_resuming(source, wait_seconds=2.0)
+        assert [ask.has_range for ask in asked] == [True, False]
+
+
+# §1.2: what may be joined
+
+
+def told(etag: str | None = None, modified: str | None = None) -> Headers:
+    return {"ETag": etag, "Last-Modified": modified}
+
+
+A, B = told('"a"', DATE), told('"b"', DATE)
+CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
+    "a strong ETag": (A, B, FILE),
+    "an ETag without quotes": (told("a"), told("b"), FILE),
+    "a date": (told('"a"', DATE), told('"a"', LATER), FILE),
+    "a date beside weak ETags": (told('W/"a"', DATE), told('W/"a"', LATER), FILE),
+    "a date alone": (told(None, DATE), told(None, LATER), FILE),
+    "a longer file": (told('"a"'), told('"a"'), FILE + b"x"),
+    "a shorter file": (told(), told(), FILE[:-1]),
+    "a file that ends before the byte reached": (told(), told(), FILE[:50_000]),
+    "bytes": (told('"a"', DATE), told('"a"', DATE), OTHER_FILE),
+    "bytes without a validator": (told(), told(), OTHER_FILE),
+}
+
+
+@pytest.mark.parametrize("honours", [True, False], ids=["206", "200"])
+async def test_a_response_that_contradicts_what_is_known_is_not_joined(*, honours: bool) -> None:
+    """After a cut, whether the server honours ranges or sends the whole again."""
+
+    def case(before: Headers, after: Headers, file: bytes) -> Awaitable[str]:
+        def later(ask: Ask) -> Reply:
+            return part(ask, file, more=after) if honours else whole(file, more=after)
+
+        return outcome(by_turns(lambda ask: cut_part(ask, more=before) if honours else cut_whole(before), later))
+
+    found = await outcomes({name: partial(case, *each) for name, each in CONTRADICTIONS.items()})
+    assert {
+        name: "The media" in error and "while it was read" in error for name, error in found.items()
+    } == dict.fromkeys(CONTRADICTIONS, True), found
+
+
+async def test_bytes_are_compared_whenever_a_new_response_begins() -> None:
+    """After a cut, after a response that covers less than was asked for, and between windows. There is no validator,
+    and the other file is as long."""
+    changed: Answer = by_turns(part, lambda ask: part(ask, OTHER_FILE))
+    capped: Answer = by_turns(partial(part, most=1000), lambda ask: part(ask, OTHER_FILE, most=1000))
+    found = await outcomes(
+        {
+            "cut": lambda: outcome(by_turns(cut_part, lambda ask: part(ask, OTHER_FILE))),
+            "short": lambda: outcome(capped),
+            "short 200": lambda: outcome(
+                by_turns(partial(part, most=1000, status=200), partial(part, file=OTHER_FILE))
+            ),
+            "windows": lambda: outcome(changed, window_bytes=70_000),
+            "small windows": lambda: outcome(changed, window_bytes=1000),
+            "windows of a range": lambda: outcome(changed, TAIL, window_bytes=70_000),
+        }
+    )
+    assert set(found.values()) == {"The media changed while it was read."}, found
+
+
+async def test_validators_are_compared_between_windows() -> None:
+    def case(before: Headers, after: Headers) -> Awaitable[str]:
+        return outcome(
+            by_turns(lambda ask: part(ask, more=before), lambda ask: part(ask, more=after)), window_bytes=100_000
+        )
+
+    cases = {"ETag": (A, B), "date": (told(None, DATE), told(None, LATER))}
+    found = await outcomes({name: partial(case, *each) for name, each in cases.items()})
+    assert set(found.values()) == {"The media changed while it was read."}
+
+
+@pytest.mark.parametrize("window_bytes", [10_000, 65_536, 100_000])
+async def test_windows_cost_no_more_than_the_overlap(window_bytes: int) -> None:
+    async with upstream(part) as (source, asked), reading(source, window_bytes=window_bytes) as read:
+        assert await rest_of(read) == FILE
+        for before, after in itertools.pairwise(asked):
+            assert before.last is not None
+            assert after.first is not None
+            assert 0 < before.last + 1 - after.first <= OVERLAP_BYTES
+        assert len(asked) <= -(-SIZE // (window_bytes - OVERLAP_BYTES))
+
+
+@pytest.mark.parametrize("most", [2, 3, 100, 5000])
+async def test_a_server_that_always_sends_less_makes_progress(most: int) -> None:
+    """However little it sends, a part of it is compared."""
+    file = FILE[:50] if most < 10 else FILE[: 20 * most]
+    async with upstream(partial(part, file=file, most=most)) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == file
+        assert all(ask.first for ask in asked[1:])
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (told('"a"', DATE), '"a"'),
+        (told(None, DATE), DATE),
+        (told('W/"a"', DATE), DATE),
+        (told("a", DATE), DATE),
+        (told('W/"a"'), None),
+        (told(), None),
+    ],
+)
+async def test_if_range_is_sent_with_a_strong_etag_or_else_the_date(headers: Headers, expected: str | None) -> None:
+    answer = by_turns(
+        partial(cut_part, more=headers), partial(part, most=150_000, more=headers), partial(part, more=headers)
+    )
+    async with upstream(answer) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == FILE
+        assert [ask.if_range for ask in asked] == [None, expected, expected]
+
+
+async def test_one_odd_server_of_several_does_not_end_the_read() -> None:
+    """What does not fit is asked for again."""
+    found = await outcomes(
+        {
+            "another file": lambda: outcome(by_turns(cut_part, lambda ask: part(ask, OTHER_FILE), part)),
+            "another ETag": lambda: outcome(
+                by_turns(partial(cut_part, more=A), partial(part, more=B), partial(part, more=A))
+            ),
+            "another range": lambda: outcome(
+                by_turns(cut_part, lambda ask: part(Ask(0, 200_000, None, True, None, "")), part)
+            ),
+            "the range from the start": lambda: outcome(
+                by_turns(cut_part, lambda ask: part(Ask(0, 0, None, True, None, "")))
+            ),
+        }
+    )
+    assert set(found.values()) == {"all"}, found
+
+
+async def elsewhere(first: Answer, second: Answer) -> str:
+    """Read a file whose address redirects to a server that answers `first`, and later to one that answers `second`."""
+    async with serving(first) as (one, _), serving(second) as (other, asked):
+        moved = by_turns(
+            lambda _ask: refusal(302, more={"Location": one}),
+            lambda _ask: refusal(302, more={"Location": other}),
+        )
+        found = await outcome(moved)
+        assert asked
+        return found
+
+
+async def test_at_another_server_the_etag_does_not_count_but_all_else_does() -> None:
+    def case(after: Headers, file: bytes = FILE) -> Awaitable[str]:
+        return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
+
+    def careful(ask: Ask) -> Reply:
+        """Honour a range only if If-Range has this server's own ETag."""
+        return part(ask, more=B) if ask.if_range in (None, B["ETag"]) else whole(more=B)
+
+    changed = "The media changed while it was read."
+    cases: dict[str, tuple[Callable[[], Awaitable[str]], str]] = {
+        "another ETag": (lambda: case(B), "all"),
+        "another ETag and If-Range": (lambda: elsewhere(partial(cut_part, more=A), careful), "all"),
+        "no validator": (lambda: case(told()), "all"),
+        "another date": (lambda: case(told('"a"', LATER)), changed),
+        "another total": (lambda: case(told('"a"', DATE), FILE + b"x"), changed),
+        "other bytes": (lambda: case(B, OTHER_FILE), changed),
+    }
+    found = await outcomes({name: run for name, (run, _) in cases.items()})
+    assert found == {name: expected for name, (_, expected) in cases.items()}
+
+
+async def renewed(after: Headers, file: bytes = FILE) -> str:
+    """Read a file whose address expires in mid-stream; the fresh one is of the same server."""
+
+    def answer(ask: Ask) -> Reply:
+        if ask.url == "/fresh":
+            return part(ask, file, more=after)
+        return refusal(403) if ask.number else cut_part(ask, more=A)
+
+    async with serving(answer) as (url, _):
+        return await outcome(answer, renewed=(url.replace("/media", "/fresh"),))
+
+
+async def test_at_a_renewed_address_the_etag_does_not_count_but_all_else_does() -> None:
+    changed = "The media changed while it was read."
+    found = await outcomes(
+        {
+            "another ETag": lambda: renewed(B),
+            "another date": lambda: renewed(told('"a"', LATER)),
+            "another total": lambda: renewed(told('"a"', DATE), FILE + b"x"),
+            "other bytes": lambda: renewed(B, OTHER_FILE),
+        }
+    )
+    assert found == {"another ETag": "all", "another date": changed, "another total": changed, "other bytes": changed}
+
+
+async def test_a_renewal_does_not_hide_that_the_etag_has_changed() -> None:
+    """The other file agrees in all but its ETag, up to where it is compared."""
+    async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
+        answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
+        assert "changed" in await outcome(answer, renewed=(url,))
+        assert asked == []
+
+
+# §1.3: a Range that does harm
+
+
+def range_harms(unusable: Callable[[Ask], Reply]) -> Answer:
+    return lambda ask: unusable(ask) if ask.has_range else whole()
+
+
+def named(content_range: str | None, content_type: str = "video/mp4") -> Callable[[Ask], Reply]:
+    return lambda ask: part(ask, more={"Content-Range": content_range, "Content-Type": content_type})
+
+
+UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
+    **{
+        str(text): named(text)
+        for text in (
+            *(None, "", "bytes", f"bytes 0-{SIZE - 1}/*", f"bytes=0-{SIZE - 1}/{SIZE}", f"0-{SIZE - 1}/{SIZE}"),
+            *(f"bytes: 0-{SIZE - 1}/{SIZE}", "/-1", f"bytes */{SIZE}", f"bytes 1-{SIZE - 1}/{SIZE}", "bytes 9-2/10"),
+            *(f"bytes 0-99/{SIZE}", f"items 0-{SIZE - 1}/{SIZE}", f"bytes 0-{SIZE - 1}/", "none"),
+        )
+    },
+    "multipart": named(None, "multipart/byteranges; boundary=x"),
+    "multipart with a Content-Range": named(f"bytes 0-{SIZE - 1}/{SIZE}", "multipart/byteranges"),
+    **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (400, 403, 405, 412, 416)},
+    "416 with the total": lambda _ask: refusal(416, more={"Content-Range": f"bytes */{SIZE}"}),
+    **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (501, 505, 509)},
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+async def test_a_server_that_fails_because_of_range_is_asked_without(name: str) -> None:
+    for asked_for in (None, ByteRange(100, 199)):
+        async with upstream(range_harms(UNUSABLE[name])) as (source, asked), reading(source, asked_for) as read:
+            assert [ask.has_range for ask in asked] == [True, False]
+            assert (read.extent.first, read.extent.end, read.partial, read.honoured) == (0, SIZE, False, False)
+            assert await rest_of(read) == FILE
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_a_server_error_that_may_pass_is_blamed_on_range_only_if_it_comes_twice(status: int) -> None:
+    async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == FILE
+        assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
+    async with upstream(by_turns(lambda _ask: refusal(status), part)) as (source, _), reading(source) as read:
+        assert read.partial
+
+
+async def test_a_read_without_range_is_resumed_without_range() -> None:
+    answers = by_turns(lambda _ask: refusal(400), lambda _ask: cut_whole(), lambda ask: whole())
+    async with upstream(answers) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == FILE
+        assert [ask.has_range for ask in asked] == [True, False, False]
+
+
+async def test_a_range_that_is_refused_later_is_left_out_if_it_never_worked() -> None:
+    answers = by_turns(lambda _ask: cut_whole(), lambda ask: refusal(416) if ask.has_range else whole())
+    async with upstream(answers) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == FILE
+        assert [ask.has_range for ask in asked] == [True, True, False]
+
+
+@pytest.mark.parametrize("told_size", [SIZE, None])
+async def test_a_range_beyond_the_end_is_refused_whether_or_not_the_server_tells_the_length(
+    told_size: int | None,
+) -> None:
+    def answer(ask: Ask) -> Reply:
+        text = None if told_size is None else f"bytes */{told_size}"
+        return refusal(416, more={"Content-Range": text}) if ask.has_range else whole()
+
+    async with upstream(answer) as (source, asked):
+        with pytest.raises(RangeNotSatisfiable) as caught:
+            await open_resuming(source, ByteRange(SIZE, None), wait_seconds=2.0)
+        assert caught.value.size == SIZE
+        assert len(asked) == (2 if told_size is None else 1)
+
+
+async def test_a_plain_request_costs_one_request() -> None:
+    for answer in (part, lambda _ask: whole(), partial(part, more=A)):
+        for asked_for in (None, TAIL, ByteRange(None, 10)):
+            if answer is not part and asked_for == ByteRange(None, 10):
+                continue  # a suffix range of a server that ignores it: see below
+            async with upstream(answer) as (source, asked), reading(source, asked_for) as read:
+                assert await rest_of(read)
+                assert len(asked) == 1
+
+
+# §1.6: addresses that have expired
+
+
+STALE_STATUSES = (204, 205, 300, 304, 400, 401, 402, 403, 404, 406, 409, 410, 412, 418, 419, 440, 451, 474, 509)
+
+
+@pytest.mark.parametrize("status", STALE_STATUSES)
+@pytest.mark.parametrize("begun", [False, True], ids=["at first", "in mid-stream"])
+async def test_an_address_that_answers_with_no_media_is_renewed_once(status: int, *, begun: bool) -> None:
+    refuse: Answer = lambda _ask: refusal(status, b"" if status in (204, 205, 304) else b"no")  # noqa: E731
+    async with (
+        serving(part) as (fresh, _),
+        upstream(by_turns(cut_part, refuse) if begun else refuse, fresh) as (source, _),
+        reading(source) as read,
+    ):
+        assert await rest_of(read) == FILE
+        assert (source.renewals, read.partial) == (1, True)
+
+
+def page(_ask: Ask) -> Reply:
+    return refusal(200, b"<html>This link has expired.</html>" * 9, {"Content-Type": "text/html"})
+
+
+def unframed_page(_ask: Ask) -> Reply:
+    return Reply(head(200, {"Content-Type": "text/html", "Connection": "close"}) + b"<html>expired</html>", "FIN")
+
+
+def reset(_ask: Ask) -> Reply:
+    return Reply(b"", "RST")
+
+
+def loop(ask: Ask) -> Reply:
+    return refusal(302, more={"Location": ask.url})
+
+
+@pytest.mark.parametrize("answer", [page, unframed_page, lambda _ask: refusal(200, b""), reset, loop])
+async def test_in_mid_stream_anything_that_is_no_media_leads_to_one_renewal(answer: Answer) -> None:
+    async with serving(part) as (fresh, _), upstream(by_turns(cut_part, answer), fresh) as (source, _):
+        assert await all_of(source) == FILE
+        assert source.renewals == 1
+
+
+@pytest.mark.parametrize("answer", [reset, loop])
+async def test_an_address_without_a_response_is_renewed_at_first_too(answer: Answer) -> None:
+    async with serving(part) as (fresh, _), upstream(answer, fresh) as (source, _), reading(source) as read:
+        assert await rest_of(read) == FILE
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_an_address_is_not_renewed_because_its_server_is_busy(status: int) -> None:
+    async with upstream(by_turns(lambda _ask: refusal(status), part)) as (source, _), reading(source) as read:
+        assert await rest_of(read) == FILE
+        assert source.renewals == 0
+
+
+async def test_a_fresh_address_is_asked_with_range_again() -> None:
+    async with serving(part) as (fresh, asked), upstream(lambda _ask: refusal(400), fresh) as (source, stale):
+        assert await all_of(source, TAIL) == FILE[100_000:]
+        assert [ask.has_range for ask in stale + asked] == [True, False, True]
+
+
+# §1.8: suffix ranges
+
+
+def absolute_only(other: Callable[[Ask], Reply]) -> Answer:
+    """Answer ranges with a first byte as they are, and suffix ranges by `other`."""
+    return lambda ask: part(ask) if ask.first is not None or not ask.has_range else other(ask)
+
+
+MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
+    "right": (part, 1),
+    "right, but short": (partial(part, most=90), 1),
+    "ignored": (lambda _ask: whole(), 2),
+    "ignored, but 206": (lambda _ask: part(Ask(0, 0, None, True, None, "")), 2),
+    "416": (lambda _ask: refusal(416), 3),
+    "416 with the total": (lambda _ask: refusal(416, more={"Content-Range": f"bytes */{SIZE}"}), 2),
+    "400": (lambda _ask: refusal(400), 3),
+    "501": (lambda _ask: refusal(501), 3),
+    "-n as 0-n": (lambda ask: part(Ask(0, 0, ask.last, True, None, "")), 2),
+    "-n as n-": (lambda ask: part(Ask(0, ask.last, None, True, None, "")), 2),
+    "no Content-Range": (named(None), 3),
+    "no total": (named(f"bytes {SIZE - 100}-{SIZE - 1}/*"), 3),
+    "malformed": (named(f"bytes={SIZE - 100}-{SIZE - 1}/{SIZE}"), 2),
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+async def test_a_suffix_range_is_asked_for_by_its_first_byte_if_the_server_misreads_it(name: str) -> None:
+    answer, requests = MISREAD[name]
+    suffix = ByteRange(None, 100)
+    async with upstream(absolute_only(answer)) as (source, asked), reading(source, suffix) as read:
+        assert (read.extent.first, read.extent.total, read.honoured) == (SIZE - 100, SIZE, True)
+        assert await rest_of(read) == FILE[-100:]
+        opening = (
+            asked[: asked.index(next(ask for ask in asked if ask.first == SIZE - 100)) + 1]
+            if requests > 1
+            else asked[:1]
+        )
+        assert len(opening) == requests
+
+
+@pytest.mark.parametrize("suffix_bytes", [SIZE - 1, SIZE, SIZE + 1, 2**63 - 1])
+async def test_a_suffix_of_about_the_whole_is_right(suffix_bytes: int) -> None:
+    for answer in (part, absolute_only(lambda _ask: whole()), absolute_only(lambda _ask: refusal(416))):
+        async with upstream(answer) as (source, _), reading(source, ByteRange(None, suffix_bytes)) as read:
+            assert await rest_of(read) == FILE[-suffix_bytes:]
+
+
+async def test_a_server_without_ranges_gives_the_whole_for_a_suffix() -> None:
+    for headers, requests in ((told(), 2), ({"Accept-Ranges": "none"}, 1)):
+        async with upstream(partial(lambda more, _ask: whole(more=more), headers)) as (source, asked):
+            assert await all_of(source, ByteRange(None, 100)) == FILE
+            assert len(asked) == requests
+    async with upstream(range_harms(lambda _ask: refusal(400))) as (source, _):
+        assert await all_of(source, ByteRange(None, 100)) == FILE
+
+
+@pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
+async def test_a_length_that_is_known_saves_the_suffix_and_need_not_be_right(total: int, requests: int) -> None:
+    async with upstream(part) as (source, asked):
+        read = await open_resuming(source, ByteRange(None, 100), wait_seconds=2.0, total=total)
+        assert await rest_of(read) == FILE[-100:]
+        read.close()
+        assert len(asked) == requests
+        assert all(ask.first is not None for ask in asked)
+
+
+# §6.6: internet radio
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1, 2**53 - 1])
+@pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "no length"])
+async def test_a_206_of_a_length_that_no_file_has_is_a_stream_without_a_length(size: int, *, length: bool) -> None:
+    answer = head(206, {"Content-Range": f"bytes 0-{size - 1}/{size}", "Content-Length": size if length else None})
+    async with upstream(lambda _ask: Reply(answer + FILE, "FIN")) as (source, asked), reading(source) as read:
+        assert (read.extent.end, read.extent.total, read.partial) == (None, None, False)
+        given = b""
+        while len(given) < SIZE:
+            given += await read.read()
+        assert given == FILE
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1])
+async def test_a_range_of_radio_is_the_stream_from_its_beginning(size: int) -> None:
+    def radio(ask: Ask) -> Reply:
+        claimed = f"bytes {ask.first}-{size - 1}/{size}" if ask.has_range else None
+        return Reply(head(206 if ask.has_range else 200, {"Content-Range": claimed}) + FILE, "FIN")
+
+    async with upstream(radio) as (source, _), reading(source, TAIL) as read:
+        assert (read.extent.first, read.extent.end, read.honoured) == (0, None, False)
+        assert await rest_of(read) == FILE
+
+
+async def test_radio_that_is_cut_is_not_joined_with_what_it_plays_later() -> None:
+    """And that is known by its first bytes: all that was played would take as long again to be dropped."""
+
+    def later(_ask: Ask) -> Reply:
+        return Reply(head(200, {}) + OTHER_FILE[:100])  # and goes on, but not as fast as anybody waits
+
+    def cut(_ask: Ask) -> Reply:
+        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n" % (SIZE, FILE), "FIN")
+
+    async with upstream(by_turns(cut, later)) as (source, _), reading(source) as read:
+        with pytest.raises(UpstreamFailed, match="changed"):
+            await rest_of(read)

@@ -1,0 +1,104 @@
+"""An extraction from the cache may give an address that has expired. Whatever that answers, the page is extracted anew
+once, before the first byte as well as after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from serverpy.errors import NotMedia, ServerPYError, UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.ranges import ByteRange
+from tests.net.reading import FILE, Answer, Ask, Reply, at, by_turns, cut_part, head, part, refusal, serving
+from tests.streaming.segments.relaying import Page, drained, opened
+
+HTML = b"<!DOCTYPE html><html><body>This link has expired.</body></html>"
+JSON = b'{"error": "expired"}'
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n%s\n#EXT-X-ENDLIST\n"
+
+
+def answer(text: bytes, content_type: str | None) -> Answer:
+    return lambda _ask: refusal(200, text, {"Content-Type": content_type})
+
+
+def closed_page(_ask: Ask) -> Reply:
+    return Reply(head(200, {"Content-Type": "text/html"}) + HTML, "FIN")
+
+
+STALE: dict[str, Answer] = {
+    "HTML": answer(HTML, "text/html"),
+    "HTML as MP4": answer(HTML, "video/mp4"),
+    "HTML without a length": closed_page,
+    "JSON": answer(JSON, "application/json"),
+    "text": answer(b"expired", "text/plain"),
+    "nothing": answer(b"", "video/mp4"),
+    "204": lambda _ask: refusal(204, b""),
+    "400": lambda _ask: refusal(400),
+    "474": lambda _ask: refusal(474),
+    "302 to HTML": lambda ask: refusal(302, more={"Location": "/expired"}) if ask.url == "/media" else closed_page(ask),
+    "302 to itself": lambda ask: refusal(302, more={"Location": ask.url}),
+    "RST": lambda _ask: Reply(b"", "RST"),
+}
+
+
+def film(url: str, **fields: object) -> Track:
+    track = Track(id="v", url=url, protocol="http", ext="mp4", vcodec="avc1", acodec="mp4a")
+    return replace(track, **fields)  # type: ignore[arg-type]  # fields by name
+
+
+async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = None) -> tuple[bytes, int]:
+    """Stream the address that the first extraction gives. Return the bytes, and how often the page was extracted."""
+    page = Page(addresses)
+    async with at() as source:
+        body = await opened(source.client, page, asked)
+        return await drained(body), page.visits
+
+
+@pytest.mark.parametrize("name", STALE)
+@pytest.mark.parametrize("asked", [None, ByteRange(1000, 1999)], ids=["whole", "range"])
+async def test_a_stale_address_leads_to_one_extraction(name: str, asked: ByteRange | None) -> None:
+    async with serving(part) as (fresh, _), serving(STALE[name]) as (stale, _):
+        data, visits = await stream(lambda visit: film(stale if visit == 1 else fresh), asked)
+        assert data == (FILE if asked is None else FILE[1000:2000])
+        assert visits == 2
+
+
+@pytest.mark.parametrize("name", [name for name in STALE if name != "nothing"])
+async def test_an_address_that_goes_stale_in_mid_stream_leads_to_one_extraction(name: str) -> None:
+    async with serving(part) as (fresh, _), serving(by_turns(cut_part, STALE[name])) as (stale, _):
+        assert await stream(lambda visit: film(stale if visit == 1 else fresh)) == (FILE, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("HTML", NotMedia), ("nothing", UpstreamFailed), ("400", UpstreamFailed), ("204", UpstreamFailed)],
+)
+@pytest.mark.parametrize("query", ["", "?token="])
+async def test_a_page_is_extracted_once_even_if_each_extraction_gives_another_stale_address(
+    name: str, error: type[ServerPYError], query: str
+) -> None:
+    async with serving(STALE[name]) as (stale, _), at() as source:
+        page = Page(lambda visit: film(f"{stale}{query}{visit if query else ''}"))
+        with pytest.raises(error):
+            await opened(source.client, page)
+        assert page.visits == 2
+
+
+@pytest.mark.parametrize("name", ["HTML", "nothing", "400"])
+async def test_a_stale_playlist_leads_to_one_extraction(name: str) -> None:
+    playlist = answer(PLAYLIST % b"/segment", None)
+    both: Answer = lambda ask: part(ask) if ask.url == "/segment" else playlist(ask)  # noqa: E731
+    async with serving(both) as (fresh, _), serving(STALE[name]) as (stale, _):
+        found = await stream(lambda visit: film(stale if visit == 1 else fresh, protocol="m3u8_native"))
+        assert found == (FILE, 2)
+
+
+async def test_a_fresh_address_is_asked_when_it_may_be() -> None:
+    """Some sites give addresses that work only some seconds later."""
+    async with serving(part) as (fresh, asked), serving(STALE["400"]) as (stale, _), at() as source:
+        page = Page(lambda visit: film(stale) if visit == 1 else film(fresh, available_at=2.0**40))
+        with pytest.raises(UpstreamFailed, match="not available yet"):
+            await opened(source.client, page)
+        assert asked == []
