@@ -58,6 +58,8 @@ class Connection(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self.step = SMALL_STEP
         self.closed = False
+        self.to_proxy: tuple[tuple[str, str], ...] | None = None
+        """If the connection ends at a proxy that takes requests in absolute form, the headers for it."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver

@@ -50,17 +50,22 @@ class RangeRequests:
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
         """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416.
-        Raises `Refused` for any other status, `Unhealable` for a content coding."""
+        Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be decoded."""
         headers = {} if asked is None else {"Range": str(self._within_window(asked))}
         if if_range is not None:
             headers["If-Range"] = if_range
         response = await self._source.open(headers)
-        if response.status not in (200, 206, 416):
+        if response.status not in (200, 203, 206, 416):
             response.close()
             raise Refused(response.status, response.headers.get("retry-after"))
-        if response.headers.get("content-encoding") not in (None, "", "identity"):
+        if response.coding_problem is not None:
             response.close()
-            raise Unhealable("The media server sent a Content-Encoding that was not requested.")
+            raise Unhealable(response.coding_problem)
+        if response.is_decoded and response.status == 206:  # a part of the compressed bytes
+            response.close()
+            if asked is None:
+                raise Unhealable("The media server sent a part of compressed media, which cannot be decoded.")
+            return await self.send(None)
         return response
 
     def _within_window(self, asked: ByteRange) -> ByteRange:

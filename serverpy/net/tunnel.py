@@ -205,6 +205,8 @@ class UpstreamEnd(End):
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
+        self.to_proxy: tuple[tuple[str, str], ...] | None = None
+        """If the server is a proxy that takes requests in absolute form, the headers for it."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
@@ -238,9 +240,10 @@ class UpstreamEnd(End):
             self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
-        """Forward interim responses one by one. What follows the final head is the body, which is forwarded unseen."""
+        """Forward the head of the final response, and drop interim ones. What follows it is the body, which is
+        forwarded unseen."""
         searched = len(collected)
-        collected += data
+        collected += data if collected else data.lstrip(b"\r\n")
         try:
             while self._head is not None and (end := find_end(collected, searched)):
                 self._pass_head(bytes(collected[:end]))
@@ -257,7 +260,8 @@ class UpstreamEnd(End):
     def _pass_head(self, head: bytes) -> None:
         self._head_bytes += len(head)
         status, rewritten = rewrite_response(head)
-        if self.client:
+        # Python's http.client takes every interim response but 100 for the final one.
+        if self.client and (status >= 200 or status == 100):
             self.client.send(rewritten)
         if status >= 200:
             self._head = None
