@@ -204,8 +204,11 @@ class Client:
             connection.step = SMALL_STEP
             if connection.closed:
                 raise UpstreamFailed("The media server closed the connection.")
-            connection.write(request.encode(connection.to_proxy))
+            absolute_form = connection.absolute_form
+            connection.write(request.encode(None if absolute_form is None else absolute_form.headers))
             await exchange.head(self.stall_timeout, patience)
+            if absolute_form is not None and absolute_form.is_refusal(exchange.status):
+                raise UpstreamFailed("The proxy refused the connection.")
         except BaseException:
             self.release(origin, connection, keep=False)
             raise
@@ -252,7 +255,7 @@ class Client:
         loop = asyncio.get_running_loop()
         try:
             if self._proxy is not None:
-                sock, connection.to_proxy = await self._proxy.open_for(origin.scheme, address, origin.port)
+                sock, connection.absolute_form = await self._proxy.open_for(origin.scheme, address, origin.port)
                 await loop.create_connection(lambda: connection, sock=sock)
             else:
                 await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)

@@ -187,7 +187,8 @@ class Egress:
                 upstream = await self._connect(request)
         except TimeoutError:
             raise UpstreamTimeout("The server could not be reached in time.") from None
-        client.join(upstream, request.forward if upstream.to_proxy is None else request.absolute(upstream.to_proxy))
+        form = upstream.absolute_form
+        client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
         """Connect to the checked address that answers first."""
@@ -263,13 +264,13 @@ class _Proxied:
 
     async def connect(self, factory: Callable[[], UpstreamEnd], request: ProxyRequest, address: str) -> UpstreamEnd:
         scheme = "https" if request.forward is None else "http"
-        sock, to_proxy = await self.proxy.open_for(scheme, address, request.port)
+        sock, absolute_form = await self.proxy.open_for(scheme, address, request.port)
         try:
             _, upstream = await asyncio.get_running_loop().create_connection(factory, sock=sock)
         except BaseException:
             sock.close()
             raise
-        upstream.to_proxy = to_proxy
+        upstream.absolute_form = absolute_form
         return upstream
 
 

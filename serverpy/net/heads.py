@@ -50,11 +50,11 @@ class ProxyRequest:
     forward: bytes | None
     authority: bytes = b""
 
-    def absolute(self, to_proxy: Iterable[tuple[str, str]]) -> bytes:
-        """Return `forward` in absolute form, with the headers `to_proxy` for the next proxy (RFC 9112 §3.2.2)."""
+    def absolute(self, headers: Iterable[tuple[str, str]]) -> bytes:
+        """Return `forward` in absolute form, with `headers` for the next proxy (RFC 9112 §3.2.2)."""
         assert self.forward is not None
         method, rest = self.forward.removesuffix(b"\r\n").split(b" ", 1)
-        extra = "".join(f"{name}: {value}\r\n" for name, value in to_proxy).encode("ascii")
+        extra = "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
         return b"%s http://%s%s%s\r\n" % (method, self.authority, rest, extra)
 
 

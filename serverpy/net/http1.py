@@ -36,7 +36,7 @@ class Request:
         """Raises `UpstreamFailed` if the URL is not http or https."""
         return split(self.url)[0]
 
-    def encode(self, to_proxy: tuple[tuple[str, str], ...] | None = None) -> bytes:
+    def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
         """Return the request. `to_proxy` has the headers for a proxy that takes it in absolute form (RFC 9112
         §3.2.2)."""
         origin, target = split(self.url)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
@@ -30,9 +31,6 @@ _NO_CONNECT = frozenset({400, 403, 405, 501})
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
-ProxyHeaders = tuple[tuple[str, str], ...]
-
-
 class _ConnectRefused(ConnectionError):
     """An http proxy that answered CONNECT with `status`."""
 
@@ -42,14 +40,33 @@ class _ConnectRefused(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
+class AbsoluteForm:
+    """How an http proxy is sent requests that it does not allow to tunnel: in absolute form, with `headers`. `refused`
+    is the status with which it refused the tunnel, None if it has answered such requests before; `answered` is called
+    when it does."""
+
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    refused: int | None
+    answered: Callable[[], None]
+
+    def is_refusal(self, status: int) -> bool:
+        """Return whether a response with `status` comes from the proxy, and not from the site: it refuses the target,
+        not only the tunnel."""
+        if status in (self.refused, 407):
+            return True
+        self.answered()
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamProxy:
     """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password in
-    it. It remembers the ports to which the proxy allows no CONNECT."""
+    it. It remembers the ports for which the proxy takes requests in absolute form."""
 
     url: str = field(repr=False)
     source_address: str | None = None
     kind: ProxyType = field(init=False)
-    _no_connect: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
+    _untunnelled: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
@@ -64,20 +81,22 @@ class UpstreamProxy:
         """Return whether the proxy can connect to `address`: SOCKS4 supports only IPv4."""
         return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
 
-    async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, ProxyHeaders | None]:
+    async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
         """Return what `open` returns, and None. If the proxy allows no CONNECT to the port of an http URL, return a
-        connection to the proxy, and the headers for requests that it is sent in absolute form."""
+        connection to the proxy itself, and how it is sent requests."""
         if scheme != "http" or self.kind is not ProxyType.HTTP:
             return await self.open(address, port), None
-        if port not in self._no_connect:
+        refused = None
+        if port not in self._untunnelled:
             try:
                 return await self.open(address, port), None
             except _ConnectRefused as error:
                 if error.status not in _NO_CONNECT:
                     raise
-                self._no_connect.add(port)
+                refused = error.status
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
-        return await self._dial(host, proxy_port), _authorization(user, password)
+        headers = _authorization(user, password)
+        return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, lambda: self._untunnelled.add(port))
 
     async def open(self, address: str, port: int) -> socket.socket:
         """Return a connected, non-blocking socket, which the caller closes. Raises OSError. The caller limits the
@@ -129,7 +148,7 @@ class UpstreamProxy:
         return sock
 
 
-def _authorization(user: str | None, password: str | None) -> ProxyHeaders:
+def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, str], ...]:
     if not (user or password):
         return ()
     token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")

@@ -72,7 +72,7 @@ def parse_response(head: bytes) -> ResponseHead:
     return ResponseHead(
         status=status,
         line=b"HTTP/%s %s%s" % (version, match[3], match[4].rstrip()),
-        fields=(*(field for field in fields if field[0].lower() not in _FRAMING), *_framing(chunked, length, status)),
+        fields=tuple(_with_one_framing(fields, chunked, length)),
         chunked=chunked,
         length=length,
         reusable=(chunked or length is not None) and _stays_open(version, fields) and _is_plain(fields, chunked),
@@ -118,11 +118,17 @@ def _lengths(fields: Iterable[Field]) -> set[int | None]:
     return {None if length is None or length > LONGEST_BODY else length for length in lengths}
 
 
-def _framing(chunked: bool, length: int | None, status: int) -> Iterator[Field]:
-    if chunked:
-        yield b"Transfer-Encoding", b"chunked"
-    elif length is not None and status >= 200 and status not in (204, 304):
-        yield b"Content-Length", b"%d" % length
+def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> Iterator[Field]:
+    """Yield the fields, of those for the framing only the first that counts."""
+    counts, value = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % (length or 0))
+    wanted = chunked or length is not None
+    for field in fields:
+        name = field[0].lower()
+        if name not in _FRAMING:
+            yield field
+        elif wanted and name == counts:
+            yield field[0], value
+            wanted = False
 
 
 def _is_plain(fields: Iterable[Field], chunked: bool) -> bool:

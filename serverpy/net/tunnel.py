@@ -19,9 +19,12 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, answer, find_end, rewrite_response
+
+if TYPE_CHECKING:
+    from serverpy.net.proxies import AbsoluteForm
 
 CHUNK_BYTES = 32 * 1024
 LINGER_SECONDS = 2.0
@@ -205,8 +208,8 @@ class UpstreamEnd(End):
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
-        self.to_proxy: tuple[tuple[str, str], ...] | None = None
-        """If the server is a proxy that takes requests in absolute form, the headers for it."""
+        self.absolute_form: AbsoluteForm | None = None
+        """How the request is sent, if the connection ends at another proxy."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
@@ -240,8 +243,7 @@ class UpstreamEnd(End):
             self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
-        """Forward the head of the final response, and drop interim ones. What follows it is the body, which is
-        forwarded unseen."""
+        """Forward interim responses one by one. What follows the final head is the body, which is forwarded unseen."""
         searched = len(collected)
         collected += data if collected else data.lstrip(b"\r\n")
         try:
@@ -260,8 +262,9 @@ class UpstreamEnd(End):
     def _pass_head(self, head: bytes) -> None:
         self._head_bytes += len(head)
         status, rewritten = rewrite_response(head)
-        # Python's http.client takes every interim response but 100 for the final one.
-        if self.client and (status >= 200 or status == 100):
+        if self.absolute_form is not None and status >= 200 and self.absolute_form.is_refusal(status):
+            raise BadHead("The proxy refused the connection.")
+        if self.client:
             self.client.send(rewritten)
         if status >= 200:
             self._head = None

@@ -69,7 +69,7 @@ def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
 
 def install() -> None:
     """Use `TolerantResponse` for all connections of this process, those of urllib3 among them."""
-    http.client.HTTPConnection.response_class = TolerantResponse  # type: ignore[attr-defined]  # missing in typeshed
+    http.client.HTTPConnection.response_class = TolerantResponse
 
 
 def refuse_cut(response: object) -> None:
@@ -78,4 +78,4 @@ def refuse_cut(response: object) -> None:
     unknown would look complete when it was cut."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
-        sock.suppress_ragged_eofs = False
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # missing in typeshed
