@@ -123,7 +123,10 @@ def _is_all(headers: Headers) -> bool:
 
 
 def _is_endless(headers: Headers) -> bool:
-    """Return whether a partial response claims more bytes than any file has: `bytes 0-18446744073709551614/*`."""
+    """Return whether a partial response has no end, and claims more bytes than any file has:
+    `bytes 0-18446744073709551614/*`."""
+    if headers.get("content-length") is not None:
+        return False
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and len(match[1]) >= len(str(LONGEST_BODY))
 

@@ -161,7 +161,8 @@ class _Brotli:
         if self._decompressor.is_finished():
             return b""
         try:
-            return bytes(self._decompressor.process(data, output_buffer_limit=STEP))
+            # It fills blocks of 32 KiB, and begins no other beyond the limit.
+            return bytes(self._decompressor.process(data, output_buffer_limit=STEP // 2))
         except self._error as error:
             raise _invalid() from error
 
