@@ -21,7 +21,7 @@ from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.content_coding import Decoding, codings_of
-from serverpy.net.guard import Guard, resolve_host
+from serverpy.net.guard import Guard, Lookup, resolve_host
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
 from serverpy.net.response_head import LONGEST_BODY
@@ -133,7 +133,7 @@ def _is_endless(headers: Headers) -> bool:
 
 class Client:
     """The HTTP client of one event loop. `close` closes the idle connections, not those in use. What decoders hold is
-    charged to `lender` (None: to nobody)."""
+    charged to `lender` (None: to nobody). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -141,6 +141,8 @@ class Client:
         network: Network = Network(),
         timeouts: Timeouts = Timeouts(),
         lender: Lender | None = None,
+        *,
+        lookup: Lookup | None = None,
     ) -> None:
         self._guard = guard
         self._connect_timeout = timeouts.connect
@@ -149,6 +151,7 @@ class Client:
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
         self._lender = lender
+        self._lookup = lookup
         self._routes = Routes()
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
@@ -220,7 +223,7 @@ class Client:
     async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await resolve_host(self._guard, origin.host, origin.port)
+                addresses = await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup)
                 return await self._connect_any(origin, self._routes.order(origin.host, addresses))
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
