@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from serverpy.net.response_head import END, BadResponse, Field, ResponseHead, parse_response
+from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_response
 
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
@@ -29,6 +29,9 @@ _HOP_BY_HOP = frozenset(
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _OURS = frozenset({REFUSED_HEADER.lower().encode()})
+
+
+Field = tuple[bytes, bytes]
 
 
 class BadHead(Exception):
@@ -134,15 +137,19 @@ def rewrite_response(head: bytes) -> tuple[int, bytes]:
     without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because what follows on this
     connection is never read as a second request. Raises BadHead."""
     parsed = _parsed(head)
-    fields = (field for field in _end_to_end(parsed.fields) if field[0].lower() not in _OURS)
-    return parsed.status, _join(parsed.line, list(fields), closing=parsed.status >= 200)
+    fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
+    return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
 
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
     """Return the status and the head of a response, with one framing and without what strict parsers stumble over.
     Raises BadHead."""
     parsed = _parsed(head)
-    return parsed.status, _join(parsed.line, parsed.fields, closing=False)
+    return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
+
+
+def _encoded(head: ResponseHead) -> list[Field]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
 
 
 def _parsed(head: bytes) -> ResponseHead:

@@ -161,6 +161,10 @@ class Exchange:
 
     def data_received(self, data: memoryview) -> None:
         self.touched = True
+        if self.status and self._chunked is None and not self.complete:
+            self._take_body(data)
+            self._wake()
+            return
         try:
             self._take(data)
         except BadResponse as error:
@@ -185,11 +189,9 @@ class Exchange:
             data = memoryview(rest)
         if self.complete:
             self.reusable = self.reusable and not data  # nobody asked for another response
-        elif not data:
-            return
         elif self._chunked is not None:
             self._chunked.feed_data(data)
-        else:
+        elif data:
             self._take_body(data)
 
     def _take_head(self, data: bytes) -> bytes | None:
@@ -210,21 +212,20 @@ class Exchange:
 
     def _begin(self, head: ResponseHead) -> None:
         self.status = head.status
-        self.headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.fields)
+        self.headers = Headers(head.fields)
         self.reusable, self._left = head.reusable, head.length
         self.complete = head.length == 0
         if head.chunked:
             self._chunked = _dechunker(self)
 
     def _take_body(self, data: memoryview) -> None:
-        if self._left is None:
-            self._chunks.append(bytes(data))
-            return
-        self._chunks.append(bytes(data[: self._left]))
-        if len(data) > self._left:
-            self.reusable = False
-        self._left = max(0, self._left - len(data))
-        self.complete = not self._left
+        left = self._left
+        if left is not None:
+            if left < len(data):
+                data, self.reusable = data[:left], False
+            self._left = left = left - len(data)
+            self.complete = not left
+        self._chunks.append(bytes(data))
 
     def _count(self, nbytes: int) -> None:
         """Bound the bytes that are not part of the body: the head, and what a hostile server may send between or after

@@ -9,7 +9,7 @@ RFC 9112, and its connection serves no other request.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from serverpy.ranges import parse_length
@@ -24,15 +24,14 @@ REAL_CODINGS = frozenset(
 )
 """The codings of IANA's registry that change the bytes (`x-gzip` and `x-compress` are written without `x-`)."""
 
-_STATUS_LINE = re.compile(rb"(?:HTTP/(1)(?:\.([0-9]))?|ICY)[ \t]+([1-9][0-9]{2})(?![0-9])(.*)", re.DOTALL | re.I)
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9]{2})(?![0-9])(.*)", re.IGNORECASE)
+_FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
-_LINE_END = re.compile(rb"\r?\n")
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_BLANKED = bytes(32 if byte < 32 or byte == 127 else byte for byte in range(256))
+_BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
 """Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
+_LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
-Field = tuple[bytes, bytes]
+Field = tuple[str, str]
 
 
 class BadResponse(Exception):
@@ -41,14 +40,14 @@ class BadResponse(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of a response. `fields` has at most one field for the framing, the one that counts.
+    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, the one that counts.
 
     `length` is that of the body, None if the head does not tell. A body that is neither chunked nor has a length ends
     with its connection. `reusable` tells whether another request may follow on the connection."""
 
     status: int
-    line: bytes
-    fields: tuple[Field, ...]
+    line: str
+    fields: Sequence[Field]
     chunked: bool
     length: int | None
     reusable: bool
@@ -56,36 +55,33 @@ class ResponseHead:
 
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a head, with or without the empty line at its end. Raises BadResponse."""
-    line, *lines = _LINE_END.split(_FOLD.sub(b" ", END.sub(b"", head)), MAX_FIELDS + 1)
-    match = _STATUS_LINE.fullmatch(line.translate(_BLANKED))
+    if head.count(b"\n") > MAX_FIELDS + 2:
+        raise BadResponse("The media server sent too many header fields.")
+    if b"\n " in head or b"\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    line, _, lines = head.translate(_BLANKED).decode("latin-1").partition("\n")
+    match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadResponse("The media server sent a malformed HTTP response.")
-    if len(lines) > MAX_FIELDS:
-        raise BadResponse("The media server sent too many header fields.")
-    version = (match[1] or b"1") + b"." + (match[2] or b"0")
-    fields = tuple(_fields(lines))
-    status, codings = int(match[3]), transfer_codings(fields)
-    chunked, lengths = "chunked" in codings, _lengths(fields)
-    length = next(iter(lengths)) if lengths and not chunked else None
+    # A line that is no field is dropped, as browsers do.
+    fields = [(name, value.strip(" \t")) for name, value in _FIELD.findall(lines)]
+    special: dict[str, list[str]] = {_LENGTH: [], _CODING: [], _CONNECTION: []}
+    for name, value in fields:
+        if (values := special.get(name.lower())) is not None:
+            values.append(value)
+    version, status = f"{match[1] or 1}.{match[2] or 0}", int(match[3])
+    chunked, length = _framing(special[_CODING], special[_LENGTH])
+    plain = _is_plain(special[_CODING], special[_LENGTH], length)
     if status in (204, 304) or status < 200:
         chunked, length = False, 0
     return ResponseHead(
         status=status,
-        line=b"HTTP/%s %s%s" % (version, match[3], match[4].rstrip()),
-        fields=tuple(_with_one_framing(fields, chunked, length)),
+        line=f"HTTP/{version} {match[3]}{match[4].rstrip()}",
+        fields=fields if plain else _with_one_framing(fields, chunked, length),
         chunked=chunked,
         length=length,
-        reusable=(chunked or length is not None) and _stays_open(version, fields) and _is_plain(fields, chunked),
+        reusable=plain and (chunked or length is not None) and _stays_open(version, special[_CONNECTION]),
     )
-
-
-def _fields(lines: Iterable[bytes]) -> Iterator[Field]:
-    """Yield the fields. A line without a colon or with an invalid name is dropped, as browsers do."""
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        name = name.strip()
-        if colon and _NAME.fullmatch(name):
-            yield name, value.translate(_BLANKED).strip()
 
 
 def tokens(values: Iterable[str]) -> list[str]:
@@ -94,51 +90,45 @@ def tokens(values: Iterable[str]) -> list[str]:
     return [member for member in members if member]
 
 
-def _values(fields: Iterable[Field], name: bytes) -> list[str]:
-    return [value.decode("latin-1") for field, value in fields if field.lower() == name]
-
-
-def transfer_codings(fields: Iterable[Field]) -> list[str]:
-    """Return the transfer codings that count: `chunked` or none. `identity` and words that are no coding are ignored.
-    Raises BadResponse if the body has another coding, or if `chunked` is not the last (RFC 9112 §6.1)."""
-    found = [token.removeprefix("x-") for token in tokens(_values(fields, b"transfer-encoding"))]
-    codings = [token for token in found if token == "chunked" or token in REAL_CODINGS]
-    if any(coding != "chunked" for coding in codings):
+def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
+    """Return whether the body is chunked, and its length otherwise (RFC 9112 §6.3). `identity` and words that are no
+    coding are ignored. A length that is no number, or too large for any body, is None. Raises BadResponse if the body
+    has a coding that was not requested, or if there are different lengths: each of them might cut the body short."""
+    found = [token.removeprefix("x-") for token in tokens(codings)]
+    if any(coding in REAL_CODINGS for coding in found):
         raise BadResponse("The media server sent a transfer coding that was not requested.")
-    return codings
-
-
-def _lengths(fields: Iterable[Field]) -> set[int | None]:
-    """Return the lengths that Content-Length gives: one, or (if there is no such field) none. A length that is no
-    number, or too large for any file, is None: the body then ends with the connection. Raises BadResponse if there are
-    different ones: each of them might cut the body short."""
-    lengths = {parse_length(member) for member in tokens(_values(fields, b"content-length"))}
-    if len(lengths) > 1:
+    different = {parse_length(member) for member in tokens(lengths)}
+    if len(different) > 1:
         raise BadResponse("The media server sent several lengths for one body.")
-    return {None if length is None or length > LONGEST_BODY else length for length in lengths}
+    length = next(iter(different), None)
+    is_chunked = "chunked" in found
+    return is_chunked, None if is_chunked or length is None or length > LONGEST_BODY else length
 
 
-def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> Iterator[Field]:
-    """Yield the fields, of those for the framing only the first that counts."""
-    counts, value = (b"transfer-encoding", b"chunked") if chunked else (b"content-length", b"%d" % (length or 0))
-    wanted = chunked or length is not None
+def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
+    """Return whether the framing is given once, and in the usual way. Otherwise another parser on the path might see
+    another end, and take what follows for the next response (RFC 9112 §11.1, §11.2)."""
+    if codings:
+        return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
+    return not lengths or lengths == [str(length)]
+
+
+def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> list[Field]:
+    """Return the fields, of those for the framing only the first that counts."""
+    counts, value = (_CODING, "chunked") if chunked else (_LENGTH, str(length))
+    missing = chunked or length is not None
+    kept: list[Field] = []
     for field in fields:
         name = field[0].lower()
-        if name not in _FRAMING:
-            yield field
-        elif wanted and name == counts:
-            yield field[0], value
-            wanted = False
+        if name not in (_LENGTH, _CODING):
+            kept.append(field)
+        elif missing and name == counts:
+            kept.append((field[0], value))
+            missing = False
+    return kept
 
 
-def _is_plain(fields: Iterable[Field], chunked: bool) -> bool:
-    """Return whether the framing is given once and in one way: otherwise another parser on the path might see another
-    end, and take what follows for the next response (RFC 9112 §11.1, §11.2)."""
-    framing = [(name.lower(), value.lower()) for name, value in fields if name.lower() in _FRAMING]
-    return not framing or (len(framing) == 1 and (not chunked or framing[0] == (b"transfer-encoding", b"chunked")))
-
-
-def _stays_open(version: bytes, fields: Iterable[Field]) -> bool:
+def _stays_open(version: str, connection: list[str]) -> bool:
     """Return whether the server keeps the connection (RFC 9112 §9.3)."""
-    options = tokens(_values(fields, b"connection"))
-    return "close" not in options and (version > b"1.0" or "keep-alive" in options)
+    options = tokens(connection)
+    return "close" not in options and (version > "1.0" or "keep-alive" in options)

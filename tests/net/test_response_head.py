@@ -29,7 +29,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((LENGTH, CHUNKED), True, None, False),
         ((CHUNKED, LENGTH), True, None, False),
         ((LENGTH, LENGTH), False, 5, False),
-        ((b"Content-Length: 5, 5",), False, 5, True),
+        ((b"Content-Length: 5, 5",), False, 5, False),
         ((b"Content-Length: 5", b"content-length: 05"), False, 5, False),
         ((CHUNKED, CHUNKED), True, None, False),
         # Codings that are none
@@ -66,8 +66,8 @@ def test_the_body_ends_where_browsers_and_curl_see_its_end(
 ) -> None:
     head = parsed(*lines)
     assert (head.status, head.chunked, head.length, head.reusable) == (200, chunked, length, reusable)
-    framing = [field for field in head.fields if field[0].lower() in (b"content-length", b"transfer-encoding")]
-    assert [value for _, value in framing] == ([b"chunked"] if chunked else [b"%d" % length] if length else [])
+    framing = [field for field in head.fields if field[0].lower() in ("content-length", "transfer-encoding")]
+    assert [value.lower() for _, value in framing] == (["chunked"] if chunked else [str(length)] if length else [])
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,17 @@ def test_a_head_that_cannot_be_read_safely_is_an_error(lines: tuple[bytes, ...])
 @pytest.mark.parametrize(
     ("line", "status", "rewritten"),
     [
-        (b"HTTP/1.1 200 OK", 200, b"HTTP/1.1 200 OK"),
-        (b"HTTP/1.0 404", 404, b"HTTP/1.0 404"),
-        (b"HTTP/1.1  206  Partial", 206, b"HTTP/1.1 206  Partial"),
-        (b"http/1.1 200 ok", 200, b"HTTP/1.1 200 ok"),
-        (b"HTTP/1 200 OK", 200, b"HTTP/1.0 200 OK"),
-        (b"ICY 200 OK", 200, b"HTTP/1.0 200 OK"),
-        (b"icy 404 Resource Not Found", 404, b"HTTP/1.0 404 Resource Not Found"),
-        ("HTTP/1.1 200 Größe".encode(), 200, "HTTP/1.1 200 Größe".encode()),
+        (b"HTTP/1.1 200 OK", 200, "HTTP/1.1 200 OK"),
+        (b"HTTP/1.0 404", 404, "HTTP/1.0 404"),
+        (b"HTTP/1.1  206  Partial", 206, "HTTP/1.1 206  Partial"),
+        (b"http/1.1 200 ok", 200, "HTTP/1.1 200 ok"),
+        (b"HTTP/1 200 OK", 200, "HTTP/1.0 200 OK"),
+        (b"ICY 200 OK", 200, "HTTP/1.0 200 OK"),
+        (b"icy 404 Resource Not Found", 404, "HTTP/1.0 404 Resource Not Found"),
+        ("HTTP/1.1 200 Größe".encode(), 200, "HTTP/1.1 200 Größe".encode().decode("latin-1")),
     ],
 )
-def test_a_sloppy_status_line_is_repaired(line: bytes, status: int, rewritten: bytes) -> None:
+def test_a_sloppy_status_line_is_repaired(line: bytes, status: int, rewritten: str) -> None:
     head = parsed(LENGTH, first=line)
     assert (head.status, head.line) == (status, rewritten)
 
@@ -116,7 +116,7 @@ def test_another_protocol_is_an_error(line: bytes) -> None:
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
 def test_lines_may_end_with_lf_alone(line_end: bytes) -> None:
     head = parse_response(line_end.join([b"HTTP/1.1 200 OK", b"X-A: 1", b" 2", LENGTH, b"", b""]))
-    assert head.fields == ((b"X-A", b"1 2"), (b"Content-Length", b"5"))
+    assert head.fields == [("X-A", "1 2"), ("Content-Length", "5")]
 
 
 @pytest.mark.parametrize("status", [204, 304, 103])
@@ -140,5 +140,5 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
     except BadResponse:
         return
     names = [name.lower() for name, _ in found.fields]
-    assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
-    assert not any({*name, *value} & {0, 10, 13} for name, value in found.fields)
+    assert names.count("content-length") + names.count("transfer-encoding") <= 1
+    assert not any({*name, *value} & {*"\0\n\r"} for name, value in found.fields)
