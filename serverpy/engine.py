@@ -51,7 +51,7 @@ class Engine:
         self.workers = Workers(worker_options(settings, targets), WorkersLimits(idle=settings.worker_idle or None))
         self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
         self.fanout = Fanout(self.budget)
-        self.client = Client(guard, network, timeouts)
+        self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
         self._listens = False
         self.running = Running()

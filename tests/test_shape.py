@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, str] = {
     "options": "net.ports",
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
-    "net": "net",
+    "net": "net memory.room",
     "extraction": "directories net memory",
     "plan": "extraction.choice",
     "running": "plan",

@@ -8,17 +8,26 @@ follows no redirects and keeps no cookies: `net/session.py` does.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import certifi
 
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
-from serverpy.net.guard import Guard, resolve_host
-from serverpy.net.http1 import Exchange, Headers, Origin, Request
+from serverpy.net.content_coding import Decoding, codings_of
+from serverpy.net.guard import Guard, Lookup, resolve_host
+from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
+from serverpy.net.http1 import Exchange, Headers, Request
+from serverpy.net.response_head import LONGEST_BODY
+from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
+from serverpy.ranges import total_of
 
 if TYPE_CHECKING:
     from serverpy.net.proxies import UpstreamProxy
@@ -28,8 +37,19 @@ IDLE_CONNECTIONS = 64
 """Idle connections kept for later requests, over all servers."""
 
 
+KEPT_SECONDS = 3.0
+"""How long a kept connection has for the first byte of its next response. Some servers and middleboxes forget
+connections without closing them."""
+_WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
+_OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-range", "accept-ranges", "etag"})
+
+
 class Response:
-    """A response whose head has arrived. Its owner reads it and closes it."""
+    """A response whose head has arrived. Its owner reads it and closes it.
+
+    A body that was sent compressed is decoded. Such a body has no exact length and no ranges: `headers` has none of the
+    fields that describe the compressed bytes, and a 206 that carries all of them has status 200. So has one that
+    carries the endless whole of an Internet radio."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -38,17 +58,49 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
-        self._is_chunked = exchange.headers.get("transfer-encoding") is not None
         self.status = exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
+        self.coding_problem: str | None = None
+        """Why the body cannot be decoded, if it cannot."""
+        self._decoding: Decoding | None = None
+        if codings := codings_of(self.headers.all("content-encoding")):
+            self._decode(codings)
+        elif self.status == 206 and _is_endless(self.headers):
+            self._become_whole()
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether the body is decoded in passing. If the status is still 206, it is a part of the compressed bytes, and
+        is of no use."""
+        return self._decoding is not None
+
+    def _decode(self, codings: tuple[str, ...]) -> None:
+        try:
+            self._decoding = Decoding(codings, self._read_coded, self._client.room())
+        except UpstreamFailed as error:
+            self.coding_problem = str(error)
+        if self.status == 200 or (self.status == 206 and _is_all(self.headers)):
+            self._become_whole()
+
+    def _become_whole(self) -> None:
+        self.status = 200
+        self.headers = Headers(field for field in self.headers if field[0] not in _OF_CODED_BYTES)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
         `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived as they are.
-        Raises `UpstreamFailed` if the body was cut, `UpstreamTimeout` if the server sends nothing in time."""
+        Raises `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing
+        in time, `Busy` if there is no memory to decode it."""
+        if self._decoding is not None:
+            return await self._decoding.read()
+        if self.coding_problem is not None:
+            raise UpstreamFailed(self.coding_problem)
         # The chunks of a chunked body may hold one byte each, and each is an object until they are joined.
-        self._connection.step = min(most, SMALL_STEP) if self._is_chunked else most
+        self._connection.step = min(most, SMALL_STEP) if self._exchange.is_chunked else most
+        return await self._exchange.chunk(self._client.stall_timeout)
+
+    async def _read_coded(self) -> bytes:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
@@ -60,18 +112,47 @@ class Response:
                 self._origin, self._connection, keep=self._exchange.complete and self._exchange.reusable
             )
             self._exchange.close()
+            if self._decoding is not None:
+                self._decoding.close()
+
+
+def _is_all(headers: Headers) -> bool:
+    """Return whether a partial response carries the whole: `bytes 0-99/100`."""
+    match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
+    return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
+
+
+def _is_endless(headers: Headers) -> bool:
+    """Return whether a partial response has no end, and claims more bytes than any file has:
+    `bytes 0-18446744073709551614/*`."""
+    if headers.get("content-length") is not None:
+        return False
+    match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
+    return match is not None and len(match[1]) >= len(str(LONGEST_BODY))
 
 
 class Client:
-    """The HTTP client of one event loop. `close` closes the idle connections, not those in use."""
+    """The HTTP client of one event loop. `close` closes the idle connections, not those in use. What decoders hold is
+    charged to `lender` (None: to nobody). `lookup` replaces the system's resolver."""
 
-    def __init__(self, guard: Guard, network: Network = Network(), timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        network: Network = Network(),
+        timeouts: Timeouts = Timeouts(),
+        lender: Lender | None = None,
+        *,
+        lookup: Lookup | None = None,
+    ) -> None:
         self._guard = guard
         self._connect_timeout = timeouts.connect
         self.stall_timeout = timeouts.stall
         self._proxy = _upstream_proxy(network.proxy, network.source_address) if network.proxy else None
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
+        self._lender = lender
+        self._lookup = lookup
+        self._routes = Routes()
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
         self._idle: dict[Connection, tuple[Origin, asyncio.TimerHandle]] = {}
@@ -86,7 +167,7 @@ class Client:
         """Send `request` and wait for the head of its response. Raises `TargetForbidden`, `UpstreamFailed`,
         `UpstreamTimeout`; leaves nothing open when it raises or is cancelled."""
         origin = request.origin
-        kept = self._take(origin)
+        kept = self._take(origin) if request.body is None else None  # a POST must not be sent twice (RFC 9110 §9.2.2)
         if kept is not None:
             response = await self._try_kept(origin, kept, request)
             if response is not None:
@@ -98,26 +179,42 @@ class Client:
         response.connect_seconds = connected
         return response
 
+    def room(self) -> Room | None:
+        """Make the room of a decoder. None: it may hold what it needs."""
+        return None if self._lender is None else Room(self._lender)
+
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
-        """Send `request` over a kept connection. Returns None if the server had closed it meanwhile; then the request
-        can be sent again."""
+        """Send `request` over a kept connection. Returns None if the server closed it meanwhile, or does not answer at
+        once; then the request can be sent again."""
         exchange = Exchange(connection)
         try:
-            return await self._exchange(origin, connection, request, exchange)
-        except UpstreamFailed:
+            return await self._exchange(origin, connection, request, exchange, patience=KEPT_SECONDS)
+        except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
+            if isinstance(error, UpstreamTimeout):  # the others are as old
+                self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 
-    async def _exchange(self, origin: Origin, connection: Connection, request: Request, exchange: Exchange) -> Response:
+    async def _exchange(
+        self,
+        origin: Origin,
+        connection: Connection,
+        request: Request,
+        exchange: Exchange,
+        patience: float | None = None,
+    ) -> Response:
         self._in_use.add(connection)
         try:
             connection.attach(exchange)
             connection.step = SMALL_STEP
             if connection.closed:
                 raise UpstreamFailed("The media server closed the connection.")
-            connection.write(request.encode())
-            await exchange.head(self.stall_timeout)
+            absolute_form = connection.absolute_form
+            connection.write(request.encode(None if absolute_form is None else absolute_form.headers))
+            await exchange.head(self.stall_timeout, patience)
+            if absolute_form is not None and absolute_form.is_refusal(exchange.status):
+                raise UpstreamFailed("The proxy refused the connection.")
         except BaseException:
             self.release(origin, connection, keep=False)
             raise
@@ -126,8 +223,8 @@ class Client:
     async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await resolve_host(self._guard, origin.host, origin.port)
-                return await self._connect_any(origin, addresses)
+                addresses = await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup)
+                return await self._connect_any(origin, self._routes.order(origin.host, addresses))
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
         except ssl.SSLError as error:
@@ -135,27 +232,39 @@ class Client:
         except OSError as error:
             raise UpstreamFailed("The media server could not be reached.") from error
 
-    async def _connect_any(self, origin: Origin, addresses: tuple[str, ...]) -> Connection:
-        """Connect to the first address that accepts. Each address but the last gets an equal share of the time."""
-        for address in addresses[:-1]:
+    async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
+        """Connect to the address that accepts first. If its TLS handshake fails, go on with the others; the handshake
+        with each address but the last gets an equal share of the time."""
+        delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
+        share = self._connect_timeout / len(addresses)
+        while True:
+            attempts = [partial(self._connect_one, origin, address) for address in addresses]
+            number, connection = await first_to_connect(attempts, delay, Connection.abort)
+            address = addresses.pop(number)
             try:
-                async with asyncio.timeout(self._connect_timeout / len(addresses)):
-                    return await self._connect_one(origin, address)
-            except OSError:  # includes TimeoutError
-                continue
-        return await self._connect_one(origin, addresses[-1])
+                if isinstance(connection, TlsConnection):
+                    async with asyncio.timeout(share if addresses else None):
+                        await connection.handshake()
+            except OSError:  # includes TimeoutError and SSLError
+                connection.abort()
+                if not addresses:
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+            else:
+                self._routes.remember(origin.host, address)
+                return connection
 
     async def _connect_one(self, origin: Origin, address: str) -> Connection:
         connection = self._make(origin)
         loop = asyncio.get_running_loop()
         try:
             if self._proxy is not None:
-                sock = await self._proxy.open(address, origin.port)
+                sock, connection.absolute_form = await self._proxy.open_for(origin.scheme, address, origin.port)
                 await loop.create_connection(lambda: connection, sock=sock)
             else:
                 await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)
-            if isinstance(connection, TlsConnection):
-                await connection.handshake()
         except BaseException:
             connection.abort()
             raise
@@ -198,10 +307,13 @@ class Client:
 
     def close(self) -> None:
         """Close the idle connections."""
-        for connection, (_, timer) in self._idle.items():
-            timer.cancel()
-            connection.abort()
-        self._idle.clear()
+        self._drop_all(lambda _: True)
+
+    def _drop_all(self, which: Callable[[Origin], bool]) -> None:
+        for connection, (origin, timer) in list(self._idle.items()):
+            if which(origin):
+                timer.cancel()
+                self._drop(connection)
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import mmap
 import ssl
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from serverpy.net.proxies import AbsoluteForm
 
 SMALL_STEP = 32 * 1024
 """Bytes per read for a reader that has not proved to be fast."""
@@ -58,6 +61,8 @@ class Connection(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self.step = SMALL_STEP
         self.closed = False
+        self.absolute_form: AbsoluteForm | None = None
+        """How requests are sent, if the connection ends at a proxy."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver

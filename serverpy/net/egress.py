@@ -19,8 +19,9 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from serverpy.errors import (
     Busy,
@@ -31,6 +32,7 @@ from serverpy.errors import (
     UpstreamTimeout,
 )
 from serverpy.net.guard import Guard, Lookup, resolve_host
+from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
 from serverpy.net.tunnel import CHUNK_BYTES, ClientEnd, UpstreamEnd
 from serverpy.options import Network, Timeouts
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _USER = "serverpy"
-_MAX_ATTEMPTS = 4
 _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     TargetForbidden: (403, FORBIDDEN_REASON),
     UpstreamFailed: (502, "Bad Gateway"),
@@ -72,7 +73,8 @@ class Egress:
     """The proxy, on the event loop where `start` was awaited. Its owner calls `aclose` on the same loop.
 
     The upstream proxy of `network` (http, socks4, socks5) is the operator's: it is reached unchecked, and receives the
-    checked address, never a name. `lookup` replaces the system's resolver.
+    checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the system's resolver. `routes` may
+    be shared with other proxies of the loop.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Egress:
         limits: EgressLimits = EgressLimits(),
         *,
         lookup: Lookup | None = None,
+        routes: Routes | None = None,
     ) -> None:
         self.guard = guard
+        self._routes = routes or Routes()
         self._connector = _connector(network.proxy, network.source_address)
         self._limits = limits
         self._lookup = lookup
@@ -179,30 +183,28 @@ class Egress:
             client.respond(_UNAUTHORIZED)
             return
         try:
-            async with asyncio.timeout(self._limits.connect_seconds) as deadline:
-                upstream = await self._connect(request, deadline.when() or 0)
+            async with asyncio.timeout(self._limits.connect_seconds):
+                upstream = await self._connect(request)
         except TimeoutError:
             raise UpstreamTimeout("The server could not be reached in time.") from None
-        client.join(upstream, request.forward)
+        form = upstream.absolute_form
+        client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
-    async def _connect(self, request: ProxyRequest, deadline: float) -> UpstreamEnd:
-        """Try the checked addresses in turn, each with an equal share of the remaining time."""
-        addresses = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
-        usable = [address for address in addresses if self._connector.takes(address)][:_MAX_ATTEMPTS]
-        loop = asyncio.get_running_loop()
-        timed_out = False
-        for number, address in enumerate(usable):
-            share = (deadline - loop.time()) / (len(usable) - number)
-            try:
-                async with asyncio.timeout(share):
-                    return self._keep(await self._connector.connect(self._new_upstream, address, request.port))
-            except TimeoutError:
-                timed_out = True
-            except OSError as error:
-                log.debug("Cannot connect: %s", type(error).__name__)
-        if timed_out:
-            raise UpstreamTimeout("The server could not be reached in time.")
-        raise UpstreamFailed("The server could not be reached.")
+    async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
+        """Connect to the checked address that answers first."""
+        found = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
+        usable = [address for address in found if self._connector.takes(address)]
+        addresses = self._routes.order(request.host, usable) if usable else []
+        attempts = [partial(self._connector.connect, self._new_upstream, request, address) for address in addresses]
+        if not attempts:
+            raise UpstreamFailed("The server could not be reached.")
+        try:
+            number, upstream = await first_to_connect(attempts, self._connector.delay_seconds, _abort)
+        except OSError as error:
+            log.debug("Cannot connect: %s", type(error).__name__)
+            raise UpstreamFailed("The server could not be reached.") from error
+        self._routes.remember(request.host, addresses[number])
+        return self._keep(upstream)
 
     def _new_upstream(self) -> UpstreamEnd:
         return UpstreamEnd(self._buffer)
@@ -229,18 +231,24 @@ _UNAUTHORIZED = answer(
 )
 
 
+def _abort(upstream: UpstreamEnd) -> None:
+    upstream.transport.abort()
+
+
 @dataclass(frozen=True, slots=True)
 class _Direct:
     """Connector without an upstream proxy."""
 
     source_address: str | None
+    delay_seconds: ClassVar[float] = ATTEMPT_DELAY_SECONDS
 
     def takes(self, address: str) -> bool:
         return self.source_address is None or _version(self.source_address) == _version(address)
 
-    async def connect(self, factory: Callable[[], UpstreamEnd], address: str, port: int) -> UpstreamEnd:
+    async def connect(self, factory: Callable[[], UpstreamEnd], request: ProxyRequest, address: str) -> UpstreamEnd:
         local = (self.source_address, 0) if self.source_address else None
-        _, upstream = await asyncio.get_running_loop().create_connection(factory, address, port, local_addr=local)
+        loop = asyncio.get_running_loop()
+        _, upstream = await loop.create_connection(factory, address, request.port, local_addr=local)
         return upstream
 
 
@@ -249,17 +257,20 @@ class _Proxied:
     """Connector through an upstream proxy."""
 
     proxy: UpstreamProxy
+    delay_seconds: ClassVar[float] = PROXIED_DELAY_SECONDS
 
     def takes(self, address: str) -> bool:
         return self.proxy.takes(address)
 
-    async def connect(self, factory: Callable[[], UpstreamEnd], address: str, port: int) -> UpstreamEnd:
-        sock = await self.proxy.open(address, port)
+    async def connect(self, factory: Callable[[], UpstreamEnd], request: ProxyRequest, address: str) -> UpstreamEnd:
+        scheme = "https" if request.forward is None else "http"
+        sock, absolute_form = await self.proxy.open_for(scheme, address, request.port)
         try:
             _, upstream = await asyncio.get_running_loop().create_connection(factory, sock=sock)
         except BaseException:
             sock.close()
             raise
+        upstream.absolute_form = absolute_form
         return upstream
 
 

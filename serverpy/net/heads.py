@@ -1,11 +1,14 @@
-"""Heads of HTTP/1 messages as a forward proxy handles them: parsed strictly from our own clients, and rewritten for the
-next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out. Does not handle bodies."""
+"""Heads of HTTP/1 messages as a forward proxy handles them: requests are parsed strictly, responses leniently
+(`response_head.py`), and both are rewritten for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values
+out. Does not handle bodies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_response
 
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
@@ -18,8 +21,6 @@ _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
 _FIELD = re.compile(rb"(%s):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\\]+)(?::([0-9]{1,5}))?")
 _BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?:[ ].*)?", re.DOTALL)
-_END = re.compile(rb"\r?\n\r?\n")
 
 # RFC 9110 §7.6.1. Transfer-Encoding is not among them: bodies are forwarded in the coding they arrived in.
 _HOP_BY_HOP = frozenset(
@@ -28,6 +29,7 @@ _HOP_BY_HOP = frozenset(
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _OURS = frozenset({REFUSED_HEADER.lower().encode()})
+
 
 Field = tuple[bytes, bytes]
 
@@ -42,18 +44,27 @@ class ForbiddenScheme(BadHead):
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """A request to the proxy. `forward` is the head to send to the origin; None for CONNECT."""
+    """A request to the proxy for `authority`, which is `host` and `port`. `forward` is the head to send to the origin;
+    None for CONNECT."""
 
     host: str
     port: int
     authorization: bytes
     forward: bytes | None
+    authority: bytes = b""
+
+    def absolute(self, headers: Iterable[tuple[str, str]]) -> bytes:
+        """Return `forward` in absolute form, with `headers` for the next proxy (RFC 9112 §3.2.2)."""
+        assert self.forward is not None
+        method, rest = self.forward.removesuffix(b"\r\n").split(b" ", 1)
+        extra = "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
+        return b"%s http://%s%s%s\r\n" % (method, self.authority, rest, extra)
 
 
 def find_end(data: bytearray, searched: int) -> int | None:
     """Return the length of the head in `data`, whose first `searched` bytes were searched before. Returns None if it is
     incomplete."""
-    match = _END.search(data, max(0, searched - 3))
+    match = END.search(data, max(0, searched - 3))
     return match.end() if match else None
 
 
@@ -73,7 +84,7 @@ def parse_request(head: bytes) -> ProxyRequest:
     authority, path = _split_target(target)
     host, port = _split_authority(authority, default_port=80)
     forward = _join(b"%s %s %s" % (method, path, version), [(b"Host", authority), *_origin_fields(fields)])
-    return ProxyRequest(host, port, authorization, forward)
+    return ProxyRequest(host, port, authorization, forward, authority)
 
 
 def _parse_field(text: bytes) -> Field:
@@ -122,30 +133,33 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin's response, and its head as our client shall see it: without hop-by-hop fields,
-    and with `Connection: close`, because what follows on this connection is never read as a second request. An interim
-    response (1xx) stays one. Lenient where browsers are: bare LF, folded lines, bytes beyond ASCII. Raises BadHead."""
-    line, *lines = re.split(rb"\r?\n", _END.sub(b"", head))
-    match = _STATUS_LINE.fullmatch(line)
-    status = int(match[1]) if match else 0
-    if status in (0, 101):  # no upgrade was requested
+    """Return the status of an origin's response, and its head as our client shall see it: repaired, with one framing,
+    without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because what follows on this
+    connection is never read as a second request. Raises BadHead."""
+    parsed = _parsed(head)
+    fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
+    return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
+
+
+def repair_response(head: bytes) -> tuple[int, bytes]:
+    """Return the status and the head of a response, with one framing and without what strict parsers stumble over.
+    Raises BadHead."""
+    parsed = _parsed(head)
+    return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
+
+
+def _encoded(head: ResponseHead) -> list[Field]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
+
+
+def _parsed(head: bytes) -> ResponseHead:
+    try:
+        parsed = parse_response(head)
+    except BadResponse as error:
+        raise BadHead(str(error)) from error
+    if parsed.status == 101:  # no upgrade was requested
         raise BadHead("Malformed HTTP response.")
-    fields = (field for field in _end_to_end(_unfold(lines)) if field[0].lower() not in _OURS)
-    return status, _join(line, list(fields), closing=status >= 200)
-
-
-def _unfold(lines: Iterable[bytes]) -> Iterator[Field]:
-    """Parse field lines. Replace line folding by spaces, as a proxy does (RFC 9112 §5.2); drop a line without a
-    colon."""
-    text = b""
-    for line in [*lines, b""]:
-        if line[:1] in (b" ", b"\t") and text:
-            text += b" " + line.strip()
-            continue
-        name, colon, value = text.partition(b":")
-        if colon and name.strip():
-            yield name.strip(), value.strip(b" \t\r\x00")
-        text = line
+    return parsed
 
 
 def _join(line: bytes, fields: Iterable[Field], *, closing: bool = True) -> bytes:

@@ -1,42 +1,25 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
-`httptools` parses heads, chunked coding and the end of a message. This module adds the bound: it buffers one step of
-the connection, and asks for no more before the reader has taken that.
+`response_head.py` parses heads, `httptools` the chunked coding. This module adds the bound: it buffers one step of the
+connection, and asks for no more before the reader has taken that.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
 
 import httptools
 
 from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import Connection
+from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_response
+from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
 """The most bytes that may arrive without a byte of the body: a head, trailers, framing."""
-_SAFE = "/?%:@!$&'()*+,;=~-._[]|^`{}\\"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Scheme, host (IDNA, lower case, no brackets) and port of a server (RFC 6454 §4)."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def host_header(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,28 +36,18 @@ class Request:
         """Raises `UpstreamFailed` if the URL is not http or https."""
         return split(self.url)[0]
 
-    def encode(self) -> bytes:
+    def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
+        """Return the request. `to_proxy` has the headers for a proxy that takes it in absolute form (RFC 9112
+        §3.2.2)."""
         origin, target = split(self.url)
+        if to_proxy is not None:
+            target = f"{origin.scheme}://{origin.host_header}{target}"
         lines = [f"{'GET' if self.body is None else 'POST'} {target} HTTP/1.1", f"Host: {origin.host_header}"]
         lines += [f"{name}: {value}" for name, value in self.headers if _is_sendable(name, value)]
+        lines += [f"{name}: {value}" for name, value in to_proxy or ()]
         if self.body is not None:
             lines.append(f"Content-Length: {len(self.body)}")
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + (self.body or b"")
-
-
-def split(url: str) -> tuple[Origin, str]:
-    """Split an http(s) URL into origin and request target. Characters that a target cannot contain are percent-encoded.
-    Raises `UpstreamFailed` if the URL is invalid."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    except (ValueError, KeyError) as error:
-        raise UpstreamFailed("The media's URL is invalid, or not http or https.") from error
-    if not host or parts.username is not None:
-        raise UpstreamFailed("The media's URL has no host, or contains a user name.")
-    target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-    return Origin(parts.scheme, host, port), target
 
 
 def _is_sendable(name: str, value: str) -> bool:
@@ -98,6 +71,9 @@ class Headers:
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
         self._fields = tuple((name.lower(), value) for name, value in fields)
 
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._fields)
+
     def get(self, name: str) -> str | None:
         return next((value for field, value in self._fields if field == name), None)
 
@@ -113,8 +89,10 @@ class Exchange:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._parser = httptools.HttpResponseParser(self)
-        self._fields: list[tuple[str, str]] = []
+        self._head = b""
+        self._left: int | None = None
+        """The bytes of the body that are still to come; None if its length is unknown."""
+        self._chunked: httptools.HttpResponseParser | None = None
         self._chunks: deque[bytes] = deque()
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -126,12 +104,22 @@ class Exchange:
         self.complete = False
         self.reusable = False
 
-    async def head(self, timeout: float) -> None:
-        """Wait for status and headers. Raises `UpstreamFailed`, `UpstreamTimeout`."""
+    @property
+    def is_chunked(self) -> bool:
+        return self._chunked is not None
+
+    async def head(self, timeout: float, patience: float | None = None) -> None:
+        """Wait for status and headers, but no longer than `patience` for the first byte. Raises `UpstreamFailed`,
+        `UpstreamTimeout`."""
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._more(timeout)
+            try:
+                await self._more(timeout if patience is None else min(patience, timeout))
+            except UpstreamTimeout:
+                if patience is None or not self.touched:
+                    raise
+                patience = None
 
     async def chunk(self, timeout: float) -> bytes:
         """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
@@ -173,10 +161,18 @@ class Exchange:
 
     def data_received(self, data: memoryview) -> None:
         self.touched = True
+        if self.status and self._chunked is None and not self.complete:
+            self._take_body(data)
+            self._wake()
+            return
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
+            self._take(data)
+        except BadResponse as error:
+            self._fail(UpstreamFailed(str(error)))
+        except httptools.HttpParserError:
+            self.reusable = False
+            if not self.complete:  # else only what follows the body is malformed
+                self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
         self._count(len(data))
         if len(self._chunks) > 1:  # many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
@@ -184,6 +180,52 @@ class Exchange:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
             self._connection.resume()  # only part of the head, or only framing: the reader still waits
+
+    def _take(self, data: memoryview) -> None:
+        if not self.status:
+            rest = self._take_head(bytes(data))
+            if rest is None:
+                return
+            data = memoryview(rest)
+        if self.complete:
+            self.reusable = self.reusable and not data  # nobody asked for another response
+        elif self._chunked is not None:
+            self._chunked.feed_data(data)
+        elif data:
+            self._take_body(data)
+
+    def _take_head(self, data: bytes) -> bytes | None:
+        """Take a head, and interim ones before it (RFC 9110 §15.2). Return what follows it, None if it is
+        incomplete."""
+        searched = max(0, len(self._head) - 3)
+        self._head = self._head + data if self._head else data.lstrip(b"\r\n")
+        while match := END.search(self._head, searched):
+            parsed = parse_response(self._head[: match.start()])
+            self._head, searched = self._head[match.end() :], 0
+            if parsed.status == 101:  # no upgrade was requested
+                raise BadResponse("The media server sent a malformed HTTP response.")
+            if parsed.status >= 200:
+                rest, self._head = self._head, b""
+                self._begin(parsed)
+                return rest
+        return None
+
+    def _begin(self, head: ResponseHead) -> None:
+        self.status = head.status
+        self.headers = Headers(head.fields)
+        self.reusable, self._left = head.reusable, head.length
+        self.complete = head.length == 0
+        if head.chunked:
+            self._chunked = _dechunker(self)
+
+    def _take_body(self, data: memoryview) -> None:
+        left = self._left
+        if left is not None:
+            if left < len(data):
+                data, self.reusable = data[:left], False
+            self._left = left = left - len(data)
+            self.complete = not left
+        self._chunks.append(bytes(data))
 
     def _count(self, nbytes: int) -> None:
         """Bound the bytes that are not part of the body: the head, and what a hostile server may send between or after
@@ -195,8 +237,8 @@ class Exchange:
     def connection_lost(self, error: Exception | None) -> None:
         if self.complete or self._error is not None:
             self.reusable = False
-        elif self.status and error is None and not self._is_framed():
-            self.complete = True
+        elif self.status and error is None and not self.is_chunked and self._left is None:
+            self.complete = True  # the body ends with the connection (RFC 9112 §6.3)
         else:
             self._error = UpstreamFailed(
                 "The media server cut the connection."
@@ -205,36 +247,28 @@ class Exchange:
             )
         self._wake()
 
-    def _is_framed(self) -> bool:
-        """Return whether the head says where the body ends; if not, the body ends with the connection (RFC 9112
-        §6.3)."""
-        return self.headers.get("content-length") is not None or self.headers.get("transfer-encoding") is not None
-
     def _fail(self, error: SourceError) -> None:
         self._error = self._error or error
         self._connection.abort()
 
-    # Called by the parser
+    # Called by the parser of the chunked coding
 
     def on_message_begin(self) -> None:
-        self._fields = []
-        self.reusable = False  # if the response was already complete, this one is unexpected
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # trailers are dropped
-            self._fields.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        if status >= 200 and not self.status:
-            self.status = status
-            self.headers = Headers(self._fields)
+        if self.complete:  # another response, for which nobody asked
+            self.reusable = False
 
     def on_body(self, body: bytes) -> None:
         if not self.complete:
             self._chunks.append(body)
 
     def on_message_complete(self) -> None:
-        if self.status and not self.complete:
-            self.complete = True
-            self.reusable = bool(self._parser.should_keep_alive())
+        self.complete = True
+
+
+def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
+    """Make a parser that stands before the first chunk of a body. It accepts what browsers and curl accept: blanks
+    after the size of a chunk, and LF for CRLF."""
+    parser = httptools.HttpResponseParser(exchange)
+    parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
+    parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    return parser

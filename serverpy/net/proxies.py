@@ -1,36 +1,72 @@
 """Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked. The schemes
 `socks4a` and `socks5h`, with which a client asks the proxy to resolve names, are treated like `socks4` and `socks5`.
 
-The proxy itself is reached unchecked, because the operator has set it. It receives the address, never a name, so that
-it does not resolve anything again.
+The proxy itself is reached unchecked, because the operator has set it. It receives the address, not a name, so that it
+does not resolve anything again. The exception is an http proxy that allows no CONNECT to the port of an `http://` URL
+(Squid allows it to 443 only): it gets the request itself, in absolute form (RFC 9112 §3.2.2), in which the name of the
+host must stand. The guard has checked the addresses that this name has here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from python_socks import ProxyError, ProxyType, parse_proxy_url
 from python_socks.async_.asyncio import Proxy
 
 from serverpy.errors import ConfigurationError
+from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, first_to_connect, in_order
+from serverpy.net.response_head import BadResponse, parse_response
 
 _MAX_HEAD_BYTES = 16384
+_NO_CONNECT = frozenset({400, 403, 405, 501})
+"""The statuses with which proxies answer CONNECT where they do not allow it."""
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
+
+
+class _ConnectRefused(ConnectionError):
+    """An http proxy that answered CONNECT with `status`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("the proxy refused the connection")
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class AbsoluteForm:
+    """How an http proxy is sent requests that it does not allow to tunnel: in absolute form, with `headers`. `refused`
+    is the status with which it refused the tunnel, None if it has answered such requests before; `answered` is called
+    when it does."""
+
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    refused: int | None
+    answered: Callable[[], None]
+
+    def is_refusal(self, status: int) -> bool:
+        """Return whether a response with `status` comes from the proxy, and not from the site: it refuses the target,
+        not only the tunnel."""
+        if status in (self.refused, 407):
+            return True
+        self.answered()
+        return False
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamProxy:
     """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password in
-    it."""
+    it. It remembers the ports for which the proxy takes requests in absolute form."""
 
     url: str = field(repr=False)
     source_address: str | None = None
     kind: ProxyType = field(init=False)
+    _untunnelled: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
@@ -44,6 +80,23 @@ class UpstreamProxy:
     def takes(self, address: str) -> bool:
         """Return whether the proxy can connect to `address`: SOCKS4 supports only IPv4."""
         return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
+
+    async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
+        """Return what `open` returns, and None. If the proxy allows no CONNECT to the port of an http URL, return a
+        connection to the proxy itself, and how it is sent requests."""
+        if scheme != "http" or self.kind is not ProxyType.HTTP:
+            return await self.open(address, port), None
+        refused = None
+        if port not in self._untunnelled:
+            try:
+                return await self.open(address, port), None
+            except _ConnectRefused as error:
+                if error.status not in _NO_CONNECT:
+                    raise
+                refused = error.status
+        _, host, proxy_port, user, password = parse_proxy_url(self.url)
+        headers = _authorization(user, password)
+        return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, lambda: self._untunnelled.add(port))
 
     async def open(self, address: str, port: int) -> socket.socket:
         """Return a connected, non-blocking socket, which the caller closes. Raises OSError. The caller limits the
@@ -73,38 +126,54 @@ class UpstreamProxy:
         return sock
 
     async def _dial(self, host: str, port: int) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        error: OSError = ConnectionError("the proxy has no address")
-        for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                if self._local:
-                    sock.bind(self._local)
-                await loop.sock_connect(sock, address)
-            except OSError as failure:
-                sock.close()
-                error = failure
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise error
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = {str(address[0]): (family, address) for family, *_, address in found}
+        ordered = [addresses[each] for each in in_order(tuple(addresses), None)] if addresses else []
+        if not ordered:
+            raise ConnectionError("the proxy has no address")
+        attempts = [partial(self._dial_one, family, address) for family, address in ordered]
+        _, sock = await first_to_connect(attempts, ATTEMPT_DELAY_SECONDS, socket.socket.close)
+        return sock
+
+    async def _dial_one(self, family: int, address: tuple[Any, ...]) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if self._local:
+                sock.bind(self._local)
+            await asyncio.get_running_loop().sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, str], ...]:
+    if not (user or password):
+        return ()
+    token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return (("Proxy-Authorization", f"Basic {token}"),)
 
 
 def _connect_request(address: str, port: int, user: str | None, password: str | None) -> bytes:
     authority = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if user or password:
-        token = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        lines.append(f"Proxy-Authorization: Basic {token}")
+    lines += [f"{name}: {value}" for name, value in _authorization(user, password)]
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Read the response head byte by byte, and not beyond its end: what follows is the origin's. Raises
-    ConnectionError."""
+    """Read the head of the final response. Raises ConnectionError if it is not 2xx."""
+    while (status := await _read_status(sock)) < 200:
+        if status == 101:
+            break
+    if not 200 <= status < 300:
+        raise _ConnectRefused(status)
+
+
+async def _read_status(sock: socket.socket) -> int:
+    """Read a response head byte by byte, and not beyond its end, because what follows is the origin's. Return its
+    status. Raises ConnectionError."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):
@@ -112,5 +181,7 @@ async def _read_consent(sock: socket.socket) -> None:
         if not byte or len(head) == _MAX_HEAD_BYTES:
             raise ConnectionError("the proxy sent no complete response head")
         head += byte
-    if not re.match(rb"HTTP/1\.[0-9] 2[0-9]{2}[ \r\n]", head):
-        raise ConnectionError("the proxy refused the connection")
+    try:
+        return parse_response(bytes(head)).status
+    except BadResponse as error:
+        raise ConnectionError("the proxy sent a malformed response") from error

@@ -12,9 +12,8 @@ from typing import Protocol
 
 from serverpy.errors import ServerPYError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
-from serverpy.net.http1 import split
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable
-from serverpy.net.session import RedirectFailed
+from serverpy.net.urls import RedirectFailed, split
 from serverpy.ranges import ByteRange
 
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
@@ -78,7 +77,8 @@ class RangeRequests:
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
         """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416 to a
-        Range. Raises `Refused` for any other status, `Unhealable` for a content coding."""
+        Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be
+        decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -87,9 +87,15 @@ class RangeRequests:
         if response.status not in _CARRY_MEDIA and not (response.status == 416 and self.sent_range):
             response.close()
             raise Refused(response.status, response.headers.get("retry-after"))
-        if response.headers.get("content-encoding") not in (None, "", "identity"):
+        if response.coding_problem is not None:
             response.close()
-            raise Unhealable("The media server sent a Content-Encoding that was not requested.")
+            raise Unhealable(response.coding_problem)
+        if response.is_decoded and response.status == 206:  # a part of the compressed bytes
+            response.close()
+            if asked is None:
+                raise Unhealable("The media server sent a part of compressed media, which cannot be decoded.")
+            self.without_range = True
+            return await self.send(None)
         return response
 
     def _within_window(self, asked: ByteRange) -> ByteRange:

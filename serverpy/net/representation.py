@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serverpy.errors import UpstreamFailed
-from serverpy.net.http1 import Headers, Origin
+from serverpy.net.http1 import Headers
+from serverpy.net.urls import Origin
 from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless, total_of
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 

@@ -15,20 +15,16 @@ from http.client import HTTPResponse
 from http.cookiejar import Cookie as JarCookie
 from http.cookiejar import CookieJar
 from typing import cast
-from urllib.parse import urljoin
 
-from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import Cookie
 from serverpy.net.client import Client, Response
-from serverpy.net.http1 import Headers, Origin, Request, split
+from serverpy.net.http1 import Headers, Request
+from serverpy.net.urls import BLANKS, Origin, RedirectFailed, redirected, split, without_user_info
 
-MAX_REDIRECTS = 10
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 20
+MAX_CREDENTIALS = 16
+_REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
 _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
-
-
-class RedirectFailed(UpstreamFailed):
-    """Redirects that lead to no response."""
 
 
 class Session:
@@ -42,30 +38,49 @@ class Session:
         self._jar = CookieJar()
         for cookie in cookies:
             self._jar.set_cookie(_to_jar(cookie))
+        self._credentials: dict[Origin, str] = {}
+        """The values for Authorization of the origins whose URLs had a user name."""
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Open `url`, follow redirects, and return the final response, whatever its status. Raises what `Client.open`
-        raises, `RedirectFailed` if there are too many redirects or one leads to an invalid URL, and `UpstreamFailed` if
-        it is not http or https."""
-        begun_at = split(url)[0]
+        """Open `url`, follow redirects, and return the final response, whatever its status. A user name and password in
+        a URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises what
+        `Client.open` raises; `RedirectFailed` if there are too many redirects, or if one leads back to the same request
+        or to an invalid URL; `UpstreamFailed` if one leads to a URL that is not http or https."""
+        url, origin = self._locate(url)
+        begun_at, seen = origin, set[Request]()
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._client.open(
-                self._request(url, extra, body, trusted=_is_same(begun_at, split(url)[0]))
-            )
+            request = self._request(url, origin, extra, body, trusted=_is_same(begun_at, origin))
+            if request in seen:
+                raise RedirectFailed("The media server redirects in a loop.")
+            response = await self._client.open(request)
             self._keep_cookies(url, response.headers)
-            location = response.headers.get("location")
-            if response.status not in _REDIRECTS or location is None:
+            location = (response.headers.get("location") or "").strip(BLANKS)
+            if response.status not in _REDIRECTS or not location:
                 return response
             response.close()
-            url = _resolve(url, location)
+            seen.add(request)
+            url, origin = self._locate(redirected(url, location))
             if response.status in (301, 302, 303):
                 body = None  # RFC 9110 §15.4: a POST becomes a GET
         raise RedirectFailed("The media server redirects too many times.")
 
-    def _request(self, url: str, extra: Mapping[str, str], body: bytes | None, *, trusted: bool) -> Request:
+    def _locate(self, url: str) -> tuple[str, Origin]:
+        """Return the URL without user name, and its origin, whose credentials are kept."""
+        url, credentials = without_user_info(url)
+        origin = split(url)[0]
+        if credentials is not None and (origin in self._credentials or len(self._credentials) < MAX_CREDENTIALS):
+            self._credentials[origin] = credentials
+        return url, origin
+
+    def _request(
+        self, url: str, origin: Origin, extra: Mapping[str, str], body: bytes | None, *, trusted: bool
+    ) -> Request:
         headers = {**self._headers, **extra, "Accept-Encoding": "identity"}
         if not trusted:
             headers = {name: value for name, value in headers.items() if name.lower() not in _BOUND_TO_ORIGIN}
+        if credentials := self._credentials.get(origin):
+            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = credentials
         cookie = self._cookie_header(url)
         if cookie:
             headers["Cookie"] = cookie
@@ -94,14 +109,6 @@ def _is_same(first: Origin, then: Origin) -> bool:
     default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
-
-
-def _resolve(url: str, location: str) -> str:
-    """Return the URL that a redirect leads to. Like browsers, take bytes that are not ASCII as UTF-8."""
-    try:
-        return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
-    except ValueError as error:
-        raise RedirectFailed("The media server redirects to an invalid URL.") from error
 
 
 class _Info:

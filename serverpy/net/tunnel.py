@@ -19,9 +19,12 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, answer, find_end, rewrite_response
+
+if TYPE_CHECKING:
+    from serverpy.net.proxies import AbsoluteForm
 
 CHUNK_BYTES = 32 * 1024
 LINGER_SECONDS = 2.0
@@ -205,6 +208,8 @@ class UpstreamEnd(End):
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
+        self.absolute_form: AbsoluteForm | None = None
+        """How the request is sent, if the connection ends at another proxy."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
@@ -240,7 +245,7 @@ class UpstreamEnd(End):
     def _collect(self, collected: bytearray, data: bytes) -> None:
         """Forward interim responses one by one. What follows the final head is the body, which is forwarded unseen."""
         searched = len(collected)
-        collected += data
+        collected += data if collected else data.lstrip(b"\r\n")
         try:
             while self._head is not None and (end := find_end(collected, searched)):
                 self._pass_head(bytes(collected[:end]))
@@ -257,6 +262,8 @@ class UpstreamEnd(End):
     def _pass_head(self, head: bytes) -> None:
         self._head_bytes += len(head)
         status, rewritten = rewrite_response(head)
+        if self.absolute_form is not None and status >= 200 and self.absolute_form.is_refusal(status):
+            raise BadHead("The proxy refused the connection.")
         if self.client:
             self.client.send(rewritten)
         if status >= 200:

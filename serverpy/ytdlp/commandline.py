@@ -1,9 +1,10 @@
-"""The command line of yt-dlp without the extractors that may not run: `python -m serverpy.ytdlp.commandline SITES …`.
+"""The command line of yt-dlp as the children of the `subprocess` method run it: `python -m serverpy.ytdlp.commandline
+SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
-`streaming/child/process.py` starts it instead of `yt_dlp` if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude any
-extractor. SITES is an `extraction.sites.Sites` as JSON; the arguments after it are yt-dlp's. yt-dlp's own option
-`--use-extractors` is not enough: without the extractor of a denied site, its pages go to the next extractor that
-accepts them, in the end to the generic one.
+It is yt-dlp's own command line with two changes. Its HTTP client is tolerant, and takes a cut TLS connection for an
+error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude
+extractors, those refuse their pages. yt-dlp's own option `--use-extractors` is not enough for that: without the
+extractor of a denied site, its pages go to the next extractor that accepts them, in the end to the generic one.
 """
 
 from __future__ import annotations
@@ -11,19 +12,38 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import msgspec
 import yt_dlp
 
-from serverpy.extraction.sites import Sites
-from serverpy.ytdlp.session.extractors import refusing
+from serverpy.ytdlp import http_client
+
+EVERY_SITE = "all"
+
+
+class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # untyped
+    """A YoutubeDL whose downloads are never half without an error."""
+
+    def dl(self, *args: Any, **kwargs: Any) -> Any:
+        http_client.TolerantResponse.cut_is_an_error = True
+        return super().dl(*args, **kwargs)
 
 
 def main(arguments: list[str]) -> None:
     """Run yt-dlp. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, SiteForbidden is the last line of
     the traceback on stderr."""
-    sites = msgspec.json.decode(arguments[0], type=Sites)
+    http_client.install()
+    yt_dlp.YoutubeDL = Downloading if arguments[0] == EVERY_SITE else _limited(arguments[0])
+    yt_dlp.main(arguments[1:])
 
-    class Limited(yt_dlp.YoutubeDL):  # type: ignore[misc]  # untyped
+
+def _limited(allowed: str) -> type[Downloading]:
+    import msgspec  # with what follows, 2 MB that few servers need
+
+    from serverpy.extraction.sites import Sites
+    from serverpy.ytdlp.session.extractors import refusing
+
+    sites = msgspec.json.decode(allowed, type=Sites)
+
+    class Limited(Downloading):
         def add_info_extractor(self, ie: Any) -> None:
             if sites.may_run(ie.IE_NAME):
                 super().add_info_extractor(ie)
@@ -40,8 +60,7 @@ def main(arguments: list[str]) -> None:
                 ie.set_downloader(self)
             return super().get_info_extractor(ie_key)
 
-    yt_dlp.YoutubeDL = Limited
-    yt_dlp.main(arguments[1:])
+    return Limited
 
 
 if __name__ == "__main__":

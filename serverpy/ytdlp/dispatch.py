@@ -40,6 +40,7 @@ from serverpy.extraction.messages import (
 from serverpy.memory.heap import give_memory_back
 from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard
+from serverpy.net.happy_eyeballs import Routes
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.children import Stopped, Ticket
 from serverpy.ytdlp.page.extract import extract
@@ -57,10 +58,10 @@ class Dispatcher:
 
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
         """Prepare the process and start its threads. Raises ConfigurationError."""
-        guard = Guard.of(options.targets)
+        guard, routes = Guard.of(options.targets), Routes()
 
         def make_egress() -> Egress:
-            return Egress(guard, options.network, EgressLimits.of(options.timeouts))
+            return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
         make_egress()  # raises here if PROXY or SOURCE_ADDRESS is invalid
         self._options = options

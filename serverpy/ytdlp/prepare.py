@@ -22,7 +22,7 @@ from yt_dlp.utils import Popen, YoutubeDLError
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
 from serverpy.extras import IMPERSONATE
-from serverpy.ytdlp import m3u8
+from serverpy.ytdlp import http_client, m3u8
 from serverpy.ytdlp.children import Gate, install
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
@@ -37,6 +37,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
     """Restrict the process and load the extractors. Takes about a second. Raises ConfigurationError."""
     gate = Gate(options.max_js_children)
     install(Popen, gate)
+    http_client.install()
     runtimes = _find_js_runtimes()
     _close_environment(directory)
     m3u8.install()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from serverpy.net.http1 import Headers, Origin
+from serverpy.net.http1 import Headers
 from serverpy.net.representation import MAX_SERVERS, MAX_VALIDATOR, Mismatch, Part, Representation, Unusable, part_of
+from serverpy.net.urls import Origin
 
 TOTAL = 1000
 ONE, OTHER = Origin("http", "one.example", 80), Origin("https", "other.example", 443)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 import psutil
 import pytest
+import trustme
 
 from serverpy import extras
 from serverpy.body import Source
@@ -156,6 +158,32 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None
             await read_for_ever(body, received)
         await body.aclose()
         assert site.path("prog.mp4").read_bytes().startswith(b"".join(received))
+
+
+@pytest.mark.parametrize("cleanly", [True, False])
+async def test_a_body_of_unknown_length_is_complete_only_if_tls_says_so(
+    site: SampleSite, tmp_path: Path, cleanly: bool
+) -> None:
+    """Without close_notify, the end may be a cut (RFC 8446 §6.1)."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    film = site.path("prog.mp4").read_bytes()
+
+    def handle(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + film)
+        if cleanly and isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+
+    with Origin(handle, context) as origin:
+        async with running(network=Network(ca_file=str(tmp_path / "ca.pem"))) as method:
+            body = await opened(method, Source(url=f"https://127.0.0.1:{origin.port}/film.mp4"))
+            if cleanly:
+                assert await rest_of(body) == film
+            else:
+                with pytest.raises(UpstreamFailed):
+                    await rest_of(body)
+            await body.aclose()
 
 
 @pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])

@@ -15,7 +15,6 @@ import msgspec
 
 import serverpy
 from serverpy.body import Source
-from serverpy.extraction.sites import Sites
 from serverpy.options import Identity
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
@@ -23,8 +22,9 @@ from serverpy.streaming.child.options import ChildOptions
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
 """If video and audio are separate formats, this asks for both, which is refused as a merge: either alone is not what
 the client meant. `all`, best first, finds images, which have neither codec."""
-STOCK, LIMITED = "yt_dlp", "serverpy.ytdlp.commandline"
-"""Modules to run: yt-dlp's command line, and the same without the extractors that are not allowed."""
+PROGRAM = "serverpy.ytdlp.commandline"
+"""Module to run: yt-dlp's command line, which notices a cut TLS connection, and refuses the sites that are not
+allowed."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
@@ -40,7 +40,8 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
     return [
         sys.executable,
         "-m",
-        *_program(options.sites),
+        PROGRAM,
+        "all" if options.sites.unlimited else msgspec.json.encode(options.sites).decode(),
         "--ignore-config",
         "--no-update",
         "--no-cache-dir",
@@ -74,10 +75,6 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
     ]
 
 
-def _program(sites: Sites) -> list[str]:
-    return [STOCK] if sites.unlimited else [LIMITED, msgspec.json.encode(sites).decode()]
-
-
 def _impersonation(identity: Identity) -> list[str]:
     # curl_cffi queues a body without a bound; requests for 1 MiB at a time bound the queue.
     return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
@@ -100,10 +97,7 @@ def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
     paths = options.plugin_paths
     if not paths:
         values["YTDLP_NO_PLUGINS"] = "1"
-    if not options.sites.unlimited:
-        paths = (*paths, str(Path(serverpy.__file__).parent.parent))
-    if paths:
-        values["PYTHONPATH"] = os.pathsep.join(paths)
+    values["PYTHONPATH"] = os.pathsep.join((*paths, str(Path(serverpy.__file__).parent.parent)))
     if options.network.ca_file:
         values["SSL_CERT_FILE"] = str(files.authorities)
     return values

@@ -25,9 +25,11 @@ from yt_dlp.utils import ContentTooShortError
 
 from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
+from serverpy.net.content_coding import codings_of
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.ranges import ContentRange, parse_length
 from serverpy.ytdlp.download.sink import OneFile
+from serverpy.ytdlp.http_client import refuse_cut
 from serverpy.ytdlp.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,7 @@ class MediaRequests:
             if isinstance(translated := translate(error), TargetForbidden):
                 raise translated from error
             raise
+        refuse_cut(getattr(response.fp, "_fp", None))
         if self.stop.is_set:
             response.close()
         self.stop.check()
@@ -261,8 +264,9 @@ def _hide(response: Response, count: int) -> None:
 
 
 def _length(response: Response) -> int | None:
-    # With a Content-Encoding, the length is that of the encoded bytes.
-    return None if response.headers.get("Content-Encoding") else parse_length(response.headers.get("Content-Length"))
+    # With a content coding, the length is that of the encoded bytes.
+    is_coded = codings_of(response.headers.get_all("Content-Encoding") or ())
+    return None if is_coded else parse_length(response.headers.get("Content-Length"))
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:

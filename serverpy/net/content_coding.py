@@ -1,0 +1,188 @@
+"""Bodies that a media server sends compressed, though `identity` was requested: decoded in passing, in bounded steps.
+
+A step of input may decode to a thousand times its bytes, so a decoder returns at most STEP bytes at once, and is given
+no more input before the reader has taken those. What a decoder holds is charged to a `Room`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+from serverpy.errors import Busy, UpstreamFailed
+from serverpy.memory.room import Room
+from serverpy.net.response_head import REAL_CODINGS, tokens
+
+STEP = 32 * 1024
+"""The most decoded bytes that are returned at once."""
+MAX_CODINGS = 3
+_INFLATE_BYTES = 128 * 1024
+"""A window of 32 KiB and its state, the input that waits, and the output in hand."""
+_BROTLI_BYTES = 512 * 1024
+"""As much and the code tables, besides the window."""
+
+
+def codings_of(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the content codings of a body, in the order in which they were applied (RFC 9110 §8.4). Words that are no
+    coding (`none`, `UTF-8`, `aws-chunked`) are ignored, as browsers do."""
+    return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
+
+
+class Decoder(Protocol):
+    """Decoder of one coding. `decode` takes the next input, or `b""` until `wants_input`, and returns at most STEP
+    bytes. `finish` raises `UpstreamFailed` if the input was cut."""
+
+    @property
+    def wants_input(self) -> bool: ...
+
+    def decode(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> None: ...
+
+
+class Decoding:
+    """The decoded bytes of a body that `source` returns in pieces. Raises `UpstreamFailed` for a coding that cannot be
+    decoded. `room` (None: unlimited) is released with the response."""
+
+    def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
+        if len(codings) > MAX_CODINGS:
+            raise UpstreamFailed("The media server compressed the media too many times.")
+        self._source = source
+        self._room = room
+        self._decoders = [self._make(coding) for coding in reversed(codings)]
+
+    async def read(self) -> bytes:
+        """Return the next decoded bytes, `b""` at the end. Raises what `source` raises, `UpstreamFailed` if the body is
+        cut or invalid, and `Busy` if the decoder needs more memory than is free."""
+        return await self._pull(len(self._decoders))
+
+    def close(self) -> None:
+        if self._room is not None:
+            self._room.release()
+
+    async def _pull(self, level: int) -> bytes:
+        """Return the next output of the decoders below `level`."""
+        if level == 0:
+            return await self._source()
+        decoder = self._decoders[level - 1]
+        while True:
+            data = await self._pull(level - 1) if decoder.wants_input else b""
+            over = decoder.wants_input and not data
+            if out := decoder.decode(data):
+                return out
+            if over:
+                decoder.finish()
+                return b""
+
+    def _make(self, coding: str) -> Decoder:
+        if coding in ("gzip", "deflate"):
+            return _Inflate(self._hold, is_gzip=coding == "gzip")
+        if coding == "br":
+            return _Brotli(self._hold)
+        raise UpstreamFailed(f"The media server compressed the media with {coding}, which cannot be decoded here.")
+
+    def _hold(self, nbytes: int) -> None:
+        if self._room is not None and not self._room.try_grow(nbytes):
+            raise Busy("Decompressing the media needs more memory than is free.")
+
+
+class _Inflate:
+    """gzip (RFC 1952), of one or several members, and deflate (RFC 1950, or without its header, as some servers send
+    it). Bytes after the end are ignored."""
+
+    def __init__(self, hold: Callable[[int], None], *, is_gzip: bool) -> None:
+        self._hold = hold
+        self._is_gzip = is_gzip
+        self._inflate: Any = None
+        self._waiting = b""
+        self._ended = False
+        """Whether a member has ended and no other has begun."""
+        self._is_over = False
+
+    @property
+    def wants_input(self) -> bool:
+        return not self._waiting
+
+    def decode(self, data: bytes) -> bytes:
+        data, self._waiting = self._waiting or data, b""
+        if self._is_over or not self._begin(data):
+            return b""
+        try:
+            out: bytes = self._inflate.decompress(data, STEP)
+        except zlib.error as error:
+            raise _invalid() from error
+        self._waiting, self._ended = self._inflate.unconsumed_tail, self._inflate.eof
+        if self._ended:
+            self._waiting, self._inflate = self._inflate.unused_data, None
+        return out
+
+    def _begin(self, data: bytes) -> bool:
+        """Return whether a member has begun, now or before."""
+        if self._inflate is not None:
+            return True
+        self._is_over = self._ended and not (self._is_gzip and data.startswith(b"\x1f"))
+        if not data or self._is_over:
+            return False
+        if not self._ended:
+            self._hold(_INFLATE_BYTES)
+        has_header = self._is_gzip or data[0] & 0x0F == 8
+        self._inflate = zlib.decompressobj(31 if self._is_gzip else zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+        return True
+
+    def finish(self) -> None:
+        if not self._ended and not self._is_over:
+            raise _cut()
+
+
+class _Brotli:
+    """Brotli (RFC 7932). Bytes after the end are ignored."""
+
+    def __init__(self, hold: Callable[[int], None]) -> None:
+        try:
+            import brotli  # takes 1 MB, and few servers need it
+        except ImportError:
+            raise UpstreamFailed(
+                "The media server compressed the media with br, which cannot be decoded here."
+            ) from None
+        self._hold = hold
+        self._error: type[Exception] = brotli.error
+        self._decompressor: Any = brotli.Decompressor()
+        self._begun = False
+
+    @property
+    def wants_input(self) -> bool:
+        return bool(self._decompressor.can_accept_more_data())
+
+    def decode(self, data: bytes) -> bytes:
+        if data and not self._begun:
+            self._hold(_BROTLI_BYTES + window_of(data[0]))
+            self._begun = True
+        if self._decompressor.is_finished():
+            return b""
+        try:
+            # It fills blocks of 32 KiB, and begins no other beyond the limit.
+            return bytes(self._decompressor.process(data, output_buffer_limit=STEP // 2))
+        except self._error as error:
+            raise _invalid() from error
+
+    def finish(self) -> None:
+        if not self._decompressor.is_finished():
+            raise _cut()
+
+
+def window_of(first: int) -> int:
+    """Return the bytes of the window that a brotli stream needs, by its first byte (RFC 7932 §9.1)."""
+    if not first & 1:
+        return 1 << 16
+    if bits := first >> 1 & 7:
+        return 1 << 17 + bits
+    return 1 << (8 + (first >> 4 & 7) if first >> 4 & 7 else 17)
+
+
+def _invalid() -> UpstreamFailed:
+    return UpstreamFailed("The media server sent invalid compressed data.")
+
+
+def _cut() -> UpstreamFailed:
+    return UpstreamFailed("The media server ended the compressed body too early.")

@@ -1,0 +1,102 @@
+"""URLs of media as they go on the wire: split, normalised and percent-encoded as yt-dlp and browsers do. Pure."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from serverpy.errors import UpstreamFailed
+
+BLANKS = "".join(map(chr, range(33)))
+"""Blanks and control characters, which browsers strip from both ends of a URL (WHATWG URL §4.4)."""
+_SAFE = "/?%:@!$&'()*+,;=~-._"
+"""The characters that may stand raw in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_DOT = re.compile(r"(?:\.|%2e)", re.IGNORECASE)
+_DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host (IDNA, lower case, no brackets) and port of a server (RFC 6454 §4)."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def host_header(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def split(url: str) -> tuple[Origin, str]:
+    """Split an http(s) URL into origin and request target. Characters that a target cannot contain are percent-encoded,
+    and dot segments are removed. Raises `UpstreamFailed` if the URL is invalid, or contains a user name."""
+    try:
+        parts = urlsplit(url.strip(BLANKS))
+        host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        path = _encoded(_without_dot_segments(parts.path or "/"))
+        query = f"?{_encoded(parts.query)}" if parts.query else ""
+    except (ValueError, KeyError) as error:
+        raise UpstreamFailed("The media's URL is invalid, or not http or https.") from error
+    if not host or parts.username is not None:
+        raise UpstreamFailed("The media's URL has no host, or contains a user name.")
+    return Origin(parts.scheme, host, port), path + query
+
+
+def _encoded(text: str) -> str:
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=_SAFE)
+
+
+def _without_dot_segments(path: str) -> str:
+    """Remove `.` and `..` segments (RFC 3986 §5.2.4), also percent-encoded ones, as browsers do."""
+    if not _DOT_SEGMENT.search(path):
+        return path
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        dots = _dots(segment)
+        if dots == 0:
+            kept.append(segment)
+        elif dots == 2 and kept:
+            kept.pop()
+    return "/" + "/".join([*kept, ""] if _dots(segments[-1]) and kept else kept)
+
+
+def _dots(segment: str) -> int:
+    """Return 1 for `.`, 2 for `..`, 0 for any other segment."""
+    dots = len(_DOT.findall(segment))
+    return dots if dots in (1, 2) and not _DOT.sub("", segment) else 0
+
+
+def without_user_info(url: str) -> tuple[str, str | None]:
+    """Return the URL without its user name and password, and the value for Authorization that they stand for (RFC 7617
+    §2); None if it has none. Raises `UpstreamFailed` if the URL is invalid."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UpstreamFailed("The media's URL is invalid, or not http or https.") from error
+    user_info, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, None
+    user, _, password = user_info.partition(":")
+    credentials = f"{unquote(user)}:{unquote(password)}".encode("utf-8", "replace")
+    return parts._replace(netloc=host).geturl(), f"Basic {base64.b64encode(credentials).decode()}"
+
+
+class RedirectFailed(UpstreamFailed):
+    """Redirects that lead to no response."""
+
+
+def redirected(url: str, location: str) -> str:
+    """Return the URL that a redirect leads to. Like browsers, take bytes that are not ASCII as UTF-8. Raises
+    `RedirectFailed` if the URL is invalid."""
+    try:
+        return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
+    except ValueError as error:
+        raise RedirectFailed("The media server redirects to an invalid URL.") from error

@@ -1,0 +1,81 @@
+"""Makes Python's `http.client`, on which yt-dlp's requests rest, as tolerant as the server's own client.
+
+Over http, the filtering proxy repairs the heads of responses. Over https it cannot see them, so they are repaired here,
+by the same code. Used in the worker and in the children of the `subprocess` method.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+from typing import Any
+
+from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
+
+
+class TolerantResponse(http.client.HTTPResponse):
+    """A response whose head is repaired before `http.client` parses it, and before which interim responses are skipped
+    (`http.client` skips only 100)."""
+
+    cut_is_an_error = False
+    """Whether the end of a TLS connection without close_notify is an error for all responses of this process."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        self.sock = sock
+        self._has_begun = False
+        super().__init__(sock, *args, **kwargs)
+
+    def begin(self) -> None:
+        stream: Any = self.fp
+        try:
+            if not self._has_begun and (head := self._final_head()):
+                self.fp: Any = io.BytesIO(head)  # of which it only calls `readline`
+            super().begin()
+        finally:
+            self.fp = stream
+        self._has_begun = True
+        if self.cut_is_an_error:
+            refuse_cut(self)
+
+    def _final_head(self) -> bytes:
+        """Read up to the body, and return the head of the final response; `b""` if the server has sent none."""
+        try:
+            head, left = _read_head(self.fp, MAX_HEAD_BYTES)
+            while head:
+                status, repaired = repair_response(head)
+                if status >= 200:
+                    return repaired
+                head, left = _read_head(self.fp, left)
+        except BadHead as error:
+            raise http.client.BadStatusLine(str(error)) from None
+        return b""
+
+
+def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
+    """Read one head of at most `left` bytes, and skip empty lines before it. Return it, and how many bytes are left.
+    Raises BadHead if it is longer."""
+    head = b""
+    while line := stream.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            raise BadHead("The response head is too large.")
+        if line.strip(b"\r\n"):
+            head += line
+        elif head:
+            break
+    return head, left
+
+
+def install() -> None:
+    """Use `TolerantResponse` for all connections of this process, those of urllib3 among them."""
+    http.client.HTTPConnection.response_class = TolerantResponse
+
+
+def refuse_cut(response: object) -> None:
+    """If `response` is a `TolerantResponse`, make reading raise `ssl.SSLEOFError` if its TLS connection ends without
+    close_notify (RFC 8446 §6.1). Python otherwise takes that for the end of the body, so that a body whose length is
+    unknown would look complete when it was cut."""
+    sock = getattr(response, "sock", None)
+    if isinstance(sock, ssl.SSLSocket):
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # missing in typeshed

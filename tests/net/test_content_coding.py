@@ -1,0 +1,161 @@
+"""Compressed bodies are decoded in passing, in bounded steps."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+from collections.abc import Awaitable, Callable
+
+import brotli
+import pytest
+
+from serverpy.errors import Busy, UpstreamFailed
+from serverpy.memory.room import NO_ROOM, Room
+from serverpy.net.content_coding import STEP, Decoding, codings_of, window_of
+
+TEXT = b"#EXTM3U, and other lines that are alike. " * 5000
+NOISE = random.Random(3).randbytes(200_000)
+
+
+def raw_deflate(data: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return deflate.compress(data) + deflate.flush()
+
+
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "codings"),
+    [
+        ([], ()),
+        (["gzip"], ("gzip",)),
+        (["X-GZip"], ("gzip",)),
+        ([" br "], ("br",)),
+        (["gzip, br"], ("gzip", "br")),
+        (["deflate", "gzip"], ("deflate", "gzip")),
+        (["zstd;q=1"], ("zstd",)),
+        *(([word], ()) for word in ("", " ", "identity", "Identity", "none", "UTF-8", "binary", "aws-chunked", "8bit")),
+        (["aws-chunked,gzip"], ("gzip",)),
+        (["utf-8, identity"], ()),
+    ],
+)
+def test_words_that_are_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
+    assert codings_of(values) == codings
+
+
+def pieces_of(data: bytes, size: int) -> Callable[[], Awaitable[bytes]]:
+    pieces = iter([data[at : at + size] for at in range(0, len(data), size)])
+
+    async def read() -> bytes:
+        return next(pieces, b"")
+
+    return read
+
+
+async def decoded(codings: tuple[str, ...], data: bytes, size: int = 4096) -> bytes:
+    decoding, whole = Decoding(codings, pieces_of(data, size), None), b""
+    while piece := await decoding.read():
+        assert len(piece) <= STEP
+        whole += piece
+    return whole
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_the_bytes_are_those_before_the_coding(coding: str, size: int) -> None:
+    for body in (TEXT, NOISE[: size * 5000], b""):
+        assert await decoded((coding,), ENCODERS[coding](body), size) == body
+
+
+async def test_deflate_may_lack_its_header() -> None:
+    assert await decoded(("deflate",), raw_deflate(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize("size", [1, 5, 4096])
+async def test_gzip_may_have_several_members_and_bytes_behind_them(size: int) -> None:
+    two = gzip.compress(b"one") + gzip.compress(b"two")
+    for rest in (b"", b"\0\0\0\0", b"rest"):
+        assert await decoded(("gzip",), two + rest, size) == b"onetwo"
+
+
+async def test_codings_are_undone_in_reverse() -> None:
+    assert await decoded(("gzip", "br"), brotli.compress(gzip.compress(TEXT))) == TEXT
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_a_cut_or_invalid_body_is_an_error(coding: str) -> None:
+    data = ENCODERS[coding](NOISE)
+    for wrong in (data[:-1], data[:1000], b"", b"<html>" + data):
+        with pytest.raises(UpstreamFailed):
+            await decoded((coding,), wrong)
+
+
+async def test_a_wrong_checksum_is_an_error() -> None:
+    data = bytearray(gzip.compress(TEXT))
+    data[-5] ^= 1
+    with pytest.raises(UpstreamFailed, match="invalid"):
+        await decoded(("gzip",), bytes(data))
+
+
+@pytest.mark.parametrize("coding", ["zstd", "compress", "dcb"])
+def test_a_coding_that_cannot_be_decoded_is_named(coding: str) -> None:
+    with pytest.raises(UpstreamFailed, match=coding):
+        Decoding((coding,), pieces_of(b"", 1), None)
+
+
+def test_the_number_of_codings_is_bounded() -> None:
+    with pytest.raises(UpstreamFailed, match="too many"):
+        Decoding(("gzip",) * 4, pieces_of(b"", 1), None)
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_a_bomb_is_read_in_bounded_steps_and_only_as_far_as_its_reader_goes(coding: str) -> None:
+    taken = 0
+    bomb = ENCODERS[coding](bytes(8 * 1024 * 1024))
+    read = pieces_of(bomb, 4096)
+
+    async def counted() -> bytes:
+        nonlocal taken
+        piece = await read()
+        taken += len(piece)
+        return piece
+
+    decoding = Decoding((coding,), counted, None)
+    for _ in range(10):
+        assert 0 < len(await decoding.read()) <= STEP
+    assert taken <= 4096
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_a_decoder_charges_what_it_holds(coding: str) -> None:
+    with pytest.raises(Busy):
+        await Decoding((coding,), pieces_of(ENCODERS[coding](TEXT), 4096), Room(NO_ROOM)).read()
+
+    lender = Counting()
+    decoding = Decoding((coding,), pieces_of(ENCODERS[coding](TEXT), 4096), Room(lender))
+    await decoding.read()
+    assert lender.lent >= 128 * 1024
+    decoding.close()
+    assert lender.lent == 0
+
+
+class Counting:
+    lent = 0
+
+    def try_grow(self, nbytes: int) -> bool:
+        self.lent += nbytes
+        return True
+
+    def shrink(self, nbytes: int) -> None:
+        self.lent -= nbytes
+
+
+@pytest.mark.parametrize("bits", range(10, 25))
+def test_the_window_of_brotli_is_read_from_its_first_byte(bits: int) -> None:
+    assert window_of(brotli.compress(NOISE, lgwin=bits)[0]) == 1 << bits

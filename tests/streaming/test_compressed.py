@@ -1,0 +1,94 @@
+"""The relay and the embedded method with media that its server compresses, though nobody asked for that."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import zlib
+from collections.abc import Callable
+
+import brotli
+import pytest
+
+from serverpy.body import Body
+from serverpy.errors import UpstreamFailed
+from serverpy.extraction.values import Track
+from serverpy.ranges import ByteRange
+from tests.net.opening import OK, client
+from tests.net.origin import Origin
+from tests.streaming.segments.relaying import Page, drained, opened
+from tests.ytdlp.streams import Running, progressive
+
+SEGMENTS = [b"\x47" + bytes([number]) * 187 * 500 for number in range(3)]
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + b"".join(b"#EXTINF:2,\n%d.ts\n" % n for n in range(3))
+FILES = {"/list.m3u8": PLAYLIST + b"#EXT-X-ENDLIST\n", **{f"/{n}.ts": data for n, data in enumerate(SEGMENTS)}}
+FILM = b"\x1aE\xdf\xa3" + bytes(range(256)) * 2000
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "aws-chunked": bytes,
+    "UTF-8": bytes,
+}
+
+
+def compressing(coding: str) -> Callable[[socket.socket, bytes], None]:
+    def handle(connection: socket.socket, head: bytes) -> None:
+        body = ENCODERS[coding](FILES.get(head.split(b" ")[1].decode(), FILM))
+        fields = f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\nAccept-Ranges: bytes\r\n\r\n"
+        connection.sendall(OK + fields.encode() + body)
+
+    return handle
+
+
+def track(origin: Origin, path: str, **fields: str) -> Track:
+    kinds = {"protocol": "http", "ext": "webm", "vcodec": "vp9", "acodec": "opus", **fields}
+    return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]  # by name
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_playlists_and_segments_are_decoded(coding: str) -> None:
+    with Origin(compressing(coding)) as origin:
+        async with client() as made:
+            page = Page(lambda _visit: track(origin, "/list.m3u8", protocol="m3u8_native", ext="mp4"))
+            assert await drained(await opened(made, page)) == b"".join(SEGMENTS)
+
+
+@pytest.mark.parametrize("asked", [None, ByteRange(5, 10), ByteRange(None, 10)])
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+async def test_a_file_is_decoded_and_promises_neither_length_nor_ranges(coding: str, asked: ByteRange | None) -> None:
+    with Origin(compressing(coding)) as origin:
+        async with client() as made:
+            body = await opened(made, Page(lambda _visit: track(origin, "/film")), asked)
+            assert promises(body) == (None, False, False)
+            assert await drained(body) == FILM
+
+
+async def test_a_word_that_is_no_coding_changes_nothing() -> None:
+    with Origin(compressing("aws-chunked")) as origin:
+        async with client() as made:
+            body = await opened(made, Page(lambda _visit: track(origin, "/film")))
+            assert promises(body) == (len(FILM), False, False)
+            assert await drained(body) == FILM
+
+
+def promises(body: Body) -> tuple[int | None, bool, bool]:
+    return body.head.length, body.head.partial, body.head.seekable
+
+
+async def test_a_file_that_is_cut_within_its_coding_is_an_error() -> None:
+    def handle(connection: socket.socket, head: bytes) -> None:
+        body = gzip.compress(FILM)[:-4]
+        connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with Origin(handle) as origin:
+        async with client() as made:
+            with pytest.raises(UpstreamFailed, match="ended the compressed body"):
+                await drained(await opened(made, Page(lambda _visit: track(origin, "/film"))))
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+def test_the_embedded_method_decodes_them_too(coding: str) -> None:
+    with Origin(compressing(coding)) as origin, Running(progressive(origin.url)) as download:
+        assert (download.read_all(), download.error) == (FILM, None)

@@ -1,0 +1,167 @@
+"""yt-dlp's HTTP client in the worker: as tolerant as the server's own over https, and never half without an error."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+
+from serverpy.errors import UpstreamFailed
+from serverpy.ytdlp import http_client
+from serverpy.ytdlp.http_client import TolerantResponse
+from tests.net.origin import DEADLINE, Origin
+from tests.ytdlp.streams import Running, progressive
+
+BODY = bytes(range(256)) * 400
+
+
+@dataclass(frozen=True)
+class Tls:
+    server: ssl.SSLContext
+    ca: str
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    path: Path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return Tls(context, str(path))
+
+
+@pytest.fixture(autouse=True)
+def tolerant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "response_class", TolerantResponse)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+ODD = {
+    "103": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
+    "102, 100, 103": b"HTTP/1.1 102 x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 103 x\r\n\r\n" + OK + b"\r\nhello",
+    "icy": b"ICY 200 OK\r\nicy-name: x\r\n\r\nhello",
+    "lf": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nhello",
+    "no colon before the length": OK + b"nonsense\r\nContent-Length: 5\r\n\r\nhello",
+    "blank in a name before the length": OK + b"Two Words: x\r\nContent-Length: 5\r\n\r\nhello",
+    "length and chunked": OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "empty lines first": b"\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+def test_odd_responses_are_read(tls: Tls, answer: bytes, secure: bool) -> None:
+    def handle(connection: socket.socket, head: bytes) -> None:
+        connection.sendall(answer)
+
+    with Origin(handle, tls.server if secure else None) as origin, requests.Session() as session:
+        session.trust_env = False
+        reply = session.get(origin.url, verify=tls.ca, timeout=DEADLINE)
+    assert (reply.status_code, reply.content) == (200, b"hello")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-x\r\n\r\n",
+        OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 4000,
+        b"\r\n" * 40_000,
+    ],
+    ids=["nothing", "ssh", "two lengths", "long", "endless 103", "endless empty lines"],
+)
+def test_a_response_that_cannot_be_read_is_an_error(answer: bytes) -> None:
+    response = TolerantResponse(Reading(answer))
+    with pytest.raises(http.client.BadStatusLine):
+        response.begin()
+
+
+class Reading:
+    """A socket of which only `makefile` is used."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def test_the_worker_and_the_children_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "response_class", http.client.HTTPResponse)
+    http_client.install()
+    assert http.client.HTTPConnection.response_class is TolerantResponse
+
+
+# --- the end of a body whose length is unknown
+
+Handler = Callable[[socket.socket, bytes], None]
+
+
+def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
+    """Return a handler that sends the beginning of BODY, and ends with close_notify or without."""
+
+    def handle(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(head + b"\r\n" + BODY[:at])
+        if cleanly:
+            assert isinstance(connection, ssl.SSLSocket)
+            connection.unwrap()
+
+    return handle
+
+
+@pytest.fixture
+def trusting(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let yt-dlp's sessions trust the test's authority: they read the system's from the environment."""
+    monkeypatch.setenv("SSL_CERT_FILE", tls.ca)
+
+
+def downloaded(origin: Origin) -> Running:
+    return Running(progressive(origin.url), compat_opts={"no-certifi"})
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_body_that_ends_with_close_notify_is_complete(tls: Tls) -> None:
+    with Origin(ending(cleanly=True), tls.server) as origin, downloaded(origin) as download:
+        assert (download.read_all(), download.error) == (BODY, None)
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("head", [OK, b"HTTP/1.0 200 OK\r\n", OK + b"Transfer-Encoding: identity\r\n"])
+def test_a_body_that_ends_without_close_notify_is_cut(tls: Tls, head: bytes) -> None:
+    """Whatever the server sends when it is asked again: it ignores ranges, and is cut again."""
+    with Origin(ending(cleanly=False, head=head, at=50_000), tls.server) as origin, downloaded(origin) as download:
+        assert download.read_all() == BODY[:50_000]
+    assert isinstance(download.error, UpstreamFailed)
+    assert len(origin.heads) > 1
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_cut_body_is_resumed_if_its_server_honours_ranges(tls: Tls) -> None:
+    def handle(connection: socket.socket, head: bytes) -> None:
+        first = 50_000 - 4096
+        if b"Range: bytes=%d-" % first not in head:
+            connection.sendall(OK + b"\r\n" + BODY[:50_000])
+            return
+        part = b"HTTP/1.1 206 OK\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(part % (first, len(BODY) - 1, len(BODY), len(BODY) - first) + BODY[first:])
+
+    with Origin(handle, tls.server) as origin, downloaded(origin) as download:
+        assert (download.read_all(), download.error) == (BODY, None)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_body_with_a_length_needs_no_close_notify(tls: Tls) -> None:
+    head = OK + b"Content-Length: %d\r\n" % len(BODY)
+    with Origin(ending(cleanly=False, head=head), tls.server) as origin, downloaded(origin) as download:
+        assert (download.read_all(), download.error) == (BODY, None)
