@@ -23,15 +23,13 @@ from serverpy.errors import (
     UnsupportedConversion,
 )
 from serverpy.extraction.choice import by_id, is_seekable
-from serverpy.extraction.values import HLS_PROTOCOLS, Media, Track
+from serverpy.extraction.values import HLS_PROTOCOLS, UNKNOWN_CODEC, Media, Track
 from serverpy.ranges import ByteRange
 
 UNCUT = (
     "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
     "`start` is only for live streams: the position at which to begin."
 )
-UNKNOWN_CODEC = "unknown"
-"""A codec that the extraction could not determine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,8 @@ class StreamRequest:
     range: ByteRange | None = None
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
+    head_only: bool = False
+    """Only the head is wanted (HTTP's HEAD): the stream may not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

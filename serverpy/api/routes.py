@@ -107,6 +107,7 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         # RFC 9110 §14.2: ranges are defined for GET only.
         range=parse_range(request.headers.get("range")) if request.method == "GET" else None,
         if_range=request.headers.get("if-range"),
+        head_only=request.method == "HEAD",
     )
     return StreamResponse(
         lambda record: server.delivery.open(asked, record),

@@ -43,6 +43,10 @@ class FinishedCursor:
     async def next(self) -> Segment | None:
         return await upcoming(self._segments)
 
+    async def first(self) -> Segment | None:
+        """Return the first segment of the manifest at hand; `next` continues where it was."""
+        return None if self._manifest is None else await upcoming(self._manifest.segments())
+
     async def again(self, segment: Segment) -> Segment:
         self._manifest, self._segments = None, iter(())  # never hold two manifests at once
         manifest = await self._load()

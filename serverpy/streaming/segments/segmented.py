@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TypeGuard
 
+from serverpy.containers import SNIFF_BYTES
 from serverpy.errors import InvalidParameter, UpstreamFailed
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
@@ -14,6 +15,7 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
+from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
@@ -108,6 +110,11 @@ class SegmentedRead(Unlosable):
             await self._advance()
         return b""
 
+    async def beginning(self) -> bytes:
+        """Return the first bytes of the whole, at most SNIFF_BYTES of its first segment, for a read of a range that
+        does not bring them. Sends one request. Raises what opening and reading a segment raise."""
+        return await self._segments.beginning()
+
     def move_to(self, lender: Lender) -> bool:
         """Charge what the stream holds beyond its reserved bytes to `lender` from now on. Returns False if that cannot
         spare as much."""
@@ -163,6 +170,24 @@ class _Segments:
         """Begin to open the next segment, but not beyond the edge of a live stream."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
+
+    async def beginning(self) -> bytes:
+        segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
+        if segment is None:
+            return b""
+        # The playlist has just been used for the current segment, so its addresses need not be renewed.
+        read = await open_segment(
+            self._source,
+            segment,
+            self._keys,
+            _never,
+            most_bytes=SNIFF_BYTES,
+            wait_seconds=self._wait_seconds,
+        )
+        try:
+            return b"".join(await first_chunks(read.read))[:SNIFF_BYTES]
+        finally:
+            read.close()
 
     async def aclose(self) -> None:
         self._close()
@@ -233,6 +258,10 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
 
 def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:
     return isinstance(manifest, HlsManifest) and not manifest.is_complete
+
+
+async def _never(_segment: Segment) -> Segment | None:
+    return None
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:
