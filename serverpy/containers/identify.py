@@ -21,6 +21,7 @@ _AUDIO_ONLY = {
     table.MKV: table.MKA,
     table.ASF: table.WMA,
     table.WMV: table.WMA,
+    table.RM: table.RA,
 }
 """Containers of video and audio, and what they are called with audio alone."""
 _WITH_VIDEO = {audio: video for video, audio in _AUDIO_ONLY.items()} | {table.ASF: table.WMV}
@@ -31,6 +32,7 @@ _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.WEBM: frozenset({table.WEBA}),
     table.MKV: frozenset({table.MKA}),
     table.ASF: frozenset({table.WMA, table.WMV}),
+    table.RM: frozenset({table.RA}),
     table.OGG: frozenset({table.OPUS, table.OGA, table.SPX, table.OGV}),
 }
 """Containers that bytes cannot prove, and what a declaration may make of them."""

@@ -41,7 +41,6 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"MP+", table.MUSEPACK),
     (b"DSD \x1c\0\0\0\0\0\0\0", table.DSF),
     (b"MThd\0\0\0\x06", table.MIDI),
-    (b".RMF\0", table.RM),
     (b".ra\xfd", table.RA),
     (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", table.MXF),  # RFC 4539
     (b"DTSHDHDR", table.DTS),
@@ -68,8 +67,10 @@ def found(first: bytes) -> tuple[Container, bool] | None:
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
-    if is_text(first) and len(first) >= _TELLING_BYTES:
+    if _UTF16.match(first):  # its byte order mark resembles the sync word of MPEG audio
         return None
+    if first.startswith(b".RMF\0"):
+        return table.RM, False
     for look in (by_brand, matroska.look, _ogg, _asf):
         result = look(first)
         if result is not None:
