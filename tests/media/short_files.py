@@ -3,17 +3,22 @@ hand."""
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 _PIXELS = {"gif": "rgb8", "png": "rgb24", "bmp": "bgr24", "tiff": "rgb24", "mjpeg": "yuvj420p", "jpeg2000": "rgb24"}
 
 
+@functools.cache
 def written(muxer: str, *codecs: str, rate: int = 48_000, seconds: float = 0.5, **options: str) -> bytes:
     """Return a file of `muxer` with a stream of each of `codecs`, in this order; `options` are the muxer's. Not all
     muxers can write to a pipe, so it may seek."""
@@ -40,11 +45,11 @@ def _stream(container: av.container.OutputContainer, codec: str, rate: int) -> A
     return audio
 
 
-def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> list[av.Packet]:
-    packets: list[av.Packet] = []
+def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> list[Packet[Any]]:
+    packets: list[Packet[Any]] = []
     if isinstance(stream, VideoStream):
         for number in range(max(1, int(25 * seconds))):
-            frame = av.VideoFrame(stream.width, stream.height, stream.pix_fmt)
+            frame = av.VideoFrame(stream.width, stream.height, stream.pix_fmt or "")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             packets += stream.encode(frame)
     else:
@@ -58,10 +63,11 @@ def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> li
 
 def image(codec: str) -> bytes:
     """Return one image, as the encoder makes it."""
-    encoder = av.CodecContext.create(codec, "w")
-    encoder.width, encoder.height, encoder.pix_fmt = 16, 16, _PIXELS.get(codec, "rgb24")
+    encoder, pixels = av.CodecContext.create(codec, "w"), _PIXELS.get(codec, "rgb24")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = 16, 16, pixels
     encoder.time_base = Fraction(1, 25)
-    frame = av.VideoFrame(16, 16, encoder.pix_fmt)
+    frame = av.VideoFrame(16, 16, pixels)
     frame.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 

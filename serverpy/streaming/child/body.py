@@ -108,7 +108,7 @@ async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
 
 
 def _head(found: Found, first: list[bytes], began: float) -> Head:
-    container = identify(b"".join(first), declared_ext=found.ext)
+    container = identify(b"".join(first), declared_ext=found.ext, is_audio=found.is_audio)
     return Head(
         content_type=container.content_type,
         ext=container.ext,
