@@ -39,7 +39,8 @@ def brings_beginning(asked: ByteRange | None) -> bool:
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
     """Read the first bytes of a file, enough to identify it, and no more of it than that if the server honours ranges.
-    Returns the read, which is closed, for its headers and extent. Raises what opening and reading raise."""
+    Returns the read, which is closed, for its headers and extent. Raises what opening and reading raise;
+    `RangeNotSatisfiable` means that the file is empty."""
     wanted = SNIFF_BYTES
     while True:
         read = await _open(open_range, wanted)
@@ -56,5 +57,7 @@ async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
 async def _open(open_range: OpenRange, nbytes: int) -> ResumingRead:
     try:
         return await open_range(ByteRange(0, nbytes - 1))
-    except RangeNotSatisfiable:  # the range is ours, not the client's
-        return await open_range(None)
+    except RangeNotSatisfiable as error:
+        if error.size == 0:
+            raise
+        return await open_range(None)  # the server refuses ranges, or short ones

@@ -248,6 +248,21 @@ async def test_the_body_of_a_head_cannot_be_read(shelf: Shelf) -> None:
         await body.aclose()
 
 
+async def test_a_range_of_an_empty_file_is_beyond_its_end(shelf: Shelf) -> None:
+    async with rig(shelf, plain(shelf, b"")) as it:
+        for asked in (ByteRange(0, 1), ByteRange(5, None)):
+            with pytest.raises(RangeNotSatisfiable):
+                await it.open(asked)
+
+
+async def test_a_server_that_refuses_the_first_bytes_alone_is_asked_for_all(shelf: Shelf) -> None:
+    data = written("flac", "flac")
+    shelf.refuse = lambda _target: 416 if shelf.asked[-1].headers.get("Range") == "bytes=0-511" else None
+    async with rig(shelf, plain(shelf, data)) as it:
+        assert await it.kind(ByteRange(5, 9)) == ("audio/flac", "flac")
+        assert (await it.open(head_only=True)).head.length == len(data)
+
+
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 50])
 async def test_a_head_of_no_media_is_the_same_error_as_the_whole(shelf: Shelf, data: bytes) -> None:
     async with rig(shelf, plain(shelf, data)) as it:
@@ -255,7 +270,7 @@ async def test_a_head_of_no_media_is_the_same_error_as_the_whole(shelf: Shelf, d
         for head_only in (True, False):
             with pytest.raises((NotMedia, UpstreamFailed)) as caught:
                 await it.open(head_only=head_only)
-            errors.append((type(caught.value), str(caught.value)))
+            errors.append((caught.value.code, str(caught.value)))
         assert errors[0] == errors[1]
 
 

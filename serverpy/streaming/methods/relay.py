@@ -14,7 +14,7 @@ from typing import Protocol
 from serverpy import containers
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Source
 from serverpy.containers import Container
-from serverpy.errors import InvalidParameter, ServerPYError, UpstreamFailed
+from serverpy.errors import InvalidParameter, RangeNotSatisfiable, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
@@ -128,7 +128,10 @@ class Relay:
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
         """Return the head of a whole file, for which its first bytes are read."""
-        read, first = await read_beginning(partial(self._open_file, address))
+        try:
+            read, first = await read_beginning(partial(self._open_file, address))
+        except RangeNotSatisfiable:  # the range is ours, not the client's
+            raise UpstreamFailed("The media is empty.") from None
         container = self._identify(source, address.track, first, read.headers)
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
