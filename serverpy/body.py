@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serverpy.errors import ServerPYError
+from serverpy.errors import ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Media
 from serverpy.memory.budget import Reservation
 from serverpy.plan import Capability, Plan
 from serverpy.ranges import ByteRange
+from serverpy.tasks import Unlosable
 
 SESSION_BYTES = 32 * 1024
 """Memory of one stream's objects in the serving process (connections, parsers, headers, cookies, tasks): measured, plus
@@ -32,7 +33,8 @@ class Source:
     `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
-    negative, back from the end of the playlist; None means the live edge.
+    negative, back from the end of the playlist; None means the live edge. `head_only` says that the body will not be
+    read: an opener then asks for no more bytes than it needs to know the head.
     """
 
     url: str
@@ -42,6 +44,7 @@ class Source:
     range: ByteRange | None = None
     if_range: str | None = None
     start: float | None = None
+    head_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,19 @@ class Body(Protocol):
     async def aclose(self) -> None:
         """Idempotent. May be called at any time; a read in progress raises `UpstreamFailed`."""
         ...
+
+
+class HeadOnly(Unlosable):
+    """The body for a source that is `head_only`. Nothing is open."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+
+    async def read(self, most: int = UNBOUNDED) -> bytes:
+        """Raises `UpstreamFailed`."""
+        raise UpstreamFailed("Only the head of the media was requested.")
+
+    async def aclose(self) -> None: ...
 
 
 class Opener(Protocol):

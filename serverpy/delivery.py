@@ -203,9 +203,10 @@ def _source(request: StreamRequest) -> Source:
         url=request.url,
         format=request.format,
         item=request.item,
-        range=request.range,
-        if_range=request.if_range,
+        range=None if request.head_only else request.range,
+        if_range=None if request.head_only else request.if_range,
         start=request.start,
+        head_only=request.head_only,
     )
 
 

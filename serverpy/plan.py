@@ -49,6 +49,8 @@ class StreamRequest:
     range: ByteRange | None = None
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
+    head_only: bool = False
+    """Only the head is wanted (HTTP's HEAD): the stream may not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         item=query.item,
         start=query.start,
         end=query.end,
+        head_only=request.method == "HEAD",
     )
     return StreamResponse(
         lambda record: conditional.open(server.delivery, asked, record),

@@ -3,7 +3,8 @@
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire.
+beyond the time at which its addresses expire. The containers of its tracks, once their first bytes have told them, are
+kept with it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
+from serverpy.containers import Container
 from serverpy.errors import Busy
-from serverpy.extraction.values import Media
+from serverpy.extraction.values import Media, Track
 from serverpy.single_flight import SharedFlights
 
 MAX_CACHE_BYTES = 32 * 1024 * 1024
@@ -26,6 +28,8 @@ MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
 """Seconds before its addresses expire at which an extraction is no longer cached."""
+CONTAINER_BYTES = 256
+"""What the container of one track takes in the cache: an entry of a dictionary and its key."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -36,12 +40,14 @@ class PageReader(Protocol):
     async def extract(self, url: str) -> Media: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Cached:
     media: Media
     size: int
     until: float
     """When the entry expires, in seconds since the epoch."""
+    containers: dict[tuple[str, str], Container] = field(default_factory=dict)
+    """By the ids of an extraction and of its track."""
 
 
 class Cache:
@@ -77,13 +83,33 @@ class Cache:
             return
         self._entries[url] = _Cached(media, size, until)
         self.bytes += size
-        while len(self._entries) > self._size or self.bytes > self._max_bytes:
-            self.discard(next(iter(self._entries)))
+        self._trim()
 
     def discard(self, url: str) -> None:
         found = self._entries.pop(url, None)
         if found is not None:
             self.bytes -= found.size
+
+    def container(self, url: str, track: tuple[str, str]) -> Container | None:
+        """Return what `keep_container` kept for the page `url` and its `track`, or None."""
+        found = self._entries.get(url)
+        return None if found is None else found.containers.get(track)
+
+    def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
+        """Keep the container of `track` (the ids of extraction and track) as long as the extraction that found it."""
+        found = self._entries.get(url)
+        raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page, and its number
+        if found is None or found.media.raw_id != raw_id:
+            return
+        if track not in found.containers:
+            found.size += CONTAINER_BYTES
+            self.bytes += CONTAINER_BYTES
+        found.containers[track] = container
+        self._trim()
+
+    def _trim(self) -> None:
+        while len(self._entries) > self._size or self.bytes > self._max_bytes:
+            self.discard(next(iter(self._entries)))
 
     def _until(self, media: Media) -> float:
         ttl = min(self._ttl, LIVE_SECONDS) if media.kind == "live" else self._ttl
@@ -118,6 +144,15 @@ class Extractor:
         if url not in self._flights and len(self._flights) >= self._max_queue:
             raise Busy("Too many extractions are under way. Try again later.")
         return await self._flights.run(url, partial(self._extract, url))
+
+    def container_of(self, url: str, media: Media, track: Track) -> Container | None:
+        """Return the container of `track` of `media`, which is on the page `url`, if it is known from its first bytes
+        and the extraction is still cached."""
+        return self._cache.container(url, (media.raw_id, track.id))
+
+    def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
+        """Keep the container of `track` with the extraction, if that is cached."""
+        self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
         """Cancel every extraction under way; its callers raise `Draining`."""

@@ -15,6 +15,9 @@ HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
 DASH_PROTOCOL = "http_dash_segments"
 """yt-dlp's names for the protocols of segmented tracks."""
 
+UNKNOWN_CODEC = "unknown"
+"""A codec that the extraction could not determine."""
+
 Kind = Literal["video", "audio", "images", "playlist", "live"]
 
 
@@ -116,6 +119,13 @@ class Track:
     def file_ext(self) -> str:
         """The most specific extension: audio-only MP4 and WebM files have one of their own."""
         return AUDIO_ONLY_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
+
+    @property
+    def is_audio(self) -> bool | None:
+        """Whether the format is audio alone. Returns None if the extraction does not tell."""
+        if self.has_video:
+            return None if self.vcodec == UNKNOWN_CODEC else False
+        return True if self.has_audio else None
 
     @property
     def is_image(self) -> bool:

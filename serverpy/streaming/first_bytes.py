@@ -1,22 +1,67 @@
-"""The first bytes of a stream, which identify its container before the response begins."""
+"""The first bytes of a file, which decide its container: once for each address, whatever range of it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from serverpy.errors import UpstreamFailed
+from serverpy.containers import SNIFF_BYTES, enough_bytes
+from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.net.resume import ResumingRead
+from serverpy.ranges import ByteRange
 
 
 class NoMedia(UpstreamFailed):
     """A complete response without anything that is media: the address may have expired."""
 
 
-async def first_chunks(read: Callable[[], Awaitable[bytes]], enough_bytes: int) -> list[bytes]:
-    """Read chunks until they have `enough_bytes` in total, or the stream ends. Raises `NoMedia` if the stream is
-    empty, and what `read` raises."""
+class OpenRange(Protocol):
+    """Opens a read of a range of one file, None for the whole."""
+
+    async def __call__(self, asked: ByteRange | None) -> ResumingRead: ...
+
+
+async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
+    """Read chunks until they are enough to identify a file that begins with them, or until the stream ends. They have
+    32 KiB at most before the last of them. Raises `NoMedia` if the stream is empty, and what `read` raises."""
     chunks: list[bytes] = []
-    while sum(map(len, chunks)) < enough_bytes and (chunk := await read()):
+    size, enough = 0, SNIFF_BYTES
+    while size < enough and (chunk := await read()):
         chunks.append(chunk)
+        size += len(chunk)
+        if size >= enough:
+            enough = enough_bytes(b"".join(chunks))
     if not chunks:
         raise NoMedia("The media is empty.")
     return chunks
+
+
+def brings_beginning(asked: ByteRange | None) -> bool:
+    """Return whether a range has enough of the first bytes, as far as that is known before they come."""
+    return asked is None or (asked.first == 0 and (asked.last is None or asked.last >= SNIFF_BYTES - 1))
+
+
+async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
+    """Read the first bytes of a file, enough to identify it, and no more of it than that if the server honours ranges.
+    Returns the read, which is closed, for its headers and extent. Raises what opening and reading raise;
+    `RangeNotSatisfiable` means that the file is empty."""
+    wanted = SNIFF_BYTES
+    while True:
+        read = await _open(open_range, wanted)
+        try:
+            first = b"".join(await first_chunks(read.read))
+        finally:
+            read.close()
+        enough = enough_bytes(first)
+        if len(first) >= enough or len(first) < wanted:
+            return read, first
+        wanted = enough
+
+
+async def _open(open_range: OpenRange, nbytes: int) -> ResumingRead:
+    try:
+        return await open_range(ByteRange(0, nbytes - 1))
+    except RangeNotSatisfiable as error:
+        if error.size == 0:
+            raise
+        return await open_range(None)  # the server refuses ranges, or short ones

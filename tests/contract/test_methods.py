@@ -45,7 +45,7 @@ SAMPLES = [
     Sample("/page/redirect", "prog.mp4"),
     Sample("/page/two", "vp9.webm", "video/webm", {"item": 2}),
     Sample("/media/video-only.webm", "video-only.webm", "video/webm"),
-    Sample("/media/audio-only.webm", "audio-only.webm", "video/webm"),
+    Sample("/media/audio-only.webm", "audio-only.webm", "audio/webm"),
     Sample("/media/photo-1.jpg", "photo-1.jpg", "image/jpeg"),
     Sample("/tube/watch/headers", "prog.mp4"),
     Sample("/tube/watch/chunked", "prog.mp4"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from serverpy.containers import M4A, MP4, WEBM
 from serverpy.errors import Busy, Draining, MediaNotFound
-from serverpy.extraction.extractor import Cache, Extractor
+from serverpy.extraction.extractor import CONTAINER_BYTES, Cache, Extractor
 from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
 from tests.extraction.workers import running
@@ -85,6 +86,32 @@ def test_the_cache_is_bounded_in_number_and_bytes() -> None:
     assert cache.get("big") is None or len(cache) == 1
     cache.put("huge", replace(MEDIA, title="x" * 20_000))
     assert cache.get("huge") is None
+
+
+def test_the_containers_of_tracks_are_kept_as_long_as_their_extraction() -> None:
+    clock = Clock()
+    cache = Cache(ttl=60, size=2, max_bytes=10_000, clock=clock)
+    cache.put("film", MEDIA)
+    alone = cache.bytes
+    cache.keep_container("film", ("r", "1"), MP4)
+    cache.keep_container("film", ("r", "1"), WEBM)
+    cache.keep_container("film", ("r.3", "1"), M4A)  # an item of the page
+    assert [cache.container("film", (raw_id, "1")) for raw_id in ("r", "r.3", "r.4")] == [WEBM, M4A, None]
+    assert cache.bytes == alone + 2 * CONTAINER_BYTES
+    cache.keep_container("film", ("older", "1"), MP4)
+    cache.keep_container("elsewhere", ("r", "1"), MP4)
+    assert (cache.container("film", ("older", "1")), cache.container("elsewhere", ("r", "1"))) == (None, None)
+    cache.put("film", MEDIA)
+    assert (cache.container("film", ("r", "1")), cache.bytes) == (None, alone)
+
+
+def test_the_containers_of_tracks_count_towards_the_bytes_of_the_cache() -> None:
+    cache = Cache(ttl=60, size=10, max_bytes=10_000, clock=Clock())
+    cache.put("film", MEDIA)
+    for number in range(100):
+        cache.keep_container("film", ("r", str(number)), MP4)
+        assert cache.bytes <= 10_000
+    assert (len(cache), cache.bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])

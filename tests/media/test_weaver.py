@@ -7,11 +7,12 @@ import io
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from serverpy.errors import RangeNotSatisfiable, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import NotMedia, RangeNotSatisfiable, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import boxes, write
 from serverpy.media.weave.weaver import Weaver
 from serverpy.ranges import ByteRange
@@ -50,6 +51,41 @@ async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shel
             first, second = ranges(shelf, path)
             assert first == "bytes=0-65535"
             assert second.startswith("bytes=")
+
+
+@pytest.mark.parametrize("declared", ["text/plain", "text/html", "application/json"])
+async def test_the_bytes_decide_whether_sources_are_media(shelf: Shelf, declared: str) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        for name in ("/video", "/audio"):
+            shelf.headers[name]["Content-Type"] = declared
+        shelf.asked.clear()
+        begin = len(film) // 2
+        assert await weaving.read(ByteRange(begin, begin + 99_999)) == film[begin : begin + 100_000]
+        assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
+    async with loom(shelf) as weaving:  # nothing is known before
+        assert await weaving.read() == film
+
+
+async def test_a_head_of_a_known_layout_asks_each_source_for_one_byte(shelf: Shelf) -> None:
+    async with loom(shelf) as weaving:
+        whole = await weaving.open()
+        await whole.aclose()
+        shelf.asked.clear()
+        head = await weaving.open(head_only=True)
+        await head.aclose()
+        assert replace(head.body.head, timings={}) == replace(whole.body.head, timings={})
+        for path in ("/video", "/audio"):
+            (asked,) = ranges(shelf, path)
+            first, last = asked.removeprefix("bytes=").split("-")
+            assert first == last
+
+
+async def test_a_page_in_place_of_a_source_is_refused(shelf: Shelf) -> None:
+    shelf.files["/audio"] = b"<!DOCTYPE html>" * 100
+    async with loom(shelf) as weaving:
+        with pytest.raises(NotMedia):
+            await weaving.read()
 
 
 async def test_a_read_returns_no_more_than_was_asked_for(shelf: Shelf) -> None:

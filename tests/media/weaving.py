@@ -50,9 +50,11 @@ class Loom:
         )
         return Source(url=PAGE, media=media)
 
-    async def open(self, range_: ByteRange | None = None, *, if_range: str | None = None) -> Woven:
+    async def open(
+        self, range_: ByteRange | None = None, *, if_range: str | None = None, head_only: bool = False
+    ) -> Woven:
         reservation = await self.budget.reserve(self.weaver.stream_bytes)
-        source = replace(self.source, range=range_, if_range=if_range)
+        source = replace(self.source, range=range_, if_range=if_range, head_only=head_only)
         assert source.media is not None
         assert all(map(self.weaver.capability.carries, source.media.tracks))
         plan = self.weaver.capability.plan(source.media.tracks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from serverpy.body import Body, Opener, Source
+from serverpy.containers import MP4
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.media.weave.cache import SourceVersion
 from serverpy.memory.budget import Reservation
@@ -30,7 +31,8 @@ class Ranged:
 
     def __init__(self, method: Opener, plan: Plan, source: Source, reservation: Reservation) -> None:
         self._method = method
-        self._plan = plan
+        self._first_plan = plan
+        self._plan = replace(plan, container=MP4)
         self._reservation = reservation
         self._source = source
 
@@ -39,11 +41,11 @@ class Ranged:
         one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed`, and what the
         method raises."""
         asked = ByteRange(first, end - 1)
-        validator = None if version is None else version.validator
+        # The first bytes have shown what the source is: a range of it is not judged again.
+        plan, validator = (self._first_plan, None) if version is None else (self._plan, version.validator)
+        source = replace(self._source, range=asked, if_range=validator, head_only=False)
         try:
-            body = await self._method.open(
-                self._plan, replace(self._source, range=asked, if_range=validator), self._reservation
-            )
+            body = await self._method.open(plan, source, self._reservation)
         except RangeNotSatisfiable as beyond:  # the range is ours, not the client's
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)

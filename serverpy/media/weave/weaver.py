@@ -185,12 +185,14 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         bounds = layout.bounds(number, first, end)
         if bounds is not None:
             starts[number] = bounds[0]
-            readers[number] = Forward(ranged[number], woven.versions[number], bounds[1])
+            # For a head, one byte shows that the source is still the same.
+            end_of_read = bounds[0] + 1 if source.head_only else bounds[1]
+            readers[number] = Forward(ranged[number], woven.versions[number], end_of_read)
     parts = _Parts(_read(layout, layout.read(first, end), readers), readers)
     try:
         await _together(*(readers[number].go_to(starts[number]) for number in readers))
         connected = time.monotonic() - begun
-        first_bytes = await parts.gather()
+        first_bytes = b"" if source.head_only else await parts.gather()
     except BaseException:
         await parts.aclose()
         raise

@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from serverpy.body import UNBOUNDED, Head, Source
-from serverpy.containers import SNIFF_BYTES, identify
+from serverpy.containers import identify
 from serverpy.errors import (
     ExtractionTimeout,
     ItemNotFound,
@@ -58,7 +58,7 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
             _refuse(found, source, options.max_duration)
-            first = await first_chunks(partial(_read, child), SNIFF_BYTES)
+            first = await first_chunks(partial(_read, child))
         return SubprocessBody(_head(found, first, began), first, child)
     except BaseException as error:
         await child.aclose()
@@ -108,7 +108,7 @@ async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
 
 
 def _head(found: Found, first: list[bytes], began: float) -> Head:
-    container = identify(b"".join(first), declared_ext=found.ext)
+    container = identify(b"".join(first), declared_ext=found.ext, is_audio=found.is_audio)
     return Head(
         content_type=container.content_type,
         ext=container.ext,

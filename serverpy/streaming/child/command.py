@@ -29,6 +29,7 @@ allowed."""
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
     '"filesize":%(filesize)j,"filesize_approx":%(filesize_approx)j,"playlist_index":%(playlist_index)j,'
+    '"vcodec":%(vcodec.:20)j,"acodec":%(acodec.:20)j,'
     '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
 """The line that the child prints before it downloads (`messages.py::Found`). Texts are truncated, because those of a

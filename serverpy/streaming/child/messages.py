@@ -28,6 +28,8 @@ class Found:
     is_live: bool = False
     is_merge: bool = False
     is_in_playlist: bool = False
+    is_audio: bool | None = None
+    """Whether it is audio alone, if yt-dlp knows."""
 
 
 class ChildMessages:
@@ -77,7 +79,15 @@ def _found(value: Mapping[str, Any]) -> Found:
         is_live=bool(value.get("is_live")),
         is_merge=bool(value.get("requested_formats")),
         is_in_playlist=value.get("playlist_index") is not None,
+        is_audio=_is_audio(_text(value.get("vcodec")), _text(value.get("acodec"))),
     )
+
+
+def _is_audio(vcodec: str | None, acodec: str | None) -> bool | None:
+    """Yt-dlp says "none" if there is no such stream, and nothing if it does not know."""
+    if vcodec == "none":
+        return None if acodec == "none" else True
+    return None if vcodec is None else False
 
 
 def _text(value: object) -> str | None:

@@ -16,7 +16,7 @@ from serverpy.streaming.child.command import arguments, environment
 from serverpy.streaming.child.files import ChildFiles, new_directory
 from serverpy.streaming.child.messages import MESSAGE_BYTES, ChildMessages, Found
 from serverpy.streaming.child.options import ChildOptions
-from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
+from serverpy.streaming.os_pipe import SMALLEST_BYTES, HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -40,7 +40,7 @@ class Child:
         """Start the child. If this raises OSError, nothing is left behind, and `slot` is still the caller's."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
-            reading_end, out = open_pipe(hand_over.pipe_bytes)
+            reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
             theirs.callback(os.close, out)
             self.out = PipeReader(reading_end, hand_over.chunk_bytes)
             failed.callback(self.out.close)

@@ -13,7 +13,7 @@ import time
 from typing import Protocol
 
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
-from serverpy.containers import SNIFF_BYTES, identify
+from serverpy.containers import identify
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.choice import item_of
 from serverpy.extraction.messages import RawGone
@@ -23,7 +23,7 @@ from serverpy.options import Timeouts
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.first_bytes import first_chunks
-from serverpy.streaming.os_pipe import HandOver, PipeReader, open_pipe
+from serverpy.streaming.os_pipe import SMALLEST_BYTES, HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
 from serverpy.tasks import Closing, Unlosable
 
@@ -130,7 +130,7 @@ class Embedded:
 
     async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
         began = time.monotonic()
-        reading_end, writing_end = open_pipe(self._pipe_bytes)
+        reading_end, writing_end = open_pipe(SMALLEST_BYTES if source.head_only else self._pipe_bytes)
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
             # An item of a playlist has a `raw_id` of its own.
@@ -140,8 +140,8 @@ class Embedded:
             raise
         stream = _Stream(reader, download)
         try:
-            first = await first_chunks(stream.read, SNIFF_BYTES)
-            container = identify(b"".join(first), declared_ext=track.file_ext)
+            first = await first_chunks(stream.read)
+            container = identify(b"".join(first), declared_ext=track.file_ext, is_audio=track.is_audio)
         except BaseException:
             await stream.aclose()
             raise

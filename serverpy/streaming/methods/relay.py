@@ -8,11 +8,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from serverpy import containers
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
-from serverpy.errors import InvalidParameter, NotMedia, ServerPYError, UpstreamFailed
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Source
+from serverpy.containers import Container
+from serverpy.errors import InvalidParameter, NotMedia, RangeNotSatisfiable, ServerPYError, UpstreamFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
@@ -22,9 +24,10 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
 from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
+from serverpy.ranges import ByteRange
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.fanout import Fanout, Turn
-from serverpy.streaming.first_bytes import NoMedia, first_chunks
+from serverpy.streaming.first_bytes import NoMedia, brings_beginning, first_chunks, read_beginning
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
@@ -97,63 +100,107 @@ class Relay:
             and not any(name.lower() == "range" for name in track.headers)
         )
 
-    async def open(self, plan: Plan, source: Source, reservation: Lender) -> RelayBody:
-        assert source.media is not None
+    async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body:
+        """See `body.py::Opener`. `plan.container` is the container of the file, if the caller knows it."""
         (track,) = plan.tracks
+        if source.start is not None and not _is_segmented(track):
+            raise InvalidParameter(UNCUT)
         await self._until_available(track)
         begun = time.monotonic()
         async with first_byte_within(self._client.stall_timeout):
             try:
-                read, first, head = await self._open_media(source, source.media, track, reservation)
+                return await self._open_media(plan, source, track, reservation, begun)
             except (NotMedia, NoMedia) as error:
-                media, track = await self._extract_anew(source, source.media, track, error)
-                read, first, head = await self._open_media(source, media, track, reservation)
-        timings = {"connect": read.connect_seconds, "first-byte": time.monotonic() - begun}
-        pace = Pace(reservation if read.takes_large_steps else NO_ROOM)
-        return RelayBody(read, replace(head, timings=timings), first, pace)
+                source, track = await self._extract_anew(source, track, error)
+                return await self._open_media(plan, source, track, reservation, begun)
 
-    async def _open_media(
-        self, source: Source, media: Media, track: Track, lender: Lender
-    ) -> tuple[Read, list[bytes], Head]:
-        """Open a read, and tell by its first bytes what it is. Raises `NotMedia`, `NoMedia` if it is no media."""
-        read = await self._open_read(source, media, track, lender)
+    async def _open_media(self, plan: Plan, source: Source, track: Track, lender: Lender, begun: float) -> Body:
+        """Open a read, and tell by the first bytes of the file what it is. Raises `NotMedia` or `NoMedia` if it is no
+        media."""
+        read, address = None, TrackSource(self._client, self._extractor, source, _media(source), track)
+        if source.head_only and _is_plain(track):
+            return await self._open_head(source, address, begun)
         try:
-            first = await first_chunks(read.read, containers.SNIFF_BYTES)
-            return read, first, _head(read, b"".join(first), media, track)
+            container = plan.container or self._extractor.container_of(source.url, _media(source), track)
+            if container is None and _needs_beginning(source, track):
+                container = await self._sniff(source, address)
+            read = await self._open_read(source, track, address, lender)
+            first = await first_chunks(read.read)
+            container = await self._container(read, b"".join(first), container, source, address)
         except BaseException:
-            await read.aclose()
+            if read is not None:
+                await read.aclose()
             raise
+        head = _head(read, read.extent, container, source, track, begun)
+        if source.head_only:
+            await read.aclose()
+            return HeadOnly(head)
+        return RelayBody(read, head, first, Pace(lender if read.takes_large_steps else NO_ROOM))
 
-    async def _extract_anew(
-        self, source: Source, media: Media, track: Track, error: ServerPYError
-    ) -> tuple[Media, Track]:
+    async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
         """Find a fresh address after `error`: an address that has expired may lead to a page or to nothing. Raises
         `error` if the page has no other address."""
-        fresh_media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
-        if is_same_address(media, track, fresh_media, fresh):
+        media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+        if is_same_address(_media(source), track, media, fresh):
             raise error
         await self._until_available(fresh)
-        return fresh_media, fresh
+        return replace(source, media=media), fresh
 
-    async def _open_read(self, source: Source, media: Media, track: Track, lender: Lender) -> Read:
+    async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
+        """Return the head of a whole file, for which its first bytes are read."""
+        try:
+            read, first = await read_beginning(partial(self._open_file, address))
+        except RangeNotSatisfiable:  # the range is ours, not the client's
+            raise UpstreamFailed("The media is empty.") from None
+        container = self._identify(source, address.track, first, read.headers)
+        whole = Extent(0, read.extent.total, read.extent.total)
+        return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
+
+    async def _sniff(self, source: Source, address: TrackSource) -> Container:
+        """Identify a file by its first bytes, which are requested on their own."""
+        read, first = await read_beginning(partial(self._open_file, address))
+        return self._identify(source, address.track, first, read.headers)
+
+    async def _container(
+        self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
+    ) -> Container:
+        """Return the container of the file whose bytes `read` returns, `first` to begin with. If those are its first
+        bytes and enough, they decide; otherwise it is `known`, or its first bytes are requested."""
+        extent = read.extent
+        if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
+            return self._identify(source, address.track, first, read.headers)
+        if known is not None:
+            return known
+        if isinstance(read, SegmentedRead):
+            return self._identify(source, address.track, await read.beginning(), read.headers)
+        return await self._sniff(source, address)
+
+    def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
+        """Identify a file by its first bytes, and keep the result with the extraction. Raises `NotMedia`."""
+        declared_type = headers.get("content-type")
+        container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
+        self._extractor.keep_container(source.url, _media(source), track, container)
+        return container
+
+    async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
         """Open a live stream at its edge together with all clients that watch it there; anything else for this client
         alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
-            return await self._open_own(source, media, track, lender)
-        key = (source.url, source.item, media.id, track.id, track.ext)
+            return await self._open_own(source, track, address, lender)
+        key = (source.url, source.item, _media(source).id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
                 return reader
             if not turn.is_unshared:
-                return await self._open_first(key, turn, source, media, track, lender)
-        return await self._join_after_all(key, await self._open_own(source, media, track, lender))
+                return await self._open_first(key, turn, source, track, address, lender)
+        return await self._join_after_all(key, await self._open_own(source, track, address, lender))
 
     async def _open_first(
-        self, key: Hashable, turn: Turn, source: Source, media: Media, track: Track, lender: Lender
+        self, key: Hashable, turn: Turn, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> Read:
         """Open the upstream while other callers wait to know whether it is live, which only its playlist tells."""
         try:
-            own = await self._open_own(source, media, track, lender)
+            own = await self._open_own(source, track, address, lender)
         except ServerPYError:
             turn.is_unshared = True
             raise
@@ -179,10 +226,9 @@ class Relay:
         return reader
 
     async def _open_own(
-        self, source: Source, media: Media, track: Track, lender: Lender
+        self, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> ResumingRead | SegmentedRead:
         """Open a read of the bytes that `source` asks for."""
-        address = TrackSource(self._client, self._extractor, source, media, track)
         if _is_segmented(track):
             return await open_segmented(
                 address,
@@ -193,13 +239,17 @@ class Relay:
                 patience=self._client.stall_timeout,
                 start=source.start,
             )
-        if source.start is not None:
-            raise InvalidParameter(UNCUT)
+        return await self._open_file(address, source.range, source.if_range)
+
+    async def _open_file(
+        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None
+    ) -> ResumingRead:
+        track = address.track
         return await open_resuming(
             FileSource(address, self._until_available),
-            source.range,
-            source.if_range,
-            ranges=track.request_data is None and not track.no_resume,
+            asked,
+            if_range,
+            ranges=_has_ranges(track),
             window_bytes=track.http_chunk_size,
             wait_seconds=self._wait_seconds,
             renewals=1,
@@ -254,6 +304,15 @@ def _is_plain(track: Track) -> bool:
     return track.protocol in ("http", "https") and not track.fragments
 
 
+def _has_ranges(track: Track) -> bool:
+    return track.request_data is None and not track.no_resume
+
+
+def _needs_beginning(source: Source, track: Track) -> bool:
+    """Return whether the requested range of a file lacks its first bytes, and those can be requested on their own."""
+    return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
+
+
 def _is_segmented(track: Track) -> bool:
     """Return whether the track is HLS, finished or live, or DASH whose fragments are known. Segmented subtitles must be
     reassembled, which is left to yt-dlp."""
@@ -264,15 +323,7 @@ def _is_segmented(track: Track) -> bool:
     return track.protocol in HLS_PROTOCOLS
 
 
-def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
-    extent = read.extent
-    declared_type = read.headers.get("content-type")
-    if extent.first == 0:
-        container = containers.identify(first[: containers.SNIFF_BYTES], declared_type, track.file_ext)
-    elif _is_segmented(track):  # many are MPEG-TS, whatever their extension says
-        container = containers.by_type(declared_type) or containers.declared(declared_type, track.file_ext)
-    else:
-        container = containers.declared(declared_type, track.file_ext)
+def _head(read: Read, extent: Extent, container: Container, source: Source, track: Track, begun: float) -> Head:
     return Head(
         content_type=container.content_type,
         ext=container.ext if container.ext != "bin" else track.file_ext,
@@ -285,8 +336,14 @@ def _head(read: Read, first: bytes, media: Media, track: Track) -> Head:
         estimate=None if extent.end is not None else track.size,
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),
-        title=media.title,
+        title=_media(source).title,
+        timings={"connect": read.connect_seconds, "first-byte": time.monotonic() - begun},
     )
+
+
+def _media(source: Source) -> Media:
+    assert source.media is not None
+    return source.media
 
 
 class FileSource:

@@ -62,6 +62,10 @@ class FinishedCursor:
             await self.again(self._after)
         return await upcoming(self._segments)
 
+    async def first(self) -> Segment | None:
+        """Return the first segment of the manifest at hand; `next` continues where it was."""
+        return None if self._manifest is None else await upcoming(self._manifest.segments())
+
     async def again(self, segment: Segment) -> Segment:
         self._manifest, self._segments, self._after = None, iter(()), segment  # never hold two manifests at once
         manifest = await self._load()

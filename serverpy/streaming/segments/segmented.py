@@ -5,9 +5,11 @@ are no holes but those that the playlist itself declares (EXT-X-GAP)."""
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TypeGuard
 
+from serverpy.containers import SNIFF_BYTES
 from serverpy.errors import InvalidParameter, SourceError, UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL
 from serverpy.memory.room import Lender, Room
@@ -16,6 +18,7 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
+from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.kinds import Judge
@@ -139,6 +142,11 @@ class SegmentedRead(Unlosable):
             await self._advance()
         return b""
 
+    async def beginning(self) -> bytes:
+        """Return the first bytes of the whole, at most SNIFF_BYTES of its first segment, for a read of a range that
+        does not bring them. Sends one request. Raises what opening and reading a segment raise."""
+        return await self._segments.beginning()
+
     def move_to(self, lender: Lender) -> bool:
         """Charge what the stream holds beyond its reserved bytes to `lender` from now on. Returns False if that cannot
         spare as much."""
@@ -205,6 +213,18 @@ class _Segments:
         """Begin to open the next segment, but not beyond the edge of a live stream."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
+
+    async def beginning(self) -> bytes:
+        segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
+        if segment is None:
+            return b""
+        # The playlist has just been used for the current segment, so its addresses need not be renewed.
+        opening = replace(self._opening, judge=Judge(strict=False))
+        read = await open_segment(opening, segment, _never, most_bytes=SNIFF_BYTES)
+        try:
+            return b"".join(await first_chunks(read.read))[:SNIFF_BYTES]
+        finally:
+            read.close()
 
     async def aclose(self) -> None:
         self._close()
@@ -278,6 +298,10 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
 
 def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:
     return isinstance(manifest, HlsManifest) and not manifest.is_complete
+
+
+async def _never(_segment: Segment, _nth: int) -> Segment | None:
+    return None
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:

@@ -1,0 +1,78 @@
+"""Matroska and WebM (RFC 9559, in EBML, RFC 8794): the document type, and whether there is a video track."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from serverpy.containers import table
+from serverpy.containers.table import Container
+
+_EBML = 0x1A45DFA3
+_DOC_TYPE = 0x4282
+_SEGMENT = 0x18538067
+_TRACKS = 0x1654AE6B
+_TRACK_ENTRY = 0xAE
+_TRACK_TYPE = 0x83
+_VIDEO, _AUDIO = 1, 2
+
+
+def look(first: bytes) -> tuple[Container, bool] | None:
+    """Return the container and whether it is certain, as `magic.found` does. The tracks are known if they begin within
+    `first`."""
+    if not first.startswith(b"\x1aE\xdf\xa3"):
+        return None
+    doc_type = next((first[begin:end] for name, begin, end in _inside(first, _EBML) if name == _DOC_TYPE), b"")
+    doc_type = doc_type.rstrip(b"\0")
+    if doc_type not in (b"webm", b"matroska"):
+        return None
+    video, audio = (table.WEBM, table.WEBA) if doc_type == b"webm" else (table.MKV, table.MKA)
+    types, is_complete = _track_types(first)
+    if _VIDEO in types:
+        return video, True
+    return (audio, True) if is_complete and _AUDIO in types else (video, False)
+
+
+def _track_types(first: bytes) -> tuple[set[int], bool]:
+    """Return the types of the tracks that begin within `first`, and whether those are all."""
+    tracks = next(((begin, end) for name, begin, end in _inside(first, _SEGMENT) if name == _TRACKS), None)
+    if tracks is None:
+        return set(), False
+    types = set[int]()
+    last = tracks[0]
+    for name, begin, end in _elements(first, *tracks):
+        kind = next((first[b:e] for n, b, e in _elements(first, begin, end) if n == _TRACK_TYPE), None)
+        if name == _TRACK_ENTRY:
+            if not kind:
+                return types, False
+            types.add(kind[-1])
+        last = end
+    return types, last >= tracks[1]
+
+
+def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the elements of `parent`, which is at the top level."""
+    for name, begin, end in _elements(first, 0, len(first)):
+        if name == parent:
+            yield from _elements(first, begin, end)
+            return
+
+
+def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the elements between two offsets that begin within `first`: ID, and the offsets of their data."""
+    while at < min(end, len(first)):
+        name, at = _number(first, at, keeps_marker=True)
+        size, at = _number(first, at, keeps_marker=False)
+        if name is None or size is None:
+            return
+        yield name, at, at + size
+        at += size
+
+
+def _number(first: bytes, at: int, *, keeps_marker: bool) -> tuple[int | None, int]:
+    """Read a variable-size integer (RFC 8794 §4), and return the offset behind it. An unknown size counts as huge; None
+    if it does not end within `first`."""
+    length = 9 - first[at].bit_length() if at < len(first) else 9
+    if length > 8 or at + length > len(first):
+        return None, at
+    value = int.from_bytes(first[at : at + length], "big")
+    return value if keeps_marker else value & ((1 << 7 * length) - 1), at + length
