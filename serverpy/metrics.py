@@ -42,6 +42,7 @@ class Sample:
     upstreams: int
     live_upstreams: int
     live_cuts: int
+    fallbacks: int
     threads: int
     fds: int
     children: int

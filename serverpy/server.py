@@ -127,6 +127,7 @@ class Server:
             upstreams=engine.client.open_connections,
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
+            fallbacks=engine.delivery.fallbacks,
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the one that lists them
             children=await asyncio.to_thread(children_of_this_process),

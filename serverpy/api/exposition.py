@@ -45,6 +45,10 @@ HELP = {
 """Gauges: field of the sample → Prometheus name and help text."""
 COUNTERS = {
     "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
+    "fallbacks": (
+        "serverpy_fallbacks",
+        "Streams that `auto` tried by embedded because a media server refused the relay's HTTP client.",
+    ),
 }
 """Counters, in the same form."""
 

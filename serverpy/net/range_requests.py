@@ -12,6 +12,8 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _EXPIRED = frozenset({401, 403, 404, 410})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
+"""Statuses that are about the media or this server's address: another HTTP client would get them, too."""
 
 
 class RangeSource(Protocol):
@@ -71,6 +73,7 @@ class RangeRequests:
 
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
         """Wait, or find a fresh address, before the next attempt. Raises `error` if there is to be none."""
+        error.of_transport = not (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT)
         self.tries += 1
         if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
             raise error
