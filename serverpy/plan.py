@@ -216,8 +216,8 @@ def needs_selection(media: Media, request: StreamRequest, capabilities: Capabili
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
-    """Return the plans for `request`, best first; `Plan.after` tells when each one is tried. `media` is the page or item that has the tracks, None if the opener extracts by itself. `allowed` is the result of
-    `allowed_for(request)`.
+    """Return the plans for `request`, best first; `Plan.after` tells when each one is tried. `media` is the page or
+    item that has the tracks, None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
     merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;

@@ -1,4 +1,4 @@
-"""The rules of `fallback.py` as tables: which error leads from which plan to which, and which servers are remembered."""
+"""The rules of `fallback.py` as tables: which error leads from which plan to which; which servers are remembered."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
             Case(f"with {header}", (film("360", 360),), found, {"range": parse_range(header)})
             for header, found in (
                 ("bytes=0-", ["embedded:360"]), ("bytes=0-0", []), ("bytes=1-", []), ("bytes=-1", []),
-                ("bytes=-500", []), ("bytes=0-99999", []), ("bytes=0-1,5-6", ["embedded:360"]), (None, ["embedded:360"]),
+                ("bytes=-500", []), ("bytes=0-99999", []), ("bytes=0-1,5-6", ["embedded:360"]),
+                (None, ["embedded:360"]),
             )
         ),
     ],

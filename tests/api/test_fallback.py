@@ -1,5 +1,5 @@
-"""`auto` at a media server that accepts yt-dlp's client but not ours: the sample site over https, which tells them apart
-by ALPN (the fault `noalpn`)."""
+"""`auto` at a media server that accepts yt-dlp's client but not ours: the sample site over https, which tells them
+apart by ALPN (the fault `noalpn`)."""
 
 from __future__ import annotations
 
