@@ -17,7 +17,7 @@ EVERYWHERE = "errors options tasks single_flight ranges validators containers ex
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
-UPPER = f"streaming media settings metrics directories running info {CONTRACTS}"
+UPPER = f"streaming media settings metrics locks directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, str] = {
     "extraction.error_text": "",
     "extraction.sites": "",
     "net.ports": "",
-    "directories": "",
+    "locks": "",
+    "directories": "locks",
     "memory.room": "",
     "memory.profile": "",
     "memory.heap": "",
