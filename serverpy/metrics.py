@@ -43,6 +43,7 @@ class Sample:
     live_upstreams: int
     live_cuts: int
     fallbacks: int
+    log_lines_dropped: int
     threads: int
     fds: int
     children: int

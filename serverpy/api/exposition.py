@@ -49,6 +49,7 @@ COUNTERS = {
         "serverpy_fallbacks",
         "Streams that `auto` tried by embedded because a media server refused the relay's HTTP client.",
     ),
+    "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
 """Counters, in the same form."""
 
