@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-import serverpy
-from serverpy import __version__
+from serverpy import SUMMARY, __version__
 from serverpy.api.errors import add_error_handlers, openapi
 from serverpy.api.middleware import EXPOSED_HEADERS, RequestMiddleware
 from serverpy.api.routes import router
@@ -57,7 +56,7 @@ def create_app(
     app = Application(
         title="ServerPY",
         version=__version__,
-        description=serverpy.__doc__ or "",
+        description=SUMMARY,
         lifespan=lifespan,
         redirect_slashes=False,  # the address of a redirect would be the request's unchecked Host
     )

@@ -46,12 +46,14 @@ class Finding:
     advice: str = ""
 
 
-@click.command("doctor")
-def command() -> None:
-    """Show what this installation has, what is missing and how to get it.
+HELP = """Show what this installation has, what is missing and how to get it.
 
-    Exits with 1 if something essential is missing.
-    """
+Exits with 1 if something essential is missing.
+"""
+
+
+@click.command("doctor", help=HELP)
+def command() -> None:
     findings = list(examine())
     table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
     for finding in findings:

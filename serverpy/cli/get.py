@@ -59,7 +59,15 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
     return path
 
 
-@click.command("get")
+HELP = """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
+lines that begin with # are ignored.
+
+An interrupted download leaves NAME.part, and the same command resumes it. Exits with 0 if all is done, 1 if
+anything failed, 2 for wrong usage, 130 after Ctrl+C.
+"""
+
+
+@click.command("get", help=HELP)
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option(
     "-o",
@@ -81,12 +89,6 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
 @click.option("--since", type=float, hidden=True)
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
-    lines that begin with # are ignored.
-
-    An interrupted download leaves NAME.part, and the same command resumes it. Exits with 0 if all is done, 1 if
-    anything failed, 2 for wrong usage, 130 after Ctrl+C.
-    """
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
     literal = own["report"] is not None  # the parent has already read the lists
     own["since"] = time.time() if own["since"] is None else own["since"]

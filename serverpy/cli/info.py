@@ -25,12 +25,14 @@ PIPE_COLUMNS = 1000
 """Width of the output if it is not a terminal, so that nothing is cut off."""
 
 
-@click.command("info")
+HELP = "Show the media of the page URL: its title, kind and formats, the best one last."
+
+
+@click.command("info", help=HELP)
 @click.argument("url")
 @click.option("--json", "as_json", is_flag=True, help="Print exactly what `GET /info` answers.")
 @engine_options
 def command(url: str, as_json: bool, **options: Any) -> None:
-    """Show the media of the page URL: its title, kind and formats, the best one last."""
     settings = load_settings(**options)
     sys.exit(run(lambda: _print(settings, url, as_json)))
 
