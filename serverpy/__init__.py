@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+SUMMARY = "One GET turns the address of a page into a stream of bytes, in bounded memory."
 
 if TYPE_CHECKING:
     from serverpy.app import create_app

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-import serverpy
-from serverpy import __version__
+from serverpy import SUMMARY, __version__
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
 from serverpy.api.openapi import openapi
@@ -62,7 +61,7 @@ def create_app(
     app = Application(
         title="ServerPY",
         version=__version__,
-        description=serverpy.__doc__ or "",
+        description=SUMMARY,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -16,28 +16,18 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from serverpy.body import Body, Opener, Source
-from serverpy.errors import (
-    DrmProtected,
-    FormatNotFound,
-    MediaNotFound,
-    NotMedia,
-    ServerPYError,
-    TooLarge,
-    UnsupportedConversion,
-)
-from serverpy.extraction.choice import pick_entry
+from serverpy.errors import FormatNotFound, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
+from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media
 from serverpy.extraction.workers import Workers
+from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
-from serverpy.plan import Capabilities, Plan, StreamRequest, check, needs_selection, plans
+from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
 from serverpy.running import Record, unlisted
 
 logger = logging.getLogger(__name__)
-
-UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
-"""Errors that mean that this plan cannot be opened, but the next one may."""
 
 
 class Stream:
@@ -121,6 +111,9 @@ class Delivery:
         self._openers = openers
         self._max_bytes = max_bytes
         self._collect = collect
+        self._hosts = Hosts()
+        self.fallbacks = 0
+        """How often `auto` has tried `embedded` because the transport of relay failed."""
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
         """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
@@ -136,7 +129,7 @@ class Delivery:
             clock.lap("wait")
             source = _source(request) if allowed.extracts else await self._locate(request)
             request = await self._select(source.media, request)
-            planned = plans(source.media, request, allowed)
+            planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
@@ -183,14 +176,31 @@ class Delivery:
     async def _open_first(
         self, planned: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the first plan that can be opened: what looked like two MP4s may turn out to be something else."""
-        for plan in planned[:-1]:
-            try:
-                return await self._open(plan, source, reservation, record)
-            except UNOPENABLE as error:
-                ids = "+".join(track.id for track in plan.tracks)
-                logger.info("%s cannot be opened, trying the next plan: %s: %s", ids, error.code, error.detail)
-        return await self._open(planned[-1], source, reservation, record)
+        """Open the first plan that can be opened."""
+        plan, *rest = planned
+        try:
+            return await self._open(plan, source, reservation, record)
+        except ServerPYError as error:
+            left = plans_after(error, tuple(rest))
+            if not left:
+                raise
+            ids = "+".join(track.id for track in plan.tracks)
+            logger.info("%s failed by %s, trying %s: %s", ids, plan.method, left[0].method, error.detail)
+        if left[0].after is After.TRANSPORT:
+            return await self._fall_back(plan, left, source, reservation, record)
+        self._hosts.discard(plan)
+        return await self._open_first(left, source, reservation, record)
+
+    async def _fall_back(
+        self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
+    ) -> Body:
+        """Open the media of `failed` by another client: of the latest extraction, because the failed plan may have
+        renewed it. Remember its server."""
+        self.fallbacks += 1
+        latest = item_of(await self._extractor.extract(source.url), source.item)
+        body = await self._open_first(left, replace(source, media=latest), reservation, record)
+        self._hosts.add(failed)
+        return body
 
     async def _open(self, plan: Plan, source: Source, reservation: Reservation, record: Record) -> Body:
         record.plan = plan.without_lists()

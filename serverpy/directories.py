@@ -2,17 +2,19 @@
 
 The process that makes a directory holds a lock (flock(2)) on it; the kernel drops the lock when the process ends,
 however it ends. `sweep` removes the directories that are not locked. A process ID in the name would not do, because
-containers that share a file system have process IDs of their own.
+containers that share a file system have process IDs of their own. On a file system without locks, nobody can tell which
+directories are in use, and none is swept.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from serverpy.locks import Lock, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def sweep(prefix: str, parent: str | None = None) -> None:
         except OSError:
             continue  # it is gone, belongs to another user, or is not a directory
         try:
-            if os.fstat(lock).st_uid == os.geteuid() and _locked(lock):
+            if os.fstat(lock).st_uid == os.geteuid() and try_lock(lock) is Lock.HELD:
                 _remove(path)
         finally:
             os.close(lock)
@@ -58,21 +60,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         except BaseException:
             path.rmdir()
             raise
-        if _locked(lock) and path.exists():
+        if try_lock(lock) is not Lock.TAKEN and path.exists():
             return path, lock
         os.close(lock)  # another process swept it before it was locked
 
 
 def _opened(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove(path: Path) -> None:

@@ -144,6 +144,10 @@ class DrmProtected(RefusedError):
 class SourceError(ServerPYError):
     """The page or its media failed."""
 
+    of_transport = False
+    """Whether this server's own HTTP client could not get the media (connection, TLS, HTTP, a status that may be meant
+    for this client only), so that yt-dlp's client may succeed. Set where a read gives up (`net/range_requests.py`)."""
+
 
 class MediaNotFound(SourceError):
     """The page has no media, or no extractor supports it."""

@@ -44,7 +44,12 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
 
 
 class FormatInfo(BaseModel):
-    """One format. `bitrate` in kbit/s, `size` in bytes; `methods` and `to` say how it can be streamed."""
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "One format. `bitrate` in kbit/s, `size` in bytes; `methods` and `to` say how it can be "
+            "streamed."
+        }
+    )
 
     id: str
     ext: str
@@ -71,7 +76,9 @@ class SubtitleInfo(BaseModel):
 
 
 class ImageInfo(BaseModel):
-    """An image of an image post; `item` is the parameter of `/stream`."""
+    model_config = ConfigDict(
+        json_schema_extra={"description": "An image of an image post; `item` is the parameter of `/stream`."}
+    )
 
     item: int
     ext: str
@@ -80,7 +87,12 @@ class ImageInfo(BaseModel):
 
 
 class EntryInfo(BaseModel):
-    """An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if it has one."""
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if "
+            "it has one."
+        }
+    )
 
     item: int
     title: str | None
@@ -89,9 +101,9 @@ class EntryInfo(BaseModel):
 
 
 class Info(BaseModel):
-    """The metadata and formats of a page."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [INFO_EXAMPLE]})
+    model_config = ConfigDict(
+        json_schema_extra={"description": "The metadata and formats of a page.", "examples": [INFO_EXAMPLE]}
+    )
 
     id: str
     title: str

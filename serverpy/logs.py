@@ -1,12 +1,30 @@
-"""Logging of the process to stderr: one line per record, as text or as JSON."""
+"""Logging of the process to stderr: one line per record, as text or as JSON.
+
+stderr may be a pipe that nobody reads (a stuck log driver). A write to it then blocks, so a thread writes, and neither
+the event loop nor any other thread waits for it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import select
+import sys
+import threading
 import time
+from collections import deque
+from functools import partial
 from typing import Any
 
+QUEUE_BYTES = 1024 * 1024
+"""The most bytes of lines that wait for stderr, with LINE_BYTES for each line."""
+LINE_BYTES = 64
+"""What a line takes in memory beside its text."""
+WRITE_BYTES = select.PIPE_BUF
+"""The most bytes of one write. A pipe takes as many at once, so lines of several processes do not mix."""
+STUCK_SECONDS = 1.0
+"""After how long without a byte written the end of the process no longer waits for stderr."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -27,6 +45,139 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+class StderrHandler(logging.Handler):
+    """A handler that writes to stderr from a thread, which the first line starts. Lines that do not fit into the queue
+    are dropped; a line says how many as soon as there is room again. `close` waits for the queue to be written, as long
+    as stderr takes something."""
+
+    def __init__(self, *, queue_bytes: int = QUEUE_BYTES) -> None:
+        super().__init__()
+        self._descriptor = _stderr()
+        self._queue_bytes = queue_bytes
+        self._changed = threading.Condition(self.lock)  # held already in `emit`
+        self._lines: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._writes = 0
+        self._untold = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self.dropped = 0
+        """Lines dropped since the start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._line(record)
+        except Exception:  # noqa: BLE001  # arguments that do not fit the message: a bug of the caller's
+            line = f"a log line cannot be formatted: {record.msg!r}\n".encode()
+        with self._changed:
+            self._put(line)
+
+    def flush(self) -> None:
+        """Wait until everything is written. Gives up if stderr takes nothing for STUCK_SECONDS."""
+        with self._changed:
+            while self._held_bytes and self._changed.wait_for(partial(self._has_written, self._writes), STUCK_SECONDS):
+                continue
+
+    def close(self) -> None:
+        self.flush()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        super().close()
+
+    def _has_written(self, writes: int) -> bool:
+        return self._writes > writes
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
+
+    def _put(self, line: bytes) -> None:
+        size = len(line) + LINE_BYTES
+        if self._held_bytes + size > self._queue_bytes:
+            self._drop(1)
+            return
+        if self._untold:
+            self._tell()
+        self._lines.append(line)
+        self._held_bytes += size
+        if self._thread is None or not self._thread.is_alive():  # not alive: in a forked process
+            self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+        self._untold += count
+
+    def _tell(self) -> None:
+        """Queue the line that says how many were dropped."""
+        message = "%d log lines were dropped: stderr did not take them in time"
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (self._untold,), None)
+        self._untold = 0
+        line = self._line(record)
+        self._lines.append(line)
+        self._held_bytes += len(line) + LINE_BYTES
+
+    # In the thread
+
+    def _write_all(self) -> None:
+        while lines := self._next():
+            is_written = self._write(b"".join(lines))
+            with self._changed:
+                self._writes += 1
+                self._held_bytes -= sum(len(line) + LINE_BYTES for line in lines)
+                if not is_written:
+                    self._drop(len(lines))
+                elif self._untold and not self._lines:
+                    self._tell()
+                self._changed.notify_all()
+
+    def _next(self) -> list[bytes]:
+        """Wait for lines; return some that fit into one write, or one that does not. Returns none once closed."""
+        with self._changed:
+            while not self._lines:
+                if self._closed:
+                    return []
+                self._changed.wait()
+            lines = [self._lines.popleft()]
+            size = len(lines[0])
+            while self._lines and size + len(self._lines[0]) <= WRITE_BYTES:
+                size += len(self._lines[0])
+                lines.append(self._lines.popleft())
+            return lines
+
+    def _write(self, data: bytes) -> bool:
+        """Write `data`, however long that takes. Returns False if stderr is closed."""
+        view = memoryview(data)
+        while view and self._descriptor is not None:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:  # whoever started this process has made it non-blocking
+                _wait_until_writable(self._descriptor)
+            except OSError:
+                break
+        return not view
+
+
+def dropped_lines() -> int:
+    """Return how many lines of this process's log were dropped."""
+    return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, StderrHandler))
+
+
+def _stderr() -> int | None:
+    """Return the descriptor of stderr. Returns None if the process was started without: 2 may be another file then."""
+    try:
+        return None if sys.stderr is None else sys.stderr.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _wait_until_writable(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll()
+
+
 def log_config(level: str, style: str) -> dict[str, Any]:
     """Return the argument of `logging.config.dictConfig`, which uvicorn calls in each of its processes. `style` is text
     or json."""
@@ -38,6 +189,6 @@ def log_config(level: str, style: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": formatters,
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": style, "stream": "ext://sys.stderr"}},
+        "handlers": {"stderr": {"class": "serverpy.logs.StderrHandler", "formatter": style}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
     }

@@ -42,6 +42,8 @@ class Sample:
     upstreams: int
     live_upstreams: int
     live_cuts: int
+    fallbacks: int
+    log_lines_dropped: int
     threads: int
     fds: int
     children: int

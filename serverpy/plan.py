@@ -2,9 +2,10 @@
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
-`delivery.py` tries the plans in order until one opens. Openers (`body.py::Opener`) state what they can do as a
-`Capability`, so every rule is tested as a table, without a server. yt-dlp lists tracks worst first; "best" follows its
-order, except that a seekable track, which may be video and audio merged, is preferred among the highest ones.
+`delivery.py` tries the plans in order until one opens; `fallback.py` tells which errors lead from one to the next.
+Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without a
+server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video and
+audio merged, is preferred among the highest ones.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
 from serverpy.errors import (
@@ -30,6 +32,7 @@ UNCUT = (
     "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
     "`start` is only for live streams: the position at which to begin."
 )
+_WHOLE = ByteRange(0, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,14 @@ class StreamRequest:
     """Only the head is wanted (HTTP's HEAD): the stream may not be read."""
 
 
+class After(Enum):
+    """When a plan is tried after another one (`fallback.py`)."""
+
+    UNOPENABLE = "the other one cannot be opened"
+    TRANSPORT = "the other one failed for a reason of the transport"
+    DETOUR = "the other one was a detour, and failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name for the client.
@@ -67,6 +78,7 @@ class Plan:
     container: Container | None = None
     exact_length: bool = False
     ranges: bool = False
+    after: After = After.UNOPENABLE
 
     def without_lists(self) -> Plan:
         """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
@@ -160,6 +172,11 @@ class Capabilities:
             raise FormatNotFound(f"The format {ids} cannot be streamed by the requested method.")
         return capability.plan(tracks)
 
+    def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
+        """Plan to open a single track by the second opener that can: no plan if there is none, or for a pair."""
+        able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
+        return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
+
     def methods_of(self, track: Track) -> list[str]:
         """List the methods that can stream `track` alone."""
         if track.has_drm:
@@ -199,9 +216,8 @@ def needs_selection(media: Media, request: StreamRequest, capabilities: Capabili
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
-    """Return the plans for `request`, best first; each one is for the case that those before it cannot be opened.
-    `media` is the page or item that has the tracks, None if the opener extracts by itself. `allowed` is the result of
-    `allowed_for(request)`.
+    """Return the plans for `request`, best first; `Plan.after` tells when each one is tried. `media` is the page or
+    item that has the tracks, None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
     merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;
@@ -216,7 +232,9 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
         raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
-    return tuple(allowed.plan(tracks) for tracks in choices)
+    planned = tuple(allowed.plan(tracks) for tracks in choices)
+    # A fallback does not seek. Its answer of the whole would be useless to a client that asks for a part.
+    return planned if request.range not in (None, _WHOLE) else planned + allowed.fallbacks(choices[-1])
 
 
 def _check_media(media: Media, request: StreamRequest, max_duration: float | None) -> None:

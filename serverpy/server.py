@@ -13,6 +13,7 @@ from typing import Literal
 
 from serverpy.engine import Engine
 from serverpy.errors import ConfigurationError, ServerPYError
+from serverpy.logs import dropped_lines
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.streaming.os_pipe import buffered_bytes
@@ -127,6 +128,8 @@ class Server:
             upstreams=engine.client.open_connections,
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
+            fallbacks=engine.delivery.fallbacks,
+            log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the one that lists them
             children=await asyncio.to_thread(children_of_this_process),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +68,17 @@ def test_a_directory_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatc
         with pytest.raises(OSError, match="Too many"):
             PrivateDirectory(PREFIX, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_file_system_without_locks_no_directory_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    left = tmp_path / f"{PREFIX}left"
+    left.mkdir()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    directory = PrivateDirectory(PREFIX, str(tmp_path))
+    sweep(PREFIX, str(tmp_path))
+    assert set(tmp_path.iterdir()) == {left, directory.path}
+    directory.remove()
+    assert list(tmp_path.iterdir()) == [left]

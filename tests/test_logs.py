@@ -1,13 +1,24 @@
-"""Log lines are text for people, or JSON for machines."""
+"""Log lines are text for people, or JSON for machines, and nobody waits for stderr to take them."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
+import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from serverpy.logs import JsonFormatter, log_config
+import pytest
+
+from serverpy.logs import WRITE_BYTES, JsonFormatter, StderrHandler, log_config
 from serverpy.settings import load_settings
+from tests.aio import wait_for
+from tests.wire import Exchange, request
 
 
 def test_a_json_line_holds_the_message_the_extra_and_the_exception() -> None:
@@ -31,3 +42,188 @@ def test_the_configuration_can_be_applied_in_every_style() -> None:
         assert config["handlers"]["stderr"]["formatter"] == style
         assert set(config["formatters"]) == {"text", "json"}
         assert config["root"]["level"] == "INFO"
+
+
+# stderr that is slow, closed, or never read
+
+
+@dataclass
+class Stderr:
+    """A handler of a logger of its own, whose stderr is a pipe of 4 KiB."""
+
+    handler: StderrHandler
+    logger: logging.Logger
+    reading_end: int
+    writing_end: int
+
+    def fill(self) -> None:
+        """Fill the pipe, so that the next write waits."""
+        os.write(self.writing_end, b"x" * (WRITE_BYTES - 1) + b"\n")
+
+    def read(self) -> str:
+        """Read what there is now."""
+        try:
+            return os.read(self.reading_end, 1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+    def read_until(self, text: str) -> list[str]:
+        """Read until `text` has come, and return the lines."""
+        found = ""
+
+        def has_come() -> bool:
+            nonlocal found
+            found += self.read()
+            return text in found and found.endswith("\n")
+
+        wait_for(has_come, lambda: found)
+        return found.splitlines()
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
+    reading_end, writing_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading_end, False)
+    fcntl.fcntl(writing_end, fcntl.F_SETPIPE_SZ, WRITE_BYTES)
+    with open(reading_end, "rb"), open(writing_end, "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        handler = StderrHandler(queue_bytes=20_000)
+        logger = logging.Logger("test")
+        logger.addHandler(handler)
+        pipe = Stderr(handler, logger, reading_end, writing_end)
+        yield pipe
+        pipe.read()
+        handler.close()
+
+
+def test_lines_arrive_in_their_order(stderr: Stderr) -> None:
+    for number in range(100):
+        stderr.logger.warning("line %d: größer\udc80", number)
+    assert stderr.read_until("line 99") == [f"line {number}: größer\\udc80" for number in range(100)]
+    assert stderr.handler.dropped == 0
+
+
+def test_a_caller_does_not_wait_for_a_pipe_that_nobody_reads(stderr: Stderr) -> None:
+    stderr.fill()
+    for number in range(1000):
+        stderr.logger.warning("line %d", number)
+    dropped = stderr.handler.dropped
+    assert 0 < dropped < 1000
+    _, *lines = stderr.read_until("dropped")
+    assert lines == [
+        *(f"line {number}" for number in range(1000 - dropped)),
+        f"{dropped} log lines were dropped: stderr did not take them in time",
+    ]
+    stderr.logger.warning("later")
+    assert stderr.read_until("later") == ["later"]
+    assert stderr.handler.dropped == dropped
+
+
+def test_what_was_dropped_is_told_before_the_line_that_follows(stderr: Stderr) -> None:
+    stderr.fill()
+    for _ in range(1000):
+        stderr.logger.warning("early" * 20)
+    dropped = stderr.handler.dropped
+    assert stderr.read()
+    wait_for(stderr.read)  # one write has gone through, so there is room
+    stderr.logger.warning("late")
+    assert stderr.handler.dropped == dropped
+    assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
+        f"{dropped} log lines were dropped: stderr did not take them in time",
+        "late",
+    ]
+
+
+def test_a_line_longer_than_a_pipe_arrives_whole(stderr: Stderr) -> None:
+    stderr.logger.warning("x" * 10_000 + "!")
+    assert stderr.read_until("!") == ["x" * 10_000 + "!"]
+
+
+def test_a_line_that_does_not_fit_at_all_is_dropped(stderr: Stderr) -> None:
+    stderr.logger.warning("x" * 100_000)
+    stderr.logger.warning("short")
+    assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not take them in time", "short"]
+
+
+def test_a_message_whose_arguments_do_not_fit_is_a_line_too(stderr: Stderr) -> None:
+    stderr.logger.warning("%d", "one")
+    assert stderr.read_until("cannot") == ["a log line cannot be formatted: '%d'"]
+
+
+def test_a_non_blocking_stderr_gets_every_line(stderr: Stderr) -> None:
+    os.set_blocking(stderr.writing_end, False)
+    for number in range(200):
+        stderr.logger.warning("line %d of many that fill the pipe", number)
+    lines = stderr.read_until("line 199")
+    assert len(lines) == 200
+
+
+def test_closing_writes_what_waits_but_not_for_ever(stderr: Stderr) -> None:
+    stderr.logger.warning("last words")
+    stderr.handler.close()
+    assert stderr.read() == "last words\n"
+    for _ in range(500):
+        stderr.logger.warning("nobody reads this")
+    stderr.handler.close()  # returns
+
+
+@pytest.mark.parametrize("number", [1, 1000])
+def test_a_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    reading_end, writing_end = os.pipe2(os.O_CLOEXEC)
+    os.close(reading_end)
+    with open(writing_end, "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        handler = StderrHandler()
+        for _ in range(number):
+            handler.handle(logging.makeLogRecord({"msg": "unheard"}))
+        handler.close()
+        assert handler.dropped >= number
+
+
+def test_a_process_without_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptor 2 may then be a client's socket."""
+    monkeypatch.setattr(sys, "stderr", None)
+    handler = StderrHandler()
+    handler.handle(logging.makeLogRecord({"msg": "unheard"}))
+    handler.close()
+    assert handler.dropped == 1
+
+
+PROGRAM = """
+import logging, logging.config
+from serverpy.logs import log_config
+logging.config.dictConfig(log_config("info", "text"))
+for number in range(5000):
+    logging.getLogger("a").info("line %d", number)
+"""
+
+
+def test_no_line_is_lost_at_the_end_of_a_process() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
+    lines = ended.stderr.splitlines()
+    assert [line.rpartition("INFO    a: ")[2] for line in lines] == [f"line {number}" for number in range(5000)]
+
+
+def test_a_server_whose_stderr_nobody_reads_answers_and_ends(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, WRITE_BYTES)
+            port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
+            for _ in range(200):
+                with Exchange(("127.0.0.1", port), request("/stream?url=file:///x", f"127.0.0.1:{port}")) as exchange:
+                    assert exchange.rest().status == 400
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            if process.poll() is None:
+                process.kill()
+        lines = process.stderr.read().splitlines()
+        assert 0 < sum("invalid_url" in line for line in lines) < 200

@@ -17,7 +17,7 @@ EVERYWHERE = "errors extras options tasks single_flight ranges validators contai
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
-UPPER = f"streaming media settings metrics directories running info {CONTRACTS}"
+UPPER = f"streaming media settings metrics locks directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -30,12 +30,14 @@ MAY_IMPORT: dict[str, str] = {
     "containers": "",
     "aes": "",
     "logs": "",
+    "environment": "",
     "extraction.values": "",
     "extraction.choice": "",
     "extraction.error_text": "",
     "extraction.sites": "",
     "net.ports": "",
-    "directories": "",
+    "locks": "",
+    "directories": "locks",
     "memory.room": "",
     "memory.profile": "",
     "memory.heap": "",
@@ -44,17 +46,18 @@ MAY_IMPORT: dict[str, str] = {
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
     "net": "net memory.room",
-    "extraction": "directories net memory",
+    "extraction": "environment directories net memory",
     "plan": "extraction.choice",
     "running": "plan",
+    "fallback": "plan",
     "info": "plan",
     "body": "plan memory",
-    "ytdlp": "aes net memory.heap extraction.messages extraction.sites extraction.error_text",
+    "ytdlp": "aes logs net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,
-    "streaming": f"aes directories {CONTRACTS}",
-    "delivery": f"running {CONTRACTS}",
+    "streaming": f"aes environment directories {CONTRACTS}",
+    "delivery": f"running fallback {CONTRACTS}",
     "engine": f"delivery {UPPER}",
-    "server": f"engine {UPPER}",
+    "server": f"engine logs {UPPER}",
     "api": f"server delivery preconditions {UPPER}",
     "app": f"api server engine delivery logs {UPPER}",
     "cli": f"app api server engine delivery logs {UPPER}",

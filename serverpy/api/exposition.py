@@ -45,6 +45,11 @@ HELP = {
 """Gauges: field of the sample → Prometheus name and help text."""
 COUNTERS = {
     "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
+    "fallbacks": (
+        "serverpy_fallbacks",
+        "Streams that `auto` tried by embedded because a media server refused the relay's HTTP client.",
+    ),
+    "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
 """Counters, in the same form."""
 

@@ -28,7 +28,7 @@ HEALTH_EXAMPLE: dict[str, JsonValue] = {
 
 
 class MemoryInfo(BaseModel):
-    """Memory in bytes, from the kernel's `smaps_rollup`."""
+    model_config = ConfigDict(json_schema_extra={"description": "Memory in bytes, from the kernel's `smaps_rollup`."})
 
     pss: int
     uss: int
@@ -39,23 +39,28 @@ class ProcessMemory(MemoryInfo):
 
 
 class BudgetInfo(BaseModel):
-    """Bytes of MEMORY_BUDGET."""
+    model_config = ConfigDict(json_schema_extra={"description": "Bytes of MEMORY_BUDGET."})
 
     used: int
     total: int
 
 
 class LagInfo(BaseModel):
-    """How late the event loop was in the last minute, in milliseconds."""
+    model_config = ConfigDict(
+        json_schema_extra={"description": "How late the event loop was in the last minute, in milliseconds."}
+    )
 
     p50: float
     p99: float
 
 
 class Health(BaseModel):
-    """The state of the serving process that answers."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [HEALTH_EXAMPLE]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "The state of the serving process that answers.",
+            "examples": [HEALTH_EXAMPLE],
+        }
+    )
 
     status: Literal["starting", "ok", "draining"]
     version: str

@@ -84,8 +84,8 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
             status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
         )
         entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
-        detail = (kind.__doc__ or "").strip().splitlines()[0]
-        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": document(status, title, kind.code, detail)}
+        value = document(status, title, kind.code, f"{title}.")
+        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": value}
     return found
 
 

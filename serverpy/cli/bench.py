@@ -39,7 +39,15 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     return tuple(int(word) for word in words)
 
 
-@click.command("bench")
+HELP = """Measure what streams cost on this machine: memory, CPU and time, for our methods and their rivals, on the same
+bytes.
+
+Everything that is measured is started on loopback and stopped afterwards. Writes results.json, the report and its
+plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
+"""
+
+
+@click.command("bench", help=HELP)
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
 @click.option("--methods", callback=_words, metavar="NAME,...", help="Methods to measure.  [default: all that can run]")
 @click.option("--streams", callback=_counts, metavar="N,...", help="Numbers of clients at once.  [default: by mode]")
@@ -83,12 +91,6 @@ def command(
     against: Path | None,
     listing: bool,
 ) -> None:
-    """Measure what streams cost on this machine: memory, CPU and time, for our methods and their rivals, on the same
-    bytes.
-
-    Everything that is measured is started on loopback and stopped afterwards. Writes results.json, the report and its
-    plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
-    """
     BENCH.require("The bench")
     if listing:
         _list()

@@ -22,11 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 import serverpy
+from serverpy.cli.terminal import size
 from serverpy.errors import ConfigurationError
 from serverpy.extras import EXTRAS, JS, Extra
 from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
-from serverpy.settings.types import format_size
 
 OLD = timedelta(days=90)
 """Sites change: a yt-dlp older than this fails at many of them."""
@@ -50,12 +50,14 @@ class Finding:
     advice: str = ""
 
 
-@click.command("doctor")
-def command() -> None:
-    """Show what this installation has, what is missing and how to get it.
+HELP = """Show what this installation has, what is missing and how to get it.
 
-    Exits with 1 if something essential is missing.
-    """
+Exits with 1 if something essential is missing.
+"""
+
+
+@click.command("doctor", help=HELP)
+def command() -> None:
     findings = list(examine())
     table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
     for finding in findings:
@@ -172,7 +174,7 @@ def sized(settings: Settings) -> Iterator[Finding]:
     yield Finding("profile", chosen if settings.profile != "auto" else f"{chosen} (auto)")
     yield Finding(
         "streams",
-        f"{settings.max_streams} at once within {format_size(settings.memory_budget)}, "
+        f"{settings.max_streams} at once within {size(settings.memory_budget)}, "
         f"{settings.max_workers} embedded, {settings.max_children} children",
     )
     yield budget(settings, profiles.machine_memory())
@@ -182,7 +184,7 @@ def sized(settings: Settings) -> Iterator[Finding]:
 
 def budget(settings: Settings, memory_bytes: int) -> Finding:
     wanted = settings.memory_budget * settings.workers
-    found = f"{format_size(wanted)} of {memory_bytes // profiles.MIB} MiB"
+    found = f"{size(wanted)} of {size(memory_bytes)}"
     if wanted * 2 <= memory_bytes:
         return Finding("memory budget", found)
     return Finding(
@@ -207,8 +209,8 @@ def pipes(folder: Path) -> Finding:
     """Check the limits of pipes. The embedded method has a pipe for each stream; beyond the user's soft limit, the
     kernel makes them tiny."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
-    size = (folder / "pipe-max-size").read_text().strip()
-    found = f"{soft} pages for each user, {format_size(int(size))} for each pipe"
+    largest = int((folder / "pipe-max-size").read_text())
+    found = f"{soft} pages for each user, {size(largest)} for each pipe"
     if int(soft) == 0 or int(soft) >= PIPE_PAGES_ADVISED:
         return Finding("pipes", found)
     return Finding("pipes", found, Verdict.ADVICE, f"sysctl fs.pipe-user-pages-soft={PIPE_PAGES_ADVISED}")

@@ -9,7 +9,20 @@ from dataclasses import dataclass, replace
 
 from serverpy.api.filenames import file_name
 from serverpy.body import Head
-from serverpy.cli.jobs import MAX_NESTING, Began, Done, Event, Failed, Job, Moved, Present, Watcher
+from serverpy.cli.jobs import (
+    MAX_NESTING,
+    Began,
+    Done,
+    Event,
+    Failed,
+    Job,
+    Listed,
+    Moved,
+    OutputClosed,
+    Present,
+    Reading,
+    Watcher,
+)
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version
 from serverpy.delivery import Delivery, Stream
@@ -51,19 +64,19 @@ class Fetcher:
 
     async def run(self, job: Job) -> Sequence[Job]:
         if self._output_closed:
-            self._watcher.see(job, _CLOSED)
+            self._watcher.see(job, OutputClosed())
             return ()
+        self._watcher.see(job, Reading())
         try:
             parts = await self._parts(job)
-            if not parts:
-                self._watcher.see(job, await self._fetch(job))
+            self._watcher.see(job, Listed() if parts else await self._fetch(job))
         except ServerPYError as error:
             self._watcher.see(job, Failed(error.code, error.detail))
         except InUse:
             self._watcher.see(job, Failed("in_use", "Another download of the same media is in progress."))
         except BrokenPipeError:
             self._output_closed = True
-            self._watcher.see(job, _CLOSED)
+            self._watcher.see(job, OutputClosed())
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             self._watcher.see(job, Failed("file_failed", f"The file could not be written: {error.strerror}{where}"))
@@ -173,9 +186,6 @@ class Meter:
 
 def version_of(head: Head) -> Version:
     return Version(head.etag, head.last_modified, head.total if head.total is not None else head.length)
-
-
-_CLOSED = Failed("output_closed", "The output pipe was closed.")
 
 
 def _part(job: Job, number: int, entry: Entry) -> Job:

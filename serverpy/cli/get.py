@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +15,12 @@ from typing import Any
 import click
 
 from serverpy.cli.isolate import Isolated, end_with_parent
-from serverpy.cli.jobs import Job, Watcher, run_all
-from serverpy.cli.options import engine_options
+from serverpy.cli.jobs import Job, Reading, Watcher, run_all
+from serverpy.cli.options import EngineCommand, engine_options
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Folder
 from serverpy.cli.progress import Tally, logging_to, watching
-from serverpy.cli.terminal import run
+from serverpy.cli.terminal import page_url, run
 from serverpy.containers import TARGETS
 from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings, load_settings
@@ -59,7 +60,15 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
     return path
 
 
-@click.command("get")
+HELP = """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
+lines that begin with # are ignored.
+
+An interrupted download leaves NAME.part, and the same command resumes it. Exits with 0 if all is done, 1 if
+anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
+"""
+
+
+@click.command("get", help=HELP, cls=EngineCommand)
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option(
     "-o",
@@ -81,12 +90,6 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
 @click.option("--since", type=float, hidden=True)
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
-    """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
-    lines that begin with # are ignored.
-
-    An interrupted download leaves NAME.part, and the same command resumes it. Exits with 0 if all is done, 1 if
-    anything failed, 2 for wrong usage, 130 after Ctrl+C.
-    """
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
     literal = own["report"] is not None  # the parent has already read the lists
     own["since"] = time.time() if own["since"] is None else own["since"]
@@ -97,7 +100,8 @@ def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
 
 
 def expand(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the URLs, with each list replaced by its content."""
+    """Yield the URLs, with each list replaced by its content. Raises `click.UsageError` for an argument that is not a
+    URL, and for a list that cannot be read; an invalid line of a list fails later, alone."""
     for argument in arguments:
         if argument == "-":
             yield from _listed(sys.stdin.read())
@@ -108,7 +112,7 @@ def expand(arguments: Iterable[str]) -> Iterator[str]:
                 reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
                 raise click.UsageError(f"{argument[1:]} cannot be read: {reason}.") from None
         else:
-            yield argument
+            yield page_url(argument)
 
 
 def _listed(text: str) -> Iterator[str]:
@@ -132,13 +136,17 @@ async def get(order: Order, settings: Settings) -> int:
     jobs = [Job((place,), url, order.item) for place, url in enumerate(order.urls)]
     with watching(order.report) as watcher, logging_to(watcher, settings.log_level):
         tally = Tally(watcher)
+        for job in jobs[: order.jobs]:
+            tally.see(job, Reading())
         try:
             await (_get_isolated if order.isolate else _get_here)(jobs, order, settings, tally)
         except asyncio.CancelledError:
             if order.report is None:
                 tally.say("serverpy: interrupted; run the same command again to resume the incomplete files")
             raise
-    return 1 if tally.failed else 0
+    if tally.failed:
+        return 1
+    return 128 + signal.SIGPIPE if tally.output_closed else 0
 
 
 async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich import box
@@ -12,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serverpy.cli.options import engine_options
-from serverpy.cli.terminal import one_line, run, size
+from serverpy.cli.options import EngineCommand, engine_options
+from serverpy.cli.terminal import READING, one_line, page_url, run, size
+from serverpy.options import Method
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -23,25 +25,32 @@ LISTED = 20
 """Number of entries that are shown; the others are only counted."""
 PIPE_COLUMNS = 1000
 """Width of the output if it is not a terminal, so that nothing is cut off."""
+ALL_METHODS = set(get_args(Method)) - {"auto"}
+HELP = "Show the media of the page URL: its title, kind and formats, the best one last."
 
 
-@click.command("info")
-@click.argument("url")
+@click.command("info", help=HELP, cls=EngineCommand)
+@click.argument("url", callback=lambda _context, _argument, value: page_url(value))
 @click.option("--json", "as_json", is_flag=True, help="Print exactly what `GET /info` answers.")
 @engine_options
 def command(url: str, as_json: bool, **options: Any) -> None:
-    """Show the media of the page URL: its title, kind and formats, the best one last."""
     settings = load_settings(**options)
     sys.exit(run(lambda: _print(settings, url, as_json)))
 
 
 async def _print(settings: Settings, url: str, as_json: bool) -> int:
-    info = await find(settings, url)
+    with reading():
+        info = await find(settings, url)
     if as_json:
         sys.stdout.write(info.model_dump_json() + "\n")
     else:
         show(info, Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False))
     return 0
+
+
+def reading() -> AbstractContextManager[Any]:
+    """Say on the terminal, if stderr is one, that the page is being read."""
+    return Console(stderr=True).status(READING) if sys.stderr.isatty() else nullcontext()
 
 
 async def find(settings: Settings, url: str) -> Info:
@@ -93,7 +102,7 @@ def _cells(each: FormatInfo) -> tuple[str, ...]:
         f"{each.bitrate:.0f}k" if each.bitrate else "",
         f"{about}{size(each.size)}" if each.size is not None else "",
         each.protocol,
-        ", ".join(each.methods) or "none",
+        "all" if set(each.methods) >= ALL_METHODS else ", ".join(each.methods) or "none",
         ", ".join(word for word in (each.language, each.note) if word),
     )
 

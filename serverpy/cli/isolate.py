@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from serverpy.cli.jobs import Failed, Job, Watcher
+from serverpy.cli.jobs import Failed, Job, OutputClosed, Watcher
 from serverpy.cli.progress import Report
 from serverpy.settings import Settings
 from serverpy.tasks import cancel, spawn
@@ -75,12 +75,13 @@ class Isolated:
         )
 
     async def _listen(self, job: Job, stream: asyncio.StreamReader) -> int:
-        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports were failures."""
+        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports explain
+        why the child does not exit with 0."""
         failures = 0
         while line := await stream.readline():
             report = _read(line)
             if report.event is not None:
-                failures += isinstance(report.event, Failed)
+                failures += isinstance(report.event, Failed | OutputClosed)
                 self._watcher.see(Job(job.order, report.url, report.item), report.event)
             else:
                 self._watcher.say(report.said)

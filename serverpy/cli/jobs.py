@@ -31,6 +31,14 @@ class Job:
         return self.order, self.url, self.item
 
 
+class Reading(msgspec.Struct, frozen=True, tag="reading"):
+    """The page is about to be read."""
+
+
+class Listed(msgspec.Struct, frozen=True, tag="listed"):
+    """The page consists of items, which are jobs of their own."""
+
+
 class Began(msgspec.Struct, frozen=True, tag="began"):
     """The download begins. `start` bytes exist already; `total` is None if the source does not tell."""
 
@@ -66,7 +74,11 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     reason: str
 
 
-Event = Began | Moved | Done | Present | Failed
+class OutputClosed(msgspec.Struct, frozen=True, tag="output_closed"):
+    """Whoever read stdout has left (`| head`), so the job was given up."""
+
+
+Event = Reading | Listed | Began | Moved | Done | Present | Failed | OutputClosed
 
 
 class Watcher(Protocol):

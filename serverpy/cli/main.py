@@ -48,10 +48,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, help=serverpy.SUMMARY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(serverpy.__version__, prog_name="serverpy")
 def cli() -> None:
-    """One GET turns the address of a page into a stream of bytes, in bounded memory."""
+    """Run the command that the arguments name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

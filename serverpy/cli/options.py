@@ -16,12 +16,15 @@ from serverpy.settings.types import format_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-ENGINE_SETTINGS = (
-    "method", "proxy", "cookies_file", "impersonate", "source_address", "ca_file", "allow_networks", "deny_ports",
-    "allow_sites", "deny_sites", "generic_extractor", "max_duration", "max_bytes", "connect_timeout",
-    "extract_timeout", "stall_timeout", "wait_seconds", "profile", "memory_budget", "log_level",
-)  # fmt: skip
-"""The settings that are options of a command without a server (`engine_options`), in the order of its help."""
+ENGINE_SETTINGS = {
+    "How media are fetched": ("method", "proxy", "cookies_file", "impersonate", "source_address", "ca_file"),
+    "What may be fetched": (
+        "allow_networks", "deny_ports", "allow_sites", "deny_sites", "generic_extractor", "max_duration", "max_bytes",
+    ),
+    "How long to wait": ("connect_timeout", "extract_timeout", "stall_timeout", "wait_seconds"),
+    "Memory and log": ("profile", "memory_budget", "log_level"),
+}  # fmt: skip
+"""The settings that are options of a command without a server (`engine_options`), by section of its help."""
 SHORT = {"method": "-m"}
 
 
@@ -43,6 +46,19 @@ class SettingType(click.ParamType[Any]):
         return value
 
 
+class EngineCommand(click.Command):
+    """A command with `engine_options`, which its help lists by section, after the command's own options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found = {each.name: each.get_help_record(ctx) for each in self.get_params(ctx)}
+        settings = {name for names in ENGINE_SETTINGS.values() for name in names}
+        sections = {"Options": tuple(name or "" for name in found if name not in settings), **ENGINE_SETTINGS}
+        for title, names in sections.items():
+            records = [record for name in names if (record := found[name]) is not None]
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def setting_options(command: Command) -> Command:
     """Give `command` an option for each setting. An option not given is None, and leaves the setting to the environment
     and the file."""
@@ -52,7 +68,7 @@ def setting_options(command: Command) -> Command:
 def engine_options(command: Command) -> Command:
     """Give `command` the options that matter without a server; the other settings can still be set in the environment
     and the file."""
-    return _with_options(command, ENGINE_SETTINGS)
+    return _with_options(command, [name for names in ENGINE_SETTINGS.values() for name in names])
 
 
 def _with_options(command: Command, names: Iterable[str]) -> Command:

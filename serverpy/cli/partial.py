@@ -3,11 +3,16 @@ name only when it is complete and the disk has all of it.
 
 Every part in use is locked (flock), so that several processes can write into one folder. An existing file is never
 overwritten or truncated, unless it is the part of the same download, or `force` is set.
+
+Network and FUSE file systems may refuse locks, the fsync of a directory, or names of more than 143 bytes (eCryptfs).
+Everything goes on without them: a name is shortened, and without locks only the jobs of one process notice each other;
+of two processes that begin the same name, the second takes another one, but both may resume the same part.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import errno
 import itertools
 import os
 from collections.abc import Iterator
@@ -16,10 +21,16 @@ from typing import Self
 
 import msgspec
 
+from serverpy.locks import Lock, try_lock
 from serverpy.validators import strong_validator
 
 PART = ".part"
 STATE = ".part.json"
+_NEW = ".new"
+_SUFFIX_BYTES = len(STATE + _NEW)
+NAME_BYTES = (255, 143, 100, 64)
+"""Lengths of names to try, with PART and STATE: that of most file systems, of eCryptfs, and less."""
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -82,7 +93,7 @@ class Partial:
     def finish(self) -> str:
         """Write the file to the disk and give it its name, which is returned. Blocks as long as the disk takes."""
         assert self._descriptor is not None
-        os.fsync(self._descriptor)
+        _sync(self._descriptor)
         name = self._folder.free_name(self.name)
         os.replace(self._folder.part(self.name), self._folder.path / name)
         self._folder.state(self.name).unlink(missing_ok=True)
@@ -107,6 +118,7 @@ class Partial:
     def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            self._folder.leave(self.name)
             os.close(descriptor)
 
     def __enter__(self) -> Self:
@@ -124,7 +136,10 @@ class Folder:
         self.path = path
         self._force = force
         self._since = since
+        self._in_use: set[str] = set()
+        """Names of the parts that this process has open."""
         path.mkdir(parents=True, exist_ok=True)
+        self._name_bytes = _longest_name(path)
 
     def close(self) -> None:
         """Do nothing: a folder has the interface of `outputs.py::Standard`, but keeps nothing open."""
@@ -143,7 +158,7 @@ class Folder:
             if state is None or state.asked != asked:
                 continue
             name = path.name.removesuffix(STATE)
-            descriptor = _lock(self.part(name), create=False)
+            descriptor = self._open(name, create=False)
             if descriptor is None:
                 if self.part(name).exists():
                     raise InUse
@@ -156,49 +171,99 @@ class Folder:
         return None
 
     def claim(self, name: str, asked: Asked, version: Version, first: bytes) -> Partial | str:
-        """Create an empty part for a file of that name, with a number added if another file has the name. Returns the
-        name of an existing file instead if it has these bytes, as far as its size and its `first` bytes tell."""
-        for candidate in numbered(name):
+        """Create an empty part for a file of that name, shortened if the file system refuses it, and with a number
+        added if another file has the name. Returns the name of an existing file instead if it has these bytes, as far
+        as its size and its `first` bytes tell."""
+        while True:
+            try:
+                return self._claim(name, State(asked, version), first)
+            except OSError as error:
+                shorter = [each for each in NAME_BYTES if each < self._name_bytes]
+                if error.errno != errno.ENAMETOOLONG or not shorter:
+                    raise
+                self._name_bytes = shorter[0]
+
+    def _claim(self, name: str, state: State, first: bytes) -> Partial | str:
+        for candidate in self._numbered(name):
             path = self.path / candidate
             if path.exists() and not self._may_overwrite(path):
-                if _is_same(path, version.total, first):
+                if _is_same(path, state.version.total, first):
                     return candidate
                 continue
-            descriptor = _lock(self.part(candidate), create=True)
+            descriptor = self._open(candidate, create=True)
             if descriptor is None:
                 continue
-            if os.fstat(descriptor).st_size:  # the part of another download, perhaps of another program
-                os.close(descriptor)
+            partial = Partial(self, candidate, descriptor, state)
+            if partial.size:  # the part of another download, perhaps of another program
+                partial.close()
                 continue
-            state = State(asked, version)
-            _write(self.state(candidate), state)
-            return Partial(self, candidate, descriptor, state)
+            try:
+                _write(self.state(candidate), state)
+            except BaseException:
+                partial.discard()
+                raise
+            return partial
         raise AssertionError("the numbers never end")
 
     def free_name(self, name: str) -> str:
         """Return `name`, with a number added if another file has taken it meanwhile."""
         return next(
-            each for each in numbered(name) if not (self.path / each).exists() or self._may_overwrite(self.path / each)
+            each
+            for each in self._numbered(name)
+            if not (self.path / each).exists() or self._may_overwrite(self.path / each)
         )
 
     def sync(self) -> None:
-        """Write the names to the disk."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Write the names to the disk, if the file system can."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def leave(self, name: str) -> None:
+        """Note that this process has closed the part of that name."""
+        self._in_use.discard(name)
+
+    def _open(self, name: str, *, create: bool) -> int | None:
+        """Open and lock the part of that name. Returns None if it is in use, or does not exist."""
+        descriptor = None if name in self._in_use else _lock(self.part(name), create=create)
+        if descriptor is not None:
+            self._in_use.add(name)
+        return descriptor
 
     def _may_overwrite(self, path: Path) -> bool:
         return self._force and path.is_file() and path.stat().st_ctime < self._since
 
+    def _numbered(self, name: str) -> Iterator[str]:
+        return numbered(name, self._name_bytes - _SUFFIX_BYTES)
 
-def numbered(name: str) -> Iterator[str]:
-    """`film.mp4`, `film (2).mp4`, `film (3).mp4` …"""
-    yield name
+
+def numbered(name: str, most_bytes: int = NAME_BYTES[0]) -> Iterator[str]:
+    """`film.mp4`, `film (2).mp4`, `film (3).mp4` …, shortened before the number to `most_bytes` in UTF-8."""
     path = Path(name)
-    for number in itertools.count(2):
-        yield f"{path.stem} ({number}){path.suffix}"
+    for number in itertools.count(1):
+        end = f" ({number}){path.suffix}" if number > 1 else path.suffix
+        stem = path.stem.encode()[: max(1, most_bytes - len(end.encode()))].decode(errors="ignore")
+        yield f"{stem if stem == path.stem else stem.rstrip(' .')}{end}"
+
+
+def _longest_name(folder: Path) -> int:
+    """Return how many bytes a name in `folder` may have, as far as the file system says so."""
+    try:
+        return min(os.pathconf(folder, "PC_NAME_MAX"), NAME_BYTES[0])
+    except OSError:
+        return NAME_BYTES[0]
+
+
+def _sync(descriptor: int) -> None:
+    """Write the file to the disk, if the file system can do that on request."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def _is_same(path: Path, total: int | None, first: bytes) -> bool:
@@ -209,20 +274,29 @@ def _is_same(path: Path, total: int | None, first: bytes) -> bool:
 
 
 def _lock(path: Path, *, create: bool) -> int | None:
-    """Open and lock the file at `path`. Returns None if it is locked already, or does not exist."""
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    """Open and lock the file at `path`. Returns None if it is locked already or does not exist. Where there are no
+    locks, a file to be created counts as locked if it exists."""
+    while (opened := _opened(path, create=create)) is not None:
+        descriptor, is_new = opened
+        lock = try_lock(descriptor)
+        if lock is Lock.TAKEN or (lock is Lock.UNSUPPORTED and create and not is_new):
             os.close(descriptor)
             return None
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # renamed or removed between the two calls: look again
+    return None
+
+
+def _opened(path: Path, *, create: bool) -> tuple[int, bool] | None:
+    """Open the file at `path`. Returns the descriptor, and whether the file is new; None if it does not exist."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    if create:
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags), False
+    return None
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -16,7 +16,6 @@ import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -26,8 +25,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present, Watcher
-from serverpy.cli.terminal import one_line, size
+from serverpy.cli.jobs import (
+    Began,
+    Done,
+    Event,
+    Failed,
+    Job,
+    Listed,
+    Moved,
+    OutputClosed,
+    Present,
+    Reading,
+    Watcher,
+)
+from serverpy.cli.terminal import READING, one_line, size
 
 NAME_COLUMNS = 40
 
@@ -53,6 +64,15 @@ class Lines:
         print(one_line(line), file=sys.stderr, flush=True)
 
 
+class SizeColumn(ProgressColumn):
+    """Bytes that exist, and all bytes if the source tells. Empty while the page is read."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is not None:
+            return Text(f"{size(task.completed)} of {size(task.total)}")
+        return Text(size(task.completed) if task.completed else "")
+
+
 class RateColumn(ProgressColumn):
     """Bytes per second, in the units of the other columns."""
 
@@ -68,16 +88,18 @@ class Bars:
         self._bars: dict[tuple[tuple[int, ...], str, int | None], TaskID] = {}
 
     def see(self, job: Job, event: Event) -> None:
-        if isinstance(event, Began):
-            self._drop(job)
+        if isinstance(event, Moved):
+            self._progress.update(self._bars[job.key], completed=event.done)
+            return
+        self._drop(job)
+        if isinstance(event, Reading):
+            self._bars[job.key] = self._progress.add_task(READING, total=None)
+        elif isinstance(event, Began):
             self._bars[job.key] = self._progress.add_task(
                 _shortened(event.name), total=event.total, completed=event.start
             )
-        elif isinstance(event, Moved):
-            self._progress.update(self._bars[job.key], completed=event.done)
-        else:
-            self._drop(job)
-            self.say(line_of(job, event) or "")
+        elif line := line_of(job, event):
+            self.say(line)
 
     def say(self, line: str) -> None:
         self._progress.console.print(Text(one_line(line)), soft_wrap=True)
@@ -108,14 +130,16 @@ class Reports:
 
 
 class Tally:
-    """A watcher that passes events on, and counts the failures."""
+    """A watcher that passes events on, counts the failures, and notes whether stdout was closed."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self.failed = 0
+        self.output_closed = False
 
     def see(self, job: Job, event: Event) -> None:
         self.failed += isinstance(event, Failed)
+        self.output_closed |= isinstance(event, OutputClosed)
         self._watcher.see(job, event)
 
     def say(self, line: str) -> None:
@@ -172,7 +196,7 @@ def line_of(job: Job, event: Event) -> str | None:
         case Failed(code, reason):
             item = "" if job.item is None else f" item {job.item}"
             return f"serverpy: {job.url}{item}: {reason} [{code}]"
-        case Began() | Moved():
+        case Reading() | Listed() | Began() | Moved() | OutputClosed():
             return None
 
 
@@ -181,7 +205,7 @@ def make_progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
+        SizeColumn(),
         RateColumn(),
         TimeRemainingColumn(compact=True),
         console=console,

@@ -14,14 +14,16 @@ from serverpy.extras import SAMPLE
 DEFAULT_PORT = 8001
 
 
-@click.command("sample")
+HELP = "Serve generated media and their pages on loopback, until interrupted."
+
+
+@click.command("sample", help=HELP)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 picks a free one."
 )
 @click.option("--https-port", type=click.IntRange(0, 65535), help="Also serve over HTTPS on this port.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin closes.")
 def command(port: int, https_port: int | None, with_parent: bool) -> None:
-    """Serve generated media and their pages on loopback, until interrupted."""
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")

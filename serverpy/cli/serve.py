@@ -37,11 +37,13 @@ CUT_SECONDS = 1
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-@click.command("serve")
+HELP = "Start the server. Every option can also be set in the environment and in serverpy.toml."
+
+
+@click.command("serve", help=HELP)
 @setting_options
 @click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow its address.")
 def command(demo: bool, **options: Any) -> None:
-    """Start the server. Every option can also be set in the environment and in serverpy.toml."""
     settings = load_settings(**options)
     if demo:
         SAMPLE.require("The sample site of --demo")

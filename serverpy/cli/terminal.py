@@ -1,4 +1,4 @@
-"""What `info` and `get` share: text that is safe to print to a terminal, and the handling of Ctrl+C."""
+"""What `info` and `get` share: arguments, text that is safe to print to a terminal, and the handling of Ctrl+C."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import click
 import uvloop
 
+from serverpy.errors import InvalidUrl
+from serverpy.net.guard import check_url
 from serverpy.tasks import spawn
+
+READING = "reading the page…"
+"""What a terminal shows until something is known of a page."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -19,6 +25,15 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 def one_line(text: str) -> str:
     """Return untrusted text as one line, without escape sequences or characters that change the text direction."""
     return _CONTROLS.sub(" ", text).strip()
+
+
+def page_url(argument: str) -> str:
+    """Return the URL of a page as it was given. Raises `click.UsageError` if it is not one."""
+    try:
+        check_url(argument)
+    except InvalidUrl as error:
+        raise click.UsageError(f"{one_line(argument)}: {error.detail}") from None
+    return argument
 
 
 def size(count: float) -> str:

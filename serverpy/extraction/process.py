@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import serverpy
+from serverpy.environment import passed_on
 from serverpy.tasks import spawn
 
 
@@ -40,9 +41,8 @@ async def _start(descriptor: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """Return the server's environment without its settings (some are secrets, and the worker parses hostile pages), and
-    with the directory of this package on PYTHONPATH."""
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith("SERVERPY_")}
+    """Return what the worker receives of the server's environment, with the directory of this package on PYTHONPATH."""
+    environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's arena keeps its extractions' memory

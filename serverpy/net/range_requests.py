@@ -22,6 +22,8 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that a later request may not meet. Any other that carries no media may mean that the address is stale."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
 """Statuses below 500 with which servers refuse a Range that they do not understand."""
+_FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
+"""Statuses that are about the media or this server's address: another HTTP client would get them, too."""
 
 
 class RangeSource(Protocol):
@@ -120,6 +122,7 @@ class RangeRequests:
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
         """Prepare the next attempt. Raises `error` if there is to be none, and what an extraction raises if the server
         refuses the address."""
+        error.of_transport = not (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT)
         self.tries += 1
         if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
             raise error

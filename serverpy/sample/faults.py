@@ -37,6 +37,11 @@ class Faults:
     framing: Framing = Framing.LENGTH
     status: int | None = None
     """Answer with this status and a short text."""
+    malformed: bool = False
+    """Answer with a line that is not HTTP, and close the connection."""
+    spares_alpn: bool = False
+    """Misbehave only on https connections whose client offers no protocol by ALPN (RFC 7301). Real servers recognise
+    clients by their TLS handshake, too."""
     delay: float = 0.0
     """Seconds to wait before the response headers."""
     fresh_etag: bool = False
@@ -93,6 +98,8 @@ _READERS: dict[str, Callable[[Faults, str], Faults]] = {
     "delay": _setting("delay", float),
     "norange": _flag(ignores_range=True),
     "norange206": _flag(partial_from_zero=True),
+    "malformed": _flag(malformed=True),
+    "noalpn": _flag(spares_alpn=True),
     "nolength": _flag(framing=Framing.CHUNKED),
     "closelength": _flag(framing=Framing.CLOSE),
     "etag": _choice("fresh_etag", flip=True),

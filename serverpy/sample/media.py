@@ -16,6 +16,11 @@ NO_FAULTS = Faults()
 
 async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS, tokens: Tokens | None = None) -> None:
     """Answer a GET or HEAD of `content`. `tokens` are checked if the faults let tokens expire."""
+    if faults.spares_alpn and exchange.connection.protocol is not None:
+        faults = NO_FAULTS
+    if faults.malformed:
+        await exchange.connection.babble()
+        return
     if faults.delay:
         await exchange.connection.pause(faults.delay)
     if faults.status is not None:

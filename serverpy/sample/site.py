@@ -277,6 +277,7 @@ class SampleSite:
 
         authority = trustme.CA()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
         authority.issue_cert(*{self._host, LOOPBACK, "localhost"}).configure_cert(context)
         descriptor, name = tempfile.mkstemp(prefix="serverpy-sample-ca-", suffix=".pem")
         os.close(descriptor)

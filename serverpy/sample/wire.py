@@ -45,6 +45,18 @@ class Connection(HttpToolsProtocol):
         except TimeoutError:
             return
 
+    @property
+    def protocol(self) -> str | None:
+        """The protocol that the client negotiated by ALPN. None without TLS."""
+        tls = self.transport.get_extra_info("ssl_object")
+        protocol: str | None = None if tls is None else tls.selected_alpn_protocol()
+        return protocol
+
+    async def babble(self) -> None:
+        """Answer with something that is not HTTP, and close the connection."""
+        self.transport.write(b"SERVICE TEMPORARILY OFFLINE\r\n\r\n")
+        await self.cut()
+
     async def cut(self) -> None:
         """Send FIN after everything written so far, and wait until the connection is closed."""
         self.transport.close()

@@ -104,7 +104,7 @@ def test_too_few_pipe_pages_are_reported(tmp_path: Path) -> None:
 
 def test_a_budget_that_leaves_no_room_for_the_processes_is_reported() -> None:
     settings = load_settings(memory_budget="1GiB", workers=2)
-    assert doctor.budget(settings, 4 << 30).verdict is Verdict.FINE
+    assert doctor.budget(settings, 4 << 30) == doctor.Finding("memory budget", "2.0 GiB of 4.0 GiB")
     assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
 
 

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from serverpy.cli.main import cli
+from serverpy.cli.options import ENGINE_SETTINGS
 from serverpy.sample.content import large_sha256
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
@@ -154,7 +155,7 @@ def test_output_to_a_dash_writes_only_media_to_stdout_one_page_after_the_other(
 def test_a_stalled_reader_of_stdout_does_not_prevent_stopping(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops it, and so does closing the pipe, which is reported as a failure in one line."""
+    """Ctrl+C stops it, and so does closing the pipe, quietly and with the exit code of `cat`."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -165,11 +166,24 @@ def test_a_stalled_reader_of_stdout_does_not_prevent_stopping(
         else:
             process.send_signal(number)
         code = process.wait(60)
-        (line,) = lines(process.stderr.read())
-    if number is None:
-        assert (code, line) == (1, f"serverpy: {url}: The output pipe was closed. [output_closed]")
-    else:
-        assert code == 130
+        said = lines(process.stderr.read())
+    assert (code, len(said)) == ((141, 0) if number is None else (130, 1))
+
+
+@pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
+def test_a_closed_stdout_does_not_hide_an_earlier_failure(
+    site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
+) -> None:
+    urls = [f"{site.http}/page/none", f"{site.http}/media/large-32.mp4", f"{site.http}/media/audio.mp3"]
+    with start(site, "get", "-o", "-", *isolate, *urls, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert lines(process.stderr.read()) == [
+            f"serverpy: {urls[0]}: No media was found on this page. [media_not_found]"
+        ]
 
 
 def test_isolated_pages_have_a_child_each(site: SampleSite, tmp_path: Path) -> None:
@@ -228,9 +242,32 @@ def test_item_selects_an_image_of_a_post(site: SampleSite, tmp_path: Path) -> No
         ["-o", __file__, "http://127.0.0.1/"],
         ["@nowhere.txt"],
         [],
+        ["ftp://example.org/film.mp4"],
+        ["example.org/film.mp4"],
+        ["http://"],
+        ["http://127.0.0.1/", "file:///etc/passwd"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, ["get", *arguments])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Usage:" in done.stderr
+
+
+def test_an_invalid_line_of_a_list_fails_alone(site: SampleSite, tmp_path: Path) -> None:
+    done = run(site, "get", "-", cwd=tmp_path, stdin=f"ftp://example.org/film.mp4\n{site.http}/media/audio.mp3\n")
+    assert done.returncode == 1
+    assert lines(done.stderr) == [
+        "serverpy: ftp://example.org/film.mp4: The URL must begin with http:// or https://. [invalid_url]",
+        "audio.mp3: done, 157.2 KiB",
+    ]
+
+
+@pytest.mark.parametrize("name", ["get", "info"])
+def test_the_help_lists_the_settings_by_section(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"]).stdout
+    own, *sections = (shown.index(f"\n{title}:\n") for title in ("Options", *ENGINE_SETTINGS))
+    assert own < shown.index("--help") < sections[0]
+    assert sections == sorted(sections)
+    flags = [shown.index(f"--{option.replace('_', '-')}") for names in ENGINE_SETTINGS.values() for option in names]
+    assert min(flags) > sections[0]

@@ -84,7 +84,9 @@ def test_a_page_without_media_fails_in_one_line(site: SampleSite, tmp_path: Path
     assert lines(done.stderr) == ["serverpy: No media was found on this page."]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--nonsense", "http://127.0.0.1/"], ["http://127.0.0.1/", "another"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["--nonsense", "http://127.0.0.1/"], ["http://127.0.0.1/", "another"], ["ftp://a/"]]
+)
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(cli, ["info", *arguments]).exit_code == 2
 
@@ -121,3 +123,18 @@ def test_a_title_cannot_control_the_terminal() -> None:
 
 def test_durations_are_human_readable() -> None:
     assert [clock(seconds) for seconds in (0.4, 59.6, 3600, 3723)] == ["0:00", "1:00", "1:00:00", "1:02:03"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "cell"),
+    [
+        (["relay", "embedded", "subprocess"], "all"),
+        (["subprocess", "relay", "embedded"], "all"),
+        (["relay"], "relay"),
+        (["embedded", "subprocess"], "embedded, subprocess"),
+        ([], "none"),
+    ],
+)
+def test_all_methods_are_one_word(methods: list[str], cell: str) -> None:
+    row = shown(INFO.model_copy(update={"formats": [FORMAT.model_copy(update={"methods": methods})]}))[-1]
+    assert [word.strip() for word in row.split("  ") if word.strip()][7] == cell

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +149,126 @@ def test_the_number_is_put_before_the_extension() -> None:
         "a.b (2).mp4",
         "a.b (3).mp4",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "most_bytes", "expected"),
+    [
+        ("film.mp4", 8, ["film.mp4", "f (2).mp4"]),
+        ("film.mp4", 7, ["fil.mp4", "f (2).mp4"]),
+        ("größer.mp4", 12, ["größer.mp4", "grö (2).mp4"]),
+        ("größer.mp4", 8, ["grö.mp4", "g (2).mp4"]),
+        ("größer.mp4", 7, ["gr.mp4", "g (2).mp4"]),
+        ("a b c.mp4", 6, ["a.mp4", "a (2).mp4"]),
+        ("\U0001f3a5\U0001f3a5.webm", 12, ["\U0001f3a5.webm", " (2).webm"]),
+    ],
+)
+def test_a_name_is_shortened_before_its_number(name: str, most_bytes: int, expected: list[str]) -> None:
+    assert [each for _, each in zip(range(2), numbered(name, most_bytes), strict=False)] == expected
+
+
+# File systems that refuse something. Their refusals are made here, because none of them can be mounted by a user.
+
+
+def refusing(call: Callable[..., Any], number: int, when: Callable[..., bool]) -> Callable[..., Any]:
+    """Return `call`, but failing with errno `number` for the arguments that `when` accepts."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if when(*args):
+            raise OSError(number, os.strerror(number))
+        return call(*args, **kwargs)
+
+    return refuse
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES])
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(fcntl.flock, request.param, lambda *_: True))
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_file_is_written_and_resumed(tmp_path: Path) -> None:
+    with claimed(tmp_path) as partial:
+        partial.append(b"one ")
+    with claimed(tmp_path, OTHER) as second:
+        assert second.name == "film (2).mp4"
+    found = folder(tmp_path).find(ASKED)
+    assert found is not None
+    with found:
+        found.append(b"two")
+        assert found.finish() == "film.mp4"
+    assert (tmp_path / "film.mp4").read_bytes() == b"one two"
+    assert names(tmp_path) == ["film.mp4"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_second_process_takes_another_name(tmp_path: Path) -> None:
+    with claimed(tmp_path) as first, claimed(tmp_path, OTHER) as second:
+        assert (first.name, second.name) == ("film.mp4", "film (2).mp4")
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_part_that_this_process_has_open_is_in_use(tmp_path: Path) -> None:
+    here = folder(tmp_path)
+    partial = here.claim("film.mp4", ASKED, Version(), b"first")
+    assert isinstance(partial, Partial)
+    with partial:
+        partial.append(b"data")
+        with pytest.raises(InUse):
+            here.find(ASKED)
+    found = here.find(ASKED)
+    assert found is not None
+    found.close()
+
+
+def is_directory(descriptor: int) -> bool:
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(errno.EINVAL, lambda _: True), (errno.ENOTSUP, lambda _: True), (errno.EIO, is_directory)],
+)
+def test_a_file_is_finished_where_the_disk_cannot_be_told_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, when: Callable[..., bool]
+) -> None:
+    monkeypatch.setattr(os, "fsync", refusing(os.fsync, number, when))
+    with claimed(tmp_path) as partial:
+        partial.append(b"data")
+        assert partial.finish() == "film.mp4"
+
+
+def test_a_file_that_the_disk_could_not_write_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", refusing(os.fsync, errno.EIO, lambda _: True))
+    with claimed(tmp_path) as partial:
+        partial.append(b"data")
+        with pytest.raises(OSError, match="Input/output error"):
+            partial.finish()
+    assert names(tmp_path) == ["film.mp4.part", "film.mp4.part.json"]
+
+
+@pytest.mark.parametrize("most_bytes", [143, 120])
+@pytest.mark.parametrize("title", ["a" * 200, "größer als die anderen " * 8])
+def test_a_name_that_is_refused_is_shortened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, most_bytes: int
+) -> None:
+    too_long = lambda path, *_: len(os.fsencode(Path(path).name)) > most_bytes  # noqa: E731
+    monkeypatch.setattr(os, "open", refusing(os.open, errno.ENAMETOOLONG, too_long))
+    name = f"{title}.mp4"
+    partial = folder(tmp_path).claim(name, ASKED, Version(), b"first")
+    assert isinstance(partial, Partial)
+    with partial:
+        assert all(len(os.fsencode(each)) <= most_bytes for each in names(tmp_path))
+        partial.append(b"first and more")
+        done = partial.finish()
+    assert names(tmp_path) == [done]
+    assert done.endswith(".mp4")
+    assert title.startswith(done.removesuffix(".mp4"))
+    assert folder(tmp_path).claim(name, ASKED, Version(), b"first") == done
+
+
+def test_a_name_that_is_too_long_in_any_length_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", refusing(os.open, errno.ENAMETOOLONG, lambda *_: True))
+    with pytest.raises(OSError, match="name too long"):
+        claim(tmp_path)
+    assert names(tmp_path) == []

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Moved, Present
-from serverpy.cli.progress import Bars, Lines, Report, Reports, line_of, make_progress
+from serverpy.cli.jobs import Began, Done, Event, Failed, Job, Listed, Moved, OutputClosed, Present, Reading
+from serverpy.cli.progress import Bars, Lines, Report, Reports, SizeColumn, line_of, make_progress
 from serverpy.cli.terminal import one_line, size
 
 JOB = Job((0,), "http://example.org/1")
@@ -26,6 +26,9 @@ JOB = Job((0,), "http://example.org/1")
         (Failed("busy", "Not now."), "serverpy: http://example.org/1: Not now. [busy]"),
         (Began("film.mp4", 0, None), None),
         (Moved(1), None),
+        (Reading(), None),
+        (Listed(), None),
+        (OutputClosed(), None),
     ],
 )
 def test_every_end_has_a_line(event: Event, line: str | None) -> None:
@@ -55,8 +58,33 @@ def test_a_bar_shows_the_name_and_the_bytes_and_disappears_at_the_end() -> None:
         assert progress.tasks == []
     shown = screen.getvalue()
     assert "[red]film [2J.mp4" in shown
-    assert "2.0/4.0 MiB" in shown
+    assert "2.0 MiB of 4.0 MiB" in shown
     assert "film.mp4: done, 4.0 MiB" in shown
+
+
+@pytest.mark.parametrize("event", [Listed(), Present("film.mp4"), Failed("busy", "No."), OutputClosed()])
+def test_a_page_that_is_read_has_a_bar_until_something_is_known(event: Event) -> None:
+    screen = io.StringIO()
+    progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
+    with progress:
+        bars = Bars(progress)
+        for _ in range(2):
+            bars.see(JOB, Reading())
+        assert [task.total for task in progress.tasks] == [None]
+        progress.refresh()
+        bars.see(JOB, event)
+        assert progress.tasks == []
+    assert "reading the page…" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "shown"),
+    [(0, None, ""), (512, None, "512 bytes"), (3 << 20, None, "3.0 MiB"), (0, 5 << 30, "0 bytes of 5.0 GiB")],
+)
+def test_progress_has_the_units_of_every_other_size(done: int, total: int | None, shown: str) -> None:
+    progress = Progress(auto_refresh=False)
+    progress.add_task("film.mp4", total=total, completed=done)
+    assert SizeColumn().render(progress.tasks[0]).plain == shown
 
 
 def test_a_job_that_starts_over_has_one_bar() -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import http.client
+import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
@@ -9,7 +13,7 @@ from serverpy.sample import SampleSite
 from serverpy.sample.faults import Faults, Tokens, parse_faults
 from serverpy.sample.wire import Framing
 
-from .raw import Answer, ask
+from .raw import Answer, ask, connect, receive
 
 
 def fault(site: SampleSite, spec: str, *headers: str, name: str = "audio.mp3", **options: Any) -> Answer:
@@ -91,6 +95,32 @@ def test_a_body_delimited_by_close_has_neither_length_nor_chunks(site: SampleSit
 
 def test_a_fault_may_set_the_status(site: SampleSite) -> None:
     assert fault(site, "status=503").status == 503
+
+
+def test_a_malformed_answer_is_not_http(site: SampleSite) -> None:
+    address = urlsplit(f"{site.http}/fault/malformed/media/audio.mp3")
+    with connect(address.geturl()) as client:
+        client.sendall(f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        assert receive(client) == b"SERVICE TEMPORARILY OFFLINE\r\n\r\n"
+        assert receive(client) == "fin"
+
+
+def test_a_client_that_offers_a_protocol_may_be_spared() -> None:
+    with SampleSite(https_port=0) as site:
+        assert site.https is not None
+        address = urlsplit(site.https)
+        tls = ssl.create_default_context(cafile=site.ca_file)
+        assert status(address, tls) == 503
+        tls.set_alpn_protocols(["http/1.1"])
+        assert status(address, tls) == 200
+        assert fault(site, "noalpn,status=503").status == 503
+
+
+def status(address: SplitResult, tls: ssl.SSLContext) -> int:
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=tls)
+    with closing(connection):
+        connection.request("GET", "/fault/noalpn,status=503/media/audio.mp3")
+        return connection.getresponse().status
 
 
 def test_a_status_may_come_with_retry_after(site: SampleSite) -> None:

@@ -1,8 +1,8 @@
 """The command of a child: argument vector and environment, as pure functions.
 
-Nothing that comes from a client can become an option: the URL and the selector are single arguments. The environment is
-built from scratch: it has none of the server's variables, no configuration, no cache and no program on the PATH. It
-carries the URL of the filtering proxy, because other users could read its token in the arguments.
+Nothing that comes from a client can become an option: the URL and the selector are single arguments. The environment
+has what an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. It carries the
+URL of the filtering proxy, because other users could read its token in the arguments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 import serverpy
 from serverpy.body import Source
+from serverpy.environment import passed_on
 from serverpy.options import Identity
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
@@ -87,6 +88,7 @@ def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
     proxy = options.proxy_url()
     empty = str(files.empty)
     values = {
+        **passed_on(),
         "HOME": empty,
         "LC_ALL": "C.UTF-8",
         "PATH": empty,

@@ -1,0 +1,31 @@
+"""Which environment variables the processes that run yt-dlp receive: those that an interpreter needs.
+
+These processes read hostile pages, so the list names what they may have. Everything else stays here: keys of cloud
+providers, tokens, the server's settings, and proxies, which would bypass the filtering one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_LOCALE = ("LANG", "LANGUAGE", *(f"LC_{name}" for name in ("ALL", "CTYPE", "COLLATE", "MESSAGES", "NUMERIC", "TIME")))
+_PYTHON = (
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONUTF8"),
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONMALLOC", "PYTHONFAULTHANDLER"),
+)
+"""Where modules are, how text is decoded, and tools to find errors. Without PYTHONOPTIMIZE, for which yt-dlp is usually
+not compiled: a process would compile it at each start."""
+PASSED_ON = frozenset(
+    (
+        *("PATH", "HOME", "TMPDIR", "TZ", "TZDIR", *_LOCALE, *_PYTHON),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF"),
+        *("LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_"),
+        "YTDLP_NO_PLUGINS",
+    )
+)
+
+
+def passed_on(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return those of `variables` that a process that runs yt-dlp may have."""
+    return {name: value for name, value in variables.items() if name in PASSED_ON}

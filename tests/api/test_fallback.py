@@ -1,0 +1,142 @@
+"""`auto` at a media server that accepts yt-dlp's client but not ours: the sample site over https, which tells them
+apart by ALPN (the fault `noalpn`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from serverpy.engine import Engine
+from serverpy.errors import Busy
+from serverpy.plan import StreamRequest
+from serverpy.sample.site import SampleSite
+from serverpy.settings import load_settings
+from tests.server import Server, serving
+
+TRANSPORT = ("status=403", "status=400", "status=503", "rst=0", "cut=0", "malformed")
+WHOLE = {"Range": "bytes=0-"}
+
+
+@pytest.fixture(scope="module")
+def server(site: SampleSite) -> Iterator[Server]:
+    """A server of its own, because it remembers the site."""
+    with serving(site, wait_seconds=30, stall_timeout=30, connect_timeout=30) as running:
+        yield running
+
+
+def fallbacks(server: Server) -> int:
+    (line,) = (
+        line for line in server.ask("/metrics").body.splitlines() if line.startswith(b"serverpy_fallbacks_total ")
+    )
+    return int(float(line.split()[1]))
+
+
+def page_of(site: SampleSite, fault: str, host: str = "127.0.0.1") -> str:
+    assert site.https is not None
+    return f"{site.https.replace('127.0.0.1', host)}/page/fault/{fault}/prog.mp4"
+
+
+@pytest.mark.parametrize("fault", TRANSPORT)
+def test_embedded_answers_with_the_whole_where_the_transport_of_relay_fails(
+    server: Server, site: SampleSite, fault: str
+) -> None:
+    before = fallbacks(server)
+    answer = server.get(page_of(site, f"noalpn,{fault}"), headers=WHOLE)
+    assert (answer.status, answer.headers["x-serverpy-method"]) == (200, "embedded")
+    assert answer.headers["accept-ranges"] == "none"
+    assert answer.complete
+    assert answer.body == site.path("prog.mp4").read_bytes()
+    assert fallbacks(server) == before + 1
+    assert "failed by relay, trying embedded: " in server.log
+    server.settled()
+
+
+def test_segments_fall_back_too(server: Server, site: SampleSite) -> None:
+    answer = server.get(f"{site.https}/fault/noalpn,status=403/hls/ts/high.m3u8", headers=WHOLE)
+    # The generic extractor reads the playlist as yt-dlp's client does.
+    assert (answer.status, answer.headers["x-serverpy-method"]) == (200, "embedded")
+    assert answer.body == b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
+
+
+@pytest.mark.parametrize(
+    ("fault", "headers", "params", "status", "code"),
+    [
+        ("noalpn,status=403", WHOLE, {"method": "relay"}, 502, "upstream_failed"),
+        ("noalpn,status=403", {"Range": "bytes=1000-"}, {}, 502, "upstream_failed"),
+        ("noalpn,malformed", {"Range": "bytes=-1000"}, {}, 502, "upstream_failed"),
+        ("noalpn,malformed", {"Range": "bytes=0-1"}, {}, 502, "upstream_failed"),
+        ("noalpn,status=404", WHOLE, {}, 502, "upstream_failed"),
+        ("noalpn,status=410", WHOLE, {}, 502, "upstream_failed"),
+    ],
+)
+def test_what_is_no_failure_of_the_transport_or_asks_for_a_part_does_not_fall_back(
+    server: Server,
+    site: SampleSite,
+    fault: str,
+    headers: dict[str, str],
+    params: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    before = fallbacks(server)
+    answer = server.get(page_of(site, fault), headers=headers, **params)
+    assert (answer.status, answer.code) == (status, code)
+    assert fallbacks(server) == before
+
+
+def test_text_in_place_of_media_does_not_fall_back(server: Server) -> None:
+    before = fallbacks(server)
+    answer = server.get("/page/html-media")
+    assert (answer.status, answer.code) == (415, "not_media")
+    assert fallbacks(server) == before
+
+
+def test_an_error_of_both_is_the_error_of_embedded(server: Server) -> None:
+    before = fallbacks(server)
+    assert server.get("/page/fault/status=403/prog.mp4").code == "upstream_failed"
+    assert fallbacks(server) == before + 1
+
+
+def test_the_media_server_is_remembered_for_requests_without_range(server: Server, site: SampleSite) -> None:
+    """By the name `localhost`, which only this test uses."""
+    before = fallbacks(server)
+    head = server.get(page_of(site, "noalpn,status=403,id=memory", "localhost"), verb="HEAD")
+    assert (head.status, head.headers["x-serverpy-method"]) == (200, "embedded")
+    good = page_of(site, "id=good", "localhost")
+    answer = server.get(good)
+    assert answer.headers["x-serverpy-method"] == "embedded"
+    assert answer.body == site.path("prog.mp4").read_bytes()
+    assert server.get(good, headers=WHOLE).headers["x-serverpy-method"] == "relay"
+    part = server.get(good, headers={"Range": "bytes=1000-1999"})
+    assert (part.status, part.headers["x-serverpy-method"]) == (206, "relay")
+    assert server.get(good, method="relay").headers["x-serverpy-method"] == "relay"
+    assert fallbacks(server) == before + 1
+
+
+async def test_a_fallback_needs_room_and_a_detour_without_room_leads_back_to_relay(site: SampleSite) -> None:
+    assert site.https is not None
+    settings = load_settings(
+        allow_networks=site.https.removeprefix("https://"), ca_file=site.ca_file, wait_seconds=0.1, stall_timeout=30
+    )
+    refused, good = (StreamRequest(url=page_of(site, fault)) for fault in ("noalpn,status=403,id=room", "id=room"))
+    async with Engine(settings) as engine:
+        relay_bytes = engine.delivery.capabilities.admission_bytes
+
+        async def method_of(request: StreamRequest, *, is_full: bool) -> str:
+            taken = await engine.budget.reserve(engine.budget.total_bytes - relay_bytes - 1000 if is_full else 0)
+            try:
+                async with engine.open(request) as stream:
+                    return stream.method
+            finally:
+                taken.release()
+
+        with pytest.raises(Busy):
+            await method_of(refused, is_full=True)
+        assert engine.budget.streams == 0
+        assert await method_of(good, is_full=False) == "relay"
+        assert await method_of(refused, is_full=False) == "embedded"
+        assert await method_of(good, is_full=False) == "embedded"
+        assert await method_of(good, is_full=True) == "relay"
+        assert await method_of(good, is_full=False) == "relay"
+        assert (engine.delivery.fallbacks, engine.budget.streams, engine.budget.used_bytes) == (2, 0, 0)

@@ -1,0 +1,244 @@
+"""The rules of `fallback.py` as tables: which error leads from which plan to which; which servers are remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serverpy.errors import (
+    Busy,
+    Draining,
+    DrmProtected,
+    ExtractionFailed,
+    NotMedia,
+    RangeNotSatisfiable,
+    ServerPYError,
+    SourceError,
+    TargetForbidden,
+    TooLarge,
+    UnsupportedConversion,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from serverpy.extraction.values import Track
+from serverpy.fallback import HOST_SECONDS, MAX_HOSTS, Hosts, plans_after, plans_around
+from serverpy.net.client import Response
+from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, Refused, Unhealable
+from serverpy.plan import After, Plan, StreamRequest
+from serverpy.ranges import ByteRange, parse_range
+from tests.test_plan import CASES, FILMS, HLS, MUTE, Case, audio, film, media, planned, track
+
+PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("a film", (film("360", 360),), ["embedded:360"]),
+        Case("segments", (film("hls", 360, **HLS),), ["embedded:hls"]),
+        Case("the film after a pair", PAIR_OR_FILM, ["embedded:360"]),
+        Case("no pair", (audio(), track("720", 720)), []),
+        Case("no selected pair", FILMS, [], {"format": "bv+ba", "selection": ("720", "audio")}),
+        Case("a selected film", FILMS, ["embedded:720"], {"format": "720"}),
+        Case("not by relay", (film("360", 360),), [], {"method": "relay"}),
+        Case("not by embedded", (film("360", 360),), [], {"method": "embedded"}),
+        Case("not by a child", (film("360", 360),), [], {"method": "subprocess"}),
+        Case("nothing else carries it", (film("ism", 360, protocol="ism"),), []),
+        Case("not with `start`", (MUTE,), [], {"start": 0.0}),
+        *(
+            Case(f"with {header}", (film("360", 360),), found, {"range": parse_range(header)})
+            for header, found in (
+                ("bytes=0-", ["embedded:360"]), ("bytes=0-0", []), ("bytes=1-", []), ("bytes=-1", []),
+                ("bytes=-500", []), ("bytes=0-99999", []), ("bytes=0-1,5-6", ["embedded:360"]),
+                (None, ["embedded:360"]),
+            )
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_request_has_this_fallback(case: Case) -> None:
+    found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
+    fallbacks = [plan for plan in found if plan.after is After.TRANSPORT]
+    assert [f"{plan.opener}:{plan.tracks[0].id}" for plan in fallbacks] == case.expected
+    assert not fallbacks or fallbacks == [found[-1]]
+    assert all(plan.nbytes == 300 for plan in fallbacks)
+
+
+def test_every_plan_of_the_table_but_the_last_is_for_media_that_cannot_be_opened() -> None:
+    for case in CASES:
+        if isinstance(case.expected, list):
+            found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
+            assert [plan.after for plan in found[: len(case.expected)]] == [After.UNOPENABLE] * len(case.expected)
+
+
+def of_transport(error: SourceError) -> SourceError:
+    error.of_transport = True
+    return error
+
+
+PAIR, FILM, FALLBACK = planned(media(*PAIR_OR_FILM), StreamRequest(url="https://example.com"))
+TRANSPORT = [of_transport(UpstreamFailed("x")), of_transport(UpstreamTimeout("x")), of_transport(Refused(403, None))]
+FINAL: list[ServerPYError] = [
+    UpstreamFailed("The media is empty."), UpstreamTimeout("silent"), TargetForbidden("x"), ExtractionFailed("x"),
+    RangeNotSatisfiable("x"), Busy("x"), Draining("x"),
+]  # fmt: skip
+UNOPENABLE: list[ServerPYError] = [NotMedia("x"), DrmProtected("x"), TooLarge("x"), UnsupportedConversion("x")]
+
+
+@pytest.mark.parametrize(
+    ("errors", "rest", "left"),
+    [
+        (TRANSPORT, (FALLBACK,), (FALLBACK,)),
+        (TRANSPORT, (FILM, FALLBACK), (FALLBACK,)),
+        (TRANSPORT, (FILM,), ()),
+        (TRANSPORT, (), ()),
+        (UNOPENABLE, (FILM, FALLBACK), (FILM, FALLBACK)),
+        (UNOPENABLE, (FALLBACK,), ()),
+        (FINAL, (FILM, FALLBACK), ()),
+        (FINAL, (FALLBACK,), ()),
+    ],
+)
+def test_these_plans_are_left_after_these_errors(
+    errors: list[ServerPYError], rest: tuple[Plan, ...], left: tuple[Plan, ...]
+) -> None:
+    for error in errors:
+        assert plans_after(error, rest) == left, error
+
+
+class Silent:
+    """A source that is never asked for anything, and has no other address."""
+
+    async def open(self, headers: dict[str, str]) -> Response:
+        raise NotImplementedError
+
+    async def renew(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UpstreamFailed("malformed"), True),
+        (UpstreamTimeout("connect"), True),
+        (Unhealable("framing"), True),
+        *((Refused(status, None), True) for status in (400, 401, 403, 406, 412, 500, 503)),
+        *((Refused(status, None), False) for status in (404, 410, 429, 451)),
+    ],
+)
+async def test_a_read_that_gives_up_says_whether_another_client_may_succeed(
+    error: UpstreamFailed | UpstreamTimeout, expected: bool
+) -> None:
+    assert not error.of_transport
+    requests = RangeRequests(Silent(), None, 0.0)
+    requests.tries = len(BACK_OFF_SECONDS)
+    with pytest.raises(type(error)) as caught:
+        await requests.before_retry(error)
+    assert caught.value.of_transport is expected
+
+
+# Servers that are remembered
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plan_of(*urls: str) -> Plan:
+    tracks = tuple(Track(id="1", url=url, protocol="https", ext="mp4") for url in urls)
+    return Plan(opener="relay", method="relay", nbytes=100, tracks=tracks)
+
+
+def test_a_server_is_remembered_for_ten_minutes() -> None:
+    clock = Clock()
+    hosts = Hosts(clock)
+    hosts.add(plan_of("https://a.example/film"))
+    clock.now = HOST_SECONDS - 1
+    assert hosts.has(plan_of("https://a.example/other?x"))
+    clock.now = HOST_SECONDS
+    assert not hosts.has(plan_of("https://a.example/film"))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://a.example/", True),
+        ("https://A.example:443/film", True),
+        ("https://user:word@a.example/", True),
+        ("https://a.example:8443/", False),
+        ("http://a.example/", False),
+        ("https://b.a.example/", False),
+        ("https://[a/", False),
+        ("https://a.example:x/", False),
+    ],
+)
+def test_a_server_is_its_host_and_port(url: str, expected: bool) -> None:
+    hosts = Hosts()
+    hosts.add(plan_of("https://a.example/film"))
+    assert hosts.has(plan_of(url)) is expected
+
+
+@pytest.mark.parametrize(
+    "urls", [(), ("https://a.example/v", "https://a.example/a"), ("https://[a/",), (f"https://{'x' * 999}/",), ("a",)]
+)
+def test_neither_a_pair_nor_an_invalid_address_is_remembered(urls: tuple[str, ...]) -> None:
+    hosts = Hosts()
+    hosts.add(plan_of(*urls))
+    assert not hosts.has(plan_of(*urls))
+    assert not len(hosts)
+
+
+def test_the_number_of_servers_is_bounded_and_the_oldest_one_is_forgotten() -> None:
+    hosts = Hosts()
+    for number in range(MAX_HOSTS):
+        hosts.add(plan_of(f"https://{number}.example/"))
+    hosts.add(plan_of("https://0.example/"))
+    hosts.add(plan_of("https://new.example/"))
+    assert len(hosts) == MAX_HOSTS
+    assert [hosts.has(plan_of(f"https://{name}.example/")) for name in ("0", "1", "2", "new")] == [
+        True, False, True, True,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plans", "fields", "expected"),
+    [
+        ((FILM, FALLBACK), {}, ["embedded", "relay"]),
+        ((FILM, FALLBACK), {"range": ByteRange(0, None)}, ["relay", "embedded"]),
+        ((FILM, FALLBACK), {"range": ByteRange(5, None)}, ["relay", "embedded"]),
+        ((PAIR, FILM, FALLBACK), {}, ["weave", "relay", "embedded"]),
+        ((PAIR, FILM), {}, ["weave", "relay"]),
+        ((FILM,), {}, ["relay"]),
+    ],
+)
+def test_only_a_request_without_range_begins_with_the_fallback(
+    plans: tuple[Plan, ...], fields: dict[str, Any], expected: list[str]
+) -> None:
+    hosts, request = Hosts(), StreamRequest(url="https://example.com", **fields)
+    assert plans_around(plans, request, hosts) == plans
+    hosts.add(FILM)
+    assert [plan.opener for plan in plans_around(plans, request, hosts)] == expected
+    hosts.discard(FILM)
+    assert plans_around(plans, request, hosts) == plans
+
+
+@pytest.mark.parametrize(
+    ("error", "leads_back"),
+    [
+        (UpstreamFailed("x"), True),
+        (UpstreamTimeout("x"), True),
+        (Busy("x"), True),
+        (Draining("x"), False),
+        (NotMedia("x"), False),
+        (TargetForbidden("x"), False),
+    ],
+)
+def test_a_detour_that_fails_leads_back_to_the_usual_plan(error: ServerPYError, leads_back: bool) -> None:
+    hosts = Hosts()
+    hosts.add(FILM)
+    _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)
+    assert plans_after(error, tuple(rest)) == ((replace(FILM, after=After.DETOUR),) if leads_back else ())
