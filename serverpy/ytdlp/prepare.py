@@ -22,6 +22,7 @@ from yt_dlp.utils import Popen, YoutubeDLError
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import Ready, WorkerOptions
 from serverpy.ytdlp.children import Gate, install
+from serverpy.ytdlp.mpd import formats
 from serverpy.ytdlp.session import impersonation, instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
@@ -37,6 +38,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
     install(Popen, gate)
     runtimes = _find_js_runtimes()
     _close_environment(directory)
+    formats.install()
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)

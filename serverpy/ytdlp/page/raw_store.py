@@ -10,6 +10,7 @@ from typing import Any
 
 from serverpy.errors import FormatNotFound, ItemNotFound
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp.mpd.formats import Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 MAX_RAWS = 256
@@ -104,6 +105,8 @@ def estimate(value: Any) -> int:
             elif isinstance(item, list | tuple):
                 total += 56 + 8 * len(item)
                 waiting.extend(item)
+            elif isinstance(item, Fragments):
+                total += item.held_bytes
             else:
                 total += 1024
     return total
