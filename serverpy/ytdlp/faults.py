@@ -42,6 +42,11 @@ def translate(error: BaseException) -> ServerPYError:
     return _refused(chain) or _by_type(chain) or _by_words(chain) or _by_network(chain) or _unexpected(chain)
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether a MemoryError is among the causes of `error`."""
+    return any(isinstance(link, MemoryError) for link in _chain(error))
+
+
 def close_responses(error: BaseException) -> None:
     """Close the responses that HTTP errors hold. Otherwise their sockets stay open until the garbage collector finds
     the errors."""

@@ -15,9 +15,7 @@ MAX_URL_CHARACTERS = 16 * 1024
 _MAX_WIDTH = 64
 _RANGE = re.compile(r"\s*(\d{1,18})\s*-\s*(\d{1,18})\s*", re.ASCII)
 _FROM_START = re.compile(r"\s*0+\s*-\s*", re.ASCII)
-_IDENTIFIER = re.compile(
-    r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumber)(%0?(\d{0,6})([diouxX]))?)?\$", re.ASCII
-)
+_IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumber)(%0?(\d*)([diouxX]))?)?\$", re.ASCII)
 
 
 def base_url(document: str, levels: Iterable[Element]) -> str:
@@ -100,7 +98,7 @@ def pattern(template: str, base: str, representation: Element) -> Pattern:
 def _conversion(found: re.Match[str]) -> str:
     if found[2] is None:
         return "%d"
-    if int(found[3] or 0) > _MAX_WIDTH:
+    if len(found[3]) > len(str(_MAX_WIDTH)) or int(found[3] or 0) > _MAX_WIDTH:
         raise Unreadable("The DASH manifest contains a URL that is too long.")
     return found[2]
 

@@ -143,7 +143,7 @@ def _copy(mpd: Element, representation: Representation) -> Element:
 
 
 def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the formats and subtitles of the periods, joined, in yt-dlp's form. Raises `TooLarge`."""
+    """Return the formats and subtitles of the periods, joined, in yt-dlp's form."""
     subtitles: dict[str, Any] = {}
     for period in periods:
         for language, files in period["subtitles"].items():

@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-from serverpy.errors import TooLarge
 from serverpy.ytdlp.mpd.listing import Listing, Part
 from serverpy.ytdlp.mpd.representations import Period, Representation
-
-MAX_COMPARISONS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +28,13 @@ class Joined:
 
 
 def join(periods: Sequence[Period]) -> list[Joined]:
-    """Return the formats of the presentation, in document order. Raises `TooLarge`.
+    """Return the formats of the presentation, in document order.
 
     They are those of the longest period, to which the others are fitted: usually, that is the film. What another period
     has in addition is a format, too, but cannot be streamed; unless it is only one more bitrate or size."""
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
-    _check_effort(periods, main)
     joined = [_joined(periods, main, seed) for seed in _media(periods[main])]
     known = [each.seed for each in joined]
     for index, period in enumerate(periods):
@@ -52,12 +48,6 @@ def join(periods: Sequence[Period]) -> list[Joined]:
 def _media(period: Period) -> list[Representation]:
     """Return the representations that are formats: subtitles are not."""
     return [each for each in period.representations if each.kind != "text"]
-
-
-def _check_effort(periods: Sequence[Period], main: int) -> None:
-    in_all = sum(len(each.representations) for each in periods)
-    if len(periods) > 1 and len(periods[main].representations) * in_all > MAX_COMPARISONS:
-        raise TooLarge("The DASH manifest lists too many formats.")
 
 
 def _is_variant(one: Representation, other: Representation) -> bool:

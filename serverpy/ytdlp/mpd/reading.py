@@ -31,13 +31,24 @@ class Unreadable(Exception):
 
 def children(element: Element, name: str) -> list[Element]:
     """Return the children called `name`, in the namespace of `element`."""
-    tag = element.tag.rpartition("}")
-    wanted = "".join((*tag[:2], name))
-    return [child for child in element if child.tag == wanted]
+    return element.findall(_tag(element, name))
 
 
 def child(element: Element, name: str) -> Element | None:
-    return next(iter(children(element, name)), None)
+    return element.find(_tag(element, name))
+
+
+def _tag(element: Element, name: str) -> str:
+    namespace, brace, _ = element.tag.rpartition("}")
+    return f"{namespace}{brace}{name}"
+
+
+def without(element: Element, name: str) -> Element:
+    """Return a copy of `element` without its children called `name`: each representation looks at the levels around it,
+    which would take a time quadratic in their number."""
+    copy = Element(element.tag, element.attrib)
+    copy.extend(child for child in element if child.tag != _tag(element, name))
+    return copy
 
 
 def duration(element: Element, name: str) -> Fraction | None:

@@ -9,13 +9,15 @@ from xml.etree.ElementTree import Element
 from serverpy.errors import TooLarge
 from serverpy.ytdlp.mpd import addresses, kinds
 from serverpy.ytdlp.mpd.listing import NOTHING, Part, part_of
-from serverpy.ytdlp.mpd.reading import Unreadable, child, children, is_nothing, is_remote
+from serverpy.ytdlp.mpd.reading import Unreadable, child, children, is_nothing, is_remote, without
 from serverpy.ytdlp.mpd.timelines import Timelines
 from serverpy.ytdlp.mpd.windows import Window, is_live, windows
 
 MAX_REPRESENTATIONS = 1000
 """Of one period: yt-dlp spends a millisecond on each."""
-MAX_IN_ALL = 20_000
+MAX_IN_ALL = 3000
+MAX_PAIRS = 200_000
+"""Representations of the largest period times those of all: the comparisons that joining them takes."""
 LIVE = "The DASH manifest is that of a live stream, which is not supported."
 REMOTE = "The DASH manifest has a part in another document (xlink), which is not supported."
 
@@ -63,19 +65,26 @@ def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
     """Return the periods of the manifest `mpd`, which was found at the URL `document`, that have any content. `now` is
     the time in seconds since the epoch. Raises `TooLarge`."""
     listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
-    timelines, count, found = Timelines(), 0, []
+    _check_count(listed)
+    around, timelines, found = without(mpd, "Period"), Timelines(), []
     reason = LIVE if is_live(mpd, now) else REMOTE if any(map(is_remote, listed)) else None
     for index, (period, window) in enumerate(zip(listed, windows(mpd, listed), strict=True)):
         if window.seconds == 0 and not window.is_only:
             continue
-        representations = tuple(_Reader(mpd, document, period, window, timelines, reason).all())
-        count += len(representations)
-        if count > MAX_IN_ALL:
-            raise TooLarge("The DASH manifest lists too many formats.")
+        representations = tuple(_Reader(around, document, period, window, timelines, reason).all())
         if representations:
             id_ = period.get("id", f"period-{index}")
             found.append(Period(id_, index, float(window.seconds or 0), representations))
     return tuple(found)
+
+
+def _check_count(periods: Sequence[Element]) -> None:
+    counts = [
+        sum(len(children(group, "Representation")) for group in children(period, "AdaptationSet")) for period in periods
+    ]
+    most, in_all = max(counts, default=0), sum(counts)
+    if most > MAX_REPRESENTATIONS or in_all > MAX_IN_ALL or (len(counts) > 1 and most * in_all > MAX_PAIRS):
+        raise TooLarge("The DASH manifest lists too many formats.")
 
 
 class _Reader:
@@ -84,23 +93,19 @@ class _Reader:
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None
     ) -> None:
-        self._above = (period, mpd)
+        self._groups = children(period, "AdaptationSet")
+        self._above = (without(period, "AdaptationSet"), mpd)
         self._document = document
         self._window = window
         self._timelines = timelines
         self._reason = reason
-        self._count = 0
         self._asset = _asset(period)
 
     def all(self) -> Iterator[Representation]:
-        for group in children(self._above[0], "AdaptationSet"):
-            if is_nothing(group):
-                continue
-            for element in children(group, "Representation"):
-                self._count += 1
-                if self._count > MAX_REPRESENTATIONS:
-                    raise TooLarge("The DASH manifest lists too many formats.")
-                found = self._one((element, group, *self._above))
+        for group in self._groups:
+            around = without(group, "Representation")
+            for element in children(group, "Representation") if not is_nothing(group) else ():
+                found = self._one((element, around, *self._above))
                 if found is not None:
                     yield found
 

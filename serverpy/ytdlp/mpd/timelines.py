@@ -15,7 +15,7 @@ from serverpy.errors import TooLarge
 from serverpy.ytdlp.mpd.reading import Inherited, Unreadable, children, decimal, integer
 from serverpy.ytdlp.mpd.windows import Window
 
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 300_000
 """S elements that are read for one manifest. A shared SegmentTimeline counts once."""
 MAX_SEGMENTS = 100_000
 """Of one representation: more than a day, at one second each."""
@@ -67,7 +67,8 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 class Timelines:
     """Reader of the SegmentTimelines of one manifest, which remembers those that many representations share."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
+        self._most_entries = most_entries
         self._known: dict[tuple[int, Clock], tuple[Run, ...]] = {}
         self._entries = 0
 
@@ -77,7 +78,7 @@ class Timelines:
         if key not in self._known:
             entries = children(timeline, "S")
             self._entries += len(entries)
-            if self._entries > MAX_ENTRIES:
+            if self._entries > self._most_entries:
                 raise TooLarge("The DASH manifest lists too many segments.")
             self._known[key] = tuple(_within(_runs(entries, clock), clock))
         return self._known[key]
@@ -86,7 +87,7 @@ class Timelines:
 def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
     """Yield what the S elements say (§5.3.9.6.2)."""
     first, time = 0, 0
-    for entry, after in zip(entries, [*entries[1:], None], strict=True):
+    for entry, after in zip(entries, [*entries[1:], None], strict=False):
         if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
             raise Unreadable("The DASH manifest lists sequences of segments, which are not supported.")
         time, length = integer(entry.get("t"), time), integer(entry.get("d"), 0)

@@ -27,7 +27,7 @@ def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
     earlier end counts, because there the next one begins; a start that is not after the previous one is ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
-    for period, after in zip(periods, [*periods[1:], None], strict=True):
+    for period, after in zip(periods, [*periods[1:], None], strict=False):
         start = _start(period, found[-1] if found else None)
         stated = duration(period, "duration")
         next_start = (total if stated is None else None) if after is None else duration(after, "start")

@@ -171,6 +171,10 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         finally:
             self.params["ignoreerrors"] = "only_download"
 
+    def _forceprint(self, key: str, info_dict: Any) -> None:
+        """Print nothing. yt-dlp would make the tables of formats and subtitles first, which takes as long as all the
+        rest of a page with many formats."""
+
     def process_ie_result(self, ie_result: Any, download: bool = True, extra_info: Any = None) -> Any:
         self.ticket.check()
         return super().process_ie_result(ie_result, download, extra_info)
