@@ -28,6 +28,10 @@ def base_url(document: str, levels: Iterable[Element]) -> str:
     return base
 
 
+def folder(url: str) -> str:
+    return _joined(url, ".")
+
+
 def absolute(base: str, reference: str) -> str:
     """Return the http(s) URL of `reference`. Raises `Unreadable` if it is none."""
     return _checked(_joined(base, reference.strip()))

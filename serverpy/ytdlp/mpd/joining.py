@@ -35,14 +35,13 @@ def join(periods: Sequence[Period]) -> list[Joined]:
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
-    joined = [_joined(periods, main, seed) for seed in _media(periods[main])]
-    known = [each.seed for each in joined]
+    chains = [_chain(periods, main, seed) for seed in _media(periods[main])]
     for index, period in enumerate(periods):
         for seed in _media(period) if index != main else ():
-            if not any(_is_variant(seed, each) for each in known):
-                known.append(seed)
-                joined.append(_joined(periods, index, seed))
-    return sorted(joined, key=lambda each: each.period)
+            known = (each for chain in chains for each in (chain.seed, *chain.members))
+            if not any(each is seed or _is_variant(seed, each) for each in known):
+                chains.append(_chain(periods, index, seed))
+    return [_joined(each, periods) for each in sorted(chains, key=lambda chain: chain.home)]
 
 
 def _media(period: Period) -> list[Representation]:
@@ -55,19 +54,36 @@ def _is_variant(one: Representation, other: Representation) -> bool:
     return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
 
 
-def _joined(periods: Sequence[Period], home: int, seed: Representation) -> Joined:
-    chain: list[Representation] = []
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """What continues `seed`, which belongs to the period `home`, in each period, up to the first period that has
+    nothing that does (`interrupted`)."""
+
+    home: int
+    seed: Representation
+    members: tuple[Representation, ...]
+    interrupted: Period | None = None
+
+
+def _chain(periods: Sequence[Period], home: int, seed: Representation) -> _Chain:
+    members: list[Representation] = []
     for index, period in enumerate(periods):
         found = seed if index == home else continuation(seed, periods[home], period)
         if found is None:
-            return Joined(home, seed, refusal=_interrupted(seed, period), has_drm=seed.has_drm)
-        chain.append(found)
-    has_drm = any(each.has_drm for each in chain)
-    refusal = next((each.refusal for each in chain if each.refusal is not None), None)
-    parts = tuple(each.part for each in chain if each.part is not None)
+            return _Chain(home, seed, tuple(members), period)
+        members.append(found)
+    return _Chain(home, seed, tuple(members))
+
+
+def _joined(chain: _Chain, periods: Sequence[Period]) -> Joined:
+    has_drm = any(each.has_drm for each in (chain.seed, *chain.members))
+    if chain.interrupted is not None:
+        return Joined(chain.home, chain.seed, None, _interrupted(chain.seed, chain.interrupted), has_drm)
+    refusal = next((each.refusal for each in chain.members if each.refusal is not None), None)
+    parts = tuple(each.part for each in chain.members if each.part is not None)
     if refusal is None:
         parts, refusal = _without_repeated_files(parts, periods)
-    return Joined(home, seed, None if refusal else Listing(parts), refusal, has_drm)
+    return Joined(chain.home, chain.seed, None if refusal else Listing(parts), refusal, has_drm)
 
 
 def _interrupted(seed: Representation, period: Period) -> str:

@@ -134,7 +134,7 @@ class _Reader:
             part=part,
             refusal=refusal,
             attributes={**attributes, "mimeType": typed.mime_type},
-            base=base,
+            base=base if base != self._document else addresses.folder(base),
             base_attributes={} if own is None else own.attrib,
         )
 

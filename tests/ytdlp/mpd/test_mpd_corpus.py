@@ -89,7 +89,7 @@ def rounded(found: Any) -> Any:
 def without_last_duration(segments: Any) -> Any:
     """Leave out the durations of the last segments: mpd-parser shortens them to the end of the period."""
     found = rounded(segments)
-    for parts in found.values():
+    for parts in filter(None, found.values()):
         parts[-1][2] = None
     return found
 
