@@ -278,15 +278,22 @@ def _withheld(track: Track) -> bool:
 
 
 def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
-    """Raise the reason if all video, all audio or all formats of `media` are missing from `tracks`."""
+    """Raise the reason if all formats of `media`, all with video or all with audio are missing from `tracks`."""
     if not media.tracks:
         raise _no_media()
-    for has in (lambda each: each.has_video, lambda each: each.has_audio, lambda _each: True):
+    for what, has in _PARTS:
         missing = [track for track in media.tracks if has(track)]
         if missing and not any(map(has, tracks)):
             if reason := next((track.refusal for track in reversed(missing) if not track.has_drm), None):
                 raise UnsupportedConversion(reason)
-            raise DrmProtected("All formats of this page are encrypted with DRM.")
+            raise DrmProtected(f"All {what} of this page are encrypted with DRM.")
+
+
+_PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
+    ("formats", lambda _track: True),
+    ("video formats", lambda track: track.has_video),
+    ("audio formats", lambda track: track.has_audio),
+)
 
 
 def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
