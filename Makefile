@@ -9,14 +9,15 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 # Commands that the tests need, and those that the bench needs, each with its Debian package.
-SYSTEM := curl:curl nginx:nginx-light chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg
+SYSTEM := curl:curl nginx:nginx-light chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg \
+  firefox-esr:firefox-esr node:nodejs npm:npm
 BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system run bench test check format settings-doc media-doc dist pythons lock clean
+.PHONY: help install install-dev system node run bench test check format settings-doc media-doc dist pythons lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
@@ -29,6 +30,8 @@ install-dev: $(VENV)/.installed-dev ## also install what tests and checks need
 system: ## install the system packages that tests need
 	@PATH="$$PATH:/usr/sbin:/sbin" .ci/system $(SYSTEM)
 
+node: system $(VENV)/.installed-node ## install the npm packages that tests compare with
+
 run: install ## start the server and the sample site (HOST=, PORT=)
 	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)
 
@@ -38,7 +41,7 @@ bench: install ## measure the server beside nginx and other rivals, and write th
 	$(BIN)/serverpy bench $(BENCH)
 
 # Most tests wait for something: three test files at a time keep two cores busy.
-test: check system ## run the checks, then every test
+test: check system node ## run the checks, then every test
 	$(BIN)/pytest -n 3 --dist loadfile
 
 check: install-dev ## check format, lint and types, and that docs/settings.md is up to date
@@ -87,6 +90,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: requirements-dev.lock requirements.lock pyproject.toml | $(BIN)/python
 	.ci/install $(VENV) requirements-dev.lock $@
 	@touch $(VENV)/.installed
+
+$(VENV)/.installed-node: tests/node/package.json tests/node/package-lock.json | $(BIN)/python
+	mkdir -p $(VENV)/node
+	cp tests/node/package.json tests/node/package-lock.json $(VENV)/node/
+	npm ci --prefix $(VENV)/node --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 # A separate environment, inside .venv, where the bench looks for it.
 $(VENV)/.installed-rivals: requirements-rivals.lock | $(BIN)/python

@@ -179,7 +179,7 @@ class Capabilities:
 
     def methods_of(self, track: Track) -> list[str]:
         """List the methods that can stream `track` alone."""
-        if track.has_drm:
+        if _withheld(track):
             return []
         return [each.method for each in self.openers if not each.merges and each.carries(track)]
 
@@ -265,10 +265,10 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     the best single file, or as high and that file is not seekable.
 
     Raises `DrmProtected`; `FormatNotFound` if nothing can be streamed; `UnsupportedConversion` if video and audio are
-    separate and cannot be merged, because neither alone is what the client asked for."""
-    tracks = [track for track in media.tracks if not track.has_drm]
-    if not tracks:
-        raise DrmProtected("All formats of this page are encrypted with DRM.") if media.tracks else _no_media()
+    separate and cannot be merged, or if all of the video or audio is refused, because neither alone is what the client
+    asked for."""
+    tracks = [track for track in media.tracks if not _withheld(track)]
+    _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
         raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
@@ -292,6 +292,29 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     return [pair, (single,)] if _is_better(pair[0], single) else [(single,)]
 
 
+def _withheld(track: Track) -> bool:
+    return track.has_drm or track.refusal is not None
+
+
+def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
+    """Raise the reason if all formats of `media`, all with video or all with audio are missing from `tracks`."""
+    if not media.tracks:
+        raise _no_media()
+    for what, has in _PARTS:
+        missing = [track for track in media.tracks if has(track)]
+        if missing and not any(map(has, tracks)):
+            if reason := next((track.refusal for track in reversed(missing) if not track.has_drm), None):
+                raise UnsupportedConversion(reason)
+            raise DrmProtected(f"All {what} of this page are encrypted with DRM.")
+
+
+_PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
+    ("formats", lambda _track: True),
+    ("video formats", lambda track: track.has_video),
+    ("audio formats", lambda track: track.has_audio),
+)
+
+
 def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
     """Find the tracks that a selector chose. Raises `FormatNotFound`, `DrmProtected`, and `UnsupportedConversion` for
     tracks that cannot be merged."""
@@ -301,6 +324,8 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
         raise FormatNotFound("The page has no format that fits the selector.")
     if any(track.has_drm for track in found):
         raise DrmProtected("This format is encrypted with DRM.")
+    if reason := next((track.refusal for track in found if track.refusal is not None), None):
+        raise UnsupportedConversion(reason)
     if len(found) == 1:
         return (found[0],)
     if len(found) == 2:

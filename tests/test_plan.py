@@ -107,6 +107,13 @@ CASES = [
     Case("a variant of unknown audio codec is a film unless its audio is apart", (UNKNOWN,), ["relay:hls"]),
     Case("a variant of audio alone does not change that", (audio("variant", **HLS), UNKNOWN), ["relay:hls"]),
     Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
+    Case("only formats that are refused", (film("odd", 360, refusal="Why."),), UnsupportedConversion),
+    Case("a refused format beside others", (film("360", 360), film("odd", 720, refusal="Why.")), ["relay:360"]),
+    Case("audio is not chosen alone if all video is refused", (audio(), track("odd", 720, refusal="Why.")),
+         UnsupportedConversion),
+    Case("video is not chosen alone if all audio is refused", (audio(refusal="Why."), track("720", 720)),
+         UnsupportedConversion),
+    Case("audio is not chosen alone if all video has DRM", (audio(), track("drm", 720, has_drm=True)), DrmProtected),
     Case("only formats that no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
     Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),
     Case("video alone", (track("mute", 360),), ["relay:mute"]),
@@ -119,6 +126,10 @@ CASES = [
     Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "720")}),
     Case("three tracks", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "audio", "audio")}),
     Case("a selected format with DRM", FILMS, DrmProtected, {"format": "x", "selection": ("drm",)}),
+    Case("a selected format that is refused", (film("odd", 360, refusal="Why."),), UnsupportedConversion,
+         {"format": "odd"}),
+    Case("selected audio, all video being refused", (audio(), track("odd", 720, refusal="Why.")), ["relay:audio"],
+         {"format": "audio"}),
     Case("a format that is gone", FILMS, FormatNotFound, {"format": "x", "selection": ("720", "gone")}),
     Case("nothing selected", FILMS, FormatNotFound, {"format": "x", "selection": ()}),
     # Method
@@ -186,6 +197,7 @@ def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
     assert CAPABILITIES.conversions_of(film("hls", 360, **HLS)) == ["source"]
     assert CAPABILITIES.methods_of(film("drm", 360, has_drm=True)) == []
     assert CAPABILITIES.conversions_of(film("drm", 360, has_drm=True)) == []
+    assert CAPABILITIES.methods_of(film("odd", 360, refusal="Why.")) == []
 
 
 def test_only_a_selector_needs_yt_dlp() -> None:

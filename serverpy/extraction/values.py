@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 HLS_PROTOCOLS = frozenset({"m3u8", "m3u8_native"})
 DASH_PROTOCOL = "http_dash_segments"
 """yt-dlp's names for the protocols of segmented tracks."""
@@ -34,13 +36,17 @@ class Cookie:
     expires: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fragment:
-    """One fragment of a DASH (or similar) track. `url` is absolute, `duration` is in seconds, `size` in bytes."""
+class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One fragment of a DASH (or similar) track: the file at `url`, which is absolute, or if `end` is given, its bytes
+    from `first` to before `end`. `duration` is in seconds; `initial` marks an initialization segment.
+
+    Not a dataclass, because a page may list 100,000 of them: fields with a default are not sent."""
 
     url: str
     duration: float | None = None
-    size: int | None = None
+    first: int = 0
+    end: int | None = None
+    initial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,8 @@ class Track:
     fragments: tuple[Fragment, ...] = ()
     fragments_dynamic: bool = False
     """The fragments come from a generator that only yt-dlp's own downloader can run."""
+    refusal: str | None = None
+    """Why the track cannot be streamed by any method, as a sentence for the client. None if it can."""
     segment_query: str | None = None
     """yt-dlp's `extra_param_to_segment_url`."""
     key_query: str | None = None

@@ -7,7 +7,6 @@ module imports yt-dlp, so `main` imports it only after hiding the modules that y
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from serverpy.errors import Busy, ExtractionFailed, ServerPYError
+from serverpy.errors import Busy, ExtractionFailed, ServerPYError, TooLarge
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
@@ -43,6 +42,7 @@ from serverpy.net.guard import Guard
 from serverpy.net.happy_eyeballs import Routes
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.children import Stopped, Ticket
+from serverpy.ytdlp.faults import ran_out_of_memory
 from serverpy.ytdlp.page.extract import extract
 from serverpy.ytdlp.page.raw_store import RawStore
 from serverpy.ytdlp.prepare import describe, prepare
@@ -195,14 +195,31 @@ def _select(request: Select) -> Selected:
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
     """Return what `work` returns, or an answer with the error that it raises."""
     try:
+        return _outcome(id_, work)
+    except MemoryError:
+        pass  # leaving this block frees the traceback, and with it what filled the memory: only now, answer
+    give_memory_back()
+    log.error("Request %d was stopped at the memory limit of the worker", id_)
+    return error_reply(id_, TooLarge("This page needs more memory than the server allows."))
+
+
+def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
+    """Do the same, but raises MemoryError if the memory was full, whatever was made of that error meanwhile."""
+    try:
         return work()
-    except ServerPYError as error:
-        return error_reply(id_, error)
+    except Exception as error:  # noqa: BLE001  # translated or logged by `_reply_to`
+        if ran_out_of_memory(error):
+            raise MemoryError from None
+        return _reply_to(id_, error)
     except Stopped:
         return error_reply(id_, ExtractionFailed("The request was cancelled."))
-    except Exception:
-        log.exception("Request %d failed with an unexpected error", id_)
-        return error_reply(id_, ExtractionFailed("This page could not be read."))
+
+
+def _reply_to(id_: int, error: Exception) -> ErrorReply:
+    if isinstance(error, ServerPYError):
+        return error_reply(id_, error)
+    log.error("Request %d failed with an unexpected error", id_, exc_info=error)
+    return error_reply(id_, ExtractionFailed("This page could not be read."))
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
@@ -213,9 +230,10 @@ def _thread(name: str, target: Callable[[], None]) -> None:
     def run() -> None:
         try:
             target()
-        except BaseException:
-            with contextlib.suppress(BaseException):  # there may be no memory left to log
+        except BaseException:  # noqa: BLE001  # logged
+            try:
                 log.critical("Thread %s has failed: the worker exits", name, exc_info=True)
-            os._exit(1)
+            finally:  # there may be no memory left to log
+                os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -58,6 +58,11 @@ def translate(error: BaseException) -> ServerPYError:
     )
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether a MemoryError is among the causes of `error`."""
+    return any(isinstance(link, MemoryError) for link in _chain(error))
+
+
 def close_responses(error: BaseException) -> None:
     """Close the responses that HTTP errors hold. Otherwise their sockets stay open until the garbage collector finds
     the errors."""

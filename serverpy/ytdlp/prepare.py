@@ -24,6 +24,7 @@ from serverpy.extraction.messages import Ready, WorkerOptions
 from serverpy.extras import IMPERSONATE
 from serverpy.ytdlp import http_client, m3u8
 from serverpy.ytdlp.children import Gate, install
+from serverpy.ytdlp.mpd import formats
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
@@ -41,6 +42,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
     runtimes = _find_js_runtimes()
     _close_environment(directory)
     m3u8.install()
+    formats.install()
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)

@@ -56,7 +56,7 @@ class Subprocess:
         return self._hand_over.pipe_bytes + in_server + 2 * MESSAGE_BYTES + MAX_FOUND_BYTES
 
     def carries(self, track: Track) -> bool:
-        return not track.is_live and not track.has_drm and track.protocol in PROTOCOLS
+        return not (track.is_live or track.has_drm or track.refusal) and track.protocol in PROTOCOLS
 
     async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
         _check(source)

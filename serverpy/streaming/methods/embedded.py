@@ -102,7 +102,7 @@ class Embedded:
 
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
-        return track.protocol in PROTOCOLS and not live and not track.has_drm
+        return track.protocol in PROTOCOLS and not live and not (track.has_drm or track.refusal)
 
     async def open(self, plan: Plan, source: Source, reservation: Lender) -> EmbeddedBody:
         assert source.media is not None

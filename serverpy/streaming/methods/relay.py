@@ -94,7 +94,7 @@ class Relay:
         set."""
         return (
             (_is_plain(track) or _is_segmented(track))
-            and not (track.has_drm or track.needs_ytdlp or track.fragments_dynamic)
+            and not (track.has_drm or track.refusal or track.needs_ytdlp or track.fragments_dynamic)
             and track.impersonate is None
             and not self._impersonate
             and not any(name.lower() == "range" for name in track.headers)

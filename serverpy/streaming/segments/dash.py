@@ -1,6 +1,6 @@
-"""DASH as values: segments from the fragments that yt-dlp has resolved (templates, base URLs, periods). Pure.
+"""DASH as values: segments from the fragments of an extraction (`ytdlp/mpd/`). Pure.
 
-Several periods form one list. Each begins with its own initialization section, which goes into the file in its place,
+Several periods form one list. Each begins with its own initialization segment, which goes into the file in its place,
 as in yt-dlp's output. The list is kept as packed lines (`packed_lines.py`), which take far less memory than an
 extraction.
 """
@@ -13,16 +13,29 @@ from serverpy.extraction.values import Fragment
 from serverpy.streaming.segments.attributes import seconds
 from serverpy.streaming.segments.segment import Segment, joined, with_query
 
+_INITIAL = "i"
+
 
 def line_of(fragment: Fragment) -> bytes:
-    """Encode a fragment as a line: its seconds, and its URL. Line breaks in a URL mean nothing (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its seconds, its range or kind, and its URL. Line breaks in a URL mean nothing
+    (WHATWG URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
-    return f"{'' if fragment.duration is None else fragment.duration} {url}\n".encode()
+    span = "" if fragment.end is None else f"{fragment.first}-{fragment.end}"
+    seconds = "" if fragment.duration is None else fragment.duration
+    return f"{seconds} {_INITIAL if fragment.initial else ''}{span} {url}\n".encode()
 
 
 def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
     """Yield the segments of such lines, in order; `query` is yt-dlp's `extra_param_to_segment_url`. Raises
     `UpstreamFailed` if a URL is invalid."""
     for number, line in enumerate(lines):
-        duration, _, url = line.partition(" ")
-        yield Segment(url=with_query(joined(base, url), query), number=number, duration=seconds(duration))
+        duration, span, url = line.split(" ", 2)
+        first, _, end = span.removeprefix(_INITIAL).partition("-")
+        yield Segment(
+            url=with_query(joined(base, url), query),
+            number=number,
+            first=int(first or 0),
+            end=int(end) if end else None,
+            duration=seconds(duration),
+            initial=span.startswith(_INITIAL),
+        )

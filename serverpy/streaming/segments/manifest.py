@@ -52,7 +52,7 @@ class DashManifest:
     url: str
     query: str | None
     count: int
-    length: None = None
+    length: int | None = None
 
     def segments(self) -> Iterator[Segment | None]:
         return _with_pauses(dash.segments_of(self.lines.lines(), self.url, self.query))
@@ -145,14 +145,16 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
     if len(track.fragments) > MAX_SEGMENTS:
         raise TooLarge("The media has too many segments.")
     lines = PackedLines()
+    length: int | None = 0
     for number, fragment in enumerate(track.fragments):
         lines.write(dash.line_of(fragment))
+        length = None if length is None or fragment.end is None else length + fragment.end - fragment.first
         if number % STRIDE == 0:
             _hold(room, lines.held_bytes)
             await asyncio.sleep(0)
     lines.finish()
     _hold(room, lines.held_bytes)
-    return DashManifest(lines, track.url, track.segment_query, len(track.fragments))
+    return DashManifest(lines, track.url, track.segment_query, len(track.fragments), length)
 
 
 class _Fetching:

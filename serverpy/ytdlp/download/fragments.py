@@ -30,6 +30,7 @@ from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
 from serverpy.ytdlp.download.numbering import Numbered, numbered
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import MediaRequests, translate
+from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
@@ -238,7 +239,16 @@ def _refuse_method(method: str) -> None:
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    pass
+    """Downloader of DASH that requests the byte ranges of the segments, which yt-dlp's ignores."""
+
+    def _get_fragments(self, fmt: dict[str, Any], ctx: Any, extra_query: Any) -> Iterator[dict[str, Any]]:
+        parent: Any = super()
+        known = parent._get_fragments(fmt, ctx, extra_query)
+        if not isinstance(listed := fmt["fragments"], Fragments):
+            yield from known
+            return
+        for fragment, source in zip(known, listed, strict=True):
+            yield {**fragment, "byte_range": source.get("byte_range")}
 
 
 class SmoothStreaming(Fragmented, IsmFD):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download import downloaders, fragments
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import MediaRequests, translate
+from serverpy.ytdlp.mpd.formats import REFUSAL
 from serverpy.ytdlp.page.raw_store import RawMedia
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.stop import Stop, stopped
@@ -104,6 +105,8 @@ def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) ->
 def _refuse_impossible(info: dict[str, Any]) -> None:
     if info.get("has_drm") is True:
         raise DrmProtected("The media is encrypted with DRM.")
+    if (refusal := info.get(REFUSAL)) and "fragments" not in info:
+        raise UnsupportedConversion(refusal)
     if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
         raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
 

@@ -22,7 +22,7 @@ _encoder = msgspec.json.Encoder()
 
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
     """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set, and translates
-    every `Exception` to a ServerPYError."""
+    every `Exception` to a ServerPYError, except MemoryError."""
     try:
         with instance.open(options, cancelled=ticket) as ydl:
             info = ydl.extract_info(url, download=False)
@@ -32,6 +32,8 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
             _check_found(media, ydl)
             return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
+    except MemoryError:
+        raise  # the caller answers it when the memory is free
     except Exception as error:  # yt-dlp and its extractors may raise anything
         close_responses(error)
         ticket.check()

@@ -10,8 +10,11 @@ from typing import Any
 
 from serverpy.errors import FormatNotFound, ItemNotFound
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
+_OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
+"""Fields that the page has from the format that yt-dlp selected, and that other formats must not inherit."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
@@ -39,7 +42,7 @@ class RawMedia:
         Raises FormatNotFound."""
         for fmt in formats_of(self.info):
             if str(fmt.get("format_id") or "0") == track_id:
-                merged = {key: value for key, value in self.info.items() if key not in ("formats", "requested_formats")}
+                merged = {key: value for key, value in self.info.items() if key not in _OF_FORMATS}
                 return {**merged, **fmt}
         raise FormatNotFound("The page has no format with this id.")
 
@@ -104,6 +107,8 @@ def estimate(value: Any) -> int:
             elif isinstance(item, list | tuple):
                 total += 56 + 8 * len(item)
                 waiting.extend(item)
+            elif isinstance(item, Fragments):
+                total += item.held_bytes
             else:
                 total += 1024
     return total

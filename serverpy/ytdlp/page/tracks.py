@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -10,25 +10,41 @@ from yt_dlp.utils.networking import std_headers
 
 from serverpy.extraction.values import IMAGE_EXTENSIONS, AesKey, Fragment, Track
 from serverpy.ytdlp.m3u8 import AUDIO_APART
+from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import MAX_TEXT, InfoDict, address, extension, formats_of, integer, number, text
 
 Impersonation = Callable[[Any], str | None]
 
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
+_MAX_LISTED = 200_000
+"""Segments of a page that are listed as values; the size of a message allows fewer. The best formats come first."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 
 def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
-    for fmt in formats_of(info):
-        if isinstance(fmt, dict) and isinstance(fmt.get("url"), str) and (url := address(fmt["url"])):
-            yield _track(fmt, url, info, impersonation)
+    formats = [fmt for fmt in formats_of(info) if isinstance(fmt, dict)]
+    unlisted = _unlisted(formats)
+    for fmt in formats:
+        if isinstance(fmt.get("url"), str) and (url := address(fmt["url"])):
+            yield _track(fmt, url, info, impersonation, listed=id(fmt) not in unlisted)
 
 
-def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation) -> Track:
+def _unlisted(formats: Sequence[InfoDict]) -> set[int]:
+    """Return the identities of the formats whose segments are too many, beside those of better formats."""
+    found, count = set(), 0
+    for fmt in reversed(formats):
+        if isinstance(fragments := fmt.get("fragments"), Fragments):
+            count += len(fragments)
+            if count > _MAX_LISTED:
+                found.add(id(fmt))
+    return found
+
+
+def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation, *, listed: bool) -> Track:
     ext = extension(fmt.get("ext"), "unknown_video").lower()
     protocol = text(fmt.get("protocol"), 100) or "https"
-    fragments, dynamic = _fragments(fmt)
+    fragments, dynamic = _fragments(fmt, listed=listed)
     options = fmt.get("downloader_options")
     options = options if isinstance(options, Mapping) else {}
     size = integer(fmt.get("filesize"))
@@ -62,6 +78,7 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
         manifest_data=_manifest(fmt.get("hls_media_playlist_data")),
         fragments=fragments,
         fragments_dynamic=dynamic,
+        refusal=text(fmt.get(REFUSAL), 300) if fmt.get("fragments") is None else None,
         segment_query=text(fmt.get("extra_param_to_segment_url"), MAX_TEXT),
         key_query=text(fmt.get("extra_param_to_key_url"), MAX_TEXT),
         aes=_aes(fmt.get("hls_aes")),
@@ -119,11 +136,14 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
     )
 
 
-def _fragments(fmt: InfoDict) -> tuple[tuple[Fragment, ...], bool]:
-    """Return the fragments with absolute addresses, or no fragments and True if only yt-dlp can list them."""
+def _fragments(fmt: InfoDict, *, listed: bool) -> tuple[tuple[Fragment, ...], bool]:
+    """Return the fragments with absolute addresses, or no fragments and True if only yt-dlp can list them, or if not
+    `listed`."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))
+    if isinstance(fragments, Fragments):
+        return (tuple(fragments.listing), False) if listed else ((), True)
     if not isinstance(fragments, list):
         return (), True
     base = str(fmt.get("fragment_base_url") or fmt.get("manifest_url") or fmt["url"])
@@ -136,7 +156,6 @@ def _fragment(item: InfoDict, base: str) -> Fragment:
     return Fragment(
         url=address(item.get("url")) or _joined(base, item.get("path")) or "",
         duration=number(item.get("duration")),
-        size=integer(item.get("filesize")),
     )
 
 

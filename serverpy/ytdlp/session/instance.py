@@ -14,6 +14,7 @@ import functools
 import http.cookiejar
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -189,8 +190,10 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
             self.params["ignoreerrors"] = "only_download"
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
-        """Print nothing. yt-dlp would make the tables of formats and subtitles first, which takes as long as all the
-        rest of a page with many formats."""
+        """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would make the tables of formats and
+        subtitles first, which takes as long as all the rest of a page with many formats."""
+        if info_dict is not None:
+            info_dict.setdefault("epoch", int(time.time()))
 
     def process_ie_result(self, ie_result: Any, download: bool = True, extra_info: Any = None) -> Any:
         self.ticket.check()

@@ -78,10 +78,19 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _probe_full(self, argument: str) -> Any:
         """From now on, leave memory for small objects, but not for the stack of a thread."""
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        [data] = [line for line in status.splitlines() if line.startswith("VmData")]
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (int(data.split()[1]) * 1024 + 6 * 1024 * 1024, hard))
+        _leave(6)
+
+    def _probe_fill(self, argument: str) -> Any:
+        """Fill the memory with small objects, and raise what that raises, or another error instead of it."""
+        _leave(64)
+        filling: list[Info] = []
+        try:
+            while True:
+                filling.append({"number": str(len(filling))})
+        except MemoryError:
+            if argument != "hidden":
+                raise
+            raise ExtractorError("The page could not be parsed.", expected=True)  # noqa: B904  # as extractors do
 
     def _probe_run(self, argument: str) -> Any:
         """Run a JavaScript runtime under the limits of the worker."""
@@ -179,3 +188,11 @@ class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             entries = [{**good, "id": str(number), "description": "x" * 20_000} for number in range(900)]
         result: Info = self.playlist_result(entries, what, what)
         return result
+
+
+def _leave(mebibytes: int) -> None:
+    """Let this process take only so much more memory from now on."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    [data] = [line for line in status.splitlines() if line.startswith("VmData")]
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(data.split()[1]) * 1024 + mebibytes * 1024 * 1024, hard))

@@ -1,0 +1,119 @@
+"""The addresses of a DASH manifest: base URLs, byte ranges, and templates of segments' URLs. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+from xml.etree.ElementTree import Element
+
+from serverpy.extraction.values import Fragment
+from serverpy.ytdlp.mpd.reading import Unreadable, children
+
+MAX_URL_CHARACTERS = 16 * 1024
+_MAX_WIDTH = 64
+_RANGE = re.compile(r"\s*(\d{1,18})\s*-\s*(\d{1,18})\s*", re.ASCII)
+_FROM_START = re.compile(r"\s*0+\s*-\s*", re.ASCII)
+_IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumber)(%0?(\d*)([diouxX]))?)?\$", re.ASCII)
+
+
+def base_url(document: str, levels: Iterable[Element]) -> str:
+    """Return the base URL below `levels`, from the MPD element to the representation (§5.6.4). Each level's BaseURL is
+    resolved against the one above it; of several at one level, the first counts."""
+    base = document
+    for level in levels:
+        texts = (each.text.strip() for each in children(level, "BaseURL") if each.text)
+        base = _joined(base, next(filter(None, texts), ""))
+    return base
+
+
+def folder(url: str) -> str:
+    return _joined(url, ".")
+
+
+def absolute(base: str, reference: str) -> str:
+    """Return the http(s) URL of `reference`. Raises `Unreadable` if it is none."""
+    return _checked(_joined(base, reference.strip()))
+
+
+def _joined(base: str, reference: str) -> str:
+    try:
+        return urljoin(base, reference)
+    except ValueError as error:
+        raise Unreadable("The DASH manifest contains an invalid URL.") from error
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is invalid
+    except ValueError as error:
+        raise Unreadable("The DASH manifest contains an invalid URL.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unreadable("The DASH manifest contains a URL that is not http or https.")
+    if len(url) > MAX_URL_CHARACTERS:
+        raise Unreadable("The DASH manifest contains a URL that is too long.")
+    return url
+
+
+def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
+    """Return the fragment at `url`, or the bytes `text` of it (`first-last`, RFC 9110 §14.1.2). Raises `Unreadable`."""
+    if text is None or _FROM_START.fullmatch(text):
+        return Fragment(url=url, duration=seconds, initial=initial)
+    found = _RANGE.fullmatch(text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise Unreadable("The DASH manifest contains an invalid byte range.")
+    return Fragment(url=url, duration=seconds, first=int(found[1]), end=int(found[2]) + 1, initial=initial)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The URLs of a SegmentTemplate: a format string, and what its conversions stand for."""
+
+    text: str
+    names: tuple[str, ...]
+
+    def fill(self, number: int, time: int) -> str:
+        return self.text % tuple(number if name == "Number" else time for name in self.names)
+
+
+def pattern(template: str, base: str, representation: Element) -> Pattern:
+    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable`.
+
+    The URL is resolved once and not for each segment: what is filled in are digits, which cannot change its parts."""
+    text, names, at = "", [], 0
+    for found in _IDENTIFIER.finditer(template):
+        text += template[at : found.start()].replace("%", "%%")
+        at = found.end()
+        if found[1] in ("Number", "Time"):
+            names.append(found[1])
+            text += _conversion(found)
+        elif found[1] is None:
+            text += "$"
+        else:
+            text += _constant(found, representation).replace("%", "%%")
+    text += template[at:].replace("%", "%%")
+    made = Pattern(_joined(base.replace("%", "%%"), text.strip()), tuple(names))
+    _checked(made.fill(0, 0))
+    return made
+
+
+def _conversion(found: re.Match[str]) -> str:
+    if found[2] is None:
+        return "%d"
+    if len(found[3]) > len(str(_MAX_WIDTH)) or int(found[3] or 0) > _MAX_WIDTH:
+        raise Unreadable("The DASH manifest contains a URL that is too long.")
+    return found[2]
+
+
+def _constant(found: re.Match[str], representation: Element) -> str:
+    name = {"RepresentationID": "id", "Bandwidth": "bandwidth"}.get(found[1], "")
+    value = representation.get(name)
+    if value is None:
+        raise Unreadable(f"The DASH manifest does not define ${found[1]}$, which its URLs contain.")
+    if found[2] is None or found[1] == "RepresentationID":
+        return value
+    if not value.isascii() or not value.isdecimal() or len(value) > _MAX_WIDTH:
+        raise Unreadable("The DASH manifest contains an invalid number.")
+    return _conversion(found) % int(value)

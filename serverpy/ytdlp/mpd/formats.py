@@ -1,0 +1,182 @@
+"""Replaces yt-dlp's parser of DASH manifests for every extractor of the process, without another request.
+
+yt-dlp's own parser still makes the formats, with all the fields that extractors expect, but from a copy of the manifest
+that has no segments: yt-dlp ignores byte ranges, open-ended timelines and more, splits a presentation whose periods
+differ, and builds lists of any length. The segments are ours (`listing.py`). A format whose segments cannot be listed
+is kept, with the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import Element, ParseError, SubElement
+
+from yt_dlp import compat
+from yt_dlp.extractor import common, generic
+
+from serverpy.ytdlp.mpd.joining import Joined, join
+from serverpy.ytdlp.mpd.listing import Listing, Part
+from serverpy.ytdlp.mpd.representations import Period, Representation, read
+from serverpy.ytdlp.mpd.windows import is_live
+
+REFUSAL = "_serverpy_refusal"
+"""The field of a format that has the reason why it cannot be streamed."""
+_PERIOD = "_serverpy_period"
+_PROTOCOL = "http_dash_segments"
+
+Parse = Callable[..., Any]
+
+
+class Fragments(Sequence[dict[str, Any]]):
+    """The segments of a listing in yt-dlp's form, made when they are asked for. yt-dlp's downloader of DASH ignores
+    `byte_range`, so ours (`download/fragments.py`) adds it."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for each in self.listing:
+            fragment: dict[str, Any] = {"url": each.url}
+            if each.duration is not None:
+                fragment["duration"] = each.duration
+            if each.end is not None:
+                fragment["byte_range"] = {"start": each.first, "end": each.end}
+            yield fragment
+
+    @property
+    def held_bytes(self) -> int:
+        """An estimate of the memory that this holds."""
+        return sum(part.held_bytes for part in self.listing.parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+
+def install() -> None:
+    """Put this parser into yt-dlp. Call this once per process, before an extractor's module is loaded."""
+    extractor = common.InfoExtractor
+    stock_periods, stock_merge = extractor._parse_mpd_periods, extractor._merge_mpd_periods
+
+    def parse_periods(
+        self: Any, mpd_doc: Any, mpd_id: Any = None, mpd_base_url: Any = "", mpd_url: Any = None
+    ) -> Iterator[dict[str, Any]]:
+        if not isinstance(mpd_doc, Element):
+            return stock_periods(self, mpd_doc, mpd_id, mpd_base_url, mpd_url)  # type: ignore[no-any-return]
+        parse = lambda copy: next(iter(stock_periods(self, copy, mpd_id, "", mpd_url)))  # noqa: E731
+        return iter(entries(mpd_doc, document_url(mpd_base_url, mpd_url), mpd_url, parse))
+
+    def merge_periods(self: Any, periods: Any) -> Any:
+        found = list(periods)
+        if not all(_PERIOD in period for period in found):
+            return stock_merge(self, found)
+        return merged(found)
+
+    extractor._parse_mpd_periods, extractor._merge_mpd_periods = parse_periods, merge_periods
+    for module in (compat, common, generic):
+        module.compat_etree_fromstring = _without_entities(module.compat_etree_fromstring)
+
+
+def _without_entities(parse: Parse) -> Parse:
+    """Make a parser refuse documents that declare entities, which may expand to a hundred times their size."""
+
+    def parsed(text: str | bytes) -> Any:
+        if (b"<!ENTITY" if isinstance(text, bytes) else "<!ENTITY") in text:  # type: ignore[operator]
+            raise ParseError("entities are not supported")
+        return parse(text)
+
+    return parsed
+
+
+def document_url(base: str | None, url: str | None) -> str:
+    """Return the URL that relative URLs of a manifest refer to. yt-dlp passes the folder of the manifest, after
+    redirects, and a URL that may be the one before them, or unknown."""
+    if not base:
+        return url or ""
+    folder = base.rstrip("/") + "/"
+    return url if url and url.startswith(folder) and "/" not in urlsplit(url[len(folder) :]).path else folder
+
+
+def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> list[dict[str, Any]]:
+    """Return the periods in yt-dlp's form. `parse` is yt-dlp's parser, which returns the one period of its argument."""
+    now = time.time()
+    found = [_entry(mpd, period, mpd_url, parse) for period in read(mpd, document, now)]
+    if mpd.get("type") == "dynamic" and not is_live(mpd, now):
+        mpd.set("type", "static")  # the generic extractor looks at it later
+    return found
+
+
+def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> dict[str, Any]:
+    formats: dict[int, dict[str, Any]] = {}
+    subtitles: dict[str, list[dict[str, Any]]] = {}
+    for representation in period.representations:
+        parsed = parse(_copy(mpd, representation))
+        for fmt in parsed["formats"]:
+            formats[id(representation)] = fmt
+        for language, files in parsed["subtitles"].items():
+            for file in files:
+                _describe(file, representation, representation.part and Listing((representation.part,)), mpd_url)
+            subtitles.setdefault(language, []).extend(files)
+    return {
+        "id": period.id,
+        "formats": list(formats.values()),
+        "subtitles": subtitles,
+        _PERIOD: (period, formats, mpd_url),
+    }
+
+
+def _copy(mpd: Element, representation: Representation) -> Element:
+    """Return a manifest of this one representation, without its segments."""
+    copy = Element("MPD", {"type": mpd.get("type", "static")})
+    group = SubElement(SubElement(copy, "Period"), "AdaptationSet")
+    element = SubElement(group, "Representation", dict(representation.attributes))
+    SubElement(element, "BaseURL", dict(representation.base_attributes)).text = representation.base
+    if representation.has_drm:
+        SubElement(element, "ContentProtection")
+    return copy
+
+
+def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the formats and subtitles of the periods, joined, in yt-dlp's form."""
+    subtitles: dict[str, Any] = {}
+    for period in periods:
+        for language, files in period["subtitles"].items():
+            subtitles.setdefault(language, []).extend(files)
+    numbers: Counter[str] = Counter()
+    formats = []
+    for joined in join([period[_PERIOD][0] for period in periods]):
+        _, known, mpd_url = periods[joined.period][_PERIOD]
+        if (fmt := known.get(id(joined.seed))) is not None:
+            formats.append(_format(dict(fmt), joined, mpd_url, several=len(periods) > 1))
+            formats[-1]["manifest_stream_number"] = numbers[formats[-1]["url"]]
+            numbers[formats[-1]["url"]] += 1
+    return formats, subtitles
+
+
+def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several: bool) -> dict[str, Any]:
+    fmt["is_dash_periods"] = True
+    if several and (joined.listing is None or len(joined.listing.parts) > 1):
+        fmt["filesize"] = None  # that of one period
+    if joined.has_drm:
+        fmt["has_drm"] = True
+    _describe(fmt, joined.seed, joined.listing, mpd_url)
+    if joined.refusal is not None:
+        fmt[REFUSAL] = joined.refusal
+    return fmt
+
+
+def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
+    """Set the fields that say where the bytes are. As in yt-dlp, the URL of segments is that of the manifest."""
+    if isinstance(listing, Listing) and (url := listing.file) is not None:
+        fmt["url"] = url
+        return
+    fmt.update(url=mpd_url or seed.base, fragment_base_url=seed.base)
+    fmt["protocol"] = "mhtml" if seed.kind.startswith("image/") else _PROTOCOL
+    if isinstance(listing, Listing):
+        fmt["fragments"] = Fragments(listing)

@@ -1,0 +1,160 @@
+"""Joins the representations of a DASH manifest's periods, so that each result covers the whole presentation. Pure.
+
+Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was cut. Nothing
+says which representations continue each other, so, as players do, the one that is most alike is taken. It must have the
+same media type, container and codecs, because one decoder plays the result, and the same language and role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+from serverpy.ytdlp.mpd.listing import Listing, Part
+from serverpy.ytdlp.mpd.representations import Period, Representation
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A format of the page: `seed` in its own period (`period` is its place among the periods), and what continues it
+    in the others. `listing` has all segments; it is None if they cannot be listed, for the reason `refusal`."""
+
+    period: int
+    seed: Representation
+    listing: Listing | None = None
+    refusal: str | None = None
+    has_drm: bool = False
+
+
+def join(periods: Sequence[Period]) -> list[Joined]:
+    """Return the formats of the presentation, in document order.
+
+    They are those of the longest period, to which the others are fitted: usually, that is the film. What another period
+    has in addition is a format, too, but cannot be streamed; unless it is only one more bitrate or size."""
+    if not periods:
+        return []
+    main = max(range(len(periods)), key=lambda index: periods[index].seconds)
+    chains = [_chain(periods, main, seed) for seed in _media(periods[main])]
+    for index, period in enumerate(periods):
+        for seed in _media(period) if index != main else ():
+            known = (each for chain in chains for each in (chain.seed, *chain.members))
+            if not any(each is seed or _is_variant(seed, each) for each in known):
+                chains.append(_chain(periods, index, seed))
+    return [_joined(each, periods) for each in sorted(chains, key=lambda chain: chain.home)]
+
+
+def _media(period: Period) -> list[Representation]:
+    """Return the representations that are formats: subtitles are not."""
+    return [each for each in period.representations if each.kind != "text"]
+
+
+def _is_variant(one: Representation, other: Representation) -> bool:
+    """Whether they differ only in quality."""
+    return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """What continues `seed`, which belongs to the period `home`, in each period, up to the first period that has
+    nothing that does (`interrupted`)."""
+
+    home: int
+    seed: Representation
+    members: tuple[Representation, ...]
+    interrupted: Period | None = None
+
+
+def _chain(periods: Sequence[Period], home: int, seed: Representation) -> _Chain:
+    members: list[Representation] = []
+    for index, period in enumerate(periods):
+        found = seed if index == home else continuation(seed, periods[home], period)
+        if found is None:
+            return _Chain(home, seed, tuple(members), period)
+        members.append(found)
+    return _Chain(home, seed, tuple(members))
+
+
+def _joined(chain: _Chain, periods: Sequence[Period]) -> Joined:
+    has_drm = any(each.has_drm for each in (chain.seed, *chain.members))
+    if chain.interrupted is not None:
+        return Joined(chain.home, chain.seed, None, _interrupted(chain.seed, chain.interrupted), has_drm)
+    refusal = next((each.refusal for each in chain.members if each.refusal is not None), None)
+    parts = tuple(each.part for each in chain.members if each.part is not None)
+    if refusal is None:
+        parts, refusal = _without_repeated_files(parts, periods)
+    return Joined(chain.home, chain.seed, None if refusal else Listing(parts), refusal, has_drm)
+
+
+def _interrupted(seed: Representation, period: Period) -> str:
+    kind = seed.kind if seed.kind in ("video", "audio") else "images"
+    return (
+        f"This format cannot be streamed as a whole: period {period.index + 1} of the DASH manifest has no {kind}"
+        " of the same codec and language."
+    )
+
+
+def is_compatible(one: Representation, other: Representation) -> bool:
+    return (one.kind, one.container, one.codecs) == (other.kind, other.container, other.codecs)
+
+
+_EXACT, _RELATED, _UNKNOWN, _OTHER = range(4)
+
+
+def _language_distance(one: Representation, other: Representation) -> int:
+    if one.language == other.language:
+        return _EXACT
+    if one.language is None or other.language is None:
+        return _UNKNOWN
+    return _RELATED if one.language.split("-")[0] == other.language.split("-")[0] else _OTHER
+
+
+def continuation(seed: Representation, home: Period, period: Period) -> Representation | None:
+    """Return the representation of `period` that continues `seed`, which belongs to `home`. Returns None if none does.
+
+    Another language or role continues it only where neither period offers a choice: an advertisement in a film."""
+    candidates = [each for each in period.representations if is_compatible(seed, each)]
+    alike = [each for each in candidates if each.role == seed.role and _language_distance(seed, each) < _OTHER]
+    if not alike and not _has_choice(home, seed) and not _has_choice(period, seed):
+        alike = candidates
+    return min(alike, key=lambda each: _distance(seed, each), default=None)
+
+
+def _has_choice(period: Period, seed: Representation) -> bool:
+    return len({(each.language, each.role) for each in period.representations if each.kind == seed.kind}) > 1
+
+
+def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
+    """Return how much `other` differs from `seed`, the most important difference first."""
+    same_asset = seed.asset == other.asset
+    return (
+        _language_distance(seed, other),
+        other.has_drm != seed.has_drm and other.has_drm,
+        other.refusal is not None,
+        seed.channels != other.channels,
+        abs(seed.height - other.height),
+        not same_asset or seed.set_id is None or seed.set_id != other.set_id,
+        seed.id is None or seed.id != other.id,
+        abs(log(max(seed.bandwidth, 1)) - log(max(other.bandwidth, 1))),
+    )
+
+
+def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) -> tuple[tuple[Part, ...], str | None]:
+    """Several periods may play parts of one file, which only its index (`sidx`) delimits. If they play all of it in
+    order, return that file once; if one period repeats another, return both. Otherwise return why it cannot be
+    streamed."""
+    files = [next(iter(part)).url if part.is_file else None for part in parts]
+    if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
+        return parts[:1], None
+    played: dict[str, tuple[float, float]] = {}
+    for url, part, period in zip(files, parts, periods, strict=True):
+        section = part.begin_seconds, period.seconds
+        if url is not None and played.setdefault(url, section) != section:
+            return parts, "This format cannot be streamed as a whole: periods of the DASH manifest share one file."
+    return parts, None
+
+
+def _is_continuous(parts: Sequence[Part], periods: Sequence[Period]) -> bool:
+    """Whether each part begins where the one before it ends, to a tenth of a second."""
+    ends = [part.begin_seconds + period.seconds for part, period in zip(parts, periods, strict=True)]
+    return all(abs(part.begin_seconds - end) < 0.1 for part, end in zip(parts[1:], ends, strict=False))

@@ -1,0 +1,179 @@
+"""The segments of a DASH representation in one period, and those of a joined representation in all periods. Pure.
+
+They are listed when they are iterated over, so that a page with many long representations stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from xml.etree.ElementTree import Element
+
+from serverpy.extraction.values import Fragment
+from serverpy.ytdlp.mpd import addresses
+from serverpy.ytdlp.mpd.reading import (
+    Inherited,
+    Unreadable,
+    integer,
+    is_nothing,
+    is_remote,
+    segment_description,
+)
+from serverpy.ytdlp.mpd.timelines import MAX_SEGMENTS, Clock, Run, Timelines, by_duration
+from serverpy.ytdlp.mpd.windows import Window
+
+NOTHING = "The DASH manifest lists no segments."
+
+
+@dataclass(frozen=True, slots=True)
+class Templated:
+    """Segments whose URLs contain their number or time."""
+
+    pattern: addresses.Pattern
+    start_number: int
+    timescale: int
+    runs: tuple[Run, ...]
+
+    def __len__(self) -> int:
+        return sum(run.count for run in self.runs)
+
+    def __iter__(self) -> Iterator[Fragment]:
+        for run in self.runs:
+            seconds = float(run.length / self.timescale) or None
+            number, time = self.start_number + run.first, run.time
+            for index in range(run.count):
+                yield Fragment(url=self.pattern.fill(number + index, int(time + index * run.length)), duration=seconds)
+
+
+Body = Templated | tuple[Fragment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The segments in one period, after the initialization segment if there is one. `is_file` says that they are one
+    file that also contains the initialization and an index (`SegmentBase`); `begin_seconds` is where the period begins
+    in the time of that file."""
+
+    initial: Fragment | None
+    body: Body
+    is_file: bool = False
+    begin_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.body) + (self.initial is not None)
+
+    @property
+    def held_bytes(self) -> int:
+        """An estimate of the memory that this holds."""
+        return 500 + (150 * len(self.body.runs) if isinstance(self.body, Templated) else 250 * len(self.body))
+
+    def __iter__(self) -> Iterator[Fragment]:
+        if self.initial is not None:
+            yield self.initial
+        yield from self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The segments of one representation after the other, in all periods."""
+
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[Fragment]:
+        for part in self.parts:
+            yield from part
+
+    @property
+    def file(self) -> str | None:
+        """The URL of the one file that has all segments, None if there is no such file."""
+        (first, *others) = self.parts
+        return next(iter(first)).url if first.is_file and not others else None
+
+
+def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
+    """Return the segments of a representation; `levels` are its element and those around it, `base` its base URL.
+    Raises `Unreadable`, and what `timelines` raises."""
+    if levels[0].get("dependencyId"):
+        raise Unreadable("This format is only a part of another format of the DASH manifest.")
+    described = segment_description(levels)
+    if any(is_remote(each) and not is_nothing(each) for each in described.chain):
+        raise Unreadable("The DASH manifest has its segments in another document (xlink), which is not supported.")
+    clock = Clock.of(described, window)
+    if described.kind == "SegmentBase":
+        url = addresses.absolute(base, "")
+        return Part(None, (Fragment(url=url),), is_file=True, begin_seconds=float(clock.begin / clock.timescale))
+    if described.kind == "SegmentList":
+        body: Body = _listed(described, base, clock, timelines)
+    else:
+        body = _templated(described, base, clock, timelines, levels[0])
+    if not len(body):
+        raise Unreadable(NOTHING)
+    if len(body) > MAX_SEGMENTS:
+        raise Unreadable("The DASH manifest lists too many segments.")
+    return Part(_initial(described, base, levels[0]), body)
+
+
+def _initial(described: Inherited, base: str, representation: Element) -> Fragment | None:
+    """Return the initialization segment. Without a URL, it is a range of the file at the base URL (§5.3.9.2.2)."""
+    if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
+        made = addresses.pattern(template, base, representation)
+        if made.names:
+            raise Unreadable("The DASH manifest has an invalid template.")
+        return Fragment(url=made.fill(0, 0), initial=True)
+    element = described.child("Initialization")
+    if element is None:
+        return None
+    return addresses.ranged(
+        addresses.absolute(base, element.get("sourceURL") or ""), element.get("range"), initial=True
+    )
+
+
+def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
+    """Return the segments of a SegmentList (§5.3.9.3). Their times, which may be missing, say nothing about which
+    segments there are."""
+    urls = described.children("SegmentURL")
+    if len(urls) > MAX_SEGMENTS:
+        raise Unreadable("The DASH manifest lists too many segments.")
+    timeline = described.child("SegmentTimeline")
+    runs = by_duration(described, clock, count=len(urls)) if timeline is None else timelines.read(timeline, clock)
+    seconds = (float(run.length / clock.timescale) for run in runs for _ in range(run.count))
+    lengths = [*islice(seconds, len(urls))]
+    return tuple(
+        addresses.ranged(
+            addresses.absolute(base, each.get("media") or ""),
+            each.get("mediaRange"),
+            seconds=lengths[index] if index < len(lengths) else None,
+        )
+        for index, each in enumerate(urls)
+    )
+
+
+def _templated(
+    described: Inherited, base: str, clock: Clock, timelines: Timelines, representation: Element
+) -> Templated:
+    """Return the segments of a SegmentTemplate (§5.3.9.4)."""
+    template = described.get("media")
+    if not template:
+        raise Unreadable("The DASH manifest has a template without URLs of segments.")
+    made = addresses.pattern(template, base, representation)
+    timeline = described.child("SegmentTimeline")
+    start = integer(described.get("startNumber"), 1)
+    runs = by_duration(described, clock) if timeline is None else timelines.read(timeline, clock)
+    if timeline is not None and (last := described.get("endNumber")) is not None:
+        runs = _first_of(runs, integer(last, 0) - start + 1)
+    if timeline is None and described.get("duration") is None:
+        runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)  # exactly one (§5.3.9.2.1)
+    if sum(run.count for run in runs) > 1 and not made.names:
+        raise Unreadable("The DASH manifest has the same URL for all segments.")
+    return Templated(made, start, clock.timescale, runs)
+
+
+def _first_of(runs: Sequence[Run], count: int) -> tuple[Run, ...]:
+    """Return the segments whose index is less than `count`."""
+    return tuple(
+        Run(run.first, run.time, run.length, min(run.count, count - run.first)) for run in runs if run.first < count
+    )

@@ -1,0 +1,162 @@
+"""The representations of a DASH manifest as frozen values, period by period. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element
+
+from serverpy.errors import TooLarge
+from serverpy.ytdlp.mpd import addresses, kinds
+from serverpy.ytdlp.mpd.listing import NOTHING, Part, part_of
+from serverpy.ytdlp.mpd.reading import Unreadable, child, children, is_nothing, is_remote, without
+from serverpy.ytdlp.mpd.timelines import Timelines
+from serverpy.ytdlp.mpd.windows import Window, is_live, windows
+
+MAX_REPRESENTATIONS = 1000
+"""Of one period: yt-dlp spends a millisecond on each."""
+MAX_IN_ALL = 3000
+MAX_PAIRS = 200_000
+"""Representations of the largest period times those of all: the comparisons that joining them takes."""
+LIVE = "The DASH manifest is that of a live stream, which is not supported."
+REMOTE = "The DASH manifest has a part in another document (xlink), which is not supported."
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One representation in one period. Its segments are `part`, or cannot be listed for the reason `refusal`.
+
+    `attributes` are those of the adaptation set and, over them, its own, as yt-dlp reads them; `base` is its base URL
+    and `base_attributes` are those of its own BaseURL element."""
+
+    kind: str
+    """`video`, `audio`, `text`, or the MIME type of images."""
+    container: str
+    codecs: str
+    """The codec families, such as `avc+aac`; empty if the manifest does not tell."""
+    language: str | None = None
+    role: str = ""
+    """What distinguishes it from the main content, such as `commentary`; empty for that."""
+    id: str | None = None
+    set_id: str | None = None
+    asset: str | None = None
+    height: int = 0
+    channels: str = ""
+    bandwidth: int = 0
+    has_drm: bool = False
+    part: Part | None = None
+    refusal: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    base: str = ""
+    base_attributes: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A period with its representations, in document order. `index` counts the periods of the manifest."""
+
+    id: str
+    index: int
+    seconds: float
+    representations: tuple[Representation, ...]
+
+
+def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
+    """Return the periods of the manifest `mpd`, which was found at the URL `document`, that have any content. `now` is
+    the time in seconds since the epoch. Raises `TooLarge`."""
+    listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
+    _check_count(listed)
+    around, timelines, found = without(mpd, "Period"), Timelines(), []
+    reason = LIVE if is_live(mpd, now) else REMOTE if any(map(is_remote, listed)) else None
+    for index, (period, window) in enumerate(zip(listed, windows(mpd, listed), strict=True)):
+        if window.seconds == 0 and not window.is_only:
+            continue
+        representations = tuple(_Reader(around, document, period, window, timelines, reason).all())
+        if representations:
+            id_ = period.get("id", f"period-{index}")
+            found.append(Period(id_, index, float(window.seconds or 0), representations))
+    return tuple(found)
+
+
+def _check_count(periods: Sequence[Element]) -> None:
+    counts = [
+        sum(len(children(group, "Representation")) for group in children(period, "AdaptationSet")) for period in periods
+    ]
+    most, in_all = max(counts, default=0), sum(counts)
+    if most > MAX_REPRESENTATIONS or in_all > MAX_IN_ALL or (len(counts) > 1 and most * in_all > MAX_PAIRS):
+        raise TooLarge("The DASH manifest lists too many formats.")
+
+
+class _Reader:
+    """Reader of one period. `reason` is why nothing of the manifest can be listed, None if it can."""
+
+    def __init__(
+        self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None
+    ) -> None:
+        self._groups = children(period, "AdaptationSet")
+        self._above = (without(period, "AdaptationSet"), mpd)
+        self._document = document
+        self._window = window
+        self._timelines = timelines
+        self._reason = reason
+        self._asset = _asset(period)
+
+    def all(self) -> Iterator[Representation]:
+        for group in self._groups:
+            around = without(group, "Representation")
+            for element in children(group, "Representation") if not is_nothing(group) else ():
+                found = self._one((element, around, *self._above))
+                if found is not None:
+                    yield found
+
+    def _one(self, levels: Sequence[Element]) -> Representation | None:
+        """Return a representation, None if nothing tells whether it is video, audio or text."""
+        element, group = levels[:2]
+        attributes = {**group.attrib, **element.attrib}
+        typed = kinds.typed(attributes, levels)
+        if typed is None:
+            return None
+        base, part, refusal = self._listed(levels, is_remote(group))
+        own = child(element, "BaseURL")
+        return Representation(
+            kind=typed.kind,
+            container=typed.container,
+            codecs=kinds.families(attributes.get("codecs", "")),
+            language=kinds.language(attributes.get("lang")),
+            role=kinds.role(group),
+            id=element.get("id"),
+            set_id=group.get("id"),
+            asset=self._asset,
+            height=kinds.whole(attributes.get("height")),
+            channels=kinds.channels(levels[:2]),
+            bandwidth=kinds.whole(attributes.get("bandwidth")),
+            has_drm=any(child(each, "ContentProtection") is not None for each in levels[:3]),
+            part=part,
+            refusal=refusal,
+            attributes={**attributes, "mimeType": typed.mime_type},
+            base=base if base != self._document else addresses.folder(base),
+            base_attributes={} if own is None else own.attrib,
+        )
+
+    def _listed(self, levels: Sequence[Element], remote: bool) -> tuple[str, Part | None, str | None]:
+        """Return the base URL, and the segments or the reason why they cannot be listed."""
+        try:
+            base = addresses.base_url(self._document, reversed(levels))
+        except Unreadable as error:
+            return self._document, None, str(error)
+        reason = self._reason or (REMOTE if remote else None)
+        if reason is not None:
+            return base, None, reason
+        try:
+            part = part_of(levels, base, self._window, self._timelines)
+        except Unreadable as error:
+            return base, None, str(error)
+        if part.is_file and base == self._document:
+            return base, None, NOTHING
+        return base, part, None
+
+
+def _asset(period: Element) -> str | None:
+    """Return what identifies the content of which the period is a part (§5.8.4.10)."""
+    found = child(period, "AssetIdentifier")
+    return None if found is None else f"{found.get('schemeIdUri', '')} {found.get('value', '')}"

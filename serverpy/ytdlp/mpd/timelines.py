@@ -1,0 +1,146 @@
+"""The times of the segments of a DASH representation, as runs of segments of equal length. Pure.
+
+A run takes the same memory however often it repeats: `S@r` and `@duration` can describe millions of segments in a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from xml.etree.ElementTree import Element
+
+from serverpy.errors import TooLarge
+from serverpy.ytdlp.mpd.reading import Inherited, Unreadable, children, decimal, integer
+from serverpy.ytdlp.mpd.windows import Window
+
+MAX_ENTRIES = 300_000
+"""S elements that are read for one manifest. A shared SegmentTimeline counts once."""
+MAX_SEGMENTS = 100_000
+"""Of one representation: more than a day, at one second each."""
+ROUNDING = Fraction(1, 1000)
+"""Durations are rounded to milliseconds: what exceeds a whole number of segments by less is no segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` segments, each `length` long. `first` is the index of the first one among all that the manifest lists,
+    `time` its start. Times are in units of the timescale, in the media's own time."""
+
+    first: int
+    time: int
+    length: int | Fraction
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The timescale of a representation, and where its period lies in the media's own time: from `begin` to before
+    `end`, which is None if it is not known."""
+
+    timescale: int
+    begin: int
+    end: int | None
+    rounding: int
+    window: Window
+
+    @classmethod
+    def of(cls, described: Inherited, window: Window) -> Clock:
+        """Raises `Unreadable`."""
+        timescale = integer(described.get("timescale"), 1)
+        if timescale <= 0:
+            raise Unreadable("The DASH manifest has an invalid timescale.")
+        begin = integer(described.get("presentationTimeOffset"), 0)
+        end = None if window.seconds is None else begin + ceil((window.seconds - ROUNDING) * timescale)
+        return cls(timescale, begin, end, int(ROUNDING * timescale), window)
+
+    def until(self, time: int, length: int | Fraction) -> int | None:
+        """Return how many segments from `time` on start before the end of the period, None if that is not known."""
+        return None if self.end is None else max(0, ceil_divided(self.end - time, length))
+
+
+def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
+    return -(-dividend // divisor)
+
+
+class Timelines:
+    """Reader of the SegmentTimelines of one manifest, which remembers those that many representations share."""
+
+    def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
+        self._most_entries = most_entries
+        self._known: dict[tuple[int, Clock], tuple[Run, ...]] = {}
+        self._entries = 0
+
+    def read(self, timeline: Element, clock: Clock) -> tuple[Run, ...]:
+        """Return the runs of a SegmentTimeline. Raises `Unreadable`, and `TooLarge` if the manifest has too many."""
+        key = id(timeline), clock  # the document outlives this object
+        if key not in self._known:
+            entries = children(timeline, "S")
+            self._entries += len(entries)
+            if self._entries > self._most_entries:
+                raise TooLarge("The DASH manifest lists too many segments.")
+            self._known[key] = tuple(_within(_runs(entries, clock), clock))
+        return self._known[key]
+
+
+def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
+    """Yield what the S elements say (§5.3.9.6.2)."""
+    first, time = 0, 0
+    for entry, after in zip(entries, [*entries[1:], None], strict=False):
+        if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
+            raise Unreadable("The DASH manifest lists sequences of segments, which are not supported.")
+        time, length = integer(entry.get("t"), time), integer(entry.get("d"), 0)
+        if length <= 0:
+            raise Unreadable("The DASH manifest lists a segment without a duration.")
+        repeats = integer(entry.get("r"), 0)
+        count = repeats + 1 if repeats >= 0 else _repeated(time, length, after, clock)
+        if count:
+            yield Run(first, time, length, count)
+        first += count
+        time += count * length
+
+
+def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> int:
+    """Return the number of segments for a negative `S@r`: up to the next S, or to the end of the period."""
+    if after is None:
+        count = clock.until(time, length)
+    else:
+        count = ceil_divided(integer(after.get("t"), 0) - time, length) if after.get("t") else None
+    if count is None:
+        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+    return max(0, count)
+
+
+def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
+    """Yield the parts of `runs` that belong to the period. A list may cover several periods, so segments that lie
+    wholly outside of a period are those of another. Beside the last or only period nothing is left out, because the
+    media may be longer than stated, unless an absurd number of repetitions stands for "up to the end"."""
+    for run in runs:
+        skipped, kept = 0, run.count
+        if not clock.window.is_only:
+            skipped = min(run.count, max(0, (clock.begin + clock.rounding - run.time) // run.length))
+        end = clock.until(run.time, run.length)
+        if end is not None and (not clock.window.is_last or run.count > MAX_SEGMENTS):
+            kept = min(kept, end)
+        if kept > skipped:
+            yield Run(run.first + skipped, run.time + int(skipped * run.length), run.length, kept - skipped)
+
+
+def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
+    """Return the one run of segments that all have the length `@duration`. `count` is their number if it is known;
+    otherwise it follows from the duration of the period. Returns no run without `@duration`. Raises `Unreadable`."""
+    length = decimal(described.get("duration"))
+    if length is None:
+        return ()
+    if length <= 0:
+        raise Unreadable("The DASH manifest lists a segment without a duration.")
+    if count is None:
+        count = clock.until(clock.begin, length)
+        last = described.get("endNumber")
+        if last is not None:
+            by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
+            count = by_number if count is None else min(count, by_number)
+    if count is None:
+        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+    return (Run(0, clock.begin, length, count),) if count else ()

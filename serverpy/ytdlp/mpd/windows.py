@@ -1,0 +1,78 @@
+"""When the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from xml.etree.ElementTree import Element
+
+from serverpy.ytdlp.mpd.reading import children, duration
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not tell.
+    `is_only` and `is_last` say whether other periods exist, or follow."""
+
+    start: Fraction | None
+    seconds: Fraction | None
+    is_only: bool = True
+    is_last: bool = True
+
+
+def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
+    """Return the window of each period (§5.3.2.1). Where a period's duration and the next one's start disagree, the
+    earlier end counts, because there the next one begins; a start that is not after the previous one is ignored."""
+    found: list[Window] = []
+    total = duration(mpd, "mediaPresentationDuration") or None
+    for period, after in zip(periods, [*periods[1:], None], strict=False):
+        start = _start(period, found[-1] if found else None)
+        stated = duration(period, "duration")
+        next_start = (total if stated is None else None) if after is None else duration(after, "start")
+        until = None
+        if start is not None and next_start is not None and next_start > start:
+            until = next_start - start
+        seconds = min((each for each in (stated, until) if each is not None), default=None)
+        found.append(Window(start, seconds, len(periods) == 1, after is None))
+    return found
+
+
+def _start(period: Element, previous: Window | None) -> Fraction | None:
+    stated = duration(period, "start")
+    if previous is None:
+        return stated or Fraction()
+    if stated is not None and (previous.start is None or stated > previous.start):
+        return stated
+    if previous.start is None or previous.seconds is None:
+        return None
+    return previous.start + previous.seconds
+
+
+def is_live(mpd: Element, now: float) -> bool:
+    """Whether segments may be added or removed. A dynamic manifest has ended if it is not updated any more, and the end
+    that it states has passed (§5.3.1.2)."""
+    if mpd.get("type") != "dynamic":
+        return False
+    if mpd.get("minimumUpdatePeriod") is not None:
+        return True
+    begun, lasts = _time(mpd.get("availabilityStartTime")), _length(mpd)
+    return begun is None or lasts is None or now < begun + lasts
+
+
+def _length(mpd: Element) -> float | None:
+    total = duration(mpd, "mediaPresentationDuration")
+    if total is not None:
+        return float(total)
+    last = windows(mpd, children(mpd, "Period"))[-1:]
+    ends = [each.start + each.seconds for each in last if each.start is not None and each.seconds is not None]
+    return float(ends[0]) if ends else None
+
+
+def _time(text: str | None) -> float | None:
+    try:
+        found = datetime.fromisoformat((text or "").strip())
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,57 @@
+"""Reads manifests of tests, and writes lists of segments as short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree import ElementTree
+
+from serverpy.extraction.values import Fragment
+from serverpy.ytdlp.mpd.joining import Joined, join
+from serverpy.ytdlp.mpd.representations import read
+
+BASE = "https://m.example/d/"
+URL = BASE + "m.mpd"
+NOW = 1_800_000_000.0
+"""2027-01-15T08:00:00Z."""
+VIDEO = 'mimeType="video/mp4" codecs="avc1.4d401e"'
+AUDIO = 'mimeType="audio/mp4" codecs="mp4a.40.2"'
+
+
+def mpd(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', *, kind: str = "static") -> str:
+    return (
+        '<?xml version="1.0"?>'
+        f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" xmlns:xlink="http://www.w3.org/1999/xlink" type="{kind}"'
+        f' minBufferTime="PT2S" {attributes}>{content}</MPD>'
+    )
+
+
+def video(content: str, attributes: str = "", *, id: str = "v", bandwidth: int = 1000) -> str:
+    """Return an adaptation set with one video."""
+    return (
+        f"<AdaptationSet {VIDEO} {attributes}>"
+        f'<Representation id="{id}" bandwidth="{bandwidth}" width="160" height="90">{content}</Representation>'
+        "</AdaptationSet>"
+    )
+
+
+def found(text: str, *, url: str = URL) -> list[Joined]:
+    """Return the formats of a manifest."""
+    return join(read(ElementTree.fromstring(text), url, NOW))
+
+
+def listed(text: str, *, url: str = URL) -> dict[str, str]:
+    """Return the segments, or the reason why there are none, of each format by its id."""
+    return {
+        each.seed.id or "": f"refused: {each.refusal}" if each.listing is None else short(each.listing)
+        for each in found(text, url=url)
+    }
+
+
+def short(fragments: Iterable[Fragment]) -> str:
+    """Return the URLs below `BASE`, `!` before that of an initialization segment, and ranges after them."""
+    return " ".join(
+        ("!" if each.initial else "")
+        + each.url.removeprefix(BASE)
+        + (f"@{each.first}-{each.end}" if each.end is not None else "")
+        for each in fragments
+    )

@@ -1,0 +1,127 @@
+"""The segments of a DASH manifest are those that two other parsers find: mpd-parser (of video.js), and yt-dlp's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+from xml.etree import ElementTree
+
+import pytest
+from yt_dlp import YoutubeDL
+from yt_dlp.extractor.common import InfoExtractor
+
+from tests.players.tools import tool
+from tests.ytdlp.mpd.corpus import CORPUS
+from tests.ytdlp.mpd.listed import BASE, URL, found, listed
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ROOT / ".venv" / "node" / "node_modules"
+
+Segments = dict[str, list[tuple[str, list[int] | None, float | None, bool]]]
+
+
+@pytest.fixture(scope="module")
+def peer() -> dict[str, Any]:
+    """What mpd-parser finds in each manifest."""
+    if not (PACKAGES / "mpd-parser").is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail("mpd-parser is missing: `make node` installs it")
+        pytest.skip("mpd-parser is missing: `make node` installs it")
+    question = json.dumps({name: {"url": URL, "text": case.text} for name, case in CORPUS.items()})
+    done = subprocess.run(
+        [tool("node"), ROOT / "tests" / "node" / "mpd.cjs"],
+        input=question,
+        env={"PATH": os.environ["PATH"], "NODE_PATH": str(PACKAGES)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout)
+    return answers
+
+
+def ours(name: str) -> Segments:
+    return {
+        each.seed.id or "": [
+            (one.url, None if one.end is None else [one.first, one.end], one.duration, one.initial)
+            for one in each.listing or ()
+        ]
+        for each in found(CORPUS[name].text)
+    }
+
+
+def by_ytdlp(name: str) -> dict[str, list[tuple[str, float | None]]] | None:
+    """What yt-dlp's parser finds: URLs and durations. None if it fails."""
+    with YoutubeDL({"quiet": True, "logger": Silent(), "cachedir": False}, auto_init=False) as ydl:
+        extractor = InfoExtractor(ydl)
+        try:
+            formats = extractor._parse_mpd_formats(
+                ElementTree.fromstring(CORPUS[name].text), mpd_base_url=BASE, mpd_url=URL
+            )
+        except (KeyError, IndexError):
+            return None
+    segments = {}
+    for each in formats:
+        base = each["fragment_base_url"]
+        segments[each["format_id"]] = [
+            (one.get("url") or urljoin(base, one["path"]), one.get("duration")) for one in each["fragments"]
+        ]
+    return segments
+
+
+class Silent:
+    def debug(self, message: str) -> None: ...
+    def warning(self, message: str) -> None: ...
+    def error(self, message: str) -> None: ...
+
+
+def rounded(found: Any) -> Any:
+    """Make numbers that come from different calculations comparable."""
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 6), parse_int=float)
+
+
+def without_last_duration(segments: Any) -> Any:
+    """Leave out the durations of the last segments: mpd-parser shortens them to the end of the period."""
+    found = rounded(segments)
+    for parts in filter(None, found.values()):
+        parts[-1][2] = None
+    return found
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_mpd_parser_finds_the_same_segments(name: str, peer: dict[str, Any]) -> None:
+    case, theirs = CORPUS[name], peer[name]
+    if case.peer is None:
+        assert not isinstance(theirs, str), theirs
+        assert without_last_duration(ours(name)) == without_last_duration(theirs)
+    else:
+        assert isinstance(theirs, str) or without_last_duration(ours(name)) != without_last_duration(theirs)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_ytdlp_finds_the_same_segments(name: str) -> None:
+    theirs = by_ytdlp(name)
+    mine = {id_: [(url, seconds) for url, _, seconds, _ in parts] for id_, parts in ours(name).items()}
+    ranged = any(span for parts in ours(name).values() for _, span, _, _ in parts)
+    if CORPUS[name].ytdlp is None:
+        assert theirs is not None
+        assert rounded(theirs) == rounded(mine)
+    else:
+        assert theirs is None or ranged or rounded(theirs) != rounded(mine)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CORPUS.items() if case.right])
+def test_the_segments_are_right_where_another_parser_is_wrong(name: str) -> None:
+    assert listed(CORPUS[name].text) == CORPUS[name].right
+
+
+def test_every_disagreement_is_explained() -> None:
+    for name, case in CORPUS.items():
+        assert case.right is not None or case.peer is None, name
+        assert all(re.match("(mpd-parser|yt-dlp) ", why) for why in (case.peer, case.ytdlp) if why)
