@@ -1,0 +1,111 @@
+"""Browsers play streams of each kind, in a page and in a tab of their own, and revalidate what they keep."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from serverpy.sample.site import SampleSite
+from tests.players.conftest import Browser, Page
+from tests.server import Server, serving
+
+STREAMS = {
+    "relay": "/media/prog.mp4",
+    "woven": "/tube/watch/pair",
+    "webm": "/media/vp9.webm",
+    "mp3": "/media/audio.mp3",
+}
+IN_A_TAB = """new Promise((done, failed) => {
+  const video = document.querySelector("video, audio");
+  if (!video) failed(new Error(document.documentElement.outerHTML));
+  const look = () => video.currentTime > 0.3 && done(video.currentTime);
+  video.addEventListener("timeupdate", look);
+  video.addEventListener("error", () => failed(new Error(video.error.message)));
+  setTimeout(() => failed(new Error("it does not play: " + document.documentElement.outerHTML)), 30000);
+  video.muted = true;
+  video.play().catch(failed);
+  look();
+})"""
+SEND = """new Promise((done, failed) => {
+  const section = [...document.querySelectorAll("section")].find(each => each.textContent.startsWith("GET /ready"));
+  const shown = section.querySelector("pre");
+  new MutationObserver(() => shown.textContent.includes("HTTP") && done(shown.textContent))
+    .observe(shown, {childList: true});
+  section.querySelector("button").click();
+})"""
+DIGEST = """fetch(%s).then(async answer => {
+  const hash = await crypto.subtle.digest("SHA-256", await answer.arrayBuffer());
+  return Array.from(new Uint8Array(hash), byte => byte.toString(16).padStart(2, "0")).join("");
+})"""
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_browser_plays_a_stream_in_a_page(server: Server, browser: Browser, player: str, kind: str) -> None:
+    address = f"{server.url}{server.target(STREAMS[kind])}"
+    with browser.page() as page:
+        page.go(player)
+        found = page.run(f"load({json.dumps(address)})")
+        assert found["duration"] > 1
+        assert page.run("seek(1)") == pytest.approx(1, abs=0.05)
+        played = page.run("play(0.3)")
+        assert (played["error"], played["hasAudio"]) == (None, True)
+        assert played["frames"] > 0 or kind == "mp3"
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_browser_plays_a_stream_in_a_tab(server: Server, browser: Browser, kind: str) -> None:
+    with browser.page() as page:
+        page.go(f"{server.url}{server.target(STREAMS[kind])}")
+        assert page.run(IN_A_TAB) > 0.3
+
+
+def test_a_browser_fetches_a_file_anew_once_it_has_changed(server: Server, site: SampleSite, browser: Browser) -> None:
+    """It asks before it uses what it has kept, and gets the new bytes."""
+    path = f"/fault/changes=told,id={type(browser).__module__}/media/clip.mp4"
+    with browser.page() as page:
+        page.go(f"{server.url}/ready")
+        target = server.target(path, method="relay")
+        first = digest(page, target)
+        assert first == hashlib.sha256(site.path("clip.mp4").read_bytes()).hexdigest()
+        assert digest(page, target) != first
+
+
+def digest(page: Page, target: str) -> str:
+    found: str = page.run(DIGEST % json.dumps(target))
+    return found
+
+
+def load(page: Page, server: Server, player: str) -> Any:
+    """Load a woven film in the page `player`; return what the page says of it."""
+    page.go(player)
+    return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
+
+
+def test_only_pages_of_allowed_sites_may_embed_media(
+    server: Server, site: SampleSite, browser: Browser, player: str
+) -> None:
+    """`localhost` is another site than 127.0.0.1. A media element without `crossorigin` sends no Origin."""
+    elsewhere = player.replace("127.0.0.1", "localhost")
+    with browser.page() as page:
+        with pytest.raises(AssertionError):
+            load(page, server, elsewhere)
+        with serving(site, cors_origins=elsewhere.rstrip("/")) as permissive:
+            assert load(page, permissive, elsewhere)["duration"] > 1
+
+
+def test_the_page_of_the_api_needs_no_other_server(server: Server, browser: Browser) -> None:
+    with browser.page() as page:
+        page.go(f"{server.url}/docs")
+        page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")
+        text = page.run("document.body.textContent")
+        for word in ("GET /stream", "HEAD /stream", "GET /info", "If-None-Match", "precondition_failed", "video/mp2t"):
+            assert word in text
+        answer = page.run(SEND)
+        assert answer.startswith(f"curl -i '{server.url}/ready'")
+        assert "HTTP 200" in answer
+        assert '{"status":"ok"}' in answer
+        asked = page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
+        assert set(asked) == {server.url}
