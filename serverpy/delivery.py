@@ -42,9 +42,13 @@ class Stream:
         self._reservation = reservation
         self._left_bytes = math.inf if max_bytes is None else max_bytes
         self._collect = collect
+        self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes, `b""` at the end. Raises what the body raises, and `TooLarge` beyond MAX_BYTES."""
+        """Return the next bytes, `b""` at the end. Raises what the body raises, `TooLarge` beyond MAX_BYTES, and
+        RuntimeError once the stream is closed."""
+        if self._is_closed:
+            raise RuntimeError("the stream is closed")
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
@@ -69,6 +73,8 @@ class Stream:
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
+        """Idempotent."""
+        self._is_closed = True
         try:
             await self._body.aclose()
         finally:

@@ -3,6 +3,7 @@ by programs that use ServerPY as a library."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from types import TracebackType
 
 from serverpy.body import Opener
 from serverpy.delivery import Delivery, Stream
-from serverpy.errors import ConfigurationError
+from serverpy.errors import ConfigurationError, InvalidParameter
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.extraction.pool import WorkersLimits
@@ -25,6 +26,7 @@ from serverpy.net.egress import Egress, EgressLimits
 from serverpy.net.guard import Guard
 from serverpy.options import Sockets, Targets
 from serverpy.plan import Capabilities, StreamRequest
+from serverpy.ranges import ByteRange
 from serverpy.running import Running
 from serverpy.settings import Settings, load_settings
 from serverpy.streaming.child.method import Subprocess
@@ -53,7 +55,9 @@ class Engine:
         self.fanout = Fanout(self.budget)
         self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
-        self._listens = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop in which the engine listens; None before its start."""
+        self._is_closed = False
         self.running = Running()
         self.openers = self._make_openers(settings)
         self.delivery = Delivery(
@@ -118,6 +122,7 @@ class Engine:
         """Open the stream that `request` asks for, and close it at the end of the block.
 
         Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError`, here or while the stream is read."""
+        _check_range(request.range)
         stream = await self._started().open(request)
         try:
             yield stream
@@ -130,26 +135,41 @@ class Engine:
         return info_of(await delivery.info(url), delivery.capabilities)
 
     def _started(self) -> Delivery:
-        if not self._listens:
+        if self._is_closed:
+            raise RuntimeError("the engine is closed: create a new one")
+        if self._loop is None:
             raise RuntimeError("the engine is not running: use `async with Engine(...) as engine`")
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("the engine runs in another event loop")
         return self.delivery
 
     async def start(self) -> None:
         """Start the filtering proxy and the worker. Raises `ConfigurationError`, or `ExtractionFailed` if the worker
-        does not start. May be called again after a failure."""
-        if not self._listens:
+        does not start. May be called again after a failure, but not after `aclose`."""
+        if self._is_closed:
+            raise RuntimeError("the engine is closed: create a new one")
+        if self._loop is None:
             await self.egress.start()
-            self._listens = True
+            self._loop = asyncio.get_running_loop()
         await self.workers.start()
 
     async def aclose(self) -> None:
         """End what waits and what runs. The callers of `Delivery.open` must have closed their streams before."""
+        self._is_closed = True
         self.budget.stop()
         self.client.close()
         await self.extractor.aclose()
         await self.workers.aclose()
         await self.egress.aclose()
-        self._listens = False
+
+
+def _check_range(asked: ByteRange | None) -> None:
+    """Raises `InvalidParameter` if `asked` is no range: HTTP requests cannot ask for such a range."""
+    if asked is None:
+        return
+    numbers = [number for number in (asked.first, asked.last) if number is not None]
+    if not numbers or numbers[0] < 0 or numbers[0] > numbers[-1]:
+        raise InvalidParameter("A ByteRange needs 0 <= first <= last, or one of them alone.")
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:

@@ -1,5 +1,5 @@
-"""The extras of the distribution: what each of them installs and is for. The doctor lists them; a feature asks
-`require` before it imports what may be missing."""
+"""The extras of the distribution: the packages and the purpose of each. `serverpy doctor` lists them; a feature calls
+`require` before it imports a package that may be missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DISTRIBUTION = "serverpy-stream"
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """`packages` are the names of distributions by the module that each of them brings."""
+    """One extra. `packages` maps each module to the distribution that contains it."""
 
     name: str
     packages: Mapping[str, str]
@@ -32,11 +32,12 @@ class Extra:
 
     def absence(self, feature: str) -> NotInstalled:
         """Return the error of `feature`, which begins the sentence, if a package is missing."""
-        packages = " and ".join(self.missing or self.packages.values())
+        *others, last = self.missing or self.packages.values()
+        packages = f"{', '.join(others)} and {last}" if others else last
         return NotInstalled(f"{feature} needs {packages}: install {DISTRIBUTION}[{self.name}].")
 
     def require(self, feature: str) -> None:
-        """Raises NotInstalled for `feature` if a package is missing."""
+        """Check that no package is missing. Raises NotInstalled, which names `feature`, if one is."""
         if self.missing:
             raise self.absence(feature)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import re
@@ -15,7 +16,7 @@ import pytest
 
 import serverpy
 from serverpy import ByteRange, Engine, ServerPYError, Settings, StreamRequest
-from serverpy.errors import ConfigurationError, MediaNotFound, UpstreamFailed
+from serverpy.errors import ConfigurationError, InvalidParameter, MediaNotFound, UpstreamFailed
 from serverpy.sample.site import SampleSite
 
 PAGE = Path(__file__).parents[1] / "docs" / "python-api.md"
@@ -103,15 +104,45 @@ async def test_leaving_the_block_closes_the_stream(site: SampleSite, settings: S
         assert engine.budget.used_bytes == 0
 
 
+@pytest.mark.parametrize("method", ["relay", "embedded"])
+async def test_a_closed_stream_cannot_be_read(site: SampleSite, settings: Settings, method: str) -> None:
+    async with Engine(settings) as engine:
+        async with engine.open(StreamRequest(url=f"{site.http}{FILM}", method=method)) as stream:
+            pass
+        with pytest.raises(RuntimeError, match="closed"):
+            await stream.read()
+
+
+@pytest.mark.parametrize("asked", [ByteRange(-10, None), ByteRange(10, 5), ByteRange(None, -1), ByteRange(None, None)])
+async def test_an_invalid_range_is_refused(site: SampleSite, settings: Settings, asked: ByteRange) -> None:
+    async with Engine(settings) as engine:
+        with pytest.raises(InvalidParameter):
+            async with engine.open(StreamRequest(url=f"{site.http}{FILM}", range=asked)):
+                pass
+
+
+async def test_an_engine_runs_in_one_event_loop(site: SampleSite, settings: Settings) -> None:
+    async with Engine(settings) as engine:
+
+        def elsewhere() -> None:
+            with asyncio.Runner() as runner:
+                runner.run(engine.info(f"{site.http}{FILM}"))
+
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(elsewhere)
+
+
 async def test_an_engine_that_does_not_run_says_so(site: SampleSite, settings: Settings) -> None:
     engine = Engine(settings)
     with pytest.raises(RuntimeError, match="async with Engine"):
         await engine.info(f"{site.http}{FILM}")
     async with engine:
         pass
-    with pytest.raises(RuntimeError, match="async with Engine"):
+    with pytest.raises(RuntimeError, match="closed"):
         async with engine.open(StreamRequest(url=f"{site.http}{FILM}")):
             pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await engine.start()
 
 
 async def test_an_engine_with_a_bad_setting_does_not_start(settings: Settings, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ if the client leaves, stops reading or is gone before the start. If a body stops
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,13 +16,14 @@ from starlette.types import Message, Receive, Scope, Send
 from serverpy.api.problems import problem
 from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
-from serverpy.errors import ServerPYError
+from serverpy.errors import Draining, ServerPYError
 from serverpy.running import Record, Running
 from serverpy.tasks import Stall, spawn
 
 logger = logging.getLogger("serverpy.stream")
 
 FLUSH: Message = {"type": "http.response.body", "body": b"", "more_body": True}
+SPOIL_SECONDS = 1.0
 StatusAndHeaders = tuple[int, dict[str, str]]
 
 
@@ -74,8 +76,12 @@ class StreamResponse(Response):
                 if CUT not in scope.get("extensions", {}):
                     raise
             # uvicorn cancels what still runs when draining ends: raising would log a traceback for each stream.
-            if record.end != "left":
+            if record.end == "left":
+                pass
+            elif self._started or CUT in scope.get("extensions", {}):
                 await _cut(scope, send)
+            else:
+                await problem(Draining("The server is stopping."))(scope, receive, send)
         except StreamCut:
             raise
         except Exception:
@@ -234,6 +240,9 @@ async def _cut(scope: Scope, send: Send) -> None:
 
 async def _spoil(scope: Scope, send: Send) -> None:
     """Keep middleware of others from ending the body before it raises what this application raises, as Starlette's
-    BaseHTTPMiddleware does. It passes this message on as it is, and every server refuses it in mid-body."""
+    BaseHTTPMiddleware does. It passes this message on as it is. Every server refuses it in mid-body; uvicorn first
+    waits for a client that reads nothing."""
     if CUT not in scope.get("extensions", {}):
-        await send({"type": "http.response.pathsend", "path": ""})
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(SPOIL_SECONDS):
+                await send({"type": "http.response.pathsend", "path": ""})

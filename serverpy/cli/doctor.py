@@ -77,8 +77,7 @@ def examine() -> Iterator[Finding]:
     yield yt_dlp(date.today())
     yield package("uvloop", "uvloop", "the event loop")
     yield package("httptools", "httptools", "parses HTTP")
-    for each in EXTRAS:
-        yield extra(each)
+    yield from map(optional, EXTRAS)
     yield javascript()
     yield Finding("machine", profiles.describe(profiles.machine_memory(), profiles.machine_cores()))
     try:
@@ -108,14 +107,15 @@ def package(module: str, distribution: str, purpose: str) -> Finding:
     return Finding(distribution, importlib.metadata.version(distribution))
 
 
-def extra(extra: Extra) -> Finding:
+def optional(extra: Extra) -> Finding:
     """Check an extra of the distribution: report the versions of its packages, or the first that is unusable."""
     subject = f"extra {extra.name}"
-    advice = f"to {extra.purpose}: {extra.command}"
     if extra.missing:
+        advice = f"to {extra.purpose}: {extra.command}"
         return Finding(subject, f"not installed: {', '.join(extra.missing)}", Verdict.ADVICE, advice)
     for module, distribution in extra.packages.items():
         if error := _import_error(module):
+            advice = f"pip install --force-reinstall {distribution}"
             return Finding(subject, f"{distribution} is not usable: {error}", Verdict.ADVICE, advice)
     versions = (f"{name} {importlib.metadata.version(name)}" for name in extra.packages.values())
     return Finding(subject, ", ".join(versions))

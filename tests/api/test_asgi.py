@@ -61,7 +61,7 @@ def foreign(site: SampleSite, directory: Path, name: str, app: str) -> Iterator[
     with log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, *COMMANDS[name], address, f"tests.api.asgi_apps:{app}"],
-            env=environment(site, {"stall_timeout": 5}, Path(root)),
+            env=environment(site, {"stall_timeout": 3}, Path(root)),
             cwd=directory,
             stdout=log,
             stderr=log,
@@ -147,6 +147,16 @@ def test_the_worker_ends_with_another_server(site: SampleSite, tmp_path: Path) -
     wait_for(lambda: gone(worker))
 
 
+def test_a_client_that_reads_nothing_ends_its_stream_under_uvicorn(site: SampleSite, tmp_path: Path) -> None:
+    with (
+        foreign(site, tmp_path, "uvicorn", "alone") as running,
+        running.server.open("/media/large-64.mp4", path=running.stream, receive_bytes=4096) as exchange,
+    ):
+        exchange.read(1)
+        wait_for(lambda: streams(running) == 0)
+        assert "StreamCut" in running.server.log
+
+
 # In this process
 
 
@@ -222,6 +232,16 @@ async def get_what_is_cut(app: Application, site: SampleSite) -> None:
     async with calling(app) as client:
         with pytest.raises(StreamCut):
             await client.get("/stream", params=ask(site, "/page/fault/stall=100000/prog.mp4"))
+
+
+async def test_closing_answers_a_request_that_waits(site: SampleSite, settings: Settings) -> None:
+    app = create_app(settings)
+    async with calling(app) as client:
+        asking = spawn(client.get("/stream", params=ask(site, "/page/slow?seconds=600")), name="a client")
+        await eventually(lambda: app.state.server.running.streams == 1)
+        await app.aclose()
+        answer = await asking
+        assert (answer.status_code, answer.json()["code"]) == (503, "draining")
 
 
 async def test_a_lifespan_may_run_again(site: SampleSite, settings: Settings) -> None:

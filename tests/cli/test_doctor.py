@@ -42,7 +42,7 @@ def test_an_essential_package_is_reported_as_missing() -> None:
 
 
 def test_a_missing_extra_is_reported_with_the_command_that_installs_it() -> None:
-    finding = doctor.extra(Extra("fun", {"click": "click", "no_such_module": "no-such"}, "have fun"))
+    finding = doctor.optional(Extra("fun", {"click": "click", "no_such_module": "no-such"}, "have fun"))
     assert (finding.subject, finding.found) == ("extra fun", "not installed: no-such")
     assert finding.verdict is Verdict.ADVICE
     assert finding.advice == "to have fun: pip install 'serverpy-stream[fun]'"
@@ -53,7 +53,7 @@ def test_an_extra_that_cannot_be_imported_is_reported_as_unusable(
 ) -> None:
     (tmp_path / "made_elsewhere.py").write_text("raise ImportError('wrong machine')")
     monkeypatch.syspath_prepend(tmp_path)
-    finding = doctor.extra(Extra("fun", {"made_elsewhere": "made-elsewhere"}, "have fun"))
+    finding = doctor.optional(Extra("fun", {"made_elsewhere": "made-elsewhere"}, "have fun"))
     assert finding.found == "made-elsewhere is not usable: wrong machine"
     assert finding.verdict is Verdict.ADVICE
 
