@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
 """Idle connections kept for later requests, over all servers."""
-
-
 KEPT_SECONDS = 3.0
 """How long a kept connection has for the first byte of its next response. Some servers and middleboxes forget
 connections without closing them."""
@@ -58,7 +56,8 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
-        self.status = exchange.status
+        # A 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4).
+        self.status = 200 if exchange.status == 203 else exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
@@ -258,17 +257,26 @@ class Client:
 
     async def _connect_one(self, origin: Origin, address: str) -> Connection:
         connection = self._make(origin)
-        loop = asyncio.get_running_loop()
         try:
-            if self._proxy is not None:
-                sock, connection.absolute_form = await self._proxy.open_for(origin.scheme, address, origin.port)
-                await loop.create_connection(lambda: connection, sock=sock)
-            else:
+            if self._proxy is None:
+                loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)
+            else:
+                await self._connect_through(self._proxy, connection, origin, address)
         except BaseException:
             connection.abort()
             raise
         return connection
+
+    async def _connect_through(
+        self, proxy: UpstreamProxy, connection: Connection, origin: Origin, address: str
+    ) -> None:
+        sock, connection.absolute_form = await proxy.open_for(origin.scheme, address, origin.port)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":

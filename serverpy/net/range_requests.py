@@ -55,7 +55,7 @@ class RangeRequests:
         if if_range is not None:
             headers["If-Range"] = if_range
         response = await self._source.open(headers)
-        if response.status not in (200, 203, 206, 416):
+        if response.status not in (200, 206, 416):
             response.close()
             raise Refused(response.status, response.headers.get("retry-after"))
         if response.coding_problem is not None:
