@@ -24,7 +24,7 @@ from serverpy.net.content_coding import Decoding, codings_of
 from serverpy.net.guard import Guard, Lookup, resolve_host
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
-from serverpy.net.response_head import LONGEST_BODY
+from serverpy.net.response_head import is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
 from serverpy.ranges import total_of
@@ -65,7 +65,7 @@ class Response:
         self._decoding: Decoding | None = None
         if codings := codings_of(self.headers.all("content-encoding")):
             self._decode(codings)
-        elif self.status == 206 and _is_endless(self.headers):
+        elif self.status == 206 and is_endless(self.headers.get("content-range"), self.headers.get("content-length")):
             self._become_whole()
 
     @property
@@ -119,15 +119,6 @@ def _is_all(headers: Headers) -> bool:
     """Return whether a partial response carries the whole: `bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
-
-
-def _is_endless(headers: Headers) -> bool:
-    """Return whether a partial response has no end, and claims more bytes than any file has:
-    `bytes 0-18446744073709551614/*`."""
-    if headers.get("content-length") is not None:
-        return False
-    match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
-    return match is not None and len(match[1]) >= len(str(LONGEST_BODY))
 
 
 class Client:
