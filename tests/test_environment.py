@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import serverpy
 from serverpy.environment import passed_on
 from serverpy.streaming.child.command import environment
 from serverpy.streaming.child.files import ChildFiles
@@ -51,4 +52,4 @@ def test_a_child_has_no_secret_of_the_server(tmp_path: Path, monkeypatch: pytest
     assert "secret" not in given.values()
     assert given["TZ"] == "Europe/Berlin"
     assert (given["PATH"], given["HOME"]) == (str(tmp_path / "empty"), str(tmp_path / "empty"))
-    assert given["PYTHONPATH"] == ""
+    assert given["PYTHONPATH"] == str(Path(serverpy.__file__).parents[1])

@@ -24,7 +24,7 @@ from serverpy.net.content_coding import Decoding, codings_of
 from serverpy.net.guard import Guard, Lookup, resolve_host
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
-from serverpy.net.response_head import LONGEST_BODY
+from serverpy.net.response_head import is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
 from serverpy.ranges import total_of
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
 """Idle connections kept for later requests, over all servers."""
-
-
 KEPT_SECONDS = 3.0
 """How long a kept connection has for the first byte of its next response. Some servers and middleboxes forget
 connections without closing them."""
@@ -58,7 +56,8 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
-        self.status = exchange.status
+        # A 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4).
+        self.status = 200 if exchange.status == 203 else exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
@@ -66,7 +65,7 @@ class Response:
         self._decoding: Decoding | None = None
         if codings := codings_of(self.headers.all("content-encoding")):
             self._decode(codings)
-        elif self.status == 206 and _is_endless(self.headers):
+        elif self.status == 206 and is_endless(self.headers.get("content-range"), self.headers.get("content-length")):
             self._become_whole()
 
     @property
@@ -120,15 +119,6 @@ def _is_all(headers: Headers) -> bool:
     """Return whether a partial response carries the whole: `bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
-
-
-def _is_endless(headers: Headers) -> bool:
-    """Return whether a partial response has no end, and claims more bytes than any file has:
-    `bytes 0-18446744073709551614/*`."""
-    if headers.get("content-length") is not None:
-        return False
-    match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
-    return match is not None and len(match[1]) >= len(str(LONGEST_BODY))
 
 
 class Client:
@@ -258,17 +248,26 @@ class Client:
 
     async def _connect_one(self, origin: Origin, address: str) -> Connection:
         connection = self._make(origin)
-        loop = asyncio.get_running_loop()
         try:
-            if self._proxy is not None:
-                sock, connection.absolute_form = await self._proxy.open_for(origin.scheme, address, origin.port)
-                await loop.create_connection(lambda: connection, sock=sock)
-            else:
+            if self._proxy is None:
+                loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: connection, address, origin.port, local_addr=self._source)
+            else:
+                await self._connect_through(self._proxy, connection, origin, address)
         except BaseException:
             connection.abort()
             raise
         return connection
+
+    async def _connect_through(
+        self, proxy: UpstreamProxy, connection: Connection, origin: Origin, address: str
+    ) -> None:
+        sock, connection.absolute_form = await proxy.open_for(origin.scheme, address, origin.port)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":

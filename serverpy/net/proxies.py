@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
@@ -41,20 +40,20 @@ class _ConnectRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteForm:
-    """How an http proxy is sent requests that it does not allow to tunnel: in absolute form, with `headers`. `refused`
-    is the status with which it refused the tunnel, None if it has answered such requests before; `answered` is called
-    when it does."""
+    """How an http proxy is sent requests to `port`, to which it refuses tunnels with status `refused`: in absolute
+    form, with `headers`. `answered` are the ports for which it has answered such requests."""
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
-    refused: int | None
-    answered: Callable[[], None]
+    refused: int
+    port: int
+    answered: set[int]
 
     def is_refusal(self, status: int) -> bool:
         """Return whether a response with `status` comes from the proxy, and not from the site: it refuses the target,
         not only the tunnel."""
-        if status in (self.refused, 407):
+        if status == 407 or (status == self.refused and self.port not in self.answered):
             return True
-        self.answered()
+        self.answered.add(self.port)
         return False
 
 
@@ -86,7 +85,7 @@ class UpstreamProxy:
         connection to the proxy itself, and how it is sent requests."""
         if scheme != "http" or self.kind is not ProxyType.HTTP:
             return await self.open(address, port), None
-        refused = None
+        refused = 0
         if port not in self._untunnelled:
             try:
                 return await self.open(address, port), None
@@ -96,7 +95,7 @@ class UpstreamProxy:
                 refused = error.status
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         headers = _authorization(user, password)
-        return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, lambda: self._untunnelled.add(port))
+        return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, port, self._untunnelled)
 
     async def open(self, address: str, port: int) -> socket.socket:
         """Return a connected, non-blocking socket, which the caller closes. Raises OSError. The caller limits the

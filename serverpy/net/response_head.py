@@ -29,6 +29,7 @@ _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULT
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
 """Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # of LONGEST_BODY or more
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
@@ -88,6 +89,12 @@ def tokens(values: Iterable[str]) -> list[str]:
     """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1)."""
     members = (member.partition(";")[0].strip().lower() for value in values for member in value.split(","))
     return [member for member in members if member]
+
+
+def is_endless(content_range: str | None, content_length: str | None) -> bool:
+    """Return whether a partial response without a length claims more bytes than any body has (`bytes
+    0-18446744073709551614/*`): it is the whole of an Internet radio."""
+    return content_length is None and _ENDLESS.fullmatch(content_range or "") is not None
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:

@@ -61,11 +61,15 @@ async def test_a_target_that_the_proxy_refuses_in_both_forms_is_an_upstream_fail
         made.close()
 
 
-async def test_a_403_of_the_site_is_passed_on_once_the_proxy_has_answered_requests() -> None:
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_403_of_the_site_is_passed_on_once_the_proxy_has_answered_requests(kept: bool) -> None:
     answers = [HELLO, DENIED]
 
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(DENIED if head.startswith(b"CONNECT ") else answers.pop(0))
+        if kept and answers:
+            read_head(connection)
+            connection.sendall(answers.pop(0))
 
     with Origin(handle) as proxy:
         made = through(proxy)

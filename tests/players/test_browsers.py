@@ -64,7 +64,7 @@ def test_a_browser_plays_a_stream_in_a_tab(server: Server, browser: Browser, kin
 
 def test_a_browser_fetches_a_file_anew_once_it_has_changed(server: Server, site: SampleSite, browser: Browser) -> None:
     """It asks before it uses what it has kept, and gets the new bytes."""
-    path = f"/fault/changes=told,id={type(browser).__module__}/media/clip.mp4"
+    path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
         page.go(f"{server.url}/ready")
         target = server.target(path, method="relay")

@@ -165,3 +165,15 @@ def test_a_body_with_a_length_needs_no_close_notify(tls: Tls) -> None:
     head = OK + b"Content-Length: %d\r\n" % len(BODY)
     with Origin(ending(cleanly=False, head=head), tls.server) as origin, downloaded(origin) as download:
         assert (download.read_all(), download.error) == (BODY, None)
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_radio_that_claims_an_endless_range_is_downloaded(tls: Tls, secure: bool) -> None:
+    head = (
+        b"HTTP/1.0 206 Partial Content\r\nContent-Length: 18446744073709551615\r\n"
+        b"Content-Range: bytes 0-18446744073709551614/18446744073709551615\r\n"
+    )
+    origin = Origin(ending(cleanly=secure, head=head), tls.server if secure else None)
+    with origin, downloaded(origin) as download:
+        assert (download.read_all(), download.error) == (BODY, None)

@@ -140,7 +140,10 @@ class Relay:
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
         """Find a fresh address after `error`: an address that has expired may lead to a page or to nothing. Raises
         `error` if the page has no other address."""
-        media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+        try:
+            media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+        except ServerPYError as failure:
+            raise error from failure
         if is_same_address(_media(source), track, media, fresh):
             raise error
         await self._until_available(fresh)

@@ -92,7 +92,9 @@ async def open_segment(
         read = None
         try:
             read = await _open_once(opening, segment, place, skip, most_bytes)
-            await read.begin(opening.judge, is_from_start=skip == 0)
+            # Of a part that is too short, nothing can be told.
+            is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
+            await read.begin(opening.judge, is_judged=is_judged)
         except SourceError as error:
             if read is not None:
                 read.close()
@@ -195,16 +197,16 @@ class SegmentRead:
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment
 
-    async def begin(self, judge: Judge, *, is_from_start: bool) -> None:
-        """Read enough bytes to judge the segment by, which `read` then returns first. Raises what reading and `judge`
-        raise, and `EmptySegment`."""
+    async def begin(self, judge: Judge, *, is_judged: bool) -> None:
+        """Read enough bytes to judge the segment by, which `read` then returns first. Raises what reading and, if
+        `is_judged`, `judge` raise, and `EmptySegment`."""
         wanted = INITIAL_BYTES if self.segment.initial else JUDGED_BYTES
         first = await self._next(SMALL_STEP)
         if 0 < len(first) < wanted:
             first = await self._filled(first, wanted)
         if not first:
             raise EmptySegment("A segment of the media is empty.")
-        if is_from_start:
+        if is_judged:
             judge.check(self.segment, first)
         self._first = first
 

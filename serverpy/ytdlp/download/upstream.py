@@ -27,6 +27,7 @@ from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFa
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
 from serverpy.net.content_coding import codings_of
 from serverpy.net.heads import REFUSED_HEADER
+from serverpy.net.response_head import is_endless
 from serverpy.ranges import ContentRange, parse_length
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.http_client import refuse_cut
@@ -212,8 +213,9 @@ class FileRequests:
             raise UpstreamFailed("The media server answers without sending anything.")
 
     def _check(self, request: Request, response: Response, asked: int) -> None:
-        if response.status == 206:
-            given = ContentRange.parse(response.headers.get("Content-Range"))
+        content_range = response.headers.get("Content-Range")
+        if response.status == 206 and not is_endless(content_range, response.headers.get("Content-Length")):
+            given = ContentRange.parse(content_range)
             if given is None or given.first != asked:
                 raise UpstreamFailed("The media server sent a different range than requested.")
             total = given.total

@@ -100,11 +100,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(self, path: str, data: bytes) -> None:
         shelf = self.server.shelf
         headers = shelf.headers.get(path, {})
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(?:(\d+)-(\d*)|-(\d+))", self.headers.get("Range", ""))
         if asked is None or not shelf.knows_ranges:
             self._answer(200, data, headers, shelf.cuts.pop(path, None))
             return
-        first, last = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
+        first = max(0, len(data) - int(asked[3])) if asked[3] else int(asked[1])
+        last = min(int(asked[2] or len(data) - 1), len(data) - 1)
         if first > last:
             self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
             return
