@@ -19,7 +19,7 @@ AUDIO_APART = "_serverpy_audio_apart"
 """The field of a format that is a variant without CODECS, whose audio is in playlists of its own."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
-_SEGMENT = re.compile(r"^#EXT(?:INF:(?!\s*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
+_SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
 """A tag of media playlists. Lists of channels (IPTV) have durations below 0."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
@@ -66,7 +66,7 @@ def addresses_without_audio(text: str) -> Iterable[str]:
     its own (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
     groups: dict[str, bool] = {}
     pending: dict[str, str] = {}
-    lines = text.splitlines()
+    lines = text.splitlines() if "#EXT-X-MEDIA:" in text else []
     for line in lines:
         if line.startswith("#EXT-X-MEDIA:") and (media := parse_m3u8_attributes(line)).get("TYPE") == "AUDIO":
             group = media.get("GROUP-ID", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serverpy.sample import PLUGIN_PATH
-from serverpy.sample.hls import SHAPES
+from serverpy.sample.hls import SHAPES, VARIANTS, parts_of
 from serverpy.sample.site import SampleSite
 from tests.players.films import FILMS
 
@@ -45,6 +45,9 @@ PAIRS = tuple(map(_film, FILMS))
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
 """The samples whose stream rightly ends early, and why."""
 
+REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
+"""The samples of HLS that yt-dlp does not write, and their names on the site."""
+
 Written = dict[str, dict[str, bytes]]
 """The bytes by page, then by format."""
 
@@ -67,3 +70,11 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
         page.name: {path.name: path.read_bytes() for path in page.iterdir() if path.stat().st_size}
         for page in folder.iterdir()
     }
+
+
+def unwritten(site: SampleSite, sample: Sample) -> list[bytes]:
+    """Return the bytes of each variant of a sample that yt-dlp refuses. Raises KeyError for any other sample."""
+    return [
+        b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(REFUSED[sample.title], variant))
+        for variant in VARIANTS
+    ]
