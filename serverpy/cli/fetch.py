@@ -9,20 +9,7 @@ from dataclasses import dataclass, replace
 
 from serverpy.api.filenames import file_name
 from serverpy.body import Head
-from serverpy.cli.jobs import (
-    MAX_NESTING,
-    Began,
-    Done,
-    Event,
-    Failed,
-    Job,
-    Listed,
-    Moved,
-    OutputClosed,
-    Present,
-    Reading,
-    Watcher,
-)
+from serverpy.cli.jobs import MAX_NESTING, Began, Done, Event, Failed, Job, Moved, OutputClosed, Present, Watcher
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Asked, Folder, InUse, Partial, Version
 from serverpy.delivery import Delivery, Stream
@@ -66,10 +53,10 @@ class Fetcher:
         if self._output_closed:
             self._watcher.see(job, OutputClosed())
             return ()
-        self._watcher.see(job, Reading())
         try:
             parts = await self._parts(job)
-            self._watcher.see(job, Listed() if parts else await self._fetch(job))
+            if not parts:
+                self._watcher.see(job, await self._fetch(job))
         except ServerPYError as error:
             self._watcher.see(job, Failed(error.code, error.detail))
         except InUse:

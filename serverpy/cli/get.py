@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from serverpy.cli.isolate import Isolated, end_with_parent
-from serverpy.cli.jobs import Job, Reading, Watcher, run_all
+from serverpy.cli.jobs import Announced, Job, Reading, Watcher, run_all
 from serverpy.cli.options import EngineCommand, engine_options
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Folder
@@ -153,7 +153,8 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
     options = ["--to", order.to, "--since", repr(order.since)]
     options += [] if order.format is None else ["--format", order.format]
     options += ["--force"] if order.force else []
-    await run_all(jobs, Isolated(options, settings, order.folder, watcher), order.jobs, watcher)
+    isolated = Isolated(options, settings, order.folder, watcher)
+    await run_all(jobs, Announced(isolated, watcher), order.jobs, watcher)
 
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
@@ -165,7 +166,7 @@ async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watch
     with closing(_output(order)) as output:
         async with Engine(settings) as engine:
             fetcher = Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher)
-            await run_all(jobs, fetcher, order.jobs, watcher)
+            await run_all(jobs, Announced(fetcher, watcher), order.jobs, watcher)
 
 
 def _output(order: Order) -> Folder | Standard:

@@ -100,6 +100,21 @@ class Runner(Protocol):
         ...
 
 
+class Announced:
+    """A runner that tells a watcher when another one begins to read a page, and when that turns out to have items."""
+
+    def __init__(self, runner: Runner, watcher: Watcher) -> None:
+        self._runner = runner
+        self._watcher = watcher
+
+    async def run(self, job: Job) -> Sequence[Job]:
+        self._watcher.see(job, Reading())
+        parts = await self._runner.run(job)
+        if parts:
+            self._watcher.see(job, Listed())
+        return parts
+
+
 async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Watcher) -> None:
     """Run all jobs, and the jobs that they turn out to consist of, in their order, `at_once` at a time. If `runner`
     raises nevertheless, `watcher` is told that the job failed, and the others continue."""

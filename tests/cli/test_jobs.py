@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serverpy.cli.jobs import Done, Event, Failed, Job, run_all
+from serverpy.cli.jobs import Announced, Done, Event, Failed, Job, Listed, Reading, run_all
 
 JOBS = [Job((number,), f"http://example.org/{number}") for number in range(3)]
 
@@ -63,3 +63,19 @@ async def test_a_job_that_raises_has_failed_and_the_others_go_on(
     failed = Failed("internal", "Internal error (KeyError).")
     assert sorted(failures, key=lambda each: each[0]) == [((0,), failed), ((1, 1), failed)]
     assert "KeyError: 'secret'" in caplog.text
+
+
+async def test_a_page_is_announced_before_it_is_read_and_after_it_was_listed() -> None:
+    recorder = Recorder()
+    await run_all(JOBS[:2], Announced(FakeRunner(recorder), recorder), 1, recorder)
+    url = JOBS[1].url
+    assert recorder.events == [
+        ((0,), Reading()),
+        ((0,), Done(JOBS[0].url, 1)),
+        ((1,), Reading()),
+        ((1,), Listed()),
+        ((1, 1), Reading()),
+        ((1, 1), Done(url, 1)),
+        ((1, 2), Reading()),
+        ((1, 2), Done(url, 1)),
+    ]
