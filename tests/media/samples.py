@@ -43,10 +43,10 @@ LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),
 PAIRS = tuple(map(_film, FILMS))
 
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""The samples whose stream rightly ends early, and why."""
+"""Samples whose stream ends early on purpose, and the reason."""
 
 Written = dict[str, dict[str, bytes]]
-"""The bytes by page, then by format."""
+"""The bytes of each format, by page and then by format."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
@@ -60,7 +60,7 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
         ],
         env={**os.environ, "PYTHONPATH": str(PLUGIN_PATH)},
         stderr=subprocess.DEVNULL,
-        check=False,  # the table shows what yt-dlp refuses
+        check=False,  # yt-dlp fails for the samples that it refuses
         timeout=SECONDS,
     )
     return {

@@ -13,7 +13,7 @@ def request(*lines: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def test_connect_names_host_and_port() -> None:
+def test_connect_takes_a_host_and_a_port() -> None:
     asked = parse_request(request("CONNECT site.example:443 HTTP/1.1", "Proxy-Authorization: Basic x"))
     assert (asked.host, asked.port, asked.authorization, asked.forward) == ("site.example", 443, b"Basic x", None)
 
@@ -94,7 +94,7 @@ def test_an_ambiguous_or_malformed_request_is_refused(head: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_request_parser(data: bytes) -> None:
+def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
     try:
         asked = parse_request(b"GET http://h/" + data + b"\r\n\r\n")
     except BadHead:

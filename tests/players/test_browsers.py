@@ -62,8 +62,8 @@ def test_a_browser_plays_a_stream_in_a_tab(server: Server, browser: Browser, kin
         assert page.run(IN_A_TAB) > 0.3
 
 
-def test_a_browser_fetches_a_file_anew_once_it_has_changed(server: Server, site: SampleSite, browser: Browser) -> None:
-    """It asks before it uses what it has kept, and gets the new bytes."""
+def test_a_browser_fetches_a_file_again_once_it_has_changed(server: Server, site: SampleSite, browser: Browser) -> None:
+    """The browser revalidates its cached copy, and gets the new bytes."""
     path = f"/fault/changes=told,id={type(browser).__module__}/media/clip.mp4"
     with browser.page() as page:
         page.go(f"{server.url}/ready")
@@ -79,7 +79,7 @@ def digest(page: Page, target: str) -> str:
 
 
 def load(page: Page, server: Server, player: str) -> Any:
-    """Load a woven film in the page `player`; return what the page says of it."""
+    """Load a woven film in the page `player`. Returns the result of the page's script."""
     page.go(player)
     return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
 
@@ -87,7 +87,7 @@ def load(page: Page, server: Server, player: str) -> Any:
 def test_only_pages_of_allowed_sites_may_embed_media(
     server: Server, site: SampleSite, browser: Browser, player: str
 ) -> None:
-    """`localhost` is another site than 127.0.0.1. A media element without `crossorigin` sends no Origin."""
+    """`localhost` and 127.0.0.1 are different sites. A media element without `crossorigin` sends no Origin."""
     elsewhere = player.replace("127.0.0.1", "localhost")
     with browser.page() as page:
         with pytest.raises(AssertionError):
@@ -96,7 +96,7 @@ def test_only_pages_of_allowed_sites_may_embed_media(
             assert load(page, permissive, elsewhere)["duration"] > 1
 
 
-def test_the_page_of_the_api_needs_no_other_server(server: Server, browser: Browser) -> None:
+def test_docs_in_the_browser_need_no_other_server(server: Server, browser: Browser) -> None:
     with browser.page() as page:
         page.go(f"{server.url}/docs")
         page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")

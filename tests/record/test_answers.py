@@ -1,8 +1,8 @@
 """The server's answers are those in tests/record/answers.json.
 
 To save time, these tests ask for a part of the record: each sample by `relay` with three ranges, and by HEAD, which is
-`auto`; pages, the tube and the samples with parameters also by `embedded` and for their `/info`; hostile media by
-`relay` without a range; two pages by `subprocess`. `scripts/record_answers.py --check` asks for all of it.
+`auto`; the groups in MORE also by `embedded` and for their `/info`; hostile media by `relay` without a range; two pages
+by `subprocess`. `scripts/record_answers.py --check` asks for all of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SECONDS = 600
 """Timeout of a group of samples, long enough for a busy machine."""
 JOBS = 4
 MORE = frozenset({"pages", "tube", "parameters", "elsewhere"})
-"""The groups of samples that are asked for by `embedded` and for `/info`."""
+"""Groups of samples that are also requested by `embedded` and from `/info`."""
 CHILDREN = frozenset({"/page/prog", "/page/hls-ts"})
-"""The pages that `subprocess` is asked for."""
+"""Pages that are requested by `subprocess`."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_record_has_every_request() -> None:
     assert names == set(Record.read(FILE).answers)
 
 
-def test_a_record_is_written_exactly_as_it_was_read(recorded: Record) -> None:
+def test_a_record_is_written_in_the_form_in_which_it_was_read(recorded: Record) -> None:
     assert recorded.text() == FILE.read_text(encoding="utf-8")
 
 

@@ -65,7 +65,7 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(shelf: Shelf) -> None:
+async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(shelf: Shelf) -> None:
     """A chunk may be larger only by the rest of a cipher block, or as the first step of a segment, which arrives with
     the head."""
     encrypt(shelf)
