@@ -55,8 +55,8 @@ LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 REST_SECONDS = 6.0
-"""Pause before memory is read. A server returns free memory to the system within 5 s of its last stream, so a base that
-is read earlier depends on chance."""
+"""Seconds to wait before memory is read. A server returns free memory to the system within 5 s of its last stream, so
+an earlier reading depends on chance."""
 POLL_SECONDS = 0.02
 DEADLINE_SECONDS = 900.0
 MAX_FDS = 16384
@@ -158,7 +158,7 @@ def _is_positive(value: float | None) -> bool:
 
 
 def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Judged:
-    """Decide one figure from the A/A rounds and those of base and changed."""
+    """Judge one figure by its A/A rounds and by the rounds of base and changed."""
     same_ratios, ratios = ratios_of(figure, same), ratios_of(figure, changed)
     if same_ratios is None or ratios is None:
         return Judged(figure, Verdict.MISSING)
@@ -314,7 +314,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # killed below
+        pass  # the remaining processes are killed below
     finally:
         family |= _family(process.pid)
         for each in family:
@@ -363,7 +363,7 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill the descendants that are left: a signal may have arrived while one was being started."""
+    """Kill the remaining descendants, because a signal may have arrived while a child was being started."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -470,7 +470,7 @@ http {{
 def nginx(site: Site) -> Iterator[Target]:
     (port,) = free_ports(1)
     configuration = NGINX.format(
-        user="user root;" if os.geteuid() == 0 else "",  # else its worker may not read our directory
+        user="user root;" if os.geteuid() == 0 else "",  # as another user, an nginx worker could not read the directory
         host=HOST,
         own_port=port,
         port=site.port,
@@ -498,7 +498,7 @@ def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # default argument
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # default
             _raise_fd_limit(server.child.pid)
         yield servers
 
@@ -591,7 +591,7 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the loads are. `turns` is how often each load runs on each side in a round."""
+    """Sizes of the loads. `turns` is the number of times that each load runs on each side in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -659,8 +659,7 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome_of(process: subprocess.Popen[str], target: Target, load: str) -> dict[str, Any]:
-    """Return what the clients print at their end. Raises RunError if one of them got a wrong response, or after
-    LOAD_SECONDS."""
+    """Return the output of the clients. Raises RunError if one of them got a wrong response, or after LOAD_SECONDS."""
     try:
         said, reason = process.communicate(timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired:
@@ -925,7 +924,7 @@ def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged])
 
 
 def commit_of(checkout: Path) -> str:
-    """Return what `git describe` says, or "unknown"."""
+    """Return the output of `git describe`. Returns "unknown" if it fails."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()

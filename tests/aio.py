@@ -15,7 +15,8 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Shorter than pytest's own timeout, so that a test that hangs is cancelled and closes what it opened."""
+"""Timeout of a test in seconds. It is shorter than pytest's own, so that a test that hangs is cancelled and closes its
+connections and files."""
 PATIENCE_SECONDS = 30.0
 """Seconds to wait for a condition: enough for a slow, busy machine."""
 
@@ -28,7 +29,7 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
             try:
                 return await test()
             finally:
-                for _ in range(3):  # lets aborted transports call connection_lost before the loop closes
+                for _ in range(3):  # aborted transports call connection_lost before the loop closes
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -62,6 +62,4 @@ def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> No
     wait_for_worker_stop(idle)
     assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
-    assert all("does not end by itself" in line for line in warnings), (
-        warnings
-    )  # a slow exit of the worker is logged on a busy machine
+    assert all("does not end by itself" in line for line in warnings), warnings  # if the machine is busy

@@ -61,7 +61,7 @@ def test_lock_files_name_no_index_url_and_no_path(lock: str) -> None:
 
 
 @pytest.mark.parametrize(("lock", "wanted"), list(zip(LOCKS, [RUNTIME, [*RUNTIME, *DEVELOPMENT], RIVALS], strict=True)))
-def test_every_dependency_is_locked_in_a_version_that_it_allows(lock: str, wanted: list[str]) -> None:
+def test_every_dependency_is_locked_in_a_version_that_the_project_allows(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
     for requirement in map(Requirement, wanted):
         found = locked.get(canonicalize_name(requirement.name))
@@ -76,5 +76,5 @@ def test_the_development_lock_has_the_versions_of_the_runtime_lock() -> None:
 
 
 def test_rivals_use_the_same_version_of_ytdlp() -> None:
-    """Otherwise the bench would compare two versions of yt-dlp."""
+    """With different versions, the bench would compare two versions of yt-dlp."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -164,7 +164,7 @@ def test_closing_writes_the_waiting_lines_but_does_not_wait_for_ever(stderr: Std
     assert stderr.read() == "last words\n"
     for _ in range(500):
         stderr.logger.warning("nobody reads this")
-    stderr.handler.close()  # must return although the pipe is full
+    stderr.handler.close()  # the call returns although the pipe is full
 
 
 @pytest.mark.parametrize("number", [1, 1000])
@@ -181,7 +181,7 @@ def test_a_closed_stderr_is_not_an_error(monkeypatch: pytest.MonkeyPatch, number
 
 
 def test_a_process_without_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptor 2 may belong to a client's socket then."""
+    """If stderr is closed, descriptor 2 may belong to a client's socket."""
     monkeypatch.setattr(sys, "stderr", None)
     handler = StderrHandler()
     handler.handle(logging.makeLogRecord({"msg": "unheard"}))

@@ -21,7 +21,7 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Longer than the time for which idle connections to media servers stay open."""
+"""Seconds without requests: longer than idle connections to media servers stay open."""
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
     assert CAPABILITIES.methods_of(film("odd", 360, refusal="Why.")) == []
 
 
-def test_yt_dlp_selects_the_tracks_only_for_a_selector() -> None:
+def test_only_a_selector_needs_yt_dlp_to_choose_the_tracks() -> None:
     page = media(*FILMS)
     asked = {None: False, "720": False, "bv*+ba": True}
     for format, expected in asked.items():

@@ -12,7 +12,7 @@ from serverpy.validators import same_validator, strong_validator
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
-"""More digits than Python converts to an int."""
+"""A number with more digits than Python converts to an int."""
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -32,7 +32,7 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         ("bytes=-0", ByteRange(None, 0)),
     ],
 )
-def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
+def test_a_header_with_one_range_is_parsed(header: str, expected: ByteRange) -> None:
     assert parse_range(header) == expected
 
 
@@ -45,7 +45,7 @@ def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
         *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=1-2-3", "bytes=٣-٤", "bytes=0-1,x"),
     ],
 )
-def test_a_range_header_that_may_be_ignored_is_ignored(header: str | None) -> None:
+def test_an_invalid_or_unsupported_range_header_is_ignored(header: str | None) -> None:
     """The response is then the whole file. The header has another unit, several ranges, or an invalid range."""
     assert parse_range(header) is None
 
@@ -143,7 +143,9 @@ def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int |
         ),
     ],
 )
-def test_a_content_range_is_parsed_or_gives_none(header: str | None, expected: ContentRange | None) -> None:
+def test_parsing_a_content_range_returns_none_if_it_is_invalid(
+    header: str | None, expected: ContentRange | None
+) -> None:
     assert ContentRange.parse(header) == expected
 
 
@@ -156,7 +158,7 @@ def test_a_formatted_range_can_be_parsed(one: int, other: int, total: int | None
 
 
 @given(st.text(st.sampled_from("bytes 0123456789-/*, \t"), max_size=60) | st.text(max_size=40))
-def test_any_text_is_a_valid_content_range_or_gives_none(text: str) -> None:
+def test_any_text_is_a_valid_content_range_or_none(text: str) -> None:
     for header in (text, f"bytes {text}"):
         found = ContentRange.parse(header)
         assert found is None or 0 <= found.first <= found.last
@@ -171,7 +173,7 @@ def test_any_text_is_a_valid_content_range_or_gives_none(text: str) -> None:
         *((header, None) for header in (None, "", "bytes */", "bytes */-1", f"bytes */{ENDLESS}")),
     ],
 )
-def test_the_total_length_is_parsed_or_gives_none(header: str | None, expected: int | None) -> None:
+def test_parsing_the_total_length_returns_none_if_it_is_invalid(header: str | None, expected: int | None) -> None:
     assert total_of(header) == expected
 
 
@@ -182,7 +184,7 @@ def test_the_total_length_is_parsed_or_gives_none(header: str | None, expected: 
         *((digits, None) for digits in (None, "", "-1", "+1", " 1", "1.0", "1e3", "²", "٣", "0x10", ENDLESS)),
     ],
 )
-def test_a_content_length_is_a_number_or_gives_none(digits: str | None, expected: int | None) -> None:
+def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | None, expected: int | None) -> None:
     assert parse_length(digits) == expected
 
 

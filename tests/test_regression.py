@@ -43,7 +43,7 @@ def rounds(ratios: Sequence[float], base: float = 0.5) -> list[Round]:
     ],
     ids=["better", "within the floor", "worse", "two outliers", "within the spread", "beyond the spread"],
 )
-def test_the_verdict_compares_the_median_ratio_with_the_limit(
+def test_the_verdict_depends_on_the_median_ratio_and_the_limit(
     same: Sequence[float], ratios: Sequence[float], verdict: Verdict
 ) -> None:
     assert judge(FIGURE, rounds(same), rounds(ratios)).verdict is verdict
@@ -94,7 +94,7 @@ def test_every_yardstick_is_a_figure() -> None:
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
 
-def test_the_error_for_a_checkout_without_an_environment_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_checkout_without_an_environment_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make install"):
         check_checkout(tmp_path)
 

@@ -279,7 +279,7 @@ def test_an_unsupported_setting_is_refused_and_not_ignored(nothing_set: Path) ->
     assert all("available in this version" in line for line in lines)
 
 
-def test_secrets_are_masked_and_never_in_errors() -> None:
+def test_secrets_are_masked_and_do_not_appear_in_errors() -> None:
     settings = load_settings(link_secret=SECRET, proxy="socks5h://me:hush@proxy:1080")
     assert SECRET not in repr(settings) + str(settings)
     assert "hush" not in repr(settings) + str(settings)

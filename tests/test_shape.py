@@ -93,7 +93,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _module(parent: str, name: str) -> str:
-    """Return what `from parent import name` imports: the module `parent.name` if the project has it, else `parent`."""
+    """Return the module that `from parent import name` imports: `parent.name` if the project has it, else `parent`."""
     path = ROOT.joinpath(*parent.split("."), name)
     return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
 
@@ -123,14 +123,14 @@ MODULES = [(name, tree) for name, tree in modules() if name and not inside(name,
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_what_the_table_allows(name: str, tree: ast.Module) -> None:
+def test_a_module_imports_only_modules_that_the_table_allows(name: str, tree: ast.Module) -> None:
     forbidden = forbidden_imports(name, tree)
     assert not forbidden, f"serverpy.{name} may not import {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
 def test_a_leaf_imports_only_modules_that_any_module_may_import(leaf: str) -> None:
-    """Otherwise a module could import a higher part through a leaf."""
+    """A module could import a higher part through a leaf that imports it."""
     for name, tree in modules():
         if name and key_of(name) == leaf:
             found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
@@ -162,7 +162,7 @@ def test_there_are_no_import_cycles() -> None:
     """Imports inside functions and under TYPE_CHECKING count too."""
     graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
     order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
-    order.prepare()  # raises CycleError with the names of the modules
+    order.prepare()  # a cycle raises CycleError, which names the modules
 
 
 def test_every_row_of_the_table_has_a_module() -> None:

@@ -61,7 +61,7 @@ async def test_all_callers_get_the_result_of_one_run_and_it_is_not_cached(kind: 
 
 
 @each_kind
-async def test_another_key_is_another_run(kind: str) -> None:
+async def test_a_different_key_starts_another_run(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 2)
     runs.go.set()

@@ -71,7 +71,7 @@ async def test_expire_ends_the_block_early_and_has_no_effect_after_the_block() -
     assert task.cancelling() == 0
 
 
-async def test_cancelling_from_outside_stays_a_cancellation() -> None:
+async def test_a_step_that_is_cancelled_from_outside_raises_a_cancelled_error() -> None:
     task = spawn(hang(60), name="hang")
     await asyncio.sleep(0)
     await cancel(task)

@@ -22,7 +22,7 @@ def ask(server: Server, page: str = FILM, verb: str = "GET", method: str = "rela
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_that_has_the_media_gets_304(server: Server, page: str, verb: str) -> None:
+def test_a_client_whose_copy_is_current_gets_304(server: Server, page: str, verb: str) -> None:
     whole = ask(server, page, "HEAD")
     etag = whole.headers["etag"]
     for fields in (
@@ -40,7 +40,7 @@ def test_a_client_that_has_the_media_gets_304(server: Server, page: str, verb: s
     server.settled()
 
 
-def test_dates_decide_if_the_request_has_no_tag(server: Server) -> None:
+def test_dates_are_compared_if_the_request_has_no_tag(server: Server) -> None:
     modified = ask(server, verb="HEAD").headers["last-modified"]
     assert ask(server, If_Modified_Since=modified).status == 304
     assert ask(server, If_Modified_Since=NEW, Range="bytes=0-9").status == 304

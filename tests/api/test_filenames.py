@@ -86,7 +86,7 @@ def decompositions() -> dict[str, str]:
 
 @pytest.mark.parametrize("special", [*DANGEROUS, ".", "%", ";", "=", " "])
 def test_no_compatibility_form_of_a_special_character_ends_the_ascii_name(special: str) -> None:
-    """Among the forms are full-width characters, U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
+    """The forms include full-width characters, U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
     forms = [each for each, text in decompositions().items() if special in text]
     assert forms
     for form in forms:

@@ -1,4 +1,5 @@
-"""Headers of all responses: caching, the pages that may embed or read a response, and what browsers let media do."""
+"""Headers of all responses: they control caching, the pages that may embed or read a response, and the rights of media
+in a browser."""
 
 from __future__ import annotations
 

@@ -164,8 +164,8 @@ async def test_the_settings_list_the_accepted_hosts(
     assert [await status(host, checks_host=True, **settings) for host in refused] == [421] * len(refused)
 
 
-async def test_only_serve_checks_hosts_unless_the_settings_list_some() -> None:
-    """Elsewhere, the parent application, the other server or the test client checks the host."""
+async def test_only_the_serve_command_checks_hosts_unless_the_settings_list_hosts() -> None:
+    """Without the serve command, the parent application, the other server or the test client checks the host."""
     assert await status("test", checks_host=False) == 404
     assert await status("test", checks_host=False, allowed_hosts="media.example") == 421
     assert await status("media.example", checks_host=False, allowed_hosts="media.example") == 404

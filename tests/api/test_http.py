@@ -124,7 +124,7 @@ def test_if_range_without_range_is_ignored(server: Server, film: bytes) -> None:
 
 
 def test_head_ignores_range(server: Server, film: bytes) -> None:
-    """RFC 9110 §14.2: Range is defined for GET only."""
+    """Range is defined only for GET (RFC 9110 §14.2)."""
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(film)), b"")
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=9-2"})
@@ -350,7 +350,7 @@ def test_the_server_checks_the_method_then_the_url_then_the_parameters(
 
 
 def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> None:
-    """EXTRACT_TIMEOUT ends the extraction, no matter what it waits for."""
+    """EXTRACT_TIMEOUT ends the extraction of a page that answers too slowly."""
     with serving(site, extract_timeout=1, stall_timeout=60) as server:
         for method in ("auto", "subprocess"):
             answer = server.get(f"/page/slow?seconds=60&key={SECRET}", method=method)

@@ -143,7 +143,7 @@ CROWD = (
 )
 
 
-def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(hurried: Server) -> None:
+def test_a_crowd_of_clients_leaves_no_stream_connection_or_child_behind(hurried: Server) -> None:
     """There are more clients than the server has room for, and each leaves at a random moment."""
 
     def come_and_go(seed: int) -> None:

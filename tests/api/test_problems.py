@@ -35,16 +35,16 @@ def everything(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind not in INTERNAL])
-def test_every_leaf_of_the_tree_has_a_row_and_a_code(kind: type[ServerPYError]) -> None:
+def test_every_leaf_class_of_the_error_tree_has_a_row_and_a_code(kind: type[ServerPYError]) -> None:
     assert kind in STATUS
     assert kind.code
 
 
-def test_every_row_is_for_a_leaf() -> None:
+def test_every_row_of_the_table_is_for_a_leaf_class() -> None:
     assert set(STATUS) <= set(LEAVES)
 
 
-def test_every_leaf_has_a_different_code() -> None:
+def test_every_leaf_class_has_a_different_code() -> None:
     codes = [kind.code for kind in LEAVES]
     assert len(set(codes)) == len(codes)
 

@@ -34,7 +34,7 @@ class Client:
         self.leave = leave
 
     async def receive(self) -> Message:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never disconnects
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits for ever
 
     async def send(self, message: Message) -> None:
         await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_cancelling_a_waiting_record_ends_its_request_and_cuts_the_connect
     assert list(running) == []
 
 
-async def test_a_client_that_leaves_does_not_get_its_connection_cut() -> None:
+async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left() -> None:
     running, client = Running(), Client()
 
     async def never(record: Record) -> Stream:

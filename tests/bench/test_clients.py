@@ -137,7 +137,7 @@ async def test_a_cancelled_crowd_closes_its_connections(site: SampleSite) -> Non
     await eventually(lambda: not answers_under_way(site))
 
 
-async def test_many_counts_all_requests_and_shares_connections(site: SampleSite) -> None:
+async def test_many_requests_are_all_counted_and_share_connections(site: SampleSite) -> None:
     asked = ask(site, SMALL)
     tally = await many(lambda: asked, 3, count=30)
     assert (tally.total, tally.complete, len(tally.first_bytes)) == (30, 30, 30)
@@ -145,7 +145,7 @@ async def test_many_counts_all_requests_and_shares_connections(site: SampleSite)
     assert (await many(lambda: asked, 2, seconds=2.0)).complete > 2
 
 
-async def test_many_stops_soon_if_requests_fail(site: SampleSite) -> None:
+async def test_many_requests_stop_soon_if_they_fail(site: SampleSite) -> None:
     asked = ask(site, SMALL, "status=500")
     tally = await many(lambda: asked, 2, count=10_000)
     assert tally.complete == 0

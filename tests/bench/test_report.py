@@ -293,7 +293,7 @@ def test_rows_measured_before_another_cell_failed_are_kept() -> None:
     assert by_title["ServerPY embedded"][2].startswith("failed")
 
 
-def test_a_target_that_is_not_installed_says_so() -> None:
+def test_a_target_that_is_not_installed_is_shown_as_not_installed() -> None:
     raw = changed("crowd")
     raw["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
     assert judged(raw, "10 at once", "httpx-relay").measured == "not measured (httpx is not installed)"
@@ -384,7 +384,7 @@ def test_charts_are_well_formed_and_deterministic() -> None:
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | set(PARTS)))
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
 def test_colours_have_enough_contrast_on_the_light_and_the_dark_page(colour: str, paper: str) -> None:
-    """WCAG 2.2, 1.4.11 requires 3 to 1."""
+    """The contrast must be at least 3 to 1 (WCAG 2.2, 1.4.11)."""
     lighter, darker = sorted((luminance(colour), luminance(paper)), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 3
 

@@ -141,7 +141,7 @@ def test_a_server_that_is_killed_fails_its_scenario_and_the_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_no_process_and_tells_what_is_incomplete(
+def test_an_interrupted_run_leaves_no_process_and_names_the_incomplete_scenario(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50") as process:
@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_no_process_and_tells_what_is_incomplete(
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
 
 
-def test_a_run_under_nohup_keeps_signals_ignored_and_ends_at_sigterm(tmp_path: Path) -> None:
+def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_at_sigterm(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
         until(process, lambda: loaded(process))
         children = family(process)
@@ -270,7 +270,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_a_plateau_is_stable_memory_without_full_speed() -> None:
+def test_memory_that_is_stable_counts_as_a_plateau_only_without_full_speed() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]

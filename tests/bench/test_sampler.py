@@ -77,7 +77,7 @@ def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_reading_is_the_sum_over_the_tree() -> None:
+def test_a_reading_is_the_sum_over_all_processes_of_the_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
         alone = read(process.pid, alone=True)

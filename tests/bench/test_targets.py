@@ -64,7 +64,7 @@ def test_serverpy_is_installed_for_each_of_its_methods() -> None:
     assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
 
 
-def test_a_target_that_is_not_installed_tells_in_one_line_what_is_missing() -> None:
+def test_the_error_for_a_target_that_is_not_installed_names_the_missing_package_in_one_line() -> None:
     for target in TARGETS.values():
         why = target.missing()
         assert why is None or ("is not installed" in why and "\n" not in why)

@@ -1,4 +1,4 @@
-"""`serverpy doctor` reports what is installed, what is missing, and how to install it."""
+"""`serverpy doctor` reports the packages that are installed or missing, and how to install them."""
 
 from __future__ import annotations
 

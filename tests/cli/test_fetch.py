@@ -187,7 +187,7 @@ async def test_a_partial_file_of_another_format_stays_unchanged(faulty: Faulty, 
 
 
 async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
-    """That holds if they are fetched at once, too. A second run finds both files."""
+    """Both files are fetched at once. A second run finds both."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)

@@ -1,4 +1,5 @@
-"""Workers that are stopped when idle: no request notices it, not even one that arrives while the worker ends."""
+"""Idle workers are stopped, and requests do not fail because of that, not even one that arrives while the worker
+ends."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ async def test_a_worker_is_kept_while_an_extraction_runs_or_waits(site: SampleSi
 
 
 async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
-    """A download counts as activity even if nobody reads its pipe and no byte moves."""
+    """A download counts as activity even if its pipe is not read and no byte moves."""
     async with running(SOON) as workers:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")

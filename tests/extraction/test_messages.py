@@ -98,7 +98,7 @@ def test_replies_arrive_as_they_were_sent(reply: Reply) -> None:
 
 
 @given(st.lists(st.integers(min_value=1, max_value=40), max_size=30))
-def test_frames_are_the_same_however_the_stream_is_divided_into_chunks(cuts: list[int]) -> None:
+def test_messages_are_the_same_for_any_division_of_the_stream_into_chunks(cuts: list[int]) -> None:
     stream = b"".join(messages.encode(each) for each in REPLIES)
 
     def pieces() -> Iterator[bytes]:

@@ -240,7 +240,7 @@ DECLARED = [
 
 
 @pytest.mark.parametrize(("first", "declared_type", "declared_ext", "is_audio", "content_type", "ext"), DECLARED)
-def test_a_declaration_decides_what_the_first_bytes_leave_open(
+def test_the_declared_type_decides_if_the_first_bytes_leave_the_format_open(
     first: bytes,
     declared_type: str | None,
     declared_ext: str | None,
@@ -278,7 +278,9 @@ TAGS = {
 
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize(("behind", "content_type", "ext"), BEHIND)
-def test_the_format_after_id3_tags_decides(tag: str, behind: bytes, content_type: str, ext: str) -> None:
+def test_the_format_after_the_id3_tags_determines_the_type(
+    tag: str, behind: bytes, content_type: str, ext: str
+) -> None:
     if not TAGS[tag] and behind.startswith(b"\1"):
         return
     file = TAGS[tag] + behind
@@ -299,7 +301,7 @@ def test_the_format_after_id3_tags_decides(tag: str, behind: bytes, content_type
         (None, None, "audio/mpeg"),
     ],
 )
-def test_after_a_tag_that_is_too_long_the_declarations_decide(
+def test_after_an_id3_tag_that_is_too_long_the_declared_type_decides(
     declared_type: str | None, ext: str | None, expected: str
 ) -> None:
     first = id3(MAX_TAG_BYTES)[:SNIFF_BYTES]

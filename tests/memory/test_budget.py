@@ -299,7 +299,7 @@ async def test_a_request_cancelled_in_the_turn_that_refuses_it_logs_nothing(capl
     assert not caplog.records
 
 
-async def test_stop_refuses_waiting_requests_and_running_streams_continue() -> None:
+async def test_stopping_the_budget_refuses_waiting_requests_and_running_streams_continue() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -318,7 +318,7 @@ async def test_stop_refuses_waiting_requests_and_running_streams_continue() -> N
     assert_empty(tested)
 
 
-async def test_repr_shows_the_state() -> None:
+async def test_the_repr_of_a_budget_shows_its_state() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
@@ -328,7 +328,7 @@ async def test_repr_shows_the_state() -> None:
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_try_grow_leaves_half_of_the_budget_free() -> None:
+async def test_a_growth_that_does_not_wait_leaves_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)

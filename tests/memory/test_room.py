@@ -111,7 +111,7 @@ async def test_growths_that_overlap_wait_for_each_other() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_cancelled_growth_leaves_nothing_behind(turns: int) -> None:
-    """That holds even in the turn of the loop that grants the growth."""
+    """The growth may be cancelled even in the turn of the loop that grants it."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)

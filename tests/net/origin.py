@@ -128,6 +128,6 @@ def wait_for_end(connection: socket.socket, head: bytes) -> None:
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with RST."""
+    """Close the connection with RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

@@ -255,7 +255,7 @@ def test_checked_addresses_keep_their_order_and_have_no_duplicates() -> None:
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8.8", "site.123", "0X7F.0X1"]
 )
-def test_unusual_numeric_hosts_are_refused_whatever_they_resolve_to(host: str) -> None:
+def test_unusual_numeric_hosts_are_refused_with_any_resolved_address(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))

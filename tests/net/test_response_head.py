@@ -126,7 +126,7 @@ def test_a_status_without_a_body_ends_with_its_head(status: int) -> None:
 
 
 @pytest.mark.parametrize(("connection", "reusable"), [(b"", False), (b"Connection: Keep-Alive", True)])
-def test_http_1_0_keeps_a_connection_only_if_it_says_so(connection: bytes, reusable: bool) -> None:
+def test_an_http_1_0_response_keeps_the_connection_only_with_keep_alive(connection: bytes, reusable: bool) -> None:
     for first in (b"HTTP/1.0 200 OK", b"ICY 200 OK"):
         assert parsed(LENGTH, connection, first=first).reusable is reusable
 

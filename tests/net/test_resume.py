@@ -178,7 +178,7 @@ async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(sit
         assert source.startswith(b"".join(chunks))
 
 
-async def test_an_if_range_that_does_not_match_gives_the_whole_file(site: SampleSite) -> None:
+async def test_an_if_range_that_does_not_match_returns_the_whole_file(site: SampleSite) -> None:
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         async with reading(upstream) as read:
             etag = read.headers.get("etag")

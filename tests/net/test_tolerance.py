@@ -209,7 +209,7 @@ CODED = gzip.compress(LONG)
 
 @pytest.mark.parametrize("ranges", ["ignored", "whole", "honoured"])
 async def test_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
-    """That holds even if the server honours ranges, because its ranges are those of the compressed bytes."""
+    """The media server may honour ranges, but these are ranges of the compressed bytes."""
     with Origin(compressed(ranges, cut=False)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)

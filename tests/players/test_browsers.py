@@ -1,4 +1,4 @@
-"""Browsers play streams of each kind, in a page and in a tab of their own, and revalidate what they keep."""
+"""Browsers play streams of each kind, in a page and in a separate tab, and revalidate their cached copies."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ _FAULTS = (
 )
 _HLS_FAULTS = ("nolength", "closelength", "status=404", "etag=flip")
 _LIVE = "clock=request,window=6,begin=3,ends=6,target=1,quality=low,id=record"
-"""No segment leaves the playlist before the end of the broadcast, so its bytes from `start=0` do not depend on time."""
+"""Broadcasts whose segments stay in the playlist to the end, so their bytes from `start=0` do not depend on time."""
 _PARAMS = (
     ("/page/prog", {"download": "1"}),
     ("/page/prog", {"download": "1", "filename": "ein Film – größer.mp4"}),

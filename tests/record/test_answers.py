@@ -48,7 +48,7 @@ def chosen(group: str, case: Case) -> bool:
 
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_answers_are_as_recorded(asker: Asker, recorded: Record, group: str) -> None:
+def test_the_server_gives_the_recorded_answers(asker: Asker, recorded: Record, group: str) -> None:
     found = answers(asker, GROUPS[group], lambda case: chosen(group, case), JOBS)
     changed = differences(recorded, Record(asker.files.fingerprint, found), found)
     assert not changed, "\n".join(changed)
@@ -63,7 +63,7 @@ def test_a_record_is_written_in_the_form_in_which_it_was_read(recorded: Record) 
     assert recorded.text() == FILE.read_text(encoding="utf-8")
 
 
-def test_a_changed_answer_is_a_difference(recorded: Record) -> None:
+def test_a_changed_answer_counts_as_a_difference(recorded: Record) -> None:
     name = f"{Sample('/page/prog')} relay"
     before = recorded.answers[name]
     other = Record(recorded.media, {name: {**before, "body": "prog-180.mp4"}})
@@ -74,13 +74,13 @@ def test_a_changed_answer_is_a_difference(recorded: Record) -> None:
     assert not differences(recorded, recorded, recorded.answers)
 
 
-def test_an_answer_that_is_missing_is_a_difference(recorded: Record) -> None:
+def test_a_missing_answer_counts_as_a_difference(recorded: Record) -> None:
     name = f"{Sample('/page/prog')} relay"
     (removed,) = differences(recorded, Record(recorded.media, {}), [name])
     assert removed.startswith(f"- {name} ")
 
 
-def test_other_media_are_compared_without_lengths_and_hashes(recorded: Record) -> None:
+def test_answers_of_other_sample_media_are_compared_without_lengths_and_hashes(recorded: Record) -> None:
     name = f"{Sample('/tube/watch/pair')} relay bytes=-1000"
     before = recorded.answers[name]
     span = {"content-length": "999", "content-range": "bytes 2-1000/1001"}

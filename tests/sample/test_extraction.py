@@ -204,7 +204,7 @@ def test_a_slow_film_stalls_until_yt_dlp_gives_up(site: SampleSite, ytdlp: YtDlp
     assert "timed out" in answer["error"]
 
 
-def test_media_for_later_is_available_after_two_seconds(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_media_that_is_available_later_has_its_time_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
     begun = time.time()
     (found,) = formats(ytdlp.info(tube(site, "watch/later")), "available_at")
     assert begun + 1 < found[0] <= time.time() + 3
@@ -219,14 +219,14 @@ def test_a_playlist_is_read_page_by_page(site: SampleSite, ytdlp: YtDlp) -> None
 
 
 @pytest.mark.parametrize(("name", "entries"), [("photos", 5), ("with-music", 6)])
-def test_a_post_is_photos_without_streams(site: SampleSite, ytdlp: YtDlp, name: str, entries: int) -> None:
+def test_a_post_with_photos_has_no_streams(site: SampleSite, ytdlp: YtDlp, name: str, entries: int) -> None:
     info = ytdlp.info(tube(site, f"post/{name}"), process=False)
     photos = [entry["formats"][0] for entry in info["entries"][:5]]
     assert len(info["entries"]) == entries
     assert all((photo["ext"], photo["vcodec"], photo["acodec"]) == ("jpg", "none", "none") for photo in photos)
 
 
-def test_a_broadcast_is_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_sees_a_broadcast_as_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "live/now"))
     assert info["live_status"] == "is_live"
     assert formats(info, "protocol", "height", "is_live") == [("m3u8_native", 360, None)]

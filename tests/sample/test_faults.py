@@ -60,13 +60,13 @@ def test_a_stall_sends_nothing_and_keeps_the_connection_open(site: SampleSite) -
     assert (answer.end, len(answer.body)) == ("silence", 1000)
 
 
-def test_without_ranges_the_whole_file_is_sent_and_no_accept_ranges(site: SampleSite) -> None:
+def test_without_ranges_the_site_sends_the_whole_file_and_no_accept_ranges(site: SampleSite) -> None:
     answer = fault(site, "norange", "Range: bytes=100-")
     assert (answer.status, answer.body) == (200, site.path("audio.mp3").read_bytes())
     assert "accept-ranges" not in answer.headers
 
 
-def test_a_wrong_206_begins_at_zero_and_states_that(site: SampleSite) -> None:
+def test_a_wrong_206_begins_at_zero_and_its_content_range_says_zero(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     answer = fault(site, "norange206", "Range: bytes=100-")
     assert (answer.status, answer.body) == (206, whole)
@@ -123,11 +123,11 @@ def status(address: SplitResult, tls: ssl.SSLContext) -> int:
         return connection.getresponse().status
 
 
-def test_a_status_may_come_with_retry_after(site: SampleSite) -> None:
+def test_a_fault_may_set_retry_after(site: SampleSite) -> None:
     assert fault(site, "status=429,retry=7").headers["retry-after"] == "7"
 
 
-def test_only_the_first_requests_may_fail(site: SampleSite) -> None:
+def test_a_fault_may_be_limited_to_the_first_requests(site: SampleSite) -> None:
     spec = "status=503,times=2,id=only-the-first"
     assert [fault(site, spec).status for _ in range(3)] == [503, 503, 200]
     assert fault(site, "status=503,times=2,id=another").status == 503
@@ -141,7 +141,7 @@ def test_the_bytes_at_an_address_may_change(site: SampleSite, how: str) -> None:
     assert (first.headers["etag"] == second.headers["etag"]) is (how == "silent")
 
 
-def test_the_head_waits_for_the_delay(site: SampleSite) -> None:
+def test_a_delay_holds_back_the_head_of_the_response(site: SampleSite) -> None:
     assert fault(site, "delay=0.3").seconds >= 0.3
 
 
@@ -152,7 +152,7 @@ def test_the_etag_changes_each_time_but_the_bytes_do_not(site: SampleSite) -> No
     assert fault(site, "etag=flip", "Range: bytes=5-", f"If-Range: {first.headers['etag']}").status == 200
 
 
-def test_a_throttled_body_takes_its_time(site: SampleSite) -> None:
+def test_a_throttled_body_arrives_at_the_given_rate(site: SampleSite) -> None:
     answer = fault(site, "throttle=400000")
     assert len(answer.body) == site.path("audio.mp3").stat().st_size
     assert answer.seconds > len(answer.body) / 400_000 * 0.8

@@ -65,7 +65,7 @@ def test_a_playlist_has_a_million_segments(media: Path) -> None:
     assert text.count(b"\n../hls/ts/low-0.ts\n") == MILLION
 
 
-def test_the_endless_playlist_is_generated_as_it_is_read(site: SampleSite) -> None:
+def test_the_endless_playlist_is_generated_while_it_is_read(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/endless.m3u8", method="HEAD").headers["content-length"] == str(ENDLESS_BYTES)
     answer = ask(f"{site.http}/fault/cut=200000/hostile/endless.m3u8")
     assert len(answer.body) == 200_000

@@ -205,7 +205,7 @@ def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
         connect(f"http://127.0.0.1:{site.closed_port}")
 
 
-def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_https_without_trustme_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda module: module != "trustme")
     with (
         pytest.raises(NotInstalled, match=r"needs trustme: install serverpy-stream\[sample\]"),

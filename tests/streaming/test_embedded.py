@@ -119,7 +119,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
     await body.aclose()
 
 
-async def test_mpeg_ts_is_recognised_whatever_type_the_page_declares(site: SampleSite) -> None:
+async def test_mpeg_ts_is_recognised_with_any_declared_type(site: SampleSite) -> None:
     body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
     assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
     await body.aclose()

@@ -188,7 +188,7 @@ async def test_a_web_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> N
             await it.open()
 
 
-async def test_text_in_the_middle_of_a_file_is_part_of_it(shelf: Shelf) -> None:
+async def test_a_range_in_the_middle_of_a_file_may_look_like_text(shelf: Shelf) -> None:
     data = written("flac", "flac") + b"some words at the end of the file" * 9
     async with rig(shelf, plain(shelf, data, "text/plain")) as it:
         assert await it.kind(ByteRange(None, 200)) == ("audio/flac", "flac")

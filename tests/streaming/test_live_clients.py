@@ -182,7 +182,7 @@ def test_clients_that_leave_do_not_disturb_the_others_and_the_last_closes_the_up
     server.settled()
 
 
-def test_info_tells_how_a_broadcast_can_be_streamed(server: Server) -> None:
+def test_info_lists_the_methods_for_a_broadcast(server: Server) -> None:
     show = Show(server, "quality=low,id=info")
     (track,) = server.get(show.page, path="/info").json()["formats"]
     assert (track["methods"], track["to"]) == (["relay"], ["source"])

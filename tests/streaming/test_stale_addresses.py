@@ -1,5 +1,5 @@
-"""Addresses that have expired, from a cached extraction. With any answer at such an address, the page is extracted
-again once, both before the first byte and after it."""
+"""Expired addresses from a cached extraction. With any answer of the media server, the page is extracted again once,
+both before the first byte and after it."""
 
 from __future__ import annotations
 

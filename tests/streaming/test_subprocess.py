@@ -164,7 +164,7 @@ async def test_a_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None
 async def test_a_body_of_unknown_length_is_complete_only_with_close_notify(
     site: SampleSite, tmp_path: Path, cleanly: bool
 ) -> None:
-    """Without close_notify, the end may be a cut (RFC 8446 §6.1)."""
+    """If the connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

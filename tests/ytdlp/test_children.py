@@ -66,7 +66,7 @@ def test_a_ticket_ends_its_own_children_only() -> None:
         assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
-def test_a_start_that_waits_for_room_can_be_stopped() -> None:
+def test_a_child_that_waits_to_start_can_be_stopped() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         ticket = Ticket()

@@ -145,7 +145,7 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
 def test_a_cut_fragment_is_resumed(site: SampleSite, name: str, faults: str) -> None:
-    """Only the fragments are cut: the playlist is shorter than that, and the addresses in it are relative."""
+    """Only the fragments are cut: the playlist ends before the cut, and the addresses in it are relative."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
@@ -263,7 +263,7 @@ def test_a_file_is_requested_in_chunks_one_after_another(site: SampleSite) -> No
 
 @pytest.mark.parametrize("option", ["format", "global"])
 def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite, option: str) -> None:
-    """With the whole body in one response, curl_cffi would queue it in memory while nobody reads."""
+    """If the range were unbounded, curl_cffi would queue the whole body in memory while no reader takes it."""
     before = len(site.requests)
     url = f"{site.http}/media/prog.mp4"
     target = ImpersonateTarget("chrome")

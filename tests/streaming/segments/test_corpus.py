@@ -182,7 +182,7 @@ def _key(segment: m3u8.Segment) -> tuple[str | None, bytes | None]:
 
 
 @pytest.mark.parametrize("playlist", PLAYLISTS, ids=IDS)
-def test_the_relay_requests_what_an_independent_parser_lists(playlist: Playlist) -> None:
+def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playlist: Playlist) -> None:
     found = ours(playlist.text)
     assert found
     if playlist.why is None:

@@ -155,7 +155,7 @@ def test_only_the_segments_of_the_requested_discontinuity_are_listed() -> None:
         ("#UPLYNK-SEGMENT:abc,0,ad", "#UPLYNK-SEGMENT:abc,0,segment"),
     ],
 )
-def test_adverts_are_left_out(begin: str, end: str) -> None:
+def test_segments_of_adverts_are_left_out(begin: str, end: str) -> None:
     assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
 
 

@@ -68,7 +68,7 @@ def test_a_kind_is_recognised_by_the_first_bytes(first: bytes, kind: Kind) -> No
         "Sídan fannst ekki".encode(),
     ],
 )
-def test_text_is_not_a_segment(first: bytes) -> None:
+def test_text_in_place_of_a_segment_is_an_error(first: bytes) -> None:
     for text in (first, first * 100):
         with pytest.raises(NotMedia):
             kind_of(text)

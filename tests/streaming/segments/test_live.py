@@ -284,7 +284,7 @@ async def test_a_different_initialization_section_comes_before_its_first_segment
     assert await followed(*versions) == expected
 
 
-async def test_a_gap_that_leaves_the_playlist_unread_is_not_an_error() -> None:
+async def test_a_gap_that_leaves_the_playlist_before_it_is_read_is_not_an_error() -> None:
     gap = "#EXT-X-GAP"
     assert await followed(of(0, *A[:2]), of(1, A[1], gap, A[2]), of(3, A[3], end=True)) == list(A[:4])
 

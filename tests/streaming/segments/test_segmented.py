@@ -221,14 +221,14 @@ def test_any_range_of_a_playlist_of_ranges_can_be_streamed(shelf: Shelf, ranged:
 
 
 def test_a_range_requests_only_the_bytes_that_it_needs(shelf: Shelf, ranged: Track) -> None:
-    """It also requests the first bytes of the file, which determine its type."""
+    """The relay also requests the first bytes of the file, which determine its type."""
     stream(shelf, ranged, ByteRange(100_012, 100_111))
     beginning = f"bytes={len(FILE)}-{len(FILE) + len(INIT) - 1}"
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099", beginning]
 
 
 def test_a_range_inside_a_segment_may_look_like_text(shelf: Shelf) -> None:
-    """These bytes are stuffing."""
+    """The range contains stuffing bytes (0xff)."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
@@ -314,7 +314,7 @@ def test_the_guard_checks_the_addresses_of_segments_keys_and_maps(shelf: Shelf, 
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
-def test_a_cut_is_resumed(shelf: Shelf, place: str) -> None:
+def test_a_segment_that_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
     track = hls(shelf, PLAYLIST)
     shelf.cuts[place] = 40
     assert stream(shelf, track)[1] == FILE

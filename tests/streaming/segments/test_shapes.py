@@ -20,8 +20,8 @@ SHAPES = (
 )  # fmt: skip
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
 HARMLESS = {"bad-duration", "zero-segment"}
-"""Hostile playlists that are valid all the same: the declared duration of a segment does not matter, and an empty
-segment has no bytes."""
+"""Hostile playlists that can be streamed: the declared duration of a segment does not matter, and an empty segment has
+no bytes."""
 OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
 

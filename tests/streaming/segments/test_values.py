@@ -163,7 +163,7 @@ def test_query_parameters_are_replaced_as_in_yt_dlp(query: str, added: str) -> N
 
 
 @given(st.binary(max_size=200), st.integers(1, 40))
-def test_decryption_returns_what_was_encrypted(plain: bytes, step: int) -> None:
+def test_decryption_returns_the_plain_bytes(plain: bytes, step: int) -> None:
     secret = AES.new(KEY, AES.MODE_CBC, IV).encrypt(pad(plain, 16))
     decryption = Decryption(KEY, IV)
     given = b"".join(decryption.add(secret[at : at + step]) for at in range(0, len(secret), step))

@@ -12,7 +12,7 @@ from serverpy.ytdlp.mpd.representations import read
 BASE = "https://m.example/d/"
 URL = BASE + "m.mpd"
 NOW = 1_800_000_000.0
-"""2027-01-15T08:00:00Z."""
+"""The time 2027-01-15T08:00:00Z, in seconds since 1970."""
 VIDEO = 'mimeType="video/mp4" codecs="avc1.4d401e"'
 AUDIO = 'mimeType="audio/mp4" codecs="mp4a.40.2"'
 
