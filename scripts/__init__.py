@@ -1,1 +1,2 @@
-"""Measurements that are run by hand; each module says how. They form a package only so that tests can import them."""
+"""Measurements and checks that a developer runs by hand; each module says how. They form a package only so that tests
+can import them."""

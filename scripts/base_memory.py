@@ -50,7 +50,7 @@ def show(label: str, server: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
-    """Run a server. Yields its process, and its URL that extracts the sample page."""
+    """Run a server. Yields its process, and the server's URL that extracts the sample page."""
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None

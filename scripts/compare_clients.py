@@ -1,10 +1,11 @@
-"""Compares HTTP clients: the same ASGI relay with each of them, from the sample site, over http and https.
+"""Compares HTTP clients: runs the same ASGI relay with each of them, from the sample site, over http and https.
 
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
 Prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install them
-yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process serves,
-another is the site, this one reads. The result that led to the decision is in docs/decisions/0002-http-client.md.
+yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process runs the
+relay, another the sample site, and this one reads. The measurements behind the choice of a client are in
+docs/decisions/0002-http-client.md.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class AnyRoom:
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """`serverpy.net.client`, paced as in the relay"""
+    """`serverpy.net.client`, read in paced steps as in the relay"""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, Network(ca_file=ca_file)))
     response = await client.open(Request(url=url))
@@ -115,7 +116,7 @@ def serve(variant: str, url: str, ca_file: str) -> None:
 
     async def run() -> None:
         serving = asyncio.ensure_future(server.serve())
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        while not server.started:  # noqa: ASYNC110  # uvicorn sets no event when it has started
             await asyncio.sleep(0.01)
         print(server.servers[0].sockets[0].getsockname()[1], flush=True)
         await serving
@@ -137,7 +138,8 @@ def serving(variant: str, url: str, ca_file: str) -> Iterator[tuple[psutil.Proce
 
 
 async def read(port: int, rate: float | None, seconds: float | None) -> int:
-    """Return the number of bytes read in `seconds`, or to the end, at `rate` bytes per second if given."""
+    """Return the number of bytes read in `seconds`, or up to the end. Reads at `rate` bytes per second if it is
+    given."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
     writer.write(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
     begun, total = asyncio.get_running_loop().time(), 0
@@ -155,7 +157,7 @@ async def read(port: int, rate: float | None, seconds: float | None) -> int:
 def measure(variant: str, url: str, ca_file: str, clients: int) -> tuple[float, float]:
     """Return the MB held by each of `clients` slow streams, and the CPU seconds per GB."""
     with serving(variant, url, ca_file) as (process, port):
-        asyncio.run(read(port, None, None))  # imports, pools, code paths
+        asyncio.run(read(port, None, None))  # the first request loads modules and fills pools
         before = sum(process.cpu_times()[:2])
         read_bytes = asyncio.run(read(port, None, None)) + asyncio.run(read(port, None, None))
         cpu = (sum(process.cpu_times()[:2]) - before) / read_bytes * 1e9

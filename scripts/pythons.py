@@ -1,11 +1,12 @@
-"""Does the wheel work in every Python? Installs it with all extras into each interpreter found, and streams from it.
+"""Tests the wheel in every supported Python: installs it with all extras, runs the server and streams from it.
 
     python scripts/pythons.py [--wheel FILE] [--python PROGRAM]... [--tests PATH]...
 
-Looks for the versions that `pyproject.toml` names, on the PATH and among pyenv's. For each: an empty environment, the
-wheel with the versions of requirements.lock, `serverpy serve --demo`, and one page by each method. Prints a line for
-each version. Exits 1 if one fails, or if none is found; a version that is not there is named, and no failure.
-`--tests` then runs these tests of the checkout with the environment, and the development set.
+Looks for the versions that `pyproject.toml` names, on the PATH and among those of pyenv. For each version, creates an
+empty environment, installs the wheel with the versions of requirements-dev.lock, starts `serverpy serve --demo` and
+streams one page by each method. Prints a line for each version. Exits with 1 if a version fails or no interpreter is
+found; a missing version is only reported. `--tests` also installs the development dependencies into each environment,
+and runs these tests of the checkout there.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ SEGMENT_PAGES = ("/page/hls-ts", "/page/hls-fmp4", "/page/hls-aes")
 
 
 class Failure(Exception):
-    """One interpreter's environment does not do what it should."""
+    """An environment in which the wheel does not work."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--wheel", type=Path, help="what to install; built anew by default")
-    parser.add_argument("--python", action="append", default=[], help="an interpreter, in place of those found")
-    parser.add_argument("--tests", action="append", default=[], help="tests to run besides")
+    parser.add_argument("--wheel", type=Path, help="the wheel to install (default: build it from this checkout)")
+    parser.add_argument("--python", action="append", default=[], help="an interpreter to test instead of those found")
+    parser.add_argument("--tests", action="append", default=[], help="tests of the checkout to run as well")
     asked = parser.parse_args()
     pythons = {program: find(program) for program in asked.python or versions()}
     failed = False
@@ -63,14 +64,15 @@ def main() -> int:
 
 
 def versions() -> list[str]:
-    """The versions of the classifiers, as `python3.11`."""
+    """Return the versions that the classifiers name, as `python3.11`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     prefix = "Programming Language :: Python :: "
     return [f"python{line.removeprefix(prefix)}" for line in project["classifiers"] if line.startswith(prefix)]
 
 
 def find(program: str) -> str | None:
-    """The path of an interpreter that runs and can make environments. A shim of pyenv may do neither."""
+    """Return the path of an interpreter that runs and can create environments; a shim of pyenv may fail at both.
+    Returns None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     version = Path(program).name.removeprefix("python")
     found = [shutil.which(program), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)]
@@ -82,14 +84,14 @@ def _runs(path: str) -> bool:
 
 
 def build(scratch: Path) -> Path:
-    """The wheel of this checkout."""
+    """Build the wheel of this checkout and return its path."""
     run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(scratch), str(ROOT)])
     (wheel,) = scratch.glob("*.whl")
     return wheel
 
 
 def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
-    """Say what worked. Raises Failure."""
+    """Test the wheel with one interpreter. Returns a summary. Raises Failure if anything does not work."""
     run([python, "-m", "venv", str(folder)])
     lock = [line for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if "--hash" not in line]
     constraints = folder / "constraints.txt"
@@ -107,7 +109,7 @@ def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
 
 
 def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str]) -> str:
-    """Run tests of the checkout, which they import; everything else comes from the environment."""
+    """Run tests from the checkout with the environment's own packages. Returns the summary for the report."""
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     run([*pip, "install", "-c", str(constraints), *group])
     command = [str(folder / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", *tests]
@@ -116,7 +118,7 @@ def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str])
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, str]]:
-    """A server with its sample site, as the origins of both."""
+    """Run a server with its sample site. Yields the origins of both."""
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -140,7 +142,8 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def files(server: str, site: str) -> int:
-    """Stream a file by each method: the bytes are the site's."""
+    """Stream a file by each method. Raises Failure if the bytes are not those of the site. Returns the number of
+    streams."""
     wanted = hashlib.sha256(get(f"{site}/media/prog.mp4")).hexdigest()
     for method, page in FILE_PAGES.items():
         if hashlib.sha256(stream(server, f"{site}{page}", method)).hexdigest() != wanted:
@@ -149,7 +152,7 @@ def files(server: str, site: str) -> int:
 
 
 def segments(server: str, site: str) -> int:
-    """Stream HLS by relay: the bytes are those that yt-dlp writes."""
+    """Stream HLS by relay and embedded. Raises Failure if their bytes differ. Returns the number of streams."""
     for page in SEGMENT_PAGES:
         relayed, embedded = (stream(server, f"{site}{page}", method) for method in ("relay", "embedded"))
         if not relayed or relayed != embedded:
@@ -171,7 +174,7 @@ def get(url: str) -> bytes:
 
 
 def run(command: list[str], cwd: Path | None = None, seconds: float = SECONDS) -> str:
-    """What it printed. Raises Failure with its last lines if it fails."""
+    """Run a command and return its output. Raises Failure with its last lines if the command fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-40:])

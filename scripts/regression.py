@@ -3,11 +3,11 @@
     python scripts/regression.py BASE CHANGED [--output FILE] [--quick] [--rounds 5] [--only FIGURE]
 
 Starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its best
-buffers and one sample site, and puts the same loads on them in turn. In the first five rounds, the A/A rounds, both
-sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A figure is worse if the
-median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the time to the first byte,
-this limit is at least 25 %. The harness of one checkout works for both, because it uses only the command line, the
-settings, the HTTP endpoints and the addresses of the sample site.
+buffers and one sample site, and puts the same loads on each of them, one after another. In the first five rounds, the
+A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A figure
+is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the time to
+the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses only the
+command line, the settings, the HTTP endpoints and the addresses of the sample site.
 
 Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
 other work widens the A/A spread, and the run fails if a busy machine makes it exceed the deadline (15 minutes,
@@ -46,24 +46,24 @@ ROOT = Path(__file__).resolve().parents[1]
 READER = Path(__file__).with_name("regression_reader.py")
 HOST = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Where Debian installs nginx; the PATH of a user does not contain these directories."""
+"""Directories where Debian installs nginx; the PATH of a user does not contain them."""
 GB = 1e9
 MIB = 1 << 20
 
 START_SECONDS = 60.0
 LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
-"""Between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL."""
 REST_SECONDS = 6.0
-"""Pause before memory is read. A server returns free memory to the system within 5 s of its last stream, so a base that
-is read earlier depends on chance."""
+"""Seconds to wait before memory is read. A server returns free memory to the system within 5 s of its last stream, so
+an earlier reading depends on chance."""
 POLL_SECONDS = 0.02
 DEADLINE_SECONDS = 900.0
 MAX_FDS = 16384
 
 
 class RunError(Exception):
-    """The run cannot start, or a load failed: there is no verdict."""
+    """The run cannot start, or a load failed, so there is no verdict."""
 
 
 # --- The verdict: pure functions -----------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ NAMES = tuple(figure.name for figure in FIGURES)
 
 @dataclass(frozen=True)
 class Round:
-    """The values of one round by the figure's name: of the base, of the other side, and of nginx."""
+    """The values that one round measured, by the figure's name, for the base, the other side and nginx."""
 
     base: Mapping[str, float]
     other: Mapping[str, float]
@@ -121,7 +121,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on one figure. Ratios are other ÷ base of one round. `base` and `other` are medians over the rounds
+    """The verdict on one figure. A ratio is other ÷ base in one round. `base` and `other` are medians over the rounds
     of base and changed, in the figure's unit or as multiples of nginx's figure. All are None or empty if a value is
     missing."""
 
@@ -158,7 +158,7 @@ def _is_positive(value: float | None) -> bool:
 
 
 def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Judged:
-    """Decide one figure from the A/A rounds and those of base and changed."""
+    """Judge one figure by its A/A rounds and by the rounds of base and changed."""
     same_ratios, ratios = ratios_of(figure, same), ratios_of(figure, changed)
     if same_ratios is None or ratios is None:
         return Judged(figure, Verdict.MISSING)
@@ -314,7 +314,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # killed below
+        pass  # the remaining processes are killed below
     finally:
         family |= _family(process.pid)
         for each in family:
@@ -363,7 +363,7 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill the descendants that are left: a signal may have arrived while one was being started."""
+    """Kill the remaining descendants, because a signal may have arrived while a child was being started."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -470,7 +470,7 @@ http {{
 def nginx(site: Site) -> Iterator[Target]:
     (port,) = free_ports(1)
     configuration = NGINX.format(
-        user="user root;" if os.geteuid() == 0 else "",  # else its worker may not read our directory
+        user="user root;" if os.geteuid() == 0 else "",  # as another user, an nginx worker could not read the directory
         host=HOST,
         own_port=port,
         port=site.port,
@@ -498,7 +498,7 @@ def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # a default
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # default
             _raise_fd_limit(server.child.pid)
         yield servers
 
@@ -546,7 +546,7 @@ def python_of(checkout: Path) -> Path:
 
 
 def check_checkout(checkout: Path) -> None:
-    """Raises RunError unless the checkout has a .venv in which `serverpy` is the checkout's own."""
+    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError otherwise."""
     if not python_of(checkout).exists():
         raise RunError(f"{checkout} has no .venv: run `make install` there.")
     command = [str(python_of(checkout)), "-c", "import serverpy; print(serverpy.__file__)"]
@@ -591,7 +591,7 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the loads are. `turns` is how often each load runs on each side in a round."""
+    """Sizes of the loads. `turns` is the number of times that each load runs on each side in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -659,8 +659,7 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome_of(process: subprocess.Popen[str], target: Target, load: str) -> dict[str, Any]:
-    """Return what the clients print at their end. Raises RunError if one of them got a wrong response, or after
-    LOAD_SECONDS."""
+    """Return the output of the clients. Raises RunError if one of them got a wrong response, or after LOAD_SECONDS."""
     try:
         said, reason = process.communicate(timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired:
@@ -726,9 +725,9 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
-    """Return the figure of each target: the CPU of its best turn, because other work on the machine only adds CPU, or
-    the median of its times. Each turn reverses the order of the previous one, so that a drift affects all targets
-    alike."""
+    """Return one figure for each target: the CPU cost of its best turn, because other work on the machine only adds
+    CPU, or the median of its times. Each turn reverses the order of the previous one, so that a drift affects all
+    targets alike."""
     costs: list[list[float]] = [[] for _ in targets]
     times: list[list[float]] = [[] for _ in targets]
     order = list(range(len(targets)))
@@ -742,8 +741,8 @@ def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[f
 
 
 def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> list[dict[str, float]]:
-    """Return for each target, and the method that its clients ask for, how much each slow stream adds to the PSS of the
-    server and of the tree.
+    """Return how much each slow stream adds to the PSS of the server and of its process tree, for each target and the
+    method that its clients request.
 
     All targets have their clients at the same time, which changes the cost in CPU, but not in memory."""
     time.sleep(REST_SECONDS)
@@ -780,7 +779,8 @@ SCHEMES = ("http", "https")
 
 
 def _check_pace(target: Target, method: str, outcome: Mapping[str, Any], rate: int) -> None:
-    """Raises RunError if a client got less than half of its bytes: its stream stalled."""
+    """Check that no client got less than half of the bytes that its rate allows. Raises RunError if a stream
+    stalled."""
     slowest, wanted = min(outcome["received"]), outcome["seconds"] * rate / 2
     if slowest < wanted:
         raise RunError(f"{target.child.title}, {method}, slow: a client got {slowest} bytes, not {wanted:.0f}.")
@@ -804,7 +804,7 @@ def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
 
 @dataclass
 class Harness:
-    """The options of all rounds. `wanted` are the names of the figures to measure."""
+    """The settings that all rounds share. `wanted` contains the names of the figures to measure."""
 
     site_of: Path
     sizes: Sizes
@@ -830,8 +830,8 @@ class Harness:
             for server in servers:
                 _warm_up(server, site, media, SCHEMES)
             if self.wanted & SLOW_NAMES:
-                # Relay runs on the servers that then get the other loads, embedded on those that rested: memory that
-                # one crowd of clients left free in a heap would hide the cost of the next crowd.
+                # Clients of relay use `servers`, which get the other loads afterwards; clients of embedded use
+                # `resting`: free memory in the heap after one crowd of clients would hide the cost of the next crowd.
                 for server in resting:
                     _warm_up(server, site, media, SCHEMES[:1])
                 targets = dict.fromkeys(servers, "relay") | dict.fromkeys(resting, "embedded")
@@ -867,7 +867,7 @@ class Harness:
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Make the server load what it loads at first use, which is part of its base memory and of no figure."""
+    """Make the server load the modules of first use: they are part of its base memory, and of no figure."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))
@@ -876,7 +876,8 @@ def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -
 
 @dataclass
 class Measured:
-    """The rounds so far: of the base against itself, and of the base against the changed side."""
+    """The values of all rounds so far: `same` compares the base with itself, `changed` the base with the changed
+    side."""
 
     same: list[Round] = field(default_factory=list)
     changed: list[Round] = field(default_factory=list)
@@ -923,7 +924,7 @@ def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged])
 
 
 def commit_of(checkout: Path) -> str:
-    """Return what `git describe` says, or "unknown"."""
+    """Return the output of `git describe`. Returns "unknown" if it fails."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
@@ -937,7 +938,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("changed", type=Path, help="checkout B, with a .venv")
     parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (default: this one)")
     parser.add_argument("--rounds", type=int, default=None, help="A/A rounds, and A/B rounds (default: 5; quick: 2)")
-    parser.add_argument("--quick", action="store_true", help="small loads, to try it; the verdict means nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="small loads, to try the script; the verdict means nothing"
+    )
     only = f"measure this figure only; may be repeated: {', '.join(NAMES)}"
     parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=only)
     parser.add_argument("--output", type=Path, help="write all measured values to this file, as JSON")
@@ -946,7 +949,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Measure, print, and return whether no figure is worse or missing. Raises RunError."""
+    """Measure and print all figures. Returns whether no figure is worse or missing. Raises RunError if a load fails."""
     base, changed, site_of = (path.resolve() for path in (options.base, options.changed, options.site))
     nginx_command()
     for checkout in {base, changed, site_of}:

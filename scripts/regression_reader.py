@@ -34,7 +34,7 @@ SLOTS = 10
 
 
 class ReadError(Exception):
-    """The response is not the one that the order expects."""
+    """A response that is not the one that the order expects."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Framing:
             self._trailer = not self._left
 
     def check(self) -> None:
-        """Raises ReadError if the body is incomplete."""
+        """Check that the body is complete. Raises ReadError if it is not."""
         if not self.over or self.received != self._request.body_bytes:
             expected = self._request.body_bytes
             raise ReadError(f"{self._request.path} ended after {self.received} of {expected} bytes")
@@ -167,13 +167,14 @@ class Connection:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(SILENT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._slow:  # the kernel takes both only before it connects
+        if self._slow:  # both options only take effect before the connection is made
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         self._socket.connect((HOST, self._port))
 
     def take(self, buffer: memoryview) -> bool:
-        """Read once from a readable socket. Return whether the response has ended, and its connection unless kept."""
+        """Read once from a readable socket. Returns whether the response has ended and, unless `keep` is true, the
+        server has closed the connection."""
         count = self.socket.recv_into(buffer)
         if not count:
             self.framing.check()
@@ -195,8 +196,8 @@ class Connection:
 
 
 def read_whole(port: int, requests: list[Request], connections: int, *, keep: bool) -> dict[str, object]:
-    """Send all requests over `connections` connections, and read each response at full speed. Raises ReadError,
-    OSError."""
+    """Send all requests over `connections` connections, and read each response at full speed. Raises ReadError if a
+    response is wrong, OSError if a connection fails."""
     waiting, buffer = deque(requests), memoryview(bytearray(BUFFER_BYTES))
     first_bytes = list[float]()
     begun = time.perf_counter()
@@ -240,7 +241,7 @@ def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[st
     crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]
     for connection in crowd:
         connection.send(request)
-    for connection in crowd:  # meanwhile, the kernel holds the responses of the others
+    for connection in crowd:  # the kernel buffers the responses of the other connections meanwhile
         while not connection.framing.received:
             if connection.take(buffer[:4096]):
                 raise ReadError("the stream ended at once")
@@ -257,7 +258,7 @@ def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[st
 
 
 def _ticks() -> Iterator[int]:
-    """Yield the slots in turn, one per tick, until stdin ends."""
+    """Yield the number of the slot that reads next, once per tick, until stdin ends."""
     slot = 0
     while not select.select([sys.stdin], [], [], TICK_SECONDS)[0]:
         yield slot

@@ -3,8 +3,8 @@
     python scripts/sample_english.py [--seed SEED] [--count 200]
 
 Prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields, and test
-names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as the files are the same. The
-default seed is the current commit, so that each commit is judged by other texts.
+names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as no file changes. The default
+seed is the current commit, so that each commit draws other texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("serverpy", "tests", "scripts")
 DIRECTIVE = re.compile(r"#\s*(?:type:|noqa|fmt:|ruff:|!|---)[^#]*")
-"""A reason may follow it after another `#`."""
+"""Matches a directive in a comment. A reason may follow the directive after another `#`."""
 LOG_CALL = re.compile(r"(?:\w+\.)*_?log(?:ger)?\.(?:debug|info|warning|error|exception|critical)")
 KEYWORDS = {"help": "help", "short_help": "help", "epilog": "help", "description": "description"}
 
@@ -66,7 +66,7 @@ def texts_of(path: str, source: str, errors: Collection[str]) -> set[Text]:
 
 def comments(source: str) -> Iterator[Found]:
     """Yield each comment without its directives. Consecutive lines that hold only a comment are one comment."""
-    found: list[tuple[int, int, str]] = []  # the first line, the last line (0 if code stands before it), the text
+    found: list[tuple[int, int, str]] = []  # first line, last line (0 after code), text
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue

@@ -133,7 +133,7 @@ async def crowd(running: Running, method: str, clients: int, rate: int, film: by
 async def run(clients: int, rate: int, methods: list[str]) -> bool:
     with serving(clients) as running:
         film = await asyncio.to_thread(_film, running)
-        # The first use of each method loads modules, which belong to the base, not to the streams.
+        # The first use of each method loads modules, whose memory belongs to the base, not to the streams.
         for method in methods:
             await read(running, method, 1 << 40, film, Outcome())
         right = [await crowd(running, method, clients, rate, film) for method in methods]
@@ -144,7 +144,7 @@ async def run(clients: int, rate: int, methods: list[str]) -> bool:
 
 
 def _film(running: Running) -> bytes:
-    """Return the file itself, from the sample site."""
+    """Return the bytes of the sample film, from the sample site."""
     url = running.page.replace("/page/prog", "/media/prog.mp4")
     with urllib.request.urlopen(url, timeout=30) as answer:
         film: bytes = answer.read()

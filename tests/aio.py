@@ -15,9 +15,10 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Less than pytest's own timeout, so that a test that hangs is cancelled and closes what it opened."""
+"""Timeout of a test in seconds. It is shorter than pytest's own, so that a test that hangs is cancelled and closes its
+connections and files."""
 PATIENCE_SECONDS = 30.0
-"""Long enough for a slow machine that is busy with something else."""
+"""Seconds to wait for a condition: enough for a slow, busy machine."""
 
 
 def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -28,7 +29,7 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
             try:
                 return await test()
             finally:
-                for _ in range(3):  # lets aborted transports call connection_lost before the loop closes
+                for _ in range(3):  # aborted transports call connection_lost before the loop closes
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -38,8 +39,8 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def eventually(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Wait until `condition` holds. Raises AssertionError if it does not within `seconds`; the message is `what()`, or
-    the source of `condition`."""
+    """Wait until `condition` holds. Raises AssertionError if it does not hold within `seconds`. The message is `what()`
+    if that is given, or the source of `condition`."""
     for pause in _pauses(condition, what, seconds):
         await asyncio.sleep(pause)
 
@@ -53,9 +54,8 @@ def wait_for(
 
 
 async def stays(condition: Callable[[], object], *, seconds: float) -> None:
-    """Check `condition` repeatedly for `seconds`. Raises AssertionError as soon as it fails.
-
-    Only for tests that something does not happen, because a passing test takes all of that time."""
+    """Check `condition` repeatedly for `seconds`. Raises AssertionError as soon as the condition fails. Use this only
+    to test that something does not happen, because a passing test takes the whole time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert condition(), f"no longer: {_source(condition)}"

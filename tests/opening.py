@@ -1,4 +1,4 @@
-"""Helpers that open a body with an opener alone, without a delivery, and read it to its end."""
+"""Helpers that open a body with an opener alone, without a delivery, and read the body to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from serverpy.memory.room import NO_ROOM
 
 
 async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
-    """Open the best track of `source`, or its page if it has no extraction, by the plan of the opener's capability."""
+    """Open the best track of `source`, or its page if there is no extraction, with a plan of the opener's
+    capability."""
     tracks = () if source.media is None else source.media.tracks[-1:]
     body: Body = await opener.open(opener.capability.plan(tracks), source, room)
     return body

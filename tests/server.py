@@ -1,4 +1,4 @@
-"""The real server in a process of its own, beside the sample site, for end-to-end tests."""
+"""The real server in its own process, beside the sample site, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from tests.wire import Answer, Exchange, request
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""Long enough for a busy machine, but shorter than the timeouts of `server`: a stream that only they end is a leak."""
+"""Seconds until a request must have left nothing behind: long enough for a busy machine, but shorter than the timeouts
+of `server`. A stream that only ends by these timeouts is a leak."""
 WORKER_ALONE = 1
-"""The number of child processes of an idle server."""
+"""Number of child processes of an idle server."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. A `page` argument is a path of the sample site, or an absolute URL."""
+    """A running server. An argument `page` is a path of the sample site, or an absolute URL."""
 
     process: subprocess.Popen[str]
     port: int
@@ -85,7 +86,7 @@ class Server:
             return exchange.rest()
 
     def send(self, data: bytes, *, receive_bytes: int | None = None) -> Exchange:
-        """Send `data` as it is on a new connection."""
+        """Send `data` unchanged on a new connection."""
         return Exchange(("127.0.0.1", self.port), data, receive_bytes=receive_bytes)
 
     def _request(self, target: str, verb: str, headers: Mapping[str, str] | None) -> bytes:
@@ -115,7 +116,7 @@ class Server:
 
 
 def answers_under_way(site: SampleSite) -> int:
-    """Count the connections on which the site is sending a response. Idle connections are not counted."""
+    """Count the connections on which the site is sending a response, without idle connections."""
     cycles = [connection.cycle for connection in site.connections]
     return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
 
@@ -191,13 +192,14 @@ def _port(stdout: IO[str] | None, log_file: Path) -> int:
 
 @pytest.fixture(scope="session")
 def server(site: SampleSite) -> Iterator[Server]:
-    """A server shared by all tests that need no settings of their own. Its timeouts suit a slow machine."""
+    """Run a server that all tests share that need no special settings. Its timeouts suit a slow machine."""
     with serving(site, wait_seconds=30, extract_timeout=60, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def hurried(site: SampleSite) -> Iterator[Server]:
-    """A server whose limits a test can reach: two streams at once, and waits and stalls of at most two seconds."""
+    """Run a server with limits that a test can reach: two streams at once, and waits and stalls of at most two
+    seconds."""
     with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=2) as running:
         yield running

@@ -1,4 +1,4 @@
-"""A private directory is removed by the process that made it or, if that was killed, by the next sweep."""
+"""Private directories: each is removed by the process that made it or, if that was killed, by the next sweep."""
 
 from __future__ import annotations
 

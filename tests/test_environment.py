@@ -1,4 +1,4 @@
-"""The processes that run yt-dlp receive what an interpreter needs, and nothing else of the environment."""
+"""The processes that run yt-dlp get only the variables of the environment that an interpreter needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEPT_BACK = dict.fromkeys(
 )  # fmt: skip
 
 
-def test_only_what_an_interpreter_needs_is_passed_on() -> None:
+def test_only_variables_that_an_interpreter_needs_are_passed_on() -> None:
     assert passed_on({**NEEDED, **KEPT_BACK, "LD_PRELOAD": "/a.so", "SSLKEYLOGFILE": "/keys"}) == NEEDED
     assert passed_on({}) == {}
 

@@ -1,4 +1,5 @@
-"""The rules of `fallback.py` as tables: which error leads from which plan to which; which servers are remembered."""
+"""The rules of `fallback.py` as tables: which plan follows a plan after which error, and which servers are
+remembered."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
     ],
     ids=str,
 )  # fmt: skip
-def test_a_request_has_this_fallback(case: Case) -> None:
+def test_a_request_has_the_expected_fallback(case: Case) -> None:
     found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
     fallbacks = [plan for plan in found if plan.after is After.TRANSPORT]
     assert [f"{plan.opener}:{plan.tracks[0].id}" for plan in fallbacks] == case.expected
@@ -66,7 +67,7 @@ def test_a_request_has_this_fallback(case: Case) -> None:
     assert all(plan.nbytes == 300 for plan in fallbacks)
 
 
-def test_every_plan_of_the_table_but_the_last_is_for_media_that_cannot_be_opened() -> None:
+def test_all_plans_of_a_request_but_the_last_follow_only_after_media_that_cannot_be_opened() -> None:
     for case in CASES:
         if isinstance(case.expected, list):
             found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
@@ -100,7 +101,7 @@ UNOPENABLE: list[ServerPYError] = [NotMedia("x"), DrmProtected("x"), TooLarge("x
         (FINAL, (FALLBACK,), ()),
     ],
 )
-def test_these_plans_are_left_after_these_errors(
+def test_after_these_errors_these_plans_remain(
     errors: list[ServerPYError], rest: tuple[Plan, ...], left: tuple[Plan, ...]
 ) -> None:
     for error in errors:
@@ -108,7 +109,7 @@ def test_these_plans_are_left_after_these_errors(
 
 
 class Silent:
-    """A source that is never asked for anything, and has no other address."""
+    """A source that no test reads, without another address."""
 
     async def open(self, headers: dict[str, str]) -> Response:
         raise NotImplementedError
@@ -127,7 +128,7 @@ class Silent:
         *((Refused(status, None), False) for status in (404, 410, 429, 451)),
     ],
 )
-async def test_a_read_that_gives_up_says_whether_another_client_may_succeed(
+async def test_a_read_that_fails_tells_whether_another_client_may_succeed(
     error: UpstreamFailed | UpstreamTimeout, expected: bool
 ) -> None:
     assert not error.of_transport
@@ -138,7 +139,7 @@ async def test_a_read_that_gives_up_says_whether_another_client_may_succeed(
     assert caught.value.of_transport is expected
 
 
-# Servers that are remembered
+# Remembered servers
 
 
 class Clock:
@@ -176,7 +177,7 @@ def test_a_server_is_remembered_for_ten_minutes() -> None:
         ("https://a.example:x/", False),
     ],
 )
-def test_a_server_is_its_host_and_port(url: str, expected: bool) -> None:
+def test_a_remembered_server_has_a_host_and_a_port(url: str, expected: bool) -> None:
     hosts = Hosts()
     hosts.add(plan_of("https://a.example/film"))
     assert hosts.has(plan_of(url)) is expected
@@ -185,7 +186,7 @@ def test_a_server_is_its_host_and_port(url: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     "urls", [(), ("https://a.example/v", "https://a.example/a"), ("https://[a/",), (f"https://{'x' * 999}/",), ("a",)]
 )
-def test_neither_a_pair_nor_an_invalid_address_is_remembered(urls: tuple[str, ...]) -> None:
+def test_neither_pairs_nor_invalid_addresses_are_remembered(urls: tuple[str, ...]) -> None:
     hosts = Hosts()
     hosts.add(plan_of(*urls))
     assert not hosts.has(plan_of(*urls))
@@ -237,7 +238,7 @@ def test_only_a_request_without_range_begins_with_the_fallback(
         (TargetForbidden("x"), False),
     ],
 )
-def test_a_detour_that_fails_leads_back_to_the_usual_plan(error: ServerPYError, leads_back: bool) -> None:
+def test_after_a_failed_detour_the_usual_plan_follows(error: ServerPYError, leads_back: bool) -> None:
     hosts = Hosts()
     hosts.add(FILM)
     _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)

@@ -1,4 +1,5 @@
-"""A server whose idle worker has been stopped is ready, streams the pages it knows, and starts a worker for others."""
+"""A server whose idle worker has been stopped: it is ready, streams the pages that it knows, and starts a worker for
+others."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from tests.server import Server, serving
 
 @pytest.fixture(scope="module")
 def idle(site: SampleSite) -> Iterator[Server]:
-    """A server that stops its worker after one idle second."""
+    """Run a server that stops its worker after one idle second."""
     with serving(site, worker_idle=1, log_level="info") as running:
         yield running
 
@@ -49,7 +50,7 @@ def test_a_new_page_starts_a_worker(idle: Server) -> None:
 
 
 def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) -> None:
-    """It needs the raw extraction, which was lost when the worker stopped."""
+    """The method needs the raw extraction, which was lost when the worker stopped."""
     assert idle.get("/page/prog?again", path="/info").status == 200
     wait_for_worker_stop(idle)
     answer = idle.get("/page/prog?again", method="embedded")
@@ -61,4 +62,4 @@ def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> No
     wait_for_worker_stop(idle)
     assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
-    assert all("does not end by itself" in line for line in warnings), warnings  # on a busy machine
+    assert all("does not end by itself" in line for line in warnings), warnings  # if the machine is busy

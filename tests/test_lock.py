@@ -1,4 +1,4 @@
-"""The lock files pin every package by version and hash, and name no index, URL or path."""
+"""The lock files: they pin every package by version and hash, and contain no index, URL or path."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_every_entry_is_pinned_and_has_hashes(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_no_index_address_or_path_is_named(lock: str) -> None:
+def test_lock_files_name_no_index_url_and_no_path(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert not re.search(r"://|^-|@|\.whl|\.tar|^\s*[./~]|^#", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("lock", "wanted"), list(zip(LOCKS, [RUNTIME, [*RUNTIME, *DEVELOPMENT], RIVALS], strict=True)))
-def test_every_dependency_is_locked_in_a_version_that_fits(lock: str, wanted: list[str]) -> None:
+def test_every_dependency_is_locked_in_a_version_that_the_project_allows(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
     for requirement in map(Requirement, wanted):
         found = locked.get(canonicalize_name(requirement.name))
@@ -69,12 +69,12 @@ def test_every_dependency_is_locked_in_a_version_that_fits(lock: str, wanted: li
         assert all(requirement.specifier.contains(version, prereleases=True) for version in found), requirement
 
 
-def test_development_has_the_versions_of_the_runtime() -> None:
+def test_the_development_lock_has_the_versions_of_the_runtime_lock() -> None:
     development = versions(LOCKS[1])
     for name, pinned in versions(LOCKS[0]).items():
         assert development.get(name) == pinned, f"{name} differs: run make lock"
 
 
-def test_rivals_extract_with_the_same_ytdlp() -> None:
-    """Otherwise the bench would compare two versions of yt-dlp."""
+def test_rivals_use_the_same_version_of_ytdlp() -> None:
+    """With different versions, the bench would compare two versions of yt-dlp."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -1,4 +1,4 @@
-"""Log lines are text for people, or JSON for machines, and nobody waits for stderr to take them."""
+"""Log lines: they are text for people, or JSON for machines, and no caller waits until stderr takes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.aio import wait_for
 from tests.wire import Exchange, request
 
 
-def test_a_json_line_holds_the_message_the_extra_and_the_exception() -> None:
+def test_a_json_line_has_the_message_the_extra_fields_and_the_exception() -> None:
     try:
         raise ValueError("broken")
     except ValueError:
@@ -36,7 +36,7 @@ def test_a_json_line_holds_the_message_the_extra_and_the_exception() -> None:
     assert read["time"].endswith("Z")
 
 
-def test_the_configuration_can_be_applied_in_every_style() -> None:
+def test_the_log_configuration_is_valid_in_every_style() -> None:
     for style in ("text", "json"):
         config = log_config(load_settings().log_level, style)
         assert config["handlers"]["stderr"]["formatter"] == style
@@ -49,7 +49,7 @@ def test_the_configuration_can_be_applied_in_every_style() -> None:
 
 @dataclass
 class Stderr:
-    """A handler of a logger of its own, whose stderr is a pipe of 4 KiB."""
+    """A logger and its handler, whose stderr is a pipe of 4 KiB."""
 
     handler: StderrHandler
     logger: logging.Logger
@@ -61,14 +61,14 @@ class Stderr:
         os.write(self.writing_end, b"x" * (WRITE_BYTES - 1) + b"\n")
 
     def read(self) -> str:
-        """Read what there is now."""
+        """Read the bytes that are in the pipe now."""
         try:
             return os.read(self.reading_end, 1 << 20).decode()
         except BlockingIOError:
             return ""
 
     def read_until(self, text: str) -> list[str]:
-        """Read until `text` has come, and return the lines."""
+        """Read until `text` has arrived. Returns the lines."""
         found = ""
 
         def has_come() -> bool:
@@ -96,14 +96,14 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
         handler.close()
 
 
-def test_lines_arrive_in_their_order(stderr: Stderr) -> None:
+def test_lines_arrive_in_order(stderr: Stderr) -> None:
     for number in range(100):
         stderr.logger.warning("line %d: größer\udc80", number)
     assert stderr.read_until("line 99") == [f"line {number}: größer\\udc80" for number in range(100)]
     assert stderr.handler.dropped == 0
 
 
-def test_a_caller_does_not_wait_for_a_pipe_that_nobody_reads(stderr: Stderr) -> None:
+def test_a_caller_does_not_wait_for_a_pipe_without_a_reader(stderr: Stderr) -> None:
     stderr.fill()
     for number in range(1000):
         stderr.logger.warning("line %d", number)
@@ -119,13 +119,13 @@ def test_a_caller_does_not_wait_for_a_pipe_that_nobody_reads(stderr: Stderr) -> 
     assert stderr.handler.dropped == dropped
 
 
-def test_what_was_dropped_is_told_before_the_line_that_follows(stderr: Stderr) -> None:
+def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stderr) -> None:
     stderr.fill()
     for _ in range(1000):
         stderr.logger.warning("early" * 20)
     dropped = stderr.handler.dropped
     assert stderr.read()
-    wait_for(stderr.read)  # one write has gone through, so there is room
+    wait_for(stderr.read)  # a write has ended, so there is room
     stderr.logger.warning("late")
     assert stderr.handler.dropped == dropped
     assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
@@ -139,13 +139,13 @@ def test_a_line_longer_than_a_pipe_arrives_whole(stderr: Stderr) -> None:
     assert stderr.read_until("!") == ["x" * 10_000 + "!"]
 
 
-def test_a_line_that_does_not_fit_at_all_is_dropped(stderr: Stderr) -> None:
+def test_a_line_that_exceeds_the_limit_is_dropped(stderr: Stderr) -> None:
     stderr.logger.warning("x" * 100_000)
     stderr.logger.warning("short")
     assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not take them in time", "short"]
 
 
-def test_a_message_whose_arguments_do_not_fit_is_a_line_too(stderr: Stderr) -> None:
+def test_a_message_whose_arguments_do_not_fit_is_logged_as_an_error_line(stderr: Stderr) -> None:
     stderr.logger.warning("%d", "one")
     assert stderr.read_until("cannot") == ["a log line cannot be formatted: '%d'"]
 
@@ -158,17 +158,17 @@ def test_a_non_blocking_stderr_gets_every_line(stderr: Stderr) -> None:
     assert len(lines) == 200
 
 
-def test_closing_writes_what_waits_but_not_for_ever(stderr: Stderr) -> None:
+def test_closing_writes_the_waiting_lines_but_does_not_wait_for_ever(stderr: Stderr) -> None:
     stderr.logger.warning("last words")
     stderr.handler.close()
     assert stderr.read() == "last words\n"
     for _ in range(500):
         stderr.logger.warning("nobody reads this")
-    stderr.handler.close()  # returns
+    stderr.handler.close()  # the call returns although the pipe is full
 
 
 @pytest.mark.parametrize("number", [1, 1000])
-def test_a_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_closed_stderr_is_not_an_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     reading_end, writing_end = os.pipe2(os.O_CLOEXEC)
     os.close(reading_end)
     with open(writing_end, "w") as file:
@@ -181,7 +181,7 @@ def test_a_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch, number: in
 
 
 def test_a_process_without_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptor 2 may then be a client's socket."""
+    """If stderr is closed, descriptor 2 may belong to a client's socket."""
     monkeypatch.setattr(sys, "stderr", None)
     handler = StderrHandler()
     handler.handle(logging.makeLogRecord({"msg": "unheard"}))
@@ -198,13 +198,13 @@ for number in range(5000):
 """
 
 
-def test_no_line_is_lost_at_the_end_of_a_process() -> None:
+def test_a_process_that_ends_loses_no_line() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     lines = ended.stderr.splitlines()
     assert [line.rpartition("INFO    a: ")[2] for line in lines] == [f"line {number}" for number in range(5000)]
 
 
-def test_a_server_whose_stderr_nobody_reads_answers_and_ends(tmp_path: Path) -> None:
+def test_a_server_whose_stderr_is_never_read_answers_and_ends(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
         cwd=tmp_path,

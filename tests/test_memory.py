@@ -1,4 +1,5 @@
-"""The memory that streams hold and leave behind, as the kernel counts it. The limits are wide: the bench measures."""
+"""The memory that streams hold and leave behind, as the kernel counts it. The limits are wide, because the bench
+measures precisely."""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Longer than idle connections to media servers are kept open."""
+"""Seconds without requests: longer than idle connections to media servers stay open."""
 
 
 @pytest.fixture
 def fresh(site: SampleSite) -> Iterator[Server]:
-    """A server for this test alone, because memory that other tests left in its caches must not count."""
+    """Run a server for one test alone, because memory that other tests left in its caches must not count."""
     with serving(site, max_workers=12, wait_seconds=60, profile="medium") as running:
         warm_up(running)
         yield running
@@ -54,7 +55,7 @@ def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Excha
 
 
 def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
-    """Return the largest PSS seen while each client in turn reads up to 400 kB, in steps of 100 kB."""
+    """Return the largest PSS that was measured while the clients read up to 400 kB, in steps of 100 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:
@@ -64,7 +65,7 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
 
 
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
-def test_a_slow_client_holds_little(fresh: Server, method: str, count: int, limit: float) -> None:
+def test_a_slow_client_holds_little_memory(fresh: Server, method: str, count: int, limit: float) -> None:
     before = pss(fresh)
     with slow_clients(fresh, count, method) as clients:
         largest = largest_pss_while_reading(fresh, clients)
@@ -100,7 +101,8 @@ def fill_the_pool(server: Server) -> None:
 
 
 def ask_for_everything(server: Server, count: int) -> None:
-    """Make `count` requests of all kinds in turn: short streams by two methods, some left early, some that fail."""
+    """Make `count` requests of alternating kinds: short streams by two methods, streams that the client leaves early,
+    and requests that fail."""
     kinds = itertools.cycle(
         ["whole", "left", "whole", "refused", "embedded", "left", "failed", "info", "head", "range"]
     )
@@ -125,7 +127,8 @@ def ask_for_everything(server: Server, count: int) -> None:
 
 
 def figures_of(server: Server) -> dict[str, int]:
-    """Count the threads and file descriptors of the server and of its worker, the children, and the budget in use."""
+    """Count the threads and file descriptors of the server and of its worker, the children, and the bytes of the budget
+    in use."""
     worker = server.worker()
     processes = {"server": psutil.Process(server.process.pid), "worker": worker}
     figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}

@@ -1,4 +1,4 @@
-"""PYTHONOPTIMIZE=2 removes docstrings and assertions: the server, its documentation and its commands stay the same."""
+"""PYTHONOPTIMIZE=2, which removes docstrings and assertions: server, documentation and commands stay the same."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ for name in COMMANDS:
 
 
 def printed(level: str) -> str:
-    """Return what TEXTS prints with the optimisation `level`."""
+    """Return the output of TEXTS with the optimisation `level`."""
     environment = {**os.environ, "PYTHONOPTIMIZE": level}
     return subprocess.run(
         [sys.executable, "-c", TEXTS], env=environment, capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
 
-def test_the_openapi_document_and_the_help_are_the_same() -> None:
+def test_the_openapi_document_and_the_help_texts_stay_the_same() -> None:
     plain = printed("0")
     assert "One format. `bitrate` in kbit/s" in plain
     assert "@FILE reads URLs from a file" in plain
     assert printed("2") == plain
 
 
-def test_a_server_streams(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimised_server_streams(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     with serving(site) as server:
         for method in ("relay", "embedded"):

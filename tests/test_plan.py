@@ -1,4 +1,5 @@
-"""The rules of `plan.py` as a table: which plans a request gets, what is refused, and what a plan promises."""
+"""The rules of `plan.py` as a table: the plans that a request gets, the requests that are refused, and the promises of
+a plan."""
 
 from __future__ import annotations
 
@@ -68,8 +69,8 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table. `expected` is the list of plans as `opener:ids`, without the fallback of `fallback.py`, or
-    the error."""
+    """A row of the table. `expected` is the error, or the list of plans as `opener:ids`, without the fallback of
+    `fallback.py`."""
 
     fact: str
     tracks: tuple[Track, ...]
@@ -87,7 +88,7 @@ MUTE = replace(UNKNOWN, is_audio_apart=True)
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
 CASES = [
-    # The default
+    # Requests without parameters
     Case("a pair of greater height, then the film", (audio(), film("360", 360), track("1080", 1080)),
          ["weave:1080+audio", "relay:360"]),
     Case("a seekable film of the same height", (audio(), film("720", 720), track("720v", 720)), ["relay:720"]),
@@ -118,7 +119,7 @@ CASES = [
     Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),
     Case("video alone", (track("mute", 360),), ["relay:mute"]),
     Case("a protocol that relay lacks goes to embedded", (film("ism", 360, protocol="ism"),), ["embedded:ism"]),
-    # Selected
+    # Requests with `format`
     Case("a format id", FILMS, ["relay:vp9"], {"format": "vp9"}),
     Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selection": ("720", "audio")}),
     Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selection": ("audio", "720")}),
@@ -132,7 +133,7 @@ CASES = [
          {"format": "audio"}),
     Case("a format that is gone", FILMS, FormatNotFound, {"format": "x", "selection": ("720", "gone")}),
     Case("nothing selected", FILMS, FormatNotFound, {"format": "x", "selection": ()}),
-    # Method
+    # Requests with `method`
     Case("embedded never merges", (audio(), film("360", 360), track("720", 720)), ["embedded:360"],
          {"method": "embedded"}),
     Case("relay refuses what it does not carry", (film("ism", 360, protocol="ism"),), FormatNotFound,
@@ -140,7 +141,7 @@ CASES = [
     Case("an unknown method", FILMS, InvalidParameter, {"method": "magic"}),
     Case("a child extracts the page itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
     Case("a child does not convert", FILMS, UnsupportedConversion, {"method": "subprocess", "to": "mp4"}),
-    # Conversion: the media must already have the container
+    # Requests with `to`: the media must already have the container
     Case("mp4 of a pair", FILMS, ["weave:720+audio"], {"to": "mp4"}),
     Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
     Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),
@@ -148,14 +149,14 @@ CASES = [
     Case("mp4 of segments", (film("hls", 360, **HLS),), UnsupportedConversion, {"to": "mp4"}),
     Case("only the plan that fits", (audio(), track("720", 720), film("webm", 360, ext="webm")),
          ["weave:720+audio"], {"to": "mp4"}),
-    # Start
+    # Requests with `start`
     Case("start in HLS", (film("hls", 360, **HLS),), ["relay:hls"], {"start": -30.0}),
     Case("start in a file", (film("360", 360),), InvalidParameter, {"start": 1.0}),
     Case("start in a pair", (audio(), track("720", 720), film("hls", 360, **HLS)), InvalidParameter, {"start": 1.0}),
     Case("start in a selected pair", (*FILMS, MUTE), InvalidParameter,
          {"start": 1.0, "format": "x", "selection": ("720", "audio")}),
     Case("start by embedded", (film("hls", 360, **HLS),), InvalidParameter, {"start": 1.0, "method": "embedded"}),
-    # Limits
+    # Limits of the settings
     Case("within MAX_DURATION", (film("360", 360),), ["relay:360"], duration=60),
     Case("beyond MAX_DURATION", (film("360", 360),), TooLarge, duration=60.1),
 ]  # fmt: skip
@@ -166,7 +167,7 @@ def planned(page: Media, request: StreamRequest) -> tuple[Plan, ...]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_request_gets_these_plans_or_this_error(case: Case) -> None:
+def test_a_request_gets_the_expected_plans_or_error(case: Case) -> None:
     request = StreamRequest(url="https://example.com", **case.request)
     page = media(*case.tracks, duration=case.duration)
     if isinstance(case.expected, list):
@@ -177,7 +178,7 @@ def test_a_request_gets_these_plans_or_this_error(case: Case) -> None:
             planned(page, request)
 
 
-def test_a_plan_promises_what_its_opener_can_keep() -> None:
+def test_a_plan_promises_only_properties_that_its_opener_has() -> None:
     request = StreamRequest(url="https://example.com")
     merged, single, _ = planned(media(audio(), film("360", 360), track("720", 720)), request)
     segmented, _ = planned(media(film("hls", 360, **HLS)), request)
@@ -200,7 +201,7 @@ def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
     assert CAPABILITIES.methods_of(film("odd", 360, refusal="Why.")) == []
 
 
-def test_only_a_selector_needs_yt_dlp() -> None:
+def test_only_a_selector_needs_yt_dlp_to_choose_the_tracks() -> None:
     page = media(*FILMS)
     asked = {None: False, "720": False, "bv*+ba": True}
     for format, expected in asked.items():

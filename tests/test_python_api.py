@@ -1,4 +1,4 @@
-"""The public Python API, by the examples of `docs/python-api.md` as they stand there."""
+"""The public Python API, tested with the examples in `docs/python-api.md`."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ FILM = "/page/prog"
 
 @pytest.fixture
 def settings(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings for the sample site, in the environment too, from which the examples have theirs."""
+    """Return settings for the sample site. Sets them in the environment too, where the examples read them."""
     network = site.http.removeprefix("http://")
     monkeypatch.setenv("SERVERPY_ALLOW_NETWORKS", network)
     return Settings(allow_networks=(network,))
 
 
 def run_example(source: str) -> dict[str, Any]:
-    """Run an example of the page; return its names."""
+    """Run an example from the docs. Returns its global names."""
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(source, str(PAGE), "exec"), names)
     return names
 
 
 @pytest.mark.usefixtures("settings")
-async def test_the_bot_of_the_page_saves_a_file(
+async def test_the_bot_in_the_docs_saves_a_file(
     site: SampleSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bot = run_example(BOT)
@@ -52,8 +52,8 @@ async def test_the_bot_of_the_page_saves_a_file(
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-async def test_the_bot_of_the_page_stops_at_its_limit(site: SampleSite, settings: Settings, method: str) -> None:
-    """By a known length before anything is written, otherwise by what comes."""
+async def test_the_bot_in_the_docs_stops_at_its_size_limit(site: SampleSite, settings: Settings, method: str) -> None:
+    """A known length stops the bot before it writes anything; otherwise the bytes that have arrived do."""
     bot, file = run_example(BOT), io.BytesIO()
     async with Engine(settings.model_copy(update={"method": method})) as engine:
         with pytest.raises(ValueError, match="larger than 100000 bytes"):
@@ -63,7 +63,7 @@ async def test_the_bot_of_the_page_stops_at_its_limit(site: SampleSite, settings
 
 
 @pytest.mark.usefixtures("settings")
-async def test_the_mounted_application_of_the_page_streams(site: SampleSite) -> None:
+async def test_the_mounted_application_in_the_docs_streams(site: SampleSite) -> None:
     app = run_example(MOUNTED)["app"]
     transport = httpx.ASGITransport(app=app)
     async with (
@@ -154,19 +154,19 @@ async def test_an_engine_with_a_bad_setting_does_not_start(settings: Settings, t
 
 
 @pytest.mark.parametrize("statement", ["import serverpy", "from serverpy import Engine, Settings, StreamRequest"])
-def test_importing_loads_neither_ytdlp_nor_pyav_nor_fastapi(statement: str) -> None:
+def test_importing_the_api_loads_neither_ytdlp_nor_pyav_nor_fastapi(statement: str) -> None:
     code = f"{statement}; import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "serverpy" in loaded
     assert not {"yt_dlp", "av", "fastapi"} & set(loaded)
 
 
-def test_importing_serverpy_loads_nothing_of_it() -> None:
+def test_importing_serverpy_loads_none_of_its_modules() -> None:
     code = "import serverpy, sys; print([name for name in sys.modules if name.startswith('serverpy.')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     for name in serverpy.__all__:
         assert getattr(serverpy, name) is not None
     assert set(serverpy.__all__) <= set(dir(serverpy))

@@ -1,4 +1,4 @@
-"""Ranges and validators at their edges: RFC 9110 §8.8.3, §13.1.5 and §14."""
+"""Edge cases of ranges and validators: RFC 9110 §8.8.3, §13.1.5 and §14."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serverpy.validators import same_validator, strong_validator
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
-"""More digits than Python converts to an int."""
+"""A number with more digits than Python converts to an int."""
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -32,7 +32,7 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         ("bytes=-0", ByteRange(None, 0)),
     ],
 )
-def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
+def test_a_header_with_one_range_is_parsed(header: str, expected: ByteRange) -> None:
     assert parse_range(header) == expected
 
 
@@ -45,8 +45,8 @@ def test_a_single_range_is_parsed(header: str, expected: ByteRange) -> None:
         *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=1-2-3", "bytes=٣-٤", "bytes=0-1,x"),
     ],
 )
-def test_a_range_header_that_may_be_ignored_is_ignored(header: str | None) -> None:
-    """The response is then the whole file: for another unit, several ranges, and what is no range."""
+def test_an_invalid_or_unsupported_range_header_is_ignored(header: str | None) -> None:
+    """The response is then the whole file. The header has another unit, several ranges, or an invalid range."""
     assert parse_range(header) is None
 
 
@@ -59,7 +59,7 @@ def test_every_valid_range_is_parsed(one: int, other: int) -> None:
 
 
 @given(st.text(st.sampled_from("bytes=0123456789-, \t"), max_size=40) | st.text(max_size=40))
-def test_any_text_is_a_range_or_ignored(text: str) -> None:
+def test_any_text_is_a_range_or_is_ignored(text: str) -> None:
     for header in (text, f"bytes={text}"):
         found = parse_range(header)
         if found is not None:
@@ -67,7 +67,7 @@ def test_any_text_is_a_range_or_ignored(text: str) -> None:
             assert found.first is None or found.last is None or found.first <= found.last
 
 
-# Resolving
+# Ranges resolved against a length
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_any_text_is_a_range_or_ignored(text: str) -> None:
 def test_a_range_is_resolved_against_the_length(
     asked: ByteRange | None, total: int, expected: tuple[int, int] | None
 ) -> None:
-    """If `expected` is None, the range selects no byte of the file, and the error has the length."""
+    """If `expected` is None, the range selects no byte of the file, and the error states the length."""
     if expected is not None:
         assert resolve_range(asked, total) == expected
         return
@@ -143,12 +143,14 @@ def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int |
         ),
     ],
 )
-def test_a_content_range_is_parsed_or_is_none(header: str | None, expected: ContentRange | None) -> None:
+def test_parsing_a_content_range_returns_none_if_it_is_invalid(
+    header: str | None, expected: ContentRange | None
+) -> None:
     assert ContentRange.parse(header) == expected
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST), st.none() | st.integers(0, LARGEST))
-def test_a_formatted_range_parses_back(one: int, other: int, total: int | None) -> None:
+def test_a_formatted_range_can_be_parsed(one: int, other: int, total: int | None) -> None:
     first, last = sorted((one, other))
     assert ContentRange.parse(str(ContentRange(first, last, total))) == ContentRange(first, last, total)
     for asked in (ByteRange(first, last), ByteRange(first, None), ByteRange(None, max(1, last))):
@@ -171,7 +173,7 @@ def test_any_text_is_a_valid_content_range_or_none(text: str) -> None:
         *((header, None) for header in (None, "", "bytes */", "bytes */-1", f"bytes */{ENDLESS}")),
     ],
 )
-def test_the_total_length_is_parsed_or_is_none(header: str | None, expected: int | None) -> None:
+def test_parsing_the_total_length_returns_none_if_it_is_invalid(header: str | None, expected: int | None) -> None:
     assert total_of(header) == expected
 
 
@@ -182,7 +184,7 @@ def test_the_total_length_is_parsed_or_is_none(header: str | None, expected: int
         *((digits, None) for digits in (None, "", "-1", "+1", " 1", "1.0", "1e3", "²", "٣", "0x10", ENDLESS)),
     ],
 )
-def test_a_content_length_is_a_number_or_none(digits: str | None, expected: int | None) -> None:
+def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | None, expected: int | None) -> None:
     assert parse_length(digits) == expected
 
 
@@ -201,7 +203,7 @@ def test_a_content_length_is_a_number_or_none(digits: str | None, expected: int 
         (None, None, None),
     ],
 )
-def test_if_range_takes_a_strong_etag_or_else_the_date(
+def test_if_range_has_a_strong_etag_or_else_the_date(
     etag: str | None, last_modified: str | None, expected: str | None
 ) -> None:
     assert strong_validator(etag, last_modified) == expected
@@ -225,7 +227,7 @@ def test_if_range_takes_a_strong_etag_or_else_the_date(
         ("", None, None, False),
     ],
 )
-def test_if_range_holds_for_the_same_strong_validator(
+def test_if_range_matches_only_the_same_strong_validator(
     if_range: str, etag: str | None, last_modified: str | None, *, holds: bool
 ) -> None:
     assert same_validator(if_range, etag, last_modified) is holds

@@ -1,4 +1,4 @@
-"""`scripts/regression.py`: the verdict follows from the measured values alone, and its reader refuses wrong answers."""
+"""`scripts/regression.py`: its verdict depends only on the measured values, and its reader refuses wrong responses."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def rounds(ratios: Sequence[float], base: float = 0.5) -> list[Round]:
     ],
     ids=["better", "within the floor", "worse", "two outliers", "within the spread", "beyond the spread"],
 )
-def test_the_verdict_compares_the_median_ratio_with_the_limit(
+def test_the_verdict_depends_on_the_median_ratio_and_the_limit(
     same: Sequence[float], ratios: Sequence[float], verdict: Verdict
 ) -> None:
     assert judge(FIGURE, rounds(same), rounds(ratios)).verdict is verdict
 
 
-def test_the_spread_leaves_out_the_one_largest_deviation_of_five() -> None:
+def test_the_spread_ignores_the_largest_deviation_of_five() -> None:
     assert spread_of(NOISY) == pytest.approx(0.12)
     assert spread_of((1.0, 0.8)) == pytest.approx(0.2)
 
 
-def test_drift_between_rounds_does_not_count() -> None:
+def test_drift_between_rounds_does_not_change_the_verdict() -> None:
     drifting = [*rounds((1.0, 1.01)), *rounds((1.0, 0.99, 1.0), base=5.0)]
     assert judge(FIGURE, drifting, drifting).ratio == pytest.approx(1.0)
 
@@ -81,7 +81,7 @@ def test_wall_clock_figures_have_a_wider_limit() -> None:
     assert judge(first_byte, same, slower).verdict is Verdict.OK
 
 
-def test_the_table_shows_multiples_of_nginx() -> None:
+def test_the_table_shows_multiples_of_the_figures_of_nginx() -> None:
     judged = judge(FIGURE, rounds(QUIET), rounds((1.5,) * 5))
     assert judged.base == pytest.approx(2.0)
     assert judged.other == pytest.approx(3.0)
@@ -94,7 +94,7 @@ def test_every_yardstick_is_a_figure() -> None:
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
 
-def test_the_error_for_a_checkout_without_an_environment_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_checkout_without_an_environment_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make install"):
         check_checkout(tmp_path)
 
@@ -105,7 +105,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=
 
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_a_complete_answer_is_accepted_in_chunks_of_any_size(answer: bytes, step: int) -> None:
+def test_a_complete_response_is_accepted_in_chunks_of_any_size(answer: bytes, step: int) -> None:
     framing = Framing(Request("/", 5))
     for start in range(0, len(answer), step):
         assert not framing.over
@@ -127,7 +127,7 @@ def test_a_complete_answer_is_accepted_in_chunks_of_any_size(answer: bytes, step
         b"",
     ],
 )
-def test_any_other_answer_is_refused(answer: bytes) -> None:
+def test_any_other_response_is_refused(answer: bytes) -> None:
     framing = Framing(Request("/", 5))
 
     def read() -> None:

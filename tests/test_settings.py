@@ -1,4 +1,4 @@
-"""Settings come from three sources, are validated once, name each fault in one line, and never show a secret."""
+"""Settings: they come from three sources, are validated once, name each fault in one line, and never show a secret."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Run the test in an empty directory, so that no settings file is found. Returns the directory."""
+    """Run the test in an empty directory, which contains no settings file. Returns the directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,12 +65,12 @@ def test_the_profile_fills_the_settings_that_are_not_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "none", ""])
-def test_a_worker_may_be_kept_for_ever(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_idle_time_for_a_worker_can_be_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_WORKER_IDLE", text)
     assert load_settings().worker_idle == 0
 
 
-def test_the_profile_auto_is_resolved_too() -> None:
+def test_the_profile_auto_is_resolved_in_other_settings_too() -> None:
     assert load_settings().max_streams >= SMALL.max_streams
 
 
@@ -85,7 +85,7 @@ def test_the_environment_overrides_the_file_and_an_option_overrides_the_environm
     assert (settings.max_bytes, settings.allow_sites) == (1 << 30, ("a", "b"))
 
 
-def test_another_file_may_be_named(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_settings_file_may_be_named(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nothing_set / "serverpy.toml").write_text("port = 1\n")
     (nothing_set / "other.toml").write_text("port = 2\n")
     monkeypatch.setenv("SERVERPY_CONFIG", "other.toml")
@@ -120,14 +120,16 @@ def test_a_file_that_cannot_be_read_is_an_error(nothing_set: Path) -> None:
     assert faults() == ["serverpy.toml cannot be read: Is a directory"]
 
 
-def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_environment_variable_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("SERVERPY_PROT", "1")
     with caplog.at_level(logging.WARNING):
         load_settings(port=3)
     assert caplog.messages == ["SERVERPY_PROT is not a setting of ServerPY"]
 
 
-def test_a_limit_that_nothing_enforces_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_limit_that_is_not_enforced_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_settings(rate_limit="1/second")
     assert caplog.messages == ["RATE_LIMIT is not enforced in this version"]
@@ -147,7 +149,7 @@ def test_lists_are_separated_by_commas_or_spaces(
     assert load_settings().deny_sites == items
 
 
-def test_allow_sites_may_be_all_or_none() -> None:
+def test_allow_sites_accepts_all_and_none() -> None:
     assert load_settings(allow_sites="all").allow_sites == ()
     assert load_settings(allow_sites="none").allow_sites == ("none",)
 
@@ -165,14 +167,14 @@ def test_allow_sites_may_be_all_or_none() -> None:
         ({"open": True, "allowed_hosts": "media.example"}, None),
     ],
 )
-def test_hosts_are_those_of_three_settings(values: dict[str, Any], hosts: set[str] | None) -> None:
+def test_the_served_hosts_come_from_three_settings(values: dict[str, Any], hosts: set[str] | None) -> None:
     assert load_settings(**values).served_hosts == hosts
 
 
 @pytest.mark.parametrize(
     "name", ["http://media.example", "media.example:80", "a/b", "*.example", "[::1]", "a..b", "ａ b"]
 )
-def test_an_allowed_host_is_a_name(name: str) -> None:
+def test_an_allowed_host_must_be_a_name(name: str) -> None:
     (fault,) = faults(allowed_hosts=(name,))
     assert fault.startswith("ALLOWED_HOSTS: each item must be a host name")
 
@@ -190,12 +192,12 @@ def test_an_allowed_host_is_a_name(name: str) -> None:
         "http://a_/b c",
     ],
 )
-def test_a_public_url_is_an_address(url: str) -> None:
+def test_a_public_url_must_be_an_address(url: str) -> None:
     (fault,) = faults(public_url=url)
     assert fault == "PUBLIC_URL: must be an address such as https://media.example.org"
 
 
-def test_ports_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_DENY_PORTS", "25, 22")
     assert load_settings().deny_ports == {22, 25}
     monkeypatch.setenv("SERVERPY_DENY_PORTS", "ssh")
@@ -217,7 +219,7 @@ def test_other_sizes_are_refused(text: str) -> None:
 
 
 @given(st.integers(0, 1 << 50))
-def test_a_formatted_size_is_read_back(size: int) -> None:
+def test_a_formatted_size_can_be_parsed(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
@@ -262,22 +264,22 @@ def test_each_fault_is_one_line_that_names_its_source(nothing_set: Path, monkeyp
         ("allow_networks", ("a b",)),
     ],
 )
-def test_wrong_values_are_refused(name: str, value: object) -> None:
+def test_invalid_values_are_refused(name: str, value: object) -> None:
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
 
 
-def test_settings_that_do_not_fit_together_are_refused() -> None:
+def test_settings_that_contradict_each_other_are_refused() -> None:
     assert "MEMORY_BUDGET" in faults(queue_chunks=100, chunk_bytes="1MiB", memory_budget="64MiB")[0]
 
 
-def test_a_setting_that_this_version_does_not_support_is_refused_not_ignored(nothing_set: Path) -> None:
+def test_an_unsupported_setting_is_refused_and_not_ignored(nothing_set: Path) -> None:
     (nothing_set / "keys").touch()
     lines = faults(require_key=True, api_keys_file="keys", state_url="redis://localhost")
     assert [line.partition(":")[0] for line in lines] == ["REQUIRE_KEY", "API_KEYS_FILE", "STATE_URL"]
     assert all("available in this version" in line for line in lines)
 
 
-def test_secrets_are_masked_and_never_in_errors() -> None:
+def test_secrets_are_masked_and_do_not_appear_in_errors() -> None:
     settings = load_settings(link_secret=SECRET, proxy="socks5h://me:hush@proxy:1080")
     assert SECRET not in repr(settings) + str(settings)
     assert "hush" not in repr(settings) + str(settings)
@@ -290,7 +292,7 @@ def test_secrets_are_masked_and_never_in_errors() -> None:
         assert caught.value.__suppress_context__
 
 
-def test_the_groups_have_the_values_and_the_defaults_of_the_settings(nothing_set: Path) -> None:
+def test_the_groups_have_the_values_and_defaults_of_the_settings(nothing_set: Path) -> None:
     defaults = load_settings(profile="small")
     assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
     assert (defaults.sites, defaults.identity) == (Sites(), Identity())
@@ -362,12 +364,12 @@ VALUES = st.fixed_dictionaries(
 
 @given(VALUES)
 @hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_settings_written_to_the_environment_are_read_back_exactly(nothing_set: Path, values: dict[str, Any]) -> None:
+def test_settings_written_to_the_environment_are_read_back_unchanged(nothing_set: Path, values: dict[str, Any]) -> None:
     (nothing_set / "cookies.txt").touch()
     (nothing_set / "none.txt").touch()
     (nothing_set / "serverpy.toml").unlink(missing_ok=True)
     settings = load_settings(**values)
-    # A settings file where the child starts has no effect.
+    # A settings file in the working directory of a child has no effect.
     (nothing_set / "serverpy.toml").write_text('proxy = "http://elsewhere:1"\nmax_duration = 5\nprot = 1\n')
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.to_environment().items():

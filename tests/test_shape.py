@@ -1,4 +1,4 @@
-"""The parts of the package import each other in one direction only, as the table MAY_IMPORT allows."""
+"""Imports between the parts of the package: they go in one direction only, as the table MAY_IMPORT allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
 EVERYWHERE = "errors extras options tasks single_flight ranges validators containers extraction.values"
-"""Modules that any module may import: errors, tasks, flights, and the values that the parts pass to each other."""
+"""Modules that any module may import: errors, tasks, flights, and the values that parts pass to each other."""
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
@@ -67,10 +67,11 @@ MAY_IMPORT: dict[str, str] = {
     "sample": "sample",
     "bench": "settings sample",
 }
-"""What a module or package may import besides its own package and EVERYWHERE. The longest name that matches counts."""
+"""The modules and packages that a module may import besides its own package and EVERYWHERE. The longest matching name
+counts."""
 
 YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
-"""The only modules that load yt-dlp. The last is a rival in the bench, and runs in a process of its own."""
+"""The only modules that import yt-dlp. The last one is a rival in the bench, and runs in its own process."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
@@ -92,7 +93,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _module(parent: str, name: str) -> str:
-    """Return what `from parent import name` imports: the module `parent.name` if the project has it, else `parent`."""
+    """Return the module that `from parent import name` imports: `parent.name` if the project has it, else `parent`."""
     path = ROOT.joinpath(*parent.split("."), name)
     return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
 
@@ -102,7 +103,7 @@ def inside(name: str, package: str) -> bool:
 
 
 def key_of(name: str) -> str | None:
-    """Return the key of the row of MAY_IMPORT for a module. Returns None if it has no row."""
+    """Return the key of the row in MAY_IMPORT that applies to a module. Returns None if there is none."""
     return max((key for key in MAY_IMPORT if inside(name, key)), key=len, default=None)
 
 
@@ -113,7 +114,7 @@ def forbidden_imports(name: str, tree: ast.Module) -> list[str]:
     own = name.partition(".")[0]
     allowed = f"{own} {EVERYWHERE} {MAY_IMPORT[key]}".split()
     if "." in key and not MAY_IMPORT[key]:
-        allowed = EVERYWHERE.split()  # a leaf inside a package may not import its siblings
+        allowed = EVERYWHERE.split()  # a leaf in a package may not import its siblings
     ours = [found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")]
     return sorted({found for found in ours if not any(inside(found, package) for package in allowed)})
 
@@ -122,21 +123,21 @@ MODULES = [(name, tree) for name, tree in modules() if name and not inside(name,
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_what_the_table_allows(name: str, tree: ast.Module) -> None:
+def test_a_module_imports_only_modules_that_the_table_allows(name: str, tree: ast.Module) -> None:
     forbidden = forbidden_imports(name, tree)
     assert not forbidden, f"serverpy.{name} may not import {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
 def test_a_leaf_imports_only_modules_that_any_module_may_import(leaf: str) -> None:
-    """Otherwise a module could import an upper part through a leaf."""
+    """A module could import a higher part through a leaf that imports it."""
     for name, tree in modules():
         if name and key_of(name) == leaf:
             found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
             assert all(any(inside(one, package) for package in EVERYWHERE.split()) for one in found)
 
 
-def test_only_the_worker_loads_ytdlp() -> None:
+def test_only_the_worker_imports_ytdlp() -> None:
     loaders = {name for name, tree in modules() if any(inside(found, "yt_dlp") for found in imports(tree))}
     assert all(any(inside(name, allowed) for allowed in YTDLP_IMPORTERS) for name in loaders), loaders
 
@@ -149,8 +150,8 @@ def test_a_forbidden_import_is_found() -> None:
     assert forbidden_imports("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
 
 
-def test_the_measuring_and_the_reporting_of_the_bench_do_not_import_each_other() -> None:
-    """A report is made from the raw results alone, on any machine and at any time."""
+def test_measuring_and_reporting_in_the_bench_do_not_import_each_other() -> None:
+    """A report needs only the raw results, so it can be made on any machine and at any time."""
     for one, other in (("report", "measure"), ("measure", "report")):
         for name, tree in MODULES:
             if inside(name, f"bench.{one}"):
@@ -161,7 +162,7 @@ def test_there_are_no_import_cycles() -> None:
     """Imports inside functions and under TYPE_CHECKING count too."""
     graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
     order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
-    order.prepare()  # raises CycleError, which names the modules
+    order.prepare()  # a cycle raises CycleError, which names the modules
 
 
 def test_every_row_of_the_table_has_a_module() -> None:

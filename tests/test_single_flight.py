@@ -1,4 +1,4 @@
-"""The callers of a key share one run, and a caller that leaves does not disturb the others."""
+"""Single flight: the callers of a key share one run, and a caller that leaves does not disturb the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.memory.budgets import turn
 
 
 class Runs:
-    """Counter of the runs, each of which ends when the test sets `go`."""
+    """Counter of runs, each of which ends once the test sets `go`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -61,7 +61,7 @@ async def test_all_callers_get_the_result_of_one_run_and_it_is_not_cached(kind: 
 
 
 @each_kind
-async def test_another_key_is_another_run(kind: str) -> None:
+async def test_a_different_key_starts_another_run(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 2)
     runs.go.set()
@@ -81,7 +81,7 @@ async def test_an_error_reaches_every_caller(kind: str) -> None:
 
 
 @each_kind
-async def test_a_caller_that_only_waits_may_leave(kind: str) -> None:
+async def test_a_caller_that_waits_for_the_run_may_leave(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(second)
@@ -105,7 +105,7 @@ async def test_a_shared_run_goes_on_without_its_first_caller_and_ends_with_the_l
     assert await again == 2
 
 
-async def test_the_callers_of_a_shared_run_are_told_that_it_was_closed() -> None:
+async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     tasks = await callers(tested, runs, 2)
     await tested.aclose()
@@ -114,7 +114,7 @@ async def test_the_callers_of_a_shared_run_are_told_that_it_was_closed() -> None
     await tested.aclose()
 
 
-async def test_if_the_first_caller_of_a_led_run_leaves_the_next_starts_a_new_run() -> None:
+async def test_if_the_first_caller_of_a_led_run_leaves_the_next_one_starts_a_new_run() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)

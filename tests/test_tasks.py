@@ -1,5 +1,5 @@
-"""A step that takes too long ends its block with TimeoutError; these tests sleep, because they test the time of a step.
-Interrupting the reads of a stream ends the pending one."""
+"""Timeouts of steps and interruption of reads. A step that takes too long ends its block with TimeoutError; these tests
+sleep, because they measure the time of a step. Interrupting a reader ends its pending read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_time_between_steps_does_not_count() -> None:
         await asyncio.sleep(5 * SHORT)
 
 
-async def test_each_step_has_the_whole_time() -> None:
+async def test_each_step_has_the_full_timeout() -> None:
     with Stall(50 * SHORT) as stall:
         for _ in range(15):
             stall.begin()
@@ -46,7 +46,7 @@ async def test_each_step_has_the_whole_time() -> None:
 
 
 async def test_a_step_is_timed_from_its_own_start() -> None:
-    """The timer was started before the step, and must not end it early."""
+    """The timer runs since before the step, and must not end the step early."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):
@@ -54,7 +54,7 @@ async def test_a_step_is_timed_from_its_own_start() -> None:
     assert loop.time() - begun >= 7 * SHORT - 0.001
 
 
-async def test_expire_ends_the_block_early_and_has_no_effect_after_it() -> None:
+async def test_expire_ends_the_block_early_and_has_no_effect_after_the_block() -> None:
     stall = Stall(60)
 
     async def hang_until_expired() -> None:
@@ -71,7 +71,7 @@ async def test_expire_ends_the_block_early_and_has_no_effect_after_it() -> None:
     assert task.cancelling() == 0
 
 
-async def test_cancelling_from_outside_stays_a_cancellation() -> None:
+async def test_a_step_that_is_cancelled_from_outside_raises_a_cancelled_error() -> None:
     task = spawn(hang(60), name="hang")
     await asyncio.sleep(0)
     await cancel(task)
@@ -88,7 +88,7 @@ async def test_an_error_in_the_block_propagates() -> None:
         await fail()
 
 
-async def test_interrupting_a_read_waits_until_it_has_ended_and_the_read_raises() -> None:
+async def test_interrupting_a_read_waits_for_its_end_and_makes_it_raise() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:
@@ -121,7 +121,7 @@ async def test_a_cancelled_reader_is_cancelled_and_may_be_interrupted_afterwards
     await reads.interrupt()
 
 
-async def test_a_reader_that_is_cancelled_and_interrupted_is_cancelled() -> None:
+async def test_a_reader_that_is_cancelled_and_interrupted_counts_as_cancelled() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)
@@ -131,7 +131,7 @@ async def test_a_reader_that_is_cancelled_and_interrupted_is_cancelled() -> None
     assert reading.cancelled()
 
 
-async def test_a_cancelled_caller_waits_for_the_thread_and_gets_its_error_as_the_cause() -> None:
+async def test_a_cancelled_caller_waits_for_its_thread_and_gets_the_error_of_the_thread_as_the_cause() -> None:
     going, ended = threading.Event(), threading.Event()
 
     def fail() -> None:

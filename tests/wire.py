@@ -1,5 +1,5 @@
-"""A low-level HTTP/1.1 client: it reads only when told to, can leave after any byte, and tells a complete body from one
-that was cut."""
+"""A low-level HTTP/1.1 client. It reads only when a test tells it to, can leave after any byte, and distinguishes a
+complete body from one that was cut."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import httptools
 
 READ_BYTES = 65536
 SECONDS = 60.0
-"""Timeout of one send or receive."""
+"""Timeout of one send or receive, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, read to its end. `complete` is True if the body ended as its framing says, False if the connection
-    ended first. Header names are in lower case; the last value of a repeated header is kept."""
+    """A response, read to its end. `complete` is True if the body ended as its framing states, and False if the
+    connection ended first. Header names are in lower case; for repeated headers, the last value is kept."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,10 +40,11 @@ class Answer:
 
 
 class Exchange:
-    """One request on a connection of its own, and the response as far as it was read. Leaving the block closes the
+    """One request on its own connection, and the part of the response that has been read. Leaving the block closes the
     connection.
 
-    `receive_bytes` bounds the kernel's buffer, and so how much the server can send to a client that does not read."""
+    `receive_bytes` limits the kernel's buffer, and so the number of bytes that the server can send to a client that
+    does not read."""
 
     def __init__(self, address: tuple[str, int], request: bytes, *, receive_bytes: int | None = None) -> None:
         self._begun = time.monotonic()
@@ -58,7 +59,7 @@ class Exchange:
         self.body = bytearray()
         self.complete = False
         self.ended = False
-        """True if nothing more will come: the response is complete, or the connection was closed or reset."""
+        """True if no more bytes will arrive: the response is complete, or the connection was closed or reset."""
         try:
             self._socket.connect(address)
             self.send(request)
@@ -81,15 +82,15 @@ class Exchange:
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
-        """Send `data`. Returns normally if the server has closed the connection, because its response is still to be
-        read: a server may respond and close before it has read the whole request."""
+        """Send `data`. Returns normally if the server has closed the connection: a server may respond and close before
+        it has read the whole request, so the response can still be read."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def head(self) -> Self:
-        """Read until the status and headers are known. Raises ConnectionError if they never come."""
+        """Read until the status and headers are known. Raises ConnectionError if the connection ends first."""
         while not self._head_done and not self.ended:
             self._receive()
         if not self._head_done:
@@ -102,7 +103,7 @@ class Exchange:
         return int(self._parser.get_status_code())
 
     def read(self, length: int) -> bytes:
-        """Read until `body` has `length` bytes or nothing more comes. Returns the whole body so far."""
+        """Read until `body` has `length` bytes or no more bytes will arrive. Returns the whole body so far."""
         while len(self.body) < length and not self.ended:
             self._receive()
         return bytes(self.body)
@@ -144,6 +145,6 @@ class Exchange:
 
 
 def request(target: str, host: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a request without a body. `target` and `headers` are sent as they are."""
+    """Return a request without a body. `target` and `headers` are used unchanged."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {v}" for name, v in (headers or {}).items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -26,7 +26,8 @@ parent.mount("/media", _child)
 @parent.middleware("http")
 @parent.middleware("http")
 async def _pass_through(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware of the usual kind, twice, which puts its own `receive` and `send` around the mounted application."""
+    """Pass a request on. Starlette puts its own `receive` and `send` around the mounted application for this
+    middleware."""
     response = await call_next(request)
     response.headers["X-Parent"] = "seen"
     return response

@@ -1,4 +1,5 @@
-"""`create_app` without `serverpy serve`: under other ASGI servers, below another application, in a test client."""
+"""Tests of `create_app` without `serverpy serve`: under other ASGI servers, mounted in another application, and in a
+test client."""
 
 from __future__ import annotations
 
@@ -37,12 +38,12 @@ COMMANDS = {
 }
 
 
-# Other ASGI servers, in processes of their own
+# Other ASGI servers, each in its own process
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A server of another project, with ServerPY at `path`."""
+    """A server of another project, with ServerPY mounted at `path`."""
 
     server: Server
     path: str
@@ -120,27 +121,27 @@ def test_another_server_gives_the_same_bytes(other: Foreign, site: SampleSite) -
     assert (part.status, part.body) == (206, whole[1000:2000])
 
 
-def test_another_server_shows_errors_as_problem_documents(other: Foreign) -> None:
+def test_another_server_sends_problem_documents(other: Foreign) -> None:
     assert other.server.get("/page/nothing", path=other.stream).code == "media_not_found"
     assert other.server.get("ftp://x/", path=other.stream).code == "invalid_url"
 
 
 @pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
-def test_another_server_cuts_a_stream_that_stops_short(other: Foreign, page: str) -> None:
+def test_another_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
     answer = other.server.get(page, path=other.stream)
     assert answer.status == 200
     assert 0 < len(answer.body) <= 700_000
     assert not answer.complete
 
 
-def test_a_client_that_leaves_another_server_ends_its_stream(other: Foreign) -> None:
+def test_a_client_that_leaves_another_server_ends_its_own_stream(other: Foreign) -> None:
     with other.server.open("/media/large-64.mp4", path=other.stream, receive_bytes=4096) as exchange:
         exchange.read(1)
         assert streams(other) == 1
     wait_for(lambda: streams(other) == 0)
 
 
-def test_the_worker_ends_with_another_server(site: SampleSite, tmp_path: Path) -> None:
+def test_the_worker_ends_when_another_server_stops(site: SampleSite, tmp_path: Path) -> None:
     with foreign(site, tmp_path, "uvicorn", "parent") as running:
         assert running.server.get(FILM, path=running.stream).status == 200
         worker = psutil.Process(running.server.worker().pid)
@@ -162,7 +163,7 @@ def test_a_client_that_reads_nothing_ends_its_stream_under_uvicorn(site: SampleS
 
 @contextlib.asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app` which, like any of httpx's, sends no lifespan."""
+    """Yield an httpx client of `app`. httpx sends no lifespan events."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         yield client
@@ -181,7 +182,7 @@ def ask(site: SampleSite, page: str) -> dict[str, str]:
     return {"url": f"{site.http}{page}"}
 
 
-async def test_a_test_client_gets_answers_ranges_and_errors(site: SampleSite, settings: Settings) -> None:
+async def test_a_test_client_gets_files_ranges_and_problem_documents(site: SampleSite, settings: Settings) -> None:
     whole = site.path("prog.mp4").read_bytes()
     app = create_app(settings)
     async with calling(app) as client, contextlib.aclosing(app):
@@ -200,7 +201,7 @@ async def test_a_test_client_gets_answers_ranges_and_errors(site: SampleSite, se
         assert (await client.get("/ready")).status_code == 200
 
 
-async def test_a_closed_application_refuses_streams_and_has_no_worker(site: SampleSite, settings: Settings) -> None:
+async def test_a_closed_application_refuses_streams_and_starts_no_worker(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
     before = children()
     async with calling(app) as client:
@@ -218,7 +219,7 @@ async def test_an_application_that_never_started_can_be_closed(settings: Setting
     await create_app(settings).aclose()
 
 
-async def test_closing_cuts_the_streams_that_run(site: SampleSite, settings: Settings) -> None:
+async def test_closing_an_application_cuts_its_running_streams(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
     asking = spawn(get_what_is_cut(app, site), name="a client")
     await eventually(lambda: any(record.sent_bytes for record in app.state.server.running))
@@ -228,7 +229,7 @@ async def test_closing_cuts_the_streams_that_run(site: SampleSite, settings: Set
 
 
 async def get_what_is_cut(app: Application, site: SampleSite) -> None:
-    """Ask for a stream that stalls."""
+    """Request a stream that stalls, and expect StreamCut."""
     async with calling(app) as client:
         with pytest.raises(StreamCut):
             await client.get("/stream", params=ask(site, "/page/fault/stall=100000/prog.mp4"))
@@ -252,7 +253,7 @@ async def test_a_lifespan_may_run_again(site: SampleSite, settings: Settings) ->
             assert (answer.status_code, len(answer.content)) == (206, 10)
 
 
-def test_an_application_runs_in_one_event_loop(site: SampleSite, settings: Settings) -> None:
+def test_an_application_refuses_a_second_event_loop(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
 
     async def serve_one() -> None:
@@ -266,7 +267,7 @@ def test_an_application_runs_in_one_event_loop(site: SampleSite, settings: Setti
         first.run(app.aclose())
 
 
-def test_the_worker_is_not_started_by_making_an_application(settings: Settings) -> None:
+def test_creating_an_application_starts_no_worker(settings: Settings) -> None:
     before = children()
     create_app(settings)
     assert children() == before

@@ -1,4 +1,5 @@
-"""Conditional requests to the real server (RFC 9110 §13), and what comes first: preconditions, If-Range, Range."""
+"""Conditional requests to the real server (RFC 9110 §13), and the order in which it evaluates them: preconditions,
+If-Range, Range."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def ask(server: Server, page: str = FILM, verb: str = "GET", method: str = "rela
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_that_has_the_media_is_told_so(server: Server, page: str, verb: str) -> None:
+def test_a_client_whose_copy_is_current_gets_304(server: Server, page: str, verb: str) -> None:
     whole = ask(server, page, "HEAD")
     etag = whole.headers["etag"]
     for fields in (
@@ -39,7 +40,7 @@ def test_a_client_that_has_the_media_is_told_so(server: Server, page: str, verb:
     server.settled()
 
 
-def test_dates_decide_where_there_is_no_tag(server: Server) -> None:
+def test_dates_are_compared_if_the_request_has_no_tag(server: Server) -> None:
     modified = ask(server, verb="HEAD").headers["last-modified"]
     assert ask(server, If_Modified_Since=modified).status == 304
     assert ask(server, If_Modified_Since=NEW, Range="bytes=0-9").status == 304
@@ -50,7 +51,7 @@ def test_dates_decide_where_there_is_no_tag(server: Server) -> None:
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_precondition_that_does_not_hold_is_412(server: Server, page: str, verb: str) -> None:
+def test_a_failed_precondition_is_412(server: Server, page: str, verb: str) -> None:
     etag = ask(server, page, "HEAD").headers["etag"]
     for value in (OTHER, f"W/{etag}"):
         answer = ask(server, page, verb, If_Match=value, Range="bytes=0-9")
@@ -63,8 +64,8 @@ def test_a_precondition_that_does_not_hold_is_412(server: Server, page: str, ver
     server.settled()
 
 
-def test_a_changed_film_is_sent_anew(server: Server, site: SampleSite) -> None:
-    """A cache revalidates with what it has; the second request to this address gets other bytes."""
+def test_a_changed_film_is_sent_again(server: Server, site: SampleSite) -> None:
+    """A cache revalidates its copy; the second request to this address gets other bytes."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)
     second = ask(server, page, If_None_Match=first.headers["etag"], If_Modified_Since=first.headers["last-modified"])
@@ -93,7 +94,7 @@ def test_a_changed_film_is_sent_anew(server: Server, site: SampleSite) -> None:
     ],
 )
 @pytest.mark.parametrize("page", [FILM, PAIR])
-def test_the_range_is_judged_last(server: Server, page: str, fields: dict[str, str], status: int) -> None:
+def test_the_range_is_evaluated_last(server: Server, page: str, fields: dict[str, str], status: int) -> None:
     whole = ask(server, page, "HEAD").headers
     values = {name: value.replace("{etag}", whole["etag"]) for name, value in fields.items()}
     answer = ask(server, page, **values)
@@ -105,7 +106,7 @@ def test_the_range_is_judged_last(server: Server, page: str, fields: dict[str, s
     server.settled()
 
 
-def test_two_range_fields_are_ignored(server: Server) -> None:
+def test_repeated_range_fields_are_ignored(server: Server) -> None:
     target = server.target(FILM, method="relay")
     head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=0-9\r\nRange: bytes=5-9\r\n\r\n"
     with server.send(head.encode()) as exchange:
@@ -113,21 +114,21 @@ def test_two_range_fields_are_ignored(server: Server) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"Range": "bytes=9-2"}, {"Range": "bytes=99999999-", "If_Range": OTHER}])
-def test_a_method_without_ranges_ignores_them(server: Server, fields: dict[str, str]) -> None:
+def test_a_method_without_ranges_ignores_invalid_ranges_and_if_range(server: Server, fields: dict[str, str]) -> None:
     for value in (fields, {**fields, "Range": "bytes=-0"}):
         answer = ask(server, method="embedded", **value)
         assert (answer.status, answer.complete) == (200, True)
         assert not {"etag", "last-modified", "content-range"} & answer.headers.keys()
 
 
-def test_without_validators_only_a_match_of_any_media_holds(server: Server) -> None:
-    """What `embedded` sends has no ETag, so no listed one is its own (RFC 9110 §13.1.1)."""
+def test_without_validators_only_if_match_with_an_asterisk_holds(server: Server) -> None:
+    """Responses of `embedded` have no ETag, so no listed tag matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200
 
 
-def test_the_media_server_is_left_before_the_answer(server: Server, site: SampleSite) -> None:
-    """A client that reads no 304 holds no connection to the media server."""
+def test_the_server_closes_the_upstream_connection_before_it_sends_a_304(server: Server, site: SampleSite) -> None:
+    """A client that does not read its 304 holds no connection to the media server."""
     page = "/media/large-64.mp4"
     etag = ask(server, page, "HEAD").headers["etag"]
     for verb, fields in (("GET", {"If-None-Match": etag}), ("GET", {"If-Match": OTHER}), ("HEAD", {})):

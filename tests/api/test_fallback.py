@@ -1,5 +1,5 @@
-"""`auto` at a media server that accepts yt-dlp's client but not ours: the sample site over https, which tells them
-apart by ALPN (the fault `noalpn`)."""
+"""Fallback of `auto` at a media server that accepts yt-dlp's client but not ServerPY's. The sample site tells the two
+apart over https by ALPN (the fault `noalpn`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHOLE = {"Range": "bytes=0-"}
 
 @pytest.fixture(scope="module")
 def server(site: SampleSite) -> Iterator[Server]:
-    """A server of its own, because it remembers the site."""
+    """Run a server for this module alone, because it remembers media servers."""
     with serving(site, wait_seconds=30, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
@@ -38,7 +38,7 @@ def page_of(site: SampleSite, fault: str, host: str = "127.0.0.1") -> str:
 
 
 @pytest.mark.parametrize("fault", TRANSPORT)
-def test_embedded_answers_with_the_whole_where_the_transport_of_relay_fails(
+def test_embedded_returns_the_whole_file_if_the_transport_of_relay_fails(
     server: Server, site: SampleSite, fault: str
 ) -> None:
     before = fallbacks(server)
@@ -52,9 +52,9 @@ def test_embedded_answers_with_the_whole_where_the_transport_of_relay_fails(
     server.settled()
 
 
-def test_segments_fall_back_too(server: Server, site: SampleSite) -> None:
+def test_segmented_media_falls_back_too(server: Server, site: SampleSite) -> None:
     answer = server.get(f"{site.https}/fault/noalpn,status=403/hls/ts/high.m3u8", headers=WHOLE)
-    # The generic extractor reads the playlist as yt-dlp's client does.
+    # yt-dlp's generic extractor can read the playlist: the fault spares yt-dlp's client.
     assert (answer.status, answer.headers["x-serverpy-method"]) == (200, "embedded")
     assert answer.body == b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
 
@@ -70,7 +70,7 @@ def test_segments_fall_back_too(server: Server, site: SampleSite) -> None:
         ("noalpn,status=410", WHOLE, {}, 502, "upstream_failed"),
     ],
 )
-def test_what_is_no_failure_of_the_transport_or_asks_for_a_part_does_not_fall_back(
+def test_range_requests_and_failures_of_other_kinds_do_not_fall_back(
     server: Server,
     site: SampleSite,
     fault: str,
@@ -85,21 +85,21 @@ def test_what_is_no_failure_of_the_transport_or_asks_for_a_part_does_not_fall_ba
     assert fallbacks(server) == before
 
 
-def test_text_in_place_of_media_does_not_fall_back(server: Server) -> None:
+def test_a_web_page_in_place_of_media_does_not_fall_back(server: Server) -> None:
     before = fallbacks(server)
     answer = server.get("/page/html-media")
     assert (answer.status, answer.code) == (415, "not_media")
     assert fallbacks(server) == before
 
 
-def test_an_error_of_both_is_the_error_of_embedded(server: Server) -> None:
+def test_if_both_methods_fail_the_error_is_that_of_embedded(server: Server) -> None:
     before = fallbacks(server)
     assert server.get("/page/fault/status=403/prog.mp4").code == "upstream_failed"
     assert fallbacks(server) == before + 1
 
 
-def test_the_media_server_is_remembered_for_requests_without_range(server: Server, site: SampleSite) -> None:
-    """By the name `localhost`, which only this test uses."""
+def test_the_server_remembers_the_media_server_for_requests_without_range(server: Server, site: SampleSite) -> None:
+    """The address has the name `localhost`, which no other test uses."""
     before = fallbacks(server)
     head = server.get(page_of(site, "noalpn,status=403,id=memory", "localhost"), verb="HEAD")
     assert (head.status, head.headers["x-serverpy-method"]) == (200, "embedded")
@@ -114,7 +114,7 @@ def test_the_media_server_is_remembered_for_requests_without_range(server: Serve
     assert fallbacks(server) == before + 1
 
 
-async def test_a_fallback_needs_room_and_a_detour_without_room_leads_back_to_relay(site: SampleSite) -> None:
+async def test_a_fallback_waits_for_room_and_relay_reads_a_remembered_server_without_room(site: SampleSite) -> None:
     assert site.https is not None
     settings = load_settings(
         allow_networks=site.https.removeprefix("https://"), ca_file=site.ca_file, wait_seconds=0.1, stall_timeout=30

@@ -79,7 +79,7 @@ def test_a_name_chosen_by_the_client_gets_the_extension_of_the_media(name: str, 
 
 @functools.cache
 def decompositions() -> dict[str, str]:
-    """Return the compatibility decompositions that contain ASCII, of all other characters."""
+    """Return all non-ASCII characters whose compatibility decomposition contains ASCII, with these decompositions."""
     found = {each: unicodedata.normalize("NFKD", each) for each in map(chr, range(0x80, 0x110000))}
     return {each: text for each, text in found.items() if any(letter.isascii() for letter in text)}
 
@@ -116,11 +116,11 @@ def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> Non
         ("Übergröße", "Ubergroe.mp4"),
     ],
 )
-def test_the_ascii_name_is_cleaned_after_its_characters_are_decomposed(title: str, ascii_name: str) -> None:
+def test_the_ascii_name_is_cleaned_after_decomposition(title: str, ascii_name: str) -> None:
     assert parse(content_disposition(file_name(title, "mp4"), attachment=False))[1] == ascii_name
 
 
-def test_a_name_that_was_not_made_safe_cannot_end_the_parameter() -> None:
+def test_an_unsafe_name_cannot_end_the_filename_parameter() -> None:
     for name in ('a"; filename="b.exe', "a＂; filename=＂b.exe", "a\r\nSet-Cookie: b", "a\\"):
         match = re.fullmatch(
             r'inline; filename="([^"\\\r\n]*)"; filename\*=UTF-8\'\'[A-Za-z0-9._~%-]*',
@@ -130,7 +130,7 @@ def test_a_name_that_was_not_made_safe_cannot_end_the_parameter() -> None:
 
 
 @given(st.text() | st.none(), EXT)
-def test_every_title_gives_a_safe_name_that_parses_back(title: str | None, ext: str) -> None:
+def test_every_title_gives_a_safe_name_that_can_be_parsed(title: str | None, ext: str) -> None:
     name = file_name(title, ext)
     assert is_safe(name)
     assert name.endswith(f".{ext}")
@@ -142,7 +142,7 @@ def test_every_title_gives_a_safe_name_that_parses_back(title: str | None, ext: 
 
 
 @given(st.text(max_size=400), EXT)
-def test_every_name_chosen_by_the_client_is_made_safe_and_parses_back(text: str, ext: str) -> None:
+def test_every_name_chosen_by_the_client_becomes_safe_and_can_be_parsed(text: str, ext: str) -> None:
     name = own_name(text, ext)
     assert is_safe(name)
     assert len(name.encode()) <= 255

@@ -1,4 +1,5 @@
-"""Headers that every answer has: how it may be cached, which pages may embed or read it, and what media may do."""
+"""Headers of all responses: they control caching, the pages that may embed or read a response, and the rights of media
+in a browser."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ MEDIA = ("/page/prog", "/media/audio.mp3", "/page/hls-ts", "/tube/watch/pair")
 @pytest.mark.parametrize("page", MEDIA)
 @pytest.mark.parametrize("method", ["auto", "embedded"])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_media_is_revalidated_before_it_is_used_again(server: Server, page: str, method: str, verb: str) -> None:
+def test_caches_must_revalidate_media(server: Server, page: str, method: str, verb: str) -> None:
     if (page, method) == ("/tube/watch/pair", "embedded"):
-        return  # 422
+        return  # the embedded method answers 422 for a pair
     answer = server.get(page, verb=verb, method=method)
     assert (answer.status, answer.headers["cache-control"]) == (200, "private, no-cache")
     if answer.headers["accept-ranges"] == "bytes":
@@ -37,7 +38,7 @@ def test_media_is_revalidated_before_it_is_used_again(server: Server, page: str,
 @pytest.mark.parametrize("start", [{}, {"start": 0}, {"start": -5}])
 @pytest.mark.parametrize("page", ["page", "tube"])
 def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str, start: dict[str, Any]) -> None:
-    """Whether the page says that it is live, or only its playlist does."""
+    """Broadcasts of both kinds: the page says that the media is live, or only its playlist does."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
     with server.open(f"/{page}/live/{spec}", receive_bytes=4096, **start) as exchange:
@@ -60,7 +61,7 @@ def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str
         ("GET", f"/ready?{'x' * 40_000}", 414),
     ],
 )
-def test_figures_and_errors_are_not_stored(server: Server, verb: str, target: str, status: int) -> None:
+def test_statistics_and_errors_are_not_stored(server: Server, verb: str, target: str, status: int) -> None:
     answer = server.ask(target, verb=verb)
     assert (answer.status, answer.headers["cache-control"]) == (status, "no-store")
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -80,7 +81,7 @@ def test_info_is_not_stored(server: Server) -> None:
 
 
 @pytest.mark.parametrize("page", MEDIA)
-def test_media_runs_no_scripts_and_is_no_opaque_origin(server: Server, page: str) -> None:
+def test_media_runs_no_scripts_and_keeps_its_origin(server: Server, page: str) -> None:
     headers = server.get(page, verb="HEAD").headers
     policy = {each.strip() for each in headers["content-security-policy"].split(";")}
     assert {"script-src 'none'", "object-src 'none'"} <= policy
@@ -120,7 +121,8 @@ async def calling(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def add_bugs(app: FastAPI) -> None:
-    """Add a path that fails, and make a request to `/long` look too long, which only our own protocol finds."""
+    """Add a path that raises an unforeseen error. Make a request to `/long` look too long, as only ServerPY's own HTTP
+    protocol class reports it."""
 
     @app.get("/bug")
     async def bug() -> None:
@@ -150,7 +152,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY)
-async def test_every_answer_can_be_read_by_an_allowed_origin(
+async def test_an_allowed_origin_can_read_every_response(
     verb: str, target: str, headers: dict[str, str], status: int
 ) -> None:
     async with calling(cors_origins=ORIGIN) as client:
@@ -166,7 +168,7 @@ async def test_every_answer_can_be_read_by_an_allowed_origin(
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY[:-1])
-async def test_without_origins_no_page_can_read_an_answer(
+async def test_without_allowed_origins_no_other_page_can_read_a_response(
     verb: str, target: str, headers: dict[str, str], status: int
 ) -> None:
     async with calling() as client:

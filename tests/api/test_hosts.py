@@ -1,4 +1,5 @@
-"""The Host of a request (RFC 9112 §3.2): a missing, repeated or malformed one is 400, and an unknown one is 421."""
+"""The Host header of a request (RFC 9112 §3.2): a missing, repeated or malformed one is answered with 400, an unknown
+one with 421."""
 
 from __future__ import annotations
 
@@ -42,11 +43,11 @@ def test_a_host_field_is_parsed(field: str, host: str | None) -> None:
         *((host, False) for host in ("sub.media.example", "127.1", "0x7f.1", "2130706433", "127.0.0.01", "256.0.0.1")),
     ],
 )
-def test_ip_literals_localhost_and_listed_names_are_served(host: str, served: bool) -> None:
+def test_the_server_accepts_ip_literals_localhost_and_listed_names(host: str, served: bool) -> None:
     assert is_served(host, {"media.example"}) is served
 
 
-def test_a_request_without_host_is_a_fault_except_in_http_1_0() -> None:
+def test_a_missing_host_is_a_fault_except_in_http_1_0() -> None:
     assert host_fault([], "1.0") is None
     assert host_fault([], "1.1") is not None
     for version in ("1.0", "1.1"):
@@ -55,7 +56,7 @@ def test_a_request_without_host_is_a_fault_except_in_http_1_0() -> None:
         assert host_fault([b"a"], version) is None
 
 
-# The real server
+# Hosts at the real server
 
 
 def ask(server: Server, *fields: str, target: str = "/ready", version: str = "1.1") -> Answer:
@@ -104,7 +105,7 @@ def test_a_request_for_another_host_is_refused(
 ) -> None:
     answer = ask(server, *fields, target=target, version=version)
     if target.startswith("HTTPS"):
-        assert answer.status == 400  # a target without a path
+        assert answer.status == 400  # this target has no path
         return
     assert (answer.status, answer.code) == (421, "host_unknown")
     assert "ALLOWED_HOSTS" in answer.json()["detail"]
@@ -127,7 +128,7 @@ def test_a_request_for_an_address_or_localhost_is_served(
     assert ask(server, *fields, target=target, version=version).status == 200
 
 
-def test_a_second_request_with_a_bad_host_does_not_disturb_the_first(server: Server) -> None:
+def test_a_second_request_with_a_bad_host_does_not_change_the_response_to_the_first(server: Server) -> None:
     first = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
     with server.send(f"{first}GET /ready HTTP/1.1\r\n\r\n".encode()) as exchange:
         exchange.read(1 << 20)
@@ -135,11 +136,11 @@ def test_a_second_request_with_a_bad_host_does_not_disturb_the_first(server: Ser
         assert exchange.rest().status == 200
 
 
-# The application
+# Hosts at the application
 
 
 async def status(host: str, *, checks_host: bool, **settings: Any) -> int:
-    """Return the status for a path that does not exist: 404, or 421."""
+    """Return the status of the response for an unknown path: 404 if the host is accepted, 421 otherwise."""
     app = create_app(Settings(**settings), checks_host=checks_host)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
@@ -156,15 +157,15 @@ async def status(host: str, *, checks_host: bool, **settings: Any) -> int:
         ({"open": True}, ["evil.example", "media.example"], []),
     ],
 )
-async def test_settings_name_the_hosts_that_are_served(
+async def test_the_settings_list_the_accepted_hosts(
     settings: dict[str, Any], served: list[str], refused: list[str]
 ) -> None:
     assert [await status(host, checks_host=True, **settings) for host in served] == [404] * len(served)
     assert [await status(host, checks_host=True, **settings) for host in refused] == [421] * len(refused)
 
 
-async def test_only_serve_checks_hosts_unless_some_are_allowed() -> None:
-    """Under another application or server, and in a test client, that is their task."""
+async def test_only_the_serve_command_checks_hosts_unless_the_settings_list_hosts() -> None:
+    """Without the serve command, the parent application, the other server or the test client checks the host."""
     assert await status("test", checks_host=False) == 404
     assert await status("test", checks_host=False, allowed_hosts="media.example") == 421
     assert await status("media.example", checks_host=False, allowed_hosts="media.example") == 404

@@ -55,7 +55,7 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
 def test_a_range_returns_that_part_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
-    """From a site that serves every range, and from one that serves only small ranges."""
+    """One page is from a site that serves every range, the other from a site that serves only small ranges."""
     whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
     answer = ask_range(server, value, page)
     first, last = first % len(whole), last % len(whole)
@@ -101,8 +101,8 @@ def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film
     assert answer.body == film
 
 
-def test_if_range_decides_between_the_range_and_the_whole_file(server: Server, film: bytes) -> None:
-    """RFC 9110 §13.1.5: a strong validator that still matches returns the range, anything else the whole file."""
+def test_if_range_selects_the_range_or_the_whole_file(server: Server, film: bytes) -> None:
+    """A strong validator that still matches returns the range, anything else the whole file (RFC 9110 §13.1.5)."""
     headers = server.get(FILM, method="relay", verb="HEAD").headers
     etag, modified = headers["etag"], headers["last-modified"]
     holds = {value: ask_range(server, "bytes=5-9", **{"If-Range": value}) for value in (etag, modified)}
@@ -118,13 +118,13 @@ def test_if_range_decides_between_the_range_and_the_whole_file(server: Server, f
     )
 
 
-def test_if_range_without_range_changes_nothing(server: Server, film: bytes) -> None:
+def test_if_range_without_range_is_ignored(server: Server, film: bytes) -> None:
     answer = server.get(FILM, method="relay", headers={"If-Range": '"other"'})
     assert (answer.status, answer.body) == (200, film)
 
 
 def test_head_ignores_range(server: Server, film: bytes) -> None:
-    """RFC 9110 §14.2: Range is defined for GET only."""
+    """Range is defined only for GET (RFC 9110 §14.2)."""
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(film)), b"")
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=9-2"})
@@ -144,11 +144,11 @@ def test_a_method_without_ranges_returns_the_whole_file(server: Server, film: by
     assert (answer.status, answer.headers["accept-ranges"], answer.body) == (200, "none", film)
 
 
-# Names
+# File names
 
 
 def disposition(answer: Answer) -> tuple[str, str]:
-    """Return the disposition type and the name, as a client that supports `filename*` reads them."""
+    """Return the disposition type and the file name, as a client that supports `filename*` reads them."""
     match = re.fullmatch(r"(\w+); filename=\"[^\"]*\"; filename\*=UTF-8''(\S+)", answer.headers["content-disposition"])
     assert match
     return match[1], unquote(match[2], errors="strict")
@@ -168,7 +168,7 @@ def disposition(answer: Answer) -> tuple[str, str]:
         ("/page/mp3", {"filename": "ｘ＂; filename=＂evil．exe"}, ("inline", "ｘ＂; filename=＂evil．exe.mp3")),
     ],
 )
-def test_the_file_name_is_the_title_or_chosen_by_the_client(
+def test_the_file_name_is_the_title_or_the_name_chosen_by_the_client(
     server: Server, page: str, params: Mapping[str, Any], expected: tuple[str, str]
 ) -> None:
     answer = server.get(page, verb="HEAD", **params)
@@ -183,8 +183,8 @@ SECRET = "hush5ecret"
 
 @dataclass(frozen=True)
 class Refused:
-    """A request to /stream that is answered with `status` and `code`. In `url`, `{site}` is the origin of the sample
-    site, and `{closed}` a port on which nothing listens."""
+    """A request to /stream that is refused with `status` and `code`. In `url`, `{site}` stands for the origin of the
+    sample site, and `{closed}` for a port on which nothing listens."""
 
     url: str
     status: int
@@ -264,7 +264,7 @@ def test_a_failure_has_its_status_and_code(server: Server, site: SampleSite, cas
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # not after a timeout
+    assert answer.seconds < 20  # the failure does not wait for a timeout
     server.settled()
 
 
@@ -341,16 +341,16 @@ def test_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
         ("GET", "/stream?url=http://127.0.0.1:1/", 403, "target_forbidden"),
     ],
 )
-def test_a_request_is_checked_in_the_order_of_method_url_parameters(
+def test_the_server_checks_the_method_then_the_url_then_the_parameters(
     server: Server, verb: str, target: str, status: int, code: str
 ) -> None:
-    """Before all of them, nothing in the header fields counts."""
+    """The server evaluates Range and If-Match only after these three."""
     answer = server.ask(target, verb=verb, headers={"Range": "bytes=9-2", "If-Match": '"other"'})
     check_problem(answer, status, code)
 
 
 def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> None:
-    """EXTRACT_TIMEOUT ends it, whatever it waits for."""
+    """EXTRACT_TIMEOUT ends the extraction of a page that answers too slowly."""
     with serving(site, extract_timeout=1, stall_timeout=60) as server:
         for method in ("auto", "subprocess"):
             answer = server.get(f"/page/slow?seconds=60&key={SECRET}", method=method)
@@ -362,14 +362,14 @@ def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> Non
 
 
 @pytest.mark.parametrize("method", ["auto", "subprocess"])
-def test_a_silent_page_is_a_timeout(hurried: Server, method: str) -> None:
+def test_a_site_that_stays_silent_is_an_extraction_timeout(hurried: Server, method: str) -> None:
     """STALL_TIMEOUT ends the extraction."""
     answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
     hurried.settled()
 
 
-def test_a_silent_media_server_is_a_timeout(hurried: Server) -> None:
+def test_a_media_server_that_stays_silent_is_an_upstream_timeout(hurried: Server) -> None:
     check_problem(hurried.get("/page/fault/delay=30/prog.mp4", method="relay"), 504, "upstream_timeout")
     hurried.settled()
 
@@ -393,20 +393,20 @@ def test_subprocess_fails_with_the_same_errors_as_the_other_methods(
     server.settled()
 
 
-def test_an_unknown_path_and_a_wrong_method_are_problem_documents(server: Server) -> None:
+def test_an_unknown_path_and_a_wrong_method_give_problem_documents(server: Server) -> None:
     check_problem(server.ask("/nowhere"), 404, "not_found")
     answer = server.get("/page/prog", verb="POST")
     check_problem(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"] == "GET, HEAD"  # RFC 9110 §10.2.1: all allowed methods
+    assert answer.headers["allow"] == "GET, HEAD"  # Allow lists all allowed methods (RFC 9110 §10.2.1)
 
 
-def test_a_request_id_that_is_safe_in_a_log_is_kept(server: Server) -> None:
+def test_the_server_keeps_a_request_id_that_is_safe_in_a_log(server: Server) -> None:
     assert server.ask("/ready", headers={"X-Request-ID": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
     for bad in ("a b", "x" * 65, "<script>"):
         assert server.ask("/ready", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
 
 
-# Endpoints about pages and the server
+# The endpoints `/info`, `/health`, `/ready` and `/metrics`
 
 
 def test_info_has_exactly_the_fields_of_the_contract(server: Server, site: SampleSite) -> None:
@@ -463,7 +463,7 @@ def test_info_has_exactly_the_fields_of_the_contract(server: Server, site: Sampl
         ("/page/two", "playlist", 2, 0),
     ],
 )
-def test_info_names_the_kind_of_a_page(server: Server, page: str, kind: str, entries: int, images: int) -> None:
+def test_info_tells_the_kind_of_a_page(server: Server, page: str, kind: str, entries: int, images: int) -> None:
     info = server.get(page, path="/info").json()
     assert (info["kind"], len(info["entries"]), len(info["images"])) == (kind, entries, images)
 
@@ -507,7 +507,7 @@ def test_health_counts_a_running_stream(server: Server) -> None:
     server.settled()
 
 
-def test_metrics_are_the_figures_of_health_for_prometheus(server: Server) -> None:
+def test_metrics_have_the_values_of_health_in_the_format_of_prometheus(server: Server) -> None:
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
@@ -516,7 +516,7 @@ def test_metrics_are_the_figures_of_health_for_prometheus(server: Server) -> Non
     assert found["serverpy_streams"] == 0
 
 
-def test_ready_answers_ok(server: Server) -> None:
+def test_ready_returns_ok(server: Server) -> None:
     answer = server.ask("/ready")
     assert (answer.status, answer.json()) == (200, {"status": "ok"})
 
@@ -568,7 +568,7 @@ def test_with_a_wildcard_every_origin_may_read_without_credentials(site: SampleS
         assert "access-control-allow-credentials" not in headers
 
 
-def test_the_whole_file_after_a_failed_if_range_is_still_seekable(server: Server) -> None:
+def test_the_whole_file_after_a_failed_if_range_has_ranges_and_validators(server: Server) -> None:
     plain = server.get("/page/prog")
     whole = server.get("/page/prog", headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert (whole.status, whole.body) == (200, plain.body)

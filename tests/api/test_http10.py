@@ -1,5 +1,5 @@
-"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection does. So every other
-end of the connection is a reset."""
+"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection closes. So the server
+resets the connection if the body is incomplete."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if "serve" in sys.orig_argv:
 
     Stream.read = read_some
 """
-"""A `sitecustomize` that makes the server fail in the middle of every long stream."""
+"""A `sitecustomize` module that makes the server fail in the middle of every long stream."""
 
 
 def ask(server: Server, page: str, method: str, meanwhile: Callable[[], None] | None = None) -> tuple[bytes, bytes]:
-    """Return the head and the body as they are on the wire; call `meanwhile` after FEW bytes. Raises
-    ConnectionResetError if the connection is reset."""
+    """Return the head and the body of a response, without decoding. Calls `meanwhile` once FEW bytes have arrived.
+    Raises ConnectionResetError if the connection is reset."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(f"GET {server.target(page, method=method)} HTTP/1.0\r\n\r\n".encode())
         received = bytearray()
@@ -61,7 +61,7 @@ def test_a_body_is_sent_without_transfer_encoding(server: Server, page: str, met
     server.settled()
 
 
-def test_a_body_that_is_cut_ends_in_a_reset(server: Server) -> None:
+def test_a_cut_body_ends_in_a_reset(server: Server) -> None:
     with pytest.raises(ConnectionResetError):
         ask(server, "/page/fault/cut=1000000,norange,nolength,id=http10/prog.mp4", "embedded")
     server.settled()
@@ -78,8 +78,8 @@ def test_an_unforeseen_exception_and_a_killed_server_end_in_a_reset(site: Sample
             ask(server, SLOW, "relay", server.process.kill)
 
 
-def test_the_end_of_draining_ends_in_a_reset(site: SampleSite) -> None:
-    with serving(site, drain_seconds=0.2, complaints=True) as server:  # uvicorn logs what it cancels as an error
+def test_a_stream_that_outlasts_draining_ends_in_a_reset(site: SampleSite) -> None:
+    with serving(site, drain_seconds=0.2, complaints=True) as server:  # uvicorn logs each cancelled request as an error
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.terminate)
         assert server.process.wait(STOP_SECONDS) == 0

@@ -1,4 +1,4 @@
-"""Clients that leave or stop reading, servers that stop, processes that die: no request leaves anything behind."""
+"""Clients that leave or stop reading, servers that stop, and processes that die: no request leaves anything behind."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.wire import Exchange
 METHODS = ("relay", "embedded", "subprocess")
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
-"""The size of a client's kernel buffer, small so that the server soon cannot send any more."""
+"""Size of a client's kernel buffer in bytes. It is small, so the server soon waits for the client."""
 
 
 @pytest.fixture(scope="module")
 def narrow(site: SampleSite) -> Iterator[Server]:
-    """A server with one stream at a time, and one thread and one child for it. Further requests wait up to 60 s."""
+    """Run a server with one stream at a time, and one thread and one child for it. Further requests wait up to 60 s."""
     with serving(site, max_streams=1, max_workers=1, max_children=1, wait_seconds=60) as running:
         yield running
 
@@ -49,7 +49,7 @@ def until_health(server: Server, **expected: int) -> None:
     wait_for(lambda: state() == expected, lambda: f"{state()} is not {expected}")
 
 
-# Leaving at any moment
+# Clients that leave
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -99,7 +99,9 @@ def test_a_client_may_leave_while_the_media_server_is_silent(server: Server, met
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_without_having_read(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_while_the_server_waits_for_it_to_read(
+    server: Server, site: SampleSite, method: str
+) -> None:
     with server.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(1)
         until_health(server, streams=1)
@@ -108,7 +110,7 @@ def test_a_client_may_leave_without_having_read(server: Server, site: SampleSite
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_right_at_the_end(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_with_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
     length = site.path("vp9.webm").stat().st_size
     with server.open("/page/webm", method=method) as exchange:
         exchange.read(length)
@@ -141,8 +143,8 @@ CROWD = (
 )
 
 
-def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(hurried: Server) -> None:
-    """More clients than the server has room for, each of which leaves at a random moment."""
+def test_a_crowd_of_clients_leaves_no_stream_connection_or_child_behind(hurried: Server) -> None:
+    """There are more clients than the server has room for, and each leaves at a random moment."""
 
     def come_and_go(seed: int) -> None:
         chance = random.Random(seed)
@@ -177,7 +179,7 @@ def test_a_client_that_never_completes_its_request_holds_no_stream(server: Serve
         server.settled()
 
 
-# No room
+# Requests beyond the limits
 
 
 @contextlib.contextmanager
@@ -203,7 +205,7 @@ def test_a_request_beyond_max_streams_waits_and_is_refused_with_retry_after(hurr
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_waiting_client_is_served_when_another_leaves(narrow: Server, method: str) -> None:
+def test_a_waiting_client_is_served_once_another_leaves(narrow: Server, method: str) -> None:
     with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
         until_health(narrow, waiting=1)
         streams[0].leave()
@@ -211,7 +213,7 @@ def test_a_waiting_client_is_served_when_another_leaves(narrow: Server, method: 
     narrow.settled()
 
 
-def test_a_second_child_waits_for_the_first(site: SampleSite) -> None:
+def test_a_second_child_is_refused_while_the_first_runs(site: SampleSite) -> None:
     with serving(site, max_children=1, wait_seconds=0.5) as server:
         with server.open(BIG, method="subprocess", receive_bytes=SMALL_BUFFER) as first:
             first.read(1)
@@ -224,7 +226,7 @@ def test_a_second_child_waits_for_the_first(site: SampleSite) -> None:
 # Processes that stop or die
 
 
-def test_after_sigterm_streams_finish_and_no_new_ones_start(site: SampleSite) -> None:
+def test_after_sigterm_running_streams_finish_and_no_stream_starts(site: SampleSite) -> None:
     with serving(site, drain_seconds=120) as server, contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))
@@ -249,7 +251,7 @@ def test_after_sigterm_streams_finish_and_no_new_ones_start(site: SampleSite) ->
         assert all(map(gone, children))
 
 
-def test_streams_that_do_not_need_the_worker_outlive_it(site: SampleSite) -> None:
+def test_streams_without_a_worker_outlive_a_worker_that_dies(site: SampleSite) -> None:
     with serving(site, complaints=True) as server, contextlib.ExitStack() as stack:
         relayed, embedded = (
             stack.enter_context(server.open("/media/large-32.mp4", method=method, receive_bytes=SMALL_BUFFER))
@@ -284,7 +286,7 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
 
 
 def test_a_worker_that_fails_to_start_is_started_again(site: SampleSite, tmp_path: Path) -> None:
-    """The server becomes ready before the first request."""
+    """The server is ready before it gets the first request."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "first = pathlib.Path(__file__).with_name('first')\n"

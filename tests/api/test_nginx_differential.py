@@ -1,5 +1,5 @@
-"""500 random conditional and ranged requests, to nginx for a file and to the server that relays it from that nginx. The
-answers differ only where RFC 9110 allows it: ALLOWED lists these differences."""
+"""500 random conditional and ranged requests to nginx, which serves a file, and to the server, which relays that file
+from nginx. The answers differ only where RFC 9110 allows it: ALLOWED lists these differences."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from tests.server import Server, serving
 REQUESTS = 500
 SEED = 9110
 MODIFIED = 1_700_000_000
-"""Last-Modified of the file."""
+"""Last-Modified of the file, in seconds since 1970."""
 NAME = "clip.mp4"
 
-# The defaults of nginx, but for `if_modified_since`: it compares for equality unless it is told to follow the RFC.
+# The configuration has the defaults of nginx, except for `if_modified_since`: by default, nginx compares the dates for
+# equality, against the RFC.
 CONFIGURATION = """
 daemon off;
 {user}
@@ -105,7 +106,7 @@ def relaying(site: SampleSite, origin: Origin) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request."""
+    """A request that both servers get."""
 
     verb: str
     headers: Mapping[str, str]
@@ -117,7 +118,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What both servers have to agree on. Of a refusal the body and its headers are not compared."""
+    """The parts of an answer that both servers must agree on. If the request is refused, body and body headers are left
+    out."""
 
     status: int
     headers: Mapping[str, str]
@@ -125,7 +127,7 @@ class Answer:
 
 
 COMPARED = ("Content-Range", "Content-Length", "Content-Type", "ETag", "Last-Modified")
-"""Not Accept-Ranges, which nginx leaves out of a 206: a server MAY send it (§14.3)."""
+"""Accept-Ranges is left out: nginx does not send it in a 206, and a server MAY send it (RFC 9110 §14.3)."""
 REFUSED = ("Content-Range",)
 
 
@@ -133,12 +135,12 @@ def compared(response: http.client.HTTPResponse, body: bytes) -> Answer:
     refused = response.status >= 400
     names = REFUSED if refused else COMPARED
     headers = {name: value for name in names if (value := response.headers[name]) is not None}
-    if response.status == 304:  # §15.4.5: what it has to carry; the rest may be left out
+    if response.status == 304:  # a 304 must have an ETag, and may leave out the other headers (RFC 9110 §15.4.5)
         headers = {"ETag": headers["ETag"]}
     return Answer(response.status, headers, b"" if refused else body)
 
 
-# Requests
+# Random requests
 
 INVALID_DATES = ["yesterday", "2023-11-14T22:13:20Z", ""]
 
@@ -188,12 +190,13 @@ def random_date(chance: random.Random) -> str:
     return chance.choice([formatdate(when, usegmt=True)] * 4 + INVALID_DATES)
 
 
-# Differences
+# Allowed differences
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference that RFC 9110 allows in `section`: `holds` of the request, and of both answers (ours, nginx's)."""
+    """A difference that RFC 9110 allows in `section`. `holds` gets the request, the server's answer and nginx's answer,
+    and returns whether they show this difference."""
 
     name: str
     section: str
@@ -259,7 +262,7 @@ ALLOWED = (
 )
 
 
-def test_500_random_requests_are_answered_as_by_nginx(relaying: Server, origin: Origin) -> None:
+def test_the_server_answers_500_random_requests_as_nginx_does(relaying: Server, origin: Origin) -> None:
     chance = random.Random(SEED)
     target = relaying.target(f"http://127.0.0.1:{origin.port}{origin.path}", method="relay")
     seen: dict[str, int] = dict.fromkeys((each.name for each in ALLOWED), 0)
@@ -269,7 +272,7 @@ def test_500_random_requests_are_answered_as_by_nginx(relaying: Server, origin: 
             asked = random_request(chance, len(origin.content), origin.etag)
             found, expected = answer(ours, target, asked), answer(nginx, origin.path, asked)
             if expected.status == 412:
-                nginx.close()  # nginx does so too, although its answer says keep-alive
+                nginx.close()  # nginx closes the connection as well, although its answer says keep-alive
             if found != expected:
                 allowed = [each.name for each in ALLOWED if each.holds(asked, found, expected)]
                 assert allowed, f"{asked}\n{brief(found)}\n{brief(expected)}"
@@ -286,7 +289,7 @@ def answer(connection: http.client.HTTPConnection, target: str, asked: Asked) ->
 
 
 def check(asked: Asked, found: Answer, origin: Origin) -> None:
-    """Check what holds of our answer whatever nginx says."""
+    """Check the properties that the server's answer must have, independent of nginx."""
     assert found.status in (200, 206, 304, 412, 416), (asked, brief(found))
     if found.status == 416:
         assert found.headers["Content-Range"] == f"bytes */{len(origin.content)}"

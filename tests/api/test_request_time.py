@@ -1,4 +1,5 @@
-"""A request has to arrive within a time and a size: what drips, or never ends, loses its connection."""
+"""Time and size limits of a request: the server closes the connection of a client that sends too slowly, or too
+much."""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from serverpy.api.protocol import BODY_BYTES, CUT, LEFT, TOO_LONG, StreamProtoco
 from tests.server import Server
 
 SECONDS = 0.3
-"""The time that a request has in these tests."""
+"""Seconds in which these tests must complete a request."""
 HEAD = b"GET /%s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer at once. The body says whether the request was too long, and which header fields it has."""
+    """Answer at once. The body tells whether the request was too long, and which header fields it has."""
     names = b" ".join(name for name, _ in scope["headers"])
     body = str(scope["extensions"].get(TOO_LONG)).encode() + b" " + names
     headers = [(b"content-length", str(len(body)).encode())]
@@ -31,7 +32,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a byte, and then no more until the client leaves."""
+    """Send one byte, and wait until the client leaves."""
     left = asyncio.Event()
     scope["extensions"][LEFT](left.set)
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -88,7 +89,7 @@ async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bo
         (HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", b""),
     ],
 )
-async def test_a_body_that_does_not_come_cuts_the_connection(
+async def test_an_incomplete_body_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch, application: Application, head: bytes, dripped: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
@@ -108,10 +109,10 @@ async def test_a_body_that_does_not_come_cuts_the_connection(
         (b"", b"x"),
     ],
 )
-async def test_what_begins_no_request_cuts_the_connection(
+async def test_bytes_that_begin_no_request_close_the_connection(
     monkeypatch: pytest.MonkeyPatch, head: bytes, dripped: bytes
 ) -> None:
-    """Bytes end the time-out of idle connections, so they need one of their own."""
+    """These bytes stop the timeout of idle connections, so another timeout must apply."""
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
     async with connected(answer) as (reader, writer, _):
         writer.write(head.replace(b"%s", b""))
@@ -131,7 +132,7 @@ async def reads_to_its_end(reader: asyncio.StreamReader, writer: asyncio.StreamW
 @pytest.mark.parametrize("verb", [b"GET", b"POST"])
 @pytest.mark.parametrize("application", [answer, stream])
 @pytest.mark.parametrize("framing", [b"Content-Length: 99999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-async def test_a_body_that_is_too_long_cuts_the_connection(
+async def test_a_body_that_is_too_long_closes_the_connection(
     application: Application, verb: bytes, framing: bytes
 ) -> None:
     async with connected(application) as (reader, writer, _):
@@ -145,7 +146,7 @@ async def test_a_body_that_is_too_long_cuts_the_connection(
                 pass
 
 
-async def test_a_body_that_is_not_too_long_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_of_the_maximum_size_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(answer) as (reader, writer, _):
         for _ in range(2):
             writer.write(HEAD % b"" + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES)
@@ -160,8 +161,8 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 
 
 @pytest.mark.parametrize("rest", [b"\r\n", UPGRADE, b"Content-Length: 1\r\n\r\nx"])
-async def test_a_request_that_has_come_has_no_time_limit(rest: bytes) -> None:
-    """Also one that offers an upgrade, as curl does with --http2: it has no body."""
+async def test_a_complete_request_has_no_time_limit(rest: bytes) -> None:
+    """An offer to upgrade, as curl sends with --http2, does not matter: that request has no body."""
     async with connected(stream) as (reader, writer, made):
         writer.write(HEAD % b"" + rest)
         await reader.readuntil(b"x\r\n")
@@ -180,7 +181,7 @@ async def test_a_trailer_field_is_no_header_field() -> None:
                 await reader.read(1)
 
 
-def test_a_body_that_is_declared_too_long_is_refused(server: Server) -> None:
+def test_a_declared_length_that_is_too_long_is_refused(server: Server) -> None:
     head = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {BODY_BYTES + 1}\r\n\r\n"
     with server.send(head.encode()) as exchange:
         answer = exchange.rest()

@@ -1,4 +1,4 @@
-"""Records of running streams: what they hold, and how they end a stream."""
+"""Records of running streams: their content, and how a record ends its stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.aio import eventually
 
 
 class Client:
-    """A client's connection as an ASGI application sees it. `cut` is set when the server cuts it."""
+    """A client's connection, seen from an ASGI application. `cut` is set once the server has cut the connection."""
 
     def __init__(self) -> None:
         self.cut = asyncio.Event()
@@ -34,18 +34,18 @@ class Client:
         self.leave = leave
 
     async def receive(self) -> Message:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits for ever
 
     async def send(self, message: Message) -> None:
         await asyncio.sleep(0)
 
 
-async def test_cancelling_a_waiting_record_ends_the_request_and_cuts_the_connection() -> None:
+async def test_cancelling_a_waiting_record_ends_its_request_and_cuts_the_connection() -> None:
     running, client = Running(), Client()
 
     async def never(record: Record) -> Stream:
         record.is_admitted = True
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
     response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
@@ -59,11 +59,11 @@ async def test_cancelling_a_waiting_record_ends_the_request_and_cuts_the_connect
     assert list(running) == []
 
 
-async def test_a_client_that_leaves_is_not_cut() -> None:
+async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left() -> None:
     running, client = Running(), Client()
 
     async def never(record: Record) -> Stream:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # never
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
     response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
@@ -76,7 +76,7 @@ async def test_a_client_that_leaves_is_not_cut() -> None:
     assert record.end == "left"
 
 
-def test_a_record_keeps_no_segment_list() -> None:
+def test_a_record_contains_no_segment_list() -> None:
     fragments = tuple(Fragment(url=f"https://example.com/{n}") for n in range(3))
     track = Track(id="1", url="https://example.com", protocol="http_dash_segments", ext="mp4", fragments=fragments)
     plan = Plan(opener="relay", method="relay", nbytes=1, tracks=(track,)).without_lists()

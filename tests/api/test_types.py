@@ -1,5 +1,5 @@
-"""Whole, ranges and HEAD of an address have one type and one name, as Apple's players need: they begin with two
-bytes."""
+"""The whole file, its ranges and HEAD have the same type and name, as Apple's players require: they request two bytes
+first."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 
 @pytest.mark.parametrize("page", SAMPLES)
-def test_two_bytes_and_the_rest_have_the_headers_of_the_whole(server: Server, page: str) -> None:
-    """The order is that of a player which has never seen the address; HEAD has the length as well."""
+def test_the_first_two_bytes_the_rest_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
+    """The requests come in the order of a player that has not seen the address before. HEAD also has the length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})
     middle = server.get(page, headers={"Range": "bytes=100-149"})
@@ -39,7 +39,7 @@ def test_two_bytes_and_the_rest_have_the_headers_of_the_whole(server: Server, pa
     assert first.headers["content-range"] == f"bytes 0-1/{len(whole.body)}"
 
 
-def test_a_head_requests_512_bytes(server: Server, site: SampleSite) -> None:
+def test_head_requests_512_bytes_upstream(server: Server, site: SampleSite) -> None:
     page = "/media/prog-180.mp4"
     server.get(page, path="/info")
     before = len(site.requests)
@@ -49,7 +49,7 @@ def test_a_head_requests_512_bytes(server: Server, site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize("method", ["embedded", "subprocess"])
-def test_a_head_by_other_methods_has_the_type_of_the_whole(server: Server, method: str) -> None:
+def test_head_by_other_methods_has_the_type_of_the_whole_file(server: Server, method: str) -> None:
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
         answer = server.get(page, verb="HEAD", method=method)
         assert (answer.status, answer.headers["content-type"]) == (200, SAMPLES[page])

@@ -1,4 +1,4 @@
-"""Sets which signals a test's child ignores at its start, whatever its parent ignores."""
+"""Sets the signals that a test's child ignores at its start, independent of the parent."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import signal
 
 
 def as_from_a_terminal() -> None:
-    """For `preexec_fn`: SIGINT and SIGHUP end the child, although the test run itself may ignore them."""
+    """Let SIGINT and SIGHUP end the child, although the test run itself may ignore them. Passed as `preexec_fn`."""
     _both(signal.SIG_DFL)
 
 
 def as_by_nohup() -> None:
-    """For `preexec_fn`: the child starts with SIGINT and SIGHUP ignored."""
+    """Let the child ignore SIGINT and SIGHUP from the start. Passed as `preexec_fn`."""
     _both(signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""Small runs of the scenarios that look for limits: what they must find, and that they notice violations."""
+"""Small runs of the scenarios that look for limits: their results are right, and they notice violations."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(("name", "limited"), [("relay", False), ("relay", True), ("embedded", False)])
-def test_the_server_keeps_to_its_memory_budget(bench: Bench, name: str, limited: bool) -> None:
-    """200 clients at once where there is room for fewer: those that are served get every byte, the others get a
-    Retry-After, and the serving process holds at most its base and 110 % of its budget."""
+def test_the_server_respects_its_memory_budget(bench: Bench, name: str, limited: bool) -> None:
+    """200 clients connect at once, more than the server has room for. Each served client gets every byte, each refused
+    one a Retry-After, and the process that serves them holds at most its base and 110 % of its budget."""
     found = measure(TARGETS[name], Load(200, 3.0, 16 * MIB), limited, bench)
     assert not found.problems
     (row,), (series,) = found.rows, found.series
@@ -52,7 +52,7 @@ def test_the_server_keeps_to_its_memory_budget(bench: Bench, name: str, limited:
 
 
 def outcome(end: str, status: int | None, **more: object) -> Outcome:
-    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]  # as the parameters say
+    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]  # types checked above
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def outcome(end: str, status: int | None, **more: object) -> Outcome:
         (outcome("wrong", 200, reason="wrong bytes"), "wrong"),
     ],
 )
-def test_every_end_has_its_kind(ended: Outcome, kind: str) -> None:
+def test_every_outcome_has_its_kind(ended: Outcome, kind: str) -> None:
     assert kind_of(ended) == kind
 
 
-def test_memory_above_the_limit_fails_the_cell() -> None:
+def test_a_failed_memory_limit_or_client_is_a_problem() -> None:
     kept = {"held": True, "wrong": 0, "failed": 0, "served": 9, "highest_pss": 5, "allowed_pss": 9.0}
     assert not list(problems(kept, []))
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):
@@ -98,7 +98,7 @@ def reading(**more: int) -> Reading:
     return replace(Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0), **more)
 
 
-def test_whatever_is_left_behind_is_a_problem() -> None:
+def test_leftovers_are_reported_as_problems() -> None:
     idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
     assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
     assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == ["left behind: 2 fds, 1 zombies"]
@@ -119,7 +119,7 @@ def test_a_soak_records_the_memory_and_its_trend(bench: Bench) -> None:
     assert 0 < row["pss_first_quarter"] < 2 * row["pss_last_quarter"]
 
 
-def test_the_trend_is_per_hour() -> None:
+def test_the_trend_is_given_per_hour() -> None:
     found = trend([0.0, 1.0, 2.0, 3.0], [100, 101, 102, 103])
     assert found == {"pss_first_quarter": 100, "pss_last_quarter": 103, "pss_slope_per_hour": pytest.approx(3600)}
     with pytest.raises(BenchError):
@@ -133,7 +133,7 @@ def test_a_soak_runs_only_if_it_is_named() -> None:
 # --- Saturation and idling -----------------------------------------------------------------------------------------
 
 
-def test_streams_go_on_while_extractions_saturate(bench: Bench) -> None:
+def test_streams_continue_while_extractions_saturate_the_worker(bench: Bench) -> None:
     found = measure_saturation(TARGETS["relay"], 0.5, 1.5, bench)
     assert not found.problems
     before, during = found.rows

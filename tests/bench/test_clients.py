@@ -1,4 +1,4 @@
-"""The clients of the bench, against the sample site and its faults: they distinguish every way a request can end."""
+"""The clients of the bench, against the sample site and its faults: they distinguish all outcomes of a request."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def get(asked: Ask) -> Outcome:
 
 
 @pytest.mark.parametrize("faults", ["", "nolength", "closelength"])
-def test_a_whole_body_is_complete_however_it_is_framed(site: SampleSite, faults: str) -> None:
+def test_a_whole_body_is_complete_with_any_framing(site: SampleSite, faults: str) -> None:
     outcome = get(ask(site, SMALL, faults))
     assert (outcome.end, outcome.status) == ("complete", 200), outcome
     assert outcome.received == site.path(SMALL).stat().st_size
@@ -53,42 +53,42 @@ def test_a_body_that_ends_early_is_cut(site: SampleSite, faults: str) -> None:
     assert (outcome.end, outcome.received) == ("cut", 1000), outcome
 
 
-def test_other_bytes_of_the_same_length_are_wrong(site: SampleSite) -> None:
+def test_different_bytes_of_the_same_length_are_wrong(site: SampleSite) -> None:
     asked = ask(site, SMALL, "changes=silent,id=bench-wrong")
     assert get(asked).end == "complete"
     assert get(asked).end == "wrong"
 
 
-def test_a_short_body_that_looks_complete_is_wrong(site: SampleSite) -> None:
+def test_a_body_shorter_than_the_reference_is_wrong_even_if_its_framing_is_complete(site: SampleSite) -> None:
     asked = ask(site, SMALL)
     longer = Ask(asked.host, asked.port, asked.path, reference("prog.mp4"))
     assert get(longer).end == "wrong"
 
 
-def test_an_http_error_is_refused_with_its_text(site: SampleSite) -> None:
+def test_an_http_error_counts_as_refused_and_its_text_is_kept(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "status=503"))
     assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
     assert outcome.reason.startswith("503 ")
 
 
-def test_a_refused_connection_is_failed(site: SampleSite) -> None:
+def test_a_refused_connection_counts_as_failed(site: SampleSite) -> None:
     outcome = get(Ask("127.0.0.1", site.closed_port, "/", reference(SMALL)))
     assert (outcome.end, outcome.status) == ("failed", None)
 
 
-def test_a_silent_server_is_given_up_after_the_patience(site: SampleSite) -> None:
+def test_a_server_that_stalls_longer_than_the_patience_counts_as_a_cut(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "stall=1000", patience=0.3))
     assert (outcome.end, outcome.received) == ("cut", 1000)
     assert "silent" in outcome.reason
 
 
-def test_no_response_at_all_is_failed_after_the_patience() -> None:
+def test_no_response_within_the_patience_counts_as_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         outcome = get(Ask("127.0.0.1", mute.getsockname()[1], "/", reference(SMALL), 0.2))
     assert outcome.end == "failed"
 
 
-async def test_a_client_that_leaves_early_ends_as_left(site: SampleSite) -> None:
+async def test_a_client_that_leaves_early_counts_as_left(site: SampleSite) -> None:
     outcome = await leaving(ask(site, LARGE), 100_000)
     assert outcome.end == "left"
     assert 100_000 <= outcome.received < 2_000_000
@@ -97,7 +97,7 @@ async def test_a_client_that_leaves_early_ends_as_left(site: SampleSite) -> None
 
 
 async def read_slowly(asked: Ask, rate: int, clients: int = 1) -> list[Outcome]:
-    """Read until all clients have ended."""
+    """Read with `clients` slow clients until all of them have ended. Returns their outcomes."""
     async with Crowd(asked, rate) as crowd:
         await crowd.join(clients)
         await eventually(lambda: not crowd.reading)
@@ -112,7 +112,7 @@ async def test_slow_clients_keep_to_their_rate(site: SampleSite) -> None:
 
 async def test_a_server_notices_slow_clients(site: SampleSite) -> None:
     """The kernel's receive buffer of a slow client is small, so responses stay under way at the server."""
-    await eventually(lambda: not answers_under_way(site))  # those of earlier tests
+    await eventually(lambda: not answers_under_way(site))  # wait for the responses of earlier tests to end
     async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
         await crowd.join(5)
         assert (crowd.reading, answers_under_way(site)) == (5, 5)
@@ -137,7 +137,7 @@ async def test_a_cancelled_crowd_closes_its_connections(site: SampleSite) -> Non
     await eventually(lambda: not answers_under_way(site))
 
 
-async def test_many_requests_share_connections_and_are_all_counted(site: SampleSite) -> None:
+async def test_many_requests_are_all_counted_and_share_connections(site: SampleSite) -> None:
     asked = ask(site, SMALL)
     tally = await many(lambda: asked, 3, count=30)
     assert (tally.total, tally.complete, len(tally.first_bytes)) == (30, 30, 30)
@@ -145,7 +145,7 @@ async def test_many_requests_share_connections_and_are_all_counted(site: SampleS
     assert (await many(lambda: asked, 2, seconds=2.0)).complete > 2
 
 
-async def test_many_gives_up_soon_if_requests_fail(site: SampleSite) -> None:
+async def test_many_requests_stop_soon_if_they_fail(site: SampleSite) -> None:
     asked = ask(site, SMALL, "status=500")
     tally = await many(lambda: asked, 2, count=10_000)
     assert tally.complete == 0
@@ -153,7 +153,7 @@ async def test_many_gives_up_soon_if_requests_fail(site: SampleSite) -> None:
     assert tally.reasons
 
 
-def test_a_reference_is_what_the_site_serves() -> None:
+def test_a_reference_has_the_bytes_that_the_site_serves() -> None:
     large = reference("large-32.mp4")
     assert large.size == 32 << 20
     digest = sha256()
@@ -162,7 +162,7 @@ def test_a_reference_is_what_the_site_serves() -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_a_reference_compares_across_blocks_and_never_past_its_end() -> None:
+def test_a_reference_compares_across_blocks_and_only_up_to_its_end() -> None:
     large = reference("large-32.mp4")
     block = bytes(large._block(1)) + bytes(large._block(2))
     assert large.matches(BLOCK_BYTES, block)
@@ -212,14 +212,14 @@ async def test_a_response_to_head_is_complete_without_a_body(site: SampleSite) -
     ]
 
 
-async def test_a_visitor_that_left_a_body_early_opens_a_new_connection(site: SampleSite) -> None:
+async def test_a_visitor_that_leaves_a_body_early_opens_a_new_connection(site: SampleSite) -> None:
     with closing(Visitor()) as visitor:
         assert (await visitor.ask(ask(site, LARGE), 100_000)).end == "left"
         assert (await visitor.ask(ask(site, SMALL), 1 << 30)).end == "complete"
         assert visitor.opened == 2
 
 
-def test_without_a_reference_only_the_framing_counts(site: SampleSite) -> None:
+def test_without_a_reference_only_the_framing_matters(site: SampleSite) -> None:
     anything = replace(ask(site, SMALL), reference=None)
     assert get(anything).end == "complete"
     assert get(replace(ask(site, SMALL, "cut=1000"), reference=None)).end == "cut"

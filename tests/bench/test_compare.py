@@ -1,4 +1,4 @@
-"""Two runs are compared only in figures that both have measured."""
+"""Comparison of two runs: only figures that both have measured are compared."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_rows_that_failed_or_are_missing_in_one_run_are_left_out() -> None:
     ]
 
 
-def test_a_measured_number_does_not_distinguish_rows() -> None:
+def test_rows_are_matched_without_their_measured_numbers() -> None:
     def row(requests: int, rate: float) -> dict[str, Any]:
         return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
 

@@ -1,4 +1,5 @@
-"""Verdicts follow from values, a failure is shown as a failure, and the repository's pages match the raw results."""
+"""The report of the bench: verdicts follow from values, a failure is shown as a failure, and the repository's pages
+match the raw results."""
 
 from __future__ import annotations
 
@@ -37,13 +38,13 @@ LIMIT = {limit.what: limit for limit in LIMITS}
 
 
 def run(**rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return results with these scenarios, all done."""
+    """Return results that consist of these scenarios, all of them done."""
     names = {name: name.replace("_", "-") for name in rows}
     return {"meta": {}, "scenarios": [{"name": names[n], "status": "done", "rows": found} for n, found in rows.items()]}
 
 
 def changed(name: str, **change: Any) -> dict[str, Any]:
-    """Return the repository's run with one scenario changed, or without it if no change is given."""
+    """Return the repository's run with the scenario `name` changed. Without a change, the scenario is removed."""
     raw = copy.deepcopy(RAW)
     if not change:
         raw["scenarios"] = [each for each in raw["scenarios"] if each["name"] != name]
@@ -94,7 +95,7 @@ def test_the_readme_shows_the_headline() -> None:
     assert [row[0] for row in table.rows] == [STYLES[target].title for target in TARGETS]
 
 
-def test_the_files_are_written_from_the_same_run(tmp_path: Path) -> None:
+def test_page_charts_and_json_are_written_from_the_same_run(tmp_path: Path) -> None:
     page = write(DOCS / "benchmark.json", tmp_path / "out", tmp_path / "docs")
     markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
     drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
@@ -134,7 +135,7 @@ def test_a_claim_holds_inside_its_range_and_a_tenth_around_it(value: float, expe
     assert Judged(subject, Figure(value), expected).said == said
 
 
-def test_a_claim_in_words_is_held_or_wrong() -> None:
+def test_a_claim_in_words_holds_or_is_wrong() -> None:
     winner = claim("the winner, at 200")
     assert [verdict(winner, Figure(value)) for value in (0.5, 1.5)] == [Verdict.HELD, Verdict.WRONG]
 
@@ -223,7 +224,7 @@ OVER_TIME = {"meta": {}, "scenarios": [{"name": "over-time", "status": "done", "
          Figure(1, "500 requests")),
     ],
 )  # fmt: skip
-def test_a_selector_finds_a_figure_or_says_why_there_is_none(
+def test_a_selector_finds_a_figure_or_tells_why_there_is_none(
     raw: dict[str, Any], selector: str, expected: Figure | NotMeasured
 ) -> None:
     found = find(selector, parse(raw))
@@ -257,7 +258,7 @@ def test_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in RAW["scenarios"]])
-def test_a_missing_scenario_leaves_its_claims_not_measured_and_changes_no_other(name: str) -> None:
+def test_without_a_scenario_only_its_claims_are_not_measured(name: str) -> None:
     whole, partly = parse(RAW), parse(changed(name))
     for each in CLAIMS:
         before, after = judge(each, whole), judge(each, partly)
@@ -292,13 +293,13 @@ def test_rows_measured_before_another_cell_failed_are_kept() -> None:
     assert by_title["ServerPY embedded"][2].startswith("failed")
 
 
-def test_a_target_that_is_not_installed_says_so() -> None:
+def test_a_target_that_is_not_installed_is_shown_as_not_installed() -> None:
     raw = changed("crowd")
     raw["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
     assert judged(raw, "10 at once", "httpx-relay").measured == "not measured (httpx is not installed)"
 
 
-def test_another_run_adds_scenarios_that_are_missing_or_failed_in_the_first() -> None:
+def test_another_run_adds_scenarios_that_are_missing_or_failed_in_the_first_run() -> None:
     failed = changed("collect", status="failed", reason="out of memory", rows=[])
     both = together(failed, RAW)
     found = {each["name"]: each for each in both["scenarios"]}
@@ -355,7 +356,7 @@ def test_the_html_is_well_formed_and_has_no_external_references() -> None:
     assert re.findall(r"url\((?!#)", html) == []
 
 
-def test_foreign_text_cannot_become_markup() -> None:
+def test_text_from_the_results_cannot_become_markup() -> None:
     hostile = "<script>alert(1)</script> | &amp;"
     page = Page("T", (Paragraph(hostile), Bullets((hostile,)), Table(("a",), ((hostile,),))))
     assert "<script" not in to_html(page)
@@ -383,7 +384,7 @@ def test_charts_are_well_formed_and_deterministic() -> None:
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | set(PARTS)))
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
 def test_colours_have_enough_contrast_on_the_light_and_the_dark_page(colour: str, paper: str) -> None:
-    """WCAG 2.2, 1.4.11 requires 3 to 1."""
+    """The contrast must be at least 3 to 1 (WCAG 2.2, 1.4.11)."""
     lighter, darker = sorted((luminance(colour), luminance(paper)), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 3
 
@@ -415,6 +416,6 @@ def test_figures_are_written_with_their_unit(value: float, unit: Unit, text: str
     assert figure(value, unit) == text
 
 
-def test_small_figures_are_not_rounded_away_and_configured_sizes_are_binary() -> None:
+def test_small_figures_keep_their_digits_and_configured_sizes_are_binary() -> None:
     assert digits(0.000079) == "0.000079"
     assert [whole_size(n) for n in (65536, 1 << 20, 1 << 30, 1_000_000)] == ["64 KiB", "1 MiB", "1 GiB", "1 MB"]

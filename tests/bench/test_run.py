@@ -62,7 +62,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """Return the descendant of the bench that has that argument."""
+    """Return the descendant of the bench whose command line has the argument `word`. Returns None if there is none."""
     for child in family(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if word in child.cmdline():
@@ -71,7 +71,7 @@ def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
 
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds. Fails if the bench ends before."""
+    """Wait until `condition` holds. Raises AssertionError if the bench ends first."""
 
     def met() -> bool:
         assert process.poll() is None, process.communicate()
@@ -141,7 +141,7 @@ def test_a_server_that_is_killed_fails_its_scenario_and_the_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing_running_and_says_what_is_incomplete(
+def test_an_interrupted_run_leaves_no_process_and_names_the_incomplete_scenario(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50") as process:
@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing_running_and_says_what_is_incomplete(
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
 
 
-def test_a_run_under_nohup_keeps_signals_ignored_and_ends_at_sigterm(tmp_path: Path) -> None:
+def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_at_sigterm(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
         until(process, lambda: loaded(process))
         children = family(process)
@@ -185,7 +185,7 @@ def test_invalid_names_and_numbers_are_usage_errors(tmp_path: Path, arguments: t
 
 
 class Silent:
-    """Watcher that records its lines."""
+    """Watcher that records the lines that it gets."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -218,7 +218,7 @@ def doubts(_bench: Bench) -> Findings:
     return Findings(rows=({"clients": 2},), problems=("3 of 5 had no stream",))
 
 
-def test_a_failed_cell_does_not_keep_others_from_being_measured(tmp_path: Path) -> None:
+def test_a_failed_cell_does_not_prevent_the_others_from_being_measured(tmp_path: Path) -> None:
     watcher = Silent()
     asked = (scenario("bad", fails, finds, doubts), scenario("good", finds), scenario("none"))
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
@@ -251,7 +251,7 @@ def test_the_estimates_of_a_run_are_within_the_promised_time(tmp_path: Path, mod
     assert sum(each.seconds for each in prepared) <= 60 * minutes
 
 
-def test_streams_and_methods_choose_the_cells(tmp_path: Path) -> None:
+def test_streams_and_methods_select_the_cells(tmp_path: Path) -> None:
     order = Order((SCENARIOS["crowd"],), "default", tmp_path, ("relay", "nginx"), (7, 9))
     (crowd,) = prepare(order, {})
     titles = [cell.title for cell in crowd.cells]
@@ -270,7 +270,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_a_plateau_is_stable_memory_without_full_speed() -> None:
+def test_memory_that_is_stable_counts_as_a_plateau_only_without_full_speed() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]

@@ -1,4 +1,4 @@
-"""The sampler's sums are those of the processes, and a target that dies is an error, not a zero figure."""
+"""The sampler's sums are those of the processes, and a target that dies is an error, not a figure of zero."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 
 MIB = 1 << 20
 
-# Each prints a line when it is ready, then waits for its stdin to end.
+# Each program prints a line when it is ready, then waits for its stdin to end.
 HOLDER = "held = bytearray(b'x' * {mib} * 2**20); print('ready', flush=True); input()"
 PARENT = f"""
 import subprocess, sys
@@ -54,7 +54,7 @@ except EOFError: stop.set()
 
 @contextlib.contextmanager
 def program(source: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `source` in a Python process; yields the process and the first line of its output."""
+    """Run `source` in a Python process. Yields the process and the first line of its output."""
     with subprocess.Popen(
         [sys.executable, "-c", source],
         stdin=subprocess.PIPE,
@@ -77,7 +77,7 @@ def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_reading_is_the_sum_over_the_tree() -> None:
+def test_a_reading_is_the_sum_over_all_processes_of_the_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
         alone = read(process.pid, alone=True)
@@ -89,7 +89,7 @@ def test_a_reading_is_the_sum_over_the_tree() -> None:
     assert both.threads == alone.threads + child.threads == 2
 
 
-def test_held_memory_shows_in_every_figure() -> None:
+def test_allocated_memory_shows_in_every_figure() -> None:
     with program(HOLDER.format(mib=1)) as (small, _), program(HOLDER.format(mib=33)) as (large, _):
         before, after = read(small.pid), read(large.pid)
     for field in ("pss", "uss", "rss"):
@@ -109,7 +109,7 @@ def test_threads_and_descriptors_are_counted() -> None:
     assert after.fds - before.fds == 5
 
 
-def test_a_child_that_was_not_waited_for_counts_only_as_a_zombie() -> None:
+def test_a_child_that_its_parent_has_not_waited_for_counts_only_as_a_zombie() -> None:
     with program(PARENT) as (process, said):
         before = read(process.pid)
         send(process, "end")
@@ -122,19 +122,19 @@ def test_a_child_that_was_not_waited_for_counts_only_as_a_zombie() -> None:
     assert dead.uss < before.uss - 8 * MIB
 
 
-def test_the_cpu_time_of_ended_children_is_kept() -> None:
+def test_the_cpu_time_of_ended_children_is_included() -> None:
     with program(BUSY) as (process, _):
         assert read(process.pid).cpu >= 0.2  # /proc counts in ticks of 10 ms, rounded down
 
 
-def test_a_process_that_is_gone_cannot_be_read() -> None:
+def test_a_process_that_has_ended_cannot_be_read() -> None:
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)
     with pytest.raises(TargetDied):
         read(process.pid)
 
 
-def test_a_root_that_is_a_zombie_counts_as_gone() -> None:
+def test_a_root_that_is_a_zombie_counts_as_ended() -> None:
     with program("print('ready')") as (process, _):
         wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
         with pytest.raises(TargetDied):
@@ -156,7 +156,7 @@ def test_a_sampler_collects_until_it_is_stopped_and_leaves_no_thread() -> None:
     assert sampler.peak("pss") == max(reading.pss for reading in taken)
 
 
-def test_the_first_and_the_last_reading_are_those_of_start_and_stop() -> None:
+def test_the_first_and_last_readings_are_taken_at_start_and_stop() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), Sampler(process.pid, hz=0.01) as sampler:
         assert len(sampler.readings) == 1
     assert len(sampler.readings) == 2
@@ -179,12 +179,12 @@ def test_a_target_that_dies_fails_the_block_around_it() -> None:
         killed_in_a_block(process)
 
 
-def test_the_error_of_the_block_is_not_replaced() -> None:
+def test_an_error_in_the_block_is_not_replaced() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(ZeroDivisionError):
         killed_in_a_block(process, ZeroDivisionError())
 
 
-def test_a_target_that_is_gone_cannot_be_sampled() -> None:
+def test_a_target_that_has_ended_cannot_be_sampled() -> None:
     threads = threading.active_count()
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)

@@ -1,4 +1,5 @@
-"""Each installed target streams the origin's bytes, and none of its processes is left, however the block ends."""
+"""Targets of the bench: each installed target streams the origin's bytes, and none of its processes outlives its
+block."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ SECONDS = 60.0
 
 each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for target in INSTALLED])
 
-# Starts the target, prints the pids of all its descendants, and waits for its stdin to end.
+# Program that starts the target, prints the pids of all its descendants, and waits for its stdin to end.
 STARTER = """
 import contextlib, psutil, sys
 from serverpy.bench.measure.children import terminated_like_interrupted
@@ -59,18 +60,18 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=5)[1]
 
 
-def test_the_methods_of_serverpy_can_always_run() -> None:
+def test_serverpy_is_installed_for_each_of_its_methods() -> None:
     assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
 
 
-def test_a_target_that_is_not_installed_says_in_one_line_what_is_missing() -> None:
+def test_the_error_for_a_target_that_is_not_installed_names_the_missing_package_in_one_line() -> None:
     for target in TARGETS.values():
         why = target.missing()
         assert why is None or ("is not installed" in why and "\n" not in why)
 
 
 @each_target
-def test_a_target_streams_every_byte_over_each_scheme_and_leaves_nothing(target: Target, origin: Origin) -> None:
+def test_a_target_streams_every_byte_over_each_scheme_and_leaves_no_process(target: Target, origin: Origin) -> None:
     media = media_of(target)
     with target.start(origin) as running_:
         for scheme in running_.schemes:
@@ -86,7 +87,7 @@ def test_a_target_streams_every_byte_over_each_scheme_and_leaves_nothing(target:
 
 
 @each_target
-def test_a_target_that_is_streaming_is_ended_by_an_exception(target: Target, origin: Origin) -> None:
+def test_an_exception_ends_a_target_that_is_streaming(target: Target, origin: Origin) -> None:
     processes: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError):
         fail_while_streaming(target, origin, processes)
@@ -123,13 +124,13 @@ def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals
     assert gone(processes)
 
 
-def test_fresh_pages_have_new_addresses_and_the_same_media(origin: Origin) -> None:
+def test_fresh_pages_have_new_addresses_for_the_same_media(origin: Origin) -> None:
     pages = [urlsplit(origin.page("prog.mp4", "http", fresh)) for fresh in ("", "1", "2")]
     assert len(set(pages)) == 3
     assert len({ask(page.port or 0, f"{page.path}?{page.query}") for page in pages}) == 1
 
 
-def test_a_setting_of_a_server_reaches_it_and_the_environment_does_not(
+def test_a_server_gets_its_settings_and_not_those_of_the_environment(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVERPY_MEMORY_BUDGET", "1MiB")
@@ -148,13 +149,13 @@ def test_an_unknown_setting_and_unsupported_media_are_refused(origin: Origin) ->
         running_.path("hls/ts")
 
 
-def test_the_error_for_a_child_that_does_not_start_has_its_last_output() -> None:
+def test_the_error_for_a_child_that_does_not_start_quotes_its_last_output() -> None:
     command = [sys.executable, "-c", "import sys; print('before'); sys.exit('no luck today')"]
     with running("The unlucky", command) as child, pytest.raises(TargetFailed, match=r"The unlucky .*no luck today"):
         child.said("ready", SECONDS)
 
 
-def test_a_child_that_takes_too_long_is_ended() -> None:
+def test_a_child_that_starts_too_slowly_is_ended() -> None:
     command = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
     with running("The slow", command) as child:
         assert child.said("up", SECONDS)
@@ -175,7 +176,7 @@ def test_a_child_that_dies_while_it_runs_raises(origin: Origin) -> None:
             running_.health()
 
 
-def test_children_that_will_not_end_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_that_ignore_signals_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The middle process ends at once, so the last one is an orphan."""
     monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
@@ -188,7 +189,7 @@ def test_children_that_will_not_end_and_their_orphans_are_killed(monkeypatch: py
     assert gone(processes)
 
 
-def test_files_and_directory_of_a_child_are_its_own() -> None:
+def test_each_child_has_its_own_files_and_directory() -> None:
     command = [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read(), flush=True)", "{directory}/words"]
     with running("The reader", command, files={"words": "in {directory}"}) as child:
         assert Path(child.said(r"in (\S+)", SECONDS)[1]) == child.directory

@@ -1,4 +1,4 @@
-"""The real command in a child process, allowed to reach the sample site and nothing else on loopback."""
+"""Runs the real command in a child process that may reach only the sample site on loopback."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a child that is started in the block receive SIGINT, even if this process ignores it (in the background)."""
+    """Let a child that is started in the block receive SIGINT, even if this process runs in the background and ignores
+    it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

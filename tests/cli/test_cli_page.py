@@ -1,4 +1,4 @@
-"""docs/cli.md names every command, and every option of those that have no page of their own."""
+"""docs/cli.md names every command and option, except options that are described elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_page(name: str) -> None:
+def test_docs_cli_names_every_command(name: str) -> None:
     assert f"`serverpy {name}" in PAGE
 
 
 @pytest.mark.parametrize("name", ["info", "get"])
-def test_every_option_is_in_the_page(name: str) -> None:
+def test_docs_cli_names_every_option(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]

@@ -1,4 +1,4 @@
-"""`serverpy doctor` reports what is installed, what is missing, and how to install it."""
+"""`serverpy doctor` reports the packages that are installed or missing, and how to install them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_what_is_installed_here_is_found() -> None:
+def test_doctor_finds_the_packages_installed_here() -> None:
     done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
     assert done.exit_code == 0
     for subject in ("python", "yt-dlp", "yt-dlp-ejs", "deno", "av", "curl-cffi", "uvloop", "machine", "pipes"):
@@ -72,7 +72,7 @@ def test_the_release_date_is_read_from_the_version(version: str, released: date 
     assert doctor.release_date(version) == released
 
 
-def test_an_old_ytdlp_should_be_upgraded() -> None:
+def test_doctor_advises_to_upgrade_an_old_ytdlp() -> None:
     assert doctor.yt_dlp(date(2020, 1, 1)).verdict is Verdict.FINE
     old = doctor.yt_dlp(date(2090, 1, 1))
     assert old.verdict is Verdict.ADVICE

@@ -27,7 +27,7 @@ _ids = itertools.count()
 
 @dataclass
 class Recorder:
-    """Watcher that records how jobs end, and in `moved` the bytes that they report on the way."""
+    """Watcher that records how jobs end, and in `moved` the byte counts that they report meanwhile."""
 
     ends: list[Event] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Recorder:
 async def fetch(
     site: SampleSite, path: Path, *urls: str, force: bool = False, jobs: int = 1, wish: Wish | None = None
 ) -> Sequence[Event]:
-    """Fetch each of `urls` into the folder `path`. Returns how they ended."""
+    """Fetch each of `urls` into the folder `path`. Returns the event that ended each job."""
     recorder = Recorder()
     engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
     try:
@@ -61,7 +61,7 @@ async def fetch(
 
 @dataclass(frozen=True)
 class Faulty:
-    """A page with a film of 6 MiB that has faults, and the path of the film."""
+    """A sample page whose film of 6 MiB is served with the faults in `spec`."""
 
     site: SampleSite
     spec: str
@@ -76,12 +76,12 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """The first byte of each range that was requested."""
+        """Return the first byte of each range that the site was asked for."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         return [int(each.headers["range"].removeprefix("bytes=").rstrip("-")) for each in asked]
 
     def version(self) -> Version:
-        """Return the film's version at its first request, which this function makes."""
+        """Request the film's headers once, and return the version that they state."""
         with urllib.request.urlopen(urllib.request.Request(self.site.http + self.path, method="HEAD")) as answer:
             headers = answer.headers
         return Version(headers["etag"], headers["last-modified"], 6 * MIB)
@@ -89,7 +89,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """A film with the faults of the test's parameter, at an address that no other test uses."""
+    """A film with the faults that the test gives as parameter, at an address that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -102,7 +102,7 @@ def film(site: SampleSite) -> bytes:
 
 
 def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
-    """Write the partial file that an interrupted run leaves."""
+    """Write the partial file that an interrupted run would leave."""
     partial = Folder(path, force=False, since=0).claim("film.mp4", Asked(url), version, data[:1])
     assert isinstance(partial, Partial)
     partial.append(data)
@@ -113,7 +113,7 @@ def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
 async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """Even a complete one that only has to be renamed."""
+    """A complete partial file is resumed in the same way, although it only has to be renamed."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:kept])
     assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
@@ -123,10 +123,10 @@ async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
 
 @pytest.mark.parametrize("faulty", ["", "norange", "norange206", "etag=flip"], indirect=True)
 @pytest.mark.parametrize("kept", [100, 3 * MIB, 7 * MIB])
-async def test_if_a_partial_file_cannot_be_resumed_the_whole_file_is_fetched(
+async def test_the_whole_file_is_fetched_if_a_partial_file_cannot_be_resumed(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """Because the site has no ranges, or because the partial file has other bytes."""
+    """The reason is a site without ranges, or a partial file with other bytes."""
     leave_partial(tmp_path, faulty.page, faulty.version(), bytes(kept))
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -140,7 +140,7 @@ async def test_if_a_partial_file_cannot_be_resumed_the_whole_file_is_fetched(
 async def test_after_a_change_of_the_source_the_file_is_fetched_from_the_start(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    """Whether its validators have changed, or only its bytes."""
+    """Either the validators of the source have changed, or only its bytes."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -152,7 +152,7 @@ async def test_after_a_change_of_the_source_the_file_is_fetched_from_the_start(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_a_source_that_is_cut_leaves_a_partial_file_only(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_cut_source_leaves_only_a_partial_file(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert end.code == "upstream_failed"
@@ -162,9 +162,7 @@ async def test_a_source_that_is_cut_leaves_a_partial_file_only(faulty: Faulty, f
 
 
 @pytest.mark.parametrize("faulty", ["status=404"], indirect=True)
-async def test_a_source_that_is_gone_leaves_the_partial_file_unchanged(
-    faulty: Faulty, film: bytes, tmp_path: Path
-) -> None:
+async def test_a_missing_source_leaves_the_partial_file_unchanged(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     leave_partial(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
@@ -180,7 +178,7 @@ async def test_a_file_that_another_process_is_fetching_is_in_use(faulty: Faulty,
         ]
 
 
-async def test_a_partial_file_of_another_format_is_not_touched(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_partial_file_of_another_format_stays_unchanged(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
     assert isinstance(end, Done)
@@ -188,8 +186,8 @@ async def test_a_partial_file_of_another_format_is_not_touched(faulty: Faulty, f
     assert (tmp_path / end.name).read_bytes() == film
 
 
-async def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
-    """Even if they are fetched at once. A second run finds both files."""
+async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
+    """Both files are fetched at once. A second run finds both."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)
@@ -202,9 +200,7 @@ async def test_other_media_of_the_same_name_get_a_number_and_keep_it(site: Sampl
     assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
 
-async def test_force_fetches_again_but_does_not_overwrite_files_of_the_same_run(
-    site: SampleSite, tmp_path: Path
-) -> None:
+async def test_force_overwrites_old_files_but_not_those_of_the_same_run(site: SampleSite, tmp_path: Path) -> None:
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     stem = f"A film with faults_ {name} (1)"
@@ -216,8 +212,8 @@ async def test_force_fetches_again_but_does_not_overwrite_files_of_the_same_run(
     assert (tmp_path / f"{stem}.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
-async def test_media_without_a_known_length_become_files(site: SampleSite, tmp_path: Path) -> None:
-    """From HLS, and from HTTP without Content-Length. A second run finds them by their first bytes."""
+async def test_media_of_unknown_length_become_files(site: SampleSite, tmp_path: Path) -> None:
+    """The media is HLS, or a file without Content-Length. A second run finds the files by their first bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]
     hls, chunked = await fetch(site, tmp_path, *urls)
     assert isinstance(hls, Done)

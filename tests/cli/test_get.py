@@ -25,7 +25,7 @@ from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
-"""The bytes at the end of a partial file that are fetched again."""
+"""Number of bytes at the end of a partial file that are fetched again."""
 
 
 def sha256(path: Path) -> str:
@@ -41,7 +41,7 @@ def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
 
 @contextlib.contextmanager
 def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `get` into `folder`, and yield the process once it has written more than a MiB and still runs."""
+    """Run `get` into `folder`. Yields the process once it has written more than a MiB, while it still runs."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
             wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
@@ -82,7 +82,7 @@ def kib(site: SampleSite, name: str) -> str:
     return f"{site.path(name).stat().st_size / 1024:.1f} KiB"
 
 
-def test_several_pages_at_once_become_files_with_the_bytes_of_their_media(site: SampleSite, tmp_path: Path) -> None:
+def test_several_pages_become_files_with_the_bytes_of_their_media(site: SampleSite, tmp_path: Path) -> None:
     """`-o` makes the directory, and a page that fails does not stop the others."""
     pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
     done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
@@ -100,7 +100,7 @@ def test_several_pages_at_once_become_files_with_the_bytes_of_their_media(site: 
     assert (folder / "VP9 and Opus (1).webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
-def test_lists_are_read_from_a_file_and_stdin_and_existing_files_are_not_fetched_again(
+def test_get_reads_lists_from_a_file_and_stdin_and_fetches_no_existing_file_again(
     site: SampleSite, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -117,8 +117,8 @@ def test_lists_are_read_from_a_file_and_stdin_and_existing_files_are_not_fetched
     assert there.stat().st_ino == inode
 
 
-def test_after_ctrl_c_the_same_command_resumes_where_it_stopped(site: SampleSite, tmp_path: Path) -> None:
-    """It requests a range from a little before the end of the partial file, if the source is still the same."""
+def test_after_ctrl_c_the_same_command_resumes_the_file(site: SampleSite, tmp_path: Path) -> None:
+    """If the source is unchanged, the command requests a range from a little before the end of the partial file."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -137,7 +137,7 @@ def test_after_ctrl_c_the_same_command_resumes_where_it_stopped(site: SampleSite
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_output_to_a_dash_writes_only_media_to_stdout_one_page_after_the_other(
+def test_with_a_dash_as_output_get_writes_only_media_to_stdout_one_page_after_the_other(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
@@ -153,10 +153,10 @@ def test_output_to_a_dash_writes_only_media_to_stdout_one_page_after_the_other(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, None])
-def test_a_stalled_reader_of_stdout_does_not_prevent_stopping(
+def test_get_can_be_stopped_while_the_reader_of_stdout_stalls(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops it, and so does closing the pipe, quietly and with the exit code of `cat`."""
+    """Ctrl+C stops the command. So does closing the pipe: without a message, and with the exit code that `cat` has."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -187,8 +187,8 @@ def test_a_closed_stdout_does_not_hide_an_earlier_failure(
         ]
 
 
-def test_isolated_pages_have_a_child_each(site: SampleSite, tmp_path: Path) -> None:
-    """The files, failures and items of the children are reported as usual. No item is fetched twice."""
+def test_isolated_pages_each_have_a_child(site: SampleSite, tmp_path: Path) -> None:
+    """The command reports files, failures and items of the children as its own. No item is fetched twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
     done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
     assert done.returncode == 1
@@ -216,7 +216,7 @@ def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
     assert names(folder) == [part.name, f"{part.name}.json"]
 
 
-def test_a_child_that_dies_fails_its_page_only(site: SampleSite, tmp_path: Path) -> None:
+def test_a_child_that_dies_fails_only_its_page(site: SampleSite, tmp_path: Path) -> None:
     urls = [f"{site.http}/page/fault/throttle=4000000/large-32.mp4", f"{site.http}/media/audio.mp3"]
     with in_mid_download(site, tmp_path / "folder", "--isolate", *urls) as process:
         (child,) = psutil.Process(process.pid).children()
@@ -255,7 +255,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     assert "Usage:" in done.stderr
 
 
-def test_an_invalid_line_of_a_list_fails_alone(site: SampleSite, tmp_path: Path) -> None:
+def test_an_invalid_line_in_a_list_fails_alone(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "-", cwd=tmp_path, stdin=f"ftp://example.org/film.mp4\n{site.http}/media/audio.mp3\n")
     assert done.returncode == 1
     assert lines(done.stderr) == [

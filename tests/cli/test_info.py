@@ -1,4 +1,4 @@
-"""`serverpy info` prints what `/info` returns, as a table or as the same JSON."""
+"""`serverpy info` prints the content of `/info`, as a table or as the same JSON."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def shown(info: Info, width: int = 200) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["/page/prog", "/tube/watch/full", "/tube/post/1", "/tube/playlist/list-2"])
-def test_json_is_exactly_what_the_server_answers(server: Server, tmp_path: Path, page: str) -> None:
+def test_json_is_the_same_as_the_response_of_the_server(server: Server, tmp_path: Path, page: str) -> None:
     answer = server.get(page, path="/info")
     done = run(server.site, "info", "--json", f"{server.site.http}{page}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == answer.body + b"\n"
 
 
-def test_a_page_is_shown_with_its_formats_the_best_last(site: SampleSite, tmp_path: Path) -> None:
+def test_info_shows_a_page_and_its_formats_with_the_best_last(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/tube/watch/full", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     printed = [line.strip() for line in lines(done.stdout) if line.strip()]
@@ -135,6 +135,6 @@ def test_durations_are_human_readable() -> None:
         ([], "none"),
     ],
 )
-def test_all_methods_are_one_word(methods: list[str], cell: str) -> None:
+def test_a_list_of_all_methods_is_shown_as_one_word(methods: list[str], cell: str) -> None:
     row = shown(INFO.model_copy(update={"formats": [FORMAT.model_copy(update={"methods": methods})]}))[-1]
     assert [word.strip() for word in row.split("  ") if word.strip()][7] == cell

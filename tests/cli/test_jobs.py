@@ -1,4 +1,4 @@
-"""Jobs run in their order, a given number at once, and a failing job does not affect the others."""
+"""Jobs run in their order, with a given number at once, and a job that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FakeRunner:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-async def test_jobs_and_the_items_that_they_split_into_are_done(at_once: int) -> None:
+async def test_all_jobs_and_the_items_that_they_split_into_are_done(at_once: int) -> None:
     recorder = Recorder()
     await run_all(JOBS, FakeRunner(recorder), at_once, recorder)
     orders = [order for order, _ in recorder.events]
@@ -52,7 +52,7 @@ async def test_jobs_and_the_items_that_they_split_into_are_done(at_once: int) ->
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-async def test_a_job_that_raises_has_failed_and_the_others_go_on(
+async def test_a_job_that_raises_has_failed_and_the_others_continue(
     at_once: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder()

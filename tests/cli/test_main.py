@@ -1,4 +1,4 @@
-"""The command prints its help without loading the server, and each failure in one line."""
+"""The command prints its help without loading the server, and reports each failure in one line."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_invalid_secret_is_not_repeated_in_the_error() -> None:
     assert "hush" not in done.output
 
 
-def test_each_fault_of_the_settings_is_one_line_and_the_exit_code_is_1() -> None:
+def test_each_invalid_setting_is_one_line_and_the_exit_code_is_1() -> None:
     done = run("serve", SERVERPY_PORT="x", SERVERPY_WORKERS="0")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -118,6 +118,6 @@ def test_main_exits_with_0_when_done(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_option_overrides_the_environment(tmp_path: Path) -> None:
-    """The error is that of the option's host; the environment's host would be valid."""
+    """The error names the host of the option; the host of the environment would be valid."""
     done = run("serve", "--host", "nowhere.invalid", "--port", "1", SERVERPY_HOST="127.0.0.1")
     assert (done.returncode, done.stderr) == (1, "serverpy: cannot listen on nowhere.invalid: no such host\n")

@@ -1,4 +1,4 @@
-"""Partial files and names in a folder where several processes write at once and any of them may be killed."""
+"""Partial files and names in a folder to which several processes write at once, each of which may be killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def claimed(path: Path, asked: Asked = ASKED) -> Partial:
     return partial
 
 
-def test_a_file_gets_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_a_file_gets_its_final_name_only_when_it_is_complete(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"one ")
         partial.append(b"two")
@@ -59,7 +59,7 @@ def test_a_partial_file_is_found_by_its_request(tmp_path: Path) -> None:
         assert (found.name, found.size, found.tail(10)) == ("film.mp4", 4, b"data")
 
 
-def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_is_taken(tmp_path: Path) -> None:
+def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_cannot_be_taken(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         with pytest.raises(InUse):
             folder(tmp_path).find(ASKED)
@@ -67,8 +67,8 @@ def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_is_taken(tmp_path:
             assert (partial.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
-def test_a_partial_file_of_something_else_keeps_its_name(tmp_path: Path) -> None:
-    """It may be another program's: yt-dlp names its partial files in the same way."""
+def test_a_partial_file_of_another_program_keeps_its_name(tmp_path: Path) -> None:
+    """yt-dlp names its partial files in the same way."""
     (tmp_path / "film.mp4.part").write_bytes(b"yt-dlp's")
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
@@ -77,7 +77,7 @@ def test_a_partial_file_of_something_else_keeps_its_name(tmp_path: Path) -> None
 
 
 def test_a_state_file_without_a_partial_file_is_removed(tmp_path: Path) -> None:
-    """A process may be killed after the partial file is gone and before its state file is removed."""
+    """A process may be killed between the removal of the partial file and that of its state file."""
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     (tmp_path / "film.mp4.part").unlink()
@@ -99,7 +99,7 @@ def test_an_invalid_state_file_is_ignored(tmp_path: Path, content: bytes) -> Non
     (11, b"other", False),
     (None, b"first bytes and more", False),
 ])  # fmt: skip
-def test_a_file_is_already_there_if_its_size_and_first_bytes_match(
+def test_a_file_exists_already_if_its_size_and_first_bytes_match(
     tmp_path: Path, total: int | None, first: bytes, same: bool
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(b"first bytes")
@@ -109,7 +109,7 @@ def test_a_file_is_already_there_if_its_size_and_first_bytes_match(
     assert (found == "film.mp4") == same
 
 
-def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
         (tmp_path / "film.mp4").write_bytes(b"theirs")
@@ -167,11 +167,11 @@ def test_a_name_is_shortened_before_its_number(name: str, most_bytes: int, expec
     assert [each for _, each in zip(range(2), numbered(name, most_bytes), strict=False)] == expected
 
 
-# File systems that refuse something. Their refusals are made here, because none of them can be mounted by a user.
+# File systems that refuse operations. The tests patch `os` and `fcntl`, because a user cannot mount these file systems.
 
 
 def refusing(call: Callable[..., Any], number: int, when: Callable[..., bool]) -> Callable[..., Any]:
-    """Return `call`, but failing with errno `number` for the arguments that `when` accepts."""
+    """Return a version of `call` that fails with errno `number` for the arguments that `when` accepts."""
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         if when(*args):
@@ -202,13 +202,13 @@ def test_without_locks_a_file_is_written_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_second_process_takes_another_name(tmp_path: Path) -> None:
+def test_without_locks_a_second_process_chooses_another_name(tmp_path: Path) -> None:
     with claimed(tmp_path) as first, claimed(tmp_path, OTHER) as second:
         assert (first.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_part_that_this_process_has_open_is_in_use(tmp_path: Path) -> None:
+def test_without_locks_a_partial_file_that_this_process_has_open_is_in_use(tmp_path: Path) -> None:
     here = folder(tmp_path)
     partial = here.claim("film.mp4", ASKED, Version(), b"first")
     assert isinstance(partial, Partial)
@@ -229,7 +229,7 @@ def is_directory(descriptor: int) -> bool:
     ("number", "when"),
     [(errno.EINVAL, lambda _: True), (errno.ENOTSUP, lambda _: True), (errno.EIO, is_directory)],
 )
-def test_a_file_is_finished_where_the_disk_cannot_be_told_to_write(
+def test_a_file_is_finished_on_file_systems_without_fsync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, when: Callable[..., bool]
 ) -> None:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, number, when))
@@ -238,7 +238,7 @@ def test_a_file_is_finished_where_the_disk_cannot_be_told_to_write(
         assert partial.finish() == "film.mp4"
 
 
-def test_a_file_that_the_disk_could_not_write_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_not_finished_if_fsync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, errno.EIO, lambda _: True))
     with claimed(tmp_path) as partial:
         partial.append(b"data")
@@ -249,7 +249,7 @@ def test_a_file_that_the_disk_could_not_write_is_not_finished(tmp_path: Path, mo
 
 @pytest.mark.parametrize("most_bytes", [143, 120])
 @pytest.mark.parametrize("title", ["a" * 200, "größer als die anderen " * 8])
-def test_a_name_that_is_refused_is_shortened(
+def test_a_name_that_the_file_system_refuses_is_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, most_bytes: int
 ) -> None:
     too_long = lambda path, *_: len(os.fsencode(Path(path).name)) > most_bytes  # noqa: E731
@@ -267,7 +267,7 @@ def test_a_name_that_is_refused_is_shortened(
     assert folder(tmp_path).claim(name, ASKED, Version(), b"first") == done
 
 
-def test_a_name_that_is_too_long_in_any_length_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_refused_at_any_length_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "open", refusing(os.open, errno.ENAMETOOLONG, lambda *_: True))
     with pytest.raises(OSError, match="name too long"):
         claim(tmp_path)

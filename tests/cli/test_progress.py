@@ -1,4 +1,4 @@
-"""The output of `get`: bars, one line for each end, messages for a parent, and no control codes from titles."""
+"""The output of `get`: bars, a line for each finished job, reports to a parent, and no control codes from titles."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ JOB = Job((0,), "http://example.org/1")
         (OutputClosed(), None),
     ],
 )
-def test_every_end_has_a_line(event: Event, line: str | None) -> None:
+def test_every_finished_job_has_a_line(event: Event, line: str | None) -> None:
     assert line_of(JOB, event) == line
 
 
-def test_a_failed_item_is_named() -> None:
+def test_the_line_of_a_failed_item_has_its_number() -> None:
     failed = Failed("busy", "Not now.")
     assert line_of(Job((0, 3), JOB.url, 3), failed) == "serverpy: http://example.org/1 item 3: Not now. [busy]"
 
@@ -63,7 +63,7 @@ def test_a_bar_shows_the_name_and_the_bytes_and_disappears_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("event", [Listed(), Present("film.mp4"), Failed("busy", "No."), OutputClosed()])
-def test_a_page_that_is_read_has_a_bar_until_something_is_known(event: Event) -> None:
+def test_a_page_has_a_bar_while_it_is_read(event: Event) -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:
@@ -81,13 +81,13 @@ def test_a_page_that_is_read_has_a_bar_until_something_is_known(event: Event) ->
     ("done", "total", "shown"),
     [(0, None, ""), (512, None, "512 bytes"), (3 << 20, None, "3.0 MiB"), (0, 5 << 30, "0 bytes of 5.0 GiB")],
 )
-def test_progress_has_the_units_of_every_other_size(done: int, total: int | None, shown: str) -> None:
+def test_progress_has_the_same_units_as_sizes_elsewhere(done: int, total: int | None, shown: str) -> None:
     progress = Progress(auto_refresh=False)
     progress.add_task("film.mp4", total=total, completed=done)
     assert SizeColumn().render(progress.tasks[0]).plain == shown
 
 
-def test_a_job_that_starts_over_has_one_bar() -> None:
+def test_a_job_that_starts_again_has_one_bar() -> None:
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     bars.see(JOB, Began("film.mp4", 5, 9))
@@ -95,8 +95,8 @@ def test_a_job_that_starts_over_has_one_bar() -> None:
     assert [task.completed for task in progress.tasks] == [0]
 
 
-def test_a_page_that_is_fetched_twice_at_once_has_two_bars() -> None:
-    """A playlist may list it twice."""
+def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_bars() -> None:
+    """A playlist page may list the same page twice."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     first, second = Job((0, 1), JOB.url), Job((0, 2), JOB.url)
@@ -108,7 +108,7 @@ def test_a_page_that_is_fetched_twice_at_once_has_two_bars() -> None:
 
 
 @pytest.mark.parametrize("event", [Began("a", 1, None), Moved(5), Done("a", 5), Present("a"), Failed("busy", "No.")])
-def test_a_parent_reads_what_a_child_reports(event: Event) -> None:
+def test_a_parent_can_read_the_reports_of_a_child(event: Event) -> None:
     reading, writing = os.pipe()
     try:
         Reports(writing).see(Job((1, 2), "http://example.org/ü", 2), event)

@@ -1,4 +1,4 @@
-"""`serverpy serve` as a process: it answers, streams, drains, and leaves nothing behind, however it ends."""
+"""`serverpy serve` as a process: it answers, streams and drains, and leaves nothing behind, no matter how it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     lines: list[str]
-    """The lines that the server has printed; the first has the address."""
+    """Lines that the server has printed; the first line has the address."""
 
     @contextlib.contextmanager
     def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
@@ -48,7 +48,8 @@ class Running:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
-    """Start a server on a free port, and yield it once it has printed `lines` lines. Kill it at the end if it runs."""
+    """Start a server on a free port. Yields it once it has printed `lines` lines, and kills it at the end of the
+    block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
         cwd=directory,
@@ -114,7 +115,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
             assert response.status == 200
             taken = len(response.read(1024))
             server.process.send_signal(signal.SIGTERM)
-            if workers == 1:  # with two, the process without the stream has ended
+            if workers == 1:  # of two workers, the one without the stream has ended already
                 wait_for(lambda: server.status("/ready") == 503)
                 assert server.status(url) == 503
             while data := response.read(1 << 16):

@@ -1,5 +1,5 @@
-"""The contract of the three methods, as a client of the real server sees it: a response has all bytes of the source, or
-ends in a way that cannot be mistaken for a complete one."""
+"""The contract of the three methods, seen by a client of the real server: a response has all bytes of the source, or
+ends in a way that no client can mistake for a complete response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_PROCESS = ("relay", "embedded")
 
 @dataclass(frozen=True)
 class Sample:
-    """A page and the file that it leads to."""
+    """A sample page and the file that the stream of that page must equal."""
 
     page: str
     file: str
@@ -100,18 +100,18 @@ def test_https_gives_the_same_bytes_by_subprocess(server: Server, site: SampleSi
     check(answer, site.path("vp9.webm").read_bytes(), "video/webm", "subprocess")
 
 
-# HLS and DASH: the bytes that yt-dlp's command line writes
+# HLS and DASH: each stream has the bytes that yt-dlp's command line writes
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all formats of the pages in SEGMENTED, as `<page>/<format>`."""
+    """Return the folder with all formats of the pages in SEGMENTED, as `<page>/<format>`."""
     return write_all(site, SEGMENTED, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SEGMENTED)
 def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
-    """By each method that `/info` lists for the format."""
+    """`/info` lists the methods of each format; each method gives these bytes."""
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -130,7 +130,7 @@ def segmented_type(vcodec: str | None, data: bytes) -> str:
     return "video/mp4" if vcodec else "audio/mp4"
 
 
-# Readers
+# Readers that are slow, pause or leave
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -189,9 +189,7 @@ def without(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str
         "changes=told,times=0",
     ],
 )
-def test_relay_recovers_from_cuts_and_from_a_change_that_is_announced(
-    server: Server, site: SampleSite, faults: str
-) -> None:
+def test_relay_recovers_from_cuts_and_from_an_announced_change(server: Server, site: SampleSite, faults: str) -> None:
     answer = server.get(f"/page/fault/{faults},id=heals/prog.mp4", method="relay")
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
@@ -201,7 +199,7 @@ def test_relay_recovers_from_a_silent_media_server(hurried: Server, site: Sample
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
 
-def test_relay_extracts_the_page_again_if_a_media_url_has_expired(server: Server, site: SampleSite) -> None:
+def test_relay_extracts_the_page_again_after_a_media_url_has_expired(server: Server, site: SampleSite) -> None:
     page = "/page/fault/expire=2000000/prog.mp4"
     check(server.get(page, method="relay"), site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
     visits = [request for request in site.requests if request.path == page]
@@ -210,7 +208,9 @@ def test_relay_extracts_the_page_again_if_a_media_url_has_expired(server: Server
 
 @pytest.mark.parametrize("framing", ["norange", "norange,nolength"], ids=["Content-Length", "chunked"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_without_ranges_cuts_the_response(server: Server, site: SampleSite, framing: str, method: str) -> None:
+def test_without_ranges_a_cut_upstream_cuts_the_response(
+    server: Server, site: SampleSite, framing: str, method: str
+) -> None:
     answer = server.get(f"/page/fault/cut=700000,{framing}/prog.mp4", method=method)
     assert answer.status == 200
     assert not answer.complete
@@ -220,7 +220,9 @@ def test_a_cut_without_ranges_cuts_the_response(server: Server, site: SampleSite
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_with_ranges_is_recovered_or_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
+def test_with_ranges_a_cut_upstream_is_resumed_or_cuts_the_response(
+    server: Server, site: SampleSite, method: str
+) -> None:
     answer = server.get("/page/fault/cut=2000000/prog.mp4", method=method)
     expected = site.path("prog.mp4").read_bytes()
     assert answer.status == 200
@@ -229,7 +231,7 @@ def test_a_cut_with_ranges_is_recovered_or_cuts_the_response(server: Server, sit
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_media_that_change_meanwhile_are_never_spliced(server: Server, site: SampleSite, method: str) -> None:
+def test_media_that_change_during_a_stream_are_never_joined(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get(f"/page/fault/cut=2000000,changes=silent,id={method}/prog.mp4", method=method)
     assert not answer.complete
     assert site.path("prog.mp4").read_bytes().startswith(answer.body)

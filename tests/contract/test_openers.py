@@ -1,4 +1,4 @@
-"""Every opener keeps the contract of `body.py`. The parts are real; there is no HTTP server around them."""
+"""The contract of `body.py`, tested with every opener. All parts are real, but there is no HTTP server around them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.server import answers_under_way
 
 @dataclass(frozen=True)
 class Sample:
-    """A page for one opener, and the same at a media server that answers late, refuses, or falls silent. `/fault/…`
-    without a page is a fault of the playlist only, which the extraction does not see."""
+    """Sample pages for one opener: one that works, and others whose media server answers late, refuses, or stalls. A
+    path that begins with `/fault/` has the fault only in its playlist, which the extraction does not read."""
 
     opener: str
     method: str
@@ -42,7 +42,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""A read that takes longer is waiting for the media server."""
+"""Seconds after which a read counts as waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
@@ -63,7 +63,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """An engine whose openers are used as its delivery uses them."""
+    """An engine, whose openers the tests use as its delivery does."""
 
     engine: Engine
     site: SampleSite
@@ -95,7 +95,7 @@ class Bench:
             reservation.release()
 
     async def at_rest(self) -> None:
-        """Wait until the body has left nothing behind: no reservation, no connection, no response of the site."""
+        """Wait until the body has left nothing behind: no reservation, no connection, and no response of the site."""
         engine = self.engine
         await eventually(lambda: not engine.budget.streams and not engine.client.open_connections)
         await eventually(lambda: answers_under_way(self.site) == 0)
@@ -139,7 +139,7 @@ async def reads_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
 
 
 async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """The body is the range if the plan promises ranges; otherwise it is the whole file."""
+    """Check that the body is the requested range if the plan promises ranges, and the whole file otherwise."""
     async with parts.opened(plan, replace(source, range=ByteRange(1000, 4999))) as body:
         head = body.head
         given = await rest_of(body)
@@ -155,8 +155,8 @@ async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: by
 
 
 async def reads_no_more_than_asked_for(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Only bytes that have already arrived may exceed the limit: the first of the body, and those that came with the
-    head of a segment."""
+    """Check that a read exceeds its limit only by bytes that have already arrived: the first of the body, and those
+    that came with the head of a segment."""
     async with parts.opened(plan, source) as body:
         pieces = [await body.read(3000) for _ in range(60)]
     assert whole.startswith(b"".join(pieces))
@@ -172,7 +172,7 @@ async def can_be_closed_in_the_middle(parts: Bench, plan: Plan, source: Source) 
 
 
 async def can_be_closed_while_it_is_read(parts: Bench, plan: Plan, source: Source) -> None:
-    """The media server is silent, and the read waits for it."""
+    """Check that `aclose` ends a read that waits for a silent media server."""
     loop, begun = asyncio.get_running_loop(), 0.0
 
     async def read_on(body: Body) -> None:

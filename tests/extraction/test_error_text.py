@@ -1,4 +1,4 @@
-"""A message of yt-dlp means the same error in the worker and in the output of a child."""
+"""Messages of yt-dlp, which mean the same error in the worker and in the output of a child."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from serverpy.ytdlp.faults import translate
         ("Something else", None),
     ],
 )
-def test_a_message_means_the_same_error_in_the_worker_and_from_a_child(
+def test_a_message_gives_the_same_error_in_the_worker_and_from_a_child(
     sentence: str, kind: type[ServerPYError] | None
 ) -> None:
     assert kind_of(sentence) is kind
@@ -53,12 +53,12 @@ def test_a_message_means_the_same_error_in_the_worker_and_from_a_child(
         "HTTPSConnectionPool(host='private.example', port=443): Max retries exceeded",
     ],
 )
-def test_reason_phrases_and_addresses_say_nothing_about_the_media(text: str) -> None:
+def test_reason_phrases_and_addresses_do_not_identify_an_error(text: str) -> None:
     assert kind_of(text) is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginRequired), (404, MediaNotFound), (410, MediaNotFound)])
-def test_some_statuses_alone_mean_an_error(status: int, kind: type[ServerPYError]) -> None:
+def test_some_statuses_identify_an_error_without_a_message(status: int, kind: type[ServerPYError]) -> None:
     assert kind_of(f"Unable to download JSON metadata: HTTP Error {status}: Phrase") is kind
 
 
@@ -79,6 +79,6 @@ def test_a_refusal_by_the_filtering_proxy_is_recognised_by_code_or_status(
     assert type(refused_tunnel(f"curl: (56) CONNECT tunnel failed, response {status}")) is kind
 
 
-def test_other_codes_and_texts_are_no_refusal() -> None:
+def test_other_codes_and_texts_are_not_refusals() -> None:
     assert refusal(None) is refusal("invalid_parameter") is refused_tunnel("Tunnel connection failed: 407 No") is None
     assert refused_tunnel("the server gave response code 503") is None

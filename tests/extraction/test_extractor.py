@@ -1,4 +1,4 @@
-"""The cache and the shared extractions, with a fake source, and once with real workers."""
+"""The cache and the shared extractions, mostly with a fake source, and once with real workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Source:
-    """A fake source, which extracts once the test sets `go`."""
+    """A fake source, whose extractions end once the test sets `go`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -75,7 +75,7 @@ def test_media_are_cached_until_they_expire() -> None:
     assert (len(cache), cache.bytes) == (0, 0)
 
 
-def test_the_cache_is_bounded_in_number_and_bytes() -> None:
+def test_the_cache_is_bounded_in_entries_and_bytes() -> None:
     cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
     for number in range(5):
         cache.put(str(number), MEDIA)
@@ -95,7 +95,7 @@ def test_the_containers_of_tracks_are_kept_as_long_as_their_extraction() -> None
     alone = cache.bytes
     cache.keep_container("film", ("r", "1"), MP4)
     cache.keep_container("film", ("r", "1"), WEBM)
-    cache.keep_container("film", ("r.3", "1"), M4A)  # an item of the page
+    cache.keep_container("film", ("r.3", "1"), M4A)  # r.3 is an item of the page
     assert [cache.container("film", (raw_id, "1")) for raw_id in ("r", "r.3", "r.4")] == [WEBM, M4A, None]
     assert cache.bytes == alone + 2 * CONTAINER_BYTES
     cache.keep_container("film", ("older", "1"), MP4)
@@ -132,7 +132,7 @@ async def test_concurrent_callers_share_one_extraction() -> None:
     assert source.asked == ["film"]
 
 
-async def test_fresh_replaces_the_cached_entry_and_joins_a_running_extraction() -> None:
+async def test_fresh_replaces_the_cached_entry_and_fresh_callers_share_an_extraction() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)

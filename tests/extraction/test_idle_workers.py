@@ -1,4 +1,5 @@
-"""An idle worker is stopped, and no request notices it, not even one that arrives while the worker ends."""
+"""Idle workers are stopped, and requests do not fail because of that, not even one that arrives while the worker
+ends."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ async def answered_by(workers: Workers, url: str) -> int:
     return workers.state().pids[0]
 
 
-async def test_an_idle_worker_ends_and_does_not_count_as_a_restart(
+async def test_stopping_an_idle_worker_is_not_counted_as_a_restart(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -45,12 +46,12 @@ async def test_an_idle_worker_ends_and_does_not_count_as_a_restart(
     assert [record for record in caplog.records if "does not end by itself" not in record.message] == []
 
 
-async def test_without_an_idle_limit_a_worker_is_kept() -> None:
+async def test_a_worker_without_an_idle_limit_is_kept() -> None:
     async with running() as workers:
         await stays(lambda: workers.state().status == "running", seconds=0.5)
 
 
-async def test_concurrent_requests_after_the_idle_end_share_one_new_worker(site: SampleSite) -> None:
+async def test_concurrent_requests_after_the_idle_stop_share_one_new_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         first = await process_of(workers)
         await until_stopped(workers)
@@ -69,7 +70,7 @@ async def test_a_worker_is_kept_while_an_extraction_runs_or_waits(site: SampleSi
 
 
 async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
-    """Even while nobody reads its pipe, so that no byte moves."""
+    """A download counts as activity even if its pipe is not read and no byte moves."""
     async with running(SOON) as workers:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
@@ -90,7 +91,7 @@ async def test_a_selector_starts_a_new_worker(site: SampleSite) -> None:
         assert workers.state().restarts == 0
 
 
-async def test_the_extractions_of_a_stopped_worker_are_gone_as_after_a_crash(site: SampleSite) -> None:
+async def test_the_extractions_of_a_stopped_worker_are_lost_as_after_a_crash(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)
@@ -110,8 +111,8 @@ async def test_a_cached_extraction_needs_no_worker(site: SampleSite) -> None:
         await extractor.aclose()
 
 
-async def test_a_request_at_the_moment_of_the_idle_end_gets_a_worker(site: SampleSite) -> None:
-    """Each request arrives about when the worker is due to stop; the sleep is part of the test."""
+async def test_a_request_at_the_moment_of_the_idle_stop_gets_a_worker(site: SampleSite) -> None:
+    """Each request arrives when the worker is about to stop; the sleep is part of the test."""
     async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")
@@ -122,13 +123,13 @@ async def test_a_request_at_the_moment_of_the_idle_end_gets_a_worker(site: Sampl
 async def test_a_request_does_not_wait_for_the_end_of_an_idle_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         process = await process_of(workers)
-        process.suspend()  # it cannot end until it is killed
+        process.suspend()  # a suspended worker cannot end before it is killed
         await until_stopped(workers)
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
         await eventually(lambda: gone(process))
 
 
-async def test_closing_during_the_idle_end_leaves_no_process() -> None:
+async def test_closing_during_the_idle_stop_leaves_no_process() -> None:
     for turns in (0, 1, 5):
         async with running(SOON) as workers:
             process = await process_of(workers)
@@ -150,7 +151,7 @@ async def test_an_idle_worker_that_dies_is_replaced_by_one_that_ends_when_idle()
         assert workers.state().restarts == 1
 
 
-async def test_without_start_the_first_request_starts_a_worker_that_ends_when_idle(site: SampleSite) -> None:
+async def test_without_start_the_first_request_starts_a_worker_that_stops_when_idle(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"

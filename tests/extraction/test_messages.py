@@ -98,7 +98,7 @@ def test_replies_arrive_as_they_were_sent(reply: Reply) -> None:
 
 
 @given(st.lists(st.integers(min_value=1, max_value=40), max_size=30))
-def test_frames_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
+def test_messages_are_the_same_for_any_division_of_the_stream_into_chunks(cuts: list[int]) -> None:
     stream = b"".join(messages.encode(each) for each in REPLIES)
 
     def pieces() -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def test_frames_are_the_same_however_the_stream_is_cut(cuts: list[int]) -> None:
     assert got == list(REPLIES)
 
 
-def test_a_message_over_its_bound_is_neither_sent_nor_received() -> None:
+def test_a_message_over_its_size_limit_is_neither_sent_nor_received() -> None:
     with pytest.raises(MessageTooLarge):
         messages.encode(Extract(id=1, url="x" * messages.MAX_MESSAGE_BYTES))
     with pytest.raises(MessageTooLarge):
@@ -150,8 +150,8 @@ def test_an_unknown_code_is_a_failed_extraction() -> None:
 
 
 @given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
-def test_any_text_arrives_with_lone_surrogates_replaced(text: str) -> None:
-    """JSON cannot carry half of a surrogate pair."""
+def test_any_text_arrives_and_lone_surrogates_are_replaced(text: str) -> None:
+    """JSON cannot represent one half of a surrogate pair."""
     clean = text.encode("utf-8", "replace").decode()
     for sent, arrived in (
         (messages.error_reply(7, ExtractionFailed(text)), messages.error_reply(7, ExtractionFailed(clean))),

@@ -1,4 +1,4 @@
-"""What a worker returns for a page, and what it refuses; with real processes and extractors that misbehave."""
+"""Results and refusals of a worker, with real processes and with extractors that misbehave."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_pages_become_media(site: SampleSite) -> None:
         assert (direct.kind, direct.tracks[0].vcodec) == ("audio", None)
 
 
-async def test_everything_that_a_demanding_site_requires_reaches_the_server(site: SampleSite) -> None:
+async def test_all_headers_and_limits_that_a_site_requires_reach_the_server(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert (film.extractor, film.uploader, film.duration) == ("SampleTube", "The Sample Channel", 10.0)
@@ -113,7 +113,7 @@ async def test_failures_have_the_right_error_and_a_clean_message(site: SampleSit
         assert type(dead) is UpstreamFailed
 
 
-async def test_playlists_are_bounded_and_one_bad_item_does_not_fail_them(site: SampleSite) -> None:
+async def test_playlists_are_bounded_and_survive_a_bad_item(site: SampleSite) -> None:
     async with running() as workers:
         mixed = await workers.extract(f"{site.http}/probe2/mixed")
         assert [bool(entry.media) for entry in mixed.entries] == [True, False, True]
@@ -263,7 +263,7 @@ async def test_a_download_arrives_through_the_pipe(site: SampleSite) -> None:
         await download.wait()
 
 
-async def test_a_download_of_an_unknown_extraction_raises_raw_gone(site: SampleSite) -> None:
+async def test_a_download_from_an_unknown_extraction_raises_raw_gone(site: SampleSite) -> None:
     async with running() as workers:
         reading, writing = os.pipe()
         with pytest.raises(RawGone):

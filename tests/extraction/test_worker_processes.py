@@ -19,7 +19,7 @@ from tests.extraction.workers import children_of, fails, limit_extractions, proc
 from tests.processes import gone
 
 
-async def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> None:
+async def test_the_children_of_a_worker_that_dies_are_killed(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         running_child = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
@@ -30,7 +30,7 @@ async def test_the_children_of_a_worker_that_dies_die_too(site: SampleSite) -> N
         await eventually(lambda: gone(child))
 
 
-async def test_at_most_two_js_children_run_and_they_end_with_the_deadline(site: SampleSite) -> None:
+async def test_at_most_two_js_children_run_and_they_end_at_the_deadline(site: SampleSite) -> None:
     async with running(extract_workers=4, extract_timeout=5.0) as workers:
         process = await process_of(workers)
         url = f"{site.http}/probe/child?to=3600"
@@ -58,7 +58,7 @@ async def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: 
         assert ended - started >= 2
 
 
-async def test_a_child_that_nobody_waits_for_ends_with_its_extraction(site: SampleSite) -> None:
+async def test_a_child_that_the_extractor_does_not_wait_for_ends_with_its_extraction(site: SampleSite) -> None:
     async with running() as workers:
         child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
         await eventually(lambda: gone(child))
@@ -83,7 +83,7 @@ async def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: Sam
 async def test_the_next_worker_removes_the_directory_of_a_killed_worker_and_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It keeps the directories of a server that still runs."""
+    """The directories of a running server stay."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()

@@ -1,4 +1,4 @@
-"""The pool of workers: deadlines, the queue, and workers that hang, die or do not start."""
+"""The pool of workers: deadlines, the queue, and workers that hang, die or fail to start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.processes import gone
 
 
 async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """The connection is cut, and the same worker continues."""
+    """The worker cuts the connection and goes on with other requests."""
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert type(await fails(workers, f"{site.http}/page/slow?seconds=600")) is ExtractionTimeout
@@ -43,7 +43,7 @@ async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -
         assert workers.state().restarts == 0
 
 
-async def test_an_extractor_that_swallows_errors_is_stopped_too(site: SampleSite) -> None:
+async def test_an_extractor_that_swallows_exceptions_is_stopped_too(site: SampleSite) -> None:
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         url = f"{site.http}/probe/swallow?to={site.http}/page/slow"
@@ -200,7 +200,7 @@ async def test_a_download_is_stopped_even_if_the_caller_does_not_wait(site: Samp
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_invalid_settings_are_tried_once_and_hidden_from_clients(site: SampleSite) -> None:
+async def test_invalid_settings_are_tried_once_and_their_error_is_not_shown_to_clients(site: SampleSite) -> None:
     workers = Workers(options(impersonate="toaster-9"))
     try:
         found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
@@ -215,7 +215,7 @@ async def test_invalid_settings_are_tried_once_and_hidden_from_clients(site: Sam
         await workers.aclose()
 
 
-async def test_a_cookie_file_that_breaks_later_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
+async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     async with running(WorkersLimits(first_pause=0.01), cookies_file=str(path)) as workers:
@@ -242,7 +242,7 @@ async def test_closing_ends_everything_promptly(site: SampleSite) -> None:
         await eventually(lambda: all(gone(child) for child in children))
 
 
-async def test_a_start_continues_after_its_callers_have_left(site: SampleSite) -> None:
+async def test_a_worker_start_continues_after_its_callers_have_left(site: SampleSite) -> None:
     workers = Workers(options(wait_seconds=0.05))
     try:
         for _ in range(3):
@@ -269,7 +269,7 @@ async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
 
 
 async def test_all_waiting_requests_fail_if_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
-    """Also those further back in the queue, although no request runs any more whose end would wake them."""
+    """Requests further back in the queue fail as well, although no request ends that would wake them."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -24,11 +24,11 @@ PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
 PATIENT = WorkersLimits(grace=30.0)
 IMPATIENT = WorkersLimits(grace=0.3)
-"""Replaces a worker soon. Other tests use PATIENT, so that a slow machine does not replace theirs."""
+"""Limits that replace a worker soon. Other tests use PATIENT, so that a slow machine does not replace their worker."""
 
 
 def options(**settings: Any) -> WorkerOptions:
-    """Return the options of a worker for these tests, with `settings` changed but not validated."""
+    """Return the worker options of these tests, with `settings` changed but not validated."""
     changed = LOOPBACK.model_copy(update=settings)
     return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
 
@@ -57,7 +57,7 @@ async def process_of(workers: Workers) -> psutil.Process:
 
 
 def replaced(workers: Workers, process: psutil.Process) -> bool:
-    """Whether `process` no longer takes requests, though it may finish what it runs."""
+    """Return whether `process` no longer takes requests. It may still finish its current requests."""
     state = workers.state()
     return state.status != "running" or state.pids[0] != process.pid
 

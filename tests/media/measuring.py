@@ -1,5 +1,5 @@
-"""Measurements of streams of the sample site by a client: whether the bytes are right, the length is known, and ranges
-are supported; and what a stream costs."""
+"""Measurements of streams of the sample site by a client: whether the bytes are right, whether the length is known and
+ranges are supported, and the cost of a stream."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from tests.wire import Answer
 WOVEN = "woven"
 METHODS = ("relay", "embedded", "subprocess")
 BROADCAST = 12
-"""The number of segments of a broadcast."""
+"""Number of segments of a broadcast."""
 SHOWN = 5
-"""The number of different segments, which a broadcast repeats."""
+"""Number of different segments, which a broadcast repeats."""
 NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Three cells of the table."""
+    """The cells of a row in the table that tell whether the bytes are exact, the length is known and ranges are
+    supported."""
 
     exact: str
     length: str = NONE
@@ -39,8 +40,8 @@ class Facts:
 
 
 def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes]) -> Facts:
-    """Return the facts of `sample` by `method`. `expected` has the bytes of each format. `subprocess` is asked for the
-    best format only, because a child takes seconds."""
+    """Return the facts of `sample` by `method`. `expected` contains the bytes of each format. With `subprocess`, only
+    the best format is requested, because a child takes seconds."""
     if method == WOVEN:
         return _woven_facts(server, sample, expected)
     if sample in LIVE:
@@ -94,7 +95,8 @@ def _refusal(answer: Answer) -> str:
 
 
 def _length_and_ranges(ask: partial[Answer], answer: Answer) -> tuple[str, str]:
-    """Return whether there is a length, and whether ranges are supported. Checks that both are correct."""
+    """Return whether the answer has a length, and whether ranges are supported. Checks that length and range are
+    right."""
     length = answer.headers.get("content-length")
     assert length in (None, str(len(answer.body))) or not answer.complete
     first = len(answer.body) // 3
@@ -133,7 +135,7 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Return the facts of a live stream. It must have each segment once, from near the live edge to the end."""
+    """Return the facts of a live stream. Checks that it has each segment once, from near the live edge to the end."""
     answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))
@@ -156,13 +158,13 @@ def _endings(site: SampleSite) -> list[bytes]:
     return [b"".join(parts[begin:]) for begin in range(BROADCAST)]
 
 
-# Costs
+# Costs of a stream
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Milliseconds to the first byte of the media, for the first request and the next; and the bytes reserved while a
-    client reads slowly."""
+    """Milliseconds to the first byte of the media for the first and the second request, and the bytes that are reserved
+    while a client reads slowly."""
 
     first: int
     again: int
@@ -191,7 +193,8 @@ def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
 
 
 def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | None:
-    """Return the reserved bytes. Returns None if the stream has ended: the kernel's buffers hold a small file."""
+    """Return the number of reserved bytes. Returns None if the stream has ended: the kernel's buffers can hold a small
+    file."""
     with server.open(page, receive_bytes=4096, **params) as exchange:
         exchange.read(1)
         reserved: int = server.health()["budget"]["used"]

@@ -39,17 +39,17 @@ FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, (
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
-"""No segment leaves the playlist, so the speed of the machine does not matter."""
+"""Broadcasts whose segments stay in the playlist, so the speed of the machine does not matter."""
 PAIRS = tuple(map(_film, FILMS))
 
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""The samples whose stream rightly ends early, and why."""
+"""Samples whose stream ends early on purpose, and the reason."""
 
 REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
 """The samples of HLS that yt-dlp does not write, and their names on the site."""
 
 Written = dict[str, dict[str, bytes]]
-"""The bytes by page, then by format."""
+"""The bytes of each format, by page and then by format."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
@@ -63,7 +63,7 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
         ],
         env={**os.environ, "PYTHONPATH": str(PLUGIN_PATH)},
         stderr=subprocess.DEVNULL,
-        check=False,  # the table shows what yt-dlp refuses
+        check=False,  # yt-dlp fails for the samples that it refuses
         timeout=SECONDS,
     )
     return {

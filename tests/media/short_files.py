@@ -1,5 +1,5 @@
-"""Short files of every container that PyAV can write, made in memory, and the boxes, pages and tags of others by
-hand."""
+"""Short files: of every container that PyAV can write, made in memory; and boxes, web pages and tags of others, built
+by hand."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PIXELS = {"gif": "rgb8", "png": "rgb24", "bmp": "bgr24", "tiff": "rgb24", "mjpe
 
 @functools.cache
 def written(muxer: str, *codecs: str, rate: int = 48_000, seconds: float = 0.5, **options: str) -> bytes:
-    """Return a file of `muxer` with a stream of each of `codecs`, in this order; `options` are the muxer's. Not all
-    muxers can write to a pipe, so it may seek."""
+    """Return a file that `muxer` writes, with a stream for each of `codecs`, in this order. `options` are passed to the
+    muxer. The file is seekable, because some muxers need that."""
     out = io.BytesIO()
     with av.open(out, "w", format=muxer, options={"fflags": "+bitexact", **options}) as container:
         streams = [_stream(container, codec, rate) for codec in codecs]
@@ -40,7 +40,7 @@ def _stream(container: av.container.OutputContainer, codec: str, rate: int) -> A
     audio = container.add_stream(codec, rate=rate)
     assert isinstance(audio, AudioStream)
     audio.layout = "mono"
-    if codec == "wmav2":  # it has no default
+    if codec == "wmav2":  # this codec has no default bit rate
         audio.bit_rate = 96_000
     return audio
 
@@ -62,7 +62,7 @@ def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> li
 
 
 def image(codec: str) -> bytes:
-    """Return one image, as the encoder makes it."""
+    """Return one encoded image."""
     encoder, pixels = av.CodecContext.create(codec, "w"), _PIXELS.get(codec, "rgb24")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = 16, 16, pixels
@@ -73,8 +73,8 @@ def image(codec: str) -> bytes:
 
 
 def id3(nbytes: int = 53, *, footer: bool = False) -> bytes:
-    """Return an ID3v2.4 tag with `nbytes` in a private frame (of 10 bytes more), like the time stamp of packed audio
-    (RFC 8216 §3.4)."""
+    """Return an ID3v2.4 tag with `nbytes` in a private frame (whose header has 10 bytes more), like the time stamp of
+    packed audio (RFC 8216 §3.4)."""
     frame = b"PRIV" + _synchsafe(nbytes) + bytes(2) + b"\xff\xfb" * (nbytes // 2) + bytes(nbytes % 2)
     head = bytes((4, 0, 0x10 if footer else 0)) + _synchsafe(len(frame))
     return b"ID3" + head + frame + (b"3DI" + head if footer else b"")
@@ -95,6 +95,6 @@ def ogg_page(packet: bytes, *, begins: bool = True) -> bytes:
 
 
 def element(name: int, *content: bytes) -> bytes:
-    """Return an EBML element (RFC 8794) with a size of two bytes."""
+    """Return an EBML element (RFC 8794) whose size field has two bytes."""
     data = b"".join(content)
     return name.to_bytes((name.bit_length() + 7) // 8, "big") + (0x4000 | len(data)).to_bytes(2, "big") + data

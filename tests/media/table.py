@@ -1,7 +1,5 @@
-"""Generator of docs/media.md: how a real server streams each sample by each method.
-
-Run as `make media-doc`; it takes some minutes. tests/media/test_table.py checks the page.
-"""
+"""Generates docs/media.md: how a real server streams each sample by each method. Run as `make media-doc`, which takes
+some minutes. tests/media/test_table.py checks the document."""
 
 from __future__ import annotations
 

@@ -147,7 +147,9 @@ HAND_MADE: list[tuple[str, bytes, str, str]] = [
 @pytest.mark.parametrize(
     ("first", "content_type", "ext"), [row[1:] for row in HAND_MADE], ids=[row[0] for row in HAND_MADE]
 )
-def test_the_bytes_override_the_content_type_and_the_extension(first: bytes, content_type: str, ext: str) -> None:
+def test_the_first_bytes_take_precedence_over_the_content_type_and_the_extension(
+    first: bytes, content_type: str, ext: str
+) -> None:
     assert identify(first, "video/x-flv", "png") == Container(ext, content_type)
 
 
@@ -199,7 +201,7 @@ def test_a_file_that_a_muxer_made_is_recognised(
     assert identify(first, "application/octet-stream", None) == Container(ext, content_type)
 
 
-def test_amr_and_images_that_an_encoder_made_are_recognised() -> None:
+def test_amr_and_images_from_an_encoder_are_recognised() -> None:
     assert identify(written("amr", "libopencore_amrnb", rate=8000)).content_type == "audio/amr"
     for codec in ("bmp", "tiff", "png", "gif"):
         assert identify(image(codec)).content_type == f"image/{codec}"
@@ -208,7 +210,7 @@ def test_amr_and_images_that_an_encoder_made_are_recognised() -> None:
 
 
 DECLARED = [
-    # bytes, declared type, extension, audio only, content type, extension
+    # columns: bytes, declared type, extension, whether there is only audio, content type, extension
     (ftyp(b"isom"), None, "m4a", None, "audio/mp4", "m4a"),
     (ftyp(b"isom"), None, "m4b", None, "audio/mp4", "m4b"),
     (ftyp(b"isom"), "audio/mp4", "mp4", None, "audio/mp4", "m4a"),
@@ -238,7 +240,7 @@ DECLARED = [
 
 
 @pytest.mark.parametrize(("first", "declared_type", "declared_ext", "is_audio", "content_type", "ext"), DECLARED)
-def test_a_declaration_decides_what_the_bytes_leave_open(
+def test_the_declared_type_decides_if_the_first_bytes_leave_the_format_open(
     first: bytes,
     declared_type: str | None,
     declared_ext: str | None,
@@ -249,7 +251,7 @@ def test_a_declaration_decides_what_the_bytes_leave_open(
     assert identify(first, declared_type, declared_ext, is_audio=is_audio) == Container(ext, content_type)
 
 
-# ID3
+# ID3 tags
 
 
 BEHIND = [
@@ -276,7 +278,9 @@ TAGS = {
 
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize(("behind", "content_type", "ext"), BEHIND)
-def test_the_format_behind_id3_tags_decides(tag: str, behind: bytes, content_type: str, ext: str) -> None:
+def test_the_format_after_the_id3_tags_determines_the_type(
+    tag: str, behind: bytes, content_type: str, ext: str
+) -> None:
     if not TAGS[tag] and behind.startswith(b"\1"):
         return
     file = TAGS[tag] + behind
@@ -297,7 +301,7 @@ def test_the_format_behind_id3_tags_decides(tag: str, behind: bytes, content_typ
         (None, None, "audio/mpeg"),
     ],
 )
-def test_behind_a_tag_that_is_too_long_the_declarations_decide(
+def test_after_an_id3_tag_that_is_too_long_the_declared_type_decides(
     declared_type: str | None, ext: str | None, expected: str
 ) -> None:
     first = id3(MAX_TAG_BYTES)[:SNIFF_BYTES]
@@ -305,7 +309,7 @@ def test_behind_a_tag_that_is_too_long_the_declarations_decide(
     assert identify(first, declared_type, ext).content_type == expected
 
 
-# What is no media, and what is unknown
+# Bytes that are not media, and unknown bytes
 
 
 @pytest.mark.parametrize(
@@ -326,13 +330,13 @@ def test_behind_a_tag_that_is_too_long_the_declarations_decide(
         (b"#EXTM3U\n#EXTINF:2,\n0.ts\n", "video/mp2t"),
     ],
 )
-def test_pages_documents_and_text_are_not_media(first: bytes, content_type: str | None) -> None:
+def test_web_pages_documents_and_text_are_not_media(first: bytes, content_type: str | None) -> None:
     with pytest.raises(NotMedia):
         identify(first, content_type, "mp4")
 
 
 @pytest.mark.parametrize("declared", ["text/plain", "text/html", "application/json", "application/octet-stream"])
-def test_media_that_are_declared_as_documents_are_media(declared: str) -> None:
+def test_media_that_is_declared_as_a_document_is_media(declared: str) -> None:
     for _name, first, content_type, ext in HAND_MADE:
         assert identify(first, declared, None) == Container(ext, content_type)
 
@@ -349,7 +353,7 @@ def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extens
 @pytest.mark.parametrize(
     "first",
     [
-        b"\xff\xf1\x3c\x80\0\x1f\xfc",  # a reserved sample rate
+        b"\xff\xf1\x3c\x80\0\x1f\xfc",  # the sample rate has a reserved value
         ADTS + b"\1\2\3\4" * 10,
         b"\xff\xfb\xf0\x64" + bytes(500),
         MPEG_3 + b"\1" * 95,
@@ -363,12 +367,12 @@ def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extens
         ASF_HEADER[:15] + bytes(100),
     ],
 )
-def test_bytes_that_only_resemble_a_format_prove_nothing(first: bytes) -> None:
+def test_bytes_that_only_resemble_a_format_identify_none(first: bytes) -> None:
     assert sniff(first) is None
 
 
 @given(st.binary(max_size=600), st.sampled_from([row[1][:40] for row in HAND_MADE] + [id3()]))
-def test_sniffing_any_bytes_does_not_fail(first: bytes, signature: bytes) -> None:
+def test_any_bytes_can_be_sniffed(first: bytes, signature: bytes) -> None:
     for each in (first, signature + first):
         container = sniff(each)
         assert container is None or "/" in container.content_type

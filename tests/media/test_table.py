@@ -1,4 +1,5 @@
-"""docs/media.md is right: some samples of each kind are measured again, except for the times and the reserved bytes."""
+"""docs/media.md is right: these tests measure some samples of each kind again, except for the times and the reserved
+bytes."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ AGAIN = {
     "prog", "mp3", "headers", "post", "hls-ts", "hls-byterange", "hls-keys", "hls-discontinuity-fmp4", "hls-gap",
     "dash", "dash-on-demand",
 }  # fmt: skip
-"""The samples that are measured again by relay and embedded."""
+"""Samples that the tests measure again by relay and embedded."""
 CHILDREN = {"prog", "hls-ts", "hls-gap"}
 PAIRS_AGAIN = {"pair", "pair-sidx", "pair-last", "pair-cut"}
 SAMPLES = tuple(sample for sample in (*FILES, *HLS, *DASH) if sample.title in AGAIN)
 
 
 def again() -> list[tuple[Sample, str]]:
-    """Return the rows that are measured again."""
+    """Return the sample and the method of each row that the tests measure again."""
     rows = [(sample, method) for sample in SAMPLES for method in METHODS[:2]]
     rows += [(sample, METHODS[2]) for sample in SAMPLES if sample.title in CHILDREN]
     rows += [(sample, METHODS[0]) for sample in LIVE]
@@ -35,7 +36,7 @@ def again() -> list[tuple[Sample, str]]:
 
 @pytest.fixture(scope="module")
 def table() -> dict[tuple[str, str], list[str]]:
-    """The cells of the page, by sample and method."""
+    """Return the cells of the table in docs/media.md, by sample and method."""
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {(row[0], row[1]): row[2:] for row in rows if row[0] != "sample"}
@@ -50,7 +51,7 @@ def test_there_is_a_row_for_every_sample_by_every_method(table: dict[tuple[str, 
     assert list(table) == [(sample.title, method) for sample, method in asked()]
 
 
-def test_no_cell_is_empty_without_a_reason(table: dict[tuple[str, str], list[str]]) -> None:
+def test_no_cell_is_empty_without_a_known_reason(table: dict[tuple[str, str], list[str]]) -> None:
     for exact, *others in table.values():
         assert len(others) == COLUMNS - 3
         assert all(others)
@@ -59,7 +60,7 @@ def test_no_cell_is_empty_without_a_reason(table: dict[tuple[str, str], list[str
 
 
 @pytest.mark.parametrize(("sample", "method"), again(), ids=str)
-def test_a_row_is_right(
+def test_a_row_has_the_measured_values(
     server: Server, expected: Written, table: dict[tuple[str, str], list[str]], sample: Sample, method: str
 ) -> None:
     facts = facts_of(server, sample, method, expected.get(sample.title, {}))

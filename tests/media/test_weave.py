@@ -1,4 +1,4 @@
-"""One GET returns the separate video and audio of a page as one seekable MP4."""
+"""Weaving at the real server: one GET returns the separate video and audio of a page as one seekable MP4."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ PAIRS = {
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
-"""Pages of the sample site, and the best video and audio format of each."""
+"""Pages of the sample site, with the best video and audio format of each."""
 
 
 @pytest.mark.parametrize("page", PAIRS)
-def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both(server: Server, media: Path, page: str) -> None:
+def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both_tracks(
+    server: Server, media: Path, page: str
+) -> None:
     answer = server.get(f"/tube/watch/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.headers["content-type"] == "video/mp4"
@@ -60,7 +62,7 @@ def test_a_suffix_range_is_the_end_of_the_whole_file(server: Server) -> None:
     assert (part.status, part.body) == (206, whole.body[-70000:])
 
 
-def test_a_range_beyond_the_end_is_refused(server: Server) -> None:
+def test_a_range_beyond_the_end_is_refused_with_416(server: Server) -> None:
     total = int(server.get("/tube/watch/pair", verb="HEAD").headers["content-length"])
     answer = server.get("/tube/watch/pair", headers={"Range": f"bytes={total}-"})
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
@@ -97,7 +99,7 @@ def test_a_pair_that_cannot_be_woven_is_refused(server: Server, page: str, forma
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_if_weaving_a_pair_proves_impossible_the_film_is_streamed(server: Server, media: Path) -> None:
+def test_the_film_is_streamed_if_a_pair_turns_out_to_be_unweavable(server: Server, media: Path) -> None:
     answer = server.get("/tube/watch/pair-or-film")
     assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
     server.settled()
@@ -106,13 +108,13 @@ def test_if_weaving_a_pair_proves_impossible_the_film_is_streamed(server: Server
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
 def test_a_woven_stream_recovers_from_faults_of_its_sources(server: Server, faults: str, page: str) -> None:
-    """From URLs that expire, connections that are reset, and temporary errors."""
+    """The faults are URLs that expire, connections that are reset, and temporary errors."""
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.body == server.get(f"/tube/watch/{page}").body
 
 
-def test_a_pair_at_a_media_server_without_ranges_is_refused(server: Server) -> None:
+def test_a_pair_from_a_media_server_without_ranges_is_refused(server: Server) -> None:
     answer = server.get("/tube/watch/fault/norange/pair")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
@@ -130,7 +132,7 @@ def test_a_woven_stream_leaves_nothing_behind(server: Server) -> None:
 
 
 @pytest.mark.parametrize("page", ["long", "long-sidx", "pair-cut", "pair-uneven"])
-def test_a_woven_film_decodes_as_its_sources_do(server: Server, media: Path, page: str) -> None:
+def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media: Path, page: str) -> None:
     film = server.get(f"/tube/watch/{page}").body
     for kind, name in zip(("video", "audio"), PAIRS[page], strict=True):
         assert decoded(film, kind) == decoded((media / RENDITIONS[name].file).read_bytes(), kind)
@@ -138,9 +140,10 @@ def test_a_woven_film_decodes_as_its_sources_do(server: Server, media: Path, pag
 
 @pytest.mark.parametrize("page", ["long", "long-sidx"])
 @pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
-def test_a_seek_lands_on_a_key_frame_just_before(server: Server, page: str, seconds: float) -> None:
-    """With few jumps: to search a fragmented film with an index for one track only, or none, a player needs 730."""
+def test_a_seek_finds_a_key_frame_just_before_its_target(server: Server, page: str, seconds: float) -> None:
+    """A seek needs few jumps. With an index for only one track, or without an index, a player needs 730 in a fragmented
+    film."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds
-    assert jumps < 40  # PyAV 18 takes fewer than 20, PyAV 19 up to 24
+    assert jumps < 40  # PyAV 18 needs fewer than 20, PyAV 19 up to 24

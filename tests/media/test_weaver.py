@@ -1,4 +1,4 @@
-"""The weaver reads each source forwards with few requests, and never mixes two versions of a source."""
+"""The weaver: it reads each source forwards with few requests, and never mixes two versions of a source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KIB = 1024
 
 @pytest.fixture
 def shelf(media: Path) -> Iterator[Shelf]:
-    """A shelf with video and audio, each with a validator."""
+    """Run a media server with video and audio, each with a validator."""
     with Shelf() as shelf:
         put(shelf, media / "video-only.mp4", media / "audio-only.mp4")
         yield shelf
@@ -43,7 +43,7 @@ def ranges(shelf: Shelf, path: str) -> list[str]:
     return [asked.headers["Range"] for asked in shelf.asked if asked.target == path]
 
 
-async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shelf: Shelf) -> None:
+async def test_each_source_gets_one_request_for_its_head_and_one_for_the_rest(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         assert packets(film, "video") == packets(bytes(shelf.files["/video"]), "video")  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ async def test_each_source_is_asked_for_its_head_and_then_once_for_the_rest(shel
 
 
 @pytest.mark.parametrize("declared", ["text/plain", "text/html", "application/json"])
-async def test_the_bytes_decide_whether_sources_are_media(shelf: Shelf, declared: str) -> None:
+async def test_the_bytes_of_a_source_decide_whether_it_is_media(shelf: Shelf, declared: str) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         for name in ("/video", "/audio"):
@@ -63,11 +63,11 @@ async def test_the_bytes_decide_whether_sources_are_media(shelf: Shelf, declared
         begin = len(film) // 2
         assert await weaving.read(ByteRange(begin, begin + 99_999)) == film[begin : begin + 100_000]
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
-    async with loom(shelf) as weaving:  # nothing is known before
+    async with loom(shelf) as weaving:  # this weaver knows no layout yet
         assert await weaving.read() == film
 
 
-async def test_a_head_of_a_known_layout_asks_each_source_for_one_byte(shelf: Shelf) -> None:
+async def test_head_with_a_known_layout_requests_one_byte_of_each_source(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.open()
         await whole.aclose()
@@ -81,14 +81,14 @@ async def test_a_head_of_a_known_layout_asks_each_source_for_one_byte(shelf: She
             assert first == last
 
 
-async def test_a_page_in_place_of_a_source_is_refused(shelf: Shelf) -> None:
+async def test_a_web_page_in_place_of_a_source_is_refused(shelf: Shelf) -> None:
     shelf.files["/audio"] = b"<!DOCTYPE html>" * 100
     async with loom(shelf) as weaving:
         with pytest.raises(NotMedia):
             await weaving.read()
 
 
-async def test_a_read_returns_no_more_than_was_asked_for(shelf: Shelf) -> None:
+async def test_a_read_returns_no_more_than_its_limit(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.read()
         woven = await weaving.open()
@@ -100,7 +100,7 @@ async def test_a_read_returns_no_more_than_was_asked_for(shelf: Shelf) -> None:
         assert b"".join(chunks) == whole
 
 
-async def test_a_moov_at_the_end_costs_one_request_more(shelf: Shelf, media: Path) -> None:
+async def test_a_moov_at_the_end_costs_one_more_request(shelf: Shelf, media: Path) -> None:
     put(shelf, media / "video-last.mp4", media / "audio-last.mp4")
     async with loom(shelf) as weaving:
         await weaving.read()
@@ -133,7 +133,7 @@ async def test_a_range_requests_only_its_own_bytes_from_the_source(shelf: Shelf)
         assert last - first == 99
 
 
-async def test_the_header_alone_needs_no_source(shelf: Shelf) -> None:
+async def test_the_header_needs_no_bytes_of_a_source(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -141,8 +141,8 @@ async def test_the_header_alone_needs_no_source(shelf: Shelf) -> None:
         assert shelf.asked == []
 
 
-async def test_bytes_of_other_tracks_in_between_are_read_and_dropped(shelf: Shelf, media: Path) -> None:
-    """Both tracks are in one muxed file. Its audio is small, and not worth a request for each second."""
+async def test_bytes_of_other_tracks_between_samples_are_read_and_dropped(shelf: Shelf, media: Path) -> None:
+    """Both tracks are in one muxed file, whose audio is too small for a request per second."""
     put(shelf, media / "prog.mp4", media / "prog.mp4")
     async with loom(shelf) as weaving:
         film = await weaving.read()
@@ -158,7 +158,7 @@ async def test_a_source_that_is_cut_is_resumed(shelf: Shelf) -> None:
         assert shelf.cuts == {}
 
 
-async def test_a_source_that_changed_between_streams_gets_a_layout_of_its_own(shelf: Shelf, media: Path) -> None:
+async def test_a_source_that_changed_between_streams_gets_its_own_layout(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()
         await first.aclose()
@@ -176,16 +176,14 @@ async def test_a_source_that_changes_during_a_stream_is_an_error(shelf: Shelf, m
         shelf.cuts["/video"] = 1_000_000
         woven = await weaving.open()
         put(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
-        for _ in range(2):  # the second read does not end cleanly either
+        for _ in range(2):  # the second read raises as well, instead of a clean EOF
             with pytest.raises(UpstreamFailed):
                 await woven.rest()
         await woven.aclose()
 
 
-async def test_a_source_without_a_validator_that_became_shorter_gets_a_layout_of_its_own(
-    shelf: Shelf, media: Path
-) -> None:
-    """The range that was right for the old file lies beyond the end of the new one."""
+async def test_a_source_that_became_shorter_without_a_validator_gets_its_own_layout(shelf: Shelf, media: Path) -> None:
+    """The range that fitted the old file is beyond the end of the new one."""
     shelf.headers.clear()
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
@@ -202,7 +200,7 @@ async def test_an_empty_source_is_an_upstream_failure(shelf: Shelf, path: str) -
             await weaving.open()
 
 
-async def test_sources_without_ranges_cannot_be_woven(shelf: Shelf) -> None:
+async def test_sources_without_range_support_cannot_be_woven(shelf: Shelf) -> None:
     shelf.knows_ranges = False
     async with loom(shelf) as weaving:
         with pytest.raises(UnsupportedConversion):
@@ -216,7 +214,7 @@ async def test_a_range_beyond_the_end_leaves_nothing_behind(shelf: Shelf) -> Non
 
 
 async def test_a_cancelled_stream_leaves_nothing_behind(shelf: Shelf) -> None:
-    """At any moment: after 0 to 117 turns of the loop."""
+    """The stream is cancelled after 0 to 117 turns of the loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
             opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
@@ -227,7 +225,7 @@ async def test_a_cancelled_stream_leaves_nothing_behind(shelf: Shelf) -> None:
             await eventually(lambda: not weaving.client.open_connections)
 
 
-async def test_a_layout_is_charged_while_it_is_used_and_spare_afterwards(shelf: Shelf) -> None:
+async def test_a_layout_is_charged_while_it_is_in_use_and_spare_afterwards(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         woven = await weaving.open()
         layout_bytes = weaving.budget.used_bytes - woven.reservation.nbytes
@@ -253,7 +251,7 @@ async def test_a_layout_beyond_the_budget_is_too_large(shelf: Shelf) -> None:
             await weaving.open()
 
 
-def test_a_stream_holds_half_a_mebibyte_at_most_beside_its_layout() -> None:
+def test_a_stream_holds_at_most_half_a_mebibyte_besides_its_layout() -> None:
     assert Weaver.stream_bytes <= 512 * KIB
 
 
@@ -270,7 +268,7 @@ async def test_every_range_of_a_fragmented_pair_is_a_slice_of_the_whole_file(she
 
 
 def regrouped(film: bytes, fragments: int) -> bytes:
-    """Return a fragmented film whose index has one reference for every `fragments` fragments, and with other boxes."""
+    """Return a fragmented film with additional boxes, whose index has one reference for every `fragments` fragments."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")
@@ -290,8 +288,9 @@ def regrouped(film: bytes, fragments: int) -> bytes:
     return b"".join((film[: moov.end], write(b"sidx", sidx), *blocks))
 
 
-async def test_a_block_may_hold_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
-    """The data of these fragments begins 17 bytes later than their truns say, but the film is not decoded here."""
+async def test_a_block_may_contain_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
+    """The data of these fragments begins 17 bytes after the offset in their truns. That does not matter, because no
+    test decodes the film."""
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
     async with loom(shelf) as weaving:
@@ -312,7 +311,7 @@ def with_an_index_before_each_fragment(film: Path) -> bytes:
     return out.getvalue()
 
 
-async def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the_film(
+async def test_an_index_of_only_the_first_fragment_does_not_count_as_the_index_of_the_film(
     shelf: Shelf, media: Path
 ) -> None:
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
@@ -327,6 +326,6 @@ async def test_an_index_of_the_first_fragment_alone_is_not_taken_for_that_of_the
 
 
 def numbers_of(moof: bytes) -> tuple[int, int]:
-    """Return the sequence number of a moof, and the number of its track."""
+    """Return the sequence number and the track number of a moof."""
     mfhd, tfhd = moof.index(b"mfhd"), moof.index(b"tfhd")
     return int.from_bytes(moof[mfhd + 8 : mfhd + 12], "big"), int.from_bytes(moof[tfhd + 8 : tfhd + 12], "big")

@@ -1,4 +1,5 @@
-"""The weaver without a server around it: it weaves two tracks of a made-up page, whose files are on a `Shelf`."""
+"""The weaver without a server around it. It weaves two tracks of a made-up page, whose files are on a `Shelf`, the
+media server of the tests."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, the budget that it is charged to, and its sources: `/video` and `/audio` of the shelf."""
+    """A weaver, the budget that pays for it, and its sources `/video` and `/audio` on the media server."""
 
     shelf: Shelf
     client: Client
@@ -75,7 +76,7 @@ class Loom:
 
 @dataclass
 class Woven:
-    """An open body with its reservation."""
+    """An open woven body with its reservation."""
 
     body: WovenBody
     reservation: Reservation
@@ -93,7 +94,8 @@ class Woven:
 
 @asynccontextmanager
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
-    """Yield a loom. Raises AssertionError if a connection stays open, or bytes stay in use that are not spare."""
+    """Run a weaver. Raises AssertionError at the end of the block if a connection is open, or bytes that are not spare
+    are in use."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)

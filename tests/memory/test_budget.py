@@ -1,4 +1,4 @@
-"""The budget never lends more than it has, serves requests in order, and gets every byte back."""
+"""The budget: it never lends more than it has, serves requests in order, and gets every byte back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 
     return Budget(total, streams, wait, waiter_bytes=waiter)
 
 
-async def test_free_bytes_are_reserved_at_once_and_come_back() -> None:
+async def test_free_bytes_are_reserved_at_once_and_returned_on_release() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
@@ -105,7 +105,7 @@ async def test_as_many_requests_may_wait_as_streams_may_run() -> None:
     assert_empty(tested)
 
 
-async def test_waiting_requests_are_charged_and_the_queue_ends_when_the_bytes_do() -> None:
+async def test_waiting_requests_are_charged_and_the_queue_is_full_when_no_bytes_are_free() -> None:
     tested = budget(total=100, waiter=20)
     first = await tested.reserve(50)
     queue = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
@@ -151,7 +151,7 @@ async def test_a_request_that_can_never_fit_is_too_large() -> None:
     assert_empty(tested)
 
 
-async def test_a_growing_stream_goes_before_newcomers() -> None:
+async def test_a_growing_stream_takes_precedence_over_newcomers() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(40)
     newcomer = spawn(tested.reserve(30), name="newcomer")
@@ -161,14 +161,14 @@ async def test_a_growing_stream_goes_before_newcomers() -> None:
     second.release()
     await growing
     assert first.nbytes == 100
-    # The newcomer is refused, because its charge was in the way of a running stream.
+    # The newcomer is refused, because a running stream needs the bytes of its charge.
     with pytest.raises(Busy):
         await newcomer
     first.release()
     assert_empty(tested)
 
 
-async def test_newcomers_keep_waiting_if_the_growth_fits_beside_their_charges() -> None:
+async def test_newcomers_stay_in_the_queue_if_the_growth_fits_beside_their_charges() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(60), name="newcomer")
@@ -194,7 +194,7 @@ async def test_streams_that_all_want_to_grow_do_not_deadlock() -> None:
     assert_empty(tested)
 
 
-async def test_a_deadlock_of_growing_streams_after_a_release_is_found_too() -> None:
+async def test_a_deadlock_of_growing_streams_is_also_resolved_after_a_release() -> None:
     tested = budget()
     first, second, third = await tested.reserve(45), await tested.reserve(45), await tested.reserve(10)
     growing = [spawn(reservation.grow(30), name="growing") for reservation in (first, second)]
@@ -220,7 +220,7 @@ async def test_growing_by_0_bytes_does_not_wait() -> None:
     assert_empty(tested)
 
 
-async def test_a_growing_stream_waits_no_longer_than_a_newcomer() -> None:
+async def test_a_growing_stream_waits_at_most_as_long_as_a_newcomer() -> None:
     tested = budget(wait=0.01)
     async with admitted(tested, 50) as first, admitted(tested, 50):
         with pytest.raises(Busy):
@@ -245,7 +245,7 @@ async def test_a_reservation_released_while_it_grows_leaves_nothing_behind() -> 
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_lets_the_next_through() -> None:
+async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_the_next_is_served() -> None:
     tested = budget()
     first = await tested.reserve(50)
     large = spawn(tested.reserve(90), name="large")
@@ -258,7 +258,7 @@ async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_lets
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_in_the_turn_of_its_grant_leaves_nothing_behind() -> None:
+async def test_a_request_cancelled_in_the_turn_that_grants_it_leaves_nothing_behind() -> None:
     tested = budget()
     first = await tested.reserve(100 - 1)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -270,7 +270,7 @@ async def test_a_request_cancelled_in_the_turn_of_its_grant_leaves_nothing_behin
     assert_empty(tested)
 
 
-async def test_a_growth_cancelled_in_the_turn_of_its_grant_leaves_what_the_stream_held() -> None:
+async def test_a_growth_cancelled_in_the_turn_that_grants_it_leaves_the_stream_its_former_bytes() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -284,7 +284,7 @@ async def test_a_growth_cancelled_in_the_turn_of_its_grant_leaves_what_the_strea
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_in_the_turn_of_its_refusal_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_cancelled_in_the_turn_that_refuses_it_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     tested = budget()
     first = await tested.reserve(99)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -299,7 +299,7 @@ async def test_a_request_cancelled_in_the_turn_of_its_refusal_logs_nothing(caplo
     assert not caplog.records
 
 
-async def test_stop_refuses_waiting_requests_and_lets_streams_run() -> None:
+async def test_stopping_the_budget_refuses_waiting_requests_and_running_streams_continue() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -318,7 +318,7 @@ async def test_stop_refuses_waiting_requests_and_lets_streams_run() -> None:
     assert_empty(tested)
 
 
-async def test_the_repr_shows_the_state() -> None:
+async def test_the_repr_of_a_budget_shows_its_state() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
@@ -328,7 +328,7 @@ async def test_the_repr_shows_the_state() -> None:
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_try_grow_leaves_half_of_the_budget_free() -> None:
+async def test_a_growth_that_does_not_wait_leaves_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)
@@ -338,7 +338,7 @@ async def test_try_grow_leaves_half_of_the_budget_free() -> None:
     assert_empty(tested)
 
 
-async def test_bytes_that_a_stream_gives_back_go_to_a_waiting_request() -> None:
+async def test_bytes_that_a_stream_returns_go_to_a_waiting_request() -> None:
     tested = budget(total=100)
     async with admitted(tested, 90) as reservation:
         waiter = spawn(tested.reserve(30), name="waits")

@@ -20,20 +20,22 @@ PICKS = st.integers(0, STREAMS)
 
 @dataclass(eq=False)
 class Stream:
-    """A request for a reservation, and the latest growth of the reservation."""
+    """A task that requests a reservation, and the task of the reservation's latest growth."""
 
     task: asyncio.Task[Reservation]
     growing: asyncio.Task[None] | None = None
 
     @property
     def reservation(self) -> Reservation | None:
-        """The reservation, which may have been released since. None if the request waits, failed or was cancelled."""
+        """The reservation, which may have been released meanwhile. None if the request waits, has failed or was
+        cancelled."""
         ended = self.task.done() and not self.task.cancelled() and self.task.exception() is None
         return self.task.result() if ended else None
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """Random requests, growths, releases and cancellations, with or without a turn of the loop in between."""
+    """State machine that requests, grows, releases and cancels at random, with or without a turn of the event loop in
+    between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overtakes(self) -> None:
-        """Requests start in the order of `known`, so no request after a waiting one may have been admitted."""
+        """Check that no request has been admitted before an earlier one: requests start in the order of `known`."""
         waits = False
         for stream in self.known:
             assert not (waits and stream.reservation is not None), "overtaken in the queue"
@@ -125,7 +127,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """Release all reservations, turn by turn. No request may be left waiting."""
+        """Release all reservations, one per turn of the loop. Checks that no request is still waiting at the end."""
         await turn()
         while running := self._running():
             for stream in running:

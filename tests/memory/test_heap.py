@@ -1,4 +1,4 @@
-"""Free memory is given back to the system after the last stream has ended, and only once."""
+"""The heap: free memory is returned to the system after the last stream has ended, and only once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_memory_is_given_back_after_the_last_stream_and_not_again_before_another() -> None:
+async def test_memory_is_returned_after_the_last_stream_and_not_again_before_another() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0

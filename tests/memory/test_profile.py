@@ -1,4 +1,4 @@
-"""The machine's memory and cores are read from the kernel's files, and determine the profile."""
+"""The machine's memory and cores: they are read from the kernel's files, and determine the profile."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_memory_determines_the_profile_and_few_cores_lower_it(
     assert profile.choose(memory, cores) is expected
 
 
-def test_without_cgroups_the_machines_memory_counts(tmp_path: Path) -> None:
+def test_without_cgroups_the_memory_of_the_machine_counts(tmp_path: Path) -> None:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_with_cgroup_v2_the_lowest_limit_up_to_the_root_counts(tmp_path: Path) -> None:
+def test_with_cgroup_v2_the_lowest_limit_from_the_group_to_the_root_counts(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
@@ -53,8 +53,9 @@ def test_with_cgroup_v2_the_lowest_limit_up_to_the_root_counts(tmp_path: Path) -
     assert profile.machine_memory(root) == 2 * GIB
 
 
-def test_inside_a_container_the_limit_is_read_at_the_mount_itself(tmp_path: Path) -> None:
-    """The path in /proc is the host's, or leads out of the namespace, and does not exist below the mount."""
+def test_inside_a_container_the_limit_is_read_at_the_mount_point(tmp_path: Path) -> None:
+    """The path in /proc does not exist below the mount point: it is a path of the host, or leads out of the
+    namespace."""
     root = machine(
         tmp_path,
         {"proc/self/cgroup": "0::/../../docker/abc\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"},
@@ -94,7 +95,7 @@ def test_auto_depends_on_the_machine_and_a_named_profile_does_not(tmp_path: Path
     assert profile.resolve("large", machine(tmp_path, {}, total=GIB)) is LARGE
 
 
-def test_this_machine_can_be_read() -> None:
+def test_the_memory_and_cores_of_this_machine_can_be_read() -> None:
     assert profile.machine_memory() > 0
     assert profile.machine_cores() > 0
 

@@ -1,4 +1,4 @@
-"""A room gives back once what it was lent, and every lender counts the sum of its rooms."""
+"""Rooms: a room returns its bytes once, and every lender counts the sum of its rooms."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_covered_bytes_are_not_charged_and_a_room_grows_in_steps() -> None:
     assert (room.nbytes, tested.used_bytes) == (0, 0)
 
 
-async def test_a_released_room_neither_grows_nor_gives_back_again() -> None:
+async def test_a_released_room_neither_grows_nor_returns_bytes_again() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room, other = Room(reservation), Room(reservation)
@@ -68,7 +68,7 @@ def test_releasing_a_lender_releases_its_rooms() -> None:
     assert tested.used_bytes == 0
 
 
-async def test_a_room_moves_to_another_lender_completely_or_not_at_all() -> None:
+async def test_a_room_moves_to_another_lender_as_a_whole_or_stays() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation, covered_bytes=5)
@@ -77,7 +77,7 @@ async def test_a_room_moves_to_another_lender_completely_or_not_at_all() -> None
         assert (room.nbytes, reservation.nbytes) == (25, RESERVED + 20)
         assert room.move_to(tested)
         assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (25, RESERVED, RESERVED + 20)
-        assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)  # there is nothing to charge
+        assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)  # no byte needs to be charged
         room.release()
 
 
@@ -110,8 +110,8 @@ async def test_growths_that_overlap_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_growth_that_is_cancelled_leaves_nothing_behind(turns: int) -> None:
-    """Even in the turn of the loop in which it is granted."""
+async def test_a_cancelled_growth_leaves_nothing_behind(turns: int) -> None:
+    """The growth may be cancelled even in the turn of the loop that grants it."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -148,7 +148,7 @@ async def test_a_room_of_the_budget_itself_cannot_wait_to_grow() -> None:
         await Room(budget()).grow(1)
 
 
-def test_a_room_gives_back_no_more_than_was_charged() -> None:
+def test_a_room_returns_no_more_than_it_was_charged() -> None:
     room = Room(budget(), covered_bytes=10)
     with pytest.raises(ValueError, match="charged"):
         room.shrink(1)
@@ -156,7 +156,7 @@ def test_a_room_gives_back_no_more_than_was_charged() -> None:
 
 @dataclass(eq=False)
 class Held:
-    """A room, its lender, and its growths."""
+    """A room, its lender, and the tasks of its growths."""
 
     room: Room
     lender: Budget | Reservation | Held
@@ -165,7 +165,8 @@ class Held:
 
 
 class RoomMachine(RuleBasedStateMachine):
-    """Random lending, moving, releasing and cancelling, over a budget, its reservations, and rooms of rooms."""
+    """State machine that lends, moves, releases and cancels at random, over a budget, its reservations, and rooms of
+    rooms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +234,7 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def every_lender_counts_the_sum_of_its_rooms(self) -> None:
         if self._is_growing():
-            return  # granted bytes are counted one turn before the room holds them
+            return  # the lender counts granted bytes one turn before the room does
         for stream in self.streams:
             assert stream.nbytes == RESERVED + self._lent_by(stream)
         for held in self.known:

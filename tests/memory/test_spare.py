@@ -1,4 +1,4 @@
-"""Bytes that outlive their stream count while they are used; spare bytes are reclaimed when others need them."""
+"""Spare bytes: bytes that outlive their stream are charged while in use, and reclaimed when others need them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_kept_bytes_outlive_their_stream() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_bytes_without_a_stream_leave_half_of_the_budget_free() -> None:
+async def test_bytes_that_are_kept_without_a_stream_leave_half_of_the_budget_free() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(20)
     assert budget.try_grow(30)
@@ -47,7 +47,7 @@ async def test_a_reservation_keeps_no_more_than_it_holds() -> None:
 
 
 class SpareCache:
-    """Cache whose entries, of `each` bytes, are spare bytes of the budget."""
+    """Cache whose entries have `each` bytes, which are spare bytes of the budget."""
 
     def __init__(self, budget: Budget, each: int) -> None:
         self.count = 0
@@ -84,7 +84,7 @@ async def test_spare_bytes_are_reclaimed_before_a_request_waits() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
+async def test_caches_are_asked_one_after_the_other_until_enough_bytes_are_free() -> None:
     budget = budget_of(100)
     first, second = SpareCache(budget, 10), SpareCache(budget, 10)
     await first.put(3)
@@ -99,7 +99,7 @@ async def test_every_cache_is_asked_in_turn_until_enough_is_free() -> None:
     whole.release()
 
 
-async def test_bytes_in_use_again_are_not_reclaimed() -> None:
+async def test_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
     budget = budget_of(100)
     budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
     first = await budget.reserve(40)

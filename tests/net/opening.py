@@ -1,4 +1,4 @@
-"""A client without a server around it, and handlers for `Origin` that answer with given bytes."""
+"""An HTTP client without a server around it, and handlers for `Origin` that answer with given bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def fetched(made: Client, url: str) -> tuple[int, bytes]:
 
 
 def saying(*answers: bytes) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that answers the requests of a connection one after the other, and then closes it."""
+    """Return a handler that answers the requests of one connection with `answers`, and then closes the connection."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         for number, answer in enumerate(answers):

@@ -1,4 +1,4 @@
-"""Loopback servers whose every byte a test decides, with one thread per connection."""
+"""Loopback servers for which a test determines every byte, with one thread per connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BODY = random.Random(7).randbytes(8 * 1024 * 1024)
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 Handler = Callable[[socket.socket, bytes], None]
-"""Called with the connection and the first request head. The connection is closed when it returns."""
+"""Function that gets a connection and the first request head. The connection is closed when it returns."""
 
 
 class Origin:
@@ -128,6 +128,6 @@ def wait_for_end(connection: socket.socket, head: bytes) -> None:
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with RST."""
+    """Close the connection with RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

@@ -1,5 +1,4 @@
-"""Resuming reads without a page: of a media server that is reached over loopback, or of one whose every answer a test
-decides."""
+"""Resuming reads without a page, from the media server of the sample site, or from one that a test programs."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from serverpy.ranges import ByteRange
 FILE = random.Random(11).randbytes(300_000)
 OTHER_FILE = random.Random(12).randbytes(300_000)
 STARTED_BYTES = 100_000
-"""After how many bytes `cut_part` and `cut_whole` cut."""
+"""Number of bytes that `cut_part` and `cut_whole` send."""
 
 Headers = Mapping[str, object]
 NONE: Headers = {}
@@ -29,7 +28,8 @@ NONE: Headers = {}
 
 @dataclass
 class At:
-    """Upstream at the first of `urls`; a renewal goes on to the next. `asked` has the headers of each request."""
+    """Upstream at the first of `urls`. Each renewal moves to the next URL. `asked` contains the headers of each
+    request."""
 
     client: Client
     urls: list[str]
@@ -54,7 +54,8 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    """Yield a source. A silent server is given up soon if its URL has the fault "stall"."""
+    """Yield an upstream. Its client stops waiting for a silent server after 1 s if a URL has the fault "stall", and
+    after 30 s otherwise."""
     stall = 1.0 if any("stall" in url for url in urls) else 30.0
     client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     try:
@@ -75,12 +76,13 @@ async def reading(
         read.close()
 
 
-# A media server that answers as a test decides
+# A media server that a test programs
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request: the number of those before it, its range (`last` alone is a suffix), and its validator."""
+    """A request: `number` counts the requests before it, `first` and `last` are its range (only `last`: a suffix), and
+    `if_range` is its validator."""
 
     number: int
     first: int | None
@@ -90,7 +92,7 @@ class Ask:
     url: str
 
     def bounds(self, size: int) -> tuple[int, int]:
-        """Return the first byte and the end of what is requested of `size` bytes."""
+        """Return the first byte and the end of the requested range in a file of `size` bytes."""
         if self.first is None:
             return (max(0, size - self.last) if self.last is not None else 0), size
         return self.first, size if self.last is None else min(self.last + 1, size)
@@ -98,7 +100,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """The bytes of a response. `ends` says that the connection is closed after them, by RST if it says so."""
+    """The bytes of a response. If `ends` is not empty, the server closes the connection after them, by RST if it is
+    "RST"."""
 
     data: bytes
     ends: str = ""
@@ -108,7 +111,7 @@ Answer = Callable[[Ask], Reply]
 
 
 def head(status: int, headers: Headers) -> bytes:
-    """Return a head. A header whose value is None is left out."""
+    """Return a response head without the headers whose value is None."""
     lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
     return "\r\n".join([f"HTTP/1.1 {status} Status", *lines, "", ""]).encode()
 
@@ -122,7 +125,8 @@ def whole(file: bytes = FILE, more: Headers = NONE) -> Reply:
 
 
 def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None = None, status: int = 206) -> Reply:
-    """Return the requested range, or at most `most` bytes of it; a 416 if it lies beyond the end."""
+    """Return a response with the requested range, or with at most `most` bytes of it. Returns a 416 if the range is
+    beyond the end."""
     first, end = ask.bounds(len(file))
     if first >= end:
         return refusal(416, more={"Content-Range": f"bytes */{len(file)}"})
@@ -132,12 +136,12 @@ def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None
 
 
 def cut_part(ask: Ask, more: Headers = NONE) -> Reply:
-    """Return the requested range, cut after STARTED_BYTES."""
+    """Return a response with the requested range, cut after STARTED_BYTES."""
     return _cut(part(ask, more=more))
 
 
 def cut_whole(more: Headers = NONE) -> Reply:
-    """Return the whole, cut after STARTED_BYTES."""
+    """Return a response with the whole file, cut after STARTED_BYTES."""
     return _cut(whole(more=more))
 
 
@@ -146,7 +150,7 @@ def _cut(reply: Reply) -> Reply:
 
 
 def by_turns(*answers: Answer) -> Answer:
-    """Answer each request by the next of `answers`, and all further ones by the last."""
+    """Return an answer that gives each request to the next of `answers`, and all further requests to the last."""
     return lambda ask: answers[min(ask.number, len(answers) - 1)](ask)
 
 
@@ -177,7 +181,7 @@ class _Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
-    """Run a media server, and yield its URL and the requests that it received."""
+    """Run a media server. Yields its URL and the list of requests that it received."""
     asked: list[Ask] = []
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(answer, asked), "127.0.0.1", 0)
     try:
@@ -188,6 +192,7 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
 
 @asynccontextmanager
 async def upstream(answer: Answer, *renewed: str) -> AsyncIterator[tuple[At, list[Ask]]]:
-    """Run a media server. Yield a source at its URL, which is renewed to those of `renewed`, and its requests."""
+    """Run a media server. Yields an upstream at its URL, which can be renewed to those in `renewed`, and the list of
+    requests."""
     async with serving(answer) as (url, asked), at(url, *renewed) as source:
         yield source, asked

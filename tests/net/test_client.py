@@ -36,7 +36,7 @@ def base(site: SampleSite, scheme: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["", "/fault/nolength", "/fault/closelength"])
-async def test_a_body_arrives_byte_for_byte_however_it_is_framed(site: SampleSite, scheme: str, fault: str) -> None:
+async def test_a_body_arrives_byte_for_byte_with_any_framing(site: SampleSite, scheme: str, fault: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}{fault}/media/prog.mp4"))
     body = await rest_of(response)
@@ -61,7 +61,7 @@ async def test_a_finished_connection_serves_the_next_request(site: SampleSite, s
 async def test_a_slow_reader_holds_at_most_one_step(site: SampleSite, scheme: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
-    # Private, because nothing public shows the bytes that wait in an exchange.
+    # Private: no public attribute shows the bytes that wait in an exchange.
     await stays(lambda: sum(map(len, response._exchange._chunks)) <= SMALL_STEP, seconds=0.2)
     response.close()
     client.close()
@@ -121,7 +121,7 @@ async def test_cancelling_a_request_closes_its_connection(site: SampleSite) -> N
     assert client.open_connections == 0
 
 
-async def test_the_guard_is_asked_before_a_socket_is_opened(site: SampleSite) -> None:
+async def test_the_guard_checks_the_address_before_a_socket_is_opened(site: SampleSite) -> None:
     seen = len(site.requests)
     with pytest.raises(TargetForbidden):
         await make_client(site, guard=Guard()).open(Request(url=f"{site.http}/media/prog.mp4"))
@@ -135,7 +135,7 @@ async def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
 
 
 class Answering(asyncio.Protocol):
-    """Server that answers any request with `data`, and then waits."""
+    """Server that answers each request with `data`, and then waits."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -176,7 +176,7 @@ async def test_many_tiny_chunks_are_joined_into_one(site: SampleSite) -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
         client = make_client(site)
         response = await client.open(Request(url=url))
-        assert len(response._exchange._chunks) <= 1  # private, as above
+        assert len(response._exchange._chunks) <= 1  # private: no public attribute shows the chunks
         assert await rest_of(response) == b"ab" * 20_000
         response.close()
         client.close()

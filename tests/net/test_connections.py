@@ -1,4 +1,4 @@
-"""Connections: which address is connected to, and when a request is sent on a fresh one."""
+"""Connections: the address that is connected to, and when a request is sent on a fresh connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BODY = b"hello"
 
 
 class Silent(asyncio.Protocol):
-    """Server that answers the first request of each connection, and (after `interim`) none that follows."""
+    """Server that answers only the first request of each connection. To further requests it sends only `interim`."""
 
     def __init__(self, seen: list[bytes], interim: bytes) -> None:
         self._seen = seen
@@ -52,7 +52,7 @@ async def silent(interim: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]
     server.close()
 
 
-async def test_a_request_that_a_kept_connection_does_not_answer_is_sent_on_a_fresh_one(
+async def test_a_request_without_a_response_on_a_kept_connection_is_sent_on_a_fresh_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
@@ -62,7 +62,7 @@ async def test_a_request_that_a_kept_connection_does_not_answer_is_sent_on_a_fre
     assert len(seen) == 5
 
 
-async def test_a_kept_connection_that_has_begun_to_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kept_connection_that_has_begun_to_answer_stays_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
     async with silent(b"HTTP/1.1 103 Early Hints\r\n\r\n") as (url, seen), client() as made:
         for _ in range(2):
@@ -94,13 +94,13 @@ async def test_a_post_is_never_sent_on_a_kept_connection() -> None:
         (["1.1.1.1"], None, ["1.1.1.1"]),
     ],
 )
-def test_families_alternate_and_the_address_that_worked_comes_first(
+def test_address_families_alternate_and_the_address_that_worked_comes_first(
     addresses: list[str], last: str | None, order: list[str]
 ) -> None:
     assert in_order(addresses, last) == order
 
 
-def test_the_memory_of_addresses_is_bounded() -> None:
+def test_the_memory_for_addresses_is_bounded() -> None:
     routes = Routes()
     for number in range(MAX_HOSTS + 1):
         routes.remember(f"{number}.example", "1.1.1.1")
@@ -116,7 +116,7 @@ async def test_the_first_attempt_that_succeeds_wins_and_the_others_are_cancelled
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(True)
-        return 0  # a connection that was made nevertheless
+        return 0  # the connection that was made in spite of the cancellation
 
     async def failing() -> int:
         raise ConnectionRefusedError
@@ -133,8 +133,8 @@ async def test_the_first_attempt_that_succeeds_wins_and_the_others_are_cancelled
 
 @contextmanager
 def unanswered(host: str, port: int, *, listening: bool) -> Iterator[None]:
-    """Let connections to `host` and `port` be refused, or (if it is `listening`) get no answer: the queue of its
-    listener is full, and the kernel drops what follows."""
+    """Make connections to `host` and `port` fail. If `listening`, they get no answer, because the listener's queue is
+    full and the kernel drops further connections; otherwise they are refused."""
     with ExitStack() as stack:
         if listening:
             stack.enter_context(socket.create_server((host, port), backlog=0))
@@ -146,7 +146,7 @@ def unanswered(host: str, port: int, *, listening: bool) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dead", ["silent", "refusing"])
-async def test_a_dead_address_costs_one_delay_and_then_nothing(monkeypatch: pytest.MonkeyPatch, dead: str) -> None:
+async def test_a_dead_address_delays_only_the_first_connection(monkeypatch: pytest.MonkeyPatch, dead: str) -> None:
     async def lookup(host: str, port: int) -> Sequence[str]:
         return ("127.0.0.2", "127.0.0.1")
 
@@ -162,7 +162,7 @@ async def test_a_dead_address_costs_one_delay_and_then_nothing(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("dead", ["silent", "refusing"])
-def test_the_filtering_proxy_remembers_too(dead: str) -> None:
+def test_the_filtering_proxy_also_remembers_dead_addresses(dead: str) -> None:
     async def lookup(host: str, port: int) -> Sequence[str]:
         return ("127.0.0.2", "127.0.0.1")
 

@@ -1,4 +1,4 @@
-"""Compressed bodies are decoded in passing, in bounded steps."""
+"""Compressed bodies are decoded while they stream, in bounded steps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["utf-8, identity"], ()),
     ],
 )
-def test_words_that_are_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
+def test_words_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
     assert codings_of(values) == codings
 
 
@@ -68,7 +68,7 @@ async def decoded(codings: tuple[str, ...], data: bytes, size: int = 4096) -> by
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_the_bytes_are_those_before_the_coding(coding: str, size: int) -> None:
+async def test_decoding_returns_the_original_bytes(coding: str, size: int) -> None:
     for body in (TEXT, NOISE[: size * 5000], b""):
         assert await decoded((coding,), ENCODERS[coding](body), size) == body
 
@@ -78,13 +78,13 @@ async def test_deflate_may_lack_its_header() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 4096])
-async def test_gzip_may_have_several_members_and_bytes_behind_them(size: int) -> None:
+async def test_gzip_may_have_several_members_and_trailing_bytes(size: int) -> None:
     two = gzip.compress(b"one") + gzip.compress(b"two")
     for rest in (b"", b"\0\0\0\0", b"rest"):
         assert await decoded(("gzip",), two + rest, size) == b"onetwo"
 
 
-async def test_codings_are_undone_in_reverse() -> None:
+async def test_codings_are_decoded_in_reverse_order() -> None:
     assert await decoded(("gzip", "br"), brotli.compress(gzip.compress(TEXT))) == TEXT
 
 
@@ -104,7 +104,7 @@ async def test_a_wrong_checksum_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("coding", ["zstd", "compress", "dcb"])
-def test_a_coding_that_cannot_be_decoded_is_named(coding: str) -> None:
+def test_an_unsupported_coding_is_named_in_the_error(coding: str) -> None:
     with pytest.raises(UpstreamFailed, match=coding):
         Decoding((coding,), pieces_of(b"", 1), None)
 
@@ -115,7 +115,7 @@ def test_the_number_of_codings_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_bomb_is_read_in_bounded_steps_and_only_as_far_as_its_reader_goes(coding: str) -> None:
+async def test_a_decompression_bomb_is_decoded_in_bounded_steps_and_only_as_far_as_it_is_read(coding: str) -> None:
     taken = 0
     bomb = ENCODERS[coding](bytes(8 * 1024 * 1024))
     read = pieces_of(bomb, 4096)
@@ -133,7 +133,7 @@ async def test_a_bomb_is_read_in_bounded_steps_and_only_as_far_as_its_reader_goe
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_decoder_charges_what_it_holds(coding: str) -> None:
+async def test_a_decoder_charges_the_bytes_that_it_holds(coding: str) -> None:
     with pytest.raises(Busy):
         await Decoding((coding,), pieces_of(ENCODERS[coding](TEXT), 4096), Room(NO_ROOM)).read()
 
@@ -157,5 +157,5 @@ class Counting:
 
 
 @pytest.mark.parametrize("bits", range(10, 25))
-def test_the_window_of_brotli_is_read_from_its_first_byte(bits: int) -> None:
+def test_the_window_of_brotli_is_read_from_the_first_byte_of_the_body(bits: int) -> None:
     assert window_of(brotli.compress(NOISE, lgwin=bits)[0]) == 1 << bits

@@ -56,7 +56,7 @@ def open_v4(octets: Sequence[int]) -> bool:
 
 
 def open_v6(digits: str) -> bool:
-    """`digits`: the address as 32 hexadecimal digits."""
+    """Return whether an IPv6 address, given as 32 hexadecimal digits, may be reached."""
     last_four = [int(digits[i : i + 2], 16) for i in range(24, 32, 2)]
     if digits.startswith(("0" * 20 + "ffff", "0064ff9b" + "0" * 16)):
         return open_v4(last_four)
@@ -246,7 +246,7 @@ def test_one_forbidden_address_forbids_the_name(addresses: tuple[str, ...]) -> N
         asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
 
 
-def test_checked_addresses_keep_their_order_without_duplicates() -> None:
+def test_checked_addresses_keep_their_order_and_have_no_duplicates() -> None:
     lookup = answering("2606:4700::1", "8.8.8.8", "8.8.8.8", "::ffff:8.8.4.4")
     found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=lookup))
     assert found == ("2606:4700::1", "8.8.8.8", "8.8.4.4")
@@ -255,7 +255,7 @@ def test_checked_addresses_keep_their_order_without_duplicates() -> None:
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8.8", "site.123", "0X7F.0X1"]
 )
-def test_unusual_numeric_hosts_are_refused_whatever_they_resolve_to(host: str) -> None:
+def test_unusual_numeric_hosts_are_refused_with_any_resolved_address(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))
@@ -269,18 +269,18 @@ def test_loopback_is_refused_under_every_name(host: str) -> None:
 
 @relaxed
 @given(st.text(max_size=40))
-def test_no_host_leads_to_a_forbidden_address(host: str) -> None:
+def test_no_host_resolves_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 
 
 @pytest.mark.parametrize("host", ["missing.invalid", "a..b", "x" * 64 + ".example", "a\0b", "", "söme thing"])
-def test_a_name_that_does_not_resolve_is_an_upstream_failure(host: str) -> None:
+def test_a_host_that_does_not_resolve_is_an_upstream_failure(host: str) -> None:
     with pytest.raises(UpstreamFailed, match="does not resolve"):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
-def test_a_look_up_without_an_address_is_an_upstream_failure() -> None:
+def test_a_lookup_without_an_address_is_an_upstream_failure() -> None:
     with pytest.raises(UpstreamFailed, match="no address"):
         asyncio.run(resolve_host(Guard(), "empty.example", 80, lookup=answering()))
 
@@ -356,7 +356,7 @@ def test_an_international_host_is_returned_in_ascii() -> None:
         ("http://site.example/" + "x" * MAX_URL_CHARACTERS, "longer"),
     ],
 )
-def test_a_url_is_refused_with_its_reason(url: str, says: str) -> None:
+def test_a_url_is_refused_with_the_reason(url: str, says: str) -> None:
     with pytest.raises(InvalidUrl, match=says):
         check_url(url)
 
@@ -368,7 +368,7 @@ url_texts = st.text(max_size=60) | st.from_regex(r"https?://[^/]{0,30}(/.{0,30})
 @given(url_texts)
 @example("http://[::ffff:1.2.3.4]:80?x")
 @example("https://ß.example")
-def test_an_accepted_url_has_a_plain_host_and_is_stable(url: str) -> None:
+def test_an_accepted_url_has_a_plain_host_and_is_accepted_unchanged_again(url: str) -> None:
     try:
         checked = check_url(url)
     except InvalidUrl:

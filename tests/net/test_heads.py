@@ -13,13 +13,13 @@ def request(*lines: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def test_connect_names_host_and_port() -> None:
+def test_a_connect_request_must_name_a_host_and_a_port() -> None:
     asked = parse_request(request("CONNECT site.example:443 HTTP/1.1", "Proxy-Authorization: Basic x"))
     assert (asked.host, asked.port, asked.authorization, asked.forward) == ("site.example", 443, b"Basic x", None)
 
 
 @pytest.mark.parametrize("authority", ["[2606:4700::1]:443", "2606:4700::1:443"])
-def test_connect_accepts_an_ipv6_address_with_and_without_brackets(authority: str) -> None:
+def test_a_connect_request_accepts_an_ipv6_address_with_and_without_brackets(authority: str) -> None:
     asked = parse_request(request(f"CONNECT {authority} HTTP/1.1"))
     assert (asked.host, asked.port) == ("2606:4700::1", 443)
 
@@ -94,7 +94,7 @@ def test_an_ambiguous_or_malformed_request_is_refused(head: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_break_the_request_parser(data: bytes) -> None:
+def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
     try:
         asked = parse_request(b"GET http://h/" + data + b"\r\n\r\n")
     except BadHead:
@@ -143,7 +143,7 @@ def test_a_rewritten_response_is_exactly_one_head(data: bytes) -> None:
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"]), st.integers(1, 7))
-def test_the_end_of_a_head_is_found_however_its_bytes_are_split(data: bytes, end: bytes, step: int) -> None:
+def test_the_end_of_a_head_is_found_with_any_split_of_its_bytes(data: bytes, end: bytes, step: int) -> None:
     whole = data.replace(b"\n", b".") + end + b"body"
     collected = bytearray()
     found = None

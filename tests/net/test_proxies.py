@@ -1,4 +1,4 @@
-"""Upstream proxies that tunnel to port 443 only, as Squid does by default."""
+"""Upstream proxies that open tunnels only to port 443, as Squid does by default."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def through(proxy: Origin, guard: Guard = LOOPBACK, credentials: str = "") -> Cl
 
 
 @pytest.mark.parametrize("status", [b"400 Bad Request", b"403 Forbidden", b"405 Not Allowed", b"501 Not Implemented"])
-async def test_an_http_request_is_sent_in_absolute_form_if_it_may_not_be_tunnelled(status: bytes) -> None:
+async def test_an_http_request_is_sent_in_absolute_form_if_the_proxy_refuses_to_tunnel_it(status: bytes) -> None:
     refusal = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy, credentials="u:p@")
@@ -48,7 +48,7 @@ async def test_an_http_request_is_sent_in_absolute_form_if_it_may_not_be_tunnell
         made.close()
     first, second, third = proxy.heads
     assert first.startswith(b"CONNECT 127.0.0.1:81 HTTP/1.1\r\n")
-    for head in (second, third):  # the proxy's answer is remembered
+    for head in (second, third):  # the client remembers that the proxy refused the tunnel
         assert head.startswith(b"GET http://site.example:81/a%7Cb?c HTTP/1.1\r\nHost: site.example:81\r\n")
         assert head.count(b"Proxy-Authorization: Basic dTpw\r\n") == 1
 
@@ -79,7 +79,7 @@ async def test_a_403_of_the_site_is_passed_on_once_the_proxy_has_answered_reques
 
 
 @pytest.mark.parametrize("refusal", [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"", b"nonsense\r\n\r\n"])
-async def test_other_refusals_are_not_asked_again(refusal: bytes) -> None:
+async def test_other_refusals_cause_no_second_request(refusal: bytes) -> None:
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed):
@@ -97,7 +97,7 @@ async def test_https_is_never_sent_in_absolute_form() -> None:
     assert [head.split(b" ")[0] for head in proxy.heads] == [b"CONNECT"]
 
 
-async def test_the_guard_is_asked_before_the_proxy() -> None:
+async def test_the_guard_checks_the_address_before_the_proxy_gets_it() -> None:
     with Origin(squid()) as proxy:
         made = through(proxy, Guard())
         with pytest.raises(TargetForbidden):
@@ -107,7 +107,7 @@ async def test_the_guard_is_asked_before_the_proxy() -> None:
     assert (reply.refused, proxy.heads) == ("target_forbidden", [])
 
 
-def test_the_filtering_proxy_does_the_same() -> None:
+def test_the_filtering_proxy_uses_the_absolute_form_in_the_same_way() -> None:
     with (
         Origin(squid()) as proxy,
         EgressThread(LOOPBACK, network=Network(proxy=f"http://u:p@127.0.0.1:{proxy.port}"), lookup=found) as egress,

@@ -1,4 +1,5 @@
-"""What a head says about its bytes, and when two heads are of one file: RFC 9110 §8.8, §14.4 and §15.3.7."""
+"""The extent that a response head states, and the heads that belong to the same file: RFC 9110 §8.8, §14.4 and
+§15.3.7."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ WHOLE, UNKNOWN = Part(0, TOTAL, TOTAL, is_range=False), Part(0, None, None, is_r
         (200, f"bytes 0-{2**63 - 2}/{2**63 - 1}", 1000, WHOLE),
     ],
 )
-def test_a_response_carries_what_its_head_says(
+def test_a_response_has_the_extent_that_its_head_states(
     status: int, content_range: str | None, length: int | None, expected: Part
 ) -> None:
     assert part_of(status, headers(content_range, length)) == expected
@@ -77,7 +78,7 @@ def test_a_response_carries_what_its_head_says(
         (200, "100-199/1000", None, 1000),
     ],
 )
-def test_a_response_that_does_not_tell_or_contradicts_itself_is_unusable(
+def test_a_response_with_a_missing_or_contradictory_extent_is_unusable(
     status: int, content_range: str | None, length: int | None, total: int | None
 ) -> None:
     with pytest.raises(Unusable) as caught:
@@ -85,7 +86,7 @@ def test_a_response_that_does_not_tell_or_contradicts_itself_is_unusable(
     assert caught.value.total == total
 
 
-def test_a_multipart_or_doubled_content_range_is_unusable() -> None:
+def test_a_multipart_or_repeated_content_range_is_unusable() -> None:
     with pytest.raises(Unusable):
         part_of(206, headers("bytes 0-99/1000", Content_Type="Multipart/ByteRanges; boundary=x"))
     two = [("Content-Range", "bytes 0-99/1000"), ("Content-Range", "bytes 100-199/1000")]
@@ -102,7 +103,7 @@ def test_the_length_of_a_chunked_body_is_not_its_content_length() -> None:
 
 
 Told = tuple[int | None, str | None, str | None, Origin]
-"""Total, ETag, Last-Modified, and the server that says so."""
+"""Total length, ETag, Last-Modified, and the server that sent them."""
 
 
 def learn(known: Representation, told: Told) -> None:
@@ -125,7 +126,7 @@ def learn(known: Representation, told: Told) -> None:
         [(5, "x" * (MAX_VALIDATOR + 1), DATE, ONE), (5, '"b"', DATE, ONE)],
     ],
 )
-def test_responses_that_agree_are_of_one_file(told: list[Told]) -> None:
+def test_responses_that_agree_belong_to_one_file(told: list[Told]) -> None:
     known = Representation()
     for each in told:
         learn(known, each)
@@ -149,7 +150,7 @@ def test_responses_that_agree_are_of_one_file(told: list[Told]) -> None:
         ([(5, None, DATE, ONE), (5, None, DATE * 10, ONE)], False),
     ],
 )
-def test_responses_that_contradict_each_other_are_of_different_files(told: list[Told], *, by_etag: bool) -> None:
+def test_responses_that_contradict_each_other_belong_to_different_files(told: list[Told], *, by_etag: bool) -> None:
     known = Representation()
     for each in told[:-1]:
         learn(known, each)
@@ -159,7 +160,7 @@ def test_responses_that_contradict_each_other_are_of_different_files(told: list[
 
 
 @pytest.mark.parametrize("told", [(6, None, None, OTHER), (5, None, LATER, ONE)])
-def test_total_and_date_decide_after_a_new_extraction_and_the_etag_does_not(told: Told) -> None:
+def test_after_a_new_extraction_total_and_date_count_and_the_etag_does_not(told: Told) -> None:
     known = Representation()
     learn(known, (5, '"a"', DATE, ONE))
     known.forget_etags()
@@ -181,7 +182,7 @@ def test_total_and_date_decide_after_a_new_extraction_and_the_etag_does_not(told
         ([(5, '"a"', DATE, ONE), (5, '"b"', DATE, OTHER)], '"b"'),
     ],
 )
-def test_if_range_is_the_strong_etag_of_the_server_asked_last_or_else_the_date(
+def test_if_range_has_the_strong_etag_of_the_last_server_or_else_the_date(
     told: list[Told], expected: str | None
 ) -> None:
     known = Representation()
@@ -190,7 +191,7 @@ def test_if_range_is_the_strong_etag_of_the_server_asked_last_or_else_the_date(
     assert known.if_range == expected
 
 
-def test_the_etags_of_a_few_servers_are_kept() -> None:
+def test_etags_are_kept_for_a_limited_number_of_servers() -> None:
     known = Representation()
     origins = [Origin("http", f"{number}.example", 80) for number in range(MAX_SERVERS + 5)]
     for origin in origins:

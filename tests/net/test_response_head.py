@@ -1,4 +1,4 @@
-"""Heads of responses that browsers and curl accept, and how the end of the body is then found."""
+"""Response heads that browsers and curl accept, and how they determine the end of the body."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((LENGTH,), False, 5, True),
         ((CHUNKED,), True, None, True),
         ((), False, None, False),
-        # Several lengths, or a length and a coding: RFC 9112 §6.3, and no second response on the connection
+        # Several lengths, or a length and a coding (RFC 9112 §6.3). The connection is not used for a second response.
         ((LENGTH, CHUNKED), True, None, False),
         ((CHUNKED, LENGTH), True, None, False),
         ((LENGTH, LENGTH), False, 5, False),
         ((b"Content-Length: 5, 5",), False, 5, False),
         ((b"Content-Length: 5", b"content-length: 05"), False, 5, False),
         ((CHUNKED, CHUNKED), True, None, False),
-        # Codings that are none
+        # Invalid codings
         ((b"Transfer-Encoding: identity", LENGTH), False, 5, False),
         ((b"Transfer-Encoding: identity",), False, None, False),
         ((b"Transfer-Encoding: none", LENGTH), False, 5, False),
@@ -40,13 +40,13 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((b"Transfer-Encoding: identity, chunked",), True, None, False),
         ((b"Transfer-Encoding:", LENGTH), False, 5, False),
         ((b"Transfer-Encoding: Chunked ",), True, None, True),
-        # Lengths that are none
+        # Invalid lengths
         ((b"Content-Length: -1",), False, None, False),
         ((b"Content-Length: 18446744073709551615",), False, None, False),
         ((b"Content-Length: 9223372036854775807",), False, None, False),
         ((b"Content-Length:",), False, None, False),
         ((b"Content-Length: 5 bytes",), False, None, False),
-        # Sloppy lines
+        # Sloppy header lines
         ((b"Content-Length : 5",), False, 5, True),
         ((b"Content-Length\t:\t5\t",), False, 5, True),
         ((b"Content-Length:", b"  5"), False, 5, True),
@@ -56,12 +56,12 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((b"Two Words: 3", LENGTH), False, 5, True),
         ((b"X-Control: a\x01\x7f\x00b", LENGTH), False, 5, True),
         ((b"X-Return: a\rContent-Length: 9", LENGTH), False, 5, True),
-        # Connections that the server closes
+        # Connections that the server will close
         ((LENGTH, b"Connection: close"), False, 5, False),
         ((LENGTH, b"Connection: x, Close"), False, 5, False),
     ],
 )
-def test_the_body_ends_where_browsers_and_curl_see_its_end(
+def test_the_body_ends_where_it_ends_for_browsers_and_curl(
     lines: tuple[bytes, ...], chunked: bool, length: int | None, reusable: bool
 ) -> None:
     head = parsed(*lines)
@@ -126,14 +126,14 @@ def test_a_status_without_a_body_ends_with_its_head(status: int) -> None:
 
 
 @pytest.mark.parametrize(("connection", "reusable"), [(b"", False), (b"Connection: Keep-Alive", True)])
-def test_http_1_0_keeps_a_connection_only_if_it_says_so(connection: bytes, reusable: bool) -> None:
+def test_an_http_1_0_response_keeps_the_connection_only_with_keep_alive(connection: bytes, reusable: bool) -> None:
     for first in (b"HTTP/1.0 200 OK", b"ICY 200 OK"):
         assert parsed(LENGTH, connection, first=first).reusable is reusable
 
 
 @given(st.binary(max_size=300))
-def test_no_bytes_break_the_parser(data: bytes) -> None:
-    """Whatever is accepted has at most one framing, and no line of it is taken for two."""
+def test_any_bytes_are_a_head_or_an_error(data: bytes) -> None:
+    """An accepted head has at most one framing, and no value contains a line break."""
     head = END.split(OK + data + b"\r\n\r\n")[0]
     try:
         found = parse_response(head)

@@ -1,4 +1,4 @@
-"""Resuming reads: the reader gets every byte once and in order, whatever a media server does, or an error."""
+"""Resuming reads: the reader gets every byte once and in order, or an error, no matter what a media server does."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
-async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
+async def test_a_server_that_requires_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=window_bytes) as read:
         assert read.extent.end == len(source)
@@ -71,7 +71,7 @@ async def test_a_server_that_insists_on_bounded_ranges_gets_them(site: SampleSit
             assert int(last) - int(first) < window_bytes
 
 
-async def test_a_suffix_range_works_on_an_upstream_that_is_read_in_windows(site: SampleSite) -> None:
+async def test_a_suffix_range_works_on_an_upstream_read_in_windows(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/media/prog.mp4") as upstream,
@@ -80,7 +80,7 @@ async def test_a_suffix_range_works_on_an_upstream_that_is_read_in_windows(site:
         assert await rest_of(read) == source[-100_000:]
 
 
-async def test_an_address_that_expires_in_mid_stream_is_renewed(site: SampleSite) -> None:
+async def test_an_address_that_expires_during_a_read_is_renewed(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
     async with at(*urls) as upstream, reading(upstream) as read:
@@ -106,8 +106,8 @@ async def test_changed_bytes_of_the_same_length_are_detected(site: SampleSite, f
             await rest_of(read)
 
 
-async def test_bytes_under_another_etag_are_not_joined(site: SampleSite) -> None:
-    """Although they are the same here: the server says that they are not."""
+async def test_bytes_with_another_etag_are_not_joined(site: SampleSite) -> None:
+    """The bytes are the same here, but the server says that the file has changed."""
     async with at(f"{site.http}/fault/cut=1000000,etag=flip/media/prog.mp4") as upstream, reading(upstream) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
@@ -156,7 +156,7 @@ async def test_an_unexpected_content_range_is_an_error_and_leaves_nothing_open(c
     async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
         with pytest.raises(UpstreamFailed):
             await open_resuming(upstream, wait_seconds=2.0)
-        assert len(asked) == 2  # with Range, and without
+        assert len(asked) == 2  # one request with Range, one without
 
 
 async def test_a_cancelled_open_leaves_nothing_open() -> None:
@@ -166,8 +166,8 @@ async def test_a_cancelled_open_leaves_nothing_open() -> None:
         await cancel(opening)
 
 
-async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(site: SampleSite) -> None:
-    """Only the first read may return more: the bytes that arrived with the head."""
+async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(site: SampleSite) -> None:
+    """Only the first read may return more, because bytes arrive with the head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
         chunks = [await read.read(1000)]
@@ -178,7 +178,7 @@ async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(site: Sa
         assert source.startswith(b"".join(chunks))
 
 
-async def test_an_if_range_that_does_not_match_gives_the_whole_file(site: SampleSite) -> None:
+async def test_an_if_range_that_does_not_match_returns_the_whole_file(site: SampleSite) -> None:
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         async with reading(upstream) as read:
             etag = read.headers.get("etag")
@@ -188,7 +188,7 @@ async def test_an_if_range_that_does_not_match_gives_the_whole_file(site: Sample
 
 
 class Hostile(asyncio.Protocol):
-    """Media server of a file of 307,200 bytes that answers each request with `answer(first, last)`."""
+    """Media server that answers each request for a file of 307,200 bytes with `answer(first, last)`."""
 
     def __init__(self, answer: Callable[[int, int], bytes], asked: list[int]) -> None:
         self._answer = answer
@@ -225,14 +225,12 @@ def part(first: int, stop: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "last"), [(None, None), (1000, None), (1000, 250_000), (None, 150_000)])
-async def test_a_server_that_sends_less_than_requested_is_asked_for_the_rest(
-    first: int | None, last: int | None
-) -> None:
+async def test_the_rest_is_requested_if_a_server_sends_less_than_requested(first: int | None, last: int | None) -> None:
     def capped(begin: int, end: int) -> bytes:
         stop = min(end, begin + CAP - 1)
         return part(begin, stop, BYTES[begin : stop + 1])
 
-    window = CAP if first is None and last is not None else None  # `Hostile` does not read suffix ranges
+    window = CAP if first is None and last is not None else None  # `Hostile` does not understand suffix ranges
     wanted = None if first is None and last is None else ByteRange(first, last)
     async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
         end = len(BYTES) if first is None or last is None else last + 1
@@ -242,7 +240,7 @@ async def test_a_server_that_sends_less_than_requested_is_asked_for_the_rest(
         assert len(asked) >= 2
 
 
-async def test_a_server_that_keeps_sending_empty_ranges_is_given_up() -> None:
+async def test_the_read_of_a_server_that_keeps_sending_empty_ranges_fails() -> None:
     async with (
         hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
         reading(upstream, window_bytes=CAP) as read,

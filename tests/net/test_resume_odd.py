@@ -1,5 +1,5 @@
-"""Media servers that are odd about ranges and validators. The reader gets the bytes of one file, or an error: never
-bytes at the wrong place, of another file, or a part as the whole."""
+"""Media servers that handle ranges and validators in odd ways. The reader gets the bytes of one file, or an error. It
+never gets bytes at the wrong offset, bytes of another file, or a part in place of the whole."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ SIZE = len(FILE)
 TAIL = ByteRange(100_000, None)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
-"""Another file with the same first half."""
+"""Another file, whose first half is the same."""
 
 
 async def outcomes(cases: Mapping[str, Callable[[], Awaitable[str]]]) -> dict[str, str]:
-    """Run all cases at once, because most wait between retries."""
+    """Run all cases at once, because most of them wait between retries."""
     return dict(zip(cases, await asyncio.gather(*(case() for case in cases.values())), strict=True))
 
 
@@ -54,8 +54,8 @@ async def all_of(source: At, asked: ByteRange | None = None) -> bytes:
 async def outcome(
     answer: Answer, asked: ByteRange | None = None, *, window_bytes: int | None = None, renewed: tuple[str, ...] = ()
 ) -> str:
-    """Read to the end. Return "all" for all bytes of FILE, and otherwise the error; bytes that are not those of FILE
-    are a failure of the test."""
+    """Read to the end. Returns "all" if that gives all bytes of FILE, and the error otherwise. Raises AssertionError if
+    a byte is not that of FILE."""
     given, begin = b"", 0
     async with upstream(answer, *renewed) as (source, _):
         try:
@@ -104,8 +104,8 @@ def chunked(ask: Ask, content_range: str | None) -> Reply:
     [f"bytes 100000-299999/{SIZE}", "bytes 100000-299999/*", f"bytes=100000-299999/{SIZE}", f"100000-299999/{SIZE}"],
 )
 @pytest.mark.parametrize("length", [None, SIZE - 100_000])
-async def test_a_200_that_cannot_be_told_from_a_part_is_never_the_whole(content_range: str, length: int | None) -> None:
-    """The server is asked without Range, and what it says then counts."""
+async def test_a_200_that_may_be_a_part_is_never_taken_for_the_whole(content_range: str, length: int | None) -> None:
+    """The server is asked again without Range, and the answer to that counts."""
 
     def odd(ask: Ask) -> Reply:
         if length is None:
@@ -125,7 +125,7 @@ async def test_a_200_that_cannot_be_told_from_a_part_is_never_the_whole(content_
         assert [ask.has_range for ask in asked] == [True, False]
 
 
-# §1.2: what may be joined
+# §1.2: responses that may be joined
 
 
 def told(etag: str | None = None, modified: str | None = None) -> Headers:
@@ -148,8 +148,8 @@ CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
 
 
 @pytest.mark.parametrize("honours", [True, False], ids=["206", "200"])
-async def test_a_response_that_contradicts_what_is_known_is_not_joined(*, honours: bool) -> None:
-    """After a cut, whether the server honours ranges or sends the whole again."""
+async def test_a_response_that_contradicts_an_earlier_one_is_not_joined(*, honours: bool) -> None:
+    """The response follows a cut. The server either honours ranges or sends the whole file again."""
 
     def case(before: Headers, after: Headers, file: bytes) -> Awaitable[str]:
         def later(ask: Ask) -> Reply:
@@ -163,9 +163,9 @@ async def test_a_response_that_contradicts_what_is_known_is_not_joined(*, honour
     } == dict.fromkeys(CONTRADICTIONS, True), found
 
 
-async def test_bytes_are_compared_whenever_a_new_response_begins() -> None:
-    """After a cut, after a response that covers less than was asked for, and between windows. There is no validator,
-    and the other file is as long."""
+async def test_bytes_are_compared_at_the_start_of_each_response() -> None:
+    """New responses begin after a cut, after a response that is shorter than requested, and between windows. There is
+    no validator, and the other file has the same length."""
     changed: Answer = by_turns(part, lambda ask: part(ask, OTHER_FILE))
     capped: Answer = by_turns(partial(part, most=1000), lambda ask: part(ask, OTHER_FILE, most=1000))
     found = await outcomes(
@@ -195,7 +195,7 @@ async def test_validators_are_compared_between_windows() -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [10_000, 65_536, 100_000])
-async def test_windows_cost_no_more_than_the_overlap(window_bytes: int) -> None:
+async def test_windows_request_no_byte_twice_except_for_the_overlap(window_bytes: int) -> None:
     async with upstream(part) as (source, asked), reading(source, window_bytes=window_bytes) as read:
         assert await rest_of(read) == FILE
         for before, after in itertools.pairwise(asked):
@@ -206,8 +206,8 @@ async def test_windows_cost_no_more_than_the_overlap(window_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("most", [2, 3, 100, 5000])
-async def test_a_server_that_always_sends_less_makes_progress(most: int) -> None:
-    """However little it sends, a part of it is compared."""
+async def test_a_read_makes_progress_although_each_response_is_too_short(most: int) -> None:
+    """The reader compares some bytes even if a response has very few."""
     file = FILE[:50] if most < 10 else FILE[: 20 * most]
     async with upstream(partial(part, file=file, most=most)) as (source, asked), reading(source) as read:
         assert await rest_of(read) == file
@@ -234,8 +234,8 @@ async def test_if_range_is_sent_with_a_strong_etag_or_else_the_date(headers: Hea
         assert [ask.if_range for ask in asked] == [None, expected, expected]
 
 
-async def test_one_odd_server_of_several_does_not_end_the_read() -> None:
-    """What does not fit is asked for again."""
+async def test_one_odd_server_among_several_does_not_end_the_read() -> None:
+    """The reader requests again if a response does not fit."""
     found = await outcomes(
         {
             "another file": lambda: outcome(by_turns(cut_part, lambda ask: part(ask, OTHER_FILE), part)),
@@ -254,7 +254,8 @@ async def test_one_odd_server_of_several_does_not_end_the_read() -> None:
 
 
 async def elsewhere(first: Answer, second: Answer) -> str:
-    """Read a file whose address redirects to a server that answers `first`, and later to one that answers `second`."""
+    """Read a file at an address that redirects, first to a server that answers `first`, later to one that answers
+    `second`. Returns the outcome."""
     async with serving(first) as (one, _), serving(second) as (other, asked):
         moved = by_turns(
             lambda _ask: refusal(302, more={"Location": one}),
@@ -265,12 +266,12 @@ async def elsewhere(first: Answer, second: Answer) -> str:
         return found
 
 
-async def test_at_another_server_the_etag_does_not_count_but_all_else_does() -> None:
+async def test_at_another_server_the_etag_does_not_count_but_everything_else_does() -> None:
     def case(after: Headers, file: bytes = FILE) -> Awaitable[str]:
         return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
 
     def careful(ask: Ask) -> Reply:
-        """Honour a range only if If-Range has this server's own ETag."""
+        """Honour a range only if If-Range is this server's own ETag."""
         return part(ask, more=B) if ask.if_range in (None, B["ETag"]) else whole(more=B)
 
     changed = "The media changed while it was read."
@@ -287,7 +288,8 @@ async def test_at_another_server_the_etag_does_not_count_but_all_else_does() -> 
 
 
 async def renewed(after: Headers, file: bytes = FILE) -> str:
-    """Read a file whose address expires in mid-stream; the fresh one is of the same server."""
+    """Read a file whose address expires during the read; the renewed address is at the same server. Returns the
+    outcome."""
 
     def answer(ask: Ask) -> Reply:
         if ask.url == "/fresh":
@@ -298,7 +300,7 @@ async def renewed(after: Headers, file: bytes = FILE) -> str:
         return await outcome(answer, renewed=(url.replace("/media", "/fresh"),))
 
 
-async def test_at_a_renewed_address_the_etag_does_not_count_but_all_else_does() -> None:
+async def test_at_a_renewed_address_the_etag_does_not_count_but_everything_else_does() -> None:
     changed = "The media changed while it was read."
     found = await outcomes(
         {
@@ -311,15 +313,15 @@ async def test_at_a_renewed_address_the_etag_does_not_count_but_all_else_does() 
     assert found == {"another ETag": "all", "another date": changed, "another total": changed, "other bytes": changed}
 
 
-async def test_a_renewal_does_not_hide_that_the_etag_has_changed() -> None:
-    """The other file agrees in all but its ETag, up to where it is compared."""
+async def test_a_renewal_does_not_hide_a_changed_etag() -> None:
+    """The other file differs in its ETag, but not in the bytes that are compared."""
     async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
         answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
         assert "changed" in await outcome(answer, renewed=(url,))
         assert asked == []
 
 
-# §1.3: a Range that does harm
+# §1.3: servers that fail because of Range
 
 
 def range_harms(unusable: Callable[[Ask], Reply]) -> Answer:
@@ -348,7 +350,7 @@ UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-async def test_a_server_that_fails_because_of_range_is_asked_without(name: str) -> None:
+async def test_a_server_that_fails_because_of_range_is_asked_without_it(name: str) -> None:
     for asked_for in (None, ByteRange(100, 199)):
         async with upstream(range_harms(UNUSABLE[name])) as (source, asked), reading(source, asked_for) as read:
             assert [ask.has_range for ask in asked] == [True, False]
@@ -357,7 +359,7 @@ async def test_a_server_that_fails_because_of_range_is_asked_without(name: str) 
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_server_error_that_may_pass_is_blamed_on_range_only_if_it_comes_twice(status: int) -> None:
+async def test_range_is_dropped_only_if_a_temporary_server_error_comes_twice(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -372,7 +374,7 @@ async def test_a_read_without_range_is_resumed_without_range() -> None:
         assert [ask.has_range for ask in asked] == [True, False, False]
 
 
-async def test_a_range_that_is_refused_later_is_left_out_if_it_never_worked() -> None:
+async def test_a_range_that_is_refused_later_is_dropped_if_it_never_worked() -> None:
     answers = by_turns(lambda _ask: cut_whole(), lambda ask: refusal(416) if ask.has_range else whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
@@ -380,7 +382,7 @@ async def test_a_range_that_is_refused_later_is_left_out_if_it_never_worked() ->
 
 
 @pytest.mark.parametrize("told_size", [SIZE, None])
-async def test_a_range_beyond_the_end_is_refused_whether_or_not_the_server_tells_the_length(
+async def test_a_range_beyond_the_end_is_refused_with_or_without_a_stated_length(
     told_size: int | None,
 ) -> None:
     def answer(ask: Ask) -> Reply:
@@ -394,11 +396,11 @@ async def test_a_range_beyond_the_end_is_refused_whether_or_not_the_server_tells
         assert len(asked) == (2 if told_size is None else 1)
 
 
-async def test_a_plain_request_costs_one_request() -> None:
+async def test_an_ordinary_read_takes_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):
-                continue  # a suffix range of a server that ignores it: see below
+                continue  # the tests of §1.8 cover this case
             async with upstream(answer) as (source, asked), reading(source, asked_for) as read:
                 assert await rest_of(read)
                 assert len(asked) == 1
@@ -412,7 +414,7 @@ STALE_STATUSES = (204, 205, 300, 304, 400, 401, 402, 403, 404, 406, 409, 410, 41
 
 @pytest.mark.parametrize("status", STALE_STATUSES)
 @pytest.mark.parametrize("begun", [False, True], ids=["at first", "in mid-stream"])
-async def test_an_address_that_answers_with_no_media_is_renewed_once(status: int, *, begun: bool) -> None:
+async def test_an_address_that_returns_no_media_is_renewed_once(status: int, *, begun: bool) -> None:
     refuse: Answer = lambda _ask: refusal(status, b"" if status in (204, 205, 304) else b"no")  # noqa: E731
     async with (
         serving(part) as (fresh, _),
@@ -440,26 +442,26 @@ def loop(ask: Ask) -> Reply:
 
 
 @pytest.mark.parametrize("answer", [page, unframed_page, lambda _ask: refusal(200, b""), reset, loop])
-async def test_in_mid_stream_anything_that_is_no_media_leads_to_one_renewal(answer: Answer) -> None:
+async def test_during_a_read_any_response_without_media_leads_to_one_renewal(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(by_turns(cut_part, answer), fresh) as (source, _):
         assert await all_of(source) == FILE
         assert source.renewals == 1
 
 
 @pytest.mark.parametrize("answer", [reset, loop])
-async def test_an_address_without_a_response_is_renewed_at_first_too(answer: Answer) -> None:
+async def test_an_address_without_a_response_is_renewed_at_the_start_too(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(answer, fresh) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-async def test_an_address_is_not_renewed_because_its_server_is_busy(status: int) -> None:
+async def test_an_address_is_not_renewed_if_its_server_is_busy(status: int) -> None:
     async with upstream(by_turns(lambda _ask: refusal(status), part)) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
         assert source.renewals == 0
 
 
-async def test_a_fresh_address_is_asked_with_range_again() -> None:
+async def test_a_renewed_address_is_asked_with_range_again() -> None:
     async with serving(part) as (fresh, asked), upstream(lambda _ask: refusal(400), fresh) as (source, stale):
         assert await all_of(source, TAIL) == FILE[100_000:]
         assert [ask.has_range for ask in stale + asked] == [True, False, True]
@@ -469,7 +471,7 @@ async def test_a_fresh_address_is_asked_with_range_again() -> None:
 
 
 def absolute_only(other: Callable[[Ask], Reply]) -> Answer:
-    """Answer ranges with a first byte as they are, and suffix ranges by `other`."""
+    """Return an answer that honours ranges with a first byte, and gives suffix ranges to `other`."""
     return lambda ask: part(ask) if ask.first is not None or not ask.has_range else other(ask)
 
 
@@ -491,7 +493,7 @@ MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
 
 
 @pytest.mark.parametrize("name", MISREAD)
-async def test_a_suffix_range_is_asked_for_by_its_first_byte_if_the_server_misreads_it(name: str) -> None:
+async def test_a_misread_suffix_range_is_requested_by_its_first_byte(name: str) -> None:
     answer, requests = MISREAD[name]
     suffix = ByteRange(None, 100)
     async with upstream(absolute_only(answer)) as (source, asked), reading(source, suffix) as read:
@@ -506,13 +508,13 @@ async def test_a_suffix_range_is_asked_for_by_its_first_byte_if_the_server_misre
 
 
 @pytest.mark.parametrize("suffix_bytes", [SIZE - 1, SIZE, SIZE + 1, 2**63 - 1])
-async def test_a_suffix_of_about_the_whole_is_right(suffix_bytes: int) -> None:
+async def test_a_suffix_about_as_long_as_the_file_has_the_right_bytes(suffix_bytes: int) -> None:
     for answer in (part, absolute_only(lambda _ask: whole()), absolute_only(lambda _ask: refusal(416))):
         async with upstream(answer) as (source, _), reading(source, ByteRange(None, suffix_bytes)) as read:
             assert await rest_of(read) == FILE[-suffix_bytes:]
 
 
-async def test_a_server_without_ranges_gives_the_whole_for_a_suffix() -> None:
+async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> None:
     for headers, requests in ((told(), 2), ({"Accept-Ranges": "none"}, 1)):
         async with upstream(partial(lambda more, _ask: whole(more=more), headers)) as (source, asked):
             assert await all_of(source, ByteRange(None, 100)) == FILE
@@ -522,7 +524,7 @@ async def test_a_server_without_ranges_gives_the_whole_for_a_suffix() -> None:
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_length_that_is_known_saves_the_suffix_and_need_not_be_right(total: int, requests: int) -> None:
+async def test_a_known_length_avoids_the_suffix_range_even_if_it_is_wrong(total: int, requests: int) -> None:
     async with upstream(part) as (source, asked):
         read = await open_resuming(source, ByteRange(None, 100), wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]
@@ -536,7 +538,7 @@ async def test_a_length_that_is_known_saves_the_suffix_and_need_not_be_right(tot
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1, 2**53 - 1])
 @pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "no length"])
-async def test_a_206_of_a_length_that_no_file_has_is_a_stream_without_a_length(size: int, *, length: bool) -> None:
+async def test_a_206_with_an_impossible_length_is_a_stream_of_unknown_length(size: int, *, length: bool) -> None:
     answer = head(206, {"Content-Range": f"bytes 0-{size - 1}/{size}", "Content-Length": size if length else None})
     async with upstream(lambda _ask: Reply(answer + FILE, "FIN")) as (source, asked), reading(source) as read:
         assert (read.extent.end, read.extent.total, read.partial) == (None, None, False)
@@ -548,7 +550,7 @@ async def test_a_206_of_a_length_that_no_file_has_is_a_stream_without_a_length(s
 
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1])
-async def test_a_range_of_radio_is_the_stream_from_its_beginning(size: int) -> None:
+async def test_a_range_of_a_radio_stream_is_the_stream_from_its_beginning(size: int) -> None:
     def radio(ask: Ask) -> Reply:
         claimed = f"bytes {ask.first}-{size - 1}/{size}" if ask.has_range else None
         return Reply(head(206 if ask.has_range else 200, {"Content-Range": claimed}) + FILE, "FIN")
@@ -558,11 +560,11 @@ async def test_a_range_of_radio_is_the_stream_from_its_beginning(size: int) -> N
         assert await rest_of(read) == FILE
 
 
-async def test_radio_that_is_cut_is_not_joined_with_what_it_plays_later() -> None:
-    """And that is known by its first bytes: all that was played would take as long again to be dropped."""
+async def test_a_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
+    """The reader compares the first bytes: to skip as many bytes as it has read would take as long as before."""
 
     def later(_ask: Ask) -> Reply:
-        return Reply(head(200, {}) + OTHER_FILE[:100])  # and goes on, but not as fast as anybody waits
+        return Reply(head(200, {}) + OTHER_FILE[:100])  # the stream goes on too slowly to wait for more bytes
 
     def cut(_ask: Ask) -> Reply:
         return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n" % (SIZE, FILE), "FIN")

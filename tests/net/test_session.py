@@ -70,7 +70,7 @@ async def test_a_redirect_may_have_characters_that_are_not_allowed_in_urls() -> 
 
 
 @pytest.mark.parametrize("status", [200, 304, 305])
-async def test_another_status_is_no_redirect(status: int) -> None:
+async def test_another_status_is_not_a_redirect(status: int) -> None:
     with Origin(serving({}, to("/to", status))) as origin:
         async with client() as made:
             await opened(made, origin.url)
@@ -89,7 +89,7 @@ def chain(length: int) -> dict[str, bytes]:
     return {f"/{number}": to(f"/{number + 1}", (301, 302, 303, 307)[number % 4]) for number in range(length)}
 
 
-async def test_a_chain_of_redirects_has_a_bound() -> None:
+async def test_the_number_of_redirects_is_limited() -> None:
     for length in (15, MAX_REDIRECTS):
         with Origin(serving(chain(length))) as origin:
             async with client() as made:
@@ -101,7 +101,7 @@ async def test_a_chain_of_redirects_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize("pages", [{"/0": to("/0")}, {"/0": to("/1"), "/1": to("/0")}, {"/0": to("/1"), "/1": to("#")}])
-async def test_a_loop_is_noticed_when_it_comes_back(pages: dict[str, bytes]) -> None:
+async def test_a_redirect_loop_is_an_error(pages: dict[str, bytes]) -> None:
     with Origin(serving(pages)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed, match="loop"):
@@ -109,7 +109,7 @@ async def test_a_loop_is_noticed_when_it_comes_back(pages: dict[str, bytes]) -> 
     assert len(origin.heads) <= 3
 
 
-async def test_a_redirect_to_itself_that_sets_a_cookie_is_no_loop() -> None:
+async def test_a_redirect_to_itself_that_sets_a_cookie_is_not_a_loop() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(DONE if field(head, "Cookie") else to("/", 302, "Set-Cookie: seen=1"))
 
@@ -118,7 +118,7 @@ async def test_a_redirect_to_itself_that_sets_a_cookie_is_no_loop() -> None:
             assert (await opened(made, f"http://127.0.0.1:{origin.port}/"))[1] == b"done"
 
 
-async def test_every_hop_is_asked_of_the_guard() -> None:
+async def test_the_guard_checks_every_redirect() -> None:
     with Origin(serving({})) as inside, Origin(serving({}, to(inside.url))) as outside:
         made = Client(Guard(allow=parse_networks([f"127.0.0.1:{outside.port}"])))
         with pytest.raises(TargetForbidden):
@@ -131,7 +131,7 @@ async def test_every_hop_is_asked_of_the_guard() -> None:
 BASIC = "Basic " + base64.b64encode(b"us@er:pa:ss").decode()
 
 
-async def test_a_user_name_in_a_url_becomes_basic_authorization_for_its_origin_alone() -> None:
+async def test_a_user_name_in_a_url_becomes_basic_authorization_for_its_origin_only() -> None:
     with ExitStack() as stack:
         other = stack.enter_context(Origin(serving({})))
         pages = {"/film": to(f"http://127.0.0.1:{other.port}/elsewhere")}
@@ -153,7 +153,7 @@ async def test_a_user_name_in_a_url_becomes_basic_authorization_for_its_origin_a
     )
 
 
-async def test_the_user_name_in_a_url_replaces_an_authorization_of_the_page() -> None:
+async def test_the_user_name_in_a_url_replaces_the_authorization_of_the_page() -> None:
     with Origin(serving({})) as origin:
         async with client() as made:
             await opened(made, f"http://u:p@127.0.0.1:{origin.port}/", authorization="Bearer x")

@@ -1,5 +1,6 @@
-"""Odd responses of real media servers: what browsers and curl accept, the client and yt-dlp behind the filtering proxy
-accept, too. What another parser might read otherwise never shares its connection with a second response."""
+"""Odd responses of real media servers. The client, and yt-dlp behind the filtering proxy, accept the responses that
+browsers and curl accept. A response that another parser might read differently never shares its connection with a
+second one."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
-async def test_the_client_reads_what_browsers_and_curl_read(answer: bytes) -> None:
+async def test_the_client_reads_the_responses_that_browsers_and_curl_read(answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             assert await fetched(made, origin.url) == (200, BODY)
@@ -76,16 +77,16 @@ def egress() -> Iterator[EgressThread]:
 
 
 NEEDS_OUR_PARSER = {"103", "102, 100", "lf and chunks"}
-"""The proxy forwards interim responses, as it must (RFC 9110 §15.2), and bodies unseen. The reader of interim responses
-is tested in `tests/ytdlp/test_http_client.py`."""
+"""Responses that urllib and requests cannot read even through the proxy, which forwards interim responses, as it must
+(RFC 9110 §15.2), and does not change bodies. `tests/ytdlp/test_http_client.py` tests yt-dlp's client with them."""
 
 
 @pytest.mark.parametrize("name", [name for name in ODD if name not in NEEDS_OUR_PARSER])
 @pytest.mark.parametrize("fetch", [by_urllib, by_requests], ids=["urllib", "requests"])
-def test_the_filtering_proxy_repairs_them_for_yt_dlp(egress: EgressThread, fetch: Fetch, name: str) -> None:
+def test_the_filtering_proxy_repairs_odd_responses_for_yt_dlp(egress: EgressThread, fetch: Fetch, name: str) -> None:
     with Origin(saying(ODD[name])) as origin:
         body = fetch(origin.url, egress.url).body
-    assert body == BODY or gzip.decompress(body) == BODY  # urllib decodes nothing; yt-dlp does
+    assert body == BODY or gzip.decompress(body) == BODY  # urllib does not decode the body
 
 
 REFUSED = {
@@ -98,7 +99,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("answer", REFUSED.values(), ids=REFUSED)
-async def test_what_cannot_be_read_safely_is_an_error(egress: EgressThread, answer: bytes) -> None:
+async def test_a_response_that_cannot_be_read_safely_is_an_error(egress: EgressThread, answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed):
@@ -119,7 +120,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("answer", CUT.values(), ids=CUT)
-async def test_a_cut_is_an_error_however_odd_the_head(answer: bytes) -> None:
+async def test_a_cut_is_an_error_after_any_odd_head(answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed):
@@ -144,7 +145,7 @@ NEXT = OK + b"Content-Length: 5\r\n\r\nwrong"
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False),
     ],
 )
-async def test_an_ambiguous_response_shares_its_connection_with_no_other(answer: bytes, shares: bool) -> None:
+async def test_an_ambiguous_response_does_not_share_its_connection(answer: bytes, shares: bool) -> None:
     """The second answer on the same connection would be another one."""
     second = OK + b"Content-Length: 6\r\n\r\nshared"
     with Origin(saying(answer, second)) as origin:
@@ -155,7 +156,7 @@ async def test_an_ambiguous_response_shares_its_connection_with_no_other(answer:
     assert again == ((200, b"shared") if shares else first)
 
 
-async def test_the_bytes_do_not_depend_on_how_they_arrive() -> None:
+async def test_the_bytes_do_not_depend_on_how_the_response_is_split() -> None:
     def dripping(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answer = ODD[head.split(b" ")[1][1:].decode().replace("_", " ")]
@@ -173,7 +174,7 @@ async def test_the_bytes_do_not_depend_on_how_they_arrive() -> None:
 
 @pytest.mark.parametrize("last", [2**64 - 2, 2**63 - 2])
 @pytest.mark.parametrize("total", ["*", "18446744073709551615", "9223372036854775807"])
-async def test_a_radio_that_claims_an_endless_range_is_a_stream_of_unknown_length(last: int, total: str) -> None:
+async def test_a_radio_with_an_endless_range_is_a_stream_of_unknown_length(last: int, total: str) -> None:
     head = (
         f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-{last}/{total}\r\nContent-Length: {last + 1}\r\n\r\n"
     )
@@ -206,8 +207,8 @@ CODED = gzip.compress(LONG)
 
 
 @pytest.mark.parametrize("ranges", ["ignored", "whole", "honoured"])
-async def test_a_compressed_body_is_read_whole_and_promises_neither_length_nor_ranges(ranges: str) -> None:
-    """Even if the server honours ranges: they are ranges of the compressed bytes."""
+async def test_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
+    """The media server may honour ranges, but these are ranges of the compressed bytes."""
     with Origin(compressed(ranges, cut=False)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)
@@ -235,7 +236,7 @@ async def test_a_part_of_a_compressed_body_without_a_range_is_an_error() -> None
     assert len(origin.heads) == 2
 
 
-async def test_an_unknown_coding_is_named_at_once() -> None:
+async def test_an_unknown_coding_is_an_error_without_a_retry() -> None:
     with Origin(saying(OK + b"Content-Encoding: zstd\r\nContent-Length: 5\r\n\r\nhello")) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed, match="zstd"):
@@ -244,8 +245,8 @@ async def test_an_unknown_coding_is_named_at_once() -> None:
 
 
 def compressed(ranges: str, *, cut: bool) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that always compresses. It ignores Range, answers it with a 206 of the whole, or honours it. The
-    first body without Range may be cut in half."""
+    """Return a handler that always compresses. Depending on `ranges`, it ignores Range, answers with a 206 of the whole
+    body, or honours the range. With `cut`, it cuts the first body without Range in half."""
     cuts = [True] if cut else []
 
     def handle(connection: socket.socket, head: bytes) -> None:

@@ -1,4 +1,4 @@
-"""URLs as they go on the wire."""
+"""URLs in the form in which requests contain them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from serverpy.net.urls import split, without_user_info
         ("//a//b", "//a//b"),
     ],
 )
-def test_the_target_is_normalised_and_has_no_raw_characters(path: str, target: str) -> None:
+def test_the_request_target_is_normalised_and_contains_no_raw_characters(path: str, target: str) -> None:
     assert split(f"http://host.example{path}")[1] == target
 
 
 @pytest.mark.parametrize("url", ["\t http://host.example/a \n", "HTTP://HOST.example:80/a", "http://host.example:/a"])
-def test_blanks_around_a_url_and_its_spelling_do_not_matter(url: str) -> None:
+def test_surrounding_spaces_and_equivalent_spellings_do_not_matter(url: str) -> None:
     origin, target = split(url)
     assert (origin.scheme, origin.host, origin.port, origin.host_header) == ("http", "host.example", 80, "host.example")
     assert target == "/a"
@@ -60,7 +60,7 @@ def test_an_invalid_url_is_an_upstream_failure(url: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_target_is_plain_and_stable(text: str) -> None:
+def test_any_target_is_plain_and_normalising_it_again_changes_nothing(text: str) -> None:
     try:
         target = split(f"http://host.example/{text}")[1]
     except UpstreamFailed:

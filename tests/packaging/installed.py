@@ -23,7 +23,8 @@ MB = 10**6
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment with the wheel and nothing else. The sizes leave out what a new environment has: pip."""
+    """An environment that contains only the wheel and its dependencies. The sizes do not include pip, which every new
+    environment has."""
 
     folder: Path
     bytes: int
@@ -57,7 +58,7 @@ def build(output: Path) -> tuple[Path, Path]:
 
 def install(wheel: Path, folder: Path) -> Installation:
     """Install `wheel` without extras, in the versions of requirements.lock. If no package index can be reached, the
-    test is skipped; it fails where CI is true."""
+    test is skipped, or fails if the variable CI is true."""
     venv.create(folder, with_pip=True)
     before = set(_files(folder))
     constraints = folder / "constraints.txt"
@@ -83,7 +84,7 @@ def install(wheel: Path, folder: Path) -> Installation:
 
 
 def largest(folder: Path, count: int = 8) -> str:
-    """The largest packages of the environment, for a message."""
+    """Return the largest packages of the environment and their sizes, as text for a message."""
     (packages,) = folder.glob("lib/python*/site-packages")
     sizes = {each.name: sum(path.lstat().st_size for path in (each, *_files(each))) for each in packages.iterdir()}
     ordered = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:count]

@@ -1,4 +1,4 @@
-"""The wheel without extras: small, complete, and clear about what it lacks."""
+"""The wheel without extras: it is small and complete, and names a missing extra."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def bare(installed: Installation, site: SampleSite) -> Iterator[Server]:
-    """A server of the wheel, which may reach the sample site of this process."""
+    """Run a server from the installed wheel, which may reach the sample site of this process."""
     with serving(site, python=installed.python, python_path=PROBES) as running:
         yield running
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(distributions: tuple[Path, Path]) -> None:
+def test_the_wheel_contains_only_the_package(distributions: tuple[Path, Path]) -> None:
     sdist, wheel = distributions
     names = {path for path in zipfile.ZipFile(wheel).namelist() if not re.match(r"[\w.-]+\.dist-info/", path)}
     files = (path for path in (ROOT / "serverpy").rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -69,7 +69,7 @@ def test_the_wheel_alone_is_small(installed: Installation) -> None:
     assert installed.bytes_without_bytecode <= LARGEST_WITHOUT_BYTECODE_MB * MB, f"{sizes}: {largest(installed.folder)}"
 
 
-def test_it_relays_a_file(bare: Server, media: Path) -> None:
+def test_the_installed_wheel_relays_a_file(bare: Server, media: Path) -> None:
     answer = bare.get("/page/prog", method="relay")
     assert answer.headers["x-serverpy-method"] == "relay"
     assert answer.body == (media / "prog.mp4").read_bytes()
@@ -77,40 +77,44 @@ def test_it_relays_a_file(bare: Server, media: Path) -> None:
 
 @pytest.mark.parametrize("page", ["/page/hls-aes", "/page/dash"])
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-def test_it_streams_segments(bare: Server, server: Server, page: str, method: str) -> None:
-    """The same as a server with all extras gives."""
+def test_the_installed_wheel_streams_segments(bare: Server, server: Server, page: str, method: str) -> None:
+    """The bytes are those that a server with all extras sends."""
     track = "bv" if page.endswith("dash") else "b"
     answer = bare.get(page, method=method, format=track)
     assert answer.status == 200
     assert answer.body == server.get(page, method="relay", format=track).body
 
 
-def test_it_streams_by_a_child(bare: Server, media: Path) -> None:
+def test_the_installed_wheel_streams_by_a_child(bare: Server, media: Path) -> None:
     assert bare.get("/page/prog", method="subprocess").body == (media / "prog.mp4").read_bytes()
 
 
-def test_it_weaves(bare: Server, server: Server) -> None:
+def test_the_installed_wheel_weaves(bare: Server, server: Server) -> None:
     answer = bare.get("/tube/watch/pair")
     assert answer.status == 200
     assert answer.body == server.get("/tube/watch/pair").body
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])
-def test_a_page_for_browsers_alone_names_the_extra(bare: Server, site: SampleSite, method: str) -> None:
+def test_the_error_for_a_page_that_requires_a_browser_names_the_extra(
+    bare: Server, site: SampleSite, method: str
+) -> None:
     page = f"/probe/browser?to={quote(f'{site.http}/page/prog')}"
     answer = bare.get(page, method=method)
     problem = answer.json()
     assert (answer.status, problem["code"], problem["detail"]) == (501, "not_installed", NO_BROWSER)
 
 
-def test_a_page_that_refuses_all_but_browsers_names_the_extra(bare: Server, site: SampleSite) -> None:
+def test_the_error_for_a_page_that_refuses_other_clients_than_browsers_names_the_extra(
+    bare: Server, site: SampleSite
+) -> None:
     refused = bare.get(f"/probe/like_browser?to={quote(f'{site.http}/fault/status=403/media/prog.mp4')}", path="/info")
     assert (refused.status, refused.json()["detail"]) == (501, NO_BROWSER)
     allowed = bare.get(f"/probe/like_browser?to={quote(f'{site.http}/page/prog')}", path="/info")
     assert allowed.status == 200
 
 
-def test_the_doctor_lists_each_extra_and_how_to_get_it(installed: Installation) -> None:
+def test_doctor_lists_each_extra_and_how_to_install_it(installed: Installation) -> None:
     done = installed.run("doctor", COLUMNS="200", PATH="")
     assert (done.returncode, done.stderr) == (0, "")
     for each in EXTRAS:
@@ -127,7 +131,7 @@ def test_the_doctor_lists_each_extra_and_how_to_get_it(installed: Installation) 
         (["serve", "--impersonate", "chrome", "--port", "0"], IMPERSONATE),
     ],
 )
-def test_a_command_without_its_extra_says_so_and_exits_with_1(
+def test_a_command_without_its_extra_names_it_and_exits_with_1(
     installed: Installation, arguments: list[str], extra: Extra
 ) -> None:
     done = installed.run(*arguments)

@@ -19,13 +19,13 @@ from typing import IO, Any
 from tests.players.tools import direct, tool
 
 SECONDS = 120.0
-"""Timeout of one call."""
+"""Timeout of one call in seconds."""
 END_SECONDS = 60.0
 
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # otherwise Chromium does not start as root
+    "--no-sandbox",  # Chromium does not start as root otherwise
     "--no-first-run",
     "--disable-gpu",
     "--disable-quic",
@@ -64,7 +64,7 @@ class Page:
 
 
 class Browser:
-    """A running Chromium, controlled through its pipe. `log_file` has what it writes to stderr."""
+    """A running Chromium, controlled through its pipe. `log_file` contains its stderr."""
 
     def __init__(self, to: IO[bytes], answers: IO[bytes], log_file: Path) -> None:
         self._to = to

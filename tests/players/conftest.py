@@ -1,4 +1,4 @@
-"""The page that plays a stream, and the browsers that load it."""
+"""Fixtures: the web page that plays a stream, and the browsers that load it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def player() -> Iterator[str]:
-    """The address of the page. It is on a server of its own, so that its origin is not the film's."""
+    """Serve the web page on its own server, so that page and film have different origins. Yields the page's address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:  # Chromium opens connections that it does not use
         thread = threading.Thread(target=httpd.serve_forever, name="player")
         thread.start()

@@ -19,7 +19,7 @@ FILMS = {name: (ids[0], ids[-1]) for name, ids in catalogue.PAIRS.items() if nam
 
 
 def sources(film: str) -> tuple[Path, Path]:
-    """Return the files with the video and the audio of `film`."""
+    """Return the file with the video and the file with the audio of `film`."""
     media = ensure_media()
     video, audio = (media / RENDITIONS[name].file for name in FILMS[film])
     return video, audio

@@ -22,7 +22,7 @@ from tests.aio import wait_for
 from tests.players.tools import direct, tool
 
 SECONDS = 120.0
-"""Timeout of one call."""
+"""Timeout of one call in seconds."""
 END_SECONDS = 60.0
 
 PREFERENCES = {
@@ -126,7 +126,7 @@ def firefox() -> Iterator[Browser]:
 
 
 def _address(log_file: Path) -> str:
-    """Wait until Firefox prints the address of its WebSocket."""
+    """Wait until Firefox prints the address of its WebSocket, and return that."""
     pattern = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
 
     def found() -> re.Match[str] | None:

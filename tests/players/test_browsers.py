@@ -1,4 +1,4 @@
-"""Browsers play streams of each kind, in a page and in a tab of their own, and revalidate what they keep."""
+"""Browsers play streams of each kind, in a page and in a separate tab, and revalidate their cached copies."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def digest(page: Page, target: str) -> str:
 
 
 def load(page: Page, server: Server, player: str) -> Any:
-    """Load a woven film in the page `player`; return what the page says of it."""
+    """Load a woven film in the page `player`. Returns the result of the page's script."""
     page.go(player)
     return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
 
@@ -87,7 +87,7 @@ def load(page: Page, server: Server, player: str) -> Any:
 def test_only_pages_of_allowed_sites_may_embed_media(
     server: Server, site: SampleSite, browser: Browser, player: str
 ) -> None:
-    """`localhost` is another site than 127.0.0.1. A media element without `crossorigin` sends no Origin."""
+    """`localhost` and 127.0.0.1 are different sites. A media element without `crossorigin` sends no Origin."""
     elsewhere = player.replace("127.0.0.1", "localhost")
     with browser.page() as page:
         with pytest.raises(AssertionError):
@@ -96,7 +96,7 @@ def test_only_pages_of_allowed_sites_may_embed_media(
             assert load(page, permissive, elsewhere)["duration"] > 1
 
 
-def test_the_page_of_the_api_needs_no_other_server(server: Server, browser: Browser) -> None:
+def test_docs_in_the_browser_need_no_other_server(server: Server, browser: Browser) -> None:
     with browser.page() as page:
         page.go(f"{server.url}/docs")
         page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")

@@ -1,4 +1,4 @@
-"""FFmpeg's command line reads woven films over HTTP: it decodes them without errors, finds exactly the streams of their
+"""FFmpeg's command line with woven films over HTTP: it decodes them without errors, finds exactly the streams of their
 sources, and seeks with few requests."""
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from tests.server import Server
 
 HASHES = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
 MAX_REQUESTS = 6
-"""The requests for one source: for its index, for its beginning, which a player probes, and for the target of the seek.
-FFmpeg makes 3 for a plain film, and 5 for a fragmented one with both kinds of index."""
+"""Limit for the requests to one source: for its index, for its beginning, which a player probes, and for the target of
+the seek. FFmpeg makes 3 for a plain film, and 5 for a fragmented one with both kinds of index."""
 
 
 def address(server: Server, film: str) -> str:
@@ -30,7 +30,7 @@ def hashes(*inputs: tuple[str, str]) -> str:
 
 
 @pytest.mark.parametrize("film", FILMS)
-def test_a_woven_film_decodes_cleanly_into_the_streams_of_its_sources(server: Server, film: str) -> None:
+def test_a_woven_film_decodes_without_errors_to_the_streams_of_its_sources(server: Server, film: str) -> None:
     decode = ("-map", "0", "-f", "null", "-")
     found = said("ffmpeg", "-v", "error", "-i", address(server, film), *decode, "-map", "0", *HASHES)
     video, audio = sources(film)
@@ -60,7 +60,7 @@ def frame_after_seek(media: str | Path, seconds: float) -> str:
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx", "pair-cut"])
-def test_a_seek_over_http_lands_on_the_previous_key_frame(server: Server, film: str) -> None:
+def test_a_seek_over_http_finds_the_previous_key_frame(server: Server, film: str) -> None:
     video, _ = sources(film)
     time, flags = landing(address(server, film), 40)
     assert flags.startswith("K")

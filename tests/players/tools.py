@@ -22,7 +22,7 @@ def direct() -> dict[str, str]:
 
 
 def said(name: str, *arguments: str) -> str:
-    """Run a command and return what it prints. Raises AssertionError if it fails or writes to stderr."""
+    """Run a command and return its output. Raises AssertionError if it fails or writes to stderr."""
     done = subprocess.run(
         [tool(name), *arguments],
         env=direct(),

@@ -35,10 +35,10 @@ from tests.record.samples import SECURE, Case, Sample, cases
 from tests.server import Server, serving
 
 Answer = dict[str, Any]
-"""JSON values: `status`, `headers` (only those that differ from COMMON), and `code`, `body` or `info`."""
+"""JSON object with `status`, `headers` (only those that differ from COMMON), and `code`, `body` or `info`."""
 
 ANSWER_SECONDS = 300.0
-"""Timeout of one read of the client."""
+"""Timeout in seconds of each read by the client."""
 SETTINGS: dict[str, Any] = {
     "profile": "medium",
     "max_children": 4,
@@ -48,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "connect_timeout": 60,
     "max_streams": 16,
 }
-"""Settings of the server, with which no answer depends on the machine or its speed."""
+"""Settings of the server that make its answers independent of the machine and its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
 EVERY = {"cross-origin-resource-policy": "same-site", "x-content-type-options": "nosniff"}
 COMMON = {
@@ -60,7 +60,8 @@ COMMON = {
         "content-security-policy": "script-src 'none'; object-src 'none'",
     },
 }
-"""Headers that nearly every answer of a kind has. Only other headers are recorded, and these if they are missing."""
+"""Headers that nearly all answers of a kind have. The record contains only other headers, and these headers if they are
+missing."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
 LARGE_MIB = 6
 PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
@@ -85,7 +86,8 @@ class Files:
         self.fingerprint = digest.hexdigest()
 
     def name(self, body: bytes) -> str:
-        """Return the name of the file, or range of a file, that has these bytes; else their length and SHA-256."""
+        """Return the name of the file, or range of a file, that consists of these bytes. Returns their length and
+        SHA-256 if there is none."""
         digest = hashlib.sha256(body).hexdigest()
         return self._names.get(digest) or f"{len(body)} bytes {digest}"
 
@@ -101,7 +103,7 @@ class Files:
         return digest
 
     def _learn_hls(self, directory: Path) -> None:
-        """Learn the concatenated segments of each variant."""
+        """Store the hash of the concatenated segments of each variant."""
         for kind in ("ts", "fmp4", "audio", *SHAPES):
             for variant in VARIANTS:
                 content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
@@ -163,14 +165,14 @@ class Asker:
             stable["content-disposition"] = _short_disposition(disposition)
         if stable.get("content-type") == PHOTO_TYPE:
             stable = {name: _without_lengths(name, value) for name, value in stable.items()}
-        if kind != "stream":  # the length of a text with port numbers, and with wording that may change
+        if kind != "stream":  # the length varies with port numbers and wording
             stable.pop("content-length", None)
         common = COMMON[kind]
         others = {name: value for name, value in stable.items() if common.get(name) != value}
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a summary, which makes a difference readable, and a hash of the whole document."""
+        """Return a summary, which makes a difference readable, and a hash of the whole `/info` document."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
@@ -209,7 +211,8 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """Return the answers to all wanted requests: of `jobs` samples at a time, of each sample one after the other."""
+    """Return the answers to all wanted requests. Asks for `jobs` samples at a time, and for each sample sends the
+    requests one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
@@ -222,12 +225,12 @@ def answers(
     return found
 
 
-# The file
+# The record file
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Answers by request, and the fingerprint of the sample media they were given for."""
+    """Answers by request, and the fingerprint of the sample media at the time."""
 
     media: str
     answers: Mapping[str, Answer]
@@ -270,7 +273,7 @@ BASE = "relay"
 
 
 def _changes(base: Answer, answer: Answer) -> Answer:
-    """Return what `_changed` needs to make `answer` from `base`."""
+    """Return the entries that turn `base` into `answer`."""
     changes = _replaced(base, answer)
     if "headers" in changes:
         changes["headers"] = _replaced(base["headers"], answer["headers"])
@@ -325,7 +328,7 @@ def _without_lengths(name: str, value: str) -> str:
 
 def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
     """Return the changed answers to the requests in `asked`, as lines with - for the record and + for the new answer.
-    If the sample media differ from those of the record, only what does not depend on them is compared."""
+    If the sample media differ from those of the record, only the parts that do not depend on them are compared."""
     view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
     lines = []
     for name in sorted(asked):

@@ -32,7 +32,7 @@ class Sample:
     page: str
     params: tuple[tuple[str, str], ...] = ()
     child: bool = False
-    """Whether `subprocess` is asked too: without a range, except for the pages in CHILD_RANGES."""
+    """Whether `subprocess` is asked too. These requests have no range, except for the pages in CHILD_RANGES."""
 
     def __str__(self) -> str:
         return "&".join([self.page, *(f"{name}={quote(value)}" for name, value in self.params)])
@@ -80,7 +80,7 @@ def cases(sample: Sample) -> Iterator[Case]:
 
 
 CHILD_RANGES = frozenset({"/page/prog", "/page/hls-byterange", "/tube/watch/pair"})
-"""The pages that `subprocess` is asked for with ranges too. They are few, because a child takes seconds of CPU."""
+"""Pages that `subprocess` is asked for with ranges too. They are few, because a child takes seconds of CPU."""
 
 COSTLY = frozenset({"endless.m3u8", "endless.mp4", "million.m3u8", "long-line.m3u8", "bomb.mpd", "laughs.mpd"})
 """Hostile media whose answers depend on how much memory and time the machine has."""
@@ -102,7 +102,7 @@ _FAULTS = (
 )
 _HLS_FAULTS = ("nolength", "closelength", "status=404", "etag=flip")
 _LIVE = "clock=request,window=6,begin=3,ends=6,target=1,quality=low,id=record"
-"""No segment leaves the playlist before the end of the broadcast, so its bytes from `start=0` do not depend on time."""
+"""Broadcasts whose segments stay in the playlist to the end, so their bytes from `start=0` do not depend on time."""
 _PARAMS = (
     ("/page/prog", {"download": "1"}),
     ("/page/prog", {"download": "1", "filename": "ein Film – größer.mp4"}),
@@ -181,7 +181,7 @@ def _hostile() -> Iterator[Sample]:
 
 
 def _elsewhere() -> Iterator[Sample]:
-    """Pages over https; addresses that are invalid, or that the server must not reach."""
+    """Yield pages over https, invalid addresses, and addresses that the server must not reach."""
     for page in ("page/prog", "page/hls-aes", "page/dash-list", "tube/watch/pair"):
         yield Sample(f"{SECURE}/{page}", child=page == "page/prog")
     for url in (

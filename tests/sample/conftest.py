@@ -20,7 +20,7 @@ def site() -> Iterator[SampleSite]:
 
 
 class YtDlp:
-    """Stock yt-dlp in a child process; see `ytdlp_child.py`."""
+    """Stock yt-dlp in a child process, which runs `ytdlp_child.py`."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
@@ -45,7 +45,7 @@ class YtDlp:
         return answer
 
     def get(self, url: str, format: str, folder: Path) -> bytes:
-        """Download with yt-dlp's own downloader. Returns the bytes of the one file."""
+        """Download a page with yt-dlp's own downloader. Returns the bytes of the only file that it writes."""
         params = {"outtmpl": str(folder / "media.%(ext)s"), "format": format, "nopart": True, "retries": 10}
         self.info(url, download=True, params=params)
         (file,) = folder.iterdir()

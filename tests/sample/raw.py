@@ -1,4 +1,5 @@
-"""HTTP client that shows what is on the wire: heads, bodies with their framing, and how the connection ended."""
+"""HTTP client that returns the bytes of a response unchanged: heads, bodies with their framing, and how the connection
+ended."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ End = Literal["length", "fin", "rst", "silence"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response. `body` is everything after the head, with its framing. `end` is how the body ended: with all bytes
-    that Content-Length promised ("length"), FIN, RST, or nothing for `silence_seconds` after the head."""
+    """One response. `body` contains everything after the head, with its framing. `end` tells how the body ended:
+    "length" after all bytes that Content-Length promised, "fin", "rst", or "silence" if no byte came for
+    `silence_seconds` after the head."""
 
     status: int
     headers: dict[str, str]
@@ -40,7 +42,8 @@ def ask(
     until_end: bool = False,
     body: bytes = b"",
 ) -> Answer:
-    """Send one request on a connection of its own. With `until_end`, read on whatever Content-Length says."""
+    """Send one request on its own connection. With `until_end`, continue to read after the end that Content-Length
+    gives."""
     begin = time.monotonic()
     with connect(url) as client:
         client.sendall(_request(url, method, headers, body))
@@ -56,7 +59,7 @@ def ask(
 
 
 def receive(client: socket.socket) -> bytes | End:
-    """Return the next bytes, or how the connection ended."""
+    """Return the next bytes. Returns how the connection ended if there are none."""
     try:
         return client.recv(65536) or "fin"
     except ConnectionResetError:

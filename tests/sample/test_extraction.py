@@ -1,4 +1,4 @@
-"""What stock yt-dlp extracts from the sample site: the purpose of each page, stated as a test."""
+"""Extractions of the sample site by stock yt-dlp. Each test states the purpose of a page."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def formats(info: dict[str, Any], *fields: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("page", DIRECT)
-def test_a_page_with_a_file_gives_its_address(site: SampleSite, ytdlp: YtDlp, page: str) -> None:
+def test_a_page_with_one_file_gives_the_address_of_that_file(site: SampleSite, ytdlp: YtDlp, page: str) -> None:
     info = ytdlp.info(f"{site.http}/page/{page}")
     assert formats(info, "url") == [(f"{site.http}/media/{DIRECT[page]}",)]
 
 
-def test_a_title_of_many_scripts_comes_through(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_a_title_in_several_scripts_stays_unchanged(site: SampleSite, ytdlp: YtDlp) -> None:
     title = ytdlp.info(f"{site.http}/page/unicode")["title"]
     assert title.startswith('映画「サンプル」🎬 "quoted" / it\'s größer & <more>')
 
@@ -78,7 +78,7 @@ def test_dash_gives_tracks_with_their_fragments(site: SampleSite, ytdlp: YtDlp, 
     assert [len(entry["fragments"]) for entry in info["formats"]] == [6, 6, 6]
 
 
-def test_two_films_are_two_entries(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_a_page_with_two_films_gives_two_entries(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/two")
     assert [entry["url"] for entry in info["entries"]] == [f"{site.http}/media/{n}" for n in ("prog.mp4", "vp9.webm")]
 
@@ -88,7 +88,7 @@ def test_a_page_without_media_is_unsupported(site: SampleSite, ytdlp: YtDlp) -> 
 
 
 def test_an_empty_page_is_taken_for_a_file(site: SampleSite, ytdlp: YtDlp) -> None:
-    """yt-dlp takes a page that does not look like HTML for a direct link, whatever its Content-Type says."""
+    """yt-dlp treats a page that does not look like HTML as a direct link, independent of its Content-Type."""
     url = f"{site.http}/page/empty"
     info = ytdlp.info(url)
     assert (info["direct"], info["url"], info["ext"]) == (True, url, "unknown_video")
@@ -98,7 +98,7 @@ def test_endless_redirects_are_an_error(site: SampleSite, ytdlp: YtDlp) -> None:
     assert "redirect" in ytdlp.error(f"{site.http}/page/loop")["error"].lower()
 
 
-def test_a_dead_media_server_is_noticed_only_by_the_download(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_only_the_download_notices_a_dead_media_server(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     url = f"{site.http}/page/dead"
     assert ytdlp.info(url)["url"] == f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
     params = {"outtmpl": str(tmp_path / "media"), "retries": 0}
@@ -123,7 +123,7 @@ def test_each_extraction_of_an_expiring_page_gives_another_address(site: SampleS
         ("fault/cut=1000000/prog.mp4", "b", ["prog.mp4"]),
     ],
 )
-def test_a_download_is_the_bytes_of_the_sample(
+def test_a_download_has_the_bytes_of_the_sample(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, page: str, format: str, parts: list[str]
 ) -> None:
     expected = b"".join(site.path(part).read_bytes() for part in parts)
@@ -169,13 +169,13 @@ def test_a_full_film_has_formats_subtitles_and_details(site: SampleSite, ytdlp: 
         ("audio/tone", "m4a", "audio.m4a"),
     ],
 )
-def test_the_media_server_lets_yt_dlp_in(
+def test_the_media_server_accepts_yt_dlp(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
 ) -> None:
     assert ytdlp.get(tube(site, path), format, tmp_path) == site.path(file).read_bytes()
 
 
-def test_segments_of_the_tube_are_served_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_sampletube_serves_segments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     got = ytdlp.get(tube(site, "watch/full"), "[format_id^=hls][height=180]", tmp_path)
     assert got == b"".join(site.path(f"hls/ts/low-{n}.ts").read_bytes() for n in range(5))
 
@@ -191,7 +191,7 @@ def test_segments_of_the_tube_are_served_to_its_session(site: SampleSite, ytdlp:
         ("unheard-of", "HTTPError", "404"),
     ],
 )
-def test_an_unavailable_film_says_why(site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str) -> None:
+def test_an_unavailable_film_tells_the_reason(site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str) -> None:
     answer = ytdlp.error(tube(site, f"watch/{name}"))
     assert answer["kind"] == kind
     assert words in answer["error"]
@@ -204,7 +204,7 @@ def test_a_slow_film_stalls_until_yt_dlp_gives_up(site: SampleSite, ytdlp: YtDlp
     assert "timed out" in answer["error"]
 
 
-def test_later_media_is_available_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_media_that_is_available_later_has_its_time_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
     begun = time.time()
     (found,) = formats(ytdlp.info(tube(site, "watch/later")), "available_at")
     assert begun + 1 < found[0] <= time.time() + 3
@@ -219,14 +219,14 @@ def test_a_playlist_is_read_page_by_page(site: SampleSite, ytdlp: YtDlp) -> None
 
 
 @pytest.mark.parametrize(("name", "entries"), [("photos", 5), ("with-music", 6)])
-def test_a_post_is_photos_without_streams(site: SampleSite, ytdlp: YtDlp, name: str, entries: int) -> None:
+def test_a_post_with_photos_has_no_streams(site: SampleSite, ytdlp: YtDlp, name: str, entries: int) -> None:
     info = ytdlp.info(tube(site, f"post/{name}"), process=False)
     photos = [entry["formats"][0] for entry in info["entries"][:5]]
     assert len(info["entries"]) == entries
     assert all((photo["ext"], photo["vcodec"], photo["acodec"]) == ("jpg", "none", "none") for photo in photos)
 
 
-def test_a_broadcast_is_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_sees_a_broadcast_as_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "live/now"))
     assert info["live_status"] == "is_live"
     assert formats(info, "protocol", "height", "is_live") == [("m3u8_native", 360, None)]

@@ -1,4 +1,4 @@
-"""What stock yt-dlp downloads from each shape of HLS is what `parts_of` lists."""
+"""Downloads by stock yt-dlp from each shape of HLS: their bytes are those of the parts that `parts_of` lists."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_yt_dlp_refuses_a_second_map(site: SampleSite, ytdlp: YtDlp, tmp_path: P
         ("discontinuity-fmp4", 1, ["fmp4/high-init.mp4", "fmp4/high-3.m4s", "fmp4/high-4.m4s"]),
     ],
 )
-def test_a_format_index_counts_discontinuities(
+def test_the_format_index_of_yt_dlp_counts_discontinuities(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str, index: int, parts: list[str]
 ) -> None:
     params = {"hls_split_discontinuity": True, "outtmpl": str(tmp_path / "media"), "nopart": True}
@@ -63,7 +63,7 @@ def test_a_format_index_counts_discontinuities(
 
 
 @pytest.mark.parametrize("kind", ["group", "group-muxed"])
-def test_a_group_without_codecs_leaves_the_codecs_open(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
+def test_yt_dlp_finds_no_codecs_if_a_group_has_none(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
     info = ytdlp.info(f"{site.http}/page/hls-{kind}")
     assert [(f.get("height"), f.get("vcodec"), f.get("acodec")) for f in info["formats"]] == [
         (None, "none", None),
@@ -73,7 +73,7 @@ def test_a_group_without_codecs_leaves_the_codecs_open(site: SampleSite, ytdlp: 
 
 
 @pytest.mark.parametrize("kind", ["keys", "byterange-fmp4", "audio", "signed"])
-def test_the_tube_requires_its_session_for_every_part(
+def test_sampletube_requires_its_session_for_every_part(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str
 ) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"])
@@ -112,7 +112,7 @@ def test_faults_reach_the_segments_of_a_playlist(site: SampleSite, ytdlp: YtDlp,
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "byterange", "high")
 
 
-def test_a_playlist_puts_its_token_into_its_addresses(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_a_playlist_puts_its_token_into_the_addresses(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     page = "page/fault/expire=100000000/hls/keys/master.m3u8"
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "keys", "high")
     assert ask(f"{site.http}/fault/expire=100000000/hls/keys/high-0.ts").status == 403

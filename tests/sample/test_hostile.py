@@ -1,4 +1,4 @@
-"""Hostile media: each is as broken as its name says, and costs the site next to nothing."""
+"""Hostile media: each file is broken in the way that its name states, and costs the site little."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def whole(name: str, media: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_trap_and_the_page_that_leads_to_it_are_served(site: SampleSite, name: str) -> None:
+def test_a_hostile_file_and_its_page_are_served(site: SampleSite, name: str) -> None:
     assert f'src="/hostile/{name}"' in ask(f"{site.http}/page/hostile/{name}").body.decode()
     head = ask(f"{site.http}/hostile/{name}", method="HEAD")
     assert head.status == 200
     assert head.headers["content-type"].startswith(("application/vnd.apple", "application/dash", "video/mp4"))
 
 
-def test_an_unknown_trap_is_404(site: SampleSite) -> None:
+def test_an_unknown_hostile_file_is_404(site: SampleSite) -> None:
     for name in ("nothing.m3u8", "nothing.mp4", "nothing", "nothing.ts", "../make.py"):
         assert ask(f"{site.http}/hostile/{name}").status == 404
 
@@ -65,7 +65,7 @@ def test_a_playlist_has_a_million_segments(media: Path) -> None:
     assert text.count(b"\n../hls/ts/low-0.ts\n") == MILLION
 
 
-def test_the_endless_playlist_is_generated_as_it_is_read(site: SampleSite) -> None:
+def test_the_endless_playlist_is_generated_while_it_is_read(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/endless.m3u8", method="HEAD").headers["content-length"] == str(ENDLESS_BYTES)
     answer = ask(f"{site.http}/fault/cut=200000/hostile/endless.m3u8")
     assert len(answer.body) == 200_000
@@ -107,14 +107,14 @@ def test_boxes_are_nested_a_thousand_deep(media: Path) -> None:
     assert depth == DEPTH
 
 
-def test_each_film_differs_from_the_good_one(media: Path) -> None:
+def test_each_hostile_film_differs_from_the_valid_one(media: Path) -> None:
     for name in (*FILMS, *INDEXED_FILMS):
         good = "video-180.mp4" if name in FILMS else "video-180-sidx.mp4"
         assert whole(f"{name}.mp4", media) != (media / good).read_bytes()
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_the_tube_offers_each_film_with_valid_audio(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
+def test_sampletube_offers_each_hostile_film_with_valid_audio(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
     found = {entry["format_id"]: entry for entry in ytdlp.info(f"{site.http}/tube/watch/{name}")["formats"]}
     assert set(found) == set(TRAPS[name])
     assert found[name]["url"] == f"{site.http}/tube/media/hostile/{name.removeprefix('hostile-')}.mp4"

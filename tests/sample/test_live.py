@@ -1,4 +1,4 @@
-"""Broadcasts: what they list, which segments they serve, and that a stepped clock moves only when it is stepped."""
+"""Broadcasts: the segments that they list and serve, and a stepped clock, which moves only when a test steps it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_broadcast_may_end() -> None:
     assert broadcast.playlist().endswith("2.ts\n#EXT-X-ENDLIST\n")
 
 
-def test_a_stepped_clock_stands_still_until_it_is_stepped(site: SampleSite) -> None:
+def test_a_stepped_clock_moves_only_when_it_is_stepped(site: SampleSite) -> None:
     spec = "clock=step,id=still"
     assert index(site, spec) == index(site, spec)
     assert json.loads(ask(f"{site.http}/live/{spec}/step?by=2", method="POST").body) == {"made": 5, "listed": [2, 5]}
@@ -102,7 +102,7 @@ def test_a_real_clock_runs_by_itself() -> None:
     assert "#EXT-X-TARGETDURATION:1\n" in broadcast.playlist()
 
 
-def test_segments_stay_available_for_one_window_after_they_left_it(site: SampleSite) -> None:
+def test_segments_stay_available_for_one_window_after_they_leave_the_playlist(site: SampleSite) -> None:
     spec = "clock=step,quality=low,id=kept"
     site.broadcast(spec).step(7)
     assert names(index(site, spec)) == ["7.ts", "8.ts", "9.ts"]
@@ -134,7 +134,7 @@ def test_a_broadcast_may_be_encrypted_by_sequence_number(site: SampleSite) -> No
     assert plain == site.path("hls/ts/low-2.ts").read_bytes()
 
 
-def test_an_address_expires_by_the_clock_and_a_visit_gives_a_new_one(site: SampleSite) -> None:
+def test_an_address_expires_by_the_clock_and_each_visit_gives_a_new_one(site: SampleSite) -> None:
     spec = "clock=step,expire=2,id=token"
 
     def visit() -> str:
@@ -155,7 +155,7 @@ def test_an_address_expires_by_the_clock_and_a_visit_gives_a_new_one(site: Sampl
     assert statuses("") == [403, 200]
 
 
-def test_segments_may_require_the_token_too(site: SampleSite) -> None:
+def test_segments_may_also_require_the_token(site: SampleSite) -> None:
     spec = "clock=step,expire=2,signed=all,id=all"
     assert index(site, spec)
     assert ask(f"{site.http}/live/{spec}/2.ts").status == 403
@@ -179,7 +179,7 @@ def test_requests_are_counted_by_path(site: SampleSite) -> None:
 
 
 def live(site: SampleSite, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what the tube's API says about a broadcast, and the headers that its media require."""
+    """Return the description of a broadcast from SampleTube's API, and the headers that its media requires."""
     cookie = ask(f"{site.http}/tube/live/{name}").headers["set-cookie"].partition(";")[0]
     data: dict[str, Any] = json.loads(ask(f"{site.http}/tube/api/live/{name}").body)
     return data, [f"Cookie: {cookie}", f"X-Tube-Token: {data['token']}"]
@@ -189,7 +189,7 @@ def fetch(site: SampleSite, data: dict[str, Any], headers: list[str], file: str)
     return ask(site.http + data["path"].replace("master.m3u8", file), *headers)
 
 
-def test_the_tube_shows_the_same_broadcasts_to_its_sessions_only(site: SampleSite) -> None:
+def test_sampletube_shows_its_broadcasts_only_to_its_sessions(site: SampleSite) -> None:
     spec = "clock=step,expire=2,id=tube"
     data, headers = live(site, spec)
     assert fetch(site, data, headers, "index.m3u8").status == 200
@@ -200,20 +200,20 @@ def test_the_tube_shows_the_same_broadcasts_to_its_sessions_only(site: SampleSit
     assert ask(f"{site.http}/tube/api/live/kind=flv").status == 404
 
 
-def test_the_tube_shows_broadcasts_with_faults(site: SampleSite) -> None:
+def test_sampletube_shows_broadcasts_with_faults(site: SampleSite) -> None:
     data, headers = live(site, "fault/cut=1000/clock=step,id=faulty")
     assert len(fetch(site, data, headers, "0.ts").body) == 1000
 
 
 @pytest.mark.parametrize("spec", ["clock=step,expire=3,id=y", "fault/cut=9000,times=1/clock=step,kind=fmp4", "ends-6"])
-def test_yt_dlp_sees_a_broadcast_of_the_tube(site: SampleSite, ytdlp: YtDlp, spec: str) -> None:
+def test_yt_dlp_sees_a_broadcast_of_sampletube_as_live(site: SampleSite, ytdlp: YtDlp, spec: str) -> None:
     info = ytdlp.info(f"{site.http}/tube/live/{spec}")
     (found,) = info["formats"]
     assert (info["live_status"], found["protocol"], found["height"]) == ("is_live", "m3u8_native", 360)
     assert ("token=" in found["url"]) == ("expire" in spec)
 
 
-def test_yt_dlp_treats_an_ended_broadcast_as_a_film(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_yt_dlp_treats_a_broadcast_that_has_ended_as_a_film(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     spec = "clock=step,ends=3,quality=low,id=over"
     expected = b"".join(site.path(f"hls/ts/low-{number}.ts").read_bytes() for number in range(3))
     assert ytdlp.get(f"{site.http}/page/live/{spec}", "b", tmp_path) == expected

@@ -37,7 +37,7 @@ FILMS: dict[str, Codecs] = {
 
 
 def read(film: Path | io.BytesIO) -> tuple[Codecs, float]:
-    """Return the codecs, and the seconds that the packets of the longest stream last."""
+    """Return the codecs, and the duration of the longest stream in seconds, as its packets give it."""
     ends: dict[str, float] = {}
     with av.open(film, "r") as container:
         codecs: Codecs = {stream.type: stream.codec_context.codec.canonical_name for stream in container.streams}
@@ -56,7 +56,7 @@ def assert_whole(film: Path | io.BytesIO, codecs: Codecs) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_film_has_the_streams_and_the_length_it_should(media: Path, name: str) -> None:
+def test_a_film_has_the_expected_streams_and_duration(media: Path, name: str) -> None:
     assert_whole(media / name, FILMS[name])
 
 
@@ -68,7 +68,7 @@ def top_level_boxes(film: bytes) -> list[bytes]:
     return kinds
 
 
-def test_the_index_comes_first_or_last_as_the_name_says(media: Path) -> None:
+def test_the_moov_box_is_first_or_last_as_the_name_states(media: Path) -> None:
     first = top_level_boxes((media / "prog.mp4").read_bytes())
     last = top_level_boxes((media / "moov-last.mp4").read_bytes())
     assert first.index(b"moov") < first.index(b"mdat")
@@ -83,7 +83,7 @@ def test_an_indexed_film_is_fragmented_with_one_sidx_before_the_fragments(media:
     assert boxes.count(b"moof") >= 5
 
 
-def test_the_film_has_the_size_of_a_real_one(media: Path) -> None:
+def test_a_film_has_a_realistic_size(media: Path) -> None:
     assert 4_000_000 < (media / "prog.mp4").stat().st_size < 6_000_000
 
 
@@ -107,21 +107,21 @@ def variants(master: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("kind", "codecs"), [("ts", FILMS["prog.mp4"]), ("audio", FILMS["video-only.mp4"])])
-def test_segments_of_each_transport_stream_variant_join_to_the_film(media: Path, kind: str, codecs: Codecs) -> None:
+def test_the_segments_of_each_transport_stream_variant_join_to_the_film(media: Path, kind: str, codecs: Codecs) -> None:
     for variant in variants(media / "hls" / kind / "master.m3u8"):
         assert len(segments(variant)) == 5
         joined = b"".join(segment.read_bytes() for segment in segments(variant))
         assert_whole(io.BytesIO(joined), codecs)
 
 
-def test_the_separate_audio_joins_to_the_tone(media: Path) -> None:
+def test_the_segments_of_the_separate_audio_join_to_the_audio_file(media: Path) -> None:
     master = (media / "hls/audio/master.m3u8").read_text()
     assert 'TYPE=AUDIO,GROUP-ID="sound"' in master
     joined = b"".join(segment.read_bytes() for segment in segments(media / "hls/audio/sound.m3u8"))
     assert_whole(io.BytesIO(joined), FILMS["audio.m4a"])
 
 
-def test_fragmented_variants_join_after_their_init_segment(media: Path) -> None:
+def test_fragmented_variants_join_after_their_initialization_section(media: Path) -> None:
     for variant in variants(media / "hls/fmp4/master.m3u8"):
         match = re.search(r'#EXT-X-MAP:URI="(.+)"', variant.read_text())
         assert match
@@ -152,7 +152,7 @@ def test_dash_segments_join_after_their_head(media: Path, name: str, kind: str) 
     assert not (folder / f"{name}-6.m4s").exists()
 
 
-def test_the_media_may_be_made_twice_at_once(tmp_path: Path) -> None:
+def test_two_processes_may_make_the_media_at_once(tmp_path: Path) -> None:
     target = tmp_path / "cache" / "sample"
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: ensure_media(target), range(2)))
@@ -176,20 +176,20 @@ def test_the_large_file_has_its_size_and_its_hash_from_any_start(media: Path) ->
     assert max(map(len, content.pieces(0, content.size))) <= PIECE_BYTES
 
 
-def test_the_large_file_is_a_film_that_players_read(media: Path) -> None:
+def test_players_can_read_the_large_file_as_a_film(media: Path) -> None:
     content = large_content(6, media / "prog.mp4")
     assert content
     whole = io.BytesIO(b"".join(content.pieces(0, content.size)))
     assert_whole(whole, FILMS["prog.mp4"])
 
 
-def test_there_is_no_large_file_smaller_than_its_film(media: Path) -> None:
+def test_no_large_file_is_smaller_than_its_film(media: Path) -> None:
     assert large_content(1, media / "prog.mp4") is None
     with pytest.raises(ValueError, match="no large file of 1 MiB"):
         large_sha256(1)
 
 
-def test_pieces_of_a_file_are_small_and_close_it_when_left(media: Path) -> None:
+def test_pieces_of_a_file_are_small_and_closing_them_closes_the_file(media: Path) -> None:
     pieces = FileContent(media / "prog.mp4").pieces(10, 200_000)
     assert len(next(pieces)) == PIECE_BYTES
-    pieces.close()  # a file left open would be a ResourceWarning, which fails the test
+    pieces.close()  # an open file would cause a ResourceWarning, which fails the test

@@ -18,12 +18,12 @@ from serverpy.sample.ranges import Span, asked_span, still_valid
         ("bytes=99-", Span(99, 100)),
     ],
 )
-def test_a_single_range_is_the_span_it_names(header: str, span: Span) -> None:
+def test_a_single_range_gives_its_span(header: str, span: Span) -> None:
     assert asked_span(header, 100) == span
 
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
-def test_a_range_beyond_the_end_is_an_empty_span(header: str) -> None:
+def test_a_range_beyond_the_end_gives_an_empty_span(header: str) -> None:
     span = asked_span(header, 100)
     assert span is not None
     assert span.length == 0
@@ -32,7 +32,7 @@ def test_a_range_beyond_the_end_is_an_empty_span(header: str) -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,3-4"]
 )
-def test_an_absent_malformed_or_multiple_range_is_ignored(header: str | None) -> None:
+def test_a_missing_malformed_or_multiple_range_is_ignored(header: str | None) -> None:
     assert asked_span(header, 100) is None
 
 
@@ -40,7 +40,7 @@ def test_a_range_of_an_empty_file_is_empty() -> None:
     assert asked_span("bytes=0-", 0) == Span(0, 0)
 
 
-def test_if_range_lets_the_range_through_only_on_an_exact_match() -> None:
+def test_if_range_accepts_the_range_only_for_the_same_validator() -> None:
     date = "Sun, 22 Nov 2026 12:00:00 GMT"
     assert still_valid(None, '"a"', date)
     assert still_valid('"a"', '"a"', date)

@@ -21,7 +21,7 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 from .raw import ask, connect
 
 
-def test_a_file_is_served_whole_with_validators(site: SampleSite) -> None:
+def test_a_whole_file_is_served_with_validators(site: SampleSite) -> None:
     answer = ask(f"{site.http}/media/prog.mp4")
     assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
     assert answer.body == site.path("prog.mp4").read_bytes()
@@ -49,7 +49,7 @@ def test_a_file_has_the_type_of_its_bytes(site: SampleSite, name: str, type: str
     assert ask(f"{site.http}/{address}", method="HEAD").headers["content-type"] == type
 
 
-def test_a_range_is_answered_with_that_part(site: SampleSite) -> None:
+def test_a_range_is_answered_with_that_part_of_the_file(site: SampleSite) -> None:
     whole = site.path("prog.mp4").read_bytes()
     size = len(whole)
     for asked, start, stop in (("100-199", 100, 200), ("5000000-", 5_000_000, size), ("-7", size - 7, size)):
@@ -64,7 +64,7 @@ def test_a_range_beyond_the_end_is_416_with_the_size(site: SampleSite) -> None:
     assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{size}")
 
 
-def test_if_range_with_another_etag_gives_the_whole(site: SampleSite) -> None:
+def test_if_range_with_another_etag_returns_the_whole_file(site: SampleSite) -> None:
     url = f"{site.http}/media/audio.mp3"
     etag = ask(url, method="HEAD").headers["etag"]
     assert ask(url, "Range: bytes=0-9", f"If-Range: {etag}").status == 206
@@ -79,7 +79,7 @@ def test_head_has_the_headers_of_get_and_ignores_ranges(site: SampleSite) -> Non
     assert ask(url, method="HEAD", until_end=True, silence_seconds=1.0).body == b""
 
 
-def test_a_connection_is_kept_for_the_next_request(site: SampleSite) -> None:
+def test_a_connection_serves_the_next_request(site: SampleSite) -> None:
     parts = urlsplit(site.http)
     with connect(site.http) as client:
         for _ in range(2):
@@ -92,7 +92,7 @@ def test_a_connection_is_kept_for_the_next_request(site: SampleSite) -> None:
             assert data.startswith(b"HTTP/1.1 206 ")
 
 
-def test_the_large_file_streams_with_the_hash_it_is_known_by(site: SampleSite) -> None:
+def test_the_large_file_has_its_known_hash(site: SampleSite) -> None:
     digest = hashlib.sha256()
     with urllib.request.urlopen(f"{site.http}/media/large-32.mp4") as answer:
         assert int(answer.headers["Content-Length"]) == 32 << 20
@@ -101,8 +101,8 @@ def test_the_large_file_streams_with_the_hash_it_is_known_by(site: SampleSite) -
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_a_reader_that_stops_stops_the_site_from_reading_ahead(site: SampleSite) -> None:
-    """The client requests 4 GiB and does not read them: the site holds a buffer's worth, not the file."""
+def test_the_site_stops_reading_if_the_client_does(site: SampleSite) -> None:
+    """The client requests 4 GiB and does not read them: the site holds less than 256 KiB in its write buffer."""
     with connect(site.http) as client:
         client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -124,7 +124,7 @@ def test_an_unknown_address_is_404(site: SampleSite) -> None:
         assert ask(f"{site.http}/{path}").status == 404
 
 
-def test_requests_are_remembered_with_their_queries_and_headers(site: SampleSite) -> None:
+def test_the_site_records_requests_with_their_queries_and_headers(site: SampleSite) -> None:
     ask(f"{site.http}/media/subs.en.vtt?a=1&b=x%20y", "X-Mark: remembered")
     request = next(r for r in reversed(site.requests) if r.headers.get("x-mark") == "remembered")
     assert (request.method, request.path) == ("GET", "/media/subs.en.vtt")
@@ -139,7 +139,7 @@ def test_open_connections_are_counted_until_they_close() -> None:
         wait_for(lambda: site.open_connections == 0)
 
 
-def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:
+def test_leaving_the_site_ends_its_thread_at_once_even_if_responses_stall() -> None:
     before = threading.active_count()
     with SampleSite() as site:
         client = connect(site.http)
@@ -156,14 +156,14 @@ def test_leaving_ends_the_thread_at_once_even_while_answers_stall() -> None:
                 break
 
 
-def test_a_port_in_use_raises_in_the_caller(site: SampleSite) -> None:
+def test_a_port_in_use_raises_in_the_thread_of_the_caller(site: SampleSite) -> None:
     port = urlsplit(site.http).port
     assert port
     with pytest.raises(OSError, match="in use"), SampleSite(port):
         pass
 
 
-def test_https_is_served_under_a_certificate_of_its_own_authority() -> None:
+def test_the_certificate_for_https_is_from_the_authority_of_the_site() -> None:
     with SampleSite(https_port=0) as site:
         assert site.https
         assert site.ca_file
@@ -185,8 +185,8 @@ def test_over_https_a_cut_sends_close_notify_and_a_reset_does_not(spec: str, cle
 
 
 def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
-    """Return all bytes, and whether they ended with close_notify. OpenSSL does not always tell a reset from a
-    connection that ends without close_notify, so this function does not either."""
+    """Return all bytes, and whether they ended with close_notify. OpenSSL does not always distinguish a reset from an
+    end without close_notify, so False may mean either."""
     assert site.https
     trust = ssl.create_default_context(cafile=site.ca_file)
     data = bytearray()
@@ -205,7 +205,7 @@ def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
         connect(f"http://127.0.0.1:{site.closed_port}")
 
 
-def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_https_without_trustme_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda module: module != "trustme")
     with (
         pytest.raises(NotInstalled, match=r"needs trustme: install serverpy-stream\[sample\]"),
@@ -214,7 +214,7 @@ def test_https_without_trustme_says_what_to_install(monkeypatch: pytest.MonkeyPa
         pass
 
 
-def test_pages_answer_as_their_names_say(site: SampleSite) -> None:
+def test_pages_behave_as_their_names_state(site: SampleSite) -> None:
     for name in PAGES:
         if name != "slow":
             answer = ask(f"{site.http}/page/{name}")
@@ -225,7 +225,7 @@ def test_pages_answer_as_their_names_say(site: SampleSite) -> None:
     assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
 
 
-def test_the_front_page_leads_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
+def test_the_front_page_links_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
     links = set(re.findall(r'href="([^"]+)"', ask(f"{site.http}/").body.decode()))
     assert links == {f"/page/{name}" for name in PAGES} | {f"/tube/watch/{name}" for name in WATCH} | {
         "/tube/live/on-air"
@@ -237,7 +237,7 @@ def test_the_slow_page_waits_for_the_requested_seconds(site: SampleSite) -> None
     assert ask(f"{site.http}/page/slow?seconds=0.3").seconds >= 0.3
 
 
-def test_redirects_lead_where_they_say(site: SampleSite) -> None:
+def test_redirects_lead_to_their_targets(site: SampleSite) -> None:
     assert ask(f"{site.http}/page/redirect").headers["location"] == "/page/prog"
     assert ask(f"{site.http}/redirect?to=http://10.0.0.1/x").headers["location"] == "http://10.0.0.1/x"
     loop = ask(f"{site.http}/page/loop")

@@ -1,4 +1,4 @@
-"""Separate video and audio: each track has the layout that its name says, and the samples that it should have."""
+"""Separate video and audio: each track has the layout that its name states, and the expected samples."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def samples(film: Path | io.BytesIO, kind: str = "") -> list[tuple[int | None, i
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_holds_the_same_samples(media: Path, kind: str, layout: str) -> None:
+def test_all_layouts_have_the_same_samples(media: Path, kind: str, layout: str) -> None:
     expected = [sample[3] for sample in samples(media / "prog.mp4", kind)]
     assert [sample[3] for sample in samples(media / f"{kind}-{layout}.mp4")] == expected
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_the_index_comes_last(media: Path, kind: str) -> None:
+def test_the_index_is_last(media: Path, kind: str) -> None:
     for layout in ("last", "chunks"):
         kinds = [box.kind for box in boxes((media / f"{kind}-{layout}.mp4").read_bytes())]
         assert kinds.index(b"mdat") < kinds.index(b"moov")
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_each_sample_is_a_chunk_or_all_are_one(media: Path, kind: str) -> None:
+def test_a_chunk_contains_one_sample_or_all_samples(media: Path, kind: str) -> None:
     count = len(samples(media / f"{kind}-only.mp4"))
     split = (media / f"{kind}-chunks.mp4").read_bytes()
     assert numbers(first(split, b"stsc")) == (1, 1, 1, 1)
@@ -82,7 +82,7 @@ def test_each_sample_is_a_chunk_or_all_are_one(media: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragments_have_an_index_and_an_offset_as_their_layout_says(media: Path, kind: str) -> None:
+def test_fragments_have_the_index_and_offset_of_their_layout(media: Path, kind: str) -> None:
     base_data_offset, default_base_is_moof = 0x1, 0x20000
     for layout, index, flag in (
         ("sidx", b"sidx", default_base_is_moof),
@@ -106,7 +106,7 @@ def test_fragments_of_two_runs_are_as_long_as_their_index_says(media: Path, kind
     assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
-def test_frames_may_be_reordered_and_uneven(media: Path) -> None:
+def test_frames_may_be_reordered_and_have_uneven_durations(media: Path) -> None:
     for name in ("long", "uneven", "cut"):
         film = media / f"video-{name}.mp4"
         assert any(pts != dts for pts, dts, _, _ in samples(film))
@@ -122,7 +122,7 @@ def edits(film: Path) -> list[tuple[int, int]]:
     return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]
 
 
-def test_a_cut_begins_between_key_frames(media: Path) -> None:
+def test_a_cut_track_begins_between_key_frames(media: Path) -> None:
     for kind in ("video", "audio"):
         ((_, media_time),) = edits(media / f"{kind}-cut.mp4")
         assert media_time > 0
@@ -146,7 +146,7 @@ def test_the_long_film_lasts_a_minute(media: Path, name: str) -> None:
         assert film.duration / 1_000_000 == pytest.approx(60, abs=0.2)
 
 
-def test_the_catalogue_names_the_codec_that_is_in_the_file(media: Path) -> None:
+def test_the_catalogue_names_the_codec_of_the_file(media: Path) -> None:
     for key, rendition in RENDITIONS.items():
         if rendition.vcodec.startswith("avc1") and key not in TRAPS:
             assert (key, h264_codec(media / rendition.file)) == (key, rendition.vcodec)
@@ -181,7 +181,7 @@ def test_yt_dlp_downloads_a_track_despite_its_faults(
     assert got == site.path(file).read_bytes()
 
 
-def test_an_expiring_film_gives_another_address_at_each_visit(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_an_expiring_film_gives_a_new_address_at_each_visit(site: SampleSite, ytdlp: YtDlp) -> None:
     url = f"{site.http}/tube/watch/fault/expire=1000/pair"
     first_visit, second_visit = ({f["url"] for f in ytdlp.info(url)["formats"]} for _ in range(2))
     assert not first_visit & second_visit

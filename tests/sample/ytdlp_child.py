@@ -1,6 +1,7 @@
-"""Runs stock yt-dlp with the sample's plugin: one JSON request per line on stdin, one JSON answer per line on stdout.
+"""Runs stock yt-dlp with the sample site's plugin: one JSON request per line on stdin, one JSON answer per line on
+stdout.
 
-It is a process of its own because plugins are global to a process and stay loaded.
+The process is separate because plugins are global to a process and stay loaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The relay and the embedded method with media that its server compresses, though nobody asked for that."""
+"""The relay and the embedded method with media that the media server compresses without being asked to."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compressing(coding: str) -> Callable[[socket.socket, bytes], None]:
 
 def track(origin: Origin, path: str, **fields: str) -> Track:
     kinds = {"protocol": "http", "ext": "webm", "vcodec": "vp9", "acodec": "opus", **fields}
-    return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]  # by name
+    return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]  # untyped
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
@@ -57,7 +57,9 @@ async def test_playlists_and_segments_are_decoded(coding: str) -> None:
 
 @pytest.mark.parametrize("asked", [None, ByteRange(5, 10), ByteRange(None, 10)])
 @pytest.mark.parametrize("coding", ["gzip", "br"])
-async def test_a_file_is_decoded_and_promises_neither_length_nor_ranges(coding: str, asked: ByteRange | None) -> None:
+async def test_a_compressed_file_is_decoded_and_has_neither_length_nor_ranges(
+    coding: str, asked: ByteRange | None
+) -> None:
     with Origin(compressing(coding)) as origin:
         async with client() as made:
             body = await opened(made, Page(lambda _visit: track(origin, "/film")), asked)
@@ -65,7 +67,7 @@ async def test_a_file_is_decoded_and_promises_neither_length_nor_ranges(coding: 
             assert await drained(body) == FILM
 
 
-async def test_a_word_that_is_no_coding_changes_nothing() -> None:
+async def test_a_word_that_names_no_coding_changes_nothing() -> None:
     with Origin(compressing("aws-chunked")) as origin:
         async with client() as made:
             body = await opened(made, Page(lambda _visit: track(origin, "/film")))
@@ -77,7 +79,7 @@ def promises(body: Body) -> tuple[int | None, bool, bool]:
     return body.head.length, body.head.partial, body.head.seekable
 
 
-async def test_a_file_that_is_cut_within_its_coding_is_an_error() -> None:
+async def test_a_compressed_file_that_is_cut_is_an_error() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         body = gzip.compress(FILM)[:-4]
         connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -89,6 +91,6 @@ async def test_a_file_that_is_cut_within_its_coding_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-def test_the_embedded_method_decodes_them_too(coding: str) -> None:
+def test_the_embedded_method_decodes_compressed_media(coding: str) -> None:
     with Origin(compressing(coding)) as origin, Running(progressive(origin.url)) as download:
         assert (download.read_all(), download.error) == (FILM, None)

@@ -1,4 +1,4 @@
-"""The embedded method with real downloads, in threads of the test instead of the worker process."""
+"""The embedded method with real downloads, which run in threads of the test instead of the worker process."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
     await body.aclose()
 
 
-async def test_mpeg_ts_is_recognised_whatever_type_the_page_declares(site: SampleSite) -> None:
+async def test_mpeg_ts_is_recognised_with_any_declared_type(site: SampleSite) -> None:
     body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
     assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
     await body.aclose()
@@ -145,7 +145,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothi
     await eventually(lambda: no_more_than(before))
 
 
-async def test_a_permanent_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+async def test_a_permanent_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
     received: list[bytes] = []
     with pytest.raises(UpstreamFailed):
@@ -154,7 +154,7 @@ async def test_a_permanent_cut_is_an_error_and_never_a_clean_end(site: SampleSit
     await body.aclose()
 
 
-async def test_an_extraction_that_the_worker_lost_is_repeated_once(site: SampleSite) -> None:
+async def test_an_extraction_that_the_worker_has_lost_is_repeated_once(site: SampleSite) -> None:
     workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
     workers.gone.add("http://lost.test/")
     body = await opened(method(workers, pages), source("http://lost.test/"))
@@ -213,12 +213,12 @@ async def test_closing_wakes_a_waiting_reader(site: SampleSite) -> None:
         await reading
 
 
-def test_the_bytes_that_a_stream_may_hold_are_the_sum_of_its_buffers() -> None:
+def test_a_stream_reserves_the_sum_of_its_buffers() -> None:
     pipe, objects, chunks, block, egress = 65536, 32768, 2 * 32768, 2 * 65536, 2 * 32768
     assert method().stream_bytes == pipe + objects + chunks + block + egress
 
 
-def test_it_carries_finite_tracks_that_yt_dlp_downloads_natively() -> None:
+def test_the_embedded_method_carries_finite_tracks_that_yt_dlp_downloads_natively() -> None:
     def track(protocol: str, **fields: Any) -> Track:
         return Track(id="0", url="http://x.test/", protocol=protocol, ext="mp4", **fields)
 
@@ -234,7 +234,8 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def no_more_than(before: tuple[int, int]) -> bool:
-    """Compare file descriptors and threads. There may be fewer: those of earlier tests are still being closed."""
+    """Return whether no more file descriptors and threads exist than before. There may be fewer, because those of
+    earlier tests are still closing."""
     return all(now <= then for now, then in zip(open_now(), before, strict=True))
 
 
@@ -243,7 +244,8 @@ def open_now() -> tuple[int, int]:
 
 
 async def prepare(site: SampleSite) -> None:
-    """Make what is made only once (the proxies' loop, yt-dlp's first session), and wait for the site's connections."""
+    """Create the objects that are created only once (the proxies' loop, yt-dlp's first session), and wait for the
+    site's connections to close."""
     body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
     await body.aclose()
     await eventually(lambda: site.open_connections == 0)

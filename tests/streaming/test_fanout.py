@@ -1,4 +1,4 @@
-"""Many readers of one upstream: which bytes each gets, and which reader closes the upstream."""
+"""Fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = bytes(32 * 1024)
 
 @dataclass
 class Spring:
-    """Upstream that returns what a test pours in: chunks, each of a segment; an error; or None, which is the end."""
+    """Upstream that returns the items that a test pours in: chunks of segments, an error, or None for the end."""
 
     segment: Segment | None = None
     headers: Headers = field(default_factory=lambda: Headers(()))
@@ -79,7 +79,8 @@ def joined(fanout: Fanout) -> Reader:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
-    """Read to the end, with a sleep after each chunk because slow readers are tested. Return the number of bytes."""
+    """Read to the end, with a sleep after each chunk, because the test needs a slow reader. Returns the number of
+    bytes."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -126,7 +127,7 @@ async def test_a_reader_that_joins_begins_with_the_initialization_section_and_th
     await second.aclose()
 
 
-async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next() -> None:
+async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one() -> None:
     """The ring holds 8 MiB, and the segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
@@ -144,8 +145,9 @@ async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next() -
     await second.aclose()
 
 
-async def test_another_initialization_section_reaches_every_reader_once_and_in_its_place() -> None:
-    """One reader has read all, one has joined and read nothing, two join while the section comes and after it."""
+async def test_a_different_initialization_section_reaches_every_reader_once_and_in_its_place() -> None:
+    """Of four readers, the first has read everything, the second nothing; the third joins while the section arrives,
+    and the fourth after it."""
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first = shared(fanout, spring)
@@ -169,8 +171,8 @@ async def test_another_initialization_section_reaches_every_reader_once_and_in_i
     assert budget.used_bytes == 0
 
 
-async def test_a_reader_that_waits_for_a_segment_follows_another_initialization_section() -> None:
-    """It has read the section before, and the segment at hand is too large to begin with."""
+async def test_a_reader_that_waits_for_a_segment_gets_the_different_initialization_section() -> None:
+    """The reader has read the previous section, and the current segment is too large for the ring."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -207,7 +209,7 @@ async def test_only_the_reader_that_falls_behind_is_cut() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_the_other_readers_wait_a_little_for_a_slow_one() -> None:
+async def test_the_other_readers_wait_briefly_for_a_slow_reader() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 3 * RING_BYTES // len(CHUNK)
@@ -221,7 +223,7 @@ async def test_the_other_readers_wait_a_little_for_a_slow_one() -> None:
     await slow.aclose()
 
 
-async def test_the_other_readers_wait_for_half_a_segment_at_most() -> None:
+async def test_the_other_readers_wait_for_at_most_half_a_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 2 * RING_BYTES // len(CHUNK)
@@ -300,7 +302,7 @@ async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
     assert spring.closings >= 1
 
 
-async def test_without_room_for_a_ring_nobody_joins_and_the_first_gets_every_byte() -> None:
+async def test_without_room_for_a_ring_no_reader_joins_and_the_first_gets_every_byte() -> None:
     fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
     first = shared(fanout, spring)
     assert fanout.join(KEY) is None
@@ -312,7 +314,7 @@ async def test_without_room_for_a_ring_nobody_joins_and_the_first_gets_every_byt
     await first.aclose()
 
 
-async def test_without_room_for_the_initialization_section_nobody_joins() -> None:
+async def test_without_room_for_the_initialization_section_no_reader_joins() -> None:
     fanout, spring = Fanout(budget_of(1024)), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), bytes(2048))

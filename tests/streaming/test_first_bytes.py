@@ -1,4 +1,4 @@
-"""The type of an address is decided by the first bytes of its file, once, whichever of its bytes are asked for."""
+"""The type of a file: its first bytes determine it, once for each extraction, no matter which bytes are requested."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DECLARED = ["text/html; charset=utf-8", "application/octet-stream"]
 
 @dataclass
 class Rig:
-    """A relay with a cache of extractions, for the files of a shelf."""
+    """A relay with a cache of extractions, for the files of a test media server."""
 
     shelf: Shelf
     client: Client
@@ -62,13 +62,13 @@ class Rig:
     extractor: Extractor
 
     async def open(self, asked: ByteRange | None = None, *, head_only: bool = False) -> Body:
-        """Open the last track of the page, as a request would."""
+        """Open the last track of the page as a request does."""
         media = await self.extractor.extract(PAGE)
         plan = self.relay.capability.plan(media.tracks[-1:])
         return await self.relay.open(plan, Source(url=PAGE, media=media, range=asked, head_only=head_only), NO_ROOM)
 
     async def kind(self, asked: ByteRange | None = None) -> tuple[str, str]:
-        """Return type and extension of a range, after reading it."""
+        """Read a range. Returns its content type and extension."""
         body = await self.open(asked)
         try:
             await rest_of(body)
@@ -78,7 +78,7 @@ class Rig:
 
     @property
     def ranges(self) -> list[str | None]:
-        """The ranges requested since the last look."""
+        """Return the ranges that were requested since the last use of this property."""
         asked = [each.headers.get("Range") for each in self.shelf.asked if not each.target.endswith(".m3u8")]
         self.shelf.asked.clear()
         return asked
@@ -91,7 +91,7 @@ def shelf() -> Iterator[Shelf]:
 
 
 def plain(shelf: Shelf, data: bytes, content_type: str = "application/octet-stream", **fields: Any) -> Page:
-    """Put a file on the shelf, and return a page with it; what the extraction guesses of it is wrong."""
+    """Serve a file, and return a page with it. The extraction states a wrong type."""
     shelf.files["/file"] = data
     shelf.headers["/file"] = {"Content-Type": content_type, "ETag": '"1"'}
     track = Track(
@@ -121,7 +121,7 @@ async def test_every_range_of_a_file_has_the_type_of_the_file(shelf: Shelf, expe
             kind = await whole.kind()
         assert kind[0] == expected
         for asked in RANGES:
-            async with rig(shelf, plain(shelf, data, declared)) as fresh:  # nothing is known before
+            async with rig(shelf, plain(shelf, data, declared)) as fresh:  # this extraction has no known type yet
                 assert await fresh.kind(asked) == kind, (declared, asked)
 
 
@@ -136,7 +136,7 @@ async def test_the_first_bytes_are_requested_once_for_each_extraction(shelf: She
         assert it.ranges == ["bytes=0-511", "bytes=5-9"]
 
 
-async def test_a_range_that_brings_the_first_bytes_needs_no_other(shelf: Shelf) -> None:
+async def test_a_range_that_contains_the_first_bytes_needs_no_other_request(shelf: Shelf) -> None:
     data = written("adts", "aac")
     for asked in (None, WHOLE, ByteRange(0, SNIFF_BYTES - 1)):
         async with rig(shelf, plain(shelf, data)) as it:
@@ -152,7 +152,7 @@ async def test_a_file_shorter_than_the_first_bytes_is_identified(shelf: Shelf) -
             assert await it.kind(asked) == ("audio/aac", "aac")
 
 
-async def test_a_server_without_ranges_is_asked_once_more_at_most(shelf: Shelf) -> None:
+async def test_a_server_without_ranges_gets_at_most_one_more_request(shelf: Shelf) -> None:
     shelf.knows_ranges = False
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         for asked in (ByteRange(0, 1), ByteRange(5, 9), ByteRange(5, 9)):
@@ -163,7 +163,7 @@ async def test_a_server_without_ranges_is_asked_once_more_at_most(shelf: Shelf) 
 
 
 @pytest.mark.parametrize("fields", [{"request_data": "a=b"}, {"no_resume": True}])
-async def test_what_has_no_ranges_is_requested_once(shelf: Shelf, fields: dict[str, Any]) -> None:
+async def test_media_without_ranges_is_requested_once(shelf: Shelf, fields: dict[str, Any]) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"), **fields)) as it:
         assert await it.kind(ByteRange(5, 9)) == ("audio/flac", "flac")
         assert it.ranges == [None]
@@ -171,14 +171,16 @@ async def test_what_has_no_ranges_is_requested_once(shelf: Shelf, fields: dict[s
 
 @pytest.mark.parametrize("declared", ["video/mp4", "text/html"])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, 1), ByteRange(100, 199), ByteRange(None, 5)])
-async def test_a_page_is_refused_for_each_of_its_ranges(shelf: Shelf, declared: str, asked: ByteRange | None) -> None:
+async def test_a_web_page_is_refused_for_each_of_its_ranges(
+    shelf: Shelf, declared: str, asked: ByteRange | None
+) -> None:
     for page in (b"<!DOCTYPE html><title>Not found</title>" * 30, b'{"error": "gone"}' * 12):
         async with rig(shelf, plain(shelf, page, declared)) as it:
             with pytest.raises(NotMedia):
                 await it.open(asked)
 
 
-async def test_a_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> None:
+async def test_a_web_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         await it.kind()
         shelf.files["/file"] = b"<!DOCTYPE html>" * 100
@@ -186,13 +188,13 @@ async def test_a_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> None:
             await it.open()
 
 
-async def test_text_in_the_middle_of_a_file_is_part_of_it(shelf: Shelf) -> None:
+async def test_a_range_in_the_middle_of_a_file_may_look_like_text(shelf: Shelf) -> None:
     data = written("flac", "flac") + b"some words at the end of the file" * 9
     async with rig(shelf, plain(shelf, data, "text/plain")) as it:
         assert await it.kind(ByteRange(None, 200)) == ("audio/flac", "flac")
 
 
-async def test_a_range_beyond_the_end_is_that(shelf: Shelf) -> None:
+async def test_a_range_beyond_the_end_is_refused_with_the_length(shelf: Shelf) -> None:
     data = written("flac", "flac")
     async with rig(shelf, plain(shelf, data)) as it:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -201,7 +203,7 @@ async def test_a_range_beyond_the_end_is_that(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("tag_bytes", [53, 900, 20_000, 40_000])
-async def test_behind_an_id3_tag_whole_and_ranges_have_one_type(shelf: Shelf, tag_bytes: int) -> None:
+async def test_after_an_id3_tag_the_whole_file_and_its_ranges_have_the_same_type(shelf: Shelf, tag_bytes: int) -> None:
     data = id3(tag_bytes) + written("adts", "aac")
     expected = ("audio/mpeg", "mp3") if tag_bytes > 32_000 else ("audio/aac", "aac")
     for asked in (None, ByteRange(0, 1), ByteRange(0, 700), ByteRange(2000, None), ByteRange(None, 5)):
@@ -227,7 +229,7 @@ async def test_an_expired_address_is_renewed_once_for_both_requests(shelf: Shelf
 
 
 @pytest.mark.parametrize("expected", FILES)
-async def test_a_head_costs_the_first_bytes(shelf: Shelf, expected: str) -> None:
+async def test_head_requests_only_the_first_bytes(shelf: Shelf, expected: str) -> None:
     muxer, *codecs = FILES[expected]
     async with rig(shelf, plain(shelf, written(muxer, *codecs), "text/plain")) as it:
         head = (await it.open(head_only=True)).head
@@ -240,7 +242,7 @@ async def test_a_head_costs_the_first_bytes(shelf: Shelf, expected: str) -> None
         assert it.ranges == ["bytes=0-", "bytes=5-9"]
 
 
-async def test_the_body_of_a_head_cannot_be_read(shelf: Shelf) -> None:
+async def test_the_body_of_a_head_request_cannot_be_read(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         body = await it.open(head_only=True)
         with pytest.raises(UpstreamFailed, match="Only the head"):
@@ -255,7 +257,7 @@ async def test_a_range_of_an_empty_file_is_beyond_its_end(shelf: Shelf) -> None:
                 await it.open(asked)
 
 
-async def test_a_server_that_refuses_the_first_bytes_alone_is_asked_for_all(shelf: Shelf) -> None:
+async def test_a_server_that_refuses_the_range_of_the_first_bytes_is_asked_for_the_whole_file(shelf: Shelf) -> None:
     data = written("flac", "flac")
     shelf.refuse = lambda _target: 416 if shelf.asked[-1].headers.get("Range") == "bytes=0-511" else None
     async with rig(shelf, plain(shelf, data)) as it:
@@ -264,7 +266,7 @@ async def test_a_server_that_refuses_the_first_bytes_alone_is_asked_for_all(shel
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 50])
-async def test_a_head_of_no_media_is_the_same_error_as_the_whole(shelf: Shelf, data: bytes) -> None:
+async def test_head_of_a_file_that_is_not_media_has_the_same_error_as_the_whole_file(shelf: Shelf, data: bytes) -> None:
     async with rig(shelf, plain(shelf, data)) as it:
         errors = []
         for head_only in (True, False):
@@ -275,7 +277,7 @@ async def test_a_head_of_no_media_is_the_same_error_as_the_whole(shelf: Shelf, d
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 9000000000", "Transfer-Encoding: chunked", "Connection: close"])
-async def test_a_head_closes_the_connection_of_a_server_without_ranges(shelf: Shelf, framing: str) -> None:
+async def test_head_closes_the_connection_of_a_server_without_ranges(shelf: Shelf, framing: str) -> None:
     media = written("mpegts", "libx264")[: 188 * 100]
     sent = 0
 
@@ -297,10 +299,10 @@ async def test_a_head_closes_the_connection_of_a_server_without_ranges(shelf: Sh
             assert head.length == (9_000_000_000 if "Length" in framing else None)
             await eventually(origin.left.is_set)
     assert len(origin.heads) == 1
-    assert sent < 16 << 20  # what the buffers of both kernels take
+    assert sent < 16 << 20  # the buffers of both kernels hold no more
 
 
-# Segments
+# Segmented media
 
 
 def in_one_file(shelf: Shelf, *segments: bytes, content_type: str = "video/mp4", **fields: Any) -> Page:
@@ -340,7 +342,7 @@ async def test_ranges_of_segments_have_the_type_of_the_first_segment(
                 assert it.ranges == ["bytes=3100-3200"]
 
 
-async def test_a_head_of_segments_closes_the_first_segment(shelf: Shelf) -> None:
+async def test_head_of_segments_closes_the_first_segment(shelf: Shelf) -> None:
     async with rig(shelf, in_one_file(shelf, *[written("mpegts", "libx264")] * 3)) as it:
         head = (await it.open(head_only=True)).head
         assert (head.content_type, head.length) == ("video/mp2t", len(shelf.files["/all"]))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ CLIENTS = 10
 
 
 class Show:
-    """Broadcast that the test advances step by step. It begins with three segments; the third is the live edge."""
+    """Broadcast that a test advances step by step. It begins with three segments; the third is the live edge."""
 
     def __init__(self, server: Server, parts: str, *, page: str = "tube") -> None:
         spec = f"clock=step,target=0,begin=3,{parts}"
@@ -27,14 +27,15 @@ class Show:
         self._folder = f"/tube/media/live/{spec}/" if page == "tube" else f"/live/{spec}/"
 
     def bytes(self, first: int, end: int | None = None) -> bytes:
-        """Return the initialization section, if any, and the segments from `first` to before `end` or to the newest."""
+        """Return the initialization section, if any, and the segments from `first` to before `end`. Without `end`, the
+        newest segment is the last."""
         show, end = self.broadcast.show, self.broadcast.made if end is None else end
         initial = self.site.path(f"hls/fmp4/{show.quality}-init.mp4").read_bytes() if show.kind == "fmp4" else b""
         return initial + b"".join(self.site.path(show.source(number)).read_bytes() for number in range(first, end))
 
     @contextmanager
     def clients(self, count: int) -> Iterator[list[Exchange]]:
-        """Open `count` clients, one after the other; the response to each has begun."""
+        """Open `count` clients, one after the other, each with the head of its response read."""
         with ExitStack() as stack:
             yield [stack.enter_context(self.client()) for _ in range(count)]
 
@@ -71,7 +72,7 @@ def finish(client: Exchange) -> bytes:
 
 @pytest.mark.parametrize("page", ["tube", "page"])
 def test_ten_clients_make_one_request_per_segment(server: Server, page: str) -> None:
-    """The page says that it is live, or only its playlist does."""
+    """Either the page or only its playlist states that the stream is live."""
     show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
     with show.clients(CLIENTS) as clients:
         for _ in range(4):
@@ -120,7 +121,7 @@ def test_a_client_that_sets_start_has_an_upstream_of_its_own(server: Server) -> 
 
 
 def test_a_client_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
-    """A small budget makes a small ring."""
+    """The memory budget is small, so the ring is small too."""
     with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=30, stall_timeout=120) as server:
         show = Show(server, "window=4,id=stalls")
         with show.clients(CLIENTS - 1) as clients, show.client(receive_bytes=4096) as stalled:
@@ -154,7 +155,7 @@ def test_an_expired_token_is_renewed_once_for_all_clients(server: Server) -> Non
     assert show.asked() == once(2, 12)
 
 
-def test_a_playlist_that_moves_on_too_far_cuts_every_client(server: Server) -> None:
+def test_a_playlist_that_moves_on_too_fast_cuts_every_client(server: Server) -> None:
     show = Show(server, "window=2,keep=0,quality=low,id=overrun")
     with show.clients(3) as clients:
         show.step(clients)
@@ -181,7 +182,7 @@ def test_clients_that_leave_do_not_disturb_the_others_and_the_last_closes_the_up
     server.settled()
 
 
-def test_info_says_how_a_broadcast_can_be_streamed(server: Server) -> None:
+def test_info_lists_the_methods_for_a_broadcast(server: Server) -> None:
     show = Show(server, "quality=low,id=info")
     (track,) = server.get(show.page, path="/info").json()["formats"]
     assert (track["methods"], track["to"]) == (["relay"], ["source"])

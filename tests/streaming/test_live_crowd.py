@@ -1,5 +1,5 @@
-"""Ten clients of one live stream, whose packager fails at every kind of request: nobody is cut, and nobody misses a
-segment or gets one twice."""
+"""Ten clients of one live stream, whose packager fails at every kind of request: no client is cut, misses a segment or
+gets one twice."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ BODIES = {
 
 @dataclass
 class Packager:
-    """Fails the first request for each segment and key, and every second one for the playlist, each time in another
-    way. Its clock is stepped by the requests for the playlist that it answers."""
+    """Media server that fails the first request for each segment and key, and every second request for the playlist,
+    each time in another way. Each playlist request that it answers steps its clock."""
 
     shelf: Shelf
     kinds: itertools.cycle[str] = field(default_factory=lambda: itertools.cycle(FAILURES))
     failed: dict[str, int] = field(default_factory=dict)
 
     def publish(self, path: str, answer: bytes | None = None) -> None:
-        """Put `answer`, by default what the shelf has at `path`, behind a failure."""
+        """Serve `answer` at `path`, with failures. By default, `answer` is the present content of `path`."""
         make = self.shelf.files[path] if answer is None else answer
         self.shelf.files[path] = lambda: self._answer(path, make if isinstance(make, bytes) else make())
 
     def refuse(self, target: str) -> int | None:
-        """Decide how the request fails. A status is returned; a wrong body is left for `_answer`."""
+        """Decide how a request fails. Returns a status, or None if the body is right, wrong or cut: `_answer` makes
+        wrong bodies."""
         count = self.failed[target] = self.failed.get(target, 0) + 1
         fails = count % 2 == 0 if target.endswith(".m3u8") else count == 1
         self._now = next(self.kinds) if fails else ""
@@ -57,7 +58,7 @@ class Packager:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_nobody_is_cut_by_a_packager_that_fails_at_every_kind_of_request(encrypted: bool) -> None:
+async def test_no_client_is_cut_if_the_packager_fails_at_every_kind_of_request(encrypted: bool) -> None:
     shelf = Shelf()
     show = Show(shelf, total=TOTAL, before='#EXT-X-KEY:METHOD=AES-128,URI="key"' if encrypted else "")
     packager = Packager(shelf)

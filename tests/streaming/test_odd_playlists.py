@@ -1,4 +1,4 @@
-"""Playlists that players accept although they are odd: from the page to the bytes, with yt-dlp between."""
+"""Odd playlists that players accept, from the page to the bytes, with yt-dlp in between."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A server, and a media server of its own."""
+    """A server, and a media server for these tests."""
 
     server: Server
     shelf: Shelf
@@ -84,12 +84,12 @@ def test_an_odd_playlist_is_streamed(stage: Stage, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_streamed_is_refused_with_the_reason(stage: Stage, name: str) -> None:
+def test_an_unsupported_playlist_is_refused_with_the_reason(stage: Stage, name: str) -> None:
     answer = stage.server.get(stage.path(name))
     assert (answer.status, answer.code) == REFUSED[name][1:]
 
 
-def test_a_map_before_the_key_changes_no_bytes_of_embedded(stage: Stage) -> None:
+def test_a_map_before_the_key_does_not_change_the_bytes_of_embedded(stage: Stage) -> None:
     name = "a map before the key"
     answers = [stage.server.get(stage.path(name), method=method).body for method in ("relay", "embedded")]
     assert answers[0] == answers[1]

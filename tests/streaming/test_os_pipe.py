@@ -35,14 +35,14 @@ MIB = 1 << 20
         (1000, MIB, 1, 1 << 40, MIB),
     ],
 )
-def test_the_pipe_is_the_largest_power_of_two_within_all_bounds(
+def test_a_pipe_has_the_largest_power_of_two_within_all_limits(
     chunks: int, chunk: int, workers: int, budget: int, expected: int
 ) -> None:
     limits = Limits(queue_chunks=chunks, chunk_bytes=chunk, max_workers=workers, memory_budget=budget)
     assert hand_over(limits) == HandOver(expected, chunk)
 
 
-def test_a_pipe_is_as_large_as_asked_for() -> None:
+def test_a_pipe_has_the_requested_size() -> None:
     reader, writer = open_pipe(4 * PAGE_BYTES)
     try:
         assert fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) == 4 * PAGE_BYTES
@@ -52,7 +52,7 @@ def test_a_pipe_is_as_large_as_asked_for() -> None:
         os.close(writer)
 
 
-async def test_bytes_are_pulled_chunk_by_chunk_up_to_the_end() -> None:
+async def test_bytes_are_read_chunk_by_chunk_up_to_the_end() -> None:
     reading_end, writer = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)
     os.write(writer, b"a" * 1500)
@@ -86,7 +86,7 @@ async def test_closing_wakes_a_waiting_read() -> None:
     os.close(writer)
 
 
-async def test_a_cancelled_read_loses_nothing() -> None:
+async def test_a_cancelled_read_loses_no_byte() -> None:
     reading_end, writer = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)
     waiting = spawn(reader.read(), name="read")

@@ -1,4 +1,4 @@
-"""Large steps are for readers that stay fast, and only while the budget has room for them."""
+"""Large steps: they are for readers that stay fast, and only while the budget has room for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Room:
 
 
 def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
-    """Read `nbytes` in steps, each `gap` seconds after the one before. Return the last step and the time."""
+    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step and the
+    time."""
     step = 0
     while nbytes > 0:
         at += gap
@@ -38,7 +39,7 @@ def test_large_steps_begin_after_the_kernel_buffers_are_full() -> None:
     assert read(pace, 2 * LARGE_STEP, 0.0)[0] == LARGE_STEP
 
 
-def test_a_reader_that_falls_behind_gives_the_room_back() -> None:
+def test_a_reader_that_falls_behind_returns_its_room() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -47,7 +48,7 @@ def test_a_reader_that_falls_behind_gives_the_room_back() -> None:
     assert room.free == LARGE_STEP
 
 
-def test_a_reader_that_leaves_gives_the_room_back() -> None:
+def test_a_reader_that_leaves_returns_its_room() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -56,12 +57,12 @@ def test_a_reader_that_leaves_gives_the_room_back() -> None:
     assert room.free == LARGE_STEP
 
 
-def test_a_reader_that_pauses_each_time_never_gets_large_steps() -> None:
+def test_a_reader_that_pauses_after_each_step_never_gets_large_steps() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
 
 
-def test_without_room_the_steps_stay_small_until_there_is_some() -> None:
+def test_steps_stay_small_until_there_is_room() -> None:
     room = Room(0)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from serverpy.streaming.ring import CHUNK_BYTES, STEP_BYTES, Ring
 
 CHUNK = bytes(STEP_BYTES // 2 - CHUNK_BYTES)
-"""Two such chunks fill one step."""
+"""A chunk. Two of these chunks fill one step."""
 
 
 @dataclass
 class Purse:
-    """Lender of at most `most` bytes."""
+    """Lender that lends at most `most` bytes."""
 
     most: int
     held: int = 0
@@ -49,7 +49,7 @@ def test_the_newest_chunk_stays_even_without_room() -> None:
     assert ring.get(9) == CHUNK
 
 
-def test_chunks_that_all_readers_have_read_are_dropped_and_their_room_is_given_back() -> None:
+def test_chunks_that_all_readers_have_read_are_dropped_and_their_room_is_returned() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse), 20)
     assert purse.held == 10 * STEP_BYTES
@@ -72,7 +72,7 @@ def test_no_reader_can_join_at_a_segment_that_does_not_fit() -> None:
     assert (ring.first, ring.boundary) == (16, None)
 
 
-def test_room_that_is_held_is_not_given_back() -> None:
+def test_room_that_is_held_is_not_returned() -> None:
     purse = Purse(4 * STEP_BYTES)
     ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)

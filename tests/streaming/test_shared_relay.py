@@ -1,4 +1,4 @@
-"""The relay with shared live streams: clients that open one, join it, or are cancelled meanwhile."""
+"""The relay with shared live streams: clients open a stream, join it, or are cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.streaming.segments.show import Show, piece, pieces
 
 @dataclass
 class Viewing:
-    """A relay, a page, and the budget from which all streams take their bytes."""
+    """A relay, a page, and the budget from which all streams get their bytes."""
 
     relay: Relay
     page: Page
@@ -42,7 +42,7 @@ class Viewing:
 
 @asynccontextmanager
 async def viewing(shelf: Shelf, page: Page) -> AsyncIterator[Viewing]:
-    """Yield a `Viewing`; afterwards all connections must be closed and all bytes given back."""
+    """Yield a `Viewing`. Checks at the end that all connections are closed and all bytes returned."""
     budget = Budget(64 << 20, max_streams=50, wait_seconds=5.0)
     with shelf:
         async with client_for(shelf) as client:
@@ -54,7 +54,7 @@ def page_of(show: Show) -> Page:
     return Page(lambda _visit: show.track())
 
 
-async def test_if_the_opening_client_is_cancelled_the_next_one_opens() -> None:
+async def test_if_the_client_that_opens_a_stream_is_cancelled_the_next_one_opens_it() -> None:
     shelf, held = Shelf(), threading.Event()
     show = Show(shelf)
 
@@ -68,7 +68,7 @@ async def test_if_the_opening_client_is_cancelled_the_next_one_opens() -> None:
         await eventually(lambda: shelf.targets("/live"))
         await cancel(first)
         held.set()
-        assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each has loaded the playlist
+        assert await second in [pieces(*range(first, 12)) for first in range(2)]  # each client has loaded the playlist
         assert len(shelf.targets("/5.ts")) == 1
 
 
@@ -126,8 +126,9 @@ async def test_clients_that_set_start_share_no_upstream() -> None:
             await body.aclose()
 
 
-async def test_clients_open_a_film_concurrently_after_the_first_has_found_that_it_is_not_live() -> None:
-    """The server answers the first request for the first segment at once, and the other four only together."""
+async def test_clients_open_a_film_concurrently_once_it_is_known_not_to_be_live() -> None:
+    """The media server answers the first request for the first segment at once, and the next four only when all have
+    arrived."""
     shelf, together = Shelf(), threading.Barrier(4)
     film = "#EXTINF:1,\n0.ts\n#EXTINF:1,\n1.ts"
     first = threading.Event()

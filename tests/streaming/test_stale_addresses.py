@@ -1,5 +1,5 @@
-"""An extraction from the cache may give an address that has expired. Whatever that answers, the page is extracted anew
-once, before the first byte as well as after it."""
+"""Expired addresses from a cached extraction. With any answer of the media server, the page is extracted again once,
+both before the first byte and after it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ STALE: dict[str, Answer] = {
 
 def film(url: str, **fields: object) -> Track:
     track = Track(id="v", url=url, protocol="http", ext="mp4", vcodec="avc1", acodec="mp4a")
-    return replace(track, **fields)  # type: ignore[arg-type]  # fields by name
+    return replace(track, **fields)  # type: ignore[arg-type]  # untyped keywords
 
 
 async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = None) -> tuple[bytes, int]:
-    """Stream the address that the first extraction gives. Return the bytes, and how often the page was extracted."""
+    """Stream the address from the first extraction. Returns the bytes, and how often the page was extracted."""
     page = Page(addresses)
     async with at() as source:
         body = await opened(source.client, page, asked)
@@ -58,7 +58,7 @@ async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = No
 
 @pytest.mark.parametrize("name", STALE)
 @pytest.mark.parametrize("asked", [None, ByteRange(1000, 1999)], ids=["whole", "range"])
-async def test_a_stale_address_leads_to_one_extraction(name: str, asked: ByteRange | None) -> None:
+async def test_an_expired_address_leads_to_one_extraction(name: str, asked: ByteRange | None) -> None:
     async with serving(part) as (fresh, _), serving(STALE[name]) as (stale, _):
         data, visits = await stream(lambda visit: film(stale if visit == 1 else fresh), asked)
         assert data == (FILE if asked is None else FILE[1000:2000])
@@ -66,7 +66,7 @@ async def test_a_stale_address_leads_to_one_extraction(name: str, asked: ByteRan
 
 
 @pytest.mark.parametrize("name", [name for name in STALE if name != "nothing"])
-async def test_an_address_that_goes_stale_in_mid_stream_leads_to_one_extraction(name: str) -> None:
+async def test_an_address_that_expires_during_a_stream_leads_to_one_extraction(name: str) -> None:
     async with serving(part) as (fresh, _), serving(by_turns(cut_part, STALE[name])) as (stale, _):
         assert await stream(lambda visit: film(stale if visit == 1 else fresh)) == (FILE, 2)
 
@@ -76,7 +76,7 @@ async def test_an_address_that_goes_stale_in_mid_stream_leads_to_one_extraction(
     [("HTML", NotMedia), ("nothing", UpstreamFailed), ("400", UpstreamFailed), ("204", UpstreamFailed)],
 )
 @pytest.mark.parametrize("query", ["", "?token="])
-async def test_a_page_is_extracted_once_even_if_each_extraction_gives_another_stale_address(
+async def test_a_page_is_extracted_once_even_if_each_extraction_gives_an_expired_address(
     name: str, error: type[ServerPYError], query: str
 ) -> None:
     async with serving(STALE[name]) as (stale, _), at() as source:
@@ -87,7 +87,7 @@ async def test_a_page_is_extracted_once_even_if_each_extraction_gives_another_st
 
 
 @pytest.mark.parametrize("name", ["HTML", "nothing", "400"])
-async def test_a_stale_playlist_leads_to_one_extraction(name: str) -> None:
+async def test_an_expired_playlist_address_leads_to_one_extraction(name: str) -> None:
     playlist = answer(PLAYLIST % b"/segment", None)
     both: Answer = lambda ask: part(ask) if ask.url == "/segment" else playlist(ask)  # noqa: E731
     async with serving(both) as (fresh, _), serving(STALE[name]) as (stale, _):
@@ -95,8 +95,8 @@ async def test_a_stale_playlist_leads_to_one_extraction(name: str) -> None:
         assert found == (FILE, 2)
 
 
-async def test_a_fresh_address_is_asked_when_it_may_be() -> None:
-    """Some sites give addresses that work only some seconds later."""
+async def test_a_fresh_address_is_not_requested_before_it_is_available() -> None:
+    """Some sites give addresses that only work some seconds later."""
     async with serving(part) as (fresh, asked), serving(STALE["400"]) as (stale, _), at() as source:
         page = Page(lambda visit: film(stale) if visit == 1 else film(fresh, available_at=2.0**40))
         with pytest.raises(UpstreamFailed, match="not available yet"):

@@ -79,7 +79,7 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def children() -> list[psutil.Process]:
-    """Return the children of the method, including zombies, without the servers that other tests keep running."""
+    """Return the children that the method has started, including zombies, but not the servers of other tests."""
     return [each for each in psutil.Process().children() if each not in BEFORE]
 
 
@@ -150,7 +150,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open(
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None:
+async def test_a_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
@@ -161,10 +161,10 @@ async def test_a_cut_is_an_error_and_never_a_clean_end(site: SampleSite) -> None
 
 
 @pytest.mark.parametrize("cleanly", [True, False])
-async def test_a_body_of_unknown_length_is_complete_only_if_tls_says_so(
+async def test_a_body_of_unknown_length_is_complete_only_with_close_notify(
     site: SampleSite, tmp_path: Path, cleanly: bool
 ) -> None:
-    """Without close_notify, the end may be a cut (RFC 8446 §6.1)."""
+    """If the connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -197,7 +197,7 @@ async def test_neither_url_nor_selector_can_become_an_option(site: SampleSite, p
     assert not Path("pwned").exists()
 
 
-def test_a_child_gets_the_proxy_token_by_environment_only_and_no_setting_of_the_server(
+def test_a_child_gets_the_proxy_token_only_by_environment_and_no_setting_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -223,11 +223,11 @@ async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) 
 
 @pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
 @pytest.mark.parametrize("impersonate", [None, "chrome"])
-async def test_forbidden_addresses_that_a_page_leads_to_over_http_are_refused(
+async def test_forbidden_http_addresses_on_a_page_are_refused(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
-    """A redirect, the media that a page names, or a segment. None goes through a tunnel, where a refusal would have a
-    status of its own."""
+    """The address is in a redirect, a media address of the page, or a segment. None goes through a tunnel, whose
+    refusal would have its own status."""
     inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
 
     def playlist(connection: socket.socket, head: bytes) -> None:
@@ -249,7 +249,7 @@ async def test_the_certificates_of_ca_file_are_trusted(site: SampleSite) -> None
         await body.aclose()
 
 
-async def test_cookies_are_given_to_the_child_and_their_file_stays_unchanged(site: SampleSite, tmp_path: Path) -> None:
+async def test_the_child_gets_the_cookies_and_their_file_stays_unchanged(site: SampleSite, tmp_path: Path) -> None:
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
@@ -261,7 +261,7 @@ async def test_cookies_are_given_to_the_child_and_their_file_stays_unchanged(sit
     assert jar.read_text() == written
 
 
-async def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite) -> None:
+async def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite) -> None:
     async with running(identity=Identity(impersonate="chrome")) as method:
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
@@ -277,7 +277,7 @@ async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleS
         await body.aclose()
 
 
-async def test_a_child_that_sends_no_byte_in_time_is_ended(site: SampleSite, private_tmp: Path) -> None:
+async def test_a_child_that_sends_no_byte_in_time_is_killed(site: SampleSite, private_tmp: Path) -> None:
     async with running(timeouts=Timeouts(wait=0.05, extract=1.0)) as method:
         with pytest.raises(ExtractionTimeout):
             await opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
@@ -344,18 +344,20 @@ NO_TARGET = (
 )
 
 
-def test_a_page_that_needs_curl_cffi_names_its_extra_only_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_page_that_needs_curl_cffi_names_the_extra_only_if_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert type(page_error(NO_TARGET)) is ExtractionFailed
     monkeypatch.setattr(extras, "is_installed", lambda module: module != "curl_cffi")
     assert type(page_error(NO_TARGET)) is NotInstalled
 
 
-def test_a_message_with_a_carriage_return_is_read_whole() -> None:
+def test_a_message_with_a_carriage_return_is_read_completely() -> None:
     error = media_error("ERROR: \r[download] Got error: HTTPConnectionPool(host='x.test', port=80): Read timed out.\n")
     assert type(error) is UpstreamTimeout
 
 
-def test_an_error_of_the_page_differs_from_the_same_error_of_its_media() -> None:
+def test_the_error_of_a_page_differs_from_the_same_error_of_its_media() -> None:
     line = "ERROR: HTTP Error 404: Not Found\n"
     assert (type(page_error(line)), type(media_error(line))) == (MediaNotFound, UpstreamFailed)
     line = "ERROR: Read timed out.\n"
@@ -384,7 +386,7 @@ async def test_the_first_of_several_selected_files_is_streamed(site: SampleSite)
 async def test_sites_are_allowed_and_denied_as_in_the_worker(
     site: SampleSite, sites: Sites, page: bool, tube: bool
 ) -> None:
-    """The generic extractor does not take over the page of a denied site."""
+    """The generic extractor does not extract the page of a denied site."""
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
@@ -404,7 +406,7 @@ async def test_media_longer_than_max_duration_is_too_large(site: SampleSite, pri
             await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # its duration is unknown
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # its duration is unknown to yt-dlp
         await body.aclose()
 
 
@@ -483,7 +485,7 @@ async def test_a_long_title_is_truncated(site: SampleSite) -> None:
             await body.aclose()
 
 
-async def test_a_nul_is_refused_before_a_child_is_started(site: SampleSite) -> None:
+async def test_a_nul_is_refused_before_a_child_starts(site: SampleSite) -> None:
     async with running() as method:
         with pytest.raises(InvalidParameter):
             await opened(method, Source(url=f"{site.http}/media/prog.mp4", format="b\0"))

@@ -2,7 +2,7 @@
 
     python -m tests.ytdlp.compare URL...
 
-Runs as a process of its own, because `prepare` changes its process permanently.
+Runs in its own process, because `prepare` changes the process permanently.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ def by_session(url: str) -> Any:
 
 
 def outcome(ydl: Any, url: str) -> Any:
-    """Return the whole dictionary without what changes between two extractions, or the name of the error."""
+    """Return the extraction without the values that change between two extractions. Returns the name of the error if
+    the extraction fails."""
     try:
         info = ydl.sanitize_info(_with_plain_fragments(ydl.extract_info(url, download=False)))
-    except Exception as error:  # noqa: BLE001  # compared
+    except Exception as error:  # noqa: BLE001  # the comparison includes errors
         return type(translate(error)).__name__
     text = json.dumps(info, sort_keys=True, default=str)
     text = re.sub(r'"epoch": \d+', '"epoch": 0', text)
@@ -74,8 +75,8 @@ def outcome(ydl: Any, url: str) -> Any:
 
 
 def _with_plain_fragments(value: Any) -> Any:
-    """Return the same dictionary with fragments as absolute URLs and durations: ours are listed by another parser
-    (`mpd/formats.py`), and yt-dlp's are relative to a base."""
+    """Return the same dictionary with fragments as absolute URLs and durations. Stock yt-dlp lists fragments relative
+    to a base, the slim session as `mpd/formats.py` parses them."""
     if isinstance(value, dict):
         found = {key: _with_plain_fragments(each) for key, each in value.items() if key != "fragment_base_url"}
         if "fragments" in value:

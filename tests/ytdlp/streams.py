@@ -1,4 +1,4 @@
-"""A download in a thread, whose pipe the test reads."""
+"""Downloads in threads, whose pipes a test reads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROMPT_SECONDS = 15.0
 
 @contextlib.contextmanager
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
-    """Open a plain YoutubeDL with its own proxy, which the ticket cuts. Like `instance.open`, but without preparing the
-    process."""
+    """Open a plain YoutubeDL with its own proxy, whose connections the ticket cuts. The function resembles
+    `instance.open`, but does not prepare the process."""
     with proxies().open() as proxy, ticket.hook(proxy.cut):
         params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
@@ -34,7 +34,7 @@ def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
 
 @functools.cache
 def proxies() -> SessionProxies:
-    """All proxies share one event loop, which ends with the process, as in the worker."""
+    """Return the proxies. As in the worker, they share one event loop, which ends with the process."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
     made = SessionProxies(lambda: Egress(guard))
     made.start()
@@ -42,7 +42,8 @@ def proxies() -> SessionProxies:
 
 
 class Running:
-    """One `transfer` in a thread. Leaving the context cancels it, joins the thread, and closes the reading end."""
+    """A run of `transfer` in a thread. Leaving the context cancels the run, joins the thread, and closes the reading
+    end of the pipe."""
 
     def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
         self.reader, self._writer = os.pipe()
@@ -59,7 +60,7 @@ class Running:
             self.count = transfer(
                 lambda: session(self.cancelled, **self._options), self._info, self._writer, self.cancelled
             )
-        except BaseException as error:  # noqa: BLE001  # the test looks at it
+        except BaseException as error:  # noqa: BLE001  # the test checks the error
             self.error = error
 
     def __enter__(self) -> Running:
@@ -89,7 +90,7 @@ class Running:
         return b"".join(pieces)
 
     def ends(self) -> bool:
-        """Whether the thread ends by itself, long before its own timeout or a fault of the site would end it."""
+        """Return whether the thread ends by itself, long before its own timeout or a fault of the site would end it."""
         self.thread.join(PROMPT_SECONDS)
         return not self.thread.is_alive()
 

@@ -1,4 +1,4 @@
-"""The gate for child processes, with real child processes."""
+"""The gate for child processes, tested with real child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLEEP = ("/bin/sleep", "3600")
 
 
 class Popen(subprocess.Popen[bytes]):
-    """Stand-in for yt-dlp's class, which is such a subclass too."""
+    """Stand-in for yt-dlp's class `Popen`, which is a subclass of `subprocess.Popen` as well."""
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def test_a_ticket_ends_its_own_children_only() -> None:
         assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
-def test_a_start_that_waits_for_room_can_be_stopped() -> None:
+def test_a_child_that_waits_to_start_can_be_stopped() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         ticket = Ticket()
@@ -87,7 +87,7 @@ def test_a_child_that_cannot_start_takes_no_room() -> None:
         assert len(made) == 0
 
 
-def test_a_ticket_runs_the_hooks_that_are_in_place() -> None:
+def test_a_ticket_runs_only_the_hooks_that_are_active() -> None:
     ticket = Ticket()
     ran: list[str] = []
     with ticket.hook(lambda: ran.append("left")):
@@ -103,7 +103,7 @@ def test_a_ticket_runs_the_hooks_that_are_in_place() -> None:
         pass
 
 
-def test_a_ticket_of_a_plain_event_follows_it() -> None:
+def test_a_ticket_of_an_event_is_set_with_the_event() -> None:
     event = threading.Event()
     ticket = Ticket.of(event)
     assert Ticket.of(ticket) is ticket

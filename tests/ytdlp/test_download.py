@@ -1,4 +1,4 @@
-"""The embedded download inside the worker, against the sample site, through real pipes."""
+"""The embedded download as the worker runs it, from the sample site and through real pipes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_a_cut_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(s
 
 
 def test_a_reset_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(site: SampleSite) -> None:
-    """The number of bytes varies: the proxy passes the reset on, which discards the bytes that are still unread."""
+    """The number of bytes varies, because the proxy passes the reset on, which discards the bytes that are still
+    unread."""
     with Running(progressive(f"{site.http}/fault/rst=2000000,norange/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
@@ -105,7 +106,7 @@ def extracted(url: str) -> list[dict[str, Any]]:
 
 
 def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
-    """Return what `yt-dlp --fixup never` writes into a file."""
+    """Return the file that `yt-dlp --fixup never` writes."""
     target = directory / "out"
     options = ["--ignore-config", "--quiet", "--fixup=never", "--no-part", f"--format={format_id}"]
     subprocess.run(
@@ -144,7 +145,7 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
 def test_a_cut_fragment_is_resumed(site: SampleSite, name: str, faults: str) -> None:
-    """Only the fragments are cut: the playlist is shorter, and their addresses are relative to it."""
+    """Only the fragments are cut: the playlist ends before the cut, and the addresses in it are relative."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
@@ -163,7 +164,7 @@ def test_a_cut_fragment_that_cannot_be_resumed_is_an_error_and_no_byte_follows(s
 
 
 def playlist_with(site: SampleSite, *lines: str) -> dict[str, Any]:
-    """Return an HLS format whose playlist the extraction has already fetched."""
+    """Return an HLS format whose playlist comes from the extraction."""
     text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *lines, ""])
     return hls(f"{site.http}/hls/ts/high.m3u8", hls_media_playlist_data=text)
 
@@ -195,7 +196,7 @@ MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,U
 def test_segments_are_decrypted_by_their_media_sequence_numbers(
     site: SampleSite, lines: tuple[str | int, ...], given: tuple[int | None, ...]
 ) -> None:
-    """The segments of the sample have the numbers from 7 on; the first one may be in the clear instead."""
+    """The sample segments are numbered from 7. The first one may be unencrypted."""
     texts = [each if isinstance(each, str) else f"#EXTINF:2,\n../aes/low-{each}.ts" for each in lines]
     texts = [text.replace("aes/low-0.ts", "ts/low-0.ts") if None in given else text for text in texts]
     init = site.path("hls/fmp4/low-init.mp4").read_bytes() if MAP in lines else b""
@@ -205,7 +206,7 @@ def test_segments_are_decrypted_by_their_media_sequence_numbers(
     assert received == init + b"".join(site.path(f"hls/ts/low-{n or 0}.ts").read_bytes() for n in given)
 
 
-def test_a_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site: SampleSite) -> None:
+def test_a_web_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site: SampleSite) -> None:
     lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "/media/not-media.mp4", "#EXT-X-ENDLIST"]
     with Running(playlist_with(site, *lines)) as download:
         received = download.read_all()
@@ -213,7 +214,7 @@ def test_a_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site: Sa
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
-def test_byte_ranges_of_one_file_are_honoured_or_refused(site: SampleSite) -> None:
+def test_byte_ranges_of_one_file_are_right_or_the_download_fails(site: SampleSite) -> None:
     ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
     with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
         assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:1500]
@@ -261,8 +262,8 @@ def test_a_file_is_requested_in_chunks_one_after_another(site: SampleSite) -> No
 
 
 @pytest.mark.parametrize("option", ["format", "global"])
-def test_impersonated_media_comes_in_bounded_ranges(site: SampleSite, option: str) -> None:
-    """curl_cffi would queue the whole body in memory while nobody reads."""
+def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite, option: str) -> None:
+    """If the range were unbounded, curl_cffi would queue the whole body in memory while no reader takes it."""
     before = len(site.requests)
     url = f"{site.http}/media/prog.mp4"
     target = ImpersonateTarget("chrome")
@@ -284,14 +285,14 @@ def test_impersonated_media_without_ranges_is_refused(site: SampleSite) -> None:
     assert "impersonation" in str(download.error)
 
 
-def test_waiting_until_the_media_is_available_can_be_cancelled(site: SampleSite) -> None:
+def test_the_wait_for_media_that_is_available_later_can_be_cancelled(site: SampleSite) -> None:
     info = progressive(f"{site.http}/media/prog.mp4", available_at=time.time() + 30)
     with Running(info) as download:
         download.cancelled.set()
         assert download.ends()
 
 
-def test_nothing_is_left_behind(site: SampleSite) -> None:
+def test_a_download_leaves_no_connection_descriptor_or_thread_behind(site: SampleSite) -> None:
     def left() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
 
@@ -304,7 +305,7 @@ def test_nothing_is_left_behind(site: SampleSite) -> None:
             download.read(10)
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
-    # There may be fewer than before, because the watcher thread of the first download ends shortly after it.
+    # There may be fewer than before, because the watcher thread of the first download ends shortly after that download.
     wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before)), lambda: (left(), before))
 
 
@@ -351,10 +352,10 @@ def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite
 
 
 @pytest.mark.parametrize("playlist", [False, True], ids=["progressive", "hls-aes"])
-def test_a_slow_reader_keeps_the_pipe_full_and_memory_flat(site: SampleSite, playlist: bool) -> None:
+def test_a_slow_reader_keeps_the_pipe_full_and_memory_constant(site: SampleSite, playlist: bool) -> None:
     url = f"{site.http}/hls/aes/high.m3u8" if playlist else f"{site.http}/media/large-64.mp4"
     with Running(hls(url) if playlist else progressive(url)) as download:
-        download.read_all()  # imports and fills caches
+        download.read_all()  # the first run imports modules and fills caches
     tracemalloc.start()
     try:
         with Running(hls(url) if playlist else progressive(url)) as download:

@@ -11,7 +11,7 @@ import yt_dlp
 
 from serverpy.ytdlp.session.embeds import embed_capable
 
-# Runs in a process of its own, because it imports every extractor.
+# The code runs in its own process, because it imports every extractor.
 EXACT = """
 import json
 from yt_dlp.extractor import gen_extractor_classes

@@ -1,4 +1,4 @@
-"""The expiry times that addresses state."""
+"""The expiry times in media addresses."""
 
 from __future__ import annotations
 

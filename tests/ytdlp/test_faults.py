@@ -1,4 +1,4 @@
-"""yt-dlp's errors become ours, with messages that any client may see."""
+"""Errors of yt-dlp: they become errors of the server, with messages that any client may see."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_long_messages_are_cut() -> None:
 
 
 def request_absent_page(site: SampleSite) -> None:
-    """Request a page that does not exist, and report it as an extractor does."""
+    """Request a page that does not exist, and raise the error as an extractor does."""
     with YoutubeDL({"quiet": True}) as ydl:
         try:
             ydl.urlopen(f"{site.http}/page/absent")

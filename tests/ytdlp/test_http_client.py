@@ -1,4 +1,5 @@
-"""yt-dlp's HTTP client in the worker: as tolerant as the server's own over https, and never half without an error."""
+"""yt-dlp's HTTP client in the worker: it is as tolerant as the server's own client, also over https, and never takes a
+part of a body for the whole."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ def test_a_response_that_cannot_be_read_is_an_error(answer: bytes) -> None:
 
 
 class Reading:
-    """A socket of which only `makefile` is used."""
+    """A socket that only has `makefile`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -97,7 +98,7 @@ class Reading:
         return io.BytesIO(self._data)
 
 
-def test_the_worker_and_the_children_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_and_the_children_use_the_tolerant_http_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http.client.HTTPConnection, "response_class", http.client.HTTPResponse)
     http_client.install()
     assert http.client.HTTPConnection.response_class is TolerantResponse
@@ -109,7 +110,7 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
-    """Return a handler that sends the beginning of BODY, and ends with close_notify or without."""
+    """Return a handler that sends the first `at` bytes of BODY, and ends with or without close_notify."""
 
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head + b"\r\n" + BODY[:at])
@@ -122,7 +123,7 @@ def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
 
 @pytest.fixture
 def trusting(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let yt-dlp's sessions trust the test's authority: they read the system's from the environment."""
+    """Let yt-dlp's sessions trust the test's certificate authority, in place of the system's, by the environment."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.ca)
 
 
@@ -139,7 +140,7 @@ def test_a_body_that_ends_with_close_notify_is_complete(tls: Tls) -> None:
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("head", [OK, b"HTTP/1.0 200 OK\r\n", OK + b"Transfer-Encoding: identity\r\n"])
 def test_a_body_that_ends_without_close_notify_is_cut(tls: Tls, head: bytes) -> None:
-    """Whatever the server sends when it is asked again: it ignores ranges, and is cut again."""
+    """The server ignores ranges, so a retry is cut as well."""
     with Origin(ending(cleanly=False, head=head, at=50_000), tls.server) as origin, downloaded(origin) as download:
         assert download.read_all() == BODY[:50_000]
     assert isinstance(download.error, UpstreamFailed)

@@ -1,4 +1,4 @@
-"""The first request that must look like a browser's loads curl_cffi, and no request before it."""
+"""curl_cffi is loaded by the first request that must look like a browser's, and not before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def loaded(process: psutil.Process) -> bool:
     return any("curl_cffi" in mapped.path for mapped in process.memory_maps())
 
 
-async def test_the_worker_loads_curl_cffi_when_a_page_asks_for_it(site: SampleSite) -> None:
+async def test_the_worker_loads_curl_cffi_when_a_page_requires_it(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         ready = workers.state().ready

@@ -1,4 +1,4 @@
-"""The worker process answers every request, and takes no more memory than allowed."""
+"""The worker process: it answers every request, and takes no more memory than allowed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.aio import eventually
 from tests.extraction.workers import fails, process_of, reader, running
 
 
-def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reply_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         Outbox(theirs).send(Selected(id=7, choices=(("x" * MAX_MESSAGE_BYTES,),)))
@@ -35,7 +35,7 @@ def test_an_answer_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptur
     assert "request 7" in caplog.text
 
 
-async def test_an_error_with_a_lone_surrogate_is_answered_and_costs_no_thread(site: SampleSite) -> None:
+async def test_an_error_with_a_lone_surrogate_is_sent_and_costs_no_thread(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
@@ -49,7 +49,7 @@ async def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -> None:
+async def test_an_extraction_cannot_exhaust_the_memory_of_the_machine(site: SampleSite) -> None:
     async with running() as workers:
         pid = (await process_of(workers)).pid
         assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
@@ -59,8 +59,9 @@ async def test_an_extraction_cannot_take_the_machines_memory(site: SampleSite) -
 
 
 @pytest.mark.parametrize("how", ["raised", "hidden"])
-async def test_a_page_that_fills_the_memory_is_answered_at_once(site: SampleSite, how: str) -> None:
-    """Small objects fill it to the last byte, and live until the traceback is freed. No extraction times out here."""
+async def test_a_page_that_fills_the_memory_fails_at_once(site: SampleSite, how: str) -> None:
+    """Small objects fill the memory to the last byte, and live until the traceback is freed. The timeout of extractions
+    is too long to matter."""
     async with running(extract_timeout=3600) as workers:
         pid = (await process_of(workers)).pid
         for _ in range(2):
@@ -96,8 +97,8 @@ async def test_a_download_that_gets_no_thread_fails_with_busy(site: SampleSite) 
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> None:
-    """At its start, it reserves half a gigabyte, which counts towards the limit."""
+async def test_a_javascript_runtime_works_within_the_memory_limit(site: SampleSite) -> None:
+    """At its start, the runtime reserves half a gigabyte, which counts towards the limit."""
     async with running(max_workers=1, extract_workers=1) as workers:
         ready = workers.state().ready
         assert ready is not None
@@ -108,7 +109,7 @@ async def test_a_javascript_runtime_works_within_the_limit(site: SampleSite) -> 
         assert DATA_BYTES < limit < 2 * DATA_BYTES
 
 
-async def test_the_size_of_a_page_is_bounded(site: SampleSite) -> None:
+async def test_the_size_of_a_web_page_is_limited(site: SampleSite) -> None:
     assert MAX_PAGE_BYTES == 8 * 1024 * 1024
     async with running() as workers:
         with pages() as base:
@@ -120,7 +121,7 @@ async def test_the_size_of_a_page_is_bounded(site: SampleSite) -> None:
 
 @contextmanager
 def pages() -> Iterator[str]:
-    """A site whose page `/<n>` has n bytes."""
+    """Run a site whose page `/<n>` has n bytes. Yields its URL."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

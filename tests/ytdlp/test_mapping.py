@@ -1,4 +1,4 @@
-"""yt-dlp's dictionaries become values that can be sent to the server, whatever they contain."""
+"""Mapping of yt-dlp's dictionaries: with any content, they become values that can be sent to the server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cookie(name: str, domain: str, expires: int | None = None) -> Cookie:
     )
 
 
-def test_every_field_that_a_fetcher_needs_is_mapped() -> None:
+def test_every_field_that_the_server_needs_is_mapped() -> None:
     got = track(
         {
             "vcodec": "avc1",
@@ -151,14 +151,14 @@ def test_tracks_that_only_yt_dlp_can_download_are_marked(fmt: dict[str, Any], ne
         ({"ext": "jpg"}, (None, None)),
     ],
 )
-def test_codecs_are_none_where_there_is_no_such_stream(
+def test_a_codec_is_none_if_there_is_no_stream_of_that_kind(
     fmt: dict[str, Any], codecs: tuple[str | None, str | None]
 ) -> None:
     got = track(fmt)
     assert (got.vcodec, got.acodec) == codecs
 
 
-def test_fields_of_wrong_types_are_none_and_formats_without_address_are_left_out() -> None:
+def test_fields_of_wrong_types_are_none_and_formats_without_an_address_are_left_out() -> None:
     odd = {"width": "wide", "height": float("inf"), "fps": [], "filesize": 10**30, "language": {}, "http_headers": "x"}
     got = track({**odd, "tbr": float("nan"), "format_note": "\ud800", "hls_aes": 1, "downloader_options": 1})
     assert (got.width, got.height, got.fps, got.size, got.language, got.headers) == (None, None, None, None, None, {})
@@ -169,7 +169,7 @@ def test_fields_of_wrong_types_are_none_and_formats_without_address_are_left_out
     assert (media.tracks, media.duration, media.thumbnail) == ((), None, None)
 
 
-def test_a_result_without_a_list_of_formats_is_a_format_itself() -> None:
+def test_a_result_without_a_list_of_formats_is_itself_a_format() -> None:
     [only] = found({"format_id": "0", "url": URL, "ext": "mp4", "protocol": "https"}).tracks
     assert only.id == "0"
 
@@ -179,7 +179,7 @@ def test_a_live_title_has_no_date_and_time() -> None:
     assert (media.kind, media.title) == ("live", "News")
 
 
-def test_entries_are_addresses_or_media_of_their_own() -> None:
+def test_entries_are_addresses_or_media() -> None:
     playlist = found(
         {
             "_type": "playlist",
@@ -198,7 +198,7 @@ def test_entries_are_addresses_or_media_of_their_own() -> None:
     assert (third.url, third.media) == (None, None)
 
 
-def test_subtitles_come_with_their_address_or_their_text() -> None:
+def test_subtitles_have_their_address_or_their_text() -> None:
     captions = [{"url": "https://x.example/a.vtt", "ext": "vtt"}, {"url": "https://x.example/a.json3", "ext": "json3"}]
     media = found({"subtitles": {"en": [{"data": "WEBVTT", "ext": "vtt"}]}, "automatic_captions": {"de": captions}})
     assert [(each.language, each.ext, each.automatic) for each in media.subtitles] == [
@@ -208,7 +208,7 @@ def test_subtitles_come_with_their_address_or_their_text() -> None:
     assert media.subtitles[0].url == "data:text/plain;charset=utf-8;base64,V0VCVlRU"
 
 
-def test_only_cookies_that_the_media_need_reach_the_server() -> None:
+def test_only_cookies_that_the_media_requires_reach_the_server() -> None:
     jar = CookieJar()
     for each in (
         cookie("host", "media.example"),
@@ -228,7 +228,7 @@ def test_only_cookies_that_the_media_need_reach_the_server() -> None:
     }
 
 
-def test_media_expire_with_their_first_address() -> None:
+def test_media_expires_with_its_first_address() -> None:
     import time
 
     soon = int(time.time()) + 1000
@@ -237,7 +237,7 @@ def test_media_expire_with_their_first_address() -> None:
     assert found({"formats": [{"url": URL}]}).expires is None
 
 
-def test_media_are_decoded_strictly() -> None:
+def test_invalid_media_is_rejected() -> None:
     body = msgspec.json.encode({"type": "Extracted", "id": 1, "media": {"raw_id": 1}})
     with pytest.raises(msgspec.ValidationError):
         messages.decode_reply(body)
@@ -247,7 +247,7 @@ BAD = ("http://[x/a.vtt", "https://media.example:99999/a", "http://media.example
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_address_that_cannot_be_parsed_is_left_out_and_nothing_else(bad: str) -> None:
+def test_an_address_that_cannot_be_parsed_is_left_out_and_everything_else_is_kept(bad: str) -> None:
     jar = CookieJar()
     jar.set_cookie(cookie("host", "media.example"))
     fine = {"url": URL, "format_id": "a"}
@@ -292,11 +292,11 @@ def test_fragments_without_a_valid_address_are_left_to_yt_dlp(pieces: list[dict[
         (None, "unknown_video"),
     ],
 )
-def test_an_extension_is_letters_and_digits(ext: str | None, kept: str) -> None:
+def test_an_extension_contains_only_letters_and_digits(ext: str | None, kept: str) -> None:
     assert track({"ext": ext}).ext == kept
 
 
-def test_a_subtitles_extension_is_letters_and_digits() -> None:
+def test_the_extension_of_subtitles_contains_only_letters_and_digits() -> None:
     files = [{"url": URL, "ext": "ttml"}, {"url": URL, "ext": "vtt\r\n"}]
     assert [each.ext for each in found({"subtitles": {"en": files}}).subtitles] == ["ttml", "vtt"]
 

@@ -1,4 +1,4 @@
-"""yt-dlp's selectors applied to our tracks, and selectors that would never end."""
+"""yt-dlp's selectors applied to the tracks of the server, and selectors that would never end."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_selectors_that_would_keep_the_processor_busy_are_refused(selector: str)
     assert time.thread_time() - started < 1
 
 
-def test_the_error_for_a_regular_expression_says_what_is_allowed() -> None:
+def test_the_error_for_a_regular_expression_says_what_to_use_instead() -> None:
     with pytest.raises(InvalidParameter, match=r"repeats a group.*Use literals"):
         select("b[ext~='(a+)+$']", FORMATS)
 

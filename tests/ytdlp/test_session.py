@@ -1,4 +1,4 @@
-"""A slim session finds what stock yt-dlp finds."""
+"""A slim session, which finds the same as stock yt-dlp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SLOW = {"slow"}
 
 
-@pytest.mark.timeout(600)  # a hundred extractions by stock yt-dlp, each with a new instance
+@pytest.mark.timeout(600)  # stock yt-dlp makes a hundred extractions, each with a new instance
 def test_a_slim_session_extracts_every_sample_page_as_stock_yt_dlp_does(site: SampleSite) -> None:
     pages = [f"/page/{name}" for name in PAGES if name not in SLOW]
     films = [f"/tube/watch/{name}" for name in (*WATCH, *ERRORS, "crash") if name not in SLOW]

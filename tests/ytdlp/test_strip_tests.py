@@ -1,4 +1,4 @@
-"""The worker's extractors have no test cases, and are otherwise unchanged."""
+"""The worker's extractors, which have no test cases but are otherwise unchanged."""
 
 from __future__ import annotations
 

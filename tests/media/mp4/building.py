@@ -1,4 +1,4 @@
-"""MP4s of one track, built box by box, so that a test decides the content of each box."""
+"""MP4 files with one track, built box by box, so that a test determines the content of each box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 @dataclass(frozen=True)
 class Film:
     """A plain MP4: `samples` in chunks of `chunked` samples each, `stts` as runs of (count, delta). A box in `replaced`
-    replaces that of its kind in the sample table; `before` is put before the bytes of the chunks."""
+    replaces the box of its kind in the sample table; `before` is written before the bytes of the chunks."""
 
     samples: Sequence[bytes] = (b"first", b"second", b"third")
     chunked: Sequence[int] = (2, 1)

@@ -14,12 +14,12 @@ from serverpy.media.mp4.locate import Located, Span, locate
 
 
 def located(film: bytes) -> Located:
-    """Return what `locate` finds in `film`."""
+    """Return the result of `locate` for `film`."""
     return drive(locate(len(film)), film)[0]
 
 
 def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Located, list[Span]]:
-    """Run `reading` on the bytes of `film`. Returns its result and the ranges that it asked for."""
+    """Run the generator `reading` on the bytes of `film`. Returns its result and the spans that it requested."""
     asked = list[Span]()
     try:
         asked.append(next(reading))
@@ -61,7 +61,7 @@ def own_boxes(film: bytes) -> list[Box]:
 
 
 class CountedReads(io.BytesIO):
-    """A file that counts the seeks to another position, each of which is a request over HTTP."""
+    """A file that counts the seeks to another position. Over HTTP, each of them would be a request."""
 
     jumps = 0
 
@@ -81,8 +81,8 @@ def decoded(film: bytes, kind: str) -> list[float]:
 
 
 def sought(film: bytes, seconds: float) -> tuple[float, bool, int]:
-    """Seek in a newly opened film, as a player does. Returns the time of the first video packet after the seek, whether
-    it is a key frame, and the number of jumps in the file."""
+    """Seek in a newly opened film as a player does. Returns the time of the first video packet after the seek, whether
+    that packet is a key frame, and the number of jumps in the file."""
     file = CountedReads(film)
     with av.open(file, "r") as container:
         video = container.streams.video[0]

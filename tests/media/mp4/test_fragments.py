@@ -1,4 +1,5 @@
-"""Fragments keep their length when they are renumbered, and offsets from the start of the file are adjusted."""
+"""Fragments of MP4s: they keep their length when they are renumbered, and offsets from the start of the file are
+adjusted."""
 
 from __future__ import annotations
 
@@ -72,13 +73,13 @@ def test_encrypted_fragments_are_refused(kind: bytes) -> None:
         write(b"traf", struct.pack(">I4s", 0, b"tfhd")),
     ],
 )
-def test_fragments_of_another_track_and_damaged_ones_are_refused(traf: bytes) -> None:
+def test_fragments_of_another_track_and_damaged_fragments_are_refused(traf: bytes) -> None:
     with pytest.raises(NotMedia):
         patched(traf)
 
 
-def test_each_track_has_an_index_that_reaches_to_the_end(media: Path) -> None:
-    """A player that seeks with it needs no other box, whichever track it uses."""
+def test_each_track_has_an_index_that_covers_all_its_fragments(media: Path) -> None:
+    """A player can seek with the index of either track, and needs no other box."""
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     head = own_boxes(layout.header)
     assert [box.kind for box in head] == [b"ftyp", b"moov", b"sidx", b"sidx"]
@@ -140,9 +141,9 @@ def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
     return write(b"mfra", tfra)
 
 
-def test_an_mfra_box_is_an_index_too() -> None:
-    """A block extends to the next moof in the list. Only its own boxes tell the duration of the last block, so the one
-    before it is used."""
+def test_an_mfra_box_serves_as_an_index() -> None:
+    """A block extends to the next moof in the list. Only the boxes of the last block tell its duration, so the duration
+    of the previous block is used."""
     index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
     found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
     assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]

@@ -1,4 +1,4 @@
-"""Untrusted boxes: whatever they contain, the result is a layout or a clear error, in little memory."""
+"""Untrusted boxes: for any content, the result is a layout or a clear error, with little memory."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ ENCRYPTED = {
 
 
 @pytest.mark.parametrize("film", ENCRYPTED.values(), ids=ENCRYPTED)
-def test_encrypted_tracks_are_refused_as_such(film: Film) -> None:
+def test_encrypted_tracks_are_refused_as_drm_protected(film: Film) -> None:
     with pytest.raises(DrmProtected):
         laid_out(bytes(film))
 
@@ -134,7 +134,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("film", UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_a_file_that_is_not_an_mp4_with_video_cannot_be_woven(film: bytes) -> None:
+def test_unsupported_files_cannot_be_woven(film: bytes) -> None:
     with pytest.raises((UnsupportedConversion, NotMedia)):
         laid_out(film)
 
@@ -194,7 +194,7 @@ def test_a_file_with_changed_bytes_is_laid_out_or_refused(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_a_fragmented_file_with_a_changed_head_is_laid_out_or_refused(
+def test_a_fragmented_file_with_changed_bytes_in_its_head_is_laid_out_or_refused(
     name: str, changes: list[tuple[int, int]]
 ) -> None:
     media = ensure_media()

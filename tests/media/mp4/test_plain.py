@@ -1,4 +1,4 @@
-"""Two plain MP4s become one, of which a demuxer reads the same packets as of the two."""
+"""Two plain MP4s become one, from which a demuxer reads the same packets as from the two."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | 
 
 
 @pytest.mark.parametrize(("video_name", "audio_name"), PAIRS.values(), ids=PAIRS)
-def test_packets_are_those_of_the_sources(media: Path, video_name: str, audio_name: str) -> None:
+def test_the_packets_are_those_of_the_sources(media: Path, video_name: str, audio_name: str) -> None:
     video, audio = (media / video_name).read_bytes(), (media / audio_name).read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -76,7 +76,7 @@ def samples_of(film: bytes, handler: bytes) -> list[bytes]:
 
 @st.composite
 def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
-    """Draw a film with one track of a few seconds in any layout, and its samples."""
+    """Draw a film of a few seconds with one track in a random layout. Returns the film and its samples."""
     compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
     sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
     samples = [handler[:1] * size for size in sizes]
@@ -113,7 +113,7 @@ def test_any_layout_of_the_samples_can_be_woven(
     assert samples_of(film, AUDIO_HANDLER) == audio[1]
 
 
-def test_each_source_is_read_forwards_for_every_chunk_layout(media: Path) -> None:
+def test_each_source_is_read_only_forwards_with_any_chunk_layout(media: Path) -> None:
     for layout in ("only", "last", "chunks", "wide"):
         video, audio = ((media / f"{kind}-{layout}.mp4").read_bytes() for kind in ("video", "audio"))
         whole = laid_out(video, audio)
@@ -121,11 +121,11 @@ def test_each_source_is_read_forwards_for_every_chunk_layout(media: Path) -> Non
         for source in (VIDEO, AUDIO):
             places = [piece.offset for piece in pieces if piece.source == source]
             assert places == sorted(places)
-            assert len(places) >= 10  # one for each second
+            assert len(places) >= 10  # at least one piece per second of a track
 
 
 def test_the_samples_of_each_second_are_together(media: Path) -> None:
-    """So a player that reads on always has both tracks: there is never more than a second of one track alone."""
+    """A player that reads on always has both tracks: no more than a second of one track comes without the other."""
     video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
     layout = laid_out(video, audio)
     sources = [piece.source for piece in layout.read(len(layout.header), layout.total)]
@@ -134,7 +134,7 @@ def test_the_samples_of_each_second_are_together(media: Path) -> None:
 
 
 def test_offsets_have_64_bits_if_necessary() -> None:
-    """A track of 5 GB whose samples all have the same size. Only its head is read."""
+    """The track has 5 GB, in samples of the same size. The test reads only its head."""
     count, size = 5_000, 1_000_000
     head = Film(
         samples=(),

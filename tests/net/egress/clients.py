@@ -26,7 +26,7 @@ LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
 
 class TunnelRefused(Exception):
-    """The proxy refused a CONNECT with this status."""
+    """A refusal by the proxy of a CONNECT. The argument is the status."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def request_for(egress: EgressThread, url: str, extra: str = "") -> bytes:
 
 @contextlib.contextmanager
 def asked(egress: EgressThread, url: str, extra: bytes = b"") -> Iterator[socket.socket]:
-    """Request `url` on a bare connection; `connect://host:port` opens a tunnel."""
+    """Request `url` on a bare connection, and yield its socket. `connect://host:port` opens a tunnel."""
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(request_for(egress, url) + extra)
         yield connection

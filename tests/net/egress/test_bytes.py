@@ -86,7 +86,7 @@ def test_a_chunked_upload_keeps_its_chunks(egress: EgressThread) -> None:
     assert answer.content == b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
 
 
-def test_the_origin_sees_nothing_of_the_proxy(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_origin_gets_no_field_that_belongs_to_the_proxy(egress: EgressThread, fetch: Fetch) -> None:
     with Origin(send_sized) as origin:
         fetch(origin.url, egress.url)
     (head,) = origin.heads
@@ -105,7 +105,7 @@ def test_an_interim_response_arrives_before_the_final_one(egress: EgressThread) 
     assert received.endswith(b"Connection: close\r\n\r\nok")
 
 
-def test_a_server_may_send_first_through_a_tunnel(egress: EgressThread) -> None:
+def test_a_server_may_send_before_the_client_through_a_tunnel(egress: EgressThread) -> None:
     def welcome(listener: socket.socket) -> None:
         accepted, _ = listener.accept()
         with accepted:
@@ -122,8 +122,8 @@ def test_a_server_may_send_first_through_a_tunnel(egress: EgressThread) -> None:
 
 
 def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
-    """Measured: the transports buffer 0.4 to 0.8 MB; tracemalloc counts 1.1 to 2.1 MB, including the sockets and
-    threads of the test. The bound is one chunk per tunnel, because its client sends nothing."""
+    """The transports buffer 0.4 to 0.8 MB, as measured; tracemalloc counts 1.1 to 2.1 MB, including the sockets and
+    threads of the test. The limit is one chunk per tunnel, because its client sends nothing."""
     count = 50
     with Origin(send_sized) as origin, contextlib.ExitStack() as stack:
         by_requests(origin.url, egress.url)
@@ -131,7 +131,7 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients  # private, because nothing public tells which clients are congested
+        ends = egress.egress._clients  # private: no public attribute tells which clients are congested
         wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before
@@ -142,8 +142,8 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
             assert hashlib.sha256(read_exactly(connection, len(BODY))).hexdigest() == DIGEST
 
 
-def test_many_tunnels_carry_their_own_bytes(egress: EgressThread) -> None:
-    """All tunnels share one receive buffer, but none gets the bytes of another."""
+def test_each_of_many_tunnels_carries_its_own_bytes(egress: EgressThread) -> None:
+    """All tunnels share one receive buffer, but no tunnel gets the bytes of another."""
 
     def send_own(connection: socket.socket, head: bytes) -> None:
         name = head.split(b" ")[1]

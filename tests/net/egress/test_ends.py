@@ -1,4 +1,4 @@
-"""However a connection through the egress ends, both sides learn of it in time, and nothing stays open."""
+"""The ends of connections through the egress: both sides learn of an end in time, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.net.origin import (
 )
 
 
-def test_the_client_sees_that_the_origin_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_client_notices_that_the_origin_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
     def cut(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
 
@@ -91,7 +91,7 @@ def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
 
 
 @pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
-def test_an_origin_that_closes_on_accept_is_a_bad_gateway(
+def test_an_origin_that_closes_after_accepting_is_a_bad_gateway(
     egress: EgressThread, ending: Callable[[socket.socket], None]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -132,7 +132,7 @@ def test_a_client_that_leaves_without_reading_closes_the_upstream_connection_at_
         assert origin.left.wait(DEADLINE)
 
 
-def test_a_client_that_leaves_cancels_the_look_up_of_its_host(loop_factory: LoopFactory) -> None:
+def test_a_client_that_leaves_cancels_the_lookup_of_its_host(loop_factory: LoopFactory) -> None:
     started, cancelled = threading.Event(), threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -203,7 +203,7 @@ def test_a_client_that_sends_nothing_gets_a_bad_request(loop_factory: LoopFactor
             assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_connection_beyond_the_limit_is_refused_as_busy(loop_factory: LoopFactory) -> None:
+def test_a_connection_beyond_the_limit_is_refused_with_busy(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
         with asked(egress, origin.url):
             wait_for(lambda: egress.active == 1)
@@ -227,7 +227,7 @@ def test_closing_cuts_running_connections(loop_factory: LoopFactory) -> None:
 
 
 def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory) -> None:
-    """Some of them leave while the egress is still connecting."""
+    """Some of the clients leave while the egress is still connecting."""
 
     def come_and_go(number: int) -> None:
         with asked(egress, connect_url(origin) if number % 2 else origin.url) as connection:
@@ -239,12 +239,12 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
     with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
-        # Private: `active` does not count the connections of clients that have not sent a request yet.
+        # Private: `active` leaves out the connections of clients that have not sent a request yet.
         wait_for(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
 def test_a_client_that_resets_before_the_response_ends_causes_no_error(loop_factory: LoopFactory) -> None:
-    """The response is empty, so that the shutdown of the socket, not a write, meets the reset."""
+    """The response is empty, so the reset reaches the shutdown of the socket and not a write."""
 
     async def main() -> None:
         lost = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Requests that the egress refuses: those without its token, to forbidden addresses, or malformed."""
+"""Requests that the egress refuses: requests without its token, to forbidden addresses, or malformed."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_wrong_token_is_refused(egress: EgressThread, fetch: Fetch) -> None:
     assert origin.heads == []
 
 
-def test_a_request_without_a_token_is_refused_before_any_look_up(loop_factory: LoopFactory) -> None:
+def test_a_request_without_a_token_is_refused_before_any_lookup(loop_factory: LoopFactory) -> None:
     looked_up: list[str] = []
 
     async def note(host: str, port: int) -> Sequence[str]:

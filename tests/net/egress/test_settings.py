@@ -1,4 +1,4 @@
-"""The settings for an upstream proxy and a source address."""
+"""The egress settings for an upstream proxy and a source address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.net.origin import BODY, DEADLINE, Origin, read_exactly, read_head, se
 
 
 async def no_lookup(host: str, port: int) -> Sequence[str]:
-    raise AssertionError(f"the upstream proxy was given the name {host}, not its address")
+    raise AssertionError(f"the upstream proxy got the name {host} instead of its address")
 
 
 async def site_at_loopback(host: str, port: int) -> Sequence[str]:
@@ -29,7 +29,7 @@ async def site_at_loopback(host: str, port: int) -> Sequence[str]:
     return ("127.0.0.1",)
 
 
-def test_an_upstream_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_upstream_proxy_gets_the_checked_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with (
         Origin(send_sized) as origin,
         EgressThread(LOOPBACK, lookup=no_lookup, loop_factory=loop_factory) as outer,
@@ -54,7 +54,7 @@ def test_a_refusal_by_the_upstream_proxy_is_an_upstream_failure(loop_factory: Lo
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_the_response_of_an_upstream_proxy_may_arrive_in_pieces(loop_factory: LoopFactory) -> None:
+def test_the_response_of_an_upstream_proxy_may_arrive_byte_by_byte(loop_factory: LoopFactory) -> None:
     def accept_slowly(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n":
@@ -102,7 +102,7 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-def test_a_socks_proxy_is_asked_for_the_checked_address(loop_factory: LoopFactory, scheme: str) -> None:
+def test_the_socks_proxy_gets_the_checked_address(loop_factory: LoopFactory, scheme: str) -> None:
     asked_for: list[tuple[bytes, bytes]] = []
 
     def serve() -> None:
@@ -163,4 +163,4 @@ def test_the_setting_refuses_every_proxy_that_the_connector_refuses(proxy: str) 
 
 def test_the_password_of_the_proxy_is_not_in_a_repr() -> None:
     egress = Egress(Guard(), Network(proxy="http://user:secret@127.0.0.1:1"))
-    assert "secret" not in repr(egress._connector)  # private, but a traceback with locals may show it
+    assert "secret" not in repr(egress._connector)  # private: a traceback with local variables may show the attribute

@@ -1,4 +1,4 @@
-"""An egress for tests that are not asynchronous."""
+"""An egress in a thread, for tests that are not asynchronous."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class EgressThread:
 
     @property
     def active(self) -> int:
-        """The number of open tunnels."""
+        """The number of clients with an upstream connection."""
         return sum(client.upstream is not None for client in list(self.egress._clients))
 
     def close(self) -> None:
-        """Call `aclose` on its loop. The loop keeps running until the context is left."""
+        """Call `aclose` of the egress in its event loop. The loop keeps running until the context is left."""
         loop, _ = self._listening.result()
         asyncio.run_coroutine_threadsafe(self.egress.aclose(), loop).result(DEADLINE)
 

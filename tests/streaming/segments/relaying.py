@@ -1,4 +1,4 @@
-"""The relay without a server: it streams a track of a made-up page from a `Shelf`."""
+"""The relay without a server: it streams a track of a made-up page from a `Shelf`, the media server of these tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ PAGE = "https://page.example/watch"
 
 @dataclass
 class Page:
-    """Made-up page. Each extraction finds what `track` returns for its number; `visits` counts the extractions."""
+    """Made-up page. Each extraction returns the track that `track` makes for its number; `visits` counts the
+    extractions."""
 
     track: Callable[[int], Track]
     cookies: tuple[Cookie, ...] = ()
@@ -49,13 +50,13 @@ class Page:
 def hls(
     shelf: Shelf, playlist: str | None = None, *, path: str = "/high.m3u8", query: str = "", **fields: object
 ) -> Track:
-    """Make an HLS track. Puts `playlist`, given without its first and last tag, on the shelf."""
+    """Make an HLS track. Serves `playlist`, which is given without its first and last tag, at `path`."""
     if playlist is not None:
         shelf.files[path] = f"#EXTM3U\n{playlist}\n#EXT-X-ENDLIST\n".encode()
     track = Track(
         id="high", url=shelf.url + path + query, protocol="m3u8_native", ext="mp4", vcodec="avc1", acodec="mp4a"
     )
-    return replace(track, **fields)  # type: ignore[arg-type]  # fields by name
+    return replace(track, **fields)  # type: ignore[arg-type]  # untyped keywords
 
 
 def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
@@ -65,7 +66,7 @@ def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
 
 @asynccontextmanager
 async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncIterator[Client]:
-    """Make a client that may reach only the shelf, and must have closed all its connections at the end."""
+    """Run a client that may reach only the media server. Checks at the end that all its connections are closed."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=stall_timeout))
     try:
@@ -73,7 +74,7 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        for _ in range(3):  # aborted transports close in the next turns, but the shelf blocks the loop until they have
+        for _ in range(3):  # an aborted transport closes in a later turn; until then, the media server blocks the loop
             await asyncio.sleep(0)
 
 
@@ -101,7 +102,7 @@ async def drained(body: Body) -> bytes:
 
 
 async def drain_into(given: bytearray, body: Body) -> None:
-    """Read `body` into `given` up to its end or an error, and close it."""
+    """Read `body` into `given` up to its end or an error, and close the body."""
     try:
         while chunk := await body.read():
             given += chunk
@@ -117,7 +118,7 @@ def stream(
     start: float | None = None,
     room: Lender = NO_ROOM,
 ) -> tuple[Head, bytes]:
-    """Read the whole stream, in an event loop of its own."""
+    """Read the whole stream in a new event loop. Returns its head and its bytes."""
     page = track if isinstance(track, Page) else Page(lambda _visit: track)
 
     async def whole() -> tuple[Head, bytes]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as received."""
+    """A request as the server received it."""
 
     verb: str
     target: str
@@ -24,10 +24,10 @@ class Asked:
 
 @dataclass
 class Shelf:
-    """Media server and context manager. `files` has the bytes of each path, or a function that makes them for each
-    request. `refuse` returns the status with which a target is refused now, or None. `cuts` has, by path, the number
-    of bytes after which the next response is cut. `headers` has, by path, further headers of the response; one without
-    a value is left out."""
+    """Media server and context manager. `files` contains the bytes of each path, or a function that makes them for each
+    request. `refuse` returns the status with which a target is refused, or None. `cuts` contains, by path, the number
+    of bytes after which the next response is cut. `headers` contains, by path, further headers of the response; a
+    header without a value is left out."""
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
     refuse: Callable[[str], int | None] = lambda _target: None
@@ -67,7 +67,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore that a client left during the response; any other error is a mistake in a test."""
+        """Ignore OSError, because a client may leave during the response. Any other error is a mistake in a test."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tokens:
-    """Value for `Shelf.refuse`: the query of a target is a token, refused after `good_for` requests."""
+    """Value for `Shelf.refuse`. The query of a target is a token, which is refused after `good_for` requests."""
 
     def __init__(self, good_for: int) -> None:
         self._good_for = good_for

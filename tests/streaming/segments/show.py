@@ -1,4 +1,4 @@
-"""Live broadcast on a `Shelf`, which advances whenever its playlist is requested."""
+"""Live broadcast on a `Shelf`, which advances with each request for its playlist."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.streaming.segments.shelf import Shelf
 
 @dataclass
 class Show:
-    """Broadcast of `total` segments. Its playlist lists `window` of them and advances by `pace` at each request. Its
-    target duration is 0, so that clients wait as briefly as possible between requests."""
+    """Broadcast of `total` segments. Its playlist lists `window` of them and advances by `pace` segments at each
+    request. Its target duration is 0, so clients wait as briefly as possible between requests."""
 
     shelf: Shelf
     window: int = 4

@@ -1,5 +1,6 @@
-"""Playlists in the style of the suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind: what
-is relayed is what an independent parser (`m3u8` of PyPI) lists. Where the two disagree, `why` says who is right."""
+"""Playlists in the style of the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind.
+The relay requests the segments that an independent parser (`m3u8` of PyPI) lists. Where the two disagree, `why`
+explains which is right."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Playlist:
-    """`why` says why our list is right where `m3u8` has another; None if both agree."""
+    """A playlist. `why` explains why the relay's list is right where `m3u8` has another; None if both agree."""
 
     kind: str
     text: str
@@ -104,7 +105,7 @@ PLAYLISTS = [
     Playlist("gaps", HEAD + segments("1.ts") + "\n#EXT-X-GAP\n" + segments("gone.ts") + "\n" + segments("3.ts") + END),
     Playlist("gaps", HEAD + "#EXT-X-GAP\n" + segments("gone.ts") + "\n" + KEY.format("k", "") + segments("2.ts") + END),
     Playlist("gaps", HEAD + "#EXTINF:6,\n#EXT-X-GAP\ngone.ts\n" + segments("2.ts", "3.ts") + END),
-    # What players accept although it is wrong
+    # Errors that players accept
     Playlist("sloppy", "#EXTM3U\n" + segments("1.ts", "2.ts") + END),
     Playlist("sloppy", HEAD + segments("1.ts", seconds="") + "\n" + segments("2.ts", seconds="6") + END,
              "m3u8 refuses an empty duration; RFC 8216 §4.3.2.1 requires one, but no byte depends on it"),
@@ -127,11 +128,11 @@ IDS = [f"{each.kind}-{number}" for number, each in enumerate(PLAYLISTS)]
 
 
 def ours(text: str) -> list[Listed]:
-    """Return what the relay would request."""
+    """Return the requests that the relay would make."""
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
     found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
-    before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []  # a tag that counts, as for yt-dlp
+    before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []  # as in yt-dlp, this tag itself counts as 1
     for segment in (each for each in found if not each.gap):
         listed.append(_listed(segment, has_jumped=not segment.initial and segment.discontinuity > before))
         before = before if segment.initial else segment.discontinuity
@@ -145,13 +146,13 @@ def _listed(segment: Segment, *, has_jumped: bool) -> Listed:
 
 
 def theirs(text: str) -> list[Listed]:
-    """Return what `m3u8` lists, in the same form."""
+    """Return the requests that `m3u8` lists, in the same form."""
     return list(_requests(m3u8.loads(text, uri=BASE)))
 
 
 def _requests(playlist: m3u8.M3U8) -> Iterator[Listed]:
     section, position, has_jumped = None, 0, False
-    for each in (segment for segment in playlist.segments if segment.uri):  # others consist of parts
+    for each in (segment for segment in playlist.segments if segment.uri):  # the other segments consist of parts
         given = each.init_section
         if given is not None and (given.uri, given.byterange) != section and not each.gap_tag:
             section = given.uri, given.byterange
@@ -181,7 +182,7 @@ def _key(segment: m3u8.Segment) -> tuple[str | None, bytes | None]:
 
 
 @pytest.mark.parametrize("playlist", PLAYLISTS, ids=IDS)
-def test_the_relay_requests_what_an_independent_parser_lists(playlist: Playlist) -> None:
+def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playlist: Playlist) -> None:
     found = ours(playlist.text)
     assert found
     if playlist.why is None:
@@ -206,7 +207,7 @@ def test_the_relay_requests_what_an_independent_parser_lists(playlist: Playlist)
         ("variables-37", [Listed("i.mp4?t=1", initial=True), Listed("1.m4s?t=1")]),
     ],
 )  # fmt: skip
-def test_where_the_parsers_disagree_ours_is_right(number: str, expected: list[Listed]) -> None:
+def test_the_relay_is_right_where_the_parsers_disagree(number: str, expected: list[Listed]) -> None:
     playlist = PLAYLISTS[IDS.index(number)]
     assert playlist.why
     relative = [

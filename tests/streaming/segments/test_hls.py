@@ -1,4 +1,4 @@
-"""HLS media playlists: what each tag does to the segments, and which playlists are refused."""
+"""HLS media playlists: the effect of each tag on the segments, and the playlists that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "https://media.example/film/high.m3u8?token=1"
 
 
 def read(text: str, **rules: object) -> list[Segment]:
-    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # fields by name
+    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # untyped keywords
 
 
 def read_with(playlist: MediaPlaylist, text: str) -> list[Segment]:
@@ -63,7 +63,7 @@ def test_a_master_playlist_is_recognised_and_has_no_segments() -> None:
     assert playlist.is_master
 
 
-def test_a_range_without_an_offset_continues_the_one_before() -> None:
+def test_a_byte_range_without_an_offset_continues_the_previous_one() -> None:
     text = "#EXT-X-BYTERANGE:100@50\nall.ts\n#EXT-X-BYTERANGE:20\nall.ts\nother.ts\n#EXT-X-BYTERANGE:30\nall.ts"
     found = read(text)
     assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
@@ -76,14 +76,14 @@ def test_the_length_of_a_playlist_of_ranges_is_known() -> None:
     assert playlist.length == 180
 
 
-def test_an_initialization_section_is_given_where_it_appears() -> None:
+def test_an_initialization_section_is_listed_where_it_appears() -> None:
     found = read('#EXT-X-MAP:URI="init.mp4",BYTERANGE="80"\n#EXT-X-MEDIA-SEQUENCE:4\none.m4s')
     assert paths(found) == ["init.mp4", "one.m4s"]
     assert [(segment.initial, segment.first, segment.end) for segment in found] == [(True, 0, 80), (False, 0, None)]
     assert found[1].number == 4
 
 
-def test_an_initialization_section_that_is_repeated_is_given_once() -> None:
+def test_an_initialization_section_that_is_repeated_is_listed_once() -> None:
     again = '#EXT-X-MAP:URI="init.mp4"\n'
     assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
 
@@ -97,13 +97,15 @@ def test_an_initialization_section_that_is_repeated_is_given_once() -> None:
     ],
     ids=["another address", "an advert between", "another range"],
 )
-def test_another_initialization_section_is_given_where_it_appears(maps: tuple[str, ...], expected: list[str]) -> None:
+def test_a_different_initialization_section_is_listed_where_it_appears(
+    maps: tuple[str, ...], expected: list[str]
+) -> None:
     found = read("".join(f'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="{uri}"\n{n}.m4s\n' for n, uri in enumerate(maps)))
     assert paths(found) == expected
     assert [segment.number for segment in found] == [n for n, _ in enumerate(maps) for _ in range(2)]
 
 
-def test_the_sequence_number_is_the_iv_of_a_key_without_one() -> None:
+def test_the_sequence_number_is_the_iv_of_a_key_without_an_iv() -> None:
     found = read('#EXT-X-MEDIA-SEQUENCE:258\n#EXT-X-KEY:METHOD=AES-128,URI="k"\na.ts\nb.ts')
     vectors = [segment.encryption.iv for segment in found if segment.encryption]
     assert vectors == [bytes(14) + b"\x01\x02", bytes(14) + b"\x01\x03"]
@@ -139,7 +141,7 @@ def test_query_parameters_are_added_to_segments_and_keys() -> None:
     assert uris == ["https://media.example/film/k?a=3", "https://media.example/film/k?a=1&c=4"]
 
 
-def test_only_the_requested_discontinuity_is_given() -> None:
+def test_only_the_segments_of_the_requested_discontinuity_are_listed() -> None:
     text = "a.ts\n#EXT-X-DISCONTINUITY\nb.ts\nc.ts\n#EXT-X-DISCONTINUITY\nd.ts"
     assert paths(read(text, discontinuity=1)) == ["b.ts", "c.ts"]
     assert [segment.discontinuity for segment in read(text)] == [0, 1, 1, 2]
@@ -153,7 +155,7 @@ def test_only_the_requested_discontinuity_is_given() -> None:
         ("#UPLYNK-SEGMENT:abc,0,ad", "#UPLYNK-SEGMENT:abc,0,segment"),
     ],
 )
-def test_adverts_are_left_out(begin: str, end: str) -> None:
+def test_segments_of_adverts_are_left_out(begin: str, end: str) -> None:
     assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
 
 
@@ -190,8 +192,8 @@ def test_a_variable_without_a_value_is_refused_where_it_is_used(text: str) -> No
             read(f"{text}\n{use}\none.ts")
 
 
-def test_the_variables_of_a_master_playlist_need_no_values_here() -> None:
-    """`master.py` replaces those of the variant that it chooses."""
+def test_a_master_playlist_needs_no_values_for_its_variables_here() -> None:
+    """`master.py` replaces the variables of the variant that it chooses."""
     playlist = MediaPlaylist(BASE, Rules())
     define, variant = '#EXT-X-DEFINE:NAME="a",VALUE="1"', '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="{$x}"'
     assert read_with(playlist, f'{define}\n#EXT-X-MEDIA:URI="{{$x}}"\n{variant}\n{{$y}}.m3u8') == []
@@ -250,7 +252,7 @@ def test_an_invalid_tag_or_address_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["AES-256", "AES-256-GCM", "AES-128-CTR", "X" * 500, "<b>"])
-def test_other_encryption_is_refused_with_its_name(method: str) -> None:
+def test_unsupported_encryption_is_refused_with_its_name(method: str) -> None:
     with pytest.raises(UnsupportedConversion, match="only AES-128 can be decrypted") as caught:
         read(f'#EXT-X-KEY:METHOD={method},URI="k"\none.ts')
     assert len(str(caught.value)) < 100
@@ -268,7 +270,7 @@ def test_a_playlist_without_its_header_is_refused(line: str) -> None:
     ["\ufeff#EXTM3U", "\n  \n#EXTM3U", "# made by hand\n#EXTM3U", '#EXTM3U url-tvg="https://tv.example/guide.xml"',
      "#EXTM3U:", " #EXTM3U ", "\ufeff\n\ufeff#EXTM3U"],
 )  # fmt: skip
-def test_what_players_accept_before_the_first_segment_is_accepted(head: str) -> None:
+def test_errors_that_players_accept_before_the_first_segment_are_accepted(head: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     text = f"{head}\n#EXTINF:\none.ts\n#EXTINF\ntwo.ts\n#EXTINF:-1,Title\nthree.ts\n#EXT-X-TARGETDURATION:"
     found = [segment for line in text.splitlines() if (segment := playlist.feed(line)) is not None]
@@ -305,7 +307,9 @@ LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=
 
 @settings(deadline=None)
 @given(LINES, st.none() | st.integers(0, 3), st.none() | st.text(max_size=20))
-def test_any_lines_give_segments_or_a_serverpy_error(lines: list[str], index: int | None, query: str | None) -> None:
+def test_any_lines_give_segments_or_an_error_of_serverpy(
+    lines: list[str], index: int | None, query: str | None
+) -> None:
     playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))
     try:
         found = [segment for line in ["#EXTM3U", *lines] if (segment := playlist.feed(line)) is not None]

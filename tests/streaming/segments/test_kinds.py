@@ -1,4 +1,4 @@
-"""Kinds of segments, by their first bytes."""
+"""Kinds of segments, identified by their first bytes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_kind_is_recognised_by_the_first_bytes(first: bytes, kind: Kind) -> No
         "Sídan fannst ekki".encode(),
     ],
 )
-def test_text_is_no_segment(first: bytes) -> None:
+def test_text_in_place_of_a_segment_is_an_error(first: bytes) -> None:
     for text in (first, first * 100):
         with pytest.raises(NotMedia):
             kind_of(text)
@@ -104,7 +104,7 @@ TS, BOX, OTHER = packets(188), b"\x00\x00\x00\x18moofxxxx", NOISE[:500]
         ([b"ID3\x04\x00"], b"\xff\xf1\x50\x80", True, True),
     ],
 )
-def test_a_segment_must_be_of_the_kind_of_those_before_it(
+def test_a_segment_must_have_the_kind_of_the_previous_ones(
     before: list[bytes], first: bytes, strict: bool, fits: bool
 ) -> None:
     judge = Judge(strict=strict)
@@ -119,7 +119,7 @@ def test_a_segment_must_be_of_the_kind_of_those_before_it(
             judge.check(SEGMENT, each)
 
 
-def test_an_encrypted_segment_of_no_known_kind_was_not_decrypted() -> None:
+def test_an_encrypted_segment_of_unknown_kind_was_not_decrypted() -> None:
     with pytest.raises(WrongKind, match="decrypted"):
         Judge(strict=True).check(SECRET, OTHER)
 
@@ -132,7 +132,7 @@ def test_initialization_sections_must_need_the_same_decoders() -> None:
         judge.check(INITIAL, init_of(b"hvc1", b"mp4a"))
 
 
-def test_the_codecs_of_an_initialization_section_are_its_sample_entries() -> None:
+def test_the_codecs_of_an_initialization_section_come_from_its_sample_entries() -> None:
     section = init_of(b"avc1", b"mp4a")
     assert codecs_of(section) == {b"avc1", b"mp4a"}
     assert [len(codecs_of(section[:end])) for end in (0, 7, 40, len(section))] == [0, 0, 0, 2]

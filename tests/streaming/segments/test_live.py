@@ -1,4 +1,5 @@
-"""Live playlists: every segment once and in order, from near the live edge to the end, or an error; never a gap."""
+"""Live playlists: every segment arrives once and in order, from near the live edge to the end, or an error is raised.
+No segment is left out."""
 
 from __future__ import annotations
 
@@ -48,11 +49,11 @@ def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> 
     [(0.0, 0), (0.25, 2), (-1.0, 10), (-100.0, 0), (-0.05, 14), (100.0, 14)],
     ids=["oldest", "after it", "back from the end", "before the oldest", "beyond the edge", "not published yet"],
 )
-def test_a_client_may_set_where_to_begin(shelf: Shelf, start: float, first: int) -> None:
+def test_a_client_may_choose_where_to_begin(shelf: Shelf, start: float, first: int) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track(), start=start)[1] == pieces(*range(first, 25))
 
 
-def test_start_applies_to_a_live_playlist_that_has_ended_too(shelf: Shelf) -> None:
+def test_start_applies_also_to_a_live_playlist_that_has_ended(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf, window=20, total=20).track(), start=-1.0)
     assert data == pieces(*range(10, 20))
     assert (head.length, head.seekable) == (None, False)
@@ -85,19 +86,19 @@ def test_the_sequence_number_is_the_iv_of_encrypted_segments(shelf: Shelf) -> No
     assert len(shelf.targets("/key")) == 1
 
 
-def test_a_playlist_that_moves_on_too_far_is_an_error(shelf: Shelf) -> None:
+def test_a_playlist_that_moves_on_too_fast_is_an_error(shelf: Shelf) -> None:
     with pytest.raises(UpstreamFailed, match="fell behind the live window"):
         stream(shelf, Show(shelf, window=2, pace=4).track())
 
 
-def test_a_segment_that_is_gone_before_it_is_read_is_an_error(shelf: Shelf) -> None:
+def test_a_segment_that_disappears_before_it_is_read_is_an_error(shelf: Shelf) -> None:
     show = Show(shelf)
     del shelf.files["/5.ts"]
     with pytest.raises(UpstreamFailed):
         stream(shelf, show.track())
 
 
-async def test_a_playlist_without_new_segments_is_given_up(shelf: Shelf) -> None:
+async def test_a_playlist_that_gets_no_new_segments_times_out(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
     async with client_for(shelf, stall_timeout=3.0) as client:
         body = await opened(client, page)
@@ -126,7 +127,7 @@ async def test_a_reader_may_leave_while_it_waits_for_new_segments(shelf: Shelf) 
         assert task.cancelled()
 
 
-def test_an_event_that_the_page_does_not_call_live_is_read_from_its_beginning(shelf: Shelf) -> None:
+def test_an_event_playlist_that_the_page_does_not_call_live_is_read_from_its_beginning(shelf: Shelf) -> None:
     show = Show(shelf, window=20, total=22, before="#EXT-X-PLAYLIST-TYPE:EVENT")
     page = Page(lambda _: hls(shelf, path="/live.m3u8"))
     assert stream(shelf, page)[1] == pieces(*range(22))
@@ -158,7 +159,7 @@ def manifest(*lines: str) -> HlsManifest:
     )
 
 
-async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> None:
+async def test_the_time_in_which_a_reader_is_busy_does_not_count_as_waiting() -> None:
     now, looks = 0.0, 0
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -175,7 +176,7 @@ async def test_the_time_that_a_reader_is_busy_does_not_count_as_waiting() -> Non
     assert (first.number, second.number, looks) == (0, 1, 1)
 
 
-async def test_segments_without_a_duration_are_given_from_the_oldest() -> None:
+async def test_segments_without_a_duration_are_read_from_the_oldest() -> None:
     async def load(*, renews: bool = True) -> HlsManifest:
         return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
@@ -184,18 +185,19 @@ async def test_segments_without_a_duration_are_given_from_the_oldest() -> None:
     assert [None if each is None else each.number for each in found] == [0, 1, None]
 
 
-# Playlists that do not number as they should
+# Playlists with wrong segment numbers
 
 
 def of(first: int | None, *names: str, end: bool = False, seconds: int = 1) -> HlsManifest:
-    """Make a playlist of these segments, the first with the number `first` (None for no tag)."""
+    """Make a playlist of these segments. `first` is the number of the first one (None: no tag)."""
     head = [] if first is None else [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     lines = [line if line.startswith("#") else f"#EXTINF:{seconds},\n{line}" for line in names]
     return manifest(*head, *lines, *(["#EXT-X-ENDLIST"] if end else []))
 
 
 async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
-    """Read the versions of a playlist one after the other, from the oldest segment; the last version stays."""
+    """Read the versions of a playlist one after the other, from the oldest segment. The last version stays. Returns the
+    names of the segments."""
     left = list(versions)
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -241,7 +243,7 @@ FOLLOWED = ANEW + OLD + UNNUMBERED
 
 
 @pytest.mark.parametrize(("versions", "expected"), [row[1:] for row in FOLLOWED], ids=[row[0] for row in FOLLOWED])
-async def test_every_segment_is_given_once_however_the_playlist_is_numbered(
+async def test_every_segment_is_read_once_with_any_numbering_of_the_playlist(
     versions: list[HlsManifest | UpstreamFailed], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
@@ -256,7 +258,7 @@ async def test_every_segment_is_given_once_however_the_playlist_is_numbered(
     ],
     ids=["nothing in common", "rolled away", "numbers are missing"],
 )
-async def test_a_playlist_with_missing_segments_never_ends_well(versions: list[HlsManifest]) -> None:
+async def test_a_playlist_with_missing_segments_ends_in_an_error(versions: list[HlsManifest]) -> None:
     with pytest.raises(UpstreamFailed, match=r"fell behind|none of the segments"):
         await followed(*versions)
 
@@ -276,13 +278,13 @@ MAP_A, MAP_B = '#EXT-X-MAP:URI="a.mp4"', '#EXT-X-MAP:URI="b.mp4"'
     ],
     ids=["an advert at the end", "there and back", "a fresh token", "anew"],
 )  # fmt: skip
-async def test_another_initialization_section_comes_before_its_first_segment(
+async def test_a_different_initialization_section_comes_before_its_first_segment(
     versions: list[HlsManifest], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
 
 
-async def test_a_gap_that_leaves_the_playlist_is_not_missed() -> None:
+async def test_a_gap_that_leaves_the_playlist_before_it_is_read_is_not_an_error() -> None:
     gap = "#EXT-X-GAP"
     assert await followed(of(0, *A[:2]), of(1, A[1], gap, A[2]), of(3, A[3], end=True)) == list(A[:4])
 
@@ -302,8 +304,8 @@ async def test_a_playlist_that_cannot_be_loaded_is_requested_until_the_patience_
     assert 2 < loads < 8
 
 
-def test_a_playlist_without_a_target_duration_is_not_loaded_in_a_storm() -> None:
-    """While nothing changes, it is loaded once a second at most; then more often while each load brings something."""
+def test_a_playlist_without_a_target_duration_is_not_loaded_too_often() -> None:
+    """An unchanged playlist is loaded at most once a second, and more often while each load brings new segments."""
     now = 0.0
     reloads = Reloads(lambda: now)
 
@@ -324,7 +326,7 @@ def test_a_playlist_without_a_target_duration_is_not_loaded_in_a_storm() -> None
     ("declared", "seconds", "target"),
     [(6.0, 2, 6.0), (None, 3, 3.0), (None, 0, 6.0), (0.0, 2, 0.2), (1e9, 2, 60.0), (0.5, 2, 0.5)],
 )
-def test_the_target_duration_is_that_of_the_playlist_or_its_longest_segment(
+def test_the_target_duration_comes_from_the_playlist_or_its_longest_segment(
     declared: float | None, seconds: int, target: float
 ) -> None:
     reloads = Reloads(lambda: 0.0)
@@ -343,7 +345,7 @@ def test_a_failed_load_is_repeated_soon_and_the_page_is_rarely_extracted_again()
     assert waits[:5] == pytest.approx([0.4, 0.8, 1.6, 3.0, 3.0])
 
 
-# The real server
+# Live streams at the real server
 
 
 @pytest.mark.parametrize("kind", ["ts", "fmp4", "aes"])

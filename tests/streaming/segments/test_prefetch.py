@@ -1,4 +1,4 @@
-"""Opening the next segment ahead: over a second connection, if there is room, and without reordering bytes."""
+"""Opening the next segment ahead: over a second connection, if there is room for it, and without reordering bytes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PIECES = [b"\x47" + random.Random(number).randbytes(SIZE - 1) for number in rang
 FILE = b"".join(PIECES)
 PLAYLIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(COUNT))
 BEFORE = AFTER_BYTES // SIZE + 1
-"""The number of segments that are read before one is opened ahead."""
+"""Number of segments that are read before the first one is opened ahead."""
 
 
 @dataclass
 class Budget:
-    """Lender with `free` bytes left. `least` is the smallest value that `free` had."""
+    """Lender with `free` bytes left. `least` is the smallest value that `free` has had."""
 
     free: int = AHEAD_BYTES
     least: int = AHEAD_BYTES
@@ -57,12 +57,12 @@ def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(shelf: Sh
     assert shelf.targets() == ["/high.m3u8", *(f"/{number}.ts" for number in range(COUNT))]
 
 
-def test_without_room_nothing_is_opened_ahead(shelf: Shelf) -> None:
+def test_without_room_no_segment_is_opened_ahead(shelf: Shelf) -> None:
     assert stream(shelf, hls(shelf, PLAYLIST), room=Budget(AHEAD_BYTES - 1))[1] == FILE
     assert shelf.connections == 1
 
 
-async def test_the_failure_of_a_segment_opened_ahead_is_raised_in_its_turn(shelf: Shelf) -> None:
+async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_its_turn_comes(shelf: Shelf) -> None:
     missing = BEFORE + 2
     del shelf.files[f"/{missing}.ts"]
     async with client_for(shelf) as client:
@@ -70,7 +70,7 @@ async def test_the_failure_of_a_segment_opened_ahead_is_raised_in_its_turn(shelf
         given = bytearray()
         with pytest.raises(UpstreamFailed):
             await drain_into(given, body)
-        with pytest.raises(UpstreamFailed):  # the failure does not turn into a clean EOF
+        with pytest.raises(UpstreamFailed):  # a second read raises again instead of returning a clean EOF
             await body.read()
         assert given == b"".join(PIECES[:missing])
 
@@ -87,7 +87,7 @@ async def test_closing_also_closes_the_segment_opened_ahead(shelf: Shelf) -> Non
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """The moments depend on the clock; at each of them, nothing may stay open."""
+    """The moments depend on the clock. After each of them, nothing may stay open."""
 
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget()))
@@ -117,7 +117,7 @@ def test_expired_addresses_are_renewed_from_the_playlist(shelf: Shelf, good_for:
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
 def test_expired_and_cut_fragments_are_renewed_from_the_page(shelf: Shelf, cut: int) -> None:
-    """The segment that is cut and the one opened ahead ask for fresh addresses at the same time."""
+    """The segment that is cut and the segment opened ahead request fresh addresses at the same time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))
@@ -130,7 +130,7 @@ def test_expired_and_cut_fragments_are_renewed_from_the_page(shelf: Shelf, cut: 
     assert stream(shelf, page, room=Budget())[1] == FILE
 
 
-def test_waits_tell_whether_the_reader_or_the_server_waited_more() -> None:
+def test_waits_tell_whether_the_reader_or_the_server_waited_longer() -> None:
     now = 0.0
     waits = Waits(lambda: now)
     for reader, server, waited in ((1.0, 2.0, True), (2.0, 1.0, False), (0.0, 0.5, True)):

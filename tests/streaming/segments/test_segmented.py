@@ -54,7 +54,7 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
     shelf.files["/key"] = KEY
 
 
-# Reading
+# Reading segments
 
 
 def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf) -> None:
@@ -65,9 +65,9 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_no_more_is_read_from_the_socket_than_the_reader_asks_for(shelf: Shelf) -> None:
-    """A chunk may be larger only by the rest of a cipher block, or as the first step of a segment, which arrives with
-    the head."""
+async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(shelf: Shelf) -> None:
+    """A chunk may be larger only by the rest of a cipher block, or if it is the first step of a segment, which arrives
+    with the head."""
     encrypt(shelf)
     async with client_for(shelf) as client:
         track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}')
@@ -104,7 +104,7 @@ def test_addresses_are_relative_to_the_playlist_after_its_redirects(shelf: Shelf
     assert stream(shelf, hls(shelf, path="/moved.m3u8"))[1] == FILE
 
 
-def test_a_playlist_that_came_with_the_page_is_not_fetched(shelf: Shelf) -> None:
+def test_a_playlist_from_the_extraction_is_not_fetched(shelf: Shelf) -> None:
     track = hls(shelf, manifest_data=f"#EXTM3U\n{PLAYLIST}\n#EXT-X-ENDLIST")
     assert stream(shelf, track)[1] == FILE
     assert shelf.targets("/high") == []
@@ -117,7 +117,7 @@ def test_the_best_variant_of_a_master_playlist_is_streamed(shelf: Shelf) -> None
     assert stream(shelf, hls(shelf, variants))[1] == FILE
 
 
-def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
+def test_fragments_of_several_periods_are_streamed_as_one_file(shelf: Shelf) -> None:
     track = Track(
         id="v",
         url=f"{shelf.url}/film.mpd",
@@ -130,7 +130,7 @@ def test_fragments_of_several_periods_are_one_file(shelf: Shelf) -> None:
     assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
 
 
-def test_what_the_playlist_marks_as_missing_is_not_requested(shelf: Shelf) -> None:
+def test_segments_that_the_playlist_marks_as_missing_are_not_requested(shelf: Shelf) -> None:
     gaps = PLAYLIST.replace("2.ts", "2.ts\n#EXT-X-GAP\n#EXTINF:4,\ngone.ts")
     assert stream(shelf, hls(shelf, f"{gaps}\n#EXT-X-GAP\ngone.ts"))[1] == FILE
     assert shelf.targets("/gone") == []
@@ -141,7 +141,7 @@ def test_what_the_playlist_marks_as_missing_is_not_requested(shelf: Shelf) -> No
 # Encryption
 
 
-def test_segments_are_decrypted_with_the_key_of_the_playlist_which_is_fetched_once(shelf: Shelf) -> None:
+def test_segments_are_decrypted_with_the_key_of_the_playlist_and_the_key_is_fetched_once(shelf: Shelf) -> None:
     encrypt(shelf, first=7)
     head = '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-KEY:METHOD=AES-128,URI="/key"\n'
     assert stream(shelf, hls(shelf, head + PLAYLIST))[1] == FILE
@@ -185,7 +185,7 @@ def test_a_segment_that_cannot_be_decrypted_is_an_error(shelf: Shelf, key: bytes
         stream(shelf, hls(shelf, '#EXT-X-KEY:METHOD=AES-128,URI="key"\n0.ts'))
 
 
-# Ranges
+# Ranges of a segmented stream
 
 
 INIT = b"\x47\x40\x00\x10" + bytes(8)
@@ -194,7 +194,7 @@ FILM = INIT + FILE
 
 @pytest.fixture
 def ranged(shelf: Shelf) -> Track:
-    """Ranges of one file, in which the initialization section comes after the segments."""
+    """A track whose segments are ranges of one file. The initialization section comes after the segments."""
     shelf.files["/all.mp4"] = FILE + INIT
     shelf.headers["/all.mp4"] = {"ETag": '"all"'}
     lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
@@ -221,14 +221,14 @@ def test_any_range_of_a_playlist_of_ranges_can_be_streamed(shelf: Shelf, ranged:
 
 
 def test_a_range_requests_only_the_bytes_that_it_needs(shelf: Shelf, ranged: Track) -> None:
-    """Besides them, the first bytes of the file, which decide its type."""
+    """The relay also requests the first bytes of the file, which determine its type."""
     stream(shelf, ranged, ByteRange(100_012, 100_111))
     beginning = f"bytes={len(FILE)}-{len(FILE) + len(INIT) - 1}"
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099", beginning]
 
 
 def test_a_range_inside_a_segment_may_look_like_text(shelf: Shelf) -> None:
-    """For example, stuffing bytes."""
+    """The range contains stuffing bytes (0xff)."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
@@ -240,14 +240,14 @@ def test_a_range_beyond_the_end_is_an_error_with_the_total_length(shelf: Shelf, 
     assert caught.value.size == len(FILE) + 12
 
 
-async def test_an_unknown_validator_in_if_range_gives_the_whole_file(shelf: Shelf, ranged: Track) -> None:
+async def test_an_unknown_validator_in_if_range_returns_the_whole_file(shelf: Shelf, ranged: Track) -> None:
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
         assert (body.head.partial, body.head.length) == (False, len(FILM))
         await body.aclose()
 
 
-def test_a_range_of_segments_of_unknown_length_gives_the_whole_file(shelf: Shelf) -> None:
+def test_a_range_of_segments_of_unknown_length_returns_the_whole_file(shelf: Shelf) -> None:
     head, data = stream(shelf, hls(shelf, PLAYLIST), ByteRange(5, 9))
     assert (head.partial, data) == (False, FILE)
 
@@ -259,16 +259,18 @@ def test_a_playlist_of_ranges_fails_on_a_server_without_range_support(shelf: She
 
 
 @pytest.mark.parametrize("length", [0, 100])
-def test_a_file_that_is_shorter_than_its_ranges_is_an_error(shelf: Shelf, ranged: Track, length: int) -> None:
+def test_a_file_that_is_shorter_than_the_ranges_of_its_playlist_is_an_error(
+    shelf: Shelf, ranged: Track, length: int
+) -> None:
     shelf.files["/all.mp4"] = FILE[:length]
     with pytest.raises(UpstreamFailed):
         stream(shelf, ranged)
 
 
-# Requests
+# Requests for segments
 
 
-def test_every_request_carries_the_headers_and_its_cookies(shelf: Shelf) -> None:
+def test_every_request_has_the_headers_and_cookies_of_its_address(shelf: Shelf) -> None:
     encrypt(shelf)
     track = hls(
         shelf,
@@ -308,11 +310,11 @@ def test_the_guard_checks_the_addresses_of_segments_keys_and_maps(shelf: Shelf, 
         stream(shelf, hls(shelf, text))
 
 
-# Resuming
+# Resuming segments
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
-def test_a_cut_is_resumed(shelf: Shelf, place: str) -> None:
+def test_a_segment_that_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
     track = hls(shelf, PLAYLIST)
     shelf.cuts[place] = 40
     assert stream(shelf, track)[1] == FILE
@@ -333,7 +335,7 @@ def test_a_temporary_refusal_is_retried(shelf: Shelf, place: str) -> None:
 
 
 def test_an_expired_segment_address_is_renewed_from_the_playlist(shelf: Shelf) -> None:
-    """Each request for the playlist gives other segment addresses."""
+    """Each request for the playlist returns other segment addresses."""
     readings = itertools.count(1)
 
     def playlist() -> bytes:
@@ -348,7 +350,7 @@ def test_an_expired_segment_address_is_renewed_from_the_playlist(shelf: Shelf) -
 
 
 def test_an_expired_playlist_address_is_renewed_from_the_page(shelf: Shelf) -> None:
-    """Each extraction of the page gives another playlist address, whose token the segments share."""
+    """Each extraction of the page returns another playlist address, whose token the segments share."""
 
     def track(visit: int) -> Track:
         return hls(shelf, PLAYLIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
@@ -443,7 +445,9 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("number", [1, 3])
-def test_what_comes_once_in_place_of_a_segment_is_not_passed_on(shelf: Shelf, number: int, wrong: bytes) -> None:
+def test_a_wrong_response_that_comes_once_in_place_of_a_segment_is_not_passed_on(
+    shelf: Shelf, number: int, wrong: bytes
+) -> None:
     answers = [wrong]
     shelf.files[f"/{number}.ts"] = lambda: answers.pop() if answers else PIECES[number]
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
@@ -459,7 +463,9 @@ def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status:
 
 
 @pytest.mark.parametrize("wrong", [each for each in WRONG if each != "nothing"])
-async def test_what_always_comes_in_place_of_a_segment_ends_the_stream(shelf: Shelf, wrong: str) -> None:
+async def test_a_wrong_response_that_always_comes_in_place_of_a_segment_ends_the_stream(
+    shelf: Shelf, wrong: str
+) -> None:
     shelf.files["/1.ts"] = WRONG[wrong]
     given = bytearray()
     async with client_for(shelf) as client:
@@ -469,7 +475,7 @@ async def test_what_always_comes_in_place_of_a_segment_ends_the_stream(shelf: Sh
     assert len(shelf.targets("/1.ts")) == 4
 
 
-def test_a_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: Shelf) -> None:
+def test_a_web_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: Shelf) -> None:
     encrypt(shelf)
     answers = [PAGE_BYTES + b" " * 5, PAGE_BYTES * 99]
     shelf.files["/0.ts"] = lambda: answers.pop() if len(answers) > 1 else encrypted(PIECES[0], 0)
@@ -486,20 +492,20 @@ def test_a_wrong_key_that_comes_once_is_not_used(shelf: Shelf, wrong: bytes) -> 
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_segment_that_is_empty_twice_is_an_empty_segment(shelf: Shelf, number: int) -> None:
+def test_a_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf, number: int) -> None:
     shelf.files[f"/{number}.ts"] = b""
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == b"".join(PIECES[:number] + PIECES[number + 1 :])
     assert len(shelf.targets(f"/{number}.ts")) == 2
 
 
-def test_an_encrypted_segment_that_is_empty_twice_is_an_empty_segment(shelf: Shelf) -> None:
+def test_an_encrypted_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.files |= {"/1.ts": b"", "/2.ts": encrypted(b"", 2)}
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == PIECES[0] + PIECES[3]
 
 
-def test_a_failed_reload_of_the_playlist_leaves_out_nothing(shelf: Shelf) -> None:
-    """The segment is refused once, and the playlist with it."""
+def test_a_failed_reload_of_the_playlist_skips_no_segment(shelf: Shelf) -> None:
+    """The segment is refused once, and so is the playlist."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
@@ -528,14 +534,14 @@ MAPS = '#EXT-X-MAP:URI="a.mp4"\n0.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="b.m
     [init_of(b"avc1", b"mp4a"), init_of(b"avc1", b"mp4a", mark=b"other"), init_of(b"mp4a", b"avc1"), init_of()],
     ids=["the same bytes", "other bytes", "another order", "no tracks"],
 )
-def test_another_initialization_section_is_repeated_in_its_place(shelf: Shelf, second: bytes) -> None:
+def test_a_different_initialization_section_is_sent_in_its_place(shelf: Shelf, second: bytes) -> None:
     first = init_of(b"avc1", b"mp4a")
     shelf.files |= {"/a.mp4": first, "/b.mp4": second, "/0.m4s": FRAGMENT + b"0", "/1.m4s": FRAGMENT + b"1"}
     assert stream(shelf, hls(shelf, MAPS))[1] == first + FRAGMENT + b"0" + second + FRAGMENT + b"1"
 
 
 @pytest.mark.parametrize("entries", [(b"hvc1", b"mp4a"), (b"avc1", b"ec-3"), (b"avc1",)])
-async def test_an_initialization_section_of_other_codecs_ends_the_stream(
+async def test_an_initialization_section_with_other_codecs_ends_the_stream(
     shelf: Shelf, entries: tuple[bytes, ...]
 ) -> None:
     first = init_of(b"avc1", b"mp4a")
@@ -548,30 +554,32 @@ async def test_an_initialization_section_of_other_codecs_ends_the_stream(
     assert len(shelf.targets("/b.mp4")) == 1
 
 
-# Lists that are cut, and files that are shorter
+# Playlists that are cut, and files that are shorter than expected
 
 
 VOD = f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PLAYLIST-TYPE:VOD\n{PLAYLIST}\n"
 
 
 def unframed(shelf: Shelf, playlist: str) -> Track:
-    """Make a track whose playlist ends with its connection."""
+    """Make a track whose playlist ends with its connection, without a length."""
     shelf.files["/high.m3u8"] = playlist.encode()
     shelf.headers["/high.m3u8"] = {"Content-Length": "", "Connection": "close"}
     return hls(shelf)
 
 
-def test_a_vod_playlist_without_an_end_tag_is_whole_if_its_response_is_framed(shelf: Shelf) -> None:
+def test_a_vod_playlist_without_an_end_tag_is_complete_if_its_response_has_a_length(shelf: Shelf) -> None:
     shelf.files["/high.m3u8"] = VOD.encode()
     assert stream(shelf, hls(shelf))[1] == FILE
 
 
-def test_an_unframed_playlist_with_an_end_tag_is_whole(shelf: Shelf) -> None:
+def test_a_playlist_without_a_length_but_with_an_end_tag_is_complete(shelf: Shelf) -> None:
     assert stream(shelf, unframed(shelf, f"{VOD}#EXT-X-ENDLIST"))[1] == FILE
 
 
 @pytest.mark.parametrize("lines", [5, 8, None])
-async def test_an_unframed_vod_playlist_without_an_end_tag_is_never_complete(shelf: Shelf, lines: int | None) -> None:
+async def test_a_vod_playlist_without_a_length_and_an_end_tag_is_never_complete(
+    shelf: Shelf, lines: int | None
+) -> None:
     track = unframed(shelf, "\n".join(VOD.splitlines()[:lines]) + "\n")
     given = bytearray()
     async with client_for(shelf, stall_timeout=1.0) as client:
@@ -581,7 +589,7 @@ async def test_an_unframed_vod_playlist_without_an_end_tag_is_never_complete(she
 
 
 def test_a_vod_playlist_that_was_cut_once_is_read_to_its_end(shelf: Shelf) -> None:
-    """The cut is within the address of the second segment."""
+    """The cut is inside the address of the second segment."""
     cut = VOD[: VOD.index("1.ts") + 1]
     answers = [cut]
     track = unframed(shelf, "")
@@ -591,7 +599,7 @@ def test_a_vod_playlist_that_was_cut_once_is_read_to_its_end(shelf: Shelf) -> No
 
 @pytest.mark.parametrize("beyond", [1, 500])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
-def test_a_last_range_beyond_the_end_is_the_rest_of_the_file(
+def test_a_last_range_beyond_the_end_gives_the_rest_of_the_file(
     shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
 ) -> None:
     file = FILE[:-beyond]
@@ -614,7 +622,7 @@ HOSTILE = {
 async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
-    async with client_for(shelf, stall_timeout=60.0) as client:  # tracemalloc slows everything down
+    async with client_for(shelf, stall_timeout=60.0) as client:  # tracemalloc slows the test down
         tracemalloc.start()
         try:
             with pytest.raises((TooLarge, UpstreamFailed)):
@@ -624,11 +632,11 @@ async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, nam
             tracemalloc.stop()
 
 
-# Memory
+# Memory for playlists
 
 
 class _Room:
-    """Lender of `free` bytes; `grown` counts those on loan."""
+    """Lender of `free` bytes. `grown` counts the bytes that it has lent."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -650,7 +658,7 @@ def long_playlist() -> str:
     return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
 
 
-async def test_a_long_playlist_takes_its_bytes_from_the_room(shelf: Shelf) -> None:
+async def test_a_long_playlist_is_charged_to_the_room(shelf: Shelf) -> None:
     room = _Room(10 << 20)
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: hls(shelf, long_playlist())), room=room)
@@ -664,7 +672,7 @@ def test_a_long_playlist_without_room_is_busy(shelf: Shelf) -> None:
         stream(shelf, hls(shelf, long_playlist()), room=_Room(100_000))
 
 
-# Leaving
+# Readers that leave
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:

@@ -1,4 +1,4 @@
-"""The relay with every form of HLS and DASH that the sample site has: it gives the bytes that yt-dlp writes, and ends
+"""The relay with every shape of HLS and DASH that the sample site has: it sends the bytes that yt-dlp writes, and ends
 hostile playlists with an error."""
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ SHAPES = (
 )  # fmt: skip
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
 HARMLESS = {"bad-duration", "zero-segment"}
-"""The declared duration of a segment does not matter, and an empty segment has no bytes."""
+"""Hostile playlists that can be streamed: the declared duration of a segment does not matter, and an empty segment has
+no bytes."""
 OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Have yt-dlp write all formats of all `SHAPES`, as `<page>/<format>`."""
+    """Let yt-dlp write all formats of all `SHAPES`. Returns the folder, with the files `<page>/<format>`."""
     return write_all(site, SHAPES, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_format_is_what_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -74,7 +75,7 @@ def test_a_second_initialization_section_is_streamed_in_its_place(server: Server
 
 @pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
 def test_a_hostile_playlist_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
-    """Either the extraction fails or the stream does."""
+    """Either the extraction or the stream fails."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert has_failed(answer), (answer.status, answer.headers, len(answer.body))
     server.settled()

@@ -39,7 +39,7 @@ def test_packed_lines_are_returned_as_they_were_written(lines: list[str], step: 
     assert list(packed.lines()) == expected
 
 
-def test_packed_lines_are_small() -> None:
+def test_packed_lines_take_little_memory() -> None:
     packed = PackedLines()
     text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
     write(packed, text.encode(), 32768)
@@ -57,7 +57,7 @@ def test_a_line_that_is_too_long_is_refused(data: bytes) -> None:
         PackedLines().write(data)
 
 
-def test_a_text_that_is_too_long_is_refused_in_little_memory() -> None:
+def test_a_text_that_is_too_long_is_refused_without_much_memory() -> None:
     packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         packed.write(b"#\n" * 16384)
@@ -87,14 +87,14 @@ def best_of(text: str) -> str:
     return best_url(text.splitlines, MASTER_URL)
 
 
-def test_the_best_variant_is_the_highest_that_includes_audio() -> None:
+def test_the_best_variant_is_the_highest_one_with_audio() -> None:
     assert best_of(MASTER) == "https://cdn.example/high.m3u8"
     assert best_of(MASTER.replace("BANDWIDTH=300", "BANDWIDTH=30")) == "https://media.example/a/low.m3u8"
     assert best_of("\n".join(MASTER.splitlines()[:2] + MASTER.splitlines()[5:7])).endswith("silent.m3u8")
 
 
-def test_the_variables_of_a_master_playlist_are_replaced_in_the_variant_that_is_chosen() -> None:
-    """A variant whose variables have no value cannot be chosen."""
+def test_the_variables_of_a_master_playlist_are_replaced_in_the_chosen_variant() -> None:
+    """A variant with a variable that has no value cannot be chosen."""
     text = '#EXT-X-DEFINE:NAME="dir",VALUE="b"\n{}#EXT-X-STREAM-INF:BANDWIDTH={}\n{{$other}}/high.m3u8\n'
     low = "#EXT-X-STREAM-INF:BANDWIDTH=2\n{$dir}/low.m3u8\n"
     assert best_of(text.format(low, 9)) == "https://media.example/a/b/low.m3u8"
@@ -107,15 +107,15 @@ def test_a_master_playlist_without_variants_is_refused() -> None:
         best_of("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1")
 
 
-def test_the_variants_of_a_master_playlist_are_limited() -> None:
-    """Many are read at once, more are refused."""
+def test_the_number_of_variants_in_a_master_playlist_is_limited() -> None:
+    """2000 variants are read; more than MAX_VARIANTS are refused."""
     variant = "#EXT-X-STREAM-INF:BANDWIDTH={}\nv{}.m3u8\n"
     assert best_of("".join(variant.format(n, n) for n in range(2000))).endswith("/v1999.m3u8")
     with pytest.raises(TooLarge):
         best_of(variant.format(1, 1) * (MAX_VARIANTS + 1))
 
 
-def test_the_text_of_a_master_playlist_is_limited() -> None:
+def test_the_length_of_a_master_playlist_is_limited() -> None:
     with pytest.raises(TooLarge):
         best_of("#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n" + "# a comment\n" * 200_000)
 
@@ -124,7 +124,7 @@ def test_the_text_of_a_master_playlist_is_limited() -> None:
     "line", ["A" * 32_000, "A=" * 16_000 + '"', ',A="' * 8_000, "," + " " * 32_000, "A=B" * 10_000 + '"']
 )
 def test_a_malformed_line_is_parsed_in_linear_time(line: str) -> None:
-    """No time is measured: if it were quadratic, this test would exceed its timeout."""
+    """The test measures no time, but would exceed its timeout if parsing were quadratic."""
     for _ in range(200):
         attributes(line)
 
@@ -134,7 +134,7 @@ def test_attributes_are_separated_by_commas() -> None:
     assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
 
 
-def test_a_manifest_pauses_after_each_stride_of_lines() -> None:
+def test_a_manifest_yields_a_pause_after_each_stride_of_lines() -> None:
     packed = PackedLines()
     write(packed, b"  a.m4s\n" * 10 * STRIDE, 32768)
     found = list(DashManifest(packed, "https://media.example/", None, 1).segments())
@@ -163,7 +163,7 @@ def test_query_parameters_are_replaced_as_in_yt_dlp(query: str, added: str) -> N
 
 
 @given(st.binary(max_size=200), st.integers(1, 40))
-def test_decryption_returns_what_was_encrypted(plain: bytes, step: int) -> None:
+def test_decryption_returns_the_plain_bytes(plain: bytes, step: int) -> None:
     secret = AES.new(KEY, AES.MODE_CBC, IV).encrypt(pad(plain, 16))
     decryption = Decryption(KEY, IV)
     given = b"".join(decryption.add(secret[at : at + step]) for at in range(0, len(secret), step))

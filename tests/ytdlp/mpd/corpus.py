@@ -1,5 +1,5 @@
-"""Manifests in the style of the test suites of DASH players: three for each kind of manifest. Where mpd-parser or
-yt-dlp lists other segments, the case says why, and what is right."""
+"""Manifests in the style of the test suites of DASH players, three for each kind of manifest. Where mpd-parser or
+yt-dlp lists other segments, the case explains why, and which segments are right."""
 
 # ruff: noqa: E501  # elements of manifests are easier to read on one line
 
@@ -12,8 +12,8 @@ from tests.ytdlp.mpd.listed import AUDIO, VIDEO, mpd, video
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A manifest. `peer` and `ytdlp` are why these list other segments, None if they list the same. `right` are the
-    segments of each format, where neither can be trusted."""
+    """A manifest. `peer` and `ytdlp` explain why mpd-parser and yt-dlp list other segments, and are None if they list
+    the same. `right` contains the segments of each format if neither of them can be trusted."""
 
     text: str
     peer: str | None = None

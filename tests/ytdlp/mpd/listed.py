@@ -1,4 +1,4 @@
-"""Reads manifests of tests, and writes lists of segments as short texts."""
+"""Helpers that parse the manifests of tests, and write lists of segments as short texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serverpy.ytdlp.mpd.representations import read
 BASE = "https://m.example/d/"
 URL = BASE + "m.mpd"
 NOW = 1_800_000_000.0
-"""2027-01-15T08:00:00Z."""
+"""The time 2027-01-15T08:00:00Z, in seconds since 1970."""
 VIDEO = 'mimeType="video/mp4" codecs="avc1.4d401e"'
 AUDIO = 'mimeType="audio/mp4" codecs="mp4a.40.2"'
 
@@ -40,7 +40,7 @@ def found(text: str, *, url: str = URL) -> list[Joined]:
 
 
 def listed(text: str, *, url: str = URL) -> dict[str, str]:
-    """Return the segments, or the reason why there are none, of each format by its id."""
+    """Return the segments of each format by its id, or the reason for which the format has none."""
     return {
         each.seed.id or "": f"refused: {each.refusal}" if each.listing is None else short(each.listing)
         for each in found(text, url=url)
@@ -48,7 +48,7 @@ def listed(text: str, *, url: str = URL) -> dict[str, str]:
 
 
 def short(fragments: Iterable[Fragment]) -> str:
-    """Return the URLs below `BASE`, `!` before that of an initialization segment, and ranges after them."""
+    """Return the URLs relative to `BASE`, each with its range. A `!` precedes the URL of an initialization segment."""
     return " ".join(
         ("!" if each.initial else "")
         + each.url.removeprefix(BASE)

@@ -1,4 +1,4 @@
-"""The segments of a DASH manifest are those that two other parsers find: mpd-parser (of video.js), and yt-dlp's."""
+"""The segments of DASH manifests, compared with those of two other parsers: mpd-parser (of video.js) and yt-dlp."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Segments = dict[str, list[tuple[str, list[int] | None, float | None, bool]]]
 
 @pytest.fixture(scope="module")
 def peer() -> dict[str, Any]:
-    """What mpd-parser finds in each manifest."""
+    """Return the segments that mpd-parser finds in each manifest."""
     if not (PACKAGES / "mpd-parser").is_dir():
         if os.environ.get("CI") == "true":
             pytest.fail("mpd-parser is missing: `make node` installs it")
@@ -57,7 +57,7 @@ def ours(name: str) -> Segments:
 
 
 def by_ytdlp(name: str) -> dict[str, list[tuple[str, float | None]]] | None:
-    """What yt-dlp's parser finds: URLs and durations. None if it fails."""
+    """Return the URLs and durations that yt-dlp's parser finds. Returns None if the parser fails."""
     with YoutubeDL({"quiet": True, "logger": Silent(), "cachedir": False}, auto_init=False) as ydl:
         extractor = InfoExtractor(ydl)
         try:
@@ -82,12 +82,12 @@ class Silent:
 
 
 def rounded(found: Any) -> Any:
-    """Make numbers that come from different calculations comparable."""
+    """Round numbers, so that the results of different calculations are comparable."""
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 6), parse_int=float)
 
 
 def without_last_duration(segments: Any) -> Any:
-    """Leave out the durations of the last segments: mpd-parser shortens them to the end of the period."""
+    """Remove the durations of the last segments, because mpd-parser shortens them to the end of the period."""
     found = rounded(segments)
     for parts in filter(None, found.values()):
         parts[-1][2] = None

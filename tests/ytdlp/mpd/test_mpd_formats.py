@@ -1,4 +1,4 @@
-"""yt-dlp's formats of a DASH manifest, with our segments."""
+"""yt-dlp's formats of a DASH manifest, with the segments of the project's own parser."""
 
 # ruff: noqa: E501  # elements of manifests are easier to read on one line
 
@@ -63,7 +63,7 @@ def test_all_fields_but_the_segments_are_those_of_yt_dlp(extractor: Any, id: str
     assert subtitles == stock_subtitles
 
 
-def test_fragments_are_a_sequence_of_absolute_urls_with_their_ranges(extractor: Any) -> None:
+def test_fragments_are_a_sequence_of_absolute_urls_with_ranges(extractor: Any) -> None:
     ranged = (
         '<SegmentList duration="2"><Initialization sourceURL="f.mp4" range="0-9"/><SegmentURL media="f.mp4"'
         ' mediaRange="10-19"/><SegmentURL media="g.mp4"/></SegmentList>'
@@ -79,7 +79,7 @@ def test_fragments_are_a_sequence_of_absolute_urls_with_their_ranges(extractor: 
     assert (len(fragments), fragments[1:2]) == (3, list(fragments)[1:2])
 
 
-def test_the_size_of_one_period_is_not_that_of_the_format(extractor: Any) -> None:
+def test_the_size_of_a_file_in_one_of_two_periods_is_not_the_size_of_the_format(extractor: Any) -> None:
     sized = '<BaseURL xmlns:yt="http://youtube.com/yt/2012/10/10" yt:contentLength="500">f.mp4</BaseURL>'
     [one], _ = formats(extractor, mpd(f"<Period>{video(sized)}</Period>"))
     [two], _ = formats(extractor, mpd(f'<Period duration="PT2S">{video(sized)}</Period>' * 2, ""))
@@ -87,7 +87,7 @@ def test_the_size_of_one_period_is_not_that_of_the_format(extractor: Any) -> Non
     assert (two["filesize"], len(two["fragments"])) == (None, 2)
 
 
-def test_a_format_that_is_refused_has_no_segments(extractor: Any) -> None:
+def test_a_refused_format_has_no_segments(extractor: Any) -> None:
     periods = f'<Period duration="PT2S">{video(NUMBERED)}</Period><Period duration="PT2S"/>'
     other = video(NUMBERED).replace("avc1.4d401e", "av01.0.04M.08")
     found, _ = formats(extractor, mpd(f'{periods}<Period duration="PT2S">{other}</Period>', ""))
@@ -108,11 +108,11 @@ def test_a_format_that_is_refused_has_no_segments(extractor: Any) -> None:
         ("", None, ""),
     ],
 )
-def test_the_url_that_a_manifest_was_found_at(base: str, url: str | None, right: str) -> None:
+def test_the_document_url_of_a_manifest_is_found(base: str, url: str | None, right: str) -> None:
     assert document_url(base, url) == right
 
 
-# In a worker
+# Manifests in a worker
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def shelf() -> Iterator[Shelf]:
 
 
 def put(shelf: Shelf, text: str) -> str:
-    """Put a manifest on the shelf, and return its URL."""
+    """Serve a manifest, and return its URL."""
     shelf.files["/d/m.mpd"] = text.encode()
     shelf.headers["/d/m.mpd"] = {"Content-Type": "application/dash+xml"}
     return f"{shelf.url}/d/m.mpd"
@@ -146,7 +146,7 @@ async def test_a_worker_requests_a_manifest_once_and_lists_its_segments(shelf: S
         assert len(track.fragments) == 2000 * 4
 
 
-async def test_a_worker_answers_hostile_manifests(shelf: Shelf) -> None:
+async def test_a_worker_survives_hostile_manifests(shelf: Shelf) -> None:
     async with running() as workers:
         process = await process_of(workers)
         before = process.memory_info().rss
@@ -168,7 +168,7 @@ def repeated(times: int) -> str:
     )
 
 
-async def test_the_embedded_method_requests_ranges_and_refuses_what_has_no_segments(shelf: Shelf) -> None:
+async def test_the_embedded_method_requests_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
     shelf.files["/d/f.mp4"] = bytes(range(100))
     ranged = '<SegmentList><SegmentURL media="f.mp4" mediaRange="0-9"/><SegmentURL media="f.mp4" mediaRange="50-99"/>'
     sets = video(f"{ranged}</SegmentList>", id="good"), video("", id="bad")
@@ -185,7 +185,7 @@ async def test_the_embedded_method_requests_ranges_and_refuses_what_has_no_segme
         os.close(reading)
 
 
-def test_the_best_formats_keep_their_segments_when_there_are_too_many() -> None:
+def test_the_best_formats_keep_their_segments_if_there_are_too_many() -> None:
     part = Part(None, Templated(Pattern("https://m.example/%d", ("Number",)), 1, 1, (Run(0, 0, 1, 90_000),)))
     fmt = {"url": URL, "protocol": "http_dash_segments", "fragments": Fragments(Listing((part,)))}
     tracks = list(

@@ -1,4 +1,4 @@
-"""Which representations of several periods make one format, and which cannot."""
+"""Representations of several periods that make one format, and those that cannot."""
 
 # ruff: noqa: E501  # elements of manifests are easier to read on one line
 
@@ -39,7 +39,7 @@ def period(*sets: str, seconds: int = 2, inside: str = "", attributes: str = "")
 
 
 def joined(*periods: str) -> dict[str, str]:
-    """Return the segments of each format, without the reasons of those that are refused."""
+    """Return the segments of each format. Refused formats have "refused" without the reason."""
     return {
         id: "refused" if text.startswith("refused") else text for id, text in listed(mpd("".join(periods), "")).items()
     }
@@ -53,7 +53,7 @@ def joined(*periods: str) -> dict[str, str]:
         ([video("a")], [video("b", codecs="avc1.640028")], {"a": "a-1 b-1"}),
         ([video("a", codecs="hvc1.1.6.L93")], [video("b", codecs="hev1.1.6.L93")], {"a": "a-1 b-1"}),
         ([audio("a", codecs="mp4a.40.2")], [audio("b", codecs="mp4a.40.5")], {"a": "a-1 b-1"}),
-        # the height, then the id, then the bandwidth
+        # matched by the height, then the id, then the bandwidth
         ([video("s", 90), video("l", 720)], [video("L", 720), video("S", 90)], {"s": "s-1 S-1", "l": "l-1 L-1"}),
         ([video("s"), video("l", bandwidth=2000)],
          [video("s", bandwidth=2500, folder="s2"), video("l", bandwidth=5000, folder="l2")],
@@ -61,7 +61,7 @@ def joined(*periods: str) -> dict[str, str]:
         ([video("s"), video("l", bandwidth=2000)], [video("x", bandwidth=1900), video("y", bandwidth=900)],
          {"s": "s-1 y-1", "l": "l-1 x-1"}),
         ([video("s", 90), video("l", 720)], [video("only", 360)], {"s": "s-1 only-1", "l": "l-1 only-1"}),
-        # languages and roles
+        # matched by languages and roles
         ([audio("1", "en"), audio("2", "fr")], [audio("1", "fr", folder="f"), audio("2", "en", folder="e")],
          {"1": "1-1 e-1", "2": "2-1 f-1"}),
         ([audio("1", "en")], [audio("2", "en-US")], {"1": "1-1 2-1"}),
@@ -73,7 +73,7 @@ def joined(*periods: str) -> dict[str, str]:
          [audio("3", inside='<Role value="commentary"/>'), audio("4", inside='<Role value="main"/>')],
          {"1": "1-1 4-1", "2": "2-1 3-1"}),
         ([video("1")], [video("t", inside='<Role value="trick"/>'), video("2")], {"1": "1-1 2-1", "t": "refused"}),
-        # what cannot be joined
+        # representations that cannot be joined
         ([video("a")], [video("b", codecs="hvc1.1.6.L93")], {"a": "refused", "b": "refused"}),
         ([video("a")], [video("b", codecs="vp09.00.10.08")], {"a": "refused", "b": "refused"}),
         ([video("a"), audio("s")], [video("b")], {"a": "a-1 b-1", "s": "refused"}),
@@ -81,16 +81,18 @@ def joined(*periods: str) -> dict[str, str]:
         ([audio("1", codecs="ec-3"), audio("2")], [audio("3", codecs="mp4a.40.2")], {"1": "refused", "2": "2-1 3-1"}),
     ],
 )  # fmt: skip
-def test_the_representations_of_two_periods(first: list[str], second: list[str], right: dict[str, str]) -> None:
+def test_the_representations_of_two_periods_are_joined(
+    first: list[str], second: list[str], right: dict[str, str]
+) -> None:
     assert joined(period(*first), period(*second)) == right
 
 
-def test_the_reason_names_the_period() -> None:
+def test_the_reason_of_a_refusal_names_the_period() -> None:
     text = mpd(period(video("a")) + period(video("a")) + period(video("b", codecs="av01.0.04M.08")), "")
     assert listed(text)["a"] == f"refused: {INTERRUPTED.format(3, 'video')}"
 
 
-def test_the_longest_period_has_the_formats_and_the_others_are_fitted_to_it() -> None:
+def test_the_longest_period_determines_the_formats_and_the_others_are_matched_to_it() -> None:
     advertisement = period(video("x", 90), video("y", 1080), audio("z"))
     film = period(video("s", 90), video("l", 720), audio("a", "en"), audio("b", "fr"), seconds=4)
     assert joined(advertisement, film, advertisement) == {
@@ -101,7 +103,7 @@ def test_the_longest_period_has_the_formats_and_the_others_are_fitted_to_it() ->
     }
 
 
-def test_adaptation_sets_of_one_asset_are_told_apart_by_their_ids() -> None:
+def test_adaptation_sets_of_one_asset_are_distinguished_by_their_ids() -> None:
     asset = '<AssetIdentifier schemeIdUri="urn:x" value="film"/>'
     front, back = (video(id, folder=f"{id}1", group=f'id="{id}"') for id in ("1", "2"))
     front2, back2 = (video(f"{id}x", folder=f"{id}2", group=f'id="{id}"') for id in ("1", "2"))
@@ -172,11 +174,11 @@ SHARED = {"v": "refused: This format cannot be streamed as a whole: periods of t
         ([file("ad.mp4"), file("a.mp4"), file("ad.mp4")], {"v": "ad.mp4 a.mp4 ad.mp4"}),
     ],
 )
-def test_files_of_several_periods(periods: list[str], right: dict[str, str]) -> None:
+def test_files_of_several_periods_are_joined(periods: list[str], right: dict[str, str]) -> None:
     assert joined(*map(period, periods)) == {id: text.split(":")[0] for id, text in right.items()}
 
 
-def test_one_file_of_all_periods_is_a_plain_file() -> None:
+def test_one_file_for_all_periods_is_a_plain_file() -> None:
     (only,) = found(mpd(period(file("a.mp4")) + period(file("a.mp4", 20)), ""))
     assert isinstance(only.listing, Listing)
     assert only.listing.file == f"{BASE}a.mp4"

@@ -1,4 +1,4 @@
-"""Which segments a representation has in one period, and when they cannot be listed."""
+"""The segments of a representation in one period, and the manifests whose segments cannot be listed."""
 
 # ruff: noqa: E501  # elements of manifests are easier to read on one line
 
@@ -31,7 +31,7 @@ def template(attributes: str) -> str:
 
 
 def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', period: str = "") -> str:
-    """Return the segments of the one video of a manifest."""
+    """Return the segments of the only video in a manifest."""
     (segments,) = listed(mpd(f"<Period {period}>{video(content)}</Period>", attributes)).values()
     return segments
 
@@ -39,7 +39,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
 @pytest.mark.parametrize(
     ("content", "right"),
     [
-        # numbers
+        # segments by number
         (template('media="$Number%03d$.m4s" duration="4" startNumber="9"'), "009.m4s 010.m4s"),
         (template('media="$Number%05X$.m4s" duration="4" startNumber="255"'), "000FF.m4s 00100.m4s"),
         (template('media="$$$Number$%.m4s" duration="4"'), "$1%.m4s $2%.m4s"),
@@ -62,7 +62,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (template('media="$Number$.m4s" duration="2" timescale="0"'), "refused: The DASH manifest has an invalid"
          " timescale."),
         (template('media="$Number$.m4s" duration="x"'), INVALID),
-        # timelines
+        # segments by timeline
         (timeline('<S t="0" d="2" r="-1"/>'), "0.m4s 2.m4s 4.m4s"),
         (timeline('<S d="1" r="-1"/><S t="3" d="3"/>'), "0.m4s 1.m4s 2.m4s 3.m4s"),
         (timeline('<S d="4" r="-7"/>'), "0.m4s 4.m4s"),
@@ -78,7 +78,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S d="' + "9" * 5000 + '"/>'), INVALID),
         (timeline('<S d="2" k="4"/>'), "refused: The DASH manifest lists sequences of segments, which are not supported."),
         (timeline(""), "refused: The DASH manifest lists no segments."),
-        # lists
+        # lists of segments
         ('<SegmentList><Initialization sourceURL="i.mp4"/><SegmentURL media="a.m4s"/></SegmentList>', "!i.mp4 a.m4s"),
         ('<SegmentList><SegmentURL media="a" mediaRange=" 0 - 9 "/><SegmentURL media="b" mediaRange="0-"/></SegmentList>',
          "a@0-10 b"),
@@ -91,12 +91,12 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         ("<SegmentList/>", "refused: The DASH manifest lists no segments."),
         ('<SegmentList xlink:href="https://x.example/l.xml" duration="2"/>', "refused: The DASH manifest has its segments"
          " in another document (xlink), which is not supported."),
-        # one file
+        # single files
         ('<BaseURL>f.mp4</BaseURL><SegmentBase indexRange="100-200"><Initialization range="0-99"/></SegmentBase>', "f.mp4"),
         ("<BaseURL> f.mp4 </BaseURL>", "f.mp4"),
         ("<BaseURL/><BaseURL>f.mp4</BaseURL><BaseURL>g.mp4</BaseURL>", "f.mp4"),
         ("", "refused: The DASH manifest lists no segments."),
-        # addresses
+        # addresses of segments
         ('<SegmentList><SegmentURL media="file:///etc/passwd"/></SegmentList>', "refused: The DASH manifest contains a URL"
          " that is not http or https."),
         ('<SegmentList><SegmentURL media="https://[x"/></SegmentList>', "refused: The DASH manifest contains an invalid"
@@ -105,7 +105,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         ('<BaseURL>a%20b/</BaseURL><SegmentTemplate media="$Number$%41.m4s" duration="6"/>', "a%20b/1%41.m4s"),
     ],
 )  # fmt: skip
-def test_segments(content: str, right: str) -> None:
+def test_the_segments_of_a_representation_are_listed(content: str, right: str) -> None:
     assert of(content) == right
 
 
@@ -128,7 +128,7 @@ def test_the_number_of_segments_follows_from_the_duration(attributes: str, perio
     assert of(NUMBERED, attributes, period) == right
 
 
-def test_without_any_duration_the_last_number_tells() -> None:
+def test_without_a_duration_the_last_number_determines_the_number_of_segments() -> None:
     assert of(template('media="$Number$.m4s" duration="2" startNumber="0" endNumber="2"'), "") == "0.m4s 1.m4s 2.m4s"
 
 
@@ -150,7 +150,7 @@ def test_a_dynamic_manifest_is_read_once_it_has_ended(attributes: str, right: st
     assert listed(mpd(f"<Period>{video(NUMBERED)}</Period>", attributes, kind="dynamic")) == {"v": right}
 
 
-def test_an_ended_live_stream_may_state_the_durations_of_its_periods_only() -> None:
+def test_a_live_stream_that_has_ended_may_state_only_the_durations_of_its_periods() -> None:
     text = mpd(
         f'<Period duration="PT6S">{video(NUMBERED)}</Period>',
         'availabilityStartTime="2027-01-15T07:00:00"',
@@ -187,7 +187,7 @@ def test_any_namespace_is_read(namespace: str) -> None:
         ('mimeType="image/jpeg"', "image/jpeg"),
     ],
 )
-def test_what_a_representation_is_follows_from_what_it_says(attributes: str, kind: str) -> None:
+def test_the_kind_of_a_representation_follows_from_its_attributes(attributes: str, kind: str) -> None:
     element = f'<Representation id="v" bandwidth="1" {attributes}>{NUMBERED}</Representation>'
     (only,) = found(mpd(f"<Period><AdaptationSet>{element}</AdaptationSet></Period>"))
     assert only.seed.kind == kind
@@ -198,14 +198,14 @@ def test_what_a_representation_is_follows_from_what_it_says(attributes: str, kin
     [("$Number$.m4s", "avc1", "video/mp4"), ("$Number$.webm?x=1", "vp9", "video/webm"), ("$Number$", "vp8", "video/webm"),
      ("$Number$.ts", "avc1", "video/mp2t")],
 )  # fmt: skip
-def test_a_missing_container_follows_from_the_names_and_codecs(media: str, codecs: str, mime_type: str) -> None:
+def test_a_missing_container_follows_from_the_file_names_and_codecs(media: str, codecs: str, mime_type: str) -> None:
     segments = template(f'media="{media}" duration="2"')
     element = f'<Representation id="v" bandwidth="1" codecs="{codecs}">{segments}'
     (only,) = found(mpd(f"<Period><AdaptationSet>{element}</Representation></AdaptationSet></Period>"))
     assert only.seed.attributes["mimeType"] == mime_type
 
 
-# Bounds
+# Limits of a manifest
 
 
 def test_a_representation_has_a_limited_number_of_segments() -> None:
@@ -244,7 +244,7 @@ def test_many_periods_with_many_representations_are_refused() -> None:
         found(mpd(period * 50))
 
 
-def test_the_entries_that_are_read_are_limited_and_a_shared_timeline_counts_once() -> None:
+def test_the_number_of_timeline_entries_is_limited_and_a_shared_timeline_counts_once() -> None:
     timelines = Timelines(most_entries=1000)
     timeline = ElementTree.fromstring("<SegmentTimeline>" + '<S d="1"/>' * 600 + "</SegmentTimeline>")
     clocks = [Clock(timescale, 0, None, 0, Window(None, None)) for timescale in (1, 2)]

@@ -1,4 +1,4 @@
-"""Extractors that misbehave as real ones may, for the tests of the worker: `http://…/probe/<what>?to=<argument>`."""
+"""Extractors that misbehave as real ones may do, for the tests of the worker: `http://…/probe/<what>?to=<argument>`."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
 
     def _probe_child(self, argument: str) -> Any:
-        """Run a child, like a JavaScript runtime, for `argument` seconds."""
+        """Run a child for `argument` seconds, as a JavaScript runtime would."""
         started = time.time()
         Popen.run(["/bin/sleep", argument], stdout=subprocess.PIPE)
         return [started, time.time()]
 
     def _probe_orphan(self, argument: str) -> Any:
-        """Start a child that nobody waits for."""
+        """Start a child without waiting for its end."""
         return Popen(["/bin/sleep", "3600"]).pid
 
     def _probe_hang(self, argument: str) -> Any:
-        """Hang, and react to nothing, like a regular expression."""
+        """Hang without reacting to anything, as a regular expression can."""
         threading.Event().wait(3600)
 
     def _probe_held(self, argument: str) -> Any:
@@ -58,7 +58,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         raise ExtractorError("Half a pair: \ud800", expected=True)
 
     def _probe_exit(self, argument: str) -> Any:
-        """Raise what no `except Exception` catches."""
+        """Raise an exception that `except Exception` does not catch."""
         raise SystemExit
 
     def _probe_memory(self, argument: str) -> Any:
@@ -77,11 +77,12 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return len(blocks)
 
     def _probe_full(self, argument: str) -> Any:
-        """From now on, leave memory for small objects, but not for the stack of a thread."""
+        """Limit the memory of this process: small objects still fit, but not the stack of a thread."""
         _leave(6)
 
     def _probe_fill(self, argument: str) -> Any:
-        """Fill the memory with small objects, and raise what that raises, or another error instead of it."""
+        """Fill the memory with small objects until a MemoryError occurs. Raises that, or an ExtractorError if
+        `argument` is "hidden"."""
         _leave(64)
         filling: list[Info] = []
         try:
@@ -110,7 +111,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return nothing["http://192.0.2.1/secret?token=1"]
 
     def _probe_cookies(self, argument: str) -> Any:
-        """Set a cookie, and return the names of those with which this extraction began."""
+        """Set a cookie. Returns the names of the cookies that existed at the start of this extraction."""
         before = [cookie.name for cookie in self.cookiejar]
         self._set_cookie(urlsplit(argument).hostname, "probe", "left behind")
         return before
@@ -132,18 +133,18 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return self._ask(Request(argument, extensions={"impersonate": ImpersonateTarget()}))
 
     def _probe_browser(self, argument: str) -> Any:
-        """A page that is read by a browser alone."""
+        """Download a page that only browsers can read."""
         return self._download_webpage(argument, "browser", impersonate=True, require_impersonation=True)
 
     def _probe_like_browser(self, argument: str) -> Any:
-        """A page that is asked for as a browser does, if that can be done."""
+        """Download a page as a browser does, if impersonation is possible."""
         return self._download_webpage(argument, "like_browser", impersonate="chrome")
 
     def _probe_plain(self, argument: str) -> Any:
         return self._ask(Request(argument))
 
     def _probe_ftp(self, argument: str) -> Any:
-        """Return whether anybody connects to the port of an ftp address."""
+        """Return the result of an ftp request, and whether a client connected to the port of its address."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.5)
             try:
@@ -156,7 +157,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _ask(self, request: Request) -> str:
         try:
             return f"{self._downloader.urlopen(request).status}"
-        except Exception as error:  # noqa: BLE001  # the test looks at it
+        except Exception as error:  # noqa: BLE001  # the test checks any error
             return f"{type(error).__name__}: {error}"
 
     def _probe_swallow(self, argument: str) -> Any:
@@ -170,7 +171,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
-    """Playlists, among them one with a bad item, and one with more items than the server lists."""
+    """Extractor of playlists: with a bad item, with only a bad item, with endless items, and with very large items."""
 
     IE_NAME = "probe:two"
     _VALID_URL = r"https?://[^/]+/probe2/(?P<id>\w+)"
@@ -191,7 +192,7 @@ class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def _leave(mebibytes: int) -> None:
-    """Let this process take only so much more memory from now on."""
+    """Limit this process to `mebibytes` more memory than it uses now."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     [data] = [line for line in status.splitlines() if line.startswith("VmData")]
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
