@@ -13,6 +13,7 @@ import pytest
 from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.resume import OVERLAP_BYTES, open_resuming
 from serverpy.ranges import ByteRange
+from serverpy.tasks import cancel, spawn
 from tests.net.reading import (
     FILE,
     OTHER_FILE,
@@ -35,7 +36,7 @@ from tests.net.reading import (
 from tests.opening import rest_of
 
 SIZE = len(FILE)
-TAIL = ByteRange(100_000, None)
+TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
 """Another file with the same first half."""
@@ -404,6 +405,21 @@ async def test_a_plain_request_costs_one_request() -> None:
                 assert len(asked) == 1
 
 
+async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open() -> None:
+    """At any moment: while Range is left out, while a suffix is translated, and between two responses."""
+
+    async def read_all(source: At, asked: ByteRange | None) -> None:
+        await all_of(source, asked)
+
+    for turns in range(0, 40, 2):
+        for answer, asked_for in ((range_harms(lambda _ask: refusal(400)), None), (MISREAD["400"][0], SUFFIX)):
+            async with upstream(by_turns(answer, cut_part, part)) as (source, _):
+                task = spawn(read_all(source, asked_for), name="read")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await cancel(task)
+
+
 # §1.6: addresses that have expired
 
 
@@ -493,8 +509,7 @@ MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
 @pytest.mark.parametrize("name", MISREAD)
 async def test_a_suffix_range_is_asked_for_by_its_first_byte_if_the_server_misreads_it(name: str) -> None:
     answer, requests = MISREAD[name]
-    suffix = ByteRange(None, 100)
-    async with upstream(absolute_only(answer)) as (source, asked), reading(source, suffix) as read:
+    async with upstream(absolute_only(answer)) as (source, asked), reading(source, SUFFIX) as read:
         assert (read.extent.first, read.extent.total, read.honoured) == (SIZE - 100, SIZE, True)
         assert await rest_of(read) == FILE[-100:]
         opening = (
@@ -515,16 +530,16 @@ async def test_a_suffix_of_about_the_whole_is_right(suffix_bytes: int) -> None:
 async def test_a_server_without_ranges_gives_the_whole_for_a_suffix() -> None:
     for headers, requests in ((told(), 2), ({"Accept-Ranges": "none"}, 1)):
         async with upstream(partial(lambda more, _ask: whole(more=more), headers)) as (source, asked):
-            assert await all_of(source, ByteRange(None, 100)) == FILE
+            assert await all_of(source, SUFFIX) == FILE
             assert len(asked) == requests
     async with upstream(range_harms(lambda _ask: refusal(400))) as (source, _):
-        assert await all_of(source, ByteRange(None, 100)) == FILE
+        assert await all_of(source, SUFFIX) == FILE
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
 async def test_a_length_that_is_known_saves_the_suffix_and_need_not_be_right(total: int, requests: int) -> None:
     async with upstream(part) as (source, asked):
-        read = await open_resuming(source, ByteRange(None, 100), wait_seconds=2.0, total=total)
+        read = await open_resuming(source, SUFFIX, wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]
         read.close()
         assert len(asked) == requests
