@@ -395,6 +395,16 @@ async def test_a_range_beyond_the_end_is_refused_whether_or_not_the_server_tells
         assert len(asked) == (2 if told_size is None else 1)
 
 
+@pytest.mark.parametrize("asked_for", [SUFFIX, TAIL, ByteRange(0, 0)])
+async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) -> None:
+    for answer in (partial(part, file=b""), range_harms(lambda _ask: refusal(416))):
+        empty: Answer = partial(lambda odd, ask: odd(ask) if ask.has_range else whole(b""), answer)
+        async with upstream(empty) as (source, _):
+            with pytest.raises(RangeNotSatisfiable) as caught:
+                await open_resuming(source, asked_for, wait_seconds=2.0)
+            assert caught.value.size == 0
+
+
 async def test_a_plain_request_costs_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
