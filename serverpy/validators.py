@@ -6,7 +6,8 @@ provides it; callers also compare lengths or bytes.
 
 from __future__ import annotations
 
-from email.utils import mktime_tz, parsedate_tz
+from calendar import timegm
+from email.utils import parsedate_tz
 from typing import TypeGuard
 
 _MAX_DATE = 64
@@ -48,9 +49,10 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
 
 
 def _seconds(date: str) -> int | None:
-    """Return the time that `date` means, in seconds since the epoch. Returns None if it is invalid."""
+    """Return the time that `date` means, in seconds since the epoch; without a zone it is GMT. Returns None if it is
+    invalid."""
     try:
         parsed = parsedate_tz(date) if len(date) <= _MAX_DATE else None
-        return None if parsed is None else mktime_tz(parsed)
+        return None if parsed is None else timegm(parsed[:9]) - (parsed[9] or 0)
     except (ValueError, OverflowError):
         return None

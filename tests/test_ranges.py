@@ -7,8 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverpy.errors import RangeNotSatisfiable
-from serverpy.ranges import ByteRange, ContentRange, parse_length, parse_range, resolve_range, total_of
-from serverpy.validators import same_validator, strong_validator
+from serverpy.ranges import (
+    ByteRange,
+    ContentRange,
+    body_length,
+    is_endless,
+    parse_length,
+    parse_range,
+    resolve_range,
+    total_of,
+    with_first,
+)
+from serverpy.validators import dates_differ, etags_differ, same_validator, strong_validator
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
@@ -188,6 +198,42 @@ def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | No
     assert parse_length(digits) == expected
 
 
+@pytest.mark.parametrize(
+    ("header", "endless"),
+    [
+        *((f"bytes 0-{size - 2}/{size - 1}", True) for size in (2**53, 2**63, 2**64)),
+        *((f"bytes 0-99/{size}", True) for size in (2**53 - 1, 10**19, 10**20 - 1)),
+        (f"bytes 000-{2**64 - 2}/{2**64 - 1}", True),
+        (f"bytes 1-{2**64 - 2}/{2**64 - 1}", False),
+        (f"bytes 0-{2**53 - 3}/{2**53 - 2}", False),
+        *((header, False) for header in (None, "", "bytes 0-99/*", "bytes */100", "bytes 0-99/100")),
+        *((header, False) for header in (f"bytes 0-{ENDLESS}/{ENDLESS}", f"bytes {2**64 - 1}", f"0-9/{2**64 - 1}")),
+    ],
+)
+def test_a_length_that_no_file_has_means_a_stream_without_an_end(header: str | None, *, endless: bool) -> None:
+    assert is_endless(header) is endless
+
+
+@pytest.mark.parametrize(
+    ("digits", "expected"),
+    [
+        *(("0", 0), ("5", 5), (str(2**53 - 2), 2**53 - 2)),
+        *((digits, None) for digits in (None, "", "x", str(2**53 - 1), str(LARGEST), str(2**64 - 1), ENDLESS)),
+    ],
+)
+def test_a_body_is_no_longer_than_a_file(digits: str | None, expected: int | None) -> None:
+    assert body_length(digits) == expected
+
+
+@given(st.integers(1, 60), st.integers(0, 50))
+def test_a_suffix_with_a_first_byte_means_the_same(suffix_bytes: int, total: int) -> None:
+    suffix = ByteRange(None, suffix_bytes)
+    absolute = with_first(suffix, total)
+    assert absolute.first is not None
+    if total:
+        assert resolve_range(absolute, total) == resolve_range(suffix, total)
+
+
 # Validators
 
 
@@ -201,6 +247,10 @@ def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | No
         (None, DATE, DATE),
         ("", DATE, DATE),
         (None, None, None),
+        ("a", DATE, DATE),
+        ('"a', DATE, DATE),
+        ('"', None, None),
+        ('""', DATE, '""'),
     ],
 )
 def test_if_range_has_a_strong_etag_or_else_the_date(
@@ -231,3 +281,49 @@ def test_if_range_matches_only_the_same_strong_validator(
     if_range: str, etag: str | None, last_modified: str | None, *, holds: bool
 ) -> None:
     assert same_validator(if_range, etag, last_modified) is holds
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ('"a"', '"b"', True),
+        ('"a"', '"A"', True),
+        ("a", "b", True),
+        ('"a"', '"a"', False),
+        ('W/"a"', 'W/"b"', False),
+        ('"a"', 'W/"b"', False),
+        ('w/"a"', '"b"', False),
+        ('"a"', None, False),
+        ('"a"', "", False),
+        (None, None, False),
+    ],
+)
+def test_etags_differ_only_by_strong_comparison(one: str | None, other: str | None, *, differ: bool) -> None:
+    assert etags_differ(one, other) is etags_differ(other, one) is differ
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        (DATE, DATE, False),
+        (DATE, "Mon, 01 Jan 2024 00:00:01 GMT", True),
+        (DATE, "Monday, 01-Jan-24 00:00:00 GMT", False),
+        (DATE, "Mon Jan  1 00:00:00 2024", False),
+        (DATE, "Mon, 01 Jan 2024 01:00:00 +0100", False),
+        (DATE, "Mon, 01 Jan 2024 01:00:00 GMT", True),
+        (DATE, "0", True),
+        ("0", "1", True),
+        (DATE, DATE + " " * 100, True),
+        (DATE, "Mon, 99 Jan 99999999999999999999 00:00:00 GMT", True),
+        (DATE, None, False),
+        ("", DATE, False),
+    ],
+)
+def test_dates_differ_if_they_mean_different_times(one: str | None, other: str | None, *, differ: bool) -> None:
+    assert dates_differ(one, other) is dates_differ(other, one) is differ
+
+
+@given(st.text(max_size=70), st.text(max_size=70))
+def test_any_two_texts_are_compared_as_dates(one: str, other: str) -> None:
+    assert dates_differ(one, other) is dates_differ(other, one)
+    assert not dates_differ(one, one)

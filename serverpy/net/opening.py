@@ -136,7 +136,10 @@ def _is_suffix(asked: ByteRange | None) -> TypeGuard[ByteRange]:
 
 
 def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
-    return asked is not None and asked.first is not None and total is not None and asked.first >= total
+    """Return whether no byte of a file of `total` bytes is in `asked`; an empty one has none for any range."""
+    if asked is None or total is None:
+        return False
+    return total == 0 or (asked.first is not None and asked.first >= total)
 
 
 def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) -> bool:

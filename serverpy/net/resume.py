@@ -23,8 +23,8 @@ __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 OVERLAP_BYTES = 4096
 """How many of the bytes already returned are fetched again and compared, at most."""
 START_BYTES = 64
-"""How many of the first bytes of a file are compared if a server sends it again from its beginning. Internet radio does
-not repeat itself, so it is recognised before all that was played has been dropped."""
+"""How many of the first bytes of a file, at most, are compared if a server sends it again from its beginning. Internet
+radio does not repeat itself, so this tells it apart before all that was played has been dropped."""
 _SHORTER = "The media became shorter while it was read."
 
 
@@ -74,6 +74,7 @@ class ResumingRead(Unlosable):
         self._start = b""
         self._tail = b""
         self._overlap_bytes = _overlap_within(requests.window_bytes)
+        self._compares = False
         self._discard = 0
         self._expected = b""
         self.extent = opened.extent
@@ -115,46 +116,50 @@ class ResumingRead(Unlosable):
 
     async def _read_once(self, most: int) -> bytes | None:
         """Read once. Returns bytes for the reader, `b""` at the end, or None if this step brought no new bytes."""
-        if self._is_compared and self._position == self.extent.end:
-            return b""
+        if self._position == self._promised and not self._compares:
+            return self._end_response()
         if self._response is None:
             self._response = await self._reopen()
-        is_spent = self._is_compared and self._position == self._promised
-        chunk = b"" if is_spent else await self._response.read(most)
+        chunk = await self._response.read(most)
         return self._accept(chunk) if chunk else self._end_response()
-
-    @property
-    def _is_compared(self) -> bool:
-        return not self._discard and not self._expected
 
     def _end_response(self) -> bytes | None:
         """Go on after the clean end of a response: it may cover less than its request (RFC 9110 §15.3.7)."""
-        if not self._is_compared:
+        if self._compares:
             raise Mismatch(_SHORTER)
-        if self.extent.end is None:
+        if self.extent.end is None or self._position == self.extent.end:
             return b""
         if not self._gained:
             raise UpstreamFailed("The media server sent no more bytes.")
         self._overlap_bytes = min(self._overlap_bytes, _overlap_within(self._position - self._begun))
+        self._promised = None
         self.close()
         return None
 
     def _accept(self, chunk: bytes) -> bytes | None:
         """Drop the bytes before the overlap, compare the overlap, and count the rest."""
-        if not self._is_compared:
+        if self._compares:
             chunk = self._compare(chunk)
-        if self._promised is not None:
+        reached = self._position + len(chunk)
+        if self._promised is not None and reached > self._promised:
             chunk = chunk[: max(0, self._promised - self._position)]
+            reached = self._position + len(chunk)
         if not chunk:
             return None
-        self._position += len(chunk)
-        if len(self._start) < START_BYTES:
-            self._start += chunk[: START_BYTES - len(self._start)]
-        self._tail = chunk[-OVERLAP_BYTES:] if len(chunk) >= OVERLAP_BYTES else (self._tail + chunk)[-OVERLAP_BYTES:]
-        self._gained = True
-        if self._requests.tries:
-            self._requests.progress()
+        self._position = reached
+        if len(chunk) >= OVERLAP_BYTES:
+            self._tail = chunk[-OVERLAP_BYTES:]
+        else:
+            self._tail = (self._tail + chunk)[-OVERLAP_BYTES:]
+        if not self._gained:
+            self._note_progress(chunk)
         return chunk
+
+    def _note_progress(self, chunk: bytes) -> None:
+        """Note that the response has brought a new byte."""
+        self._gained = True
+        self._start = self._start or chunk[:START_BYTES]
+        self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
         """Return the new bytes of `chunk`. Raises `Mismatch` if the others are not those returned before."""
@@ -166,6 +171,7 @@ class ResumingRead(Unlosable):
         _check_same(chunk, self._expected)
         known = min(len(self._expected), len(chunk))
         self._expected = self._expected[known:]
+        self._compares = bool(self._discard or self._expected)
         return chunk[known:]
 
     async def _reopen(self) -> Response:
@@ -175,6 +181,7 @@ class ResumingRead(Unlosable):
         response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
         self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
+        self._compares = bool(self._discard or self._expected)
         if end is None and part.total is not None:  # the first response did not tell the total
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)

@@ -13,6 +13,7 @@ import pytest
 from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.resume import OVERLAP_BYTES, open_resuming
 from serverpy.ranges import ByteRange
+from serverpy.tasks import cancel, spawn
 from tests.net.reading import (
     FILE,
     OTHER_FILE,
@@ -35,7 +36,7 @@ from tests.net.reading import (
 from tests.opening import rest_of
 
 SIZE = len(FILE)
-TAIL = ByteRange(100_000, None)
+TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
 """Another file, whose first half is the same."""
@@ -396,7 +397,21 @@ async def test_a_range_beyond_the_end_is_refused_with_or_without_a_stated_length
         assert len(asked) == (2 if told_size is None else 1)
 
 
+<<<<<<< HEAD
 async def test_an_ordinary_read_takes_one_request() -> None:
+=======
+@pytest.mark.parametrize("asked_for", [SUFFIX, TAIL, ByteRange(0, 0)])
+async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) -> None:
+    for answer in (partial(part, file=b""), range_harms(lambda _ask: refusal(416))):
+        empty: Answer = partial(lambda odd, ask: odd(ask) if ask.has_range else whole(b""), answer)
+        async with upstream(empty) as (source, _):
+            with pytest.raises(RangeNotSatisfiable) as caught:
+                await open_resuming(source, asked_for, wait_seconds=2.0)
+            assert caught.value.size == 0
+
+
+async def test_a_plain_request_costs_one_request() -> None:
+>>>>>>> rd
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):
@@ -404,6 +419,21 @@ async def test_an_ordinary_read_takes_one_request() -> None:
             async with upstream(answer) as (source, asked), reading(source, asked_for) as read:
                 assert await rest_of(read)
                 assert len(asked) == 1
+
+
+async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open() -> None:
+    """At any moment: while Range is left out, while a suffix is translated, and between two responses."""
+
+    async def read_all(source: At, asked: ByteRange | None) -> None:
+        await all_of(source, asked)
+
+    for turns in range(0, 40, 2):
+        for answer, asked_for in ((range_harms(lambda _ask: refusal(400)), None), (MISREAD["400"][0], SUFFIX)):
+            async with upstream(by_turns(answer, cut_part, part)) as (source, _):
+                task = spawn(read_all(source, asked_for), name="read")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await cancel(task)
 
 
 # §1.6: addresses that have expired
@@ -495,8 +525,7 @@ MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
 @pytest.mark.parametrize("name", MISREAD)
 async def test_a_misread_suffix_range_is_requested_by_its_first_byte(name: str) -> None:
     answer, requests = MISREAD[name]
-    suffix = ByteRange(None, 100)
-    async with upstream(absolute_only(answer)) as (source, asked), reading(source, suffix) as read:
+    async with upstream(absolute_only(answer)) as (source, asked), reading(source, SUFFIX) as read:
         assert (read.extent.first, read.extent.total, read.honoured) == (SIZE - 100, SIZE, True)
         assert await rest_of(read) == FILE[-100:]
         opening = (
@@ -517,16 +546,16 @@ async def test_a_suffix_about_as_long_as_the_file_has_the_right_bytes(suffix_byt
 async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> None:
     for headers, requests in ((told(), 2), ({"Accept-Ranges": "none"}, 1)):
         async with upstream(partial(lambda more, _ask: whole(more=more), headers)) as (source, asked):
-            assert await all_of(source, ByteRange(None, 100)) == FILE
+            assert await all_of(source, SUFFIX) == FILE
             assert len(asked) == requests
     async with upstream(range_harms(lambda _ask: refusal(400))) as (source, _):
-        assert await all_of(source, ByteRange(None, 100)) == FILE
+        assert await all_of(source, SUFFIX) == FILE
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
 async def test_a_known_length_avoids_the_suffix_range_even_if_it_is_wrong(total: int, requests: int) -> None:
     async with upstream(part) as (source, asked):
-        read = await open_resuming(source, ByteRange(None, 100), wait_seconds=2.0, total=total)
+        read = await open_resuming(source, SUFFIX, wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]
         read.close()
         assert len(asked) == requests
