@@ -397,9 +397,6 @@ async def test_a_range_beyond_the_end_is_refused_with_or_without_a_stated_length
         assert len(asked) == (2 if told_size is None else 1)
 
 
-<<<<<<< HEAD
-async def test_an_ordinary_read_takes_one_request() -> None:
-=======
 @pytest.mark.parametrize("asked_for", [SUFFIX, TAIL, ByteRange(0, 0)])
 async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) -> None:
     for answer in (partial(part, file=b""), range_harms(lambda _ask: refusal(416))):
@@ -410,8 +407,7 @@ async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) 
             assert caught.value.size == 0
 
 
-async def test_a_plain_request_costs_one_request() -> None:
->>>>>>> rd
+async def test_an_ordinary_read_takes_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):

@@ -21,10 +21,14 @@ from serverpy.net.egress import Egress
 from serverpy.net.guard import Guard
 from serverpy.sample import PLUGIN_PATH
 from serverpy.ytdlp.faults import translate
+from serverpy.ytdlp.m3u8 import AUDIO_APART
 from serverpy.ytdlp.prepare import prepare
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.proxies import SessionProxies
 from tests.extraction.workers import OPTIONS
+
+DROPPED = {"fragment_base_url", AUDIO_APART}
+"""Fields that only one of both extractions has."""
 
 
 class Silent:
@@ -78,7 +82,7 @@ def _with_plain_fragments(value: Any) -> Any:
     """Return the same dictionary with fragments as absolute URLs and durations. Stock yt-dlp lists fragments relative
     to a base, the slim session as `mpd/formats.py` parses them."""
     if isinstance(value, dict):
-        found = {key: _with_plain_fragments(each) for key, each in value.items() if key != "fragment_base_url"}
+        found = {key: _with_plain_fragments(each) for key, each in value.items() if key not in DROPPED}
         if "fragments" in value:
             found["fragments"] = [_plain(each, value.get("fragment_base_url")) for each in value["fragments"]]
         return found
