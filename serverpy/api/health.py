@@ -1,4 +1,4 @@
-"""Answer of `/health`, as OpenAPI shows it."""
+"""The response of `/health`, as OpenAPI shows it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, in bytes, seconds or the unit of its claim. `note` is shown after it, in brackets."""
+    """One measured value, in bytes, seconds or the unit of its claim. The report shows `note` after it, in brackets."""
 
     value: float
     note: str = ""
@@ -96,9 +96,9 @@ class Results:
         return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
 
     def rows(self, scenario: str, **where: object) -> list[Row]:
-        """Return the rows of a scenario whose fields have those values; if it has only series, each is summarised as a
-        row. Rows that were measured before another part of the scenario failed are valid; `nothing` says why the rest
-        is missing."""
+        """Return the rows of a scenario whose fields have those values. If the scenario has only series, summarise each
+        as a row. Rows that were measured before another part of the scenario failed are valid; `nothing` returns the
+        reason for the missing rows."""
         found = self.scenarios.get(scenario)
         rows = (found.rows or tuple(map(summary, found.series))) if found else ()
         return [row for row in rows if _matches(row, where)]
@@ -109,8 +109,8 @@ class Results:
         return [each for each in found.series if len(each["pss"]) > 1] if found else []
 
     def row(self, scenario: str, **where: object) -> Row | NotMeasured:
-        """Return the first row with those values, or why it is unsound. If the value of a field is `max`, return the
-        sound row in which that field is largest."""
+        """Return the first row with those values, or the reason why it is unsound. If the value of a field is `max`,
+        return the sound row in which that field is largest."""
         largest = [name for name, value in where.items() if value == "max"]
         rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
         if not rows:
@@ -184,7 +184,7 @@ def _matches(row: Row, where: Mapping[str, object]) -> bool:
 
 
 def _short(reason: str) -> str:
-    """Shorten a reason for the cell of a table; the whole reason is shown with the scenario."""
+    """Shorten a reason for the cell of a table. The report shows the whole reason with the scenario."""
     return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
 
 
@@ -202,8 +202,8 @@ def number(row: Row | NotMeasured, name: str) -> Found:
 
 
 def unsound(row: Row) -> NotMeasured | None:
-    """Return why a row says nothing about a crowd of its size: clients failed, or were refused although all should be
-    served. Returns None if the row is sound."""
+    """Return why a row cannot stand for a crowd of its size: clients failed, or were refused although the server should
+    serve all of them. Returns None if the row is sound."""
     if "clients" not in row:
         return None
     clients = row["clients"]
