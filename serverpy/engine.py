@@ -1,5 +1,5 @@
-"""Everything that serves a stream, without HTTP around it. It is run by the server, by `serverpy get` and `info`, and
-by programs that use ServerPY as a library."""
+"""The parts that serve a stream, without HTTP. The server, `serverpy get`, `serverpy info` and programs that use
+ServerPY as a library run an engine."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
 class Engine:
     """The parts that serve streams, and the process that runs yt-dlp. Runs in one event loop, inside `async with`.
 
-    Without `settings`, they come from `serverpy.toml` and the environment. `own` are the sockets that this process
-    listens on, which no request may reach. Raises `ConfigurationError` for settings that cannot work together."""
+    `settings` are by default those of `serverpy.toml` and the environment. `own` are the sockets that this process
+    listens on, which no request may reach. Raises `ConfigurationError` if the settings cannot work together."""
 
     def __init__(self, settings: Settings | None = None, own: Sockets = ()) -> None:
         settings = settings or load_settings()
@@ -97,7 +97,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a place, for bytes, for a thread or for a child."""
+        """Number of requests that wait for a slot, for bytes, for a thread or for a child."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
     async def __aenter__(self) -> Engine:
@@ -115,9 +115,8 @@ class Engine:
 
     @asynccontextmanager
     async def open(self, request: StreamRequest) -> AsyncIterator[Stream]:
-        """Open the stream that `request` asks for, and close it at the end of the block.
-
-        Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError`, here or while the stream is read."""
+        """Open the stream that `request` asks for, and close it at the end of the block. Waits for a slot for at most
+        WAIT_SECONDS. Raises a `ServerPYError` if the stream cannot be opened or read."""
         stream = await self._started().open(request)
         try:
             yield stream
@@ -125,7 +124,8 @@ class Engine:
             await stream.aclose()
 
     async def info(self, url: str) -> Info:
-        """Extract the page at `url`; return what it holds, as `GET /info` does. Raises a `ServerPYError`."""
+        """Extract the page at `url`; return its media, as `GET /info` does. Raises a `ServerPYError` if the extraction
+        fails."""
         delivery = self._started()
         return info_of(await delivery.info(url), delivery.capabilities)
 
@@ -135,15 +135,16 @@ class Engine:
         return self.delivery
 
     async def start(self) -> None:
-        """Start the filtering proxy and the worker. Raises `ConfigurationError`, or `ExtractionFailed` if the worker
-        does not start. May be called again after a failure."""
+        """Start the filtering proxy and the worker. Raises `ConfigurationError` if the worker rejects its settings,
+        `ExtractionFailed` if it does not start. The caller may try again after a failure."""
         if not self._listens:
             await self.egress.start()
             self._listens = True
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """End what waits and what runs. The callers of `Delivery.open` must have closed their streams before."""
+        """End the waiting requests and the worker. The callers of `Delivery.open` must have closed their streams
+        before."""
         self.budget.stop()
         self.client.close()
         await self.extractor.aclose()
@@ -165,7 +166,7 @@ def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
 
 
 def own_sockets(settings: Settings) -> Sockets:
-    """Return the sockets that HOST and PORT stand for; none for port 0."""
+    """Return the sockets that HOST and PORT stand for. Returns none for port 0."""
     if settings.port == 0:
         return ()
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,5 +1,5 @@
-"""The extras of the distribution: what each of them installs and is for. The doctor lists them; a feature asks
-`require` before it imports what may be missing."""
+"""The extras of the distribution: the packages and the purpose of each. The doctor lists them; a feature calls
+`require` before it imports a package that may be missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DISTRIBUTION = "serverpy-stream"
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """`packages` are the names of distributions by the module that each of them brings."""
+    """An extra. `packages` maps each module to the name of the distribution that contains it."""
 
     name: str
     packages: Mapping[str, str]
@@ -27,22 +27,22 @@ class Extra:
 
     @property
     def command(self) -> str:
-        """The command that installs it, for a shell."""
+        """The shell command that installs the extra."""
         return f"pip install '{DISTRIBUTION}[{self.name}]'"
 
     def absence(self, feature: str) -> NotInstalled:
-        """Return the error of `feature`, which begins the sentence, if a package is missing."""
+        """Return the error for a missing package. Its message begins with `feature`."""
         packages = " and ".join(self.missing or self.packages.values())
         return NotInstalled(f"{feature} needs {packages}: install {DISTRIBUTION}[{self.name}].")
 
     def require(self, feature: str) -> None:
-        """Raises NotInstalled for `feature` if a package is missing."""
+        """Raise NotInstalled for `feature` if a package is missing."""
         if self.missing:
             raise self.absence(feature)
 
 
 def is_installed(module: str) -> bool:
-    """Whether there is such a module, also where this process hides it (`ytdlp/session/impersonation.py`)."""
+    """Return whether the module exists, even if this process hides it (`ytdlp/session/impersonation.py`)."""
     return PathFinder.find_spec(module) is not None
 
 
@@ -54,4 +54,4 @@ SAMPLE = Extra("sample", {"av": "av", "trustme": "trustme"}, "make the sample si
 BENCH = Extra("bench", {"matplotlib": "matplotlib", **SAMPLE.packages}, "measure, and draw the report's charts")
 
 EXTRAS = (JS, CONVERT, IMPERSONATE, REDIS, BENCH, SAMPLE)
-"""All but `all`, which stands for each of these."""
+"""All extras except `all`, which stands for all of these."""

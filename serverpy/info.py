@@ -1,4 +1,4 @@
-"""What a page holds, in the form that `GET /info`, `serverpy info` and `Engine.info` return."""
+"""The media of a page, in the form that `GET /info`, `serverpy info` and `Engine.info` return."""
 
 from __future__ import annotations
 

@@ -183,7 +183,8 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _unframed(scope: Scope) -> Callable[[], None]:
-    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns a function that ends the body."""
+    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns a function that ends the
+    body."""
     unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
     return _nothing if unframe is None else unframe()
 

@@ -94,7 +94,8 @@ def _ran(command: list[str]) -> str:
 
 
 def _children_cpu() -> float:
-    """Return the CPU seconds of all children that have ended. During the measurement, the bench starts no other child."""
+    """Return the CPU seconds of all children that have ended. During the measurement, the bench starts no other
+    child."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -187,7 +187,8 @@ class Held:
 
     @property
     def each_pss(self) -> float | None:
-        """PSS that each client added. None unless all had their stream, because the figure is for a crowd of that size."""
+        """PSS that each client added. None unless all had their stream, because the figure is for a crowd of that
+        size."""
         complete, _, _ = count(self.outcomes)
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 

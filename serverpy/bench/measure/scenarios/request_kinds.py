@@ -101,7 +101,8 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
 async def ask_all(
     mixture: tuple[Kind, ...], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Mixed:
-    """Send `count` requests in all, or requests for `seconds`, over `connections`. The order is the same in every run."""
+    """Send `count` requests in all, or requests for `seconds`, over `connections`. The order is the same in every
+    run."""
     mixed, begun = Mixed(), time.monotonic()
     left = iter(range(count)) if count is not None else None
     order = _order(mixture)
