@@ -89,7 +89,7 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
     if found.is_merge:
         raise UnsupportedConversion("This method cannot merge formats: choose one that has video and audio.")
     if source.item not in (None, 1) and not found.is_in_playlist:
-        raise ItemNotFound("The page has one item only.")
+        raise ItemNotFound("The page has only one item: leave out `item`.")
     if max_duration is not None and found.duration is not None and found.duration > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
 
