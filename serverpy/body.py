@@ -79,11 +79,10 @@ class Body(Protocol):
     def head(self) -> Head: ...
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more) or one chunk of the
-        method, whichever is smaller. `most` limits the bytes that are requested from the source. Bytes that have
-        already arrived (the first ones of the body, the rest of a record or block, those of a shared upstream) are
-        returned at once, up to one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes
-        of it."""
+        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more), and at most one chunk
+        of the method. `most` limits the bytes that are requested from the source. Bytes that have already arrived (the
+        first ones of the body, the rest of a record or block, those of a shared upstream) are returned at once, up to
+        one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes of it."""
         ...
 
     @property

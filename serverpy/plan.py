@@ -67,7 +67,7 @@ class After(Enum):
 class Plan:
     """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name for the client.
 
-    `container` is the container of the body, None if only its first bytes tell. `exact_length` and `ranges` are
+    `container` is the container of the body; None if only its first bytes show it. `exact_length` and `ranges` are
     promises: unconditional for a woven file, and for a plain file valid as far as its media server honours ranges."""
 
     opener: str
@@ -80,7 +80,7 @@ class Plan:
     after: After = After.UNOPENABLE
 
     def without_lists(self) -> Plan:
-        """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
+        """Return a copy without the segment lists of the tracks, which can take more memory than the whole stream."""
         if not any(each.fragments or each.manifest_data for each in self.tracks):
             return self
         return replace(self, tracks=tuple(replace(each, fragments=(), manifest_data=None) for each in self.tracks))
@@ -171,8 +171,7 @@ class Capabilities:
         return capability.plan(tracks)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
-        """Plan to open a single track by the second opener that can. Returns no plan if there is none, or for a
-        pair."""
+        """Plan to open a single track by the second opener that can. Returns () if there is none, or for a pair."""
         able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
         return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
 
@@ -217,7 +216,7 @@ def needs_selection(media: Media, request: StreamRequest, capabilities: Capabili
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
     """Return the plans for `request`, best first; `Plan.after` says when each one is tried. `media` is the page or item
-    that has the tracks, None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
+    that has the tracks; None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
     merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;
@@ -242,7 +241,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
     if max_duration is not None and (media.duration or 0) > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
     if request.start is not None and not any(track.protocol in HLS_PROTOCOLS for track in media.tracks):
-        raise InvalidParameter(UNCUT)  # for HLS, only the playlist tells whether it is live
+        raise InvalidParameter(UNCUT)  # for HLS, only the playlist shows whether it is live
 
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:

@@ -25,7 +25,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """The values of the header fields, None for an absent one."""
+    """The values of the header fields; None for an absent field."""
 
     if_match: str | None = None
     if_none_match: str | None = None

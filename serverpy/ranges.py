@@ -35,7 +35,7 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes, None if the server does
+    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes; None if the server does
     not state it. `str()` returns the header's value."""
 
     first: int

@@ -29,7 +29,7 @@ class Record:
         self.is_admitted = False
         """Whether the stream runs or is being opened; otherwise it waits for a slot."""
         self.end: str | None = None
-        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
+        """The end of the stream: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property

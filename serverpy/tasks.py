@@ -134,8 +134,8 @@ class Interruptible:
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
     """Run `work` in a thread. Raises the error of `work`. A cancelled caller waits until `work` has ended, because a
-    thread cannot be cancelled and the caller will close what `work` uses. An error of `work` is then the cause of the
-    CancelledError."""
+    thread cannot be cancelled and the caller will close the resources that `work` uses. An error of `work` is then the
+    cause of the CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

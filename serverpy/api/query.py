@@ -28,7 +28,7 @@ class StreamQuery(BaseModel):
         description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
         "available or, if negative, back from the end. Default: the live edge.",
     )
-    end: float | None = Field(None, description="Seconds. Not available in this version.")
+    end: float | None = Field(None, description="Position at which to end, in seconds. Not available in this version.")
     download: bool = Field(False, description="`1`: send as an attachment.")
     filename: str | None = Field(
         None, description="Name of the file, instead of the media's title. Its extension is that of the media."

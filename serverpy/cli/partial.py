@@ -203,7 +203,7 @@ class Folder:
                 partial.discard()
                 raise
             return partial
-        raise AssertionError("the numbers never end")
+        raise AssertionError("unreachable: the names are endless")
 
     def free_name(self, name: str) -> str:
         """Return `name`, with a number added if another file has taken it meanwhile."""

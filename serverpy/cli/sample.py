@@ -19,7 +19,11 @@ HELP = "Serve generated media and their pages on loopback, until interrupted."
 
 @click.command("sample", help=HELP)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 picks a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option("--https-port", type=click.IntRange(0, 65535), help="Also serve over HTTPS on this port.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin closes.")

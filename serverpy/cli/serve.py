@@ -179,7 +179,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
 
 
 def _raise_fd_limit(streams: int) -> None:
-    """Raise the limit of file descriptors to what the streams may need, as far as the hard limit allows."""
+    """Raise the limit of file descriptors to the number that the streams may need, as far as the hard limit allows."""
     wanted = streams * FDS_PER_STREAM + SPARE_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:

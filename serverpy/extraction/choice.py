@@ -20,7 +20,7 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
             raise MediaNotFound("The page has no media.")
         raise ItemNotFound("The page has only one item: leave out `item`.")
     if item is not None and not 1 <= item <= len(media.entries):
-        raise ItemNotFound(f"The page has {len(media.entries)} items, there is no item {item}.")
+        raise ItemNotFound(f"The page has {len(media.entries)} items: there is no item {item}.")
     return media.entries[(item or 1) - 1]
 
 

@@ -119,7 +119,7 @@ class Cache:
 
 
 class Extractor:
-    """The cache and the extractions under way, for one event loop. Does not close `workers`."""
+    """The cache and the extractions in progress, for one event loop. Does not close `workers`."""
 
     def __init__(
         self,
@@ -138,12 +138,12 @@ class Extractor:
 
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction that is under way. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. The
-        extraction is cancelled when the last of its callers has left."""
+        extraction in progress. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. Cancels the
+        extraction when the last of its callers has left."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
         if url not in self._flights and len(self._flights) >= self._max_queue:
-            raise Busy("Too many extractions are under way. Try again later.")
+            raise Busy("Too many extractions are in progress. Try again later.")
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
@@ -156,7 +156,7 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction under way; its callers raise `Draining`."""
+        """Cancel every extraction in progress; its callers raise `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

@@ -131,8 +131,8 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop the request `id`, whatever its state. The worker still replies to the request once its thread is free,
-    usually with `ErrorReply`."""
+    """Stop the request `id` in any state. The worker still replies to the request once its thread is free, usually with
+    `ErrorReply`."""
 
     id: int
 

@@ -98,7 +98,7 @@ class WorkerPool:
         return self._renewal is not None
 
     async def aclose(self) -> None:
-        """End all workers and their children within a few seconds; requests under way fail."""
+        """End all workers and their children within a few seconds; requests in progress fail."""
         self._closed = True
         renewals = [self._renewal] if self._renewal else []
         for task in [*renewals, *self._tasks, *self._retired.values()]:

@@ -113,7 +113,7 @@ class Track:
     """yt-dlp's `format_index`: the track consists of the segments of that discontinuity only."""
     no_resume: bool = False
     needs_ytdlp: bool = False
-    """Whether only yt-dlp's own downloader can do what this track needs (pings, web sockets, refreshed cookies)."""
+    """Whether only yt-dlp's own downloader can meet the needs of this track (pings, web sockets, refreshed cookies)."""
 
     @property
     def has_video(self) -> bool:

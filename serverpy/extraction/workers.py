@@ -91,7 +91,7 @@ class Workers:
         await self._pool.start()
 
     async def aclose(self) -> None:
-        """End all workers and their children within a few seconds; requests under way fail."""
+        """End all workers and their children within a few seconds; requests in progress fail."""
         self._queue.wake_all()
         await self._pool.aclose()
 

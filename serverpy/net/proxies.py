@@ -113,7 +113,7 @@ class UpstreamProxy:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks, which takes the first received bytes for the
+        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes as the
         whole response: if a head arrived in two parts, it would read the second part as the origin's bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)

@@ -31,7 +31,7 @@ class RangeSource(Protocol):
     async def open(self, headers: dict[str, str]) -> Response: ...
 
     async def renew(self) -> bool:
-        """Find a fresh address for the same bytes. Returns False if there is none but the current one."""
+        """Find a fresh address for the same bytes. Returns False if only the current one is known."""
         ...
 
 

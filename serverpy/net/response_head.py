@@ -29,7 +29,7 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation of control characters to blanks: later parsers take some of them for the end of a line."""
+"""Translation of control characters to blanks: later parsers treat some of them as the end of a line."""
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
@@ -43,7 +43,7 @@ class BadResponse(Exception):
 class ResponseHead:
     """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, the one that counts.
 
-    `length` is that of the body, None if the head does not state it. A body that is neither chunked nor has a length
+    `length` is that of the body; None if the head does not state it. A body that is neither chunked nor has a length
     ends with its connection. `reusable` is whether another request may follow on the connection."""
 
     status: int
@@ -109,7 +109,7 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
     """Return whether the framing is given once, and in the usual way. Otherwise another parser on the path might see
-    another end, and take the following bytes for the next response (RFC 9112 §11.1, §11.2)."""
+    another end, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]

@@ -1,4 +1,5 @@
-"""The two ends of a connection through the egress. Once they are joined, each end sends what the other receives.
+"""The two ends of a connection through the egress. Once they are joined, each end sends the bytes that the other
+receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 

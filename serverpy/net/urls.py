@@ -1,4 +1,5 @@
-"""URLs of media as they go on the wire: split, normalised and percent-encoded as yt-dlp and browsers do. Pure."""
+"""URLs of media in the form that is sent to servers: split, normalised and percent-encoded as by yt-dlp and browsers.
+Pure."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def each_sample_a_chunk(film: bytes) -> bytes:
 
 
 def one_wide_chunk(film: bytes) -> bytes:
-    """Put all samples of `film`, which has one track and its `mdat` before its `moov`, into one chunk. The size of
-    `mdat` and the chunk offset get 64 bits where 32 would suffice."""
+    """Join all samples into one chunk. `film` has one track, and its `mdat` comes before its `moov`. The size of `mdat`
+    and the chunk offset get 64 bits where 32 would suffice."""
     (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
     size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
     head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)

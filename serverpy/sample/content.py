@@ -126,7 +126,7 @@ _FLIPPED = bytes(255 - value for value in range(256))
 
 @dataclass(frozen=True, slots=True)
 class ChangedContent:
-    """The bytes of `before` with every bit flipped. If `told` is true, the date changes too, and with it the ETag."""
+    """The bytes of `before` with every bit flipped. If `told` is true, the date and the ETag change too."""
 
     before: Content
     told: bool

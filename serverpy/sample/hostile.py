@@ -1,7 +1,7 @@
-"""Hostile media: playlists, manifests and films that claim too much, never end, or lead nowhere.
+"""Hostile media: playlists, manifests and films that claim too much, never end, or have invalid addresses.
 
-Each is generated as it is read, so the site holds next to nothing in memory. A client should report a clear error for
-each, in bounded memory and time. The names in `HOSTILE` state the fault.
+Each is generated as it is read, so the site holds few bytes in memory. A client should report a clear error for each,
+in bounded memory and time. The names in `HOSTILE` state the fault.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Show:
     """Number of further segments for which an address is valid. The address carries a token, and each visit of the page
     issues a new one."""
     signed: Literal["lists", "all"] = "lists"
-    """Which addresses require the token; all carry it."""
+    """The addresses that require the token; all addresses carry it."""
     kind: Literal["ts", "fmp4", "aes"] = "ts"
     quality: Literal["high", "low"] = "high"
     id: str = ""

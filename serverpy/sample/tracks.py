@@ -78,7 +78,7 @@ def _make_long(directory: Path, low: tuple[int, int]) -> None:
 
 def move(source: Path, target: Path, kind: str, seconds: float) -> None:
     """Copy one track of `source`, moved `seconds` earlier. The copy begins with the first key frame that is at most two
-    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides what remains before zero."""
+    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides the rest before zero."""
     options = {**FIRST, "avoid_negative_ts": "disabled"}
     with av.open(source) as film, av.open(target, "w", format="mp4", options=options) as out:
         (track,) = (stream for stream in film.streams if stream.type == kind)

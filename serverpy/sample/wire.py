@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
 
 
 class Framing(Enum):
-    """How the client recognises the end of a body (RFC 9112 §6.3)."""
+    """The way in which the client recognises the end of a body (RFC 9112 §6.3)."""
 
     LENGTH = "Content-Length"
     CHUNKED = "Transfer-Encoding: chunked"
@@ -133,7 +133,7 @@ class Exchange:
         return self.connection.closed.is_set()
 
     async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
-        """Send the head. The caller must send `length` bytes through `write`, whatever framing the client sees."""
+        """Send the head. The caller must send `length` bytes through `write` with every framing."""
         lines = {"Date": formatdate(usegmt=True), **headers}
         if framing is Framing.LENGTH:
             lines["Content-Length"] = str(length)

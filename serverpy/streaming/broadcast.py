@@ -14,11 +14,11 @@ A broadcast is in one of four states:
 - *Resting*: no reader wants more than the ring has.
 - *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
   is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
-  most: segments arrive in bursts, which say nothing about a client's bandwidth, and with this limit the broadcast keeps
-  up with the live edge in any case.
-- *Over*: the upstream has ended or failed. No reader can join any more. Readers get what the ring has, then the end or
+  most: segments arrive in bursts, which do not depend on a client's bandwidth, and with this limit the broadcast
+  always keeps up with the live edge.
+- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the end or
   the error.
-- *Closed*: the last reader has left, in whichever state. The upstream is closed, and all bytes are given back.
+- *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
 
 A reader is in one of four states, too:
 
@@ -83,7 +83,7 @@ class SharedRead(Protocol):
 
 class Broadcast:
     """One upstream, which the broadcast owns, and at least one reader until the broadcast is closed, which releases
-    `room`. Calls `on_over` when no reader can join any more, and `on_cut` for each reader that is lost."""
+    `room`. Calls `on_over` when no further reader can join, and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]

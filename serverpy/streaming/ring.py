@@ -77,7 +77,7 @@ class Ring:
         return self._chunks[number - self.first]
 
     def drop_below(self, number: int) -> None:
-        """Drop the chunks before `number`, which no reader needs any more, but keep the latest segment."""
+        """Drop the chunks before `number`, which no reader needs, but keep the latest segment."""
         keep = number if self.boundary is None else min(number, self.boundary)
         while self._chunks and self.first < keep:
             self._drop()

@@ -23,7 +23,7 @@ import psutil
 from serverpy.bench.measure.errors import TargetDied, TargetFailed
 
 STOP_SECONDS = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 POLL_SECONDS = 0.02
 MAX_FDS = 65536
 TAIL_LINES = 5

@@ -20,8 +20,8 @@ PROC = Path("/proc")
 
 @contextlib.contextmanager
 def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
-    """Let the process take at most `more_bytes` more than it has, for the duration of the block. `used_bytes` is what
-    it holds by the kernel's count of pages. Raises OSError if the process belongs to another user.
+    """Let the process take at most `more_bytes` more than it has, for the duration of the block. `used_bytes` is the
+    memory that it holds by the kernel's count of pages. Raises OSError if the process belongs to another user.
 
     A cgroup (version 2) counts from the moment the process joins it. Earlier pages stay with the old group, so the
     limit includes `used_bytes`, which the process may free and take again. A cgroup also counts the kernel's socket
@@ -61,7 +61,7 @@ def _new_group(home: Path, pid: int, limit: int) -> Path | None:
         try:
             group.mkdir()
         except OSError:
-            continue  # no permission
+            continue  # this process may not create a group there
         try:
             (group / "memory.max").write_text(str(limit))
             (group / "cgroup.procs").write_text(str(pid))

@@ -21,7 +21,7 @@ server ended the body early and the client could tell. `wrong`: wrong bytes, or 
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""How long a client waits for the first byte, and, if it reads as fast as it can, between two chunks."""
+"""Seconds that a client waits for the first byte and, if it reads as fast as it can, between two chunks."""
 REASON_BYTES = 300
 
 
@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
+    """The end of one request. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
     the connect. `stall` is the longest time in which a slow client found nothing to read (None for other clients).
     `retry_after` is the value of that header."""
 

@@ -19,8 +19,8 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Origin:
-    """The running site. Media are named by what the site serves: a file (`prog.mp4`, `large-180.mp4`) or a playlist
-    (`hls/ts`)."""
+    """The running site. A medium is named by its file or playlist on the site: a file (`prog.mp4`, `large-180.mp4`) or
+    a playlist (`hls/ts`)."""
 
     pid: int
     http: str

@@ -44,7 +44,8 @@ NOT_RUN = "not part of this run"
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """Why there is no figure: one phrase for the reader. `failed` distinguishes a failure from what was left out."""
+    """The reason why there is no figure: one phrase for the reader. `failed` distinguishes a failure from an
+    omission."""
 
     reason: str
     failed: bool = False
@@ -139,7 +140,7 @@ class Results:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a results file. Raises OSError, or ValueError if the file does not hold results of the bench."""
+    """Read a results file. Raises OSError if it cannot be read, ValueError if it does not hold results of the bench."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
         raise ValueError(f"{path} is not a results file of the bench")

@@ -85,7 +85,7 @@ class _Window:
         self.data = memoryview((yield Span(first, end)))
         self.first = first
         if len(self.data) != end - first:
-            raise damaged("it is shorter than announced")
+            raise damaged("the file is shorter than its boxes state")
 
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
         """Return all of `box`. Yields a read if necessary."""

@@ -66,7 +66,7 @@ def read_samples(track: Track, total: int) -> Samples:
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("its chunks and its sample sizes differ in how many samples there are")
+        raise damaged("its chunks and its sample sizes disagree on the number of samples")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond the end of the file")
@@ -140,7 +140,7 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         if begin != len(first) or not begin <= end <= chunks + 1:
             raise damaged("its chunks are out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("its chunks and its sample sizes differ in how many samples there are")
+            raise damaged("its chunks and its sample sizes disagree on the number of samples")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))

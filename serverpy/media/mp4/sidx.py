@@ -49,7 +49,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
         if size & _OTHER_INDEX:
             raise UnsupportedConversion("One of the two formats has an index of indices (sidx): they cannot be merged.")
         if offset + size > total:
-            raise damaged("its index leads beyond the end of the file")
+            raise damaged("its index points beyond the end of the file")
         if time > MAX_TIME:
             raise damaged("its timestamps are out of range")
         if size:

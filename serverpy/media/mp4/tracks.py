@@ -121,7 +121,7 @@ def _scale(data: memoryview, box: Box) -> int:
     """Return the time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
     (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
     if scale == 0:
-        raise damaged("it has a time scale of 0")
+        raise damaged("its track or movie has a time scale of 0")
     return scale
 
 
@@ -132,7 +132,7 @@ def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
     version, count = fields("B3xI", data, elst)
     layout, size = ("QqI", 20) if version else ("IiI", 12)
     if count > _MAX_EDITS:
-        raise damaged("it has too many edits")
+        raise damaged("its edit list is too long")
     return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
 
 

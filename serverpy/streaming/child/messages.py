@@ -64,7 +64,7 @@ def _parse(line: bytes) -> Found:
     try:
         value = json.loads(line)
     except ValueError:
-        log.warning("a yt-dlp child described what it found in invalid JSON")
+        log.warning("a yt-dlp child announced its format in invalid JSON")
         return Found()
     return _found(value) if isinstance(value, dict) else Found()
 

@@ -199,7 +199,7 @@ class Relay:
     async def _open_first(
         self, key: Hashable, turn: Turn, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> Read:
-        """Open the upstream while other callers wait to learn whether it is live, which only its playlist tells."""
+        """Open the upstream while other callers wait to learn whether it is live, which only its playlist shows."""
         try:
             own = await self._open_own(source, track, address, lender)
         except ServerPYError:

@@ -89,7 +89,7 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of one period. `reason` is why no segment of the manifest can be listed, None if they can."""
+    """Reader of one period. `reason` is why no segment of the manifest can be listed; None if they can."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None

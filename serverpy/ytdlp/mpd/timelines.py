@@ -112,7 +112,7 @@ def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> in
     else:
         count = ceil_divided(integer(after.get("t"), 0) - time, length) if after.get("t") else None
     if count is None:
-        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+        raise Unreadable("The DASH manifest does not state how many segments there are.")
     return max(0, count)
 
 
@@ -147,5 +147,5 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
             by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
             count = by_number if count is None else min(count, by_number)
     if count is None:
-        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+        raise Unreadable("The DASH manifest does not state how many segments there are.")
     return (Run(0, clock.begin, length, count),) if count else ()

@@ -13,8 +13,8 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not tell.
-    `is_only` is whether there is no other period, `is_last` whether no other follows."""
+    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not state
+    them. `is_only` is whether there is no other period, `is_last` whether no other follows."""
 
     start: Fraction | None
     seconds: Fraction | None

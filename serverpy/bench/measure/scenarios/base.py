@@ -66,7 +66,7 @@ class Scenario:
     targets: tuple[str, ...]
     """The targets that the scenario can measure. If none of them is chosen and installed, the scenario is skipped."""
     only_named: bool = False
-    """True if the scenario takes too long for a run that names no scenarios."""
+    """Whether the scenario takes too long for a run that names no scenarios."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Mixed:
-    """How many requests of each kind were sent, and which did not end as expected."""
+    """The number of requests of each kind, and those that did not end as expected."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     unexpected: int = 0

@@ -32,7 +32,7 @@ RequestPath = Callable[[str, Scheme, str], str]
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a target. It prints the port that it listens on, unless `port` sets it."""
+    """The command that starts a target. The target prints the port that it listens on, unless `port` sets it."""
 
     command: Sequence[str | Path]
     request_path: RequestPath

@@ -1,4 +1,4 @@
-"""Where rivals are installed: in a virtual environment inside ours, because they need other versions of the same
+"""The environment of the rivals: a virtual environment inside ours, because they need other versions of the same
 packages. `make bench` creates it.
 """
 
