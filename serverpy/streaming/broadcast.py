@@ -16,8 +16,8 @@ A broadcast is in one of four states:
   is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
   most: segments arrive in bursts, which do not depend on a client's bandwidth, and with this limit the broadcast
   always keeps up with the live edge.
-- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the end or
-  the error.
+- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the
+  end or the error.
 - *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
 
 A reader is in one of four states, too:

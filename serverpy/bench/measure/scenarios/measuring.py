@@ -24,11 +24,11 @@ from serverpy.bench.measure.targets import Running, Scheme
 
 LARGE = "large-180.mp4"
 CLIP = "prog.mp4"
-"""5 MB."""
+"""A film of 5 MB."""
 SMALL = "photo-1.jpg"
-"""100 KB."""
+"""An image of 100 KB."""
 SHORT = "clip.mp4"
-"""64 KB."""
+"""A film of 64 KB."""
 
 RATE = 64 * 1024
 """Bytes per second that a slow client reads."""
