@@ -1,5 +1,5 @@
 """AES-128 decryption of HLS segments (RFC 8216 §4.3.2.4): CBC with an IV for each segment, and PKCS #7 padding at its
-end. Data is decrypted as it arrives; one block is held back because it may be padding."""
+end. The decryptor decrypts data as it arrives, and holds one block back because it may be padding."""
 
 from __future__ import annotations
 

@@ -25,10 +25,11 @@ logger = logging.getLogger("serverpy")
 
 class Application(FastAPI):
     """ServerPY as an ASGI application. Its lifespan starts and ends the server. Where no lifespan runs (mounted below
-    another application, in a test client), the first request starts it, and its owner awaits `aclose`."""
+    another application, in a test client), the first request starts the server, and the owner of the application awaits
+    `aclose`."""
 
     async def aclose(self) -> None:
-        """End running streams, whose connections are cut, and the worker; later streams are refused. Idempotent."""
+        """End the worker and all running streams, whose connections are cut; later streams are refused. Idempotent."""
         server: Server = self.state.server
         await server.aclose()
 
@@ -39,18 +40,17 @@ def create_app(
     on_refusal: Callable[[ConfigurationError], None] | None = None,
     checks_host: bool = False,
 ) -> Application:
-    """Make the application. Without `settings`, they come from `serverpy.toml` and the environment.
-
-    `on_refusal` is called, in the event loop, if the worker finds that a setting cannot work; by default the error is
-    logged. `checks_host` refuses requests for unknown hosts (`api/hosts.py`); so does ALLOWED_HOSTS. Raises
-    `ConfigurationError` for settings that cannot work together."""
+    """Make the application. `settings` are by default those of `serverpy.toml` and the environment. The application
+    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; by default it logs the error.
+    If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
+    (`api/hosts.py`). Raises `ConfigurationError` for settings that cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
     make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if app.state.server.is_closed:  # a second lifespan, as test clients have
+        if app.state.server.is_closed:  # a second lifespan: test clients start one
             app.state.server = make_server(Engine(settings, own))
         app.state.server.start()
         try:
@@ -65,11 +65,11 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # the address of a redirect would be the request's unchecked Host
+        redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
     app.include_router(router)
-    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:

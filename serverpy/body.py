@@ -1,8 +1,8 @@
 """The contract of the openers: `open` turns a `Plan` into a `Body` whose head is known and whose first bytes have come.
 
-A body is pulled: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError` if the bytes stop
-before it. There is no other end. When `aclose` returns, the sockets, pipes, thread work and child processes that served
-this body are gone. tests/contract checks every opener against this contract.
+The reader pulls a body: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError` if the bytes
+stop before it. There is no other end. When `aclose` returns, the sockets, pipes, thread work and child processes that
+served this body are gone. tests/contract checks every opener against this contract.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ SESSION_BYTES = 32 * 1024
 """Memory of one stream's objects in the serving process (connections, parsers, headers, cookies, tasks): measured, plus
 a margin."""
 UNBOUNDED = sys.maxsize
-"""For `Body.read`: no limit except the method's own chunk size."""
+"""Value for `Body.read`: no limit except the method's own chunk size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a plan's tracks come from, and which of their bytes the client wants.
+    """The origin of a plan's tracks, and the bytes of them that the client wants.
 
     `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
-    negative, back from the end of the playlist; None means the live edge. `head_only` says that the body will not be
-    read: an opener then asks for no more bytes than it needs to know the head.
+    negative, back from the end of the playlist; None means the live edge. `head_only` means that nobody will read the
+    body: an opener then requests only the bytes that it needs to know the head.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What is known about the bytes before the first one is sent.
+    """The facts about a body that are known before its first byte is sent.
 
     `length` is the exact number of bytes that `read` will return, or None. `start` is the offset of the first byte in
     the whole file, `total` is the length of the whole file, if known. `partial` means that a range was requested and is
@@ -79,35 +79,35 @@ class Body(Protocol):
     def head(self) -> Head: ...
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more) or one chunk of the
-        method, whichever is smaller. `most` limits what is requested from the source: bytes that have already arrived
-        (the first ones of the body, the rest of a record or block, those of a shared upstream) are returned as they
-        are, up to one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes of it."""
+        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more), and at most one chunk
+        of the method. `most` limits the bytes that are requested from the source. Bytes that have already arrived (the
+        first ones of the body, the rest of a record or block, those of a shared upstream) are returned at once, up to
+        one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes of it."""
         ...
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error that ended the stream while no read was in progress, or None."""
+        """The error that ended the stream between two reads, or None."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the stream is lost. Otherwise a client that does not read would learn it only at its next
-        read."""
+        """Call `tell` when the stream is lost. Otherwise a client that does not read would learn of the loss only at
+        its next read."""
         ...
 
     async def aclose(self) -> None:
-        """Idempotent. May be called at any time; a read in progress raises `UpstreamFailed`."""
+        """Close the stream. Idempotent. May be called at any time; a read in progress raises `UpstreamFailed`."""
         ...
 
 
 class HeadOnly(Unlosable):
-    """The body for a source that is `head_only`. Nothing is open."""
+    """The body for a source that is `head_only`. It holds no open connection."""
 
     def __init__(self, head: Head) -> None:
         self.head = head
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Raises `UpstreamFailed`."""
+        """Raise `UpstreamFailed`: there are no bytes to read."""
         raise UpstreamFailed("Only the head of the media was requested.")
 
     async def aclose(self) -> None: ...

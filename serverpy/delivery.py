@@ -97,7 +97,7 @@ class Clock:
 
 
 class Delivery:
-    """The way from a request to an open stream. `openers` is keyed by the names that plans of `capabilities` use."""
+    """The steps from a request to an open stream. `openers` is keyed by the names that plans of `capabilities` use."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Delivery:
         self._collect = collect
         self._hosts = Hosts()
         self.fallbacks = 0
-        """How often `auto` has tried `embedded` because the transport of relay failed."""
+        """Number of times that `auto` tried `embedded` because the transport of `relay` failed."""
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
         """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
@@ -200,8 +200,8 @@ class Delivery:
     async def _fall_back(
         self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the media of `failed` by another client: of the latest extraction, because the failed plan may have
-        renewed it. Remember its server."""
+        """Open the media of `failed` by another client. Uses the latest extraction, because the failed plan may have
+        renewed it. Remembers the media server."""
         self.fallbacks += 1
         latest = item_of(await self._extractor.extract(source.url), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
@@ -227,7 +227,7 @@ def _source(request: StreamRequest) -> Source:
 
 
 async def _hold(reservation: Reservation, nbytes: int) -> None:
-    """Adjust `reservation` to exactly what the body that is opened next may hold."""
+    """Adjust `reservation` to exactly the bytes that the next body may hold."""
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)

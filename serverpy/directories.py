@@ -1,9 +1,9 @@
 """Private temporary directories that are removed even if the process that made them was killed.
 
-The process that makes a directory holds a lock (flock(2)) on it; the kernel drops the lock when the process ends,
-however it ends. `sweep` removes the directories that are not locked. A process ID in the name would not do, because
-containers that share a file system have process IDs of their own. On a file system without locks, nobody can tell which
-directories are in use, and none is swept.
+The process that makes a directory holds a lock (flock(2)) on it; the kernel drops the lock when the process ends for
+any reason. `sweep` removes the directories that are not locked. A process ID in the name would not suffice, because
+containers that share a file system have process IDs of their own. On a file system without locks, `sweep` cannot tell
+which directories are in use, and removes none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class PrivateDirectory:
         self.path, self._lock = _made_and_locked(prefix, parent)
 
     def remove(self) -> None:
-        """Remove the directory with its contents. Idempotent; what cannot be removed is left to the next sweep."""
+        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call
+        cannot."""
         lock, self._lock = self._lock, -1
         if lock < 0:
             return
@@ -42,7 +43,7 @@ def sweep(prefix: str, parent: str | None = None) -> None:
         try:
             lock = _opened(path)
         except OSError:
-            continue  # it is gone, belongs to another user, or is not a directory
+            continue  # the directory is gone, belongs to another user, or is not a directory
         try:
             if os.fstat(lock).st_uid == os.geteuid() and try_lock(lock) is Lock.HELD:
                 _remove(path)
@@ -56,13 +57,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         try:
             lock = _opened(path)
         except FileNotFoundError:
-            continue  # another process swept it before it was opened
+            continue  # another process removed it before this one opened it
         except BaseException:
             path.rmdir()
             raise
         if try_lock(lock) is not Lock.TAKEN and path.exists():
             return path, lock
-        os.close(lock)  # another process swept it before it was locked
+        os.close(lock)  # another process removed it before this one locked it
 
 
 def _opened(path: Path) -> int:
@@ -70,6 +71,6 @@ def _opened(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)  # another process may be removing its files, too
+    shutil.rmtree(path, ignore_errors=True)  # another process may be removing the same files
     if path.exists():
         log.warning("%s cannot be removed", path)

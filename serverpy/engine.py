@@ -1,5 +1,5 @@
-"""Everything that serves a stream, without HTTP around it. It is run by the server, by `serverpy get` and `info`, and
-by programs that use ServerPY as a library."""
+"""The parts that serve a stream, without HTTP. The server, `serverpy get`, `serverpy info` and programs that use
+ServerPY as a library run an engine."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
 class Engine:
     """The parts that serve streams, and the process that runs yt-dlp. Runs in one event loop, inside `async with`.
 
-    Without `settings`, they come from `serverpy.toml` and the environment. `own` are the sockets that this process
-    listens on, which no request may reach. Raises `ConfigurationError` for settings that cannot work together."""
+    `settings` are by default those of `serverpy.toml` and the environment. `own` are the sockets that this process
+    listens on, which no request may reach. Raises `ConfigurationError` if the settings cannot work together."""
 
     def __init__(self, settings: Settings | None = None, own: Sockets = ()) -> None:
         settings = settings or load_settings()
@@ -101,7 +101,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a place, for bytes, for a thread or for a child."""
+        """Number of requests that wait for a slot, for bytes, for a thread or for a child."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
     async def __aenter__(self) -> Engine:
@@ -130,7 +130,8 @@ class Engine:
             await stream.aclose()
 
     async def info(self, url: str) -> Info:
-        """Extract the page at `url`; return what it holds, as `GET /info` does. Raises a `ServerPYError`."""
+        """Extract the page at `url`; return its media, as `GET /info` does. Raises a `ServerPYError` if the extraction
+        fails."""
         delivery = self._started()
         return info_of(await delivery.info(url), delivery.capabilities)
 
@@ -185,7 +186,7 @@ def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
 
 
 def own_sockets(settings: Settings) -> Sockets:
-    """Return the sockets that HOST and PORT stand for; none for port 0."""
+    """Return the sockets that HOST and PORT stand for. Returns none for port 0."""
     if settings.port == 0:
         return ()
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

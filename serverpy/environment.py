@@ -1,7 +1,6 @@
-"""Which environment variables the processes that run yt-dlp receive: those that an interpreter needs.
-
-These processes read hostile pages, so the list names what they may have. Everything else stays here: keys of cloud
-providers, tokens, the server's settings, and proxies, which would bypass the filtering one.
+"""The environment variables that the processes that run yt-dlp receive: those that an interpreter needs. These
+processes read hostile pages, so this is an allow list. The server keeps all other variables: keys of cloud providers,
+tokens, the server's settings, and proxies, which would bypass the filtering one.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ _PYTHON = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONUTF8"),
     *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONMALLOC", "PYTHONFAULTHANDLER"),
 )
-"""Where modules are, how text is decoded, and tools to find errors. Without PYTHONOPTIMIZE, for which yt-dlp is usually
-not compiled: a process would compile it at each start."""
+"""Variables for the paths of modules, the encoding of text, and debugging tools. PYTHONOPTIMIZE is left out: yt-dlp is
+usually not compiled for it, so a process would compile yt-dlp at each start."""
 PASSED_ON = frozenset(
     (
         *("PATH", "HOME", "TMPDIR", "TZ", "TZDIR", *_LOCALE, *_PYTHON),

@@ -66,7 +66,7 @@ class HeadersTooLarge(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """If-Match or If-Unmodified-Since does not hold for the media as it is now (RFC 9110 §13.1)."""
+    """If-Match or If-Unmodified-Since does not hold for the current media (RFC 9110 §13.1)."""
 
     code = "precondition_failed"
 
@@ -106,7 +106,7 @@ class RefusedError(ServerPYError):
 
 
 class HostUnknown(RefusedError):
-    """The Host of the request is none that this server answers for: it would allow DNS rebinding."""
+    """The Host of the request names another server. An answer would allow DNS rebinding."""
 
     code = "host_unknown"
 
@@ -146,7 +146,7 @@ class SourceError(ServerPYError):
 
     of_transport = False
     """Whether this server's own HTTP client could not get the media (connection, TLS, HTTP, a status that may be meant
-    for this client only), so that yt-dlp's client may succeed. Set where a read gives up (`net/range_requests.py`)."""
+    for this client only), so that yt-dlp's client may succeed. `net/range_requests.py` sets it when a read gives up."""
 
 
 class MediaNotFound(SourceError):
@@ -213,12 +213,12 @@ class Draining(CapacityError):
 
 
 class NotInstalled(ServerPYError):
-    """What was asked for needs an extra that this server has not got."""
+    """The request needs an extra that this server lacks."""
 
     code = "not_installed"
 
 
 class ConfigurationError(ServerPYError):
-    """A setting cannot work, or requires something that this installation cannot do. Raised only at start."""
+    """A setting cannot work, or requires something that this installation lacks. Raised only at start."""
 
     code = "configuration"

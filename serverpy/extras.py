@@ -27,7 +27,7 @@ class Extra:
 
     @property
     def command(self) -> str:
-        """The command that installs it, for a shell."""
+        """The shell command that installs the extra."""
         return f"pip install '{DISTRIBUTION}[{self.name}]'"
 
     def absence(self, feature: str) -> NotInstalled:
@@ -43,7 +43,7 @@ class Extra:
 
 
 def is_installed(module: str) -> bool:
-    """Whether there is such a module, also where this process hides it (`ytdlp/session/impersonation.py`)."""
+    """Return whether the module exists, even if this process hides it (`ytdlp/session/impersonation.py`)."""
     return PathFinder.find_spec(module) is not None
 
 
@@ -55,4 +55,4 @@ SAMPLE = Extra("sample", {"av": "av", "trustme": "trustme"}, "make the sample si
 BENCH = Extra("bench", {"matplotlib": "matplotlib", **SAMPLE.packages}, "measure, and draw the report's charts")
 
 EXTRAS = (JS, CONVERT, IMPERSONATE, REDIS, BENCH, SAMPLE)
-"""All but `all`, which stands for each of these."""
+"""All extras except `all`, which stands for all of these."""

@@ -1,10 +1,11 @@
-"""The rules for a plan that fails before its first byte: whether another one is tried, and which one is tried first the
+"""The rules for a plan that fails before its first byte: whether to try another one, and which one to try first the
 next time. Pure, except for the clock of `Hosts`.
 
     plans ─▶ plans_around() ─▶ plan fails ─▶ plans_after() ─▶ next plan …
 
 With `auto`, media servers that refuse the relay's HTTP client may accept yt-dlp's, so the same track is tried by
-`embedded`. The server is remembered, and for some minutes requests for a whole file begin with `embedded`: a *detour*.
+`embedded`. `Hosts` remembers the media server, and for some minutes requests for a whole file begin with `embedded`: a
+*detour*.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from serverpy.errors import (
 from serverpy.plan import After, Plan, StreamRequest
 
 HOST_SECONDS = 600.0
-"""How long a media server is remembered."""
+"""Seconds for which a media server is remembered."""
 MAX_HOSTS = 256
-"""The most media servers that are remembered."""
+"""Maximum number of media servers that are remembered."""
 MAX_HOST_CHARACTERS = 253
-"""The longest name of a server (RFC 1035 §2.3.4)."""
+"""Maximum length of a server's name (RFC 1035 §2.3.4)."""
 _PORTS = {"http": 80, "https": 443}
 
 _UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
-"""What looked like two MP4s turned out to be something else."""
+"""Errors of a pair whose files turn out not to be two MP4s that can be merged."""
 _MISSED = (Busy, UpstreamFailed, UpstreamTimeout)
 
 
 def plans_after(error: ServerPYError, rest: tuple[Plan, ...]) -> tuple[Plan, ...]:
-    """Return those of the plans `rest` that are left after a plan failed with `error`. None are left if `error` is
+    """Return the plans in `rest` that are worth trying after a plan failed with `error`. Returns none if `error` is
     final: a fact about the media, a forbidden address, a full or stopping server."""
     return tuple(dropwhile(lambda plan: not _leads_to(plan, error), rest))
 
@@ -69,7 +70,7 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 
 class Hosts:
     """The media servers (host and port) whose media only the fallback could open: at most MAX_HOSTS, each for
-    HOST_SECONDS. The oldest one makes room for a new one. A pair comes from two servers, and is not remembered."""
+    HOST_SECONDS. A new server replaces the oldest one. A pair comes from two servers, so neither is remembered."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -93,7 +94,7 @@ class Hosts:
 
 
 def _host_of(plan: Plan) -> str:
-    """Return host and port of the plan's track; an empty string for a pair or an invalid URL."""
+    """Return host and port of the plan's track. Returns "" for a pair or an invalid URL."""
     if len(plan.tracks) != 1:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What a page holds, in the form that `GET /info`, `serverpy info` and `Engine.info` return."""
+"""The media of a page, in the form that `GET /info`, `serverpy info` and `Engine.info` return."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Info(BaseModel):
     id: str
     title: str
     uploader: str | None
-    duration: float | None = Field(description="Seconds.")
+    duration: float | None = Field(description="Duration in seconds; null if unknown.")
     kind: Literal["video", "audio", "images", "playlist", "live"]
     thumbnail: str | None
     webpage_url: str

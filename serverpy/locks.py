@@ -1,4 +1,4 @@
-"""Locks on open files (flock(2)), on file systems that may have none (NFS, SMB, FUSE)."""
+"""Locks on open files (flock(2)), also on file systems that may not support them (NFS, SMB, FUSE)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import Enum, auto
 
 
 class Lock(Enum):
-    """What came of an attempt to lock a file."""
+    """The result of an attempt to lock a file."""
 
     HELD = auto()
     TAKEN = auto()
-    """Somebody else holds it."""
+    """Another process or descriptor holds the lock."""
     UNSUPPORTED = auto()
-    """The file system refuses to lock, so nobody can tell whether the file is in use."""
+    """The file system refuses to lock, so the caller cannot tell whether the file is in use."""
 
 
 def try_lock(descriptor: int) -> Lock:

@@ -1,7 +1,7 @@
 """Logging of the process to stderr: one line per record, as text or as JSON.
 
-stderr may be a pipe that nobody reads (a stuck log driver). A write to it then blocks, so a thread writes, and neither
-the event loop nor any other thread waits for it.
+stderr may be a pipe that nobody reads (a stuck log driver). A write to the pipe then blocks, so a thread writes, and
+neither the event loop nor any other thread waits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 QUEUE_BYTES = 1024 * 1024
 """The most bytes of lines that wait for stderr, with LINE_BYTES for each line."""
 LINE_BYTES = 64
-"""What a line takes in memory beside its text."""
+"""Memory of a line beside its text, in bytes."""
 WRITE_BYTES = select.PIPE_BUF
-"""The most bytes of one write. A pipe takes as many at once, so lines of several processes do not mix."""
+"""Maximum bytes of one write. A pipe takes that many atomically, so lines of several processes do not mix."""
 STUCK_SECONDS = 1.0
-"""After how long without a byte written the end of the process no longer waits for stderr."""
+"""Seconds without a written byte after which the end of the process no longer waits for stderr."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -46,15 +46,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.Handler):
-    """A handler that writes to stderr from a thread, which the first line starts. Lines that do not fit into the queue
-    are dropped; a line says how many as soon as there is room again. `close` waits for the queue to be written, as long
-    as stderr takes something."""
+    """A handler that writes to stderr from a thread, which the first line starts. The handler drops lines that do not
+    fit into the queue, and logs their number as soon as there is room again. `close` waits for the thread to write the
+    queue, as long as stderr takes bytes."""
 
     def __init__(self, *, queue_bytes: int = QUEUE_BYTES) -> None:
         super().__init__()
         self._descriptor = _stderr()
         self._queue_bytes = queue_bytes
-        self._changed = threading.Condition(self.lock)  # held already in `emit`
+        self._changed = threading.Condition(self.lock)  # `emit` holds it already
         self._lines: deque[bytes] = deque()
         self._held_bytes = 0
         self._writes = 0
@@ -62,18 +62,18 @@ class StderrHandler(logging.Handler):
         self._thread: threading.Thread | None = None
         self._closed = False
         self.dropped = 0
-        """Lines dropped since the start."""
+        """Number of lines dropped since the start."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001  # arguments that do not fit the message: a bug of the caller's
+        except Exception:  # noqa: BLE001  # arguments that do not fit the message are a bug of the caller's
             line = f"a log line cannot be formatted: {record.msg!r}\n".encode()
         with self._changed:
             self._put(line)
 
     def flush(self) -> None:
-        """Wait until everything is written. Gives up if stderr takes nothing for STUCK_SECONDS."""
+        """Wait until the thread has written everything. Gives up if stderr takes no byte for STUCK_SECONDS."""
         with self._changed:
             while self._held_bytes and self._changed.wait_for(partial(self._has_written, self._writes), STUCK_SECONDS):
                 continue
@@ -100,7 +100,7 @@ class StderrHandler(logging.Handler):
             self._tell()
         self._lines.append(line)
         self._held_bytes += size
-        if self._thread is None or not self._thread.is_alive():  # not alive: in a forked process
+        if self._thread is None or not self._thread.is_alive():  # the thread is not alive in a forked process
             self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
             self._thread.start()
         self._changed.notify_all()
@@ -110,7 +110,7 @@ class StderrHandler(logging.Handler):
         self._untold += count
 
     def _tell(self) -> None:
-        """Queue the line that says how many were dropped."""
+        """Queue a line with the number of dropped lines."""
         message = "%d log lines were dropped: stderr did not take them in time"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (self._untold,), None)
         self._untold = 0
@@ -118,7 +118,7 @@ class StderrHandler(logging.Handler):
         self._lines.append(line)
         self._held_bytes += len(line) + LINE_BYTES
 
-    # In the thread
+    # Methods that run in the thread
 
     def _write_all(self) -> None:
         while lines := self._next():
@@ -133,7 +133,7 @@ class StderrHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _next(self) -> list[bytes]:
-        """Wait for lines; return some that fit into one write, or one that does not. Returns none once closed."""
+        """Wait for lines; return as many as fit into one write, or one that does not fit. Returns none once closed."""
         with self._changed:
             while not self._lines:
                 if self._closed:
@@ -152,7 +152,7 @@ class StderrHandler(logging.Handler):
         while view and self._descriptor is not None:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # whoever started this process has made it non-blocking
+            except BlockingIOError:  # the process that started this one made stderr non-blocking
                 _wait_until_writable(self._descriptor)
             except OSError:
                 break
@@ -160,12 +160,13 @@ class StderrHandler(logging.Handler):
 
 
 def dropped_lines() -> int:
-    """Return how many lines of this process's log were dropped."""
+    """Return the number of dropped lines of this process's log."""
     return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, StderrHandler))
 
 
 def _stderr() -> int | None:
-    """Return the descriptor of stderr. Returns None if the process was started without: 2 may be another file then."""
+    """Return the descriptor of stderr. Returns None if the process started without stderr: 2 may then be another
+    file."""
     try:
         return None if sys.stderr is None else sys.stderr.fileno()
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """The figures of the process: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
 
-`server.py` takes the sample by asking each part for its figure; nothing is counted twice.
+`server.py` takes the sample by asking each part for its figure; no figure is counted twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serverpy.tasks import cancel, spawn
 
 BEAT_SECONDS = 0.1
 BEATS = 600
-"""Number of beats that the lag is computed from: one minute."""
+"""Number of beats from which the lag is computed: one minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The state of this serving process now. Times in seconds, lags in milliseconds."""
+    """The current state of this serving process. Times are in seconds, lags in milliseconds."""
 
     uptime: float
     memory: Memory
@@ -70,7 +70,7 @@ def children_of_this_process() -> int:
 
 
 class LagMeter:
-    """Lag of the event loop: a beat is due every BEAT_SECONDS, and the meter records how late each one came."""
+    """Meter of the event loop's lag: a beat is due every BEAT_SECONDS, and the meter records how late each one came."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=BEATS)

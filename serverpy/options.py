@@ -1,6 +1,6 @@
 """The settings as the parts of the server receive them: frozen groups, one for each concern.
 
-`settings` builds them from what the operator has set. They are plain dataclasses, so that a part can use them without
+`settings` builds them from the operator's settings. They are plain dataclasses, so that a part can use them without
 pydantic and the worker process can receive them as JSON. Their defaults are those of the settings, with the smallest
 profile.
 """
@@ -20,8 +20,8 @@ Sockets = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Timeouts in seconds. `wait`: for a free place. `extract`: for one extraction. `stall`: without a byte from a
-    media server, or without a read by a client. `connect`: for a connection."""
+    """Timeouts in seconds. `wait`: for a free slot. `extract`: for one extraction. `stall`: without a byte from a media
+    server, or without a read by a client. `connect`: for a connection."""
 
     wait: float = 15.0
     extract: float = 60.0
@@ -31,8 +31,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Addresses outside the public internet that may be reached (`net/guard.py`), ports that may not, and the server's
-    own listening sockets, which may never be reached."""
+    """Addresses outside the public internet that the server may reach (`net/guard.py`), ports that it may not, and its
+    own listening sockets, which it never may."""
 
     allow_networks: tuple[str, ...] = ()
     deny_ports: frozenset[int] = BAD_PORTS
@@ -41,8 +41,8 @@ class Targets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """How connections are made. `proxy` may contain a password; `ca_file` is a PEM file of additional certificate
-    authorities."""
+    """The options of outgoing connections. `proxy` may contain a password; `ca_file` is a PEM file of additional
+    certificate authorities."""
 
     proxy: str | None = field(default=None, repr=False)
     source_address: str | None = None
@@ -60,8 +60,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much runs at once, and what it may hold. `extract_workers` and `max_workers` are threads of the worker
-    process; `queue_chunks` × `chunk_bytes` bounds the hand-over of one stream."""
+    """Limits on concurrency and memory. `extract_workers` and `max_workers` are threads of the worker process;
+    `queue_chunks` × `chunk_bytes` bounds the hand-over of one stream."""
 
     max_streams: int = 200
     memory_budget: int = 64 * 1024 * 1024

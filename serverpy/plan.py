@@ -1,8 +1,8 @@
-"""The rules that turn a request into plans: what is chosen, refused and promised. Pure.
+"""The rules that turn a request into plans: they choose tracks, refuse requests and promise ranges. Pure.
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
-`delivery.py` tries the plans in order until one opens; `fallback.py` tells which errors lead from one to the next.
+`delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one to the next.
 Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without a
 server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video and
 audio merged, is preferred among the highest ones.
@@ -38,9 +38,8 @@ _WHOLE = ByteRange(0, None)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
     """A client's request for `/stream`, with the names of its parameters. `method` None is the server's default.
-
-    `selection` holds the format ids that a yt-dlp selector in `format` chose; None while the worker has not been
-    asked, or if `format` is a format id itself."""
+    `selection` holds the format ids that a yt-dlp selector in `format` chose; None until the worker has evaluated it,
+    or if `format` is a format id itself."""
 
     url: str
     format: str | None = None
@@ -53,11 +52,11 @@ class StreamRequest:
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
     head_only: bool = False
-    """Only the head is wanted (HTTP's HEAD): the stream may not be read."""
+    """Whether the client wants only the head (HTTP's HEAD): the stream may then not be read."""
 
 
 class After(Enum):
-    """When a plan is tried after another one (`fallback.py`)."""
+    """The condition for trying a plan after another one (`fallback.py`)."""
 
     UNOPENABLE = "the other one cannot be opened"
     TRANSPORT = "the other one failed for a reason of the transport"
@@ -68,7 +67,7 @@ class After(Enum):
 class Plan:
     """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name for the client.
 
-    `container` is the container of the body, None if only its first bytes tell. `exact_length` and `ranges` are
+    `container` is the container of the body; None if only its first bytes show it. `exact_length` and `ranges` are
     promises: unconditional for a woven file, and for a plain file valid as far as its media server honours ranges."""
 
     opener: str
@@ -81,7 +80,7 @@ class Plan:
     after: After = After.UNOPENABLE
 
     def without_lists(self) -> Plan:
-        """Drop the segment lists of the tracks, which can take more memory than the whole stream."""
+        """Return a copy without the segment lists of the tracks, which can take more memory than the whole stream."""
         if not any(each.fragments or each.manifest_data for each in self.tracks):
             return self
         return replace(self, tracks=tuple(replace(each, fragments=(), manifest_data=None) for each in self.tracks))
@@ -89,12 +88,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What one opener can do. `method` is the request's value that allows it, `automatic` whether `auto` does.
-
-    `carries` tells whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
+    """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
+    `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
     merges. `stream_bytes` is the most that a stream of one file holds, reserved before the media is known; `bytes_for`
-    returns the same for known tracks. An opener that `extracts` gets no tracks: it reads the page itself.
-    `seeks` tells whether it honours ranges, `starts_live` whether it can begin at a given position in a live stream."""
+    returns the same for known tracks. An opener that `extracts` gets no tracks: it reads the page itself. `seeks` is
+    whether it honours ranges, `starts_live` whether it can begin at a given position in a live stream."""
 
     opener: str
     method: str
@@ -123,7 +121,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a server can do: its openers in order of preference, and the settings that limit them."""
+    """The capabilities of a server: its openers in order of preference, and the settings that limit them."""
 
     openers: tuple[Capability, ...]
     default_method: str = "auto"
@@ -161,7 +159,7 @@ class Capabilities:
         return self._single(track) is not None
 
     def merges(self, track: Track) -> bool:
-        """Whether `track` may be one of a pair of video and audio that is merged."""
+        """Return whether `track` may be one of a pair of video and audio that is merged."""
         return self._merger(track) is not None
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
@@ -173,7 +171,7 @@ class Capabilities:
         return capability.plan(tracks)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
-        """Plan to open a single track by the second opener that can: no plan if there is none, or for a pair."""
+        """Plan to open a single track by the second opener that can. Returns () if there is none, or for a pair."""
         able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
         return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
 
@@ -184,7 +182,7 @@ class Capabilities:
         return [each.method for each in self.openers if not each.merges and each.carries(track)]
 
     def conversions_of(self, track: Track) -> list[str]:
-        """List the values of `to` that are available for `track` alone: those that it has already."""
+        """List the values of `to` that are available for `track` alone: the formats that it already has."""
         if not self.methods_of(track):
             return []
         return [name for name in TARGETS if name not in UNAVAILABLE and _is_already((track,), name)]
@@ -197,7 +195,8 @@ class Capabilities:
 
 
 def check(request: StreamRequest) -> None:
-    """Refuse a request that is invalid whatever the media is. Raises `UnsupportedConversion` and `InvalidParameter`."""
+    """Refuse a request that is invalid for any media. Raises `UnsupportedConversion` if conversion to `to` is
+    unavailable, `InvalidParameter` if a parameter is out of range."""
     if request.to not in TARGETS or request.to in UNAVAILABLE:
         raise UnsupportedConversion(f"Conversion to {request.to} is not available: leave out `to`.")
     if request.end is not None:
@@ -209,19 +208,20 @@ def check(request: StreamRequest) -> None:
 
 
 def needs_selection(media: Media, request: StreamRequest, capabilities: Capabilities) -> bool:
-    """Whether `format` is a selector that yt-dlp has to evaluate, not the id of a track of `media`. Raises `TooLarge`
-    or `InvalidParameter` if `media` cannot be streamed whatever is selected."""
+    """Return whether `format` is a selector that yt-dlp must evaluate, not the id of a track of `media`. Raises
+    `TooLarge` or `InvalidParameter` if no track of `media` can be streamed."""
     _check_media(media, request, capabilities.max_duration)
     return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
-    """Return the plans for `request`, best first; `Plan.after` tells when each one is tried. `media` is the page or
-    item that has the tracks, None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
+    """Return the plans for `request`, best first; `Plan.after` says when each one is tried. `media` is the page or item
+    that has the tracks; None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
     merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;
-    `DrmProtected`, `FormatNotFound`, `MediaNotFound`."""
+    `DrmProtected` if the tracks are encrypted; `FormatNotFound` if no track fits `format`; `MediaNotFound` if `media`
+    has no tracks."""
     if media is None or allowed.extracts:
         if request.to != "source":
             raise UnsupportedConversion("The subprocess method cannot convert media: leave out `to`.")
@@ -233,7 +233,7 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(allowed.plan(tracks) for tracks in choices)
-    # A fallback does not seek. Its answer of the whole would be useless to a client that asks for a part.
+    # A fallback does not seek. A response with the whole file would be useless to a client that asks for a part.
     return planned if request.range not in (None, _WHOLE) else planned + allowed.fallbacks(choices[-1])
 
 
@@ -241,7 +241,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
     if max_duration is not None and (media.duration or 0) > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
     if request.start is not None and not any(track.protocol in HLS_PROTOCOLS for track in media.tracks):
-        raise InvalidParameter(UNCUT)  # for HLS, only the playlist tells whether it is live
+        raise InvalidParameter(UNCUT)  # for HLS, only the playlist shows whether it is live
 
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
@@ -251,22 +251,22 @@ def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
 
 
 def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
-    """Whether `tracks` have the format `to` already: a pair is merged to MP4, a plain file has the format `ext`."""
+    """Return whether `tracks` already have the format `to`: a pair is merged to MP4, a plain file has the format
+    `ext`."""
     if to == "source":
         return True
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
 def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Choose the best tracks of `media` that can be streamed, seekable if possible, and a fallback for the case that
-    they cannot be opened.
+    """Choose the best tracks of `media` that can be streamed, seekable if possible, and a fallback if they cannot be
+    opened.
 
     Separate video and audio are chosen if they can be merged and no single file is as good: if the video is higher than
     the best single file, or as high and that file is not seekable.
 
     Raises `DrmProtected`; `FormatNotFound` if nothing can be streamed; `UnsupportedConversion` if video and audio are
-    separate and cannot be merged, or if all of the video or audio is refused, because neither alone is what the client
-    asked for."""
+    separate and cannot be merged, or if all of the video or audio is refused, because the client asked for both."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
@@ -297,7 +297,7 @@ def _withheld(track: Track) -> bool:
 
 
 def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
-    """Raise the reason if all formats of `media`, all with video or all with audio are missing from `tracks`."""
+    """Raise the reason if all formats of `media`, all its video or all its audio are missing from `tracks`."""
     if not media.tracks:
         raise _no_media()
     for what, has in _PARTS:
@@ -316,8 +316,8 @@ _PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
 
 
 def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
-    """Find the tracks that a selector chose. Raises `FormatNotFound`, `DrmProtected`, and `UnsupportedConversion` for
-    tracks that cannot be merged."""
+    """Find the tracks that a selector chose. Raises `FormatNotFound` if there are none, `DrmProtected` if one is
+    encrypted, `UnsupportedConversion` if they cannot be merged."""
     tracks = [by_id(media.tracks, each) for each in selection]
     found = [track for track in tracks if track is not None]
     if not found or len(found) != len(tracks):
@@ -336,7 +336,7 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio that can be merged, or None."""
+    """Return the last video and the last audio that can be merged. Returns None if no pair can."""
     video = next(filter(allowed.merges, reversed(videos)), None)
     audio = next(filter(allowed.merges, reversed(audios)), None)
     return None if video is None or audio is None else (video, audio)

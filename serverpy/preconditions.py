@@ -12,9 +12,9 @@ from datetime import datetime
 from enum import Enum
 
 _MEMBER = re.compile(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|$)')
-"""An entity tag in a list, or an empty member of it (§8.8.3, §5.6.1)."""
+"""Pattern of an entity tag in a list, or an empty member of it (§8.8.3, §5.6.1)."""
 _DATE_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
-"""IMF-fixdate, and the two obsolete forms that a recipient has to accept (§5.6.7)."""
+"""Pattern of an IMF-fixdate, and the two obsolete forms that a recipient must accept (§5.6.7)."""
 
 
 class Outcome(Enum):
@@ -25,7 +25,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """The values of the header fields, None for an absent one."""
+    """The values of the header fields; None for an absent field."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -41,8 +41,8 @@ _NONE = Preconditions()
 
 
 def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the fields whose name begins with `if-`, by their names in lower case with `_`. Repeated fields are joined
-    into a list (§5.3): of those that are no list, nothing matches then."""
+    """Return the fields whose name begins with `if-`, by their names in lower case with `_`. Joins repeated fields into
+    a list (§5.3): a repeated field that allows no list then never matches."""
     found: dict[str, str] = {}
     for name, value in headers:
         if name.startswith(b"if-"):
@@ -65,7 +65,7 @@ def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) 
 
 def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
     """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A malformed tag of the media server
-    matches if it comes back alone."""
+    matches if the client sends it back alone."""
     if field.strip() == "*":
         return True
     if etag is None or (strong and etag.startswith("W/")):
@@ -87,7 +87,7 @@ def _tags(field: str) -> list[str]:
 
 
 def _is_later(last_modified: str | None, date: str | None) -> bool | None:
-    """Return whether the media was modified after `date`. Returns None if either is absent or no HTTP-date."""
+    """Return whether the media was modified after `date`. Returns None if either date is absent or invalid."""
     if last_modified is None or date is None:
         return None
     modified, asked = _parse_date(last_modified), _parse_date(date)

@@ -1,7 +1,6 @@
-"""Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure.
-
-A `Range` header is parsed without knowing the length of the file. Numbers are bounded before they are converted,
-because headers come from clients and media servers.
+"""Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure. The
+parser does not need the length of the file. It bounds numbers before it converts them, because headers come from
+clients and media servers.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from serverpy.errors import RangeNotSatisfiable
 _SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
-"""Larger numbers are clamped to this one: they mean the same, and the media server might not accept them (§14.1.2 warns
-of overflow)."""
+"""Maximum of a position: larger numbers are clamped to it. They mean the same, and the media server might not accept
+them (§14.1.2 warns of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
 NO_FILE_BYTES = 2**53 - 1
-"""No file is as long. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length that it does not have."""
+"""A length that no file has. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length."""
 _FAKED_DIGITS = 20
 
 
@@ -36,8 +35,8 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes, None if the server does
-    not tell. `str()` returns the header's value."""
+    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes; None if the server does
+    not state it. `str()` returns the header's value."""
 
     first: int
     last: int
@@ -48,8 +47,8 @@ class ContentRange:
 
     @classmethod
     def parse(cls, header: str | None) -> ContentRange | None:
-        """Parse a Content-Range header. Returns None if it is absent or invalid. A `last` beyond `total` is accepted:
-        some servers count one too many, and the bytes that they send decide."""
+        """Parse a Content-Range header. Returns None if it is absent or invalid. Accepts a `last` beyond `total`: some
+        servers count one too many, and the bytes that they send decide."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -60,7 +59,7 @@ class ContentRange:
 
 
 def is_endless(content_range: str | None) -> bool:
-    """Return whether a Content-Range means a stream without an end: bytes from 0, of more than any file has."""
+    """Return whether a Content-Range means an endless stream: bytes from 0, more than any file has."""
     match = _CONTENT_RANGE.fullmatch(content_range or "")
     if match is None or match[1].strip("0") or match[3] == "*":
         return False
@@ -87,8 +86,8 @@ def parse_length(digits: str | None) -> int | None:
 
 
 def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """Return the first byte and the end (exclusive) of `asked` in a file of `total` bytes (§14.1.2). None asks for the
-    whole file, which may be empty. Raises `RangeNotSatisfiable` if the range contains no byte of the file."""
+    """Return the first byte and the end (exclusive) of `asked` in a file of `total` bytes (§14.1.2). `asked` None means
+    the whole file, which may be empty. Raises `RangeNotSatisfiable` if the range contains no byte of the file."""
     if asked is None:
         return 0, total
     if asked.first is None:
@@ -101,15 +100,15 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
 
 
 def with_first(suffix: ByteRange, total: int) -> ByteRange:
-    """Return the last bytes of a file of `total` bytes as a range with a first byte: some servers do not understand
-    suffix ranges."""
+    """Return the range of the last bytes of a file of `total` bytes with an explicit first byte: some servers do not
+    support suffix ranges."""
     return ByteRange(max(0, total - (suffix.last or 0)), None)
 
 
 def parse_range(header: str | None) -> ByteRange | None:
-    """Parse the single requested range. Returns None if the header is absent or is ignored, so that the response is the
-    whole file: for another unit, several ranges, or a malformed range such as `bytes=9-2` (§14.2 allows it for all of
-    them). An empty suffix (`bytes=-0`) is a range, which no file satisfies (§14.1.2)."""
+    """Parse the single requested range. Returns None, so that the response is the whole file, if the header is absent
+    or names another unit, several ranges, or a malformed range such as `bytes=9-2` (§14.2 allows this for all of them).
+    An empty suffix (`bytes=-0`) is a range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None

@@ -1,7 +1,6 @@
-"""The streams that run now: one record for each, which the log line, `/health` and the metrics read.
-
-A record is listed from the request to the end of its answer. `api/responses.py` creates and owns it; `delivery.py`
-fills it in, and marks it as admitted once the budget has reserved its bytes.
+"""The running streams: one record for each, which the log line, `/health` and the metrics read. A record is listed from
+the request to the end of its response. `api/responses.py` creates and owns it; `delivery.py` fills it in, and marks it
+as admitted once the budget has reserved its bytes.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ class Record:
         self.host: str | None = None
         self.site: str | None = None
         self.plan: Plan | None = None
-        """The plan that is open, or was tried last, without segment lists."""
+        """The plan that is open, or that was tried last, without segment lists."""
         self.status: int | None = None
-        """The status of the answer; None before it."""
+        """The status of the response; None before the response."""
         self.sent_bytes = 0
         self.is_admitted = False
-        """Whether the stream runs or is being opened; otherwise it waits for a place."""
+        """Whether the stream runs or is being opened; otherwise it waits for a slot."""
         self.end: str | None = None
-        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
+        """The end of the stream: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property
@@ -65,7 +64,7 @@ class Running:
         return sum(record.is_admitted for record in self._records)
 
     def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
-        """List a new record until `remove`. `cancel` has to end its stream."""
+        """List a new record until `remove`. `cancel` must end its stream."""
         record = Record(id, client, cancel)
         self._records[record] = None
         return record

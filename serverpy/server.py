@@ -22,15 +22,14 @@ from serverpy.tasks import Closing, cancel, spawn
 logger = logging.getLogger("serverpy")
 
 RETRY_SECONDS = 2.0
-"""Time between attempts to start the worker."""
+"""Seconds between attempts to start the worker."""
 CLOSE_SECONDS = 10.0
-"""How long closing waits for streams that are being closed."""
+"""Seconds for which closing waits for streams that are being closed."""
 
 
 class Server:
-    """State behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one event loop.
-
-    `on_refusal` is called if the worker finds a setting that cannot work; no stream can be opened then."""
+    """The state behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one event loop. Calls
+    `on_refusal` if the worker finds a setting that cannot work; no stream can be opened then."""
 
     def __init__(self, engine: Engine, on_refusal: Callable[[ConfigurationError], None]) -> None:
         self._engine = engine
@@ -75,8 +74,8 @@ class Server:
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
-        """Retry until the worker starts, because the machine may be too slow or out of memory for a while. A setting
-        that cannot work now will not work later either."""
+        """Retry until the worker starts, because the machine may be too slow or out of memory for a while. Stops if a
+        setting cannot work: a retry would not help."""
         while True:
             try:
                 await self._engine.start()
@@ -131,7 +130,7 @@ class Server:
             fallbacks=engine.delivery.fallbacks,
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
-            fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the one that lists them
+            fds=len(os.listdir("/proc/self/fd")) - 1,  # without the descriptor that lists the others
             children=await asyncio.to_thread(children_of_this_process),
             buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
             budget_used=engine.budget.used_bytes,

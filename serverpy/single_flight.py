@@ -1,4 +1,4 @@
-"""One run for all callers that ask for the same thing at the same time.
+"""One run for all callers that request the same key at the same time.
 
     run(key, make) ─▶ is a run of that key in progress? wait for it
                    └▶ otherwise start one with `make`
@@ -48,8 +48,8 @@ class SharedFlights(Generic[K, T]):
         return key in self._flights
 
     async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the run of `key`. Raises what the run raises, and `Draining` if it was cancelled by
-        `aclose`."""
+        """Return the result of the run of `key`. Raises the error of the run, and `Draining` if `aclose` cancelled
+        it."""
         flight = self._flights.get(key) or self._begin(key, make)
         flight.callers += 1
         try:
@@ -81,7 +81,7 @@ class SharedFlights(Generic[K, T]):
     def _land(self, key: K, flight: _Flight[T]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            flight.task.exception()  # retrieved here because the last caller may have left just before
+            flight.task.exception()  # retrieves the exception: the last caller may have left just before
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
         """Forget `flight`, unless it has a successor: its last caller may leave before its task has ended."""
@@ -96,7 +96,7 @@ class LedFlights(Generic[K, T]):
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the run of `key`. Raises what the run raises. The first caller returns in the turn of
+        """Return the result of the run of `key`. Raises the error of the run. The first caller returns in the turn of
         the event loop in which `make` ends, the others later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
@@ -111,7 +111,7 @@ class LedFlights(Generic[K, T]):
             return result
         except BaseException as error:
             flight.set_exception(error if isinstance(error, Exception) else _LeaderLeft())
-            flight.exception()  # retrieved here because there may be no other caller
+            flight.exception()  # retrieves the exception: there may be no other caller
             raise
         finally:
             del self._flights[key]

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and wait until it has ended. An exception of the task is not raised here."""
+    """Cancel `task` and wait until it has ended. Does not raise an exception of the task."""
     task.cancel()
     await asyncio.wait([task])
 
@@ -35,7 +35,7 @@ class Stall:
         self._begun = None
 
     def expire(self) -> None:
-        """End the block as if a step had taken too long; does nothing once the block has been left."""
+        """End the block as if a step had taken too long. Has no effect once the block has been left."""
         if not (self._expired or self._over):
             self._expired = True
             self._task.cancel()
@@ -55,7 +55,7 @@ class Stall:
             raise TimeoutError("a step took too long") from error
 
     def _look(self) -> None:
-        """Expire if a step is overdue; otherwise look again when the current step would be."""
+        """Expire if a step is overdue; otherwise check again when the current step would be."""
         waited = 0.0 if self._begun is None else self._loop.time() - self._begun
         if waited >= self._seconds:
             self.expire()
@@ -93,7 +93,7 @@ class Unlosable:
     loss: ServerPYError | None = None
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Never calls `tell`."""
+        """Ignore `tell`, which is never called."""
 
 
 class Interruptible:
@@ -133,9 +133,9 @@ class Interruptible:
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread. Raises what `work` raises. A cancelled caller waits until `work` has ended, because a
-    thread cannot be cancelled and the caller will close what `work` uses. An error of `work` is then the cause of the
-    CancelledError."""
+    """Run `work` in a thread. Raises the error of `work`. A cancelled caller waits until `work` has ended, because a
+    thread cannot be cancelled and the caller will close the resources that `work` uses. An error of `work` is then the
+    cause of the CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

@@ -11,33 +11,33 @@ from email.utils import parsedate_tz
 from typing import TypeGuard
 
 _MAX_DATE = 64
-"""Characters of the longest date that is parsed."""
+"""Maximum length of a date that is parsed, in characters."""
 
 
 def strong_validator(etag: str | None, last_modified: str | None) -> str | None:
     """Return the value for If-Range: a strong ETag, otherwise the date. Returns None if there is neither. An ETag
-    without its quotes is not sent: a server would read it as a date."""
+    without its quotes is left out: a server would read it as a date."""
     is_quoted = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
     return etag if is_quoted else last_modified
 
 
 def same_validator(if_range: str, etag: str | None, last_modified: str | None) -> bool:
-    """Whether an If-Range matches a representation with these validators: ETags by strong comparison (§8.8.3.2), dates
-    by exact match."""
+    """Return whether an If-Range matches a representation with these validators: ETags by strong comparison (§8.8.3.2),
+    dates by exact match."""
     if if_range.startswith("W/"):
         return False
     return if_range == (etag if if_range.startswith('"') else last_modified)
 
 
 def etags_differ(one: str | None, other: str | None) -> bool:
-    """Return whether two ETags of one server say that the bytes differ: both are there, neither is weak, and they are
-    not equal. Quotes are not required, because some servers forget them."""
+    """Return whether two ETags of one server mean that the bytes differ: neither is missing or weak, and they are not
+    equal. Quotes are not required, because some servers forget them."""
     return is_strong(one) and is_strong(other) and one != other
 
 
 def dates_differ(one: str | None, other: str | None) -> bool:
-    """Return whether two Last-Modified dates are there and mean different times. Servers of one file may write the same
-    time in different formats (§5.6.7)."""
+    """Return whether two Last-Modified dates mean different times; False if one is missing. Servers of one file may
+    write the same time in different formats (§5.6.7)."""
     if not one or not other or one == other:
         return False
     return _seconds(one) is None or _seconds(one) != _seconds(other)

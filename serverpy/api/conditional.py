@@ -1,8 +1,8 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
-The validators are known once the stream is open. So it is opened for the range at once, and the preconditions are
-evaluated on its head; only a range that cannot be satisfied makes a second opening necessary, because its refusal has
-neither validators nor, sometimes, the length.
+Only an open stream has validators. So the server opens the stream for the range at once, and evaluates the
+preconditions on its head. If the range cannot be satisfied, the server opens the stream again, because the refusal has
+no validators and sometimes no length.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of an answer: it has them if its bytes are stable, as ranges have to be."""
+    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has them, because ranges need
+    stable bytes."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditional:
-    """What the header fields of a request ask for, besides its parameters."""
+    """The conditions and the range in the header fields of a request."""
 
     preconditions: Preconditions
     range: ByteRange | None
@@ -40,30 +41,31 @@ class Conditional:
         fields = conditional_fields(headers)
         if_range = fields.pop("if_range", None)
         known = {name: value for name, value in fields.items() if name in Preconditions.__slots__}
-        # Ranges are defined for GET only (§14.2), and two fields are no range.
+        # RFC 9110 §14.2 defines ranges only for GET; two Range fields are invalid
         ranges = [value for name, value in headers if name == b"range"] if method == "GET" else []
         asked = parse_range(ranges[0].decode("latin-1")) if len(ranges) == 1 else None
         return cls(Preconditions(**known), asked, if_range)
 
     def outcome(self, head: Head) -> Outcome:
-        """Evaluate the preconditions against the validators that the answer has."""
+        """Evaluate the preconditions against the validators of the response."""
         return evaluate(self.preconditions, *validators(head))
 
     async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range, or of the whole if the range is ignored. Raises a `ServerPYError`;
-        `RangeNotSatisfiable` with the length."""
+        """Open the stream of the range, or of the whole file if the range is ignored. Raises `RangeNotSatisfiable`,
+        with the length, if the range is out of bounds, or another `ServerPYError` if the stream cannot be opened."""
         request = replace(request, range=self.range, if_range=self.if_range)
-        if self.range == _EMPTY:  # no server needs to be asked, and few know what it means
+        if self.range == _EMPTY:  # an empty range: few media servers support it, so none is asked
             return await self._open_whole(delivery, request, record)
         try:
             return await delivery.open(request, record)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises, unless the media server refused a good range
+                resolve_range(self.range, error.size)  # raises, unless the media server refused a valid range
             return await self._open_whole(delivery, request, record)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the whole, to evaluate what comes before the range. Raises `RangeNotSatisfiable` if the range counts."""
+        """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
+        range applies."""
         stream = await delivery.open(replace(request, range=None, if_range=None), record)
         try:
             head = stream.head

@@ -31,7 +31,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
-    """Answer an unknown path or a wrong method."""
+    """Respond to a request for an unknown path or with a wrong method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})

@@ -1,5 +1,5 @@
-"""The sample of `metrics.py` in Prometheus' text format. Imported at the first scrape, because the library takes 1.3 MB
-that a server without scrapes need not hold."""
+"""The sample of `metrics.py` in Prometheus' text format. The server imports this module at the first scrape, because
+the Prometheus library takes 1.3 MB."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HELP = {
         "Lag of the event loop, 99th percentile of the last minute.",
     ),
 }
-"""Gauges: field of the sample → Prometheus name and help text."""
+"""Gauges: maps a field of the sample to the Prometheus name and help text."""
 COUNTERS = {
     "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
     "fallbacks": (
@@ -51,7 +51,7 @@ COUNTERS = {
     ),
     "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
-"""Counters, in the same form."""
+"""Counters, in the same form as `_GAUGES`."""
 
 
 def prometheus_text(sample: Sample) -> bytes:

@@ -9,21 +9,21 @@ from urllib.parse import quote
 from serverpy.containers import BY_EXTENSION
 
 _MAX_BYTES = 200
-"""Longest name without its extension, in UTF-8 bytes; file systems allow 255 in total."""
+"""Maximum length of a name without its extension, in UTF-8 bytes; file systems allow 255 in total."""
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 
 
 def file_name(title: str | None, ext: str) -> str:
-    """Make a name that every file system accepts from `title`, without path separators, control and direction
+    """Turn `title` into a name that every file system accepts: without path separators, control and direction
     characters. `ext` comes from the page as well; an invalid one becomes `bin`."""
     return f"{_stem(title or '')}.{ext if _EXTENSION.fullmatch(ext) else 'bin'}"
 
 
 def own_name(name: str, ext: str) -> str:
-    """Make the name that the client asked for safe. It ends in the extension of the media, `ext`, or in another one of
-    the same format: otherwise the client could choose the program that opens the file."""
+    """Make the name that the client asked for safe. The safe name ends in the extension of the media, `ext`, or in
+    another extension of the same format: otherwise the client could choose the program that opens the file."""
     stem, dot, own = name.rpartition(".")
     if not dot:
         return file_name(name, ext)
@@ -43,11 +43,11 @@ def content_disposition(name: str, *, attachment: bool) -> str:
     """Return the header's value for a safe `name`: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the
     exact name.
 
-    The ASCII name is made safe again, because a character may stand for forbidden ones: NFKD turns U+FF02 into a
+    The function sanitises the ASCII name again, because NFKD may produce forbidden characters: it turns U+FF02 into a
     quotation mark, and U+2105 into `c/o`."""
     stem, dot, ext = name.rpartition(".")
     ascii_name = _stem(_ascii(stem)) + dot + ext if dot and _EXTENSION.fullmatch(ext) else _stem(_ascii(name))
-    ascii_name = ascii_name.replace("%", "_")  # some clients decode it (RFC 6266 appendix D)
+    ascii_name = ascii_name.replace("%", "_")  # some clients decode percent-encoded characters (RFC 6266 appendix D)
     kind = "attachment" if attachment else "inline"
     return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 

@@ -1,4 +1,4 @@
-"""Answer of `/health`, as OpenAPI shows it."""
+"""The response of `/health`, as OpenAPI shows it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Health(BaseModel):
     status: Literal["starting", "ok", "draining"]
     version: str
     yt_dlp: str | None = Field(description="Version of yt-dlp; null until the worker has started.")
-    uptime: float = Field(description="Seconds.")
+    uptime: float = Field(description="Seconds since the start of the process.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
         description="The process that runs yt-dlp. `stopped`: it was idle; it is started again when it is needed."

@@ -1,8 +1,8 @@
 """The Host field of a request: whether it is valid (RFC 9112 §3.2), and whether this server answers for it. Pure.
 
 A page in a browser can let its own host name resolve to the address of this server (DNS rebinding). The browser then
-takes the server for the page's own, but still sends the page's name as Host. No name that somebody else controls is an
-IP literal or `localhost`.
+treats this server as the page's own, but still sends the page's name as Host. An attacker cannot control an IP literal
+or `localhost`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Collection, Sequence
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _WITHOUT_HOST = ("0.9", "1.0")
-"""The versions of HTTP in which a request needs no Host."""
+"""Versions of HTTP in which the Host field is optional."""
 
 
 def host_fault(fields: Sequence[bytes], http_version: str) -> str | None:
-    """Return what is wrong with the Host fields of a request, or None."""
+    """Return the error in the Host fields of a request. Returns None if they are valid."""
     if len(fields) > 1:
         return "The request has more than one Host header."
     if not fields:

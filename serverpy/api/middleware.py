@@ -1,8 +1,8 @@
-"""Middleware around every answer. `Frame` adds the headers that all answers have; `Checks` refuses requests for another
-host and those that are too long, and answers an unexpected exception. CORS stands between the two, so that a page of an
-allowed origin can read every answer.
+"""Middleware around every response. `Frame` adds the headers that all responses have; `Checks` refuses requests that
+are too long or name another host, and responds to an unexpected exception. CORS stands between the two, so that a page
+of an allowed origin can read every response.
 
-Plain ASGI wrappers: they change the head of an answer and pass bodies through untouched.
+Both are plain ASGI wrappers: they change the head of a response and pass its body through unchanged.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ EXPOSED_HEADERS = [
 """Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
-"""In the scope once the answer has begun."""
+"""Key that is in the scope once the response has begun."""
 
 
 class Frame:
-    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for answers that
-    do not say how they may be cached.
-
-    `embeddable` is whether pages of other sites may embed media. The request of a media element does not name the
-    origin of its page, so this is allowed to all or none. For Chromium, two ports of an IP address are one site in
-    Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
+    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for responses
+    without a Cache-Control of their own. `embeddable` is whether pages of other sites may embed media. The request of a
+    media element does not name the origin of its page, so the server allows all pages or none. For Chromium, two ports
+    of an IP address are one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the same
+    site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
@@ -87,13 +86,13 @@ class Checks:
         except Exception:
             if _STARTED not in scope:
                 await internal_error()(scope, receive, send)
-            raise  # the server logs it, and cuts an answer that has begun
+            raise  # the ASGI server logs the exception, and cuts a response that has begun
 
     def _host_error(self, scope: Scope) -> ServerPYError | None:
         if self._hosts is None:
             return None
         field = _field(scope, b"host")
-        if field is None:  # only HTTP/1.0 reaches this: no browser
+        if field is None:  # only HTTP/1.0 clients reach this: no browser
             return None
         host = host_of(field)
         if host is not None and is_served(host, self._hosts):

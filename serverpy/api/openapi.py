@@ -1,4 +1,4 @@
-"""What `/openapi.json` says beyond the signatures of the routes: header fields, media types, and every error."""
+"""The parts of `/openapi.json` that the routes' signatures do not give: header fields, media types, and every error."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ HEAD_RESPONSES: Responses = {
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the schema without the 422 that FastAPI adds: invalid parameters are answered with a 400."""
+    """Return the schema without the 422 that FastAPI adds: the server answers invalid parameters with a 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         for operations in schema["paths"].values():

@@ -60,7 +60,7 @@ def problem(error: ServerPYError) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, RangeNotSatisfiable):
         headers["Accept-Ranges"] = "bytes"
-        if error.size is not None:  # RFC 9110 §14.4 has no form for an unknown length here
+        if error.size is not None:  # RFC 9110 §14.4 defines no form for an unknown length here
             headers["Content-Range"] = f"bytes */{error.size}"
     return render(document(status, title, error.code, error.detail), headers)
 

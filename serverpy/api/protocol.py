@@ -1,7 +1,5 @@
-"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and requests are limited in size and
-time.
-
-It also does what ASGI cannot express: a response can cut its connection, and is told when the client leaves.
+"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and the size and time of requests are
+limited. It also extends ASGI: a response can cut its connection, and register a callback for when the client leaves.
 """
 
 from __future__ import annotations
@@ -23,31 +21,32 @@ from serverpy.api.hosts import host_fault
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
-"""Longest request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
+"""Maximum length of a request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
 HEADER_BYTES = 32 * 1024
 BODY_BYTES = 1024 * 1024
-"""Longest request body. That of a GET or HEAD is discarded as it arrives."""
+"""Maximum size of a request body. The server discards the body of a GET or HEAD as it arrives."""
 REQUEST_SECONDS = 30.0
 """Time that a client has to send a request: its head and its body."""
 PIPELINED = 16
-"""Requests that may wait on one connection for the answer to an earlier one; each holds some kilobytes."""
+"""Requests that may wait on one connection for the response to an earlier one; each holds some kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _LINGER_RESET, _LINGER_DEFAULT = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-"""Values of SO_LINGER: closing the socket resets the connection, or ends it in the normal way."""
+"""Values of SO_LINGER. With one, closing the socket resets the connection; with the other, it closes normally."""
 
 CUT = "serverpy.cut"
-"""In `scope["extensions"]`: function that ends the connection in mid-body. Nothing may be sent or awaited after it."""
+"""In `scope["extensions"]`: function that cuts the connection in mid-body. The caller may send or await nothing
+afterwards."""
 LEFT = "serverpy.left"
-"""In `scope["extensions"]`: function that takes a callback, which is called once when the client leaves, or None to
-remove it. A response that sets one does not read the body of the request."""
+"""In `scope["extensions"]`: function that sets a callback, or removes it if given None. The protocol calls the callback
+once when the client leaves. A response that sets one does not read the body of the request."""
 UNFRAMED = "serverpy.unframed"
-"""In `scope["extensions"]` of an HTTP/1.0 request: function to call before a body of unknown length. It returns a
-function to call at the end of that body."""
+"""In `scope["extensions"]` of an HTTP/1.0 request: function that the response calls before a body of unknown length. It
+returns a function that the response calls at the end of that body."""
 TOO_LONG = "serverpy.too_long"
-"""In `scope["extensions"]` if the request is too long; the value says whether the `target`, the `headers` or the `body`
-are. The excess is dropped."""
+"""In `scope["extensions"]` if the request is too long; the value names the part that is too long: `target`, `headers`
+or `body`. The protocol drops the excess."""
 
 
 def new_request_id() -> str:
@@ -56,7 +55,7 @@ def new_request_id() -> str:
 
 
 class BadRequest(Exception):
-    """Raised in a callback of the parser, which then reports an error."""
+    """An invalid request. A callback of the parser raises it; the parser then reports an error."""
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -73,7 +72,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        # One for each response: while one is being closed, the response to the next request may have begun.
+        # One function per response: while one response closes, the response to the next request may have begun.
         self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}
         # uvicorn waits for the client before each write: with a limit of 0, only one chunk waits in the transport.
         transport.set_write_buffer_limits(high=0)
@@ -87,8 +86,8 @@ class StreamProtocol(HttpToolsProtocol):
             self._call_on_left(cycle)
 
     def data_received(self, data: bytes) -> None:
-        """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and others send a
-        target as they were given it. `query.py` refuses what is not UTF-8."""
+        """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and other clients
+        send a target as the user typed it. `query.py` refuses a target that is not UTF-8."""
         if self._in_first_line:
             line, end, rest = data.partition(b"\n")
             self._in_first_line = not end
@@ -96,11 +95,11 @@ class StreamProtocol(HttpToolsProtocol):
                 data = _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
         super().data_received(data)
         if self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_request()  # bytes that begin no request, such as blank lines, also end uvicorn's idle time-out
+            self._await_request()  # bytes that begin no request, such as blank lines, also stop uvicorn's idle time-out
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser rejects with a problem document, where uvicorn would send plain text. Aborts the
-        connection instead while another answer is being sent or is waiting."""
+        """Answer a request that the parser rejects with a problem document; uvicorn would send plain text. Aborts the
+        connection instead if another response is being sent or is waiting."""
         if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
             return
@@ -111,7 +110,7 @@ class StreamProtocol(HttpToolsProtocol):
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
             "Connection: close\r\n"
         )
-        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)  # Date
+        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)  # the Date header
         self.transport.write(head.encode() + common + b"\r\n" + body)
         self.transport.close()
 
@@ -133,7 +132,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            return  # a trailer field is no header field (RFC 9110 §6.5.1)
+            return  # a trailer field is not a header field (RFC 9110 §6.5.1)
         self._header_bytes += len(name) + len(value)
         if self._header_bytes <= HEADER_BYTES:
             super().on_header(name, value)
@@ -152,22 +151,24 @@ class StreamProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         cycle = self.cycle
-        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # all a cycle uses
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no more
         self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._set_on_left, cycle)}
         if self._on_left:
-            self.flow.resume_reading()  # uvicorn pauses it while a request waits, and would not see a client leave
+            # uvicorn pauses reading while a request waits, and would not notice that a client leaves
+            self.flow.resume_reading()
         if cycle.scope["http_version"] == "1.0":
             self._extensions[UNFRAMED] = partial(_unframe, cycle, self.transport)
 
     def _check_head(self) -> None:
-        """Check what the parser and uvicorn do not. Raises `BadRequest`."""
+        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if one fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
-            return  # the Host may be among the fields that were dropped
+            return  # the Host field may be among the dropped fields
         hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
         absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
         if hosts and absolute is not None:
-            self.headers[hosts[0]] = (b"host", absolute[1])  # it takes precedence (RFC 9112 §3.2.2)
+            # an absolute-form target takes precedence over Host (RFC 9112 §3.2.2)
+            self.headers[hosts[0]] = (b"host", absolute[1])
         fault = host_fault([self.headers[number][1] for number in hosts], self.parser.get_http_version())
         if fault is not None:
             self._fault = fault
@@ -188,7 +189,7 @@ class StreamProtocol(HttpToolsProtocol):
             return
         self._on_left[cycle] = left
         self._wants_body = False
-        self.flow.resume_reading()  # otherwise we would not see the client leave
+        self.flow.resume_reading()  # otherwise the protocol would not notice that the client leaves
         if self._lost:
             self.loop.call_soon(self._call_on_left, cycle)
 
@@ -200,7 +201,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     @property
     def is_awaiting_request(self) -> bool:
-        """Whether the client has REQUEST_SECONDS left, or less, to complete a request."""
+        """Whether the client has at most REQUEST_SECONDS left to complete a request."""
         return self._request_timer is not None
 
     def _await_request(self) -> None:
@@ -212,17 +213,17 @@ class StreamProtocol(HttpToolsProtocol):
             self._request_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """End the connection so that the client notices: before its Content-Length or its final chunk, or by a reset
+        """Cut the connection so that the client notices: before its Content-Length or its final chunk, or by a reset
         (`_unframe`)."""
-        cycle.disconnected = True  # so that uvicorn does not report an incomplete answer
+        cycle.disconnected = True  # so that uvicorn does not report an incomplete response
         self.transport.abort()
 
 
 def _unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
     """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends it.
-    uvicorn would send chunks anyway, unless it expects a length; the returned function tells it at the end that all of
-    that has come. Until then, closing the socket resets the connection, whoever closes it, so that no other end looks
-    like that one: not an exception, not the end of the process."""
+    uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the whole
+    length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
+    process never looks like a complete body."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     _set_linger(transport, _LINGER_RESET)
 
@@ -240,8 +241,7 @@ def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
 
 
 class HeadFirst:
-    """The transport as one response sees it: the head is sent with the first bytes of the body, in one system call.
-
+    """The transport as one response sees it. It sends the head with the first bytes of the body, in one system call.
     The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a head."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

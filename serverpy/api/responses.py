@@ -1,5 +1,6 @@
-"""The streaming response. Unlike Starlette's, it owns its body: it opens it, sends it, and closes it exactly once, even
-if the client leaves, stops reading or is gone before the start. If a body stops short, it cuts the connection.
+"""The streaming response. Unlike Starlette's, the response owns its body: it opens, sends and closes the body exactly
+once, even if the client leaves, stops reading or is gone before the start. If a body stops short, the response cuts the
+connection.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ StatusAndHeaders = tuple[int, dict[str, str]]
 
 
 class StreamCut(Exception):
-    """What an ASGI server without our protocol gets in place of the rest of a body."""
+    """Message that an ASGI server without our protocol gets in place of the rest of a body."""
 
 
 class StreamResponse(Response):
@@ -52,7 +53,7 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._ending = False
-        """Whether the last bytes are being sent, or the stream is being closed: nothing interrupts that."""
+        """Whether the response sends its last bytes or closes its stream: nothing interrupts that."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, but stop at once when the client leaves or the stream is cancelled."""
@@ -89,7 +90,7 @@ class StreamResponse(Response):
             if self._started:
                 await _spoil(scope, send)
             else:
-                record.status = 500  # `middleware.py::Checks` sends it
+                record.status = 500  # `middleware.py::Checks` responds to the exception
             raise
         finally:
             unwatch()
@@ -129,8 +130,8 @@ class StreamResponse(Response):
     async def _send(
         self, stream: Stream | None, status: int, headers: dict[str, str], record: Record, scope: Scope, send: Send
     ) -> None:
-        """Send the head, and the body of `stream` if there is one. Raises what reading raises, the stream's loss, and
-        `TimeoutError` if the client stops reading."""
+        """Send the head, and the body of `stream` if there is one. Raises the error of a failed read, the error that
+        ended the stream between reads, or `TimeoutError` if the client stops reading."""
         end = _unframed(scope) if stream is not None and "Content-Length" not in headers else _nothing
         record.status = status
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
@@ -188,7 +189,8 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _unframed(scope: Scope) -> Callable[[], None]:
-    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns the function that ends it."""
+    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns a function that ends the
+    body."""
     unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
     return _nothing if unframe is None else unframe()
 
@@ -198,8 +200,8 @@ def _nothing() -> None:
 
 
 def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable[[], None]:
-    """Call `left` when the client leaves, until the returned function is called. A server without our protocol tells
-    it by a message."""
+    """Call `left` when the client leaves, until the caller calls the returned function. A server without our protocol
+    reports the leaving client by a message."""
     watch = scope.get("extensions", {}).get(LEFT)
     if watch is not None:
         watch(left)
@@ -211,7 +213,7 @@ def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable
 
 @functools.cache
 def _note_other_server() -> None:
-    """Say once what `docs/python-api.md` says of other ASGI servers."""
+    """Log once that this ASGI server lacks ServerPY's protocol (see `docs/python-api.md`)."""
     logger.info(
         "no ServerPY protocol under this ASGI server: request heads, send buffers and HTTP/1.0 are up to the server"
     )
@@ -228,8 +230,8 @@ async def _wait_for_disconnect(receive: Receive, left: Callable[[], None]) -> No
 
 
 async def _cut(scope: Scope, send: Send) -> None:
-    """End the connection in mid-body, so that the client can tell. Raises under a server without our protocol: it cuts
-    the connection of an application that fails."""
+    """End the connection in mid-body, so that the client can tell. Raises `StreamCut` under a server without our
+    protocol, which then cuts the connection itself."""
     cut = scope.get("extensions", {}).get(CUT)
     if cut is not None:
         cut()

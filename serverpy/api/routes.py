@@ -31,15 +31,15 @@ from serverpy.server import Server
 DOCS = Path(__file__).with_name("docs.html")
 DOCS_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 MEDIA_POLICY = "script-src 'none'; object-src 'none'"
-"""Content-Security-Policy of media: a page that is taken for media, or an SVG, runs nothing. Not `sandbox`: the player
-that a browser shows in a tab could not load the media from its opaque origin."""
+"""Content-Security-Policy of media: if the media is a web page or an SVG, the browser runs no script of it. `sandbox`
+is not used: the player that a browser shows in a tab could not load the media from its opaque origin."""
 _OF_BYTES = frozenset({"Content-Type", "Content-Disposition", "Content-Length", "Content-Range"})
 """Headers that a 304 leaves out: the client has the bytes that they describe (RFC 9110 §15.4.5)."""
 
 
 class StreamRoute(APIRoute):
-    """FastAPI's route, without its dependency resolution, which takes a fifth of the CPU of a short stream. FastAPI
-    still documents it."""
+    """FastAPI's route without its dependency resolution, which takes a fifth of the CPU of a short stream. FastAPI
+    still documents the route."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -96,7 +96,7 @@ streams.add_api_route(
 def stream_head(
     stream: Stream, conditional: Conditional, *, filename: str | None, download: bool
 ) -> tuple[int, dict[str, str]]:
-    """Return status and headers of an open stream. Raises `PreconditionFailed`."""
+    """Return status and headers of an open stream. Raises `PreconditionFailed` if a precondition is false."""
     head = stream.head
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:

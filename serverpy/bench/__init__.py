@@ -1,1 +1,1 @@
-"""`serverpy bench`: measures on this machine what the founding document claims, from outside and only over HTTP."""
+"""`serverpy bench`: measures on this machine the claims of the founding document, from outside and only over HTTP."""

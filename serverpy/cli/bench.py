@@ -1,4 +1,4 @@
-"""`serverpy bench`: measures on this machine what streams cost."""
+"""`serverpy bench`: measures the cost of streams on this machine."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    from serverpy.bench.measure.progress import watching  # too heavy to import for `--help`
+    from serverpy.bench.measure.progress import watching  # heavy imports, which `--help` does not need
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")

@@ -21,27 +21,29 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
-"""Same as `serverpy.sample.PLUGIN_PATH`, without importing the media generator into the server."""
+"""The same as `serverpy.sample.PLUGIN_PATH`, without importing the media generator into the server."""
 START_SECONDS = 120.0
-"""The site makes its media at its first start."""
+"""Time for the site to start: at its first start it generates its media."""
 STOP_SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def sample_site() -> Iterator[str]:
-    """Run the sample site in a child, and yield its origin once it answers. The child is ended on exit; if its parent
-    dies, it ends by itself because its stdin closes. Its plugin is put on the PYTHONPATH of processes started later."""
+    """Run the sample site in a child, and yield its origin once it answers. On exit, the parent ends the child; if the
+    parent dies, the child ends because its stdin closes. Processes that start later find the site's plugin on their
+    PYTHONPATH."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "sample", "--with-parent", "--port", str(_port())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl+C must not reach the site, which stays until the streams from it have ended
+        # Ctrl+C must not reach the sample site, which runs until the streams from it have ended
+        start_new_session=True,
     )
     output = threading.Thread(target=_drop, args=(child.stdout,), name="sample-output")
     try:
         origin = _origin(child)
-        output.start()  # keeps the pipe from filling up; ends with the child
+        output.start()  # the thread keeps the pipe from filling up; it ends with the child
         path = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
         yield origin
@@ -49,17 +51,17 @@ def sample_site() -> Iterator[str]:
         _stop(child)
         if output.ident is not None:
             output.join()
-        with child:  # closes our ends of its pipes
+        with child:  # closes this process's ends of the child's pipes
             pass
 
 
 def allowed(settings: Settings, origin: str) -> Settings:
-    """Return the same settings, but with the site's address and port allowed in addition."""
+    """Return a copy of the settings that also allows the sample site's address and port."""
     return settings.model_copy(update={"allow_networks": (*settings.allow_networks, urlsplit(origin).netloc)})
 
 
 def _port() -> int:
-    """Return the usual port if it is free, otherwise 0, so that the site picks a free one."""
+    """Return the usual port if it is free, otherwise 0, so that the sample site picks a free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -70,7 +72,7 @@ def _port() -> int:
 
 
 def _origin(child: subprocess.Popen[str]) -> str:
-    """Read the site's origin from its first line of output, which it prints once it listens."""
+    """Read the sample site's origin from its first line of output, which it prints once it listens."""
     assert child.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the fields of `Settings`; `--check` only says whether the page is up to date.
+"""Writes docs/settings.md from the fields of `Settings`; `--check` only reports whether the file is up to date.
 
 Run as `python -m serverpy.cli.docs` in a checkout.
 """
@@ -68,7 +68,7 @@ These settings exist so that a configuration need not change later, but this ver
 
 
 def page() -> str:
-    """Return the whole page as Markdown."""
+    """Return the whole document as Markdown."""
     settings = "\n".join(_row(name, field) for name, field in Settings.model_fields.items())
     profiles = "\n".join(
         f"| `{profile.name}` | {NEEDS[profile.name]} | {profile.max_workers} | {profile.queue_chunks} "

@@ -1,4 +1,5 @@
-"""`serverpy doctor`: shows what this installation has, what is missing, and how to get it. Opens no connection."""
+"""`serverpy doctor`: shows the parts of this installation, those that are missing, and how to get them. Opens no
+connection."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
 
 OLD = timedelta(days=90)
-"""Sites change: a yt-dlp older than this fails at many of them."""
+"""Sites change: a yt-dlp older than this fails on many of them."""
 FDS_PER_STREAM = 4
 PIPE_PAGES_ADVISED = 16384
 
@@ -42,7 +43,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table. `advice` says what to install or change; it is empty if all is fine."""
+    """One row of the table. `advice` says what to install or change. It is empty if nothing is wrong."""
 
     subject: str
     found: str
@@ -100,7 +101,7 @@ def python() -> Finding:
 
 
 def package(module: str, distribution: str, purpose: str) -> Finding:
-    """Check a package that nothing works without."""
+    """Check a package that ServerPY cannot work without."""
     if error := _import_error(module):
         advice = f"pip install --force-reinstall {distribution} ({purpose})"
         return Finding(distribution, f"not usable: {error}", Verdict.MISSING, advice)
@@ -169,7 +170,7 @@ def _find_deno() -> str | None:
 
 
 def sized(settings: Settings) -> Iterator[Finding]:
-    """Check what the settings amount to on this machine, and the machine's limits."""
+    """Check the effective settings on this machine, and the machine's limits."""
     chosen = profiles.resolve(settings.profile).name
     yield Finding("profile", chosen if settings.profile != "auto" else f"{chosen} (auto)")
     yield Finding(
@@ -206,8 +207,8 @@ def files(streams: int, hard_limit: int) -> Finding:
 
 
 def pipes(folder: Path) -> Finding:
-    """Check the limits of pipes. The embedded method has a pipe for each stream; beyond the user's soft limit, the
-    kernel makes them tiny."""
+    """Check the limits of pipes. Each stream of the embedded method has a pipe; beyond the user's soft limit, the
+    kernel makes pipes tiny."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
     largest = int((folder / "pipe-max-size").read_text())
     found = f"{soft} pages for each user, {size(largest)} for each pipe"
@@ -217,7 +218,7 @@ def pipes(folder: Path) -> Finding:
 
 
 def guarded(settings: Settings) -> Iterator[Finding]:
-    """Show which networks, ports and sites may be reached, and who can reach the server."""
+    """Show which networks, ports and sites the server may reach, and who can reach the server."""
     networks = ", ".join(settings.allow_networks)
     yield Finding("private networks", f"may be reached: {networks}" if networks else "closed")
     yield Finding("denied ports", f"{len(settings.deny_ports)}")

@@ -1,8 +1,7 @@
-"""What SIGTERM and SIGINT do in a serving process: it refuses new streams, lets running ones finish, then stops.
-
-uvicorn would close its sockets at once. So our handler is put in front of uvicorn's: it tells the application, which
-then answers `/ready` and new streams with 503, and passes the signal on to uvicorn when no stream runs, or
-DRAIN_SECONDS later. A second SIGINT (Ctrl+C twice) is passed on at once.
+"""The effect of SIGTERM and SIGINT in a serving process: it refuses new streams, lets running streams finish, then
+stops. uvicorn alone would close its sockets at once. So our handler stands in front of uvicorn's: it tells the
+application, which then answers `/ready` and new streams with 503. It passes the signal on to uvicorn when no stream
+runs, or DRAIN_SECONDS later, and a second SIGINT (Ctrl+C twice) at once.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ class Drainable(Protocol):
 
 
 class Drain:
-    """Signal handler in front of uvicorn's, until uvicorn restores the handlers from before its start. Must be made and
-    used in the running loop of the main thread."""
+    """Signal handler in front of uvicorn's. It remains until uvicorn restores the handlers from before its start. The
+    caller makes and uses it in the running loop of the main thread."""
 
     def __init__(self, server: Drainable, limit_seconds: float) -> None:
         self._server = server

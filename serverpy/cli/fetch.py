@@ -20,7 +20,7 @@ from serverpy.ranges import ByteRange
 from serverpy.tasks import in_thread
 
 OVERLAP_BYTES = 64 * 1024
-"""How much of a partial file is fetched again and compared before anything is appended."""
+"""Bytes of a partial file that `get` fetches again and compares before it appends."""
 TELL_SECONDS = 0.1
 """Shortest time between two reports of progress."""
 
@@ -72,7 +72,7 @@ class Fetcher:
         return ()
 
     async def _parts(self, job: Job) -> Sequence[Job]:
-        """List the items of a playlist or image post, unless one was asked for."""
+        """List the items of a playlist or image post, unless the user asked for one of them."""
         if job.item is not None or len(job.order) > MAX_NESTING:
             return ()
         media = await self._delivery.info(job.url)
@@ -107,7 +107,7 @@ class Fetcher:
                 return done
             stream = await self._delivery.open(self._wish.request(job))
             async with aclosing(stream):
-                if partial is not None:  # only now that another stream is open
+                if partial is not None:  # remove the old file only when the other stream is open
                     partial.discard()
                 return await self._begin(job, folder, stream)
 
@@ -121,7 +121,8 @@ class Fetcher:
             return await self._complete(job, partial, stream, first)
 
     async def _resume(self, job: Job, partial: Partial) -> Event | None:
-        """Resume where `partial` ends, and complete it. Returns None if the source cannot or its bytes have changed."""
+        """Resume where `partial` ends, and complete it. Returns None if the source cannot resume or its bytes have
+        changed."""
         start = partial.size - OVERLAP_BYTES
         if start <= 0:
             return None
@@ -132,7 +133,8 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        except (RangeNotSatisfiable, UpstreamFailed):  # perhaps only the range failed: the caller asks for the whole
+        # perhaps only the range failed: the caller requests the whole file
+        except (RangeNotSatisfiable, UpstreamFailed):
             return None
         async with aclosing(stream):
             if not _continues(stream.head, start, partial.state.version.total):
@@ -176,7 +178,7 @@ def version_of(head: Head) -> Version:
 
 
 def _part(job: Job, number: int, entry: Entry) -> Job:
-    """Make a job for an item: by its own page if that is yet to be read, otherwise by its number."""
+    """Make a job for an item: by its own page if that must still be extracted, otherwise by its number."""
     order = (*job.order, number)
     if entry.media is None and entry.url is not None:
         return Job(order, entry.url)
@@ -188,7 +190,7 @@ def _continues(head: Head, start: int, total: int | None) -> bool:
 
 
 async def _read_at_least(stream: Stream, count: int) -> bytes:
-    """Read `count` bytes or more; fewer only at the end of the stream."""
+    """Read at least `count` bytes, or fewer if the stream ends first."""
     pieces = bytearray()
     while len(pieces) < count and (data := await stream.read()):
         pieces += data

@@ -30,7 +30,7 @@ MAX_JOBS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The parsed command line. `folder` None is stdout. In a child, `report` is the descriptor for reports to its
+    """The parsed command line. `folder` is None for stdout. In a child, `report` is the descriptor for reports to its
     parent, and `since` the time at which the parent began."""
 
     urls: tuple[str, ...]
@@ -93,7 +93,7 @@ def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
     literal = own["report"] is not None  # the parent has already read the lists
     own["since"] = time.time() if own["since"] is None else own["since"]
-    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes one download at a time
+    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes only one download at a time
     order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
     settings = load_settings(**options)
     sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
@@ -121,8 +121,8 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def adapted(settings: Settings, jobs: int) -> Settings:
-    """Raise the limits to `jobs`, so that no job waits for a place as in a server, and log only warnings and errors,
-    unless LOG_LEVEL is set."""
+    """Raise the limits to `jobs`, so that no job waits for a slot as in a server. Log only warnings and errors, unless
+    LOG_LEVEL is set."""
     changes: dict[str, Any] = {
         name: max(getattr(settings, name), jobs) for name in ("max_streams", "max_workers", "max_children")
     }
@@ -159,7 +159,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     from serverpy.cli.fetch import Fetcher, Wish
-    from serverpy.engine import Engine  # not needed for `--help`
+    from serverpy.engine import Engine  # `--help` does not need this import
 
     if order.report is not None:
         end_with_parent()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from serverpy.info import FormatInfo, Info
 
 LISTED = 20
-"""Number of entries that are shown; the others are only counted."""
+"""Number of entries that the command shows; it only counts the others."""
 PIPE_COLUMNS = 1000
 """Width of the output if it is not a terminal, so that nothing is cut off."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}
@@ -49,13 +49,13 @@ async def _print(settings: Settings, url: str, as_json: bool) -> int:
 
 
 def reading() -> AbstractContextManager[Any]:
-    """Say on the terminal, if stderr is one, that the page is being read."""
+    """Show on the terminal, if stderr is one, that the page is being read."""
     return Console(stderr=True).status(READING) if sys.stderr.isatty() else nullcontext()
 
 
 async def find(settings: Settings, url: str) -> Info:
     """Extract `url` with an engine of its own."""
-    from serverpy.engine import Engine  # not needed for `--help`
+    from serverpy.engine import Engine  # `--help` does not need this import
 
     async with Engine(settings) as engine:
         return await engine.info(url)

@@ -26,7 +26,7 @@ from serverpy.tasks import cancel, spawn
 
 LINE_BYTES = 1 << 20
 STOP_SECONDS = 10.0
-"""Time for a child to stop: it closes its worker, and writes what it has to the disk."""
+"""Time for a child to stop: it closes its worker, and writes its data to the disk."""
 
 
 class Isolated:
@@ -34,7 +34,8 @@ class Isolated:
 
     def __init__(self, options: Sequence[str], settings: Settings, folder: Path | None, watcher: Watcher) -> None:
         self._options = options
-        self._environment = {**os.environ, **settings.to_environment()}  # others could read a secret in a command line
+        # on a command line, other users could read a secret
+        self._environment = {**os.environ, **settings.to_environment()}
         self._folder = folder
         self._watcher = watcher
 
@@ -75,8 +76,8 @@ class Isolated:
         )
 
     async def _listen(self, job: Job, stream: asyncio.StreamReader) -> int:
-        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports explain
-        why the child does not exit with 0."""
+        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports explain an exit code
+        other than 0."""
         failures = 0
         while line := await stream.readline():
             report = _read(line)
@@ -108,8 +109,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process in good order when its parent is gone, however that ended. To be called in the child, in its
-    running loop."""
+    """End this process cleanly when its parent is gone for any reason. The child calls this in its running loop."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:

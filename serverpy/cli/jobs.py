@@ -13,12 +13,12 @@ import msgspec
 logger = logging.getLogger(__name__)
 
 MAX_NESTING = 3
-"""Depth of playlists in playlists. A deeper one is not expanded, and fails with the error for it."""
+"""Maximum depth of nested playlists. A deeper playlist is not expanded, and its job fails."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Job:
-    """One page, or one item of it. `order` is its position: the items of a page come between it and the next page."""
+    """One page, or one item of it. `order` is its position: the items of a page come between that page and the next."""
 
     order: tuple[int, ...]
     url: str = field(compare=False)
@@ -32,15 +32,15 @@ class Job:
 
 
 class Reading(msgspec.Struct, frozen=True, tag="reading"):
-    """The page is about to be read."""
+    """Event: the page is about to be read."""
 
 
 class Listed(msgspec.Struct, frozen=True, tag="listed"):
-    """The page consists of items, which are jobs of their own."""
+    """Event: the page has items, which become jobs."""
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):
-    """The download begins. `start` bytes exist already; `total` is None if the source does not tell."""
+    """Event: the download begins. `start` bytes exist already; `total` is None if the source does not report it."""
 
     name: str
     start: int
@@ -48,13 +48,13 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
 
 
 class Moved(msgspec.Struct, frozen=True, tag="moved"):
-    """`done` bytes exist now."""
+    """Event: `done` bytes exist now."""
 
     done: int
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The file is complete and has its name. `resumed` bytes existed before."""
+    """Event: the file is complete and has its name. `resumed` bytes existed before."""
 
     name: str
     size: int
@@ -62,20 +62,20 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Present(msgspec.Struct, frozen=True, tag="present"):
-    """The file was complete before, and was not downloaded."""
+    """Event: the file was complete before, and was not downloaded."""
 
     name: str
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The job failed. `code` is one of the HTTP API's, or one of `get`'s own."""
+    """Event: the job failed. `code` is one of the HTTP API's, or one of `get`'s own."""
 
     code: str
     reason: str
 
 
 class OutputClosed(msgspec.Struct, frozen=True, tag="output_closed"):
-    """Whoever read stdout has left (`| head`), so the job was given up."""
+    """Event: the reader of stdout has left (`| head`), so the job was given up."""
 
 
 Event = Reading | Listed | Began | Moved | Done | Present | Failed | OutputClosed
@@ -95,8 +95,8 @@ class Runner(Protocol):
     """Executor of jobs, in this process or in another."""
 
     async def run(self, job: Job) -> Sequence[Job]:
-        """Return the jobs that `job` consists of; if there are none, do it and tell a watcher how it ended. A failure
-        does not raise."""
+        """Return the jobs that `job` consists of. If there are none, do the job and tell a watcher how it ended. Does
+        not raise if the job fails."""
         ...
 
 
@@ -116,8 +116,8 @@ class Announced:
 
 
 async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Watcher) -> None:
-    """Run all jobs, and the jobs that they turn out to consist of, in their order, `at_once` at a time. If `runner`
-    raises nevertheless, `watcher` is told that the job failed, and the others continue."""
+    """Run all jobs and the jobs that they expand to, in order, `at_once` at a time. If `runner` raises, tell `watcher`
+    that the job failed, and continue with the others."""
     queue: asyncio.PriorityQueue[Job] = asyncio.PriorityQueue()
     for job in jobs:
         queue.put_nowait(job)
@@ -138,7 +138,7 @@ async def run_all(jobs: Sequence[Job], runner: Runner, at_once: int, watcher: Wa
 async def _parts(job: Job, runner: Runner, watcher: Watcher) -> Sequence[Job]:
     try:
         return await runner.run(job)
-    except Exception as error:  # the end of a job: an unexpected error is a bug of ours
+    except Exception as error:  # an unexpected error is a bug of ours; it ends only this job
         logger.debug("a job failed unexpectedly", exc_info=True)
         watcher.see(job, Failed("internal", f"Internal error ({type(error).__name__})."))
         return ()

@@ -23,7 +23,7 @@ COMMANDS = {
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
     "doctor": ("serverpy.cli.doctor", "Show what this installation has, what is missing and how to get it."),
 }
-"""By name: the module, whose attribute `command` is the command, and the summary for `--help`."""
+"""Maps the name of a command to its module, whose attribute `command` is the command, and its summary for `--help`."""
 
 NEEDS_LINUX = "ServerPY needs Linux: run it in WSL, in a virtual machine or in a container (docs/install.md)."
 
@@ -37,7 +37,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        if sys.platform != "linux":  # the module may not even import elsewhere
+        if sys.platform != "linux":  # other platforms may lack modules that the command imports
             raise ConfigurationError(NEEDS_LINUX)
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)

@@ -1,4 +1,4 @@
-"""Options of a command, made from the fields of `Settings`: name, type, help and default have one source."""
+"""Options of a command, made from the fields of `Settings`, the only source of their name, type, help and default."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHORT = {"method": "-m"}
 
 
 class SettingType(click.ParamType[Any]):
-    """The value of an option, validated as the field is. It stays text, because `Settings` parses it again with the
+    """The value of an option, validated like the field. It stays text, because `Settings` parses it again with the
     others."""
 
     def __init__(self, field: FieldInfo) -> None:
@@ -60,14 +60,14 @@ class EngineCommand(click.Command):
 
 
 def setting_options(command: Command) -> Command:
-    """Give `command` an option for each setting. An option not given is None, and leaves the setting to the environment
-    and the file."""
+    """Add an option for each setting to `command`. An option that is not given is None, and leaves the setting to the
+    environment and the file."""
     return _with_options(command, Settings.model_fields)
 
 
 def engine_options(command: Command) -> Command:
-    """Give `command` the options that matter without a server; the other settings can still be set in the environment
-    and the file."""
+    """Add the options that matter without a server to `command`. The environment and the file still set the other
+    settings."""
     return _with_options(command, [name for names in ENGINE_SETTINGS.values() for name in names])
 
 
@@ -97,7 +97,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return the words that the field accepts, if it accepts only certain ones."""
+    """Return the words that the field accepts. Returns none if it accepts any value."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 

@@ -8,16 +8,17 @@ import stat
 
 
 class Standard:
-    """A writer with back-pressure: `write` returns when the pipe has taken all bytes, and can be cancelled before.
+    """A writer with back-pressure: `write` returns when the pipe has taken all bytes, and can be cancelled earlier.
 
-    The descriptor is shared with other processes, so its flags are left alone: a pipe or terminal is opened again.
-    `close` does not close the given descriptor.
+    The descriptor is shared with other processes, so its flags are left alone: the writer opens a pipe or terminal
+    again. `close` does not close the given descriptor.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._own: int | None = None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a file never blocks for long, and has an offset to keep
+        # a regular file never blocks for long, and opening it again would lose its offset
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             self._own = _open_again(descriptor)
 
     async def write(self, data: bytes) -> None:

@@ -1,12 +1,12 @@
-"""Incomplete files: bytes go to `<name>.part`, and `<name>.part.json` says what they are part of. A file gets its own
-name only when it is complete and the disk has all of it.
+"""Incomplete files: bytes go to `<name>.part`, and `<name>.part.json` identifies the download. A file gets its own name
+only when it is complete and the disk has all of it.
 
 Every part in use is locked (flock), so that several processes can write into one folder. An existing file is never
 overwritten or truncated, unless it is the part of the same download, or `force` is set.
 
 Network and FUSE file systems may refuse locks, the fsync of a directory, or names of more than 143 bytes (eCryptfs).
-Everything goes on without them: a name is shortened, and without locks only the jobs of one process notice each other;
-of two processes that begin the same name, the second takes another one, but both may resume the same part.
+`get` works without them: it shortens the name, and without locks only the jobs of one process notice each other. Of two
+processes that begin the same name, the second takes another name, but both may resume the same part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATE = ".part.json"
 _NEW = ".new"
 _SUFFIX_BYTES = len(STATE + _NEW)
 NAME_BYTES = (255, 143, 100, 64)
-"""Lengths of names to try, with PART and STATE: that of most file systems, of eCryptfs, and less."""
+"""Maximum lengths of a name to try, with PART and STATE: that of most file systems, of eCryptfs, and a shorter one."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -43,7 +43,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """What the source said about its bytes."""
+    """The facts that the source gave about its bytes."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -63,7 +63,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class InUse(Exception):
-    """Another process, or another job of this one, downloads the same."""
+    """Another process, or another job of this one, downloads the same media."""
 
 
 class Partial:
@@ -82,7 +82,7 @@ class Partial:
         return os.pread(self._descriptor, count, max(0, self.size - count))
 
     def append(self, data: bytes) -> None:
-        """Append `data`. If it raises OSError, the bytes written before count."""
+        """Append `data`. If this raises OSError, the bytes written before the error count."""
         assert self._descriptor is not None
         view = memoryview(data)
         while view:
@@ -91,7 +91,7 @@ class Partial:
             view = view[written:]
 
     def finish(self) -> str:
-        """Write the file to the disk and give it its name, which is returned. Blocks as long as the disk takes."""
+        """Write the file to the disk, give it its name and return the name. Blocks as long as the disk takes."""
         assert self._descriptor is not None
         _sync(self._descriptor)
         name = self._folder.free_name(self.name)
@@ -151,8 +151,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Find the part that an earlier run left of what is asked, or discard it with `force`. Returns None if there is
-        none (any more). Raises `InUse` if it is locked."""
+        """Find the part that an earlier run left of this download; discard it if `force` is set. Returns None if there
+        is none (any more). Raises `InUse` if it is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:
@@ -162,7 +162,7 @@ class Folder:
             if descriptor is None:
                 if self.part(name).exists():
                     raise InUse
-                path.unlink(missing_ok=True)  # its part has become a file, or has been deleted
+                path.unlink(missing_ok=True)  # the part has become a file, or was deleted
                 continue
             partial = Partial(self, name, descriptor, state)
             if not self._force:
@@ -172,8 +172,8 @@ class Folder:
 
     def claim(self, name: str, asked: Asked, version: Version, first: bytes) -> Partial | str:
         """Create an empty part for a file of that name, shortened if the file system refuses it, and with a number
-        added if another file has the name. Returns the name of an existing file instead if it has these bytes, as far
-        as its size and its `first` bytes tell."""
+        added if another file has the name. Returns the name of an existing file instead if its size and its `first`
+        bytes match."""
         while True:
             try:
                 return self._claim(name, State(asked, version), first)
@@ -194,7 +194,7 @@ class Folder:
             if descriptor is None:
                 continue
             partial = Partial(self, candidate, descriptor, state)
-            if partial.size:  # the part of another download, perhaps of another program
+            if partial.size:  # this part belongs to another download, perhaps of another program
                 partial.close()
                 continue
             try:
@@ -203,7 +203,7 @@ class Folder:
                 partial.discard()
                 raise
             return partial
-        raise AssertionError("the numbers never end")
+        raise AssertionError("unreachable: the names are endless")
 
     def free_name(self, name: str) -> str:
         """Return `name`, with a number added if another file has taken it meanwhile."""
@@ -214,7 +214,7 @@ class Folder:
         )
 
     def sync(self) -> None:
-        """Write the names to the disk, if the file system can."""
+        """Write the directory to the disk, if the file system can."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -223,7 +223,7 @@ class Folder:
                 os.close(descriptor)
 
     def leave(self, name: str) -> None:
-        """Note that this process has closed the part of that name."""
+        """Record that this process has closed the part of that name."""
         self._in_use.discard(name)
 
     def _open(self, name: str, *, create: bool) -> int | None:
@@ -250,7 +250,7 @@ def numbered(name: str, most_bytes: int = NAME_BYTES[0]) -> Iterator[str]:
 
 
 def _longest_name(folder: Path) -> int:
-    """Return how many bytes a name in `folder` may have, as far as the file system says so."""
+    """Return the maximum length of a name in `folder`, in bytes, as the file system reports it."""
     try:
         return min(os.pathconf(folder, "PC_NAME_MAX"), NAME_BYTES[0])
     except OSError:
@@ -258,7 +258,7 @@ def _longest_name(folder: Path) -> int:
 
 
 def _sync(descriptor: int) -> None:
-    """Write the file to the disk, if the file system can do that on request."""
+    """Write the file to the disk, if the file system supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -274,8 +274,8 @@ def _is_same(path: Path, total: int | None, first: bytes) -> bool:
 
 
 def _lock(path: Path, *, create: bool) -> int | None:
-    """Open and lock the file at `path`. Returns None if it is locked already or does not exist. Where there are no
-    locks, a file to be created counts as locked if it exists."""
+    """Open and lock the file at `path`. Returns None if it is locked already or does not exist. On a file system
+    without locks, a file to be created counts as locked if it exists."""
     while (opened := _opened(path, create=create)) is not None:
         descriptor, is_new = opened
         lock = try_lock(descriptor)
@@ -284,7 +284,7 @@ def _lock(path: Path, *, create: bool) -> int | None:
             return None
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # renamed or removed between the two calls: look again
+        os.close(descriptor)  # another process renamed or removed it between the two calls: try again
     return None
 
 
@@ -307,7 +307,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(path: Path) -> State | None:
-    """Read a state. Returns None if the file is not one."""
+    """Read a state. Returns None if the file holds no valid state."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
@@ -315,7 +315,7 @@ def _read(path: Path) -> State | None:
 
 
 def _write(path: Path, state: State) -> None:
-    """Write all of it or nothing."""
+    """Write the whole file or nothing."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_bytes(msgspec.json.encode(state))
     os.replace(fresh, path)

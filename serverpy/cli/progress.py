@@ -53,7 +53,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Lines:
-    """One line for each file that is done, already existed or failed."""
+    """Display with one line for each file that is done, already existed or failed."""
 
     def see(self, job: Job, event: Event) -> None:
         line = line_of(job, event)
@@ -65,7 +65,8 @@ class Lines:
 
 
 class SizeColumn(ProgressColumn):
-    """Bytes that exist, and all bytes if the source tells. Empty while the page is read."""
+    """Column of the bytes that exist, and of all bytes if the source reports their number. Empty while the page is
+    read."""
 
     def render(self, task: Task) -> Text:
         if task.total is not None:
@@ -74,14 +75,14 @@ class SizeColumn(ProgressColumn):
 
 
 class RateColumn(ProgressColumn):
-    """Bytes per second, in the units of the other columns."""
+    """Column of the bytes per second, in the units of the other columns."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{size(task.speed)}/s" if task.speed else "")
 
 
 class Bars:
-    """Like `Lines`, with a bar below for each file in progress."""
+    """Display like `Lines`, with a bar below for each file in progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -111,7 +112,7 @@ class Bars:
 
 
 class Reports:
-    """One JSON object per line, for the parent."""
+    """Display for the parent process: one JSON object per line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -124,7 +125,8 @@ class Reports:
 
     def _send(self, report: Report) -> None:
         line = memoryview(msgspec.json.encode(report) + b"\n")
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone: our stdin is closed too, which ends us
+        # the parent is gone: this process's stdin is closed too, which ends the process
+        with contextlib.suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self._descriptor, line) :]
 
@@ -147,7 +149,7 @@ class Tally:
 
 
 class LogLines(logging.Handler):
-    """Log records as lines of a watcher, so that they do not run into the bars."""
+    """Log handler that shows records as lines of a watcher, so that they do not overwrite the bars."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
@@ -201,7 +203,7 @@ def line_of(job: Job, event: Event) -> str | None:
 
 
 def make_progress(console: Console) -> Progress:
-    """Make the display: name, bytes, rate and remaining time. Nothing stays on the screen at the end."""
+    """Make the display: name, bytes, rate and remaining time. It clears its bars at the end."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),

@@ -19,7 +19,11 @@ HELP = "Serve generated media and their pages on loopback, until interrupted."
 
 @click.command("sample", help=HELP)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 picks a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option("--https-port", type=click.IntRange(0, 65535), help="Also serve over HTTPS on this port.")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin closes.")
@@ -27,7 +31,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")
-    from serverpy.sample import site  # makes media with PyAV: too heavy to import for `--help`
+    from serverpy.sample import site  # makes media with PyAV, a heavy import that `--help` does not need
 
     try:
         site.main(port, https_port)
@@ -36,7 +40,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent, which holds the other end of our stdin, is gone, however that ended."""
-    while os.read(0, 1024):  # not sys.stdin, whose lock the interpreter takes at exit
+    """End this process when its parent, which holds the other end of our stdin, is gone for any reason."""
+    while os.read(0, 1024):  # not sys.stdin: the interpreter takes its lock at exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)

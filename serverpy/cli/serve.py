@@ -1,6 +1,7 @@
 """`serverpy serve`: settings → a listening socket → uvicorn, in one process or several; with `--demo` the sample site.
 
-The socket is opened here so that a port in use is reported in one line, and the port that 0 becomes is known early.
+This module opens the socket, so that it can report a port in use in one line, and knows early which port the system
+chose for 0.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 FDS_PER_STREAM = 4
-"""Client, upstream, both ends of a pipe."""
+"""Descriptors of a stream: the sockets of client and upstream, and both ends of a pipe."""
 SPARE_FDS = 256
 CUT_SECONDS = 1
-"""Time for the streams that are left after draining to end by themselves; then they are cut."""
+"""Time for the streams that are left after draining to end by themselves; then the server cuts them."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -55,7 +56,7 @@ def command(demo: bool, **options: Any) -> None:
 
             origin = stack.enter_context(sample_site())
             settings, page = allowed(settings, origin), f"{origin}/page/prog"
-        # The guard must know what port 0 has become, to refuse connections to it.
+        # The guard must know the port that the system chose for 0, to refuse connections to it.
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
         stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
@@ -67,7 +68,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)  # sets SO_REUSEADDR
+        return socket.create_server(address[:2], family=family, backlog=2048)  # create_server sets SO_REUSEADDR
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0)}"
@@ -118,8 +119,8 @@ def _import_fastapi() -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
-    """Run until told to stop. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # the parts of the server are imported here: `--help` needs none of them
+    """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
+    import uvicorn  # `--help` needs none of these imports
 
     _raise_fd_limit(settings.max_streams)
     try:
@@ -132,7 +133,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn raises the signal that ended it again: the reason must come first
+            finally:  # uvicorn raises its final signal again: print the reason first
                 if refusals:
                     raise refusals[0]
         else:
@@ -178,7 +179,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
 
 
 def _raise_fd_limit(streams: int) -> None:
-    """Raise the limit of file descriptors to what the streams may need, as far as the hard limit allows."""
+    """Raise the limit of file descriptors to the number that the streams may need, as far as the hard limit allows."""
     wanted = streams * FDS_PER_STREAM + SPARE_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -205,7 +206,7 @@ def _exiting_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _announced(address: str, say: Callable[[], None]) -> Iterator[None]:
-    """Call `say` from a thread once `/ready` answers 200; the thread is told to stop and joined at the end."""
+    """Call `say` from a thread once `/ready` answers 200. At the end of the block, the thread stops and is joined."""
     stopped = threading.Event()
 
     def watch() -> None:
@@ -230,7 +231,7 @@ def _is_ready(address: str) -> bool:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
-        return False  # not yet: the socket listens before the server answers
+        return False  # not ready: the socket listens before the server answers
     finally:
         connection.close()
 

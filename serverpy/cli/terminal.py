@@ -1,4 +1,5 @@
-"""What `info` and `get` share: arguments, text that is safe to print to a terminal, and the handling of Ctrl+C."""
+"""The shared parts of `info` and `get`: arguments, text that is safe to print to a terminal, and the handling of
+Ctrl+C."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from serverpy.net.guard import check_url
 from serverpy.tasks import spawn
 
 READING = "reading the page…"
-"""What a terminal shows until something is known of a page."""
+"""Text that a terminal shows until the page's title is known."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -28,7 +29,7 @@ def one_line(text: str) -> str:
 
 
 def page_url(argument: str) -> str:
-    """Return the URL of a page as it was given. Raises `click.UsageError` if it is not one."""
+    """Return the URL of a page as the user gave it. Raises `click.UsageError` if it is invalid."""
     try:
         check_url(argument)
     except InvalidUrl as error:

@@ -25,11 +25,11 @@ _BRANDS: dict[bytes, Container] = {
     b"jp2 ": table.JP2,
     b"jxl ": table.JXL,
 }
-"""Major brands that say what the file is."""
+"""Major brands that identify the container."""
 _HEIF = {b"mif1": table.HEIF, b"mif2": table.HEIF, b"miaf": table.HEIF, b"msf1": table.HEIFS}
-"""Brands of images and sequences of any codec (ISO/IEC 23008-12 §10): a compatible brand says which."""
+"""Brands of images and sequences of any codec (ISO/IEC 23008-12 §10): a compatible brand names the codec."""
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"moof", b"sidx", b"free", b"skip", b"emsg", b"prft"})
-"""Boxes that a file without `ftyp`, or a segment, may begin with."""
+"""Boxes with which a file without `ftyp`, or a segment, may begin."""
 _QUICKTIME_BOXES = frozenset({b"wide", b"pnot"})
 
 
@@ -50,7 +50,7 @@ def by_brand(first: bytes) -> tuple[Container, bool] | None:
 
 def _without_brand(first: bytes, kind: bytes) -> tuple[Container, bool] | None:
     size = int.from_bytes(first[:4], "big")
-    # Text may have such a word in this place. As a size, four characters mean hundreds of megabytes.
+    # Text may have one of these words in this place. As a size, four characters mean hundreds of megabytes.
     if size not in (0, 1) and not 8 <= size < (1 << 40 if kind == b"mdat" else 1 << 29):
         return None
     if kind in _QUICKTIME_BOXES:

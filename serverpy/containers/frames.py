@@ -1,5 +1,5 @@
-"""Elementary and packetized streams, which have no header of their own: recognised by the frame that they begin with,
-and by the next one if it begins within the bytes that are known."""
+"""Elementary and packetized streams, which have no header of their own. They are recognised by their first frame, and
+by the next frame if that begins within the known bytes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KBITS = {  # ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (is MPEG-1, la
 _DTS_SYNCS = (b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\0\x07", b"\xff\x1f\0\xe8\xf1\x07")
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
 _HALVINGS = {3: 0, 2: 1, 0: 2}
-"""How often the sample rate is halved, by version: MPEG-1, MPEG-2, MPEG-2.5."""
+"""Number of times that the sample rate is halved, by version: MPEG-1, MPEG-2, MPEG-2.5."""
 
 
 def elementary(first: bytes) -> Container | None:
-    """Return the stream that `first` begins with, or None."""
+    """Return the stream whose frame `first` begins with, or None."""
     for look in (_transport, _program, _adts, _mpeg_audio, _dolby, _ac4, _dts):
         found = look(first)
         if found is not None:
@@ -30,8 +30,8 @@ def elementary(first: bytes) -> Container | None:
 
 
 def _transport(first: bytes) -> Container | None:
-    """MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2); looks at three at most. Packets have 188
-    bytes, 16 more for error correction, or four before them (Blu-ray)."""
+    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), in at most three packets. A
+    packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
     for begin, size, container in ((0, 188, table.TS), (0, 204, table.TS), (4, 192, table.M2TS)):
         at = range(begin, len(first), size)[:3]
         if len(at) > 1 and all(first[each] == 0x47 for each in at):
@@ -40,7 +40,8 @@ def _transport(first: bytes) -> Container | None:
 
 
 def _program(first: bytes) -> Container | None:
-    """MPEG program stream or video: a pack header (ISO/IEC 13818-1 §2.5.3.3, 11172-1 §2.4.3.2) or sequence header."""
+    """Recognise an MPEG program stream or video: a pack header (ISO/IEC 13818-1 §2.5.3.3, 11172-1 §2.4.3.2) or sequence
+    header."""
     if first.startswith(b"\0\0\x01\xb3") and len(first) > 8:
         return table.PS
     if first.startswith(b"\0\0\x01\xba") and len(first) > 4 and (first[4] & 0xC4 == 0x44 or first[4] & 0xF1 == 0x21):
@@ -49,7 +50,7 @@ def _program(first: bytes) -> Container | None:
 
 
 def _adts(first: bytes) -> Container | None:
-    """ADTS: its sync word with layer 0 (ISO/IEC 13818-7 §6.2)."""
+    """Recognise ADTS: its sync word with layer 0 (ISO/IEC 13818-7 §6.2)."""
     if len(first) < 3 or first[0] != 0xFF or first[1] & 0xF6 != 0xF0 or first[2] >> 2 & 0xF > 12:
         return None
     length = None if len(first) < 6 else (first[3] & 3) << 11 | first[4] << 3 | first[5] >> 5
@@ -57,7 +58,8 @@ def _adts(first: bytes) -> Container | None:
 
 
 def _mpeg_audio(first: bytes) -> Container | None:
-    """MPEG audio: sync word, and no reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
+    """Recognise MPEG audio: sync word, and no reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3
+    §2.4.2.3)."""
     if len(first) < 4 or first[0] != 0xFF or first[1] & 0xE0 != 0xE0:
         return None
     version, layer = first[1] >> 3 & 3, 4 - (first[1] >> 1 & 3)
@@ -81,7 +83,7 @@ def _mpeg_length(is_mpeg1: bool, layer: int, bit_rate: int, hertz: int, padding:
 
 
 def _dolby(first: bytes) -> Container | None:
-    """AC-3 and E-AC-3: the same sync word, told apart by bsid (ETSI TS 102 366 §4.4, Annex E)."""
+    """Recognise AC-3 and E-AC-3: the same sync word, told apart by bsid (ETSI TS 102 366 §4.4, Annex E)."""
     if first[:2] != b"\x0b\x77" or len(first) < 6:
         return None
     version = first[5] >> 3
@@ -92,7 +94,7 @@ def _dolby(first: bytes) -> Container | None:
 
 
 def _ac4(first: bytes) -> Container | None:
-    """AC-4 in sync frames (ETSI TS 103 190)."""
+    """Recognise AC-4 in sync frames (ETSI TS 103 190)."""
     if first[:2] not in (b"\xac\x40", b"\xac\x41") or len(first) < 7:
         return None
     length, header = int.from_bytes(first[2:4], "big"), 4
@@ -103,13 +105,13 @@ def _ac4(first: bytes) -> Container | None:
 
 
 def _dts(first: bytes) -> Container | None:
-    """DTS: one of the sync words for 16- and 14-bit words of either order (ETSI TS 102 114)."""
+    """Recognise DTS: one of the sync words for 16- and 14-bit words in either byte order (ETSI TS 102 114)."""
     return table.DTS if first.startswith(_DTS_SYNCS) else None
 
 
 def _goes_on(first: bytes, length: int | None, least: int, mask: int) -> bool:
-    """Return whether a frame of `length` bytes, and `least` or more, is followed by one of the same kind: the bits of
-    `mask` are the same in both. True if the length is unknown, or if `first` does not reach so far."""
+    """Return whether a similar frame follows the first frame, which has `length` bytes, at least `least`: the bits of
+    `mask` are the same in both. True if the length is unknown, or if `first` ends before the second frame."""
     if length is None:
         return True
     if length < least:

@@ -1,4 +1,4 @@
-"""The decision on a file: which container it is, or that it is no media."""
+"""Identifies the container of a file, or rejects the file as not media."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from serverpy.containers.table import BY_EXTENSION, UNKNOWN, Container, by_type,
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""Number of first bytes that `identify` looks at, unless an ID3 tag comes first; it accepts fewer."""
+"""Number of first bytes that `identify` reads, unless an ID3 tag comes first; it accepts fewer."""
 MAX_TAG_BYTES = 32 * 1024 - SNIFF_BYTES
-"""The largest ID3 tag that `identify` looks behind."""
+"""The largest ID3 tag that `identify` skips."""
 _FRAME_BYTES = 128
-"""Number of bytes behind an ID3 tag that are enough to look at."""
+"""Number of bytes after an ID3 tag that `identify` needs."""
 
 _AUDIO_ONLY = {
     table.MP4: table.M4A,
@@ -23,7 +23,7 @@ _AUDIO_ONLY = {
     table.WMV: table.WMA,
     table.RM: table.RA,
 }
-"""Containers of video and audio, and what they are called with audio alone."""
+"""Containers of video and audio, each with its audio-only container."""
 _WITH_VIDEO = {audio: video for video, audio in _AUDIO_ONLY.items()} | {table.ASF: table.WMV}
 _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.MP4: frozenset({table.M4A, table.M4B, table.GP3, table.GP2}),
@@ -35,24 +35,24 @@ _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.RM: frozenset({table.RA}),
     table.OGG: frozenset({table.OPUS, table.OGA, table.SPX, table.OGV}),
 }
-"""Containers that bytes cannot prove, and what a declaration may make of them."""
+"""Containers that bytes cannot identify, each with the containers that a declaration may turn it into."""
 _BEHIND_ID3 = frozenset(
     {table.MP3, table.MP2, table.AAC, table.AC3, table.EAC3, table.AC4, table.DTS, table.FLAC, table.APE}
     | {table.WAVPACK, table.TTA, table.MUSEPACK}
 )
-"""Formats that ID3 tags are put in front of."""
+"""Formats that ID3 tags may precede."""
 _DOCUMENTS = frozenset({"application/json", "application/xml", "application/xhtml+xml", "application/pdf"})
 
 
 def identify(
     first: bytes, declared_type: str | None = None, declared_ext: str | None = None, *, is_audio: bool | None = None
 ) -> Container:
-    """Identify the container of a file that begins with `first`: the whole file, or at least `enough_bytes(first)`.
-    Further bytes change nothing.
+    """Identify the container of a file that begins with `first`: the whole file, or at least `enough_bytes(first)`
+    bytes. Further bytes do not change the result.
 
     The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
-    `declared_ext` (the extractor's guess) decide. `is_audio` says whether the extraction knows of audio and no video;
-    None if it does not know. Raises `NotMedia` for text, markup and documents.
+    `declared_ext` (the extractor's guess) decide. `is_audio` is whether the track has audio alone; None if the
+    extraction does not tell. Raises `NotMedia` for text, markup and documents.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -68,8 +68,8 @@ def identify(
 
 
 def enough_bytes(first: bytes) -> int:
-    """Return how many bytes of a file that begins with `first` `identify` needs: more than SNIFF_BYTES if an ID3 tag
-    comes first. Needs to be asked again with more bytes, because there may be another tag."""
+    """Return how many bytes `identify` needs of a file that begins with `first`: more than SNIFF_BYTES if an ID3 tag
+    comes first. Call this again with more bytes, because there may be another tag."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES
@@ -77,7 +77,7 @@ def enough_bytes(first: bytes) -> int:
 
 
 def sniff(first: bytes) -> Container | None:
-    """Return the container that the first bytes alone prove, or None."""
+    """Return the container that the first bytes alone identify. Returns None if they identify none."""
     if _is_id3(first):
         return _behind_id3(first[: enough_bytes(first)], None, None)
     found = magic.found(first)
@@ -89,18 +89,18 @@ def _is_id3(first: bytes, at: int = 0) -> bool:
 
 
 def _id3_end(first: bytes) -> int:
-    """Return where the tags in front end (ID3v2.4 §3.1), as far as `first` tells; 0 if there are none."""
+    """Return the offset after the leading tags (ID3v2.4 §3.1), as far as `first` contains them; 0 if there are none."""
     end = 0
     while _is_id3(first, end) and len(first) >= end + 10:
         size = 0
         for byte in first[end + 6 : end + 10]:
             size = size << 7 | byte & 0x7F
-        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # with a footer
+        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # the tag has a footer
     return end
 
 
 def _behind_id3(first: bytes, declared_type: str | None, declared_ext: str | None) -> Container:
-    """Return the format behind the tags. If it is too far away, or unknown, the declarations decide."""
+    """Return the format after the tags. If it is beyond `first`, or unknown, the declarations decide."""
     found = magic.found(first[_id3_end(first) :].lstrip(b"\0"))
     for container in (found and found[0], by_type(declared_type), BY_EXTENSION.get(declared_ext or "")):
         if container in _BEHIND_ID3:
@@ -109,7 +109,7 @@ def _behind_id3(first: bytes, declared_type: str | None, declared_ext: str | Non
 
 
 def _refine(found: Container, declared_type: str | None, declared_ext: str | None, is_audio: bool | None) -> Container:
-    """Prefer a declaration that says more than the bytes: an MP4 with audio only, Opus in Ogg, audio in WebM."""
+    """Prefer a declaration that is more specific than the bytes: an MP4 with audio only, Opus in Ogg, audio in WebM."""
     candidates = _SAYS_MORE[found]
     for declared in (BY_EXTENSION.get(declared_ext or ""), by_type(declared_type)):
         if declared in candidates:
@@ -121,6 +121,7 @@ def _refine(found: Container, declared_type: str | None, declared_ext: str | Non
 
 
 def _is_document(content_type: str | None) -> bool:
-    """Return whether a Content-Type means a document. Servers also declare text/plain what they do not know."""
+    """Return whether a Content-Type means a document. text/plain does not: servers also declare it for unknown
+    files."""
     essence = essence_of(content_type)
     return (essence.startswith(("text/", "font/", "multipart/")) and essence != "text/plain") or essence in _DOCUMENTS

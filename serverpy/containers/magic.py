@@ -1,4 +1,4 @@
-"""What the first bytes of a file prove, by signatures. Pure; accepts any number of bytes.
+"""Recognises containers by the first bytes of a file. Pure; accepts any number of bytes.
 
 Signatures of several bytes come first, then headers that are checked field by field, and frames of elementary streams
 (`frames.py`) last, because a few bits of those may occur by chance.
@@ -46,7 +46,8 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"DTSHDHDR", table.DTS),
 )
 _TELLING_BYTES = 64
-"""Fewer bytes of media may look like text by chance, and text may begin with a signature ("MAC ")."""
+"""Minimum number of bytes: fewer bytes of media may look like text by chance, and text may begin with a signature ("MAC
+")."""
 _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"RIFF", b"WAVE"): table.WAV,
     (b"RIFX", b"WAVE"): table.WAV,
@@ -58,16 +59,16 @@ _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"FORM", b"AIFF"): table.AIFF,
     (b"FORM", b"AIFC"): table.AIFC,
 }
-"""Containers of chunks: the first chunk's name, and the four bytes behind its size."""
+"""Containers of chunks, by the first chunk's name and the four bytes after its size."""
 
 
 def found(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container, and whether it is certain. If it is not, only the kind of container is: the bytes do not
-    tell whether the file has video."""
+    """Return the container, and whether it is certain. If not, the bytes show only the kind of container, and not
+    whether the file has video."""
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
-    if _UTF16.match(first):  # its byte order mark resembles the sync word of MPEG audio
+    if _UTF16.match(first):  # the byte order mark of UTF-16 resembles the sync word of MPEG audio
         return None
     if first.startswith(b".RMF\0"):
         return table.RM, False
@@ -94,7 +95,7 @@ _OGG_VIDEO = (b"\x80theora", b"BBCD\0", b"\x80daala", b"OVP80", b"\x01video")
 
 
 def _ogg(first: bytes) -> tuple[Container, bool] | None:
-    """Look at the codecs on the pages that begin the streams: they come first (RFC 3533 §4)."""
+    """Return the container by the codecs on the pages that begin the streams, which come first (RFC 3533 §4)."""
     if not first.startswith(b"OggS"):
         return None
     audio = None
@@ -121,7 +122,7 @@ _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
 def _asf(first: bytes) -> tuple[Container, bool] | None:
-    """Look at the types of the streams (ASF §3.3); their objects may come later than what is known."""
+    """Return the container by the types of the streams (ASF §3.3). Their objects may come after the known bytes."""
     if not first.startswith(_ASF_HEADER):
         return None
     end, at, has_audio = int.from_bytes(first[16:24], "little"), 30, False
@@ -135,7 +136,8 @@ def _asf(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _bmp_or_ico(first: bytes) -> Container | None:
-    """BMP: the size of a known header. ICO: one to 64 images, the first of which begins behind their directory."""
+    """Recognise BMP by the size of a known header, and ICO by its one to 64 images, the first of which begins after
+    their directory."""
     if first[:2] == b"BM" and len(first) >= 18 and first[6:10] == bytes(4):
         return table.BMP if first[14] in (12, 40, 52, 56, 64, 108, 124) and first[15:18] == bytes(3) else None
     if first[:4] == b"\0\0\x01\0" and len(first) >= 22 and first[9] == 0:
@@ -145,11 +147,11 @@ def _bmp_or_ico(first: bytes) -> Container | None:
 
 
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
-"""WHATWG MIME Sniffing §3: binary data bytes."""
+"""Binary data bytes (WHATWG MIME Sniffing §3)."""
 _UTF16 = re.compile(rb"(?:\xff\xfe(?:[\t\n\r\x20-\x7e]\0){2}|\xfe\xff(?:\0[\t\n\r\x20-\x7e]){2})")
 
 
 def is_text(first: bytes) -> bool:
-    """Return whether `first` is markup, JSON or plain text: it has no control byte that text does not have. UTF-16 is
-    recognised by its byte order mark with two characters of ASCII."""
+    """Return whether `first` is markup, JSON or plain text: it has none of the control bytes that text cannot have.
+    UTF-16 is recognised by its byte order mark with two characters of ASCII."""
     return bool(first) and (_UTF16.match(first) is not None or not _NOT_TEXT.search(first))

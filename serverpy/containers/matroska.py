@@ -1,4 +1,4 @@
-"""Matroska and WebM (RFC 9559, in EBML, RFC 8794): the document type, and whether there is a video track."""
+"""Recognises Matroska and WebM (RFC 9559, in EBML, RFC 8794): the document type, and whether there is a video track."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def look(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _track_types(first: bytes) -> tuple[set[int], bool]:
-    """Return the types of the tracks that begin within `first`, and whether those are all."""
+    """Return the types of the tracks that begin within `first`, and whether they are all tracks of the file."""
     tracks = next(((begin, end) for name, begin, end in _inside(first, _SEGMENT) if name == _TRACKS), None)
     if tracks is None:
         return set(), False
@@ -50,7 +50,7 @@ def _track_types(first: bytes) -> tuple[set[int], bool]:
 
 
 def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the elements of `parent`, which is at the top level."""
+    """Yield the elements of `parent`, which is a top-level element."""
     for name, begin, end in _elements(first, 0, len(first)):
         if name == parent:
             yield from _elements(first, begin, end)
@@ -58,7 +58,8 @@ def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the elements between two offsets that begin within `first`: ID, and the offsets of their data."""
+    """Yield the elements between two offsets that begin within `first`: the ID, and the offsets of the data's start and
+    end."""
     while at < min(end, len(first)):
         name, at = _number(first, at, keeps_marker=True)
         size, at = _number(first, at, keeps_marker=False)
@@ -69,8 +70,8 @@ def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _number(first: bytes, at: int, *, keeps_marker: bool) -> tuple[int | None, int]:
-    """Read a variable-size integer (RFC 8794 §4), and return the offset behind it. An unknown size counts as huge; None
-    if it does not end within `first`."""
+    """Read a variable-size integer (RFC 8794 §4), and return it with the offset after it. An unknown size counts as
+    huge. Returns None if the integer does not end within `first`."""
     length = 9 - first[at].bit_length() if at < len(first) else 9
     if length > 8 or at + length > len(first):
         return None, at

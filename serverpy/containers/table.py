@@ -1,5 +1,5 @@
-"""The containers and elementary formats: their extensions and media types (IANA, or what is common where IANA has
-none), and the one list of targets of `to`."""
+"""The containers and elementary formats: their extensions and media types (IANA's, or common ones where IANA has none),
+and the one list of targets of `to`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ ALL = (
     AAC, AC3, EAC3, AC4, DTS, OGG, OPUS, OGA, SPX, OGV, FLAC, WAV, AIFF, AIFC, CAF, AU, AMR, AWB, APE, WAVPACK, TTA,
     MUSEPACK, DSF, DFF, MIDI, JPEG, PNG, GIF, WEBP, AVIF, HEIC, HEICS, HEIF, HEIFS, JXL, JP2, BMP, TIFF, ICO, VTT,
 )  # fmt: skip
-"""Of several containers with the same media type, the one that a Content-Type means comes first."""
+"""If several containers have the same media type, the one that a Content-Type means comes first."""
 
 BY_EXTENSION = {container.ext: container for container in ALL} | {
     "jpeg": JPEG, "tif": TIFF, "avifs": AVIF, "m4v": MP4, "f4v": MP4, "ismv": MP4, "f4a": M4A, "m4r": M4A, "qt": MOV,
@@ -121,7 +121,7 @@ _BY_TYPE = {container.content_type: container for container in reversed(ALL)} | 
 
 
 def essence_of(content_type: str | None) -> str:
-    """Return the media type without parameters, in lower case; empty if there is none."""
+    """Return the media type without parameters, in lower case. Returns "" if there is none."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 

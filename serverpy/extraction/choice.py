@@ -1,4 +1,4 @@
-"""Pure helpers to choose among the values of an extraction; the rules of choice are in `plan.py`."""
+"""Pure helpers that choose among the values of an extraction; the rules of choice are in `plan.py`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
             return None
         if not media.tracks:
             raise MediaNotFound("The page has no media.")
-        raise ItemNotFound("The page has one item only.")
+        raise ItemNotFound("The page has only one item: leave out `item`.")
     if item is not None and not 1 <= item <= len(media.entries):
-        raise ItemNotFound(f"The page has {len(media.entries)} items, there is no item {item}.")
+        raise ItemNotFound(f"The page has {len(media.entries)} items: there is no item {item}.")
     return media.entries[(item or 1) - 1]
 
 
 def item_of(page: Media, item: int | None) -> Media:
-    """Return the media of `item` if the extraction of `page` contains it; otherwise, or if `item` is None, `page`.
-    Raises what `pick_entry` raises."""
+    """Return the media of `item` if the extraction of `page` contains it; otherwise, or if `item` is None, return
+    `page`. Raises the errors of `pick_entry`."""
     entry = None if item is None else pick_entry(page, item)
     return page if entry is None or entry.media is None else entry.media
 

@@ -1,4 +1,4 @@
-"""File descriptors that change their owner, within a process or between two."""
+"""File descriptors whose owner changes, within a process or between two."""
 
 from __future__ import annotations
 

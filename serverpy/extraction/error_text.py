@@ -1,7 +1,6 @@
-"""Maps the texts in which yt-dlp and the filtering proxy report a failure to this server's errors.
-
-`ytdlp/faults.py` and `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than
-the exception. `streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
+"""Maps the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
+`ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than the exception.
+`streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ OF_MEDIA: Sentences = {
     Busy: "Too many connections are open.",
     UpstreamTimeout: "The media server could not be reached in time.",
 }
-"""The error texts for a refusal by the filtering proxy: of a page's address, and of a media address."""
+"""The errors for a refusal by the filtering proxy: of a page's address, and of a media address."""
 
-# `net/egress.py` names the error by its code in a header, and by the status of its answer to CONNECT.
+# `net/egress.py` names the error by its code in a header, and by the status of its response to CONNECT.
 _BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
 _BY_STATUS = {"403": TargetForbidden, "502": UpstreamFailed, "503": Busy, "504": UpstreamTimeout}
 # urllib3: "Tunnel connection failed: 403 Forbidden"; libcurl: "CONNECT tunnel failed, response 403".
@@ -83,10 +82,10 @@ _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
 )
 
 _ADDRESSES = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
-"""Addresses. They are removed first, because the words in an address say nothing about the failure."""
+"""Pattern of addresses. They are removed first, because the words in an address say nothing about the failure."""
 _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
-"""The reason phrase of a status. It is removed first: `503: Service Unavailable` does not mean that the media is
-unavailable."""
+"""Pattern of a status and its reason phrase. It is removed first: `503: Service Unavailable` does not mean that the
+media is unavailable."""
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:
@@ -96,7 +95,7 @@ def kind_of(text: str) -> type[ServerPYError] | None:
 
 
 def no_impersonation(text: str) -> NotInstalled | None:
-    """The error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
+    """Return the error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
     curl-cffi is installed."""
     if IMPERSONATE.missing and "impersonate target" in text.lower():
         return IMPERSONATE.absence(IMPERSONATING)
@@ -110,8 +109,8 @@ def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError
 
 
 def refused_tunnel(text: str, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
-    """Return the error for the filtering proxy's answer to CONNECT, whose status HTTP libraries report only in the text
-    of their errors. Returns None if `text` reports no such answer."""
+    """Return the error for the filtering proxy's response to CONNECT, whose status HTTP libraries report only in the
+    text of their errors. Returns None if `text` reports no response to CONNECT."""
     match = _TUNNEL.search(text)
     kind = _BY_STATUS.get(match[1]) if match else None
     return kind(sentences[kind]) if kind else None

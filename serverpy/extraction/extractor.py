@@ -3,8 +3,8 @@
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire. The containers of its tracks, once their first bytes have told them, are
-kept with it.
+beyond the time at which its addresses expire. The cache keeps the containers of its tracks with it, once their first
+bytes have identified them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
 """Seconds before its addresses expire at which an extraction is no longer cached."""
 CONTAINER_BYTES = 256
-"""What the container of one track takes in the cache: an entry of a dictionary and its key."""
+"""Bytes in the cache for the container of one track: an entry of a dictionary and its key."""
 
 _encoder = msgspec.json.Encoder()
 
 
 class PageReader(Protocol):
-    """The source of extractions: `Workers`."""
+    """The source of extractions: `Workers` implements it."""
 
     async def extract(self, url: str) -> Media: ...
 
@@ -45,9 +45,9 @@ class _Cached:
     media: Media
     size: int
     until: float
-    """When the entry expires, in seconds since the epoch."""
+    """Time at which the entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
-    """By the ids of an extraction and of its track."""
+    """Containers by the ids of an extraction and of its track."""
 
 
 class Cache:
@@ -91,14 +91,15 @@ class Cache:
             self.bytes -= found.size
 
     def container(self, url: str, track: tuple[str, str]) -> Container | None:
-        """Return what `keep_container` kept for the page `url` and its `track`, or None."""
+        """Return the container that `keep_container` kept for the page `url` and its `track`. Returns None if there is
+        none."""
         found = self._entries.get(url)
         return None if found is None else found.containers.get(track)
 
     def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
         """Keep the container of `track` (the ids of extraction and track) as long as the extraction that found it."""
         found = self._entries.get(url)
-        raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page, and its number
+        raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page and a number
         if found is None or found.media.raw_id != raw_id:
             return
         if track not in found.containers:
@@ -118,7 +119,7 @@ class Cache:
 
 
 class Extractor:
-    """The cache and the extractions under way, for one event loop. Does not close `workers`."""
+    """The cache and the extractions in progress, for one event loop. Does not close `workers`."""
 
     def __init__(
         self,
@@ -137,25 +138,25 @@ class Extractor:
 
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction that is under way. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. The
-        extraction is cancelled when the last of its callers has left."""
+        extraction in progress. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. Cancels the
+        extraction when the last of its callers has left."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
         if url not in self._flights and len(self._flights) >= self._max_queue:
-            raise Busy("Too many extractions are under way. Try again later.")
+            raise Busy("Too many extractions are in progress. Try again later.")
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
-        """Return the container of `track` of `media`, which is on the page `url`, if it is known from its first bytes
-        and the extraction is still cached."""
+        """Return the container of `track` of `media`, which is on the page `url`. Returns None if it is not known from
+        its first bytes, or the extraction is no longer cached."""
         return self._cache.container(url, (media.raw_id, track.id))
 
     def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
-        """Keep the container of `track` with the extraction, if that is cached."""
+        """Keep the container of `track` with the extraction, if the extraction is cached."""
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction under way; its callers raise `Draining`."""
+        """Cancel every extraction in progress; its callers raise `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

@@ -1,7 +1,7 @@
 """The messages between the server and its worker process: typed values, encoded as JSON, each after its length.
 
 The worker parses hostile pages, so the server decodes only these types: no pickle, and no message longer than
-`MAX_MESSAGE_BYTES`. They are sent over a stream socketpair. A `StartDownload` carries one file descriptor
+`MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. A `StartDownload` carries one file descriptor
 (SCM_RIGHTS), sent with the first byte of its frame; descriptors and `StartDownload`s arrive in the same order.
 """
 
@@ -27,15 +27,15 @@ _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker does not have, or no longer has, the raw media of this extraction; the caller has to extract again.
-    No client sees this error, because the caller of `Workers.download` catches it."""
+    """The worker does not have, or no longer has, the raw media of this extraction; the caller must extract again. No
+    client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that the worker reads. `plugin_paths` are added to its `sys.path`, where yt-dlp looks for
+    """The groups of settings that the worker reads. It adds `plugin_paths` to its `sys.path`, where yt-dlp looks for
     `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
@@ -49,15 +49,15 @@ class WorkerOptions:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """`id` is the server's number for a request; every answer repeats it."""
+    """A message about one request. `id` is the server's number for the request; every reply repeats it."""
 
 
 # Server → worker
 
 
 class Configure(Message, frozen=True, kw_only=True):
-    """The first message. Answered by `Ready`, or by `ErrorReply` with id 0. `directory` is empty and private; the
-    server removes it after the worker has exited."""
+    """The first message. The worker replies with `Ready`, or with `ErrorReply` of id 0. `directory` is empty and
+    private; the server removes it after the worker has exited."""
 
     options: WorkerOptions
     directory: str
@@ -114,7 +114,7 @@ def _codec(name: str | None) -> str | None:
 
 
 class Select(Message, frozen=True, kw_only=True):
-    """Apply a format selector. Answered by `Selected`."""
+    """Apply a format selector. The worker replies with `Selected`."""
 
     id: int
     selector: str
@@ -122,8 +122,8 @@ class Select(Message, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """Write a track's bytes into the descriptor that is sent with this message. Answered by `DownloadStarted`, then by
-    `DownloadEnd` or `ErrorReply` when the worker's thread has released the descriptor."""
+    """Write a track's bytes into the descriptor that is sent with this message. The worker replies with
+    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has released the descriptor."""
 
     id: int
     raw_id: str
@@ -131,7 +131,7 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop the request `id`, whatever its state. It is still answered once its thread is free, usually by
+    """Stop the request `id` in any state. The worker still replies to the request once its thread is free, usually with
     `ErrorReply`."""
 
     id: int
@@ -165,8 +165,8 @@ class Selected(Message, frozen=True, kw_only=True):
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows. A download
-    that cannot start is answered by an `ErrorReply` instead, for example with `raw_gone` or `busy`."""
+    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows. If the
+    download cannot start, the worker replies with an `ErrorReply` instead, for example `raw_gone` or `busy`."""
 
     id: int
 
@@ -195,12 +195,12 @@ _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 class MessageTooLarge(ValueError):
-    """The message exceeds its size limit."""
+    """A message that exceeds its size limit."""
 
 
 def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
     """Return the frame to send. A lone surrogate, which UTF-8 cannot encode, becomes a question mark. Raises
-    MessageTooLarge."""
+    MessageTooLarge if the message exceeds its limit."""
     try:
         body = _encoder.encode(message)
     except UnicodeEncodeError:
@@ -224,12 +224,12 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Raises `msgspec.DecodeError` if the reply is invalid."""
+    """Decode a reply. Raises `msgspec.DecodeError` if it is invalid."""
     return _replies.decode(body)
 
 
 class Frames:
-    """Splitter of the stream into messages. Holds at most one incomplete message."""
+    """Splitter of a byte stream into messages. Holds at most one incomplete message."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

@@ -40,12 +40,11 @@ SETTINGS_DO_NOT_WORK = "The server is misconfigured: see its log."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
-    """The time limits of workers, in seconds.
-
-    `grace`: how long a cancelled request may take to release its thread before the worker is replaced. `retirement`:
-    how long a replaced worker may take to finish its requests; at most `retired` such workers are kept. `first_pause`
-    and `longest_pause`: between starts of workers that die at once; a worker that lived for `healthy` seconds resets
-    the pause. `idle`: how long an unused worker is kept; None means for ever."""
+    """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
+    before the worker is replaced. `retirement`: how long a replaced worker may take to finish its requests; the pool
+    keeps at most `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers
+    that die at once; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
+    kept; None means for ever."""
 
     grace: float = 2.0
     retirement: float = 1800.0
@@ -76,14 +75,14 @@ class WorkerPool:
         """Requests that wait for a worker or for its answer."""
         self._last_need = 0.0
         self._refused: str | None = None
-        """The error if the first worker rejected its settings; no other worker is started then. If a worker rejects
-        them after an earlier one was ready (COOKIES_FILE may change), the start is retried, with pauses."""
+        """The error if the first worker rejected its settings; the pool then starts no other worker. If a worker
+        rejects them after an earlier one was ready (COOKIES_FILE may change), the start is retried, with pauses."""
         self._failures = 0
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
         self.ready: Ready | None = None
-        """The `Ready` of the last worker that started; if there was one, the settings work."""
+        """The `Ready` of the last worker that started, or None. If there was one, the settings work."""
 
     @property
     def current(self) -> Worker | None:
@@ -99,7 +98,7 @@ class WorkerPool:
         return self._renewal is not None
 
     async def aclose(self) -> None:
-        """End all workers and their children within a few seconds; requests under way fail."""
+        """End all workers and their children within a few seconds; requests in progress fail."""
         self._closed = True
         renewals = [self._renewal] if self._renewal else []
         for task in [*renewals, *self._tasks, *self._retired.values()]:
@@ -115,15 +114,16 @@ class WorkerPool:
     # Starting
 
     async def get(self) -> Worker:
-        """Do what `start` does, but hide from the client which setting is wrong. Raises ExtractionFailed, Draining."""
+        """Return the current worker as `start` does, but hide from the client which setting is wrong. Raises
+        ExtractionFailed if no worker starts, Draining if the pool is closed."""
         try:
             return await self.start()
         except ConfigurationError as error:
             raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
 
     async def start(self) -> Worker:
-        """Return the current worker; start one if there is none. Raises ExtractionFailed, ConfigurationError,
-        Draining."""
+        """Return the current worker; start one if there is none. Raises ConfigurationError if the worker rejects its
+        settings, ExtractionFailed if it does not start, Draining if the pool is closed."""
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:
@@ -221,7 +221,7 @@ class WorkerPool:
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
     async def _close_idle(self, worker: Worker) -> None:
-        self._current = None  # a request that arrives while it ends gets another worker
+        self._current = None  # a request that arrives while this worker ends gets another one
         log.info("Worker %s was idle and is stopped", worker.pid)
         await self._close(worker)
 
@@ -245,7 +245,7 @@ class WorkerPool:
             log.warning("A request does not release its thread: worker %s is replaced", worker.pid)
             self.retire(worker)
             if all(each.cancelled for each in worker.calls):
-                worker.kill()  # every request of the worker is cancelled
+                worker.kill()  # the pool has cancelled every request of the worker
 
     def retire(self, worker: Worker) -> None:
         """Send no new requests to `worker`; it ends when its present requests have ended. Idempotent."""

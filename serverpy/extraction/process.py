@@ -1,4 +1,4 @@
-"""How the process of a worker is started, and with which environment."""
+"""Starts the process of a worker, and chooses its environment."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def start_process(descriptor: int) -> asyncio.subprocess.Process:
 
 
 async def _start(descriptor: int) -> asyncio.subprocess.Process:
-    """Start the process in a session of its own: its children can be killed with it, and the terminal's Ctrl-C does not
-    reach it."""
+    """Start the process in a session of its own: the server can kill its children with it, and the terminal's Ctrl-C
+    does not reach it."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -41,9 +41,9 @@ async def _start(descriptor: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the worker receives of the server's environment, with the directory of this package on PYTHONPATH."""
+    """Return the worker's part of the server's environment, with the directory of this package on PYTHONPATH."""
     environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    environment.setdefault("MALLOC_ARENA_MAX", "2")  # else each thread's arena keeps its extractions' memory
+    environment.setdefault("MALLOC_ARENA_MAX", "2")  # otherwise each thread's arena keeps the memory of its extractions
     return environment

@@ -1,4 +1,4 @@
-"""Which of yt-dlp's extractors may run: one rule for the worker and for a child of `subprocess`."""
+"""The rule that decides which of yt-dlp's extractors may run, for the worker and for a child of `subprocess`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
     """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site
-    before the colon (`youtube`); upper and lower case are the same. If `allow` names any site, the generic extractor
-    runs only if `allow` also names `generic`."""
+    before the colon (`youtube`); case does not matter. If `allow` names any site, the generic extractor runs only if
+    `allow` also names `generic`."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()

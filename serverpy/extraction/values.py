@@ -1,8 +1,8 @@
 """The result of an extraction, as frozen values. The worker sends them as JSON (`msgspec` checks each field against
 these types), so nothing here holds a yt-dlp object.
 
-A `Media` is one page. It has either `tracks` (what can be streamed), or `entries` (a playlist, an image post, a page
-with several videos), each of which is either a URL to extract in its turn or a `Media` of its own.
+A `Media` is one page. It has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
+with several videos). Each entry is either a URL to extract or a `Media` of its own.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """One yt-dlp format, with everything that is needed to fetch it without yt-dlp.
+    """One yt-dlp format, with all data for fetching it without yt-dlp.
 
     `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if yt-dlp cannot say.
     `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False for yt-dlp's `filesize_approx`.
@@ -96,14 +96,14 @@ class Track:
     """Fetch the file by successive range requests of at most this many bytes."""
     manifest_url: str | None = None
     is_audio_apart: bool = False
-    """It is a variant of unknown codecs whose master playlist has its audio in other playlists."""
+    """Whether the track is a variant of unknown codecs whose master playlist has its audio in other playlists."""
     manifest_data: str | None = None
     """yt-dlp's `hls_media_playlist_data`: the playlist, already fetched."""
     fragments: tuple[Fragment, ...] = ()
     fragments_dynamic: bool = False
-    """The fragments come from a generator that only yt-dlp's own downloader can run."""
+    """Whether the fragments come from a generator that only yt-dlp's own downloader can run."""
     refusal: str | None = None
-    """Why the track cannot be streamed by any method, as a sentence for the client. None if it can."""
+    """Why no method can stream the track, as a sentence for the client. None if one can."""
     segment_query: str | None = None
     """yt-dlp's `extra_param_to_segment_url`."""
     key_query: str | None = None
@@ -113,7 +113,7 @@ class Track:
     """yt-dlp's `format_index`: the track consists of the segments of that discontinuity only."""
     no_resume: bool = False
     needs_ytdlp: bool = False
-    """Only yt-dlp's own downloader can do what this track needs (pings, web sockets, refreshed cookies)."""
+    """Whether only yt-dlp's own downloader can meet the needs of this track (pings, web sockets, refreshed cookies)."""
 
     @property
     def has_video(self) -> bool:
@@ -125,12 +125,12 @@ class Track:
 
     @property
     def file_ext(self) -> str:
-        """The most specific extension: audio-only MP4 and WebM files have one of their own."""
+        """The most specific extension: audio-only MP4 and WebM files have extensions of their own."""
         return AUDIO_ONLY_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
 
     @property
     def is_audio(self) -> bool | None:
-        """Whether the format is audio alone. Returns None if the extraction does not tell."""
+        """Whether the format is audio alone. None if the extraction does not tell."""
         if self.has_video:
             return None if self.vcodec == UNKNOWN_CODEC else False
         return True if self.has_audio else None

@@ -1,4 +1,4 @@
-"""The queue of requests that wait for a free thread of the worker: first come, first served."""
+"""The queue of requests that wait for a free thread of the worker, served first come, first served."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import suppress
 
 
 class WaitingQueue:
-    """Queue of waiting requests, on one event loop. A request that is woken looks for a free thread, and goes back to
-    the front of the queue if there is none."""
+    """Queue of waiting requests, on one event loop. A woken request looks for a free thread, and goes back to the front
+    of the queue if there is none."""
 
     def __init__(self) -> None:
         self._waiters: deque[asyncio.Future[None]] = deque()

@@ -1,12 +1,11 @@
-"""The worker process as the server sees it: one process from its start to its end, and the calls to it.
+"""The worker process as the server sees it: one process from its start to its end, and the calls to it. Any number of
+calls may be in progress at once, distinguished by their ids. Each gets exactly one answer: the worker's, or an error
+from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has taken
+the descriptor, `reply` when the worker's thread has released it.
 
-Any number of calls are under way at once, distinguished by their ids. Each gets exactly one answer: the worker's, or
-an error from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker
-has taken the descriptor, `reply` when the worker's thread has released it.
-
-Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. Whichever side fails,
-`_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and what happens to
-one that does not answer.
+Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
+`_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and replaces a worker
+that does not answer.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class Call:
-    """A request under way. `reply` is done when the worker's thread is free again, or the worker is gone."""
+    """A request in progress. `reply` is done when the worker's thread is free again, or the worker is gone."""
 
     def __init__(self, id_: int) -> None:
         self.id = id_
@@ -64,7 +63,7 @@ class Call:
         self.reply: asyncio.Future[Reply] = loop.create_future()
 
     def take(self, reply: Reply) -> None:
-        """Record the answer, or the `DownloadStarted` that precedes it."""
+        """Record the reply, or the `DownloadStarted` that precedes it."""
         if not self.started.done():
             self.started.set_result(reply)
         if not isinstance(reply, DownloadStarted) and not self.reply.done():
@@ -81,7 +80,7 @@ class Worker:
         self.extractions: set[Call] = set()
         self.downloads: set[Call] = set()
         self.gone = asyncio.Event()
-        """Set when the process no longer answers."""
+        """Event that is set when the process no longer answers."""
         self._calls: dict[int, Call] = {}
         self._ids = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
@@ -103,7 +102,7 @@ class Worker:
 
     @property
     def calls(self) -> set[Call]:
-        """The extractions and downloads under way."""
+        """The extractions and downloads in progress."""
         return self.extractions | self.downloads
 
     async def start(self) -> None:
@@ -153,7 +152,7 @@ class Worker:
         return call
 
     def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Start a download into `write_fd`. The worker owns `write_fd` from now on, and closes it here once it has been
+        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes it once it has been
         sent or cannot be sent."""
         request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
@@ -246,7 +245,7 @@ class Worker:
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
-            self._ready.exception()  # mark it as retrieved: `start` may no longer wait for it
+            self._ready.exception()  # retrieves the exception: `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

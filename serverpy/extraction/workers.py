@@ -2,8 +2,8 @@
 
     Workers ── WorkerPool ── Worker ══ socketpair ══ serverpy.ytdlp.main
 
-Each request goes to the pool's current worker (`pool.py` decides which that is, and what happens to one that hangs),
-and ends with the worker's answer or with a ServerPYError. Cancelling a request tells the worker to stop it.
+Each request goes to the pool's current worker (`pool.py` chooses it, and replaces a worker that hangs), and ends with
+the worker's answer or with a ServerPYError. Cancelling a request tells the worker to stop it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ WorkerStatus = Literal["starting", "running", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
-    """The state of the workers, for /health. `pids` begins with the worker that takes new requests. `stopped` means
-    that there is none (it was idle, or does not start) and that the next request starts one. `ready` is the message of
-    the last worker that started."""
+    """The state of the workers, for `/health`. `pids` begins with the worker that takes new requests. `stopped` means
+    that there is no worker (it was idle, or does not start) and that the next request starts one. `ready` is the
+    message of the last worker that started."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
@@ -57,7 +57,7 @@ class WorkersState:
 
 
 class Download:
-    """An embedded download under way. Its owner awaits `wait` to the end, or calls `cancel`."""
+    """An embedded download in progress. Its owner awaits `wait` to the end, or calls `cancel`."""
 
     def __init__(self, pool: WorkerPool, worker: Worker, call: Call) -> None:
         self._pool = pool
@@ -65,19 +65,19 @@ class Download:
         self._call = call
 
     async def wait(self) -> int:
-        """Wait until all bytes are in the pipe, and return their number. Raises a ServerPYError. Cancelling this does
-        not cancel the download."""
+        """Wait until all bytes are in the pipe, and return their number. Raises a ServerPYError if the download fails.
+        Cancelling this does not cancel the download."""
         return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
 
     async def cancel(self) -> None:
         """Stop the download. Returns when the worker's thread has released the pipe, or after a grace period if the
-        worker has to be replaced. Idempotent. The download is stopped even if the caller is cancelled."""
+        worker has to be replaced. Idempotent. Stops the download even if the caller is cancelled."""
         if not self._call.reply.done():
             await asyncio.wait([self._pool.stop_soon(self._worker, self._call)])
 
 
 class Workers:
-    """The requests to the worker processes, and the queue of those that wait for a thread. Used between `start` and
+    """The requests to the worker processes, and the queue of those that wait for a thread. Valid between `start` and
     `aclose`, on one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
@@ -91,7 +91,7 @@ class Workers:
         await self._pool.start()
 
     async def aclose(self) -> None:
-        """End all workers and their children within a few seconds; requests under way fail."""
+        """End all workers and their children within a few seconds; requests in progress fail."""
         self._queue.wake_all()
         await self._pool.aclose()
 
@@ -114,7 +114,8 @@ class Workers:
 
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
-        selector asks for, with more than one id for a merge. Raises InvalidParameter, FormatNotFound."""
+        selector asks for, with more than one id for a merge. Raises InvalidParameter if the selector is invalid,
+        FormatNotFound if no track fits it."""
         with self._pool.need():
             worker = await self._pool.get()
             formats = tuple(format_of(track) for track in media.tracks)
@@ -126,8 +127,8 @@ class Workers:
                 raise InvalidParameter("The format selector takes too long.") from None
 
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
-        """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and closes it in any case.
-        Raises RawGone if the worker does not, or no longer, know `raw_id`: extract again, with `fresh`."""
+        """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and always closes it. Raises
+        RawGone if the worker does not, or no longer, know `raw_id`: the caller must extract again, with `fresh`."""
         with closing(write_fd) as descriptor, self._pool.need():
             worker = await self._pool.get()
             call = worker.download(raw_id, track_id, descriptor.release())
@@ -181,7 +182,8 @@ class Workers:
 
 
 def _expect(reply: Reply, kind: type[R]) -> R:
-    """Return `reply` as a `kind`. Raises the error if the reply carries one."""
+    """Return `reply` if it is a `kind`. Raises its error if it is an error, or ExtractionFailed if it is another
+    type."""
     if isinstance(reply, ErrorReply):
         error = to_error(reply)
         if isinstance(error, ConfigurationError):

@@ -1,8 +1,8 @@
 """Admission control of the process: a limited number of streams and bytes, and a bounded queue of requests that wait
 for both.
 
-`delivery` reserves what a stream may hold before any part of the stream exists, and releases it when all of the stream
-is gone. A budget belongs to one event loop; nothing here may be called from a thread.
+`delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
+the stream is gone. A budget belongs to one event loop; nothing here may be called from a thread.
 
 There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
 *grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
@@ -36,7 +36,7 @@ WAITER_BYTES = 24 * 1024
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One place in a queue. The future is resolved once, by a grant or a refusal, or cancelled with its task."""
+    """One place in a queue. A grant or a refusal resolves the future once, or it is cancelled with its task."""
 
     nbytes: int
     future: asyncio.Future[None]
@@ -58,8 +58,8 @@ class Reservation:
 
     async def grow(self, nbytes: int) -> None:
         """Hold `nbytes` more, waiting for them ahead of all newcomers. Raises `Busy` after the budget's wait, or at
-        once if every other stream waits to grow, and `TooLarge` if the sum can never fit; the bytes held so far
-        stay. One call at a time."""
+        once if every other stream waits to grow, and `TooLarge` if the sum can never fit; the bytes held so far stay.
+        Only one call at a time is allowed."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation cannot grow twice at once, or after its release")
         if nbytes:
@@ -71,7 +71,7 @@ class Reservation:
         return not self._released and self._budget._try_lend(self, nbytes)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` back; does nothing once released. Raises ValueError if fewer are held."""
+        """Give `nbytes` back; does nothing once released. Raises ValueError if the reservation holds fewer."""
         if not 0 <= nbytes <= self._nbytes:
             raise ValueError("a reservation cannot give back more than it holds")
         if not self._released:
@@ -86,7 +86,7 @@ class Reservation:
         self._budget._keep(nbytes)
 
     def release(self) -> None:
-        """Give everything back. Idempotent."""
+        """Give all bytes back. Idempotent."""
         if not self._released:
             self._released = True
             self._budget._release(self)
@@ -96,7 +96,8 @@ class Reservation:
 
 
 class Budget:
-    """At most `max_streams` reservations of at most `total_bytes` in sum, including the charges of the queue."""
+    """Budget of at most `max_streams` reservations of at most `total_bytes` in sum, including the charges of the
+    queue."""
 
     def __init__(
         self, total_bytes: int, max_streams: int, wait_seconds: float, waiter_bytes: int = WAITER_BYTES
@@ -142,13 +143,13 @@ class Budget:
         return len(self._newcomers)
 
     def fits(self, nbytes: int) -> bool:
-        """Whether one stream of `nbytes` could ever be admitted; asked at start of what each method holds."""
+        """Whether one stream of `nbytes` could ever be admitted. The engine checks this for each method at start."""
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
-        """Reserve a place and `nbytes`; the caller releases them. Waits in the queue as long as the budget allows, then
-        raises `Busy`; raises it at once if the queue is full. Raises `Draining` once stopped, and `TooLarge` if
-        `nbytes` can never fit. Leaves nothing behind if it is cancelled."""
+        """Reserve a place and `nbytes`; the caller releases them. Waits in the queue. Raises `Busy` if the wait exceeds
+        the budget's time limit or the queue is full, `Draining` once stopped, and `TooLarge` if `nbytes` can never fit.
+        Leaves nothing behind if it is cancelled."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)
@@ -182,13 +183,13 @@ class Budget:
         self._advance()
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Register `reclaim`, which is called with the number of missing bytes. It frees spare bytes of its own until
-        that many are free or it has no more, and returns how many it freed. Reclaimers are called in the order in which
-        they were added, each for the bytes that are still missing."""
+        """Register `reclaim`, which the budget calls with the number of missing bytes. It frees spare bytes of its own
+        until that many are free or it has no more, and returns how many it freed. The budget calls reclaimers in the
+        order in which they were added, each for the bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
-        """Mark `nbytes` of the kept bytes as unused: whichever stream needs them next gets them."""
+        """Mark `nbytes` of the kept bytes as unused: the next stream that needs them gets them."""
         self._kept_bytes -= nbytes
         self._spare_bytes += nbytes
         self._advance()
@@ -256,7 +257,7 @@ class Budget:
         self._advance()
 
     async def _wait(self, waiter: _Waiter) -> None:
-        """Wait until granted or refused. The timer refuses through the same future, so that both cannot happen."""
+        """Wait for a grant or a refusal. The timer refuses through the same future, so that both cannot happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
             raise self._busy("No place is free.")
         timer = asyncio.get_running_loop().call_later(
@@ -268,7 +269,7 @@ class Budget:
             timer.cancel()
 
     def _advance(self) -> None:
-        """Grant what can be granted, in order."""
+        """Grant bytes to waiters in order, as far as they fit."""
         self._advance_growers()
         while self._newcomers and not self._growers:
             waiter = next(iter(self._newcomers))
@@ -294,7 +295,7 @@ class Budget:
             _refuse(stuck[-1], self._busy("All streams need more memory."))
 
     def _make_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` are free for a grower. If necessary, refuses newcomers, the last one first."""
+        """Return whether `nbytes` are free for a grower. Refuses newcomers if necessary, the last one first."""
         if self._has_room(nbytes):
             return True
         if self._reserved_bytes + self._kept_bytes + nbytes > self._total_bytes:
@@ -304,13 +305,14 @@ class Budget:
         return True
 
     def _can_admit(self, nbytes: int, charged: int = 0) -> bool:
-        """`charged`: 1 for a queued newcomer, whose own charge ends with its admission."""
+        """Return whether a newcomer of `nbytes` can be admitted. `charged` is 1 if it is queued: admission ends its
+        charge."""
         freed = charged * self._waiter_bytes
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 
     def _has_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` are free. If necessary, reclaims spare bytes. The sum of used and spare bytes never exceeds
-        the total."""
+        """Return whether `nbytes` are free. Reclaims spare bytes if necessary. The sum of used and spare bytes never
+        exceeds the total."""
         missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
         for reclaim in self._reclaimers:
             if missing <= 0 or not self._spare_bytes:
@@ -363,8 +365,8 @@ def _draining() -> Draining:
 
 
 def _granted(waiter: _Waiter) -> bool:
-    """Whether a cancelled wait had been granted in the same turn of the loop. This also retrieves a refusal, which
-    asyncio would otherwise report as an exception that was never retrieved."""
+    """Return whether a cancelled wait had been granted in the same turn of the loop. This also retrieves a refusal,
+    which asyncio would otherwise report as an exception that was never retrieved."""
     return waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None
 
 

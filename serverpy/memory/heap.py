@@ -1,5 +1,5 @@
-"""Returns memory that the C library keeps free to the system: in the worker after its last download, in the server
-after its last stream."""
+"""Returns free memory of the C library to the system: in the worker after its last download, in the server after its
+last stream."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ GIVE_BACK_SECONDS = 5.0
 
 def settle() -> None:
     """Exempt all existing objects from garbage collection, because they will stay: a full collection then takes a tenth
-    of the time. Must be called when everything is loaded."""
+    of the time. Call this when everything is loaded."""
     gc.collect()
     gc.freeze()
 
 
 def give_memory_back() -> None:
-    """Have the C library return its free pages to the system: by itself, it keeps all free pages below the last one in
-    use. Takes some milliseconds, without the interpreter lock."""
+    """Make the C library return its free pages to the system: by itself, it keeps all free pages below the last used
+    page. Takes some milliseconds, without the interpreter lock."""
     if _trim is not None:
         _trim(0)
 
 
 def _find_trim() -> Callable[[int], int] | None:
-    """Find `malloc_trim`, which only glibc has."""
+    """Return `malloc_trim`, which only glibc has. Returns None if it is missing."""
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found
 
@@ -47,8 +47,8 @@ class Admissions(Protocol):
 
 
 class Heap:
-    """Task that gives memory back, in a thread, within `seconds` after the last stream has ended, and no more often
-    than that. Runs between `start` and `aclose`."""
+    """Task that returns memory to the system, in a thread, within `seconds` after the last stream has ended, and at
+    most once in `seconds`. Runs between `start` and `aclose`."""
 
     def __init__(
         self,

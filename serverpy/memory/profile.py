@@ -1,7 +1,6 @@
-"""Size of the server: three profiles, and the choice of one that suits this machine.
-
-Used by `settings` (for what the operator has not set) and by `serverpy doctor`. The kernel's files are read below the
-parameter `root`, so that a test can simulate any machine. Imports nothing from ServerPY.
+"""Size of the server: three profiles, and the choice of one for this machine. `settings` uses it for values that the
+operator has not set; `serverpy doctor` shows it. The kernel's files are read below the parameter `root`, so that a test
+can simulate any machine. Imports nothing from ServerPY.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def choose(memory_bytes: int, cores: float) -> Profile:
 
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
-    """Return the profile `name`; `auto` looks at the machine. Raises KeyError for any other name."""
+    """Return the profile `name`; `auto` chooses by the machine. Raises KeyError if there is none of that name."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))
     return PROFILES[name]
@@ -94,7 +93,7 @@ def _memory_limits(root: Path) -> Iterator[int]:
 def _cpu_quotas(root: Path) -> Iterator[float]:
     for folder in _cgroup_folders(root, "cpu"):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
-        quota = quota or _read(folder / "cpu.cfs_quota_us")  # version 1; -1 is "no quota"
+        quota = quota or _read(folder / "cpu.cfs_quota_us")  # version 1; -1 means no quota
         period = period or _read(folder / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit() and int(period) > 0 and int(quota) > 0:
             yield int(quota) / int(period)
@@ -104,7 +103,8 @@ def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
     """List this process's cgroup folders and their parents, of version 2 and of version 1's `controller`.
 
     A parent's limit also applies to its children. Inside a container the path in /proc/self/cgroup may not exist below
-    the mount, because it is the host's; the walk up still ends at the mount itself, which shows the container's limit.
+    the mount, because it is the host's path; the walk up still ends at the mount itself, which shows the container's
+    limit.
     """
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():

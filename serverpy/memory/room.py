@@ -1,4 +1,4 @@
-"""The one ledger of the bytes that parts of a stream hold beyond what was reserved before the stream began.
+"""The ledger of the bytes that parts of a stream hold beyond the reservation from before the stream began.
 
     budget ◀── reservation (one stream) ◀── room (a part of it) ◀── room (a part of that)
        ▲
@@ -26,7 +26,7 @@ class Lender(Protocol):
     """The source of a room's bytes, which counts them: a `Reservation`, the `Budget`, or another `Room`."""
 
     def try_grow(self, nbytes: int) -> bool:
-        """Lend `nbytes` if that many can be spared. Returns whether it does."""
+        """Lend `nbytes` if that many are free. Returns whether it does."""
         ...
 
     def shrink(self, nbytes: int) -> None:
@@ -36,7 +36,7 @@ class Lender(Protocol):
 
 @runtime_checkable
 class PatientLender(Lender, Protocol):
-    """A lender whose bytes can be waited for."""
+    """A lender from which a borrower can wait for bytes."""
 
     async def grow(self, nbytes: int) -> None:
         """Lend `nbytes` as soon as they are free. Lends nothing if cancelled."""
@@ -44,7 +44,7 @@ class PatientLender(Lender, Protocol):
 
 
 class _Nothing:
-    """A lender that has nothing to spare."""
+    """A lender that never lends."""
 
     def try_grow(self, _nbytes: int) -> bool:
         return False
@@ -57,8 +57,8 @@ NO_ROOM: Lender = _Nothing()
 
 class Room:
     """Bytes that one owner holds, charged to `lender` except for the first `covered_bytes`, which the stream has
-    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or the room's lender if
-    the owner has that as well."""
+    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or the room's lender if it
+    owns that as well."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -81,13 +81,13 @@ class Room:
         return True
 
     def try_hold(self, nbytes: int) -> bool:
-        """Hold `nbytes` or more in total, if the lender can spare what is missing. Returns whether it does."""
+        """Hold `nbytes` or more in total, if the lender can spare the missing bytes. Returns whether it does."""
         missing = nbytes - self.nbytes
         return missing <= 0 or self.try_grow(max(missing, self._step_bytes))
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more, and wait for them if necessary; overlapping calls wait for each other. Raises what the
-        lender raises, and RuntimeError if the room is released meanwhile."""
+        """Hold `nbytes` more, and wait for them if necessary; overlapping calls wait for each other. Raises the
+        lender's errors, and RuntimeError if the room is released meanwhile."""
         async with self._growing:
             await self._grow(nbytes)
 
@@ -127,7 +127,7 @@ class Room:
         return nbytes
 
     def release(self) -> None:
-        """Give everything back. Idempotent."""
+        """Give all bytes back. Idempotent."""
         self.shrink(self._charged_bytes)
         self._released = True
 
@@ -144,7 +144,7 @@ class Room:
         self._take(nbytes)
 
     def _take(self, nbytes: int) -> None:
-        """Hold what the lender has lent, unless the owner has released the room meanwhile."""
+        """Hold the lent bytes, unless the owner has released the room meanwhile."""
         if self._released:
             self._lender.shrink(nbytes)
             raise RuntimeError("the room was released while it grew")

@@ -1,8 +1,8 @@
 """The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
 requests, and reads bodies by pull.
 
-A `Response` buffers one step of its connection: as much as its reader asks for, at first `SMALL_STEP`. The client
-follows no redirects and keeps no cookies: `net/session.py` does.
+A `Response` buffers one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`. The client
+follows no redirects and keeps no cookies: `net/session.py` does both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
 """Idle connections kept for later requests, over all servers."""
 KEPT_SECONDS = 3.0
-"""How long a kept connection has for the first byte of its next response. Some servers and middleboxes forget
+"""Seconds that a kept connection has for the first byte of its next response. Some servers and middleboxes forget
 connections without closing them."""
 _WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-range", "accept-ranges", "etag"})
@@ -45,9 +45,9 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 class Response:
     """A response whose head has arrived. Its owner reads it and closes it.
 
-    A body that was sent compressed is decoded. Such a body has no exact length and no ranges: `headers` has none of the
-    fields that describe the compressed bytes, and a 206 that carries all of them has status 200. So has one that
-    carries the endless whole of an Internet radio."""
+    A body that was sent compressed is decoded. A decoded body has no exact length and no ranges: `headers` has none of
+    the fields that describe the compressed bytes, and a 206 that carries all of them gets status 200. A 206 that
+    carries the endless whole of an Internet radio gets status 200 as well."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -61,7 +61,7 @@ class Response:
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
-        """Why the body cannot be decoded, if it cannot."""
+        """Why the body cannot be decoded; None if it can."""
         self._decoding: Decoding | None = None
         if codings := codings_of(self.headers.all("content-encoding")):
             self._decode(codings)
@@ -70,8 +70,8 @@ class Response:
 
     @property
     def is_decoded(self) -> bool:
-        """Whether the body is decoded in passing. If the status is still 206, it is a part of the compressed bytes, and
-        is of no use."""
+        """Whether the body is decoded as it arrives. If the status is still 206, the body is a part of the compressed
+        bytes, and is useless."""
         return self._decoding is not None
 
     def _decode(self, codings: tuple[str, ...]) -> None:
@@ -88,9 +88,9 @@ class Response:
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
-        `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived as they are.
-        Raises `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing
-        in time, `Busy` if there is no memory to decode it."""
+        `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived at once. Raises
+        `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in
+        time, `Busy` if there is no memory to decode it."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -103,8 +103,8 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back for reuse if the response was read to its end; close it otherwise. A read under way
-        raises `UpstreamFailed`. Does not block."""
+        """Give the connection back for reuse if the response was read to its end; close it otherwise. A read in
+        progress raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -116,14 +116,14 @@ class Response:
 
 
 def _is_all(headers: Headers) -> bool:
-    """Return whether a partial response carries the whole: `bytes 0-99/100`."""
+    """Return whether a partial response carries the whole file: `bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
 
 
 class Client:
-    """The HTTP client of one event loop. `close` closes the idle connections, not those in use. What decoders hold is
-    charged to `lender` (None: to nobody). `lookup` replaces the system's resolver."""
+    """The HTTP client of one event loop. `close` closes the idle connections, not those in use. The memory of decoders
+    is charged to `lender` (None: not charged). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -150,12 +150,13 @@ class Client:
 
     @property
     def open_connections(self) -> int:
-        """The number of connections that serve a response now."""
+        """The number of connections that are serving a response."""
         return len(self._in_use)
 
     async def open(self, request: Request) -> Response:
-        """Send `request` and wait for the head of its response. Raises `TargetForbidden`, `UpstreamFailed`,
-        `UpstreamTimeout`; leaves nothing open when it raises or is cancelled."""
+        """Send `request` and wait for the head of its response. Raises `TargetForbidden` if the guard refuses the
+        address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
+        Leaves nothing open when it raises or is cancelled."""
         origin = request.origin
         kept = self._take(origin) if request.body is None else None  # a POST must not be sent twice (RFC 9110 §9.2.2)
         if kept is not None:
@@ -170,7 +171,7 @@ class Client:
         return response
 
     def room(self) -> Room | None:
-        """Make the room of a decoder. None: it may hold what it needs."""
+        """Make the room of a decoder. Returns None if the decoder's memory is not limited."""
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
@@ -182,7 +183,7 @@ class Client:
         except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
-            if isinstance(error, UpstreamTimeout):  # the others are as old
+            if isinstance(error, UpstreamTimeout):  # the other kept connections are as old
                 self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 
@@ -223,8 +224,8 @@ class Client:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
-        """Connect to the address that accepts first. If its TLS handshake fails, go on with the others; the handshake
-        with each address but the last gets an equal share of the time."""
+        """Connect to the address that accepts first. If its TLS handshake fails, try the others; the handshake with
+        each address but the last gets an equal share of the time."""
         delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
         share = self._connect_timeout / len(addresses)
         while True:
@@ -272,7 +273,7 @@ class Client:
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":
             return Connection(self._buffers)
-        if self._tls is None:  # costs 40 ms and 0.7 MB, so it is made when it is first needed
+        if self._tls is None:  # costs 40 ms and 0.7 MB, so the client makes it at the first use
             self._tls = ssl.create_default_context(cafile=certifi.where())
             if self._ca_file:
                 self._tls.load_verify_locations(self._ca_file)
@@ -289,7 +290,7 @@ class Client:
             return
         timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
         self._idle[connection] = (origin, timer)
-        connection.resume()  # to notice when the server closes it
+        connection.resume()  # notices when the server closes the connection
 
     def _take(self, origin: Origin) -> Connection | None:
         for connection, (kept_origin, timer) in list(self._idle.items()):
@@ -316,6 +317,6 @@ class Client:
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
-    from serverpy.net.proxies import UpstreamProxy  # its library takes 0.5 MB, and few servers need it
+    from serverpy.net.proxies import UpstreamProxy  # imported late: its library takes 0.5 MB, and few servers need it
 
     return UpstreamProxy(url, source_address)

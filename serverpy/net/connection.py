@@ -1,9 +1,9 @@
 """One socket to a media server, plain or TLS, read by pull: it never buffers more than one step.
 
-asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here the socket is read
-straight into a buffer that all connections of a loop share (it is used only within one callback), the bytes go to an
-HTTP parser at once, and reading pauses until the reader asks again. TLS is Python's `SSLObject` over two MemoryBIOs,
-for the same bound: one step of ciphertext and one step of plaintext.
+asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here a connection reads the
+socket straight into a buffer that all connections of a loop share (only within one callback), passes the bytes to an
+HTTP parser at once, and pauses until the reader asks again. TLS is Python's `SSLObject` over two MemoryBIOs, for the
+same bound: one step of ciphertext and one step of plaintext.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ LARGE_STEP = 1024 * 1024
 CIPHER_STEP = 32 * 1024
 """Ciphertext given to TLS at once, because a MemoryBIO never shrinks."""
 TLS_RECORD = 16 * 1024
-"""The most plaintext that one TLS record carries (RFC 8446 §5.1)."""
+"""Maximum plaintext that one TLS record carries, in bytes (RFC 8446 §5.1)."""
 
 
 class Receiver(Protocol):
-    """Callbacks for what a connection receives. They run within the loop's callback: `data` is only valid during the
-    call."""
+    """Callbacks for the data that a connection receives. They run within the loop's callback: `data` is valid only
+    during the call."""
 
     def data_received(self, data: memoryview) -> None: ...
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called once. `error` is None if the stream ended cleanly (FIN; over TLS, close_notify before it)."""
+        """Handle the end of the stream. Called once. `error` is None if the stream ended cleanly (FIN; over TLS,
+        close_notify before it)."""
         ...
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share. They are memory-mapped, so that only the pages that
-    were ever written to take memory: few, until a reader takes large steps."""
+    """The receive buffers that all connections of one loop share. They are memory-mapped, so only pages that were
+    written to take memory: few, until a reader takes large steps."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
-        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # with room for the rest of an earlier step
+        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # has room for the rest of an earlier step
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -62,7 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self.step = SMALL_STEP
         self.closed = False
         self.absolute_form: AbsoluteForm | None = None
-        """How requests are sent, if the connection ends at a proxy."""
+        """The form of requests, if the connection ends at a proxy."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver
@@ -85,7 +86,7 @@ class Connection(asyncio.BufferedProtocol):
     # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not subclass asyncio's
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffers.raw[: self.step]
@@ -118,7 +119,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class TlsConnection(Connection):
-    """A connection over TLS. `handshake` comes first."""
+    """A connection over TLS. The caller first awaits `handshake`."""
 
     def __init__(self, buffers: Buffers, context: ssl.SSLContext, hostname: str) -> None:
         super().__init__(buffers)
@@ -129,8 +130,8 @@ class TlsConnection(Connection):
         self._ended_cleanly = False
 
     async def handshake(self) -> None:
-        """Perform the TLS handshake. Raises `ssl.SSLError` or `ConnectionError`. The caller limits the time, and aborts
-        the connection if that is over."""
+        """Perform the TLS handshake. Raises `ssl.SSLError` if it fails, `ConnectionError` if the connection ends. The
+        caller limits the time, and aborts the connection at the end of that time."""
         loop = asyncio.get_running_loop()
         while True:
             self._handshaking = loop.create_future()
@@ -178,12 +179,12 @@ class TlsConnection(Connection):
             self.abort()
 
     def _decrypt(self, plain: memoryview, filled: int) -> int:
-        """Decrypt whole records into `plain`, after its first `filled` bytes. Return how many bytes of it are filled
-        then."""
+        """Decrypt whole records into `plain`, after its first `filled` bytes. Returns how many bytes of `plain` are
+        then filled."""
         read = self._tls.read
         try:
             while filled + TLS_RECORD <= len(plain):
-                count = cast(int, read(TLS_RECORD, plain[filled:]))  # with a buffer, it returns a count
+                count = cast(int, read(TLS_RECORD, plain[filled:]))  # `read` with a buffer returns a count
                 if count == 0:
                     self._ended_cleanly = True
                     break

@@ -1,7 +1,8 @@
-"""Bodies that a media server sends compressed, though `identity` was requested: decoded in passing, in bounded steps.
+"""Decodes bodies that a media server sends compressed although the client requested `identity`, in bounded steps as
+they arrive.
 
 A step of input may decode to a thousand times its bytes, so a decoder returns at most STEP bytes at once, and is given
-no more input before the reader has taken those. What a decoder holds is charged to a `Room`.
+no more input before the reader has taken those. The memory of a decoder is charged to a `Room`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from serverpy.memory.room import Room
 from serverpy.net.response_head import REAL_CODINGS, tokens
 
 STEP = 32 * 1024
-"""The most decoded bytes that are returned at once."""
+"""Maximum number of decoded bytes that are returned at once."""
 MAX_CODINGS = 3
 _INFLATE_BYTES = 128 * 1024
-"""A window of 32 KiB and its state, the input that waits, and the output in hand."""
+"""Bytes of a zlib decoder: a window of 32 KiB and its state, the waiting input, and the current output."""
 _BROTLI_BYTES = 512 * 1024
-"""As much and the code tables, besides the window."""
+"""Bytes of a brotli decoder besides its window: state, input, output and code tables."""
 
 
 def codings_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the content codings of a body, in the order in which they were applied (RFC 9110 §8.4). Words that are no
-    coding (`none`, `UTF-8`, `aws-chunked`) are ignored, as browsers do."""
+    """Return the content codings of a body, in the order in which they were applied (RFC 9110 §8.4). Ignores words that
+    are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
     return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
 
 
@@ -42,8 +43,8 @@ class Decoder(Protocol):
 
 
 class Decoding:
-    """The decoded bytes of a body that `source` returns in pieces. Raises `UpstreamFailed` for a coding that cannot be
-    decoded. `room` (None: unlimited) is released with the response."""
+    """The decoded bytes of a body that `source` returns in pieces. Raises `UpstreamFailed` if a coding cannot be
+    decoded. The response releases `room` (None: unlimited) when it closes."""
 
     def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
         if len(codings) > MAX_CODINGS:
@@ -53,8 +54,8 @@ class Decoding:
         self._decoders = [self._make(coding) for coding in reversed(codings)]
 
     async def read(self) -> bytes:
-        """Return the next decoded bytes, `b""` at the end. Raises what `source` raises, `UpstreamFailed` if the body is
-        cut or invalid, and `Busy` if the decoder needs more memory than is free."""
+        """Return the next decoded bytes, `b""` at the end. Raises the errors of `source`, `UpstreamFailed` if the body
+        is cut or invalid, and `Busy` if the decoder needs more memory than is free."""
         return await self._pull(len(self._decoders))
 
     def close(self) -> None:
@@ -88,8 +89,8 @@ class Decoding:
 
 
 class _Inflate:
-    """gzip (RFC 1952), of one or several members, and deflate (RFC 1950, or without its header, as some servers send
-    it). Bytes after the end are ignored."""
+    """Decoder of gzip (RFC 1952), with one or several members, and deflate (RFC 1950, or without its header, as some
+    servers send it). Ignores bytes after the end."""
 
     def __init__(self, hold: Callable[[int], None], *, is_gzip: bool) -> None:
         self._hold = hold
@@ -136,11 +137,11 @@ class _Inflate:
 
 
 class _Brotli:
-    """Brotli (RFC 7932). Bytes after the end are ignored."""
+    """Decoder of Brotli (RFC 7932). Ignores bytes after the end."""
 
     def __init__(self, hold: Callable[[int], None]) -> None:
         try:
-            import brotli  # takes 1 MB, and few servers need it
+            import brotli  # imported late: it takes 1 MB, and few servers need it
         except ImportError:
             raise UpstreamFailed(
                 "The media server compressed the media with br, which cannot be decoded here."
@@ -161,7 +162,7 @@ class _Brotli:
         if self._decompressor.is_finished():
             return b""
         try:
-            # It fills blocks of 32 KiB, and begins no other beyond the limit.
+            # The decoder fills blocks of 32 KiB, and begins no other beyond the limit.
             return bytes(self._decompressor.process(data, output_buffer_limit=STEP // 2))
         except self._error as error:
             raise _invalid() from error

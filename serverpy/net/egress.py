@@ -6,7 +6,7 @@ has checked: it resolves a name once, and connects to the address that was check
 absolute-form requests for http.
 
 A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503
-`busy`, 504 `upstream_timeout`. The proxy removes that header from what a site answers over http. Over https the proxy
+`busy`, 504 `upstream_timeout`. The proxy removes that header from a site's responses over http. Over https the proxy
 sees no responses, and only the response to CONNECT is its own: there a 403 never comes from the site.
 """
 
@@ -56,8 +56,8 @@ _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 class EgressLimits:
     """Limits of the proxy. `connections` counts set-ups and tunnels together; each holds at most 64 KiB while it is set
     up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection and an upstream proxy's
-    handshake. A tunnel is idle if no byte went either way for `idle_seconds` (or up to half as long again), unless its
-    client is not reading."""
+    handshake. A tunnel is idle if no byte passes in either direction for `idle_seconds` (or up to 1.5 times as long),
+    unless its client is not reading."""
 
     connections: int = 1024
     head_seconds: float = 10.0
@@ -72,9 +72,9 @@ class EgressLimits:
 class Egress:
     """The proxy, on the event loop where `start` was awaited. Its owner calls `aclose` on the same loop.
 
-    The upstream proxy of `network` (http, socks4, socks5) is the operator's: it is reached unchecked, and receives the
-    checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the system's resolver. `routes` may
-    be shared with other proxies of the loop.
+    The upstream proxy of `network` (http, socks4, socks5) is the operator's: this proxy connects to it unchecked, and
+    sends it the checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the system's resolver.
+    `routes` may be shared with other proxies of the loop.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Egress:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that all connections buffer in this process now, besides the one shared buffer."""
+        """The bytes that all connections in this process buffer now, except the one shared buffer."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
@@ -186,7 +186,7 @@ class Egress:
             async with asyncio.timeout(self._limits.connect_seconds):
                 upstream = await self._connect(request)
         except TimeoutError:
-            raise UpstreamTimeout("The server could not be reached in time.") from None
+            raise UpstreamTimeout("The site could not be reached in time.") from None
         form = upstream.absolute_form
         client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
@@ -197,12 +197,12 @@ class Egress:
         addresses = self._routes.order(request.host, usable) if usable else []
         attempts = [partial(self._connector.connect, self._new_upstream, request, address) for address in addresses]
         if not attempts:
-            raise UpstreamFailed("The server could not be reached.")
+            raise UpstreamFailed("The site could not be reached.")
         try:
             number, upstream = await first_to_connect(attempts, self._connector.delay_seconds, _abort)
         except OSError as error:
             log.debug("Cannot connect: %s", type(error).__name__)
-            raise UpstreamFailed("The server could not be reached.") from error
+            raise UpstreamFailed("The site could not be reached.") from error
         self._routes.remember(request.host, addresses[number])
         return self._keep(upstream)
 
@@ -210,7 +210,7 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Own `upstream` from here on, and not earlier: the loop itself closes a connection that is cancelled while it
+        """Own `upstream` from now on, and not earlier: the loop itself closes a connection that is cancelled while it
         is made, and uvloop then never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
@@ -286,6 +286,6 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
         raise ConfigurationError("SOURCE_ADDRESS must be a numeric IP address.") from error
     if not proxy:
         return _Direct(source_address)
-    from serverpy.net.proxies import UpstreamProxy  # its library takes 0.5 MB, and few servers need it
+    from serverpy.net.proxies import UpstreamProxy  # imported late: its library takes 0.5 MB, and few servers need it
 
     return _Proxied(UpstreamProxy(proxy, source_address))

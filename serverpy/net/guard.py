@@ -1,12 +1,11 @@
-"""The policy for which addresses may be reached. Code in this process that opens a socket on somebody else's behalf
-asks the guard, with the numeric address that it is about to connect to: the connector of the media client, and the
-filtering proxy that yt-dlp goes through.
+"""The policy for which addresses may be reached. Code in this process that opens a socket for a client's request first
+passes the numeric address to the guard: the connector of the media client, and the filtering proxy of yt-dlp.
 
 Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
 all of its addresses are checked, and the caller connects to one of them: between the check and the connection there is
 no second look-up that could answer differently. An address that cannot be parsed is refused.
 
-`check_url` checks the page URLs that clients send. It protects nothing by itself, because every redirect and every
+`check_url` checks the page URLs that clients send. That check alone does not protect, because every redirect and every
 playlist can name a new target.
 """
 
@@ -31,8 +30,8 @@ from serverpy.options import Targets
 Address = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Resolves a name and a port to numeric addresses, in the order to try them. Raises OSError if the name does not
-resolve."""
+"""Function that resolves a name and a port to numeric addresses, in the order to try them. Raises OSError if the name
+does not resolve."""
 
 MAX_URL_CHARACTERS = 8192
 _MAX_UNQUOTINGS = 8
@@ -61,7 +60,7 @@ _CLOSED_IPV4 = tuple(
         "240.0.0.0/4",
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: how an IPv6-only machine reaches IPv4
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only machines reach IPv4 through these addresses
 _OPEN_IPV6 = (IPv6Network("2000::/3"), _NAT64)
 _CLOSED_IPV6 = tuple(
     IPv6Network(text)
@@ -77,7 +76,7 @@ _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper hal
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that may be reached on one port, or (None) on all."""
+    """A network outside the public internet that the server may reach on one port, or (None) on all."""
 
     network: IpNetwork
     port: int | None = None
@@ -88,7 +87,8 @@ class AllowedNetwork:
 
 def parse_networks(text_items: Iterable[str]) -> tuple[AllowedNetwork, ...]:
     """Parse ALLOW_NETWORKS: `127.0.0.0/8`, `10.1.2.3`, `127.0.0.1:8001`, `::1`, `[::1]:80`, `fd00::/8`. A port may also
-    follow a network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError, which names the item, if one is invalid."""
+    follow a network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError, which names the item, if an item is
+    invalid."""
     return tuple(_parse_network(text.strip()) for text in text_items)
 
 
@@ -114,7 +114,7 @@ def _parse_network(text: str) -> AllowedNetwork:
 class Guard:
     """An address policy, as an immutable value that parts, loops and threads may share.
 
-    `own` holds the (address, port) pairs on which this server itself listens. They are refused before all else, even if
+    `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
     `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
     port on every address of this machine. Because a guard never changes, sockets are bound first, and parts that are
     built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
@@ -140,13 +140,14 @@ class Guard:
         return guard
 
     def refusing(self, host: str, port: int) -> Guard:
-        """Return the same policy, which also refuses this socket of ours. `host` is numeric, as bound; raises
-        ValueError otherwise."""
+        """Return a copy that also refuses `host`:`port`, a socket of this process. Raises ValueError if `host` is not
+        numeric."""
         address = _unmapped(ip_address(host.partition("%")[0]))
         return replace(self, own=self.own | {(str(address), port)})
 
     def check(self, address: str, port: int) -> None:
-        """Raise TargetForbidden unless the address may be reached. Refuses a non-numeric `address` and a scope id."""
+        """Raise TargetForbidden unless the server may connect to the address. Refuses a non-numeric `address` and a
+        scope id."""
         target = _parse_address(address)
         if not 0 < port < 65536:
             raise TargetForbidden("The port of this address is invalid.")
@@ -205,8 +206,8 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Embeddings that `is_public` refuses as a
-    whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix) are left out."""
+    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out embeddings that `is_public`
+    refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
@@ -217,7 +218,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
     forbids the name.
 
     `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; the caller limits the time. Raises TargetForbidden, or UpstreamFailed if the name does not resolve.
+    `getaddrinfo`; the caller limits the time. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
+    name does not resolve.
     """
     literal = _literal(host)
     found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
@@ -227,8 +229,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
 
 
 def _literal(host: str) -> str | None:
-    """Return `host` if it is a numeric address in its canonical form, None if it is a name. Refuses `2130706433`,
-    `0x7f.1` and `127.1`, because parsers disagree on what they mean."""
+    """Return `host` if it is a numeric address in its canonical form. Returns None if it is a name. Raises
+    TargetForbidden for `2130706433`, `0x7f.1` and `127.1`, because parsers disagree on their meaning."""
     if ":" in host:
         return host
     try:
@@ -258,14 +260,14 @@ async def system_lookup(host: str, port: int) -> list[str]:
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the address with its scope id, so that the check sees that too."""
+    """Return the address with its scope id, so that the check sees the scope id too."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:
     """Check the URL of a page or a media file as the API accepts it. Return it with its host in ASCII and everything
-    else unchanged: nothing is stripped or repaired. Raises InvalidUrl, which says what is wrong."""
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl, whose message names the error."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):
@@ -282,14 +284,14 @@ def check_url(url: str) -> str:
 
 
 def _has_blank(text: str) -> bool:
-    if text.isprintable():  # it has no separator other than a space
+    if text.isprintable():  # printable text has no separator other than a space
         return " " in text
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp") for character in text)
 
 
 def _is_smuggled(url: str) -> bool:
-    """Return whether the URL contains yt-dlp's smuggled data, at any depth of percent-encoding: extractors unquote what
-    they find inside a URL, some of them more than once."""
+    """Return whether the URL contains yt-dlp's smuggled data, at any depth of percent-encoding: extractors unquote
+    parts of a URL, some of them more than once."""
     for _ in range(_MAX_UNQUOTINGS):
         if _SMUGGLED in url.lower():
             return True
@@ -331,7 +333,7 @@ def _encoded_host(host: str) -> str:
 
 
 def _check_reading(url: str) -> None:
-    """Refuse a URL whose host the standard library cannot parse: the parsers behind us might read another one."""
+    """Refuse a URL whose host the standard library cannot parse: later parsers might read another host."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0

@@ -1,4 +1,4 @@
-"""Connects to whichever address of a host answers first (Happy Eyeballs, RFC 8305), and remembers it."""
+"""Connects to the address of a host that answers first (Happy Eyeballs, RFC 8305), and remembers it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TypeVar
 from serverpy.tasks import spawn
 
 ATTEMPT_DELAY_SECONDS = 0.25
-"""How long an attempt has before the next one starts beside it (RFC 8305 §5)."""
+"""Seconds that an attempt has before the next one starts beside it (RFC 8305 §5)."""
 PROXIED_DELAY_SECONDS = 2.0
-"""The same through a proxy, where an attempt takes several round trips."""
+"""The same delay through a proxy, where an attempt takes several round trips."""
 MAX_ADDRESSES = 8
 MAX_HOSTS = 512
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 
 class Routes:
-    """Which address of each host was connected to last, for the last MAX_HOSTS hosts. For one event loop. Addresses are
-    only ordered by it: the guard has checked them before, on every look-up."""
+    """The address of each host that was connected to last, for the last MAX_HOSTS hosts. For one event loop. Only
+    orders addresses: the guard has checked them before, on every look-up."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, str] = OrderedDict()
@@ -51,8 +51,8 @@ async def first_to_connect(
     attempts: Sequence[Callable[[], Awaitable[T]]], delay_seconds: float, discard: Callable[[T], None]
 ) -> tuple[int, T]:
     """Start `attempts` one after the other: the next when one has failed, or after `delay_seconds`. Return the number
-    and the result of the first that succeeds; cancel the others, and `discard` what they made nevertheless. Raises the
-    last OSError if all fail, and what else an attempt raises. The caller limits the time."""
+    and the result of the first that succeeds; cancel the others, and `discard` their results if they finish anyway.
+    Raises the last OSError if all fail; any other error of an attempt is raised at once. The caller limits the time."""
     if len(attempts) == 1:
         return 0, await attempts[0]()
     waiting, running = deque(enumerate(attempts)), dict[asyncio.Task[T], int]()

@@ -1,6 +1,6 @@
-"""Heads of HTTP/1 messages as a forward proxy handles them: requests are parsed strictly, responses leniently
-(`response_head.py`), and both are rewritten for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values
-out. Does not handle bodies."""
+"""Heads of HTTP/1 messages in a forward proxy: this module parses requests strictly, responses leniently
+(`response_head.py`), and rewrites both for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out.
+It does not handle bodies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of a refused address. Where a program reports only its message, it tells that refusal from a site's
-own 403."""
+"""The reason phrase of a refused address. If a program reports only the phrase, it distinguishes this refusal from a
+site's own 403."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -22,7 +22,7 @@ _FIELD = re.compile(rb"(%s):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\\]+)(?::([0-9]{1,5}))?")
 _BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
 
-# RFC 9110 §7.6.1. Transfer-Encoding is not among them: bodies are forwarded in the coding they arrived in.
+# RFC 9110 §7.6.1. Transfer-Encoding is left out: the proxy forwards bodies in the coding in which they arrived.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
     | {b"proxy-connection", b"te", b"upgrade"}
@@ -35,7 +35,7 @@ Field = tuple[bytes, bytes]
 
 
 class BadHead(Exception):
-    """A head that the proxy does not forward. The message is a sentence without anything of the head in it."""
+    """A head that the proxy does not forward. The message is a sentence that quotes no part of the head."""
 
 
 class ForbiddenScheme(BadHead):
@@ -69,7 +69,7 @@ def find_end(data: bytearray, searched: int) -> int | None:
 
 
 def parse_request(head: bytes) -> ProxyRequest:
-    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead."""
+    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead if it is malformed."""
     line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -133,17 +133,17 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin's response, and its head as our client shall see it: repaired, with one framing,
-    without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because what follows on this
-    connection is never read as a second request. Raises BadHead."""
+    """Return the status of an origin's response, and its head for our client: repaired, with one framing, without
+    hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a second
+    request on this connection. Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
 
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status and the head of a response, with one framing and without what strict parsers stumble over.
-    Raises BadHead."""
+    """Return the status and the head of a response, with one framing and without the errors that strict parsers reject.
+    Raises BadHead if it is malformed."""
     parsed = _parsed(head)
     return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
 
@@ -157,7 +157,7 @@ def _parsed(head: bytes) -> ResponseHead:
         parsed = parse_response(head)
     except BadResponse as error:
         raise BadHead(str(error)) from error
-    if parsed.status == 101:  # no upgrade was requested
+    if parsed.status == 101:  # the client requested no upgrade
         raise BadHead("Malformed HTTP response.")
     return parsed
 

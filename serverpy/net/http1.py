@@ -19,13 +19,13 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""The most bytes that may arrive without a byte of the body: a head, trailers, framing."""
+"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, framing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers come from pages: those that cannot be sent as they are (control
-    characters) are left out."""
+    """A GET, or a POST if there is a `body`. Headers come from web pages: those that are invalid (control characters)
+    are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -33,12 +33,12 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Raises `UpstreamFailed` if the URL is not http or https."""
+        """Split `url`. Raises `UpstreamFailed` if it is not http or https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
-        """Return the request. `to_proxy` has the headers for a proxy that takes it in absolute form (RFC 9112
-        §3.2.2)."""
+        """Return the encoded request. `to_proxy` has the headers for a proxy that takes the request in absolute form
+        (RFC 9112 §3.2.2)."""
         origin, target = split(self.url)
         if to_proxy is not None:
             target = f"{origin.scheme}://{origin.host_header}{target}"
@@ -51,7 +51,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5), and none of those that we write ourselves (framing, host)."""
+    """Return whether the header is valid (RFC 9110 §5.5), and not one of those that this module writes itself (framing,
+    host)."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -109,8 +110,8 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait for status and headers, but no longer than `patience` for the first byte. Raises `UpstreamFailed`,
-        `UpstreamTimeout`."""
+        """Wait for status and headers, but no longer than `patience` for the first byte. Raises `UpstreamFailed` if the
+        head is malformed or the connection ends, `UpstreamTimeout` if the server does not answer in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -123,7 +124,7 @@ class Exchange:
 
     async def chunk(self, timeout: float) -> bytes:
         """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
-        `UpstreamTimeout`."""
+        `UpstreamTimeout` if the server sends nothing in time."""
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -133,7 +134,7 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Drop what is buffered. A read, now or later, raises `UpstreamFailed`."""
+        """Drop the buffered bytes. A read, now or later, raises `UpstreamFailed`."""
         self._chunks.clear()
         self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
@@ -171,7 +172,7 @@ class Exchange:
             self._fail(UpstreamFailed(str(error)))
         except httptools.HttpParserError:
             self.reusable = False
-            if not self.complete:  # else only what follows the body is malformed
+            if not self.complete:  # otherwise only the bytes after the body are malformed
                 self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
         self._count(len(data))
         if len(self._chunks) > 1:  # many small chunks take far more memory than their bytes
@@ -188,21 +189,21 @@ class Exchange:
                 return
             data = memoryview(rest)
         if self.complete:
-            self.reusable = self.reusable and not data  # nobody asked for another response
+            self.reusable = self.reusable and not data  # the server sent another response unasked
         elif self._chunked is not None:
             self._chunked.feed_data(data)
         elif data:
             self._take_body(data)
 
     def _take_head(self, data: bytes) -> bytes | None:
-        """Take a head, and interim ones before it (RFC 9110 §15.2). Return what follows it, None if it is
+        """Parse a head, and interim ones before it (RFC 9110 §15.2). Returns the bytes after it, or None if it is
         incomplete."""
         searched = max(0, len(self._head) - 3)
         self._head = self._head + data if self._head else data.lstrip(b"\r\n")
         while match := END.search(self._head, searched):
             parsed = parse_response(self._head[: match.start()])
             self._head, searched = self._head[match.end() :], 0
-            if parsed.status == 101:  # no upgrade was requested
+            if parsed.status == 101:  # the client requested no upgrade
                 raise BadResponse("The media server sent a malformed HTTP response.")
             if parsed.status >= 200:
                 rest, self._head = self._head, b""
@@ -228,8 +229,8 @@ class Exchange:
         self._chunks.append(bytes(data))
 
     def _count(self, nbytes: int) -> None:
-        """Bound the bytes that are not part of the body: the head, and what a hostile server may send between or after
-        chunks."""
+        """Bound the bytes that are not part of the body: the head, and anything that a hostile server may send
+        between or after chunks."""
         self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
         if self._bare_bytes > HEAD_BYTES:
             self._fail(UpstreamFailed("The media server sent too many bytes of headers."))
@@ -254,7 +255,7 @@ class Exchange:
     # Called by the parser of the chunked coding
 
     def on_message_begin(self) -> None:
-        if self.complete:  # another response, for which nobody asked
+        if self.complete:  # the server sent another response unasked
             self.reusable = False
 
     def on_body(self, body: bytes) -> None:
@@ -266,8 +267,8 @@ class Exchange:
 
 
 def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
-    """Make a parser that stands before the first chunk of a body. It accepts what browsers and curl accept: blanks
-    after the size of a chunk, and LF for CRLF."""
+    """Make a parser that expects the first chunk of a body. It accepts the same as browsers and curl: blanks after the
+    size of a chunk, and LF for CRLF."""
     parser = httptools.HttpResponseParser(exchange)
     parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
     parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -1,7 +1,6 @@
-"""The first response of a ranged read: which bytes it carries, and whether they are what was asked for.
-
-A server that does not understand a suffix range, or does not say that it has answered it, is asked for the same bytes
-by their first byte, as soon as the length is known: from its answer, or from a request for one byte.
+"""The first response of a ranged read: which bytes it carries, and whether they are the requested ones. If a server
+does not support a suffix range, or does not state that it has honoured it, the same bytes are requested by their first
+byte as soon as the length is known: from the response, or from a request for one byte.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A response whose first byte is that of `extent`, and which carries bytes to before `end` (None: to its end).
-    `partial` says whether the server honours ranges, `honoured` whether `extent` is a range that was asked for."""
+    """A response that begins with the first byte of `extent`, and carries bytes to before `end` (None: to its end).
+    `partial` is whether the server honours ranges, `honoured` whether `extent` is the requested range."""
 
     response: Response
     extent: Extent
@@ -41,8 +40,9 @@ class Opened:
 
 
 class Opening:
-    """Opens the bytes `asked` (None: the whole), or the whole if `if_range` no longer holds. `total` is the length of
-    the file as far as it is known from elsewhere; the response decides. Keeps what failed attempts have told."""
+    """The opener of the bytes `asked` (None: the whole file), or of the whole if `if_range` no longer holds. `total` is
+    the length of the file as far as it is known from elsewhere; the response takes precedence. Keeps the facts that
+    failed attempts have reported."""
 
     def __init__(
         self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
@@ -54,7 +54,8 @@ class Opening:
         self._ranges = ranges
 
     async def once(self) -> Opened:
-        """Try once. Raises `RangeNotSatisfiable`, `Unusable`, and what sending raises."""
+        """Try once. Raises `RangeNotSatisfiable` if the range contains no byte of the file, `Unusable` if the response
+        carries other bytes, and the errors of sending."""
         asked = self._asked
         if not _is_suffix(asked) or not self._ranges or self._requests.without_range:
             return await self._open(asked)
@@ -94,7 +95,7 @@ class Opening:
         except BaseException:
             response.close()
             raise
-        response.close()  # `if_range` no longer holds: read the whole, still by ranges if need be
+        response.close()  # `if_range` no longer holds: read the whole, still by ranges if necessary
         self._asked = self._if_range = None
         return await self._open(None)
 
@@ -104,7 +105,8 @@ class Opening:
         return response.status == 206 and is_same
 
     def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
-        """Return what is read of `part`, the response to `asked`. Raises `Unusable` if it carries anything else."""
+        """Return the read of `part`, the response to `asked`. Raises `Unusable` if the part does not begin with the
+        requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
@@ -124,7 +126,8 @@ _BEYOND = "The range lies beyond the end."
 
 
 def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error that a 416 means. It means what it says only if it names a length that `asked` exceeds."""
+    """Return the error that a 416 means. It is a `RangeNotSatisfiable` only if it names a length that `asked`
+    exceeds."""
     total = total_of(response.headers.get("content-range"))
     if _is_beyond(asked, total):
         return RangeNotSatisfiable(_BEYOND, total)
@@ -143,15 +146,15 @@ def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
 
 
 def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) -> bool:
-    """Return whether a server that answers the suffix range `asked` with the whole may still honour ranges with a first
-    byte."""
+    """Return whether a server that answers the suffix range `asked` with the whole file may still honour ranges with a
+    first byte."""
     if not _is_suffix(asked) or part.total is None:
         return False
     return (asked.last or 0) < part.total and response.headers.get("accept-ranges") != "none"
 
 
 def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
-    """Return whether a 206 carries the whole although a part was requested: such a server ignores ranges, but says
+    """Return whether a 206 carries the whole file although a part was requested: the server ignores ranges, but answers
     206."""
     if asked is None or part.total is None or not part.is_whole:
         return False

@@ -1,4 +1,4 @@
-"""The ports that browsers refuse to fetch from. They have a module of their own because the worker's guard needs them
+"""The ports that browsers refuse to fetch from. The module is separate because the worker's guard needs the ports
 without importing the settings."""
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked. The schemes
 `socks4a` and `socks5h`, with which a client asks the proxy to resolve names, are treated like `socks4` and `socks5`.
 
-The proxy itself is reached unchecked, because the operator has set it. It receives the address, not a name, so that it
-does not resolve anything again. The exception is an http proxy that allows no CONNECT to the port of an `http://` URL
-(Squid allows it to 443 only): it gets the request itself, in absolute form (RFC 9112 §3.2.2), in which the name of the
-host must stand. The guard has checked the addresses that this name has here.
+The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not a name,
+so that it does not resolve the name again. The exception is an http proxy that allows no CONNECT to the port of an
+`http://` URL (Squid allows it to 443 only): it gets the request itself, in absolute form (RFC 9112 §3.2.2), which must
+contain the name of the host. The guard has checked the addresses to which this machine resolves the name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from serverpy.net.response_head import BadResponse, parse_response
 
 _MAX_HEAD_BYTES = 16384
 _NO_CONNECT = frozenset({400, 403, 405, 501})
-"""The statuses with which proxies answer CONNECT where they do not allow it."""
+"""Statuses of a proxy's response to a CONNECT that it does not allow."""
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
@@ -59,8 +59,8 @@ class AbsoluteForm:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamProxy:
-    """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password in
-    it. It remembers the ports for which the proxy takes requests in absolute form."""
+    """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password, if the
+    setting is invalid. Remembers the ports for which the proxy takes requests in absolute form."""
 
     url: str = field(repr=False)
     source_address: str | None = None
@@ -81,8 +81,8 @@ class UpstreamProxy:
         return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
 
     async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
-        """Return what `open` returns, and None. If the proxy allows no CONNECT to the port of an http URL, return a
-        connection to the proxy itself, and how it is sent requests."""
+        """Return the result of `open`, and None. If the proxy allows no CONNECT to the port of an http URL, return a
+        connection to the proxy itself, and the form of requests to it."""
         if scheme != "http" or self.kind is not ProxyType.HTTP:
             return await self.open(address, port), None
         refused = 0
@@ -98,8 +98,8 @@ class UpstreamProxy:
         return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, port, self._untunnelled)
 
     async def open(self, address: str, port: int) -> socket.socket:
-        """Return a connected, non-blocking socket, which the caller closes. Raises OSError. The caller limits the
-        time."""
+        """Return a connected, non-blocking socket, which the caller closes. Raises OSError if the connection fails. The
+        caller limits the time."""
         if self.kind is ProxyType.HTTP:
             return await self._open_http(address, port)
         try:
@@ -112,8 +112,8 @@ class UpstreamProxy:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks: that takes the first bytes it receives for the
-        whole response, so if a head arrives in two parts, its second part would be read as the origin's bytes."""
+        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes as the
+        whole response: if a head arrived in two parts, it would read the second part as the origin's bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -171,8 +171,8 @@ async def _read_consent(sock: socket.socket) -> None:
 
 
 async def _read_status(sock: socket.socket) -> int:
-    """Read a response head byte by byte, and not beyond its end, because what follows is the origin's. Return its
-    status. Raises ConnectionError."""
+    """Read a response head byte by byte, and not beyond its end, because the bytes after it are the origin's. Return
+    its status. Raises ConnectionError if the head is incomplete or malformed."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):

@@ -1,8 +1,7 @@
-"""The requests of one ranged read: what is requested, which responses carry media, and what is done about a failure.
-
-A failure has one of four remedies. The request is repeated after a pause; without Range, once, if the server may have
-failed because of it; at a fresh address, if the current one may be stale; or the read fails. `RangeRequests` decides
-which, by the kind of the failure and by what has been tried since the last new byte.
+"""The requests of one ranged read: their ranges, the responses that carry media, and the remedies for a failure. There
+are four remedies: repeat the request after a pause; repeat it once without Range, if the server may have failed because
+of it; repeat it at a fresh address, if the current one may be stale; or fail the read. `RangeRequests` chooses one by
+the kind of the failure and by the remedies tried since the last new byte.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later request may not meet. Any other that carries no media may mean that the address is stale."""
+"""Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
-"""Statuses below 500 with which servers refuse a Range that they do not understand."""
+"""Statuses below 500 with which servers refuse a Range that they do not support."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
 """Statuses that are about the media or this server's address: another HTTP client would get them, too."""
 
@@ -32,7 +31,7 @@ class RangeSource(Protocol):
     async def open(self, headers: dict[str, str]) -> Response: ...
 
     async def renew(self) -> bool:
-        """Find a fresh address for the same bytes. Returns False if there is none but the current one."""
+        """Find a fresh address for the same bytes. Returns False if only the current one is known."""
         ...
 
 
@@ -54,8 +53,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` counts those that failed since the last new byte; `renewals` is how often a
-    fresh address may be found in that time."""
+    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is how many fresh
+    addresses may be found in that time."""
 
     def __init__(
         self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
@@ -69,7 +68,7 @@ class RangeRequests:
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = Representation()
-        """What the accepted responses have told of the file."""
+        """The facts about the file from the accepted responses."""
         self.sent_range = False
         """Whether the last request had a Range."""
         self.without_range = False
@@ -78,9 +77,8 @@ class RangeRequests:
         """Whether the server at the current address has answered a range as requested."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Request the range `asked`, or the whole if it is None. Returns a response that carries media, or a 416 to a
-        Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be
-        decoded."""
+        """Request the range `asked`, or the whole file if it is None. Returns a response that carries media, or a 416
+        to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -92,7 +90,7 @@ class RangeRequests:
         if response.coding_problem is not None:
             response.close()
             raise Unhealable(response.coding_problem)
-        if response.is_decoded and response.status == 206:  # a part of the compressed bytes
+        if response.is_decoded and response.status == 206:  # the response carries only a part of the compressed bytes
             response.close()
             if asked is None:
                 raise Unhealable("The media server sent a part of compressed media, which cannot be decoded.")
@@ -107,20 +105,21 @@ class RangeRequests:
         return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
 
     def accept(self, response: Response, part: Part) -> None:
-        """Note that `response` carries the requested bytes. Raises `Mismatch` if they are those of another file."""
+        """Record that `response` carries the requested bytes. Raises `Mismatch` if the bytes are those of another
+        file."""
         self.known.learn(part.total, response.headers, split(response.url)[0])
         self._has_begun = True
         self._is_trial = False
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
-        """Note that a new byte has come after a failure: all remedies may be tried again."""
+        """Record that a new byte has come after a failure: all remedies may be tried again."""
         self.tries = 0
         self._renewals_left = self._renewals
         self._tried_without = self.without_range
 
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
-        """Prepare the next attempt. Raises `error` if there is to be none, and what an extraction raises if the server
+        """Prepare the next attempt. Raises `error` if no remedy is left, and the error of an extraction if the server
         refuses the address."""
         error.of_transport = not (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT)
         self.tries += 1
@@ -139,8 +138,8 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may pass is blamed on Range
-        only if it comes twice."""
+        """Return whether the same request without Range may succeed. A server error that may pass counts against Range
+        only if it occurs twice."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
         if not isinstance(error, Refused):
@@ -150,7 +149,7 @@ class RangeRequests:
         return error.status in _RANGE_REFUSED or error.status >= 500
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether a fresh address may help. After a failure of the network, that is the last thing tried."""
+        """Return whether a fresh address may help. After a network failure, this is the last remedy."""
         if isinstance(error, Mismatch) and error.by_etag:
             self._renewals_left = 0
         if not self._renewals_left:
@@ -165,7 +164,7 @@ class RangeRequests:
             is_fresh = await self._source.renew()
         except ServerPYError:
             if isinstance(error, Refused):
-                raise  # the page knows why its address is refused
+                raise  # a new extraction reports why the site refuses the address
             return False
         if is_fresh:
             self.known.forget_etags()
@@ -173,8 +172,8 @@ class RangeRequests:
         return is_fresh
 
     def _is_final(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request would fail again. In mid-stream, another server may answer it that still has
-        the file."""
+        """Return whether the same request would fail again. In mid-stream, the next response may come from another
+        server that still has the file."""
         if isinstance(error, Refused):
             return not error.is_passing or error.retry_after > self._wait_seconds
         return isinstance(error, Unusable | RedirectFailed) and not self._has_begun

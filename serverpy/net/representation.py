@@ -1,5 +1,5 @@
-"""What the head of a response says about the bytes that it carries, and whether they are bytes of the file that is
-being read. `resume.py` asks both of every response.
+"""Reads from the head of a response which bytes it carries, and whether they belong to the file that is being read.
+`resume.py` checks both for every response.
 
 Two responses are never joined if they differ in their total length or Last-Modified date, or, from the same server and
 extraction, in a strong ETag: the servers of one file may have an ETag each. The rules: RFC 9110 §8.8 (validators),
@@ -17,14 +17,14 @@ from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
-"""How many servers of one file may be known by their ETags."""
+"""Maximum number of servers of one file whose ETags are kept."""
 MAX_VALIDATOR = 1024
-"""Characters of the longest validator that is kept."""
+"""Maximum length of a validator that is kept, in characters."""
 
 
 class Unusable(UpstreamFailed):
-    """A response to a range that does not say which bytes it carries, contradicts itself, or carries others than
-    requested. `total` is the length of the file as far as the response tells."""
+    """A response to a range that does not state which bytes it carries, contradicts itself, or carries other bytes than
+    requested. `total` is the length of the file as far as the response states it."""
 
     def __init__(self, message: str, total: int | None = None) -> None:
         super().__init__(message)
@@ -32,8 +32,8 @@ class Unusable(UpstreamFailed):
 
 
 class Mismatch(UpstreamFailed):
-    """A response that carries bytes of another file than the one that is being read. `by_etag` if only its ETag says
-    so: a new address would have another one in any case, and prove nothing."""
+    """A response that carries bytes of another file than the one that is being read. `by_etag` is whether only the ETag
+    differs: a new address would have another ETag in any case, and prove nothing."""
 
     def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
         super().__init__(message)
@@ -42,13 +42,14 @@ class Mismatch(UpstreamFailed):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a response carries: from `first` to before `end`, of `total`; None where it does not tell."""
+    """The bytes that a response carries: from `first` to before `end`, of `total`; None where the response does not
+    state it."""
 
     first: int
     end: int | None
     total: int | None
     is_range: bool
-    """Whether the server has answered by a range. If not, the part is the whole."""
+    """Whether the server has answered with a range. If not, the part is the whole file."""
 
     @property
     def is_whole(self) -> bool:
@@ -56,8 +57,8 @@ class Part:
 
 
 def part_of(status: int, headers: Headers) -> Part:
-    """Return what a response with a status of 200, 203 or 206 carries. Raises `Unusable` if its head does not tell or
-    contradicts itself."""
+    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if its head does not
+    state it or contradicts itself."""
     text = _content_range(headers)
     length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
     given = ContentRange.parse(text)
@@ -83,8 +84,8 @@ def _ranged(status: int, given: ContentRange, total: int, length: int | None) ->
 
 
 def _whole(length: int | None, total: int | None) -> Part:
-    """Return the whole as a part. A Content-Range that is invalid, but names another total than the body has, marks a
-    range that the server calls the whole."""
+    """Return the whole file as a part. Raises `Unusable` if an invalid Content-Range names another total than the body
+    has: the server then sends a range with the status of the whole."""
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)
@@ -101,7 +102,7 @@ def _is_multipart(headers: Headers) -> bool:
 
 
 class Representation:
-    """What the responses so far have told of the file that is being read."""
+    """The facts about the file that is being read, from the responses so far."""
 
     def __init__(self) -> None:
         self.total: int | None = None
@@ -111,11 +112,11 @@ class Representation:
 
     @property
     def if_range(self) -> str | None:
-        """The validator for If-Range: the strong ETag told last, otherwise the date."""
+        """The validator for If-Range: the latest strong ETag, otherwise the date."""
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add what a response from `origin` tells. Raises `Mismatch` if it contradicts what is known."""
+        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts them."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -131,11 +132,11 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Go on at the addresses of another extraction, whose servers may have other ETags for the same bytes."""
+        """Continue at the addresses of another extraction, whose servers may have other ETags for the same bytes."""
         self._etag = None
         self._etags.clear()
 
 
 def _kept(validator: str | None) -> str | None:
-    """Return a validator that may be kept: a longer one would be memory that nobody has reserved."""
+    """Return `validator` if it may be kept. Returns None for a longer one, because no reservation covers its memory."""
     return None if validator is None or len(validator) > MAX_VALIDATOR else validator

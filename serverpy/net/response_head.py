@@ -1,9 +1,9 @@
 """The head of an HTTP/1 response, read as leniently as curl and browsers read it, and its framing, read in the one safe
 way (RFC 9112 §6.3). Pure: bytes in, values out. Never used for requests.
 
-Accepted: LF for CRLF, folded lines, blanks before a colon, control characters in a value, lines that are no field
-(which are dropped), `ICY 200 OK`. A head that tells the length of its body in several ways is read by the rules of
-RFC 9112, and its connection serves no other request.
+Accepted: LF for CRLF, folded lines, blanks before a colon, control characters in a value, lines that are not fields
+(which are dropped), `ICY 200 OK`. A head that tells the length of its body in several ways is read by the rules of RFC
+9112, and its connection serves no other request.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from serverpy.ranges import parse_length
 
 MAX_FIELDS = 200
-"""Each field is held as an object, which takes far more memory than its bytes. Media servers send fewer than 40."""
+"""Maximum number of fields: each is held as an object, which takes far more memory than its bytes. Media servers send
+fewer than 40."""
 LONGEST_BODY = 10**15
-"""A longer body is none: Internet radio claims 2^63-1 or 2^64-1 bytes, and means that the length is unknown."""
+"""Larger lengths are invalid: Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is unknown."""
 END = re.compile(rb"\r?\n\r?\n")
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
@@ -36,15 +37,15 @@ Field = tuple[str, str]
 
 
 class BadResponse(Exception):
-    """A response that cannot be read. The message is a sentence without anything of the response in it."""
+    """A response that cannot be read. The message is a sentence that quotes no part of the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
     """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, the one that counts.
 
-    `length` is that of the body, None if the head does not tell. A body that is neither chunked nor has a length ends
-    with its connection. `reusable` tells whether another request may follow on the connection."""
+    `length` is that of the body; None if the head does not state it. A body that is neither chunked nor has a length
+    ends with its connection. `reusable` is whether another request may follow on the connection."""
 
     status: int
     line: str
@@ -55,7 +56,7 @@ class ResponseHead:
 
 
 def parse_response(head: bytes) -> ResponseHead:
-    """Parse a head, with or without the empty line at its end. Raises BadResponse."""
+    """Parse a head, with or without the empty line at its end. Raises BadResponse if it is malformed."""
     if head.count(b"\n") > MAX_FIELDS + 2:
         raise BadResponse("The media server sent too many header fields.")
     if b"\n " in head or b"\n\t" in head:
@@ -64,7 +65,7 @@ def parse_response(head: bytes) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadResponse("The media server sent a malformed HTTP response.")
-    # A line that is no field is dropped, as browsers do.
+    # A line that is not a field is dropped, as browsers do.
     fields = [(name, value.strip(" \t")) for name, value in _FIELD.findall(lines)]
     special: dict[str, list[str]] = {_LENGTH: [], _CODING: [], _CONNECTION: []}
     for name, value in fields:
@@ -98,9 +99,10 @@ def is_endless(content_range: str | None, content_length: str | None) -> bool:
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length otherwise (RFC 9112 §6.3). `identity` and words that are no
-    coding are ignored. A length that is no number, or too large for any body, is None. Raises BadResponse if the body
-    has a coding that was not requested, or if there are different lengths: each of them might cut the body short."""
+    """Return whether the body is chunked, and its length otherwise (RFC 9112 §6.3). Ignores `identity` and words that
+    are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse if
+    the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
+    short."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
         raise BadResponse("The media server sent a transfer coding that was not requested.")
@@ -114,14 +116,14 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
     """Return whether the framing is given once, and in the usual way. Otherwise another parser on the path might see
-    another end, and take what follows for the next response (RFC 9112 §11.1, §11.2)."""
+    another end, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]
 
 
 def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> list[Field]:
-    """Return the fields, of those for the framing only the first that counts."""
+    """Return the fields, with only the first field for the framing that counts."""
     counts, value = (_CODING, "chunked") if chunked else (_LENGTH, str(length))
     missing = chunked or length is not None
     kept: list[Field] = []

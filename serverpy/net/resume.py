@@ -1,10 +1,10 @@
 """A ranged read that heals: it returns the bytes of one resource, in order, across cut connections, stalls and expired
 addresses.
 
-Each further request begins a little before the byte reached, whether the response before it failed or only covered less
-than was asked for. The bytes that come again are compared with those already returned, and each response with all that
-is known of the file (`representation.py`), so that wrong bytes never pass. After three retries without a new byte, the
-read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
+Each further request begins a little before the current position, whether the previous response failed or only covered
+less than requested. The read compares the repeated bytes with those already returned, and each response with all known
+facts about the file (`representation.py`), so that it never returns wrong bytes. After three retries without a new
+byte, the read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serverpy.tasks import Unlosable
 __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 
 OVERLAP_BYTES = 4096
-"""How many of the bytes already returned are fetched again and compared, at most."""
+"""Maximum number of bytes already returned that are requested again and compared."""
 START_BYTES = 64
 """How many of the first bytes of a file, at most, are compared if a server sends it again from its beginning. Internet
 radio does not repeat itself, so this tells it apart before all that was played has been dropped."""
@@ -39,14 +39,14 @@ async def open_resuming(
     renewals: int = len(BACK_OFF_SECONDS),
     total: int | None = None,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked`, None for the whole. The read is of the whole if `ranges` is False, if the
+    """Open a read of the bytes `asked` (None: the whole file). The read is of the whole if `ranges` is False, if the
     server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
-    retry waits longer than `wait_seconds` because the server says so. `source` is renewed at most `renewals` times
-    without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range is requested by
-    its first byte. The response is what counts, so it need not be right.
+    retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
+    `renewals` times without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range
+    is requested by its first byte. The response takes precedence, so `total` may be wrong.
 
-    Raises `RangeNotSatisfiable`, `SourceError` or what `source` raises; leaves nothing open when it raises or is
-    cancelled.
+    Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
+    the errors of `source`. Leaves nothing open when it raises or is cancelled.
     """
     requests = RangeRequests(source, window_bytes, wait_seconds, renewals)
     opening = Opening(requests, asked, if_range, total, ranges=ranges)
@@ -58,8 +58,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. Holds OVERLAP_BYTES in addition to what its response holds. Its owner closes it, after
-    cancelling any read that is under way."""
+    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. Its owner closes it, after
+    cancelling any read in progress."""
 
     is_live = False
     takes_large_steps = True
@@ -81,7 +81,7 @@ class ResumingRead(Unlosable):
         self.partial = opened.partial
         """Whether the server honours ranges."""
         self.honoured = opened.honoured
-        """Whether `extent` is a range that was asked for."""
+        """Whether `extent` is the requested range."""
         self.url = response.url
         """The URL of the first response, after redirects."""
         self.headers = response.headers
@@ -89,9 +89,9 @@ class ResumingRead(Unlosable):
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete. `most` is how many bytes are asked of the socket at
-        once. Raises `UpstreamFailed`, `UpstreamTimeout` if healing failed, and what an extraction raises if the address
-        expired."""
+        """Read the next bytes, `b""` when the extent is complete. `most` is the number of bytes to request from the
+        socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
+        extraction if the address expired."""
         while True:
             try:
                 chunk = await self._read_once(most)
@@ -103,13 +103,13 @@ class ResumingRead(Unlosable):
                     return chunk
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the response. Idempotent."""
         response, self._response = self._response, None
         if response is not None:
             response.close()
 
     async def aclose(self) -> None:
-        """The same as `close`, for owners that await the closing of other kinds of read."""
+        """Do the same as `close`, for owners that await the closing of other kinds of read."""
         self.close()
 
     # Reading
@@ -162,8 +162,8 @@ class ResumingRead(Unlosable):
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return the new bytes of `chunk`. Raises `Mismatch` if the others are not those returned before."""
-        if self._discard == self._begun and not self.extent.first:  # `chunk` is the first of a whole file
+        """Return the new bytes of `chunk`. Raises `Mismatch` if its other bytes differ from those returned before."""
+        if self._discard == self._begun and not self.extent.first:  # `chunk` is the first of the whole file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
         self._discard -= dropped
@@ -175,7 +175,7 @@ class ResumingRead(Unlosable):
         return chunk[known:]
 
     async def _reopen(self) -> Response:
-        """Send a new request from a little before the byte reached, and prepare the comparison."""
+        """Send a new request from a little before the current position, and prepare the comparison."""
         overlap = min(len(self._tail), self._overlap_bytes)
         begin, end = self._position - overlap, self.extent.end
         response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
@@ -189,8 +189,8 @@ class ResumingRead(Unlosable):
         return response
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
-        """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag is not
-        that of If-Range, ask again with its own."""
+        """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag differs
+        from that of If-Range, send the request again with its own ETag."""
         known = self._requests.known
         for is_last in (False, True):
             validator = known.if_range
@@ -206,7 +206,7 @@ class ResumingRead(Unlosable):
         raise AssertionError("unreachable")
 
     def _continued(self, response: Response, begin: int) -> Part:
-        """Return what `response` carries. Raises `Unusable` or `Mismatch` if that does not continue the read at
+        """Return the part that `response` carries. Raises `Unusable` or `Mismatch` if it does not continue the read at
         `begin`."""
         if response.status == 416:
             total = total_of(response.headers.get("content-range"))

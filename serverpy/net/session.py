@@ -1,5 +1,5 @@
-"""The session of an extraction at media servers: sends the extraction's headers with every request and its cookies
-where they belong, and follows redirects hop by hop.
+"""The session of an extraction at media servers: sends the extraction's headers with every request and its cookies to
+their domains, and follows redirects hop by hop.
 
 Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj), and
 those that media servers set are kept as long as the session. The guard checks the address of each hop, because each hop
@@ -28,7 +28,8 @@ _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
-    """Opens URLs with the headers and cookies of an extraction. Holds no connection, so there is nothing to close."""
+    """A session that opens URLs with the headers and cookies of an extraction. Holds no connection, so there is nothing
+    to close."""
 
     def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
         self._client = client
@@ -39,13 +40,13 @@ class Session:
         for cookie in cookies:
             self._jar.set_cookie(_to_jar(cookie))
         self._credentials: dict[Origin, str] = {}
-        """The values for Authorization of the origins whose URLs had a user name."""
+        """The values of Authorization for the origins whose URLs had a user name."""
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Open `url`, follow redirects, and return the final response, whatever its status. A user name and password in
-        a URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises what
-        `Client.open` raises; `RedirectFailed` if there are too many redirects, or if one leads back to the same request
-        or to an invalid URL; `UpstreamFailed` if one leads to a URL that is not http or https."""
+        """Open `url`, follow redirects, and return the final response with any status. A user name and password in a
+        URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises the
+        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if one leads back to the same
+        request or to an invalid URL; `UpstreamFailed` if one leads to a URL that is not http or https."""
         url, origin = self._locate(url)
         begun_at, seen = origin, set[Request]()
         for _ in range(MAX_REDIRECTS + 1):
@@ -89,7 +90,7 @@ class Session:
     def _cookie_header(self, url: str) -> str | None:
         if not len(self._jar):
             return None
-        request = urllib.request.Request(url)  # never opened: only the cookie jar reads it
+        request = urllib.request.Request(url)  # a dummy request that only the cookie jar reads
         self._jar.add_cookie_header(request)
         return request.get_header("Cookie")
 
@@ -105,8 +106,8 @@ class Session:
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
-    """Return whether credentials may be sent along: to the same origin, or to the same host from http to https on their
-    default ports."""
+    """Return whether the request may carry credentials: to the same origin, or to the same host from http to https on
+    their default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
 

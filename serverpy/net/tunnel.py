@@ -1,11 +1,12 @@
-"""The two ends of a connection through the egress. Once they are joined, each end sends what the other receives.
+"""The two ends of a connection through the egress. Once they are joined, each end sends the bytes that the other
+receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
 No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
 `get_buffer` and `buffer_updated`, which nothing interrupts), and passes a copy of the bytes to the other end's
-transport. Until the kernel has taken all of them, that transport pauses reading on this side, so a tunnel holds at most
-`CHUNK_BYTES` in each direction.
+transport. Until the kernel has taken all the bytes, that transport pauses reading on this side, so a tunnel holds at
+most `CHUNK_BYTES` in each direction.
 
 How a tunnel ends:
 - The client leaves (we see its FIN, even while it is not reading): the upstream connection is closed at once.
@@ -32,8 +33,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """What both ends have in common. `buffer` is the one that the loop's ends share. `closed` is done when the socket
-    is gone."""
+    """The common base of both ends. `buffer` is the one that the loop's ends share. `closed` is done when the socket is
+    gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -49,7 +50,7 @@ class End(asyncio.BufferedProtocol):
         return self._buffer
 
     def take(self, nbytes: int) -> bytes:
-        """Return a copy, because a transport may keep what it is given until the socket takes it."""
+        """Return a copy of the bytes, because a transport may keep its argument until the socket takes it."""
         return bytes(self._buffer[:nbytes])
 
     def send(self, data: bytes) -> None:
@@ -61,7 +62,7 @@ class End(asyncio.BufferedProtocol):
         return 0 if self.closed.done() else self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
-        """Close with RST, and drop what is still to be sent."""
+        """Close with RST, and drop the unsent bytes."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -70,7 +71,7 @@ class End(asyncio.BufferedProtocol):
 
 class ClientEnd(End):
     """The end towards our own client. It collects the head of the connection's only request, waits while the proxy
-    (`opened`) connects, and then is joined to an `UpstreamEnd`, or sends a response of the proxy itself.
+    (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
 
     Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
     """
@@ -123,7 +124,8 @@ class ClientEnd(End):
             self._head.set_exception(BadHead("The request head is too large."))
 
     def join(self, upstream: UpstreamEnd, request: bytes | None) -> None:
-        """Join the two ends into one tunnel. `request` is the head for the origin; None tunnels blindly (CONNECT)."""
+        """Join the two ends into one tunnel. `request` is the head for the origin; None tunnels all bytes unread
+        (CONNECT)."""
         if upstream.transport.is_closing():
             self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
             return
@@ -138,8 +140,8 @@ class ClientEnd(End):
             self.transport.resume_reading()
 
     def respond(self, data: bytes) -> None:
-        """Send a response of the proxy's own, and close. For LINGER_SECONDS, what the client still sends is read and
-        dropped, because closing a socket with unread bytes would reset the connection, and the client would lose the
+        """Send a response of the proxy's own, and close. For LINGER_SECONDS, read and drop the client's remaining
+        bytes, because closing a socket with unread bytes would reset the connection, and the client would lose the
         response."""
         self._answered, self._early = True, bytearray()
         self._detach()
@@ -149,19 +151,19 @@ class ClientEnd(End):
         self.transport.write(data)
         try:
             self.transport.write_eof()
-        except OSError:  # the client has read the response, and reset the connection since
+        except OSError:  # the client has read the response, and has then reset the connection
             self.transport.abort()
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """Send what is still to be sent, then close: the upstream has ended cleanly."""
+        """Send the remaining bytes, then close: the upstream has ended cleanly."""
         self._detach()
         self.transport.close()
 
     def tick(self) -> None:
-        """Called at equal intervals; the second call in a row without a byte ends the tunnel. A client that reads
-        slowly is not idle: a paused player may stay paused."""
+        """End the tunnel at the second call in a row without a byte in between. Called at equal intervals. A client
+        that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
@@ -209,13 +211,13 @@ class UpstreamEnd(End):
         super().__init__(buffer)
         self.client: ClientEnd | None = None
         self.absolute_form: AbsoluteForm | None = None
-        """How the request is sent, if the connection ends at another proxy."""
+        """The form of the request, if the connection ends at another proxy."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
 
     def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
-        """Forward to `client` what has already arrived, and what follows."""
+        """Forward all bytes to `client`: those that have already arrived, and later ones."""
         self.client = client
         self._head = bytearray() if expecting_head else None
         early, self._early = self._early, b""
@@ -243,7 +245,8 @@ class UpstreamEnd(End):
             self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
-        """Forward interim responses one by one. What follows the final head is the body, which is forwarded unseen."""
+        """Forward interim responses one by one. The bytes after the final head are the body, which is forwarded
+        unread."""
         searched = len(collected)
         collected += data if collected else data.lstrip(b"\r\n")
         try:

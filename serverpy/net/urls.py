@@ -1,4 +1,5 @@
-"""URLs of media as they go on the wire: split, normalised and percent-encoded as yt-dlp and browsers do. Pure."""
+"""URLs of media in the form that is sent to servers: split, normalised and percent-encoded as by yt-dlp and browsers.
+Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from serverpy.errors import UpstreamFailed
 BLANKS = "".join(map(chr, range(33)))
 """Blanks and control characters, which browsers strip from both ends of a URL (WHATWG URL §4.4)."""
 _SAFE = "/?%:@!$&'()*+,;=~-._"
-"""The characters that may stand raw in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
+"""The characters that may stand unencoded in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DOT = re.compile(r"(?:\.|%2e)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
@@ -54,7 +55,7 @@ def _encoded(text: str) -> str:
 
 
 def _without_dot_segments(path: str) -> str:
-    """Remove `.` and `..` segments (RFC 3986 §5.2.4), also percent-encoded ones, as browsers do."""
+    """Remove `.` and `..` segments (RFC 3986 §5.2.4), even percent-encoded ones, as browsers do."""
     if not _DOT_SEGMENT.search(path):
         return path
     kept: list[str] = []
@@ -75,8 +76,8 @@ def _dots(segment: str) -> int:
 
 
 def without_user_info(url: str) -> tuple[str, str | None]:
-    """Return the URL without its user name and password, and the value for Authorization that they stand for (RFC 7617
-    §2); None if it has none. Raises `UpstreamFailed` if the URL is invalid."""
+    """Return the URL without its user name and password, and the value of Authorization that they stand for (RFC 7617
+    §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is invalid."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -94,7 +95,7 @@ class RedirectFailed(UpstreamFailed):
 
 
 def redirected(url: str, location: str) -> str:
-    """Return the URL that a redirect leads to. Like browsers, take bytes that are not ASCII as UTF-8. Raises
+    """Return the target URL of a redirect. Takes bytes that are not ASCII as UTF-8, like browsers. Raises
     `RedirectFailed` if the URL is invalid."""
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))

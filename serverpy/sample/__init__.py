@@ -8,6 +8,6 @@ from serverpy.sample.content import large_sha256
 from serverpy.sample.site import SampleSite, main, run
 
 PLUGIN_PATH = Path(__file__).parent / "plugins"
-"""Add it to PYTHONPATH so that yt-dlp finds the extractor `SampleTube`."""
+"""Folder to add to PYTHONPATH so that yt-dlp finds the extractor `SampleTube`."""
 
 __all__ = ["PLUGIN_PATH", "SampleSite", "large_sha256", "main", "run"]

@@ -1,4 +1,4 @@
-"""Rewrites MP4s into layouts that muxers seldom produce but readers have to support."""
+"""Rewrites MP4s into layouts that muxers seldom produce but readers must support."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]
 
 
 def each_sample_a_chunk(film: bytes) -> bytes:
-    """Give each sample a chunk of its own. The film has one track, and its `mdat` comes before its `moov`."""
+    """Give each sample a chunk of its own. `film` has one track, and its `mdat` comes before its `moov`."""
     (offset,) = (box.start for box in boxes(film) if box.kind == b"mdat")
     sizes = _sample_sizes(film)
     offsets = list(accumulate(sizes[:-1], initial=offset))
@@ -45,8 +45,8 @@ def each_sample_a_chunk(film: bytes) -> bytes:
 
 
 def one_wide_chunk(film: bytes) -> bytes:
-    """Put all samples of such a film into one chunk. The size of `mdat` and the chunk offset get 64 bits where 32 would
-    do."""
+    """Join all samples into one chunk. `film` has one track, and its `mdat` comes before its `moov`. The size of `mdat`
+    and the chunk offset get 64 bits where 32 would suffice."""
     (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
     size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
     head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)
@@ -86,7 +86,7 @@ def in_two_runs(film: bytes) -> bytes:
 
 
 def _two_runs(film: bytes, moof: Box) -> bytes:
-    """Return two `trun`s that replace the one (§8.8.8) of a `moof`, which grows by the head of the second."""
+    """Return two `trun`s that replace the only `trun` (§8.8.8) of a `moof`, which grows by the head of the second."""
     (run,) = (box for box in within(film, moof.start, moof.stop) if box.kind == b"trun")
     flags, count, offset = struct.unpack_from(">IIi", film, run.start)
     assert flags & DATA_OFFSET

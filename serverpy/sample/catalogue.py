@@ -1,4 +1,4 @@
-"""The films of SampleTube and the formats that each is offered in. Pure tables."""
+"""The films of SampleTube and the formats that it offers for each. Pure tables."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ H264_B_FRAMES = "avc1.4d400c"
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One format as the API describes it. `file` names a file of the sample media, `path` is where it is served below
-    `/tube/media/`."""
+    """One format as the sample site's API describes it. `file` names a file of the sample media, `path` is its address
+    below `/tube/media/`."""
 
     path: str
     file: str
@@ -135,7 +135,7 @@ PAIRS = {
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
     "long-muxed": ("long",),
 }
-"""Films with separate video and audio, and films to compare them with."""
+"""Films with separate video and audio, and films for comparison."""
 WATCH = {
     "full": FULL,
     "headers": ("360",),

@@ -1,4 +1,4 @@
-"""What the media addresses serve: files of the sample, and a large file that is generated as it is read."""
+"""The content of the media addresses: files of the sample, and a large file that is generated as it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serverpy.sample.make import ensure_media
 PIECE_BYTES = 64 * 1024
 MIB = 1 << 20
 BOX_HEAD_BYTES = 16
-# A prime, so that a chunk of a round size that is lost or sent twice shifts the pattern and changes the hash.
+# A prime, so that a lost or repeated chunk of a round size shifts the pattern and changes the hash.
 PATTERN_BYTES = 1_048_573
 
 TYPES = {
@@ -49,7 +49,7 @@ class Content(Protocol):
     def modified(self) -> float: ...
 
     def pieces(self, start: int, stop: int) -> Generator[bytes]:
-        """Yield the bytes from `start` up to `stop`, in pieces of at most 64 KiB. The caller closes the generator."""
+        """Yield the bytes from `start` up to `stop`, in chunks of at most 64 KiB. The caller closes the generator."""
         ...
 
 
@@ -126,7 +126,7 @@ _FLIPPED = bytes(255 - value for value in range(256))
 
 @dataclass(frozen=True, slots=True)
 class ChangedContent:
-    """The bytes of `before` with every bit flipped. If `told`, the date changes too, and with it the ETag."""
+    """The bytes of `before` with every bit flipped. If `told` is true, the date and the ETag change too."""
 
     before: Content
     told: bool
@@ -171,7 +171,7 @@ def large_content(mib: int, prog: Path) -> LargeContent | None:
 
 @cache
 def large_sha256(mib: int) -> str:
-    """Return the hexadecimal SHA-256 of `/media/large-<mib>.mp4`. It is computed piece by piece and cached.
+    """Return the hexadecimal SHA-256 of `/media/large-<mib>.mp4`. It is computed chunk by chunk and cached.
 
     Raises ValueError if there is no large file of that size.
     """

@@ -1,4 +1,5 @@
-"""Remuxes the encoded films into what sites deliver: single tracks, HLS, DASH. Packets are copied, never re-encoded."""
+"""Remuxes the encoded films into the forms that sites deliver: single tracks, HLS, DASH. Copies packets, never
+re-encodes them."""
 
 from __future__ import annotations
 
@@ -121,7 +122,7 @@ def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
 
 
 def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
-    """Encrypt as METHOD=AES-128 of HLS says: CBC with PKCS7 padding (RFC 8216 §4.3.2.4)."""
+    """Encrypt by HLS's METHOD=AES-128: CBC with PKCS7 padding (RFC 8216 §4.3.2.4)."""
     encrypted: bytes = AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plain, AES.block_size))
     return encrypted
 
@@ -159,8 +160,8 @@ def cut_dash(directory: Path, representation: Representation) -> int:
 
 
 def split_fragments(film: bytes) -> list[bytes]:
-    """Split a fragmented MP4 into its head (`ftyp`, `moov`) and each `moof` with its `mdat`. The index at the end
-    (`mfra`) is left out."""
+    """Split a fragmented MP4 into its head (`ftyp`, `moov`) and each `moof` with its `mdat`. Leaves out the index at
+    the end (`mfra`)."""
     parts = [bytearray()]
     for kind, box in _boxes(film):
         if kind == b"mfra":

@@ -16,7 +16,7 @@ from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
 SEGMENTS = SECONDS // SEGMENT_SECONDS
 FIRST_PERIOD_SEGMENTS = 3
 INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "audio": "audio-sidx.mp4"}
-"""For each representation, the file with a `sidx` that the on-demand profile uses."""
+"""Maps each representation to the file with a `sidx` that the on-demand profile uses."""
 
 Tracks = list[tuple[Representation, int]]
 """Representations with their bandwidths."""
@@ -34,8 +34,8 @@ class Period:
 
 
 def make_dash_shapes(folder: Path, tracks: Tracks) -> None:
-    """Write the manifests of `SHAPES` into `folder`, which already has the fragments of all tracks. The indexed films
-    are in its parent."""
+    """Write the manifests of `SHAPES` into `folder`, which already has the fragments of all tracks. The parent folder
+    has the indexed films."""
     for name, make in SHAPES.items():
         make(folder, name, tracks)
 
@@ -154,8 +154,8 @@ def _periods(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _bases(folder: Path, name: str, tracks: Tracks) -> None:
-    """Write addresses that are combined from the BaseURLs of all four levels, of which the first has the origin.
-    Segment numbers have three digits."""
+    """Write addresses that combine the BaseURLs of all four levels; the first level has the origin. Segment numbers
+    have three digits."""
     for track, _ in tracks:
         target = folder / "bases" / track.name
         target.mkdir(parents=True)

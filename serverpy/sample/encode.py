@@ -146,7 +146,7 @@ def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
 
 
 def tone(seconds: int) -> Iterator[av.AudioFrame]:
-    """Generate frames of one second. Each holds a whole number of waves, so all are the same and join without a
+    """Generate audio frames of one second. Each holds a whole number of waves, so all are the same and join without a
     click."""
     wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
     for second in range(seconds):

@@ -1,4 +1,4 @@
-"""Misbehaviour on request: the specification between `/fault/` and `/media/` in an address, and how it is carried out.
+"""Misbehaviour on request: parses the specification between `/fault/` and `/media/` in an address, and carries it out.
 
 `cut=1000,norange` means: send FIN after 1,000 bytes of each body, and do not support ranges.
 """
@@ -20,7 +20,7 @@ THROTTLE_STEPS_PER_SECOND = 20
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How a response misbehaves; by default it does not. Numbers are bytes of one body unless stated otherwise."""
+    """The faults of a response; by default there are none. Numbers are bytes of one body unless stated otherwise."""
 
     throttle: int | None = None
     """Bytes per second."""
@@ -49,14 +49,15 @@ class Faults:
     expire: int | None = None
     """Bytes that one token grants, over all responses."""
     times: int | None = None
-    """How many requests to the address misbehave, from the first on; None for all."""
+    """Number of requests to the address that misbehave, from the first on; None for all."""
     retry_after: int | None = None
     """Seconds, sent as `Retry-After` with the status."""
     changes: Literal["", "told", "silent"] = ""
     """From the second request to the address on, send different bytes of the same length: with a new ETag and date
     ("told"), or with the old ones ("silent")."""
     id: str = ""
-    """Changes nothing in the response. It makes the address unique, so that its requests are counted separately."""
+    """Name that makes the address unique, so that its requests are counted separately. Changes nothing in the
+    response."""
 
 
 def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, str], Faults]:
@@ -148,7 +149,7 @@ async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, pur
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # before the write, during which other responses with the same token run
+            if purse:  # before the write: other responses with the same token run during it
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)
@@ -173,7 +174,7 @@ def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
 
 
 def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
-    """Return how many more bytes to send before the body breaks off; None for all."""
+    """Return how many more bytes to send before cutting the body. Returns None for all."""
     limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
     if purse:
         limits.append(purse[0].left(purse[1]))

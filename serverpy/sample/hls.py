@@ -1,7 +1,7 @@
 """The less common shapes of HLS, assembled from the segments made by `cut.py` without encoding again.
 
-Each shape is a folder with a master playlist of two variants, `high` and `low`, which often differ in the detail that
-the shape is about. `parts_of` lists the files whose bytes a client should get from each variant.
+Each shape is a folder with a master playlist of two variants, `high` and `low`, which often differ in the tested
+detail. `parts_of` lists the files whose bytes a client should get from each variant.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ def _discontinuity_fmp4(folder: Path) -> None:
 
 
 def _gap(folder: Path) -> None:
-    """Mark a segment as missing; its address answers 404. In the low variant the last segment is missing too."""
+    """Mark a segment as missing; the site answers 404 for its address. In the low variant the last segment is missing
+    too."""
     _like(folder, "ts")
     for variant, missing in (("high", {GONE}), ("low", {GONE, SEGMENTS - 1})):
         lines = []
@@ -180,7 +181,7 @@ def _gap(folder: Path) -> None:
 
 def _ads(start: str, end: str) -> Callable[[Path], None]:
     """Insert advertisements (segments of the other variant) before the film and in the middle of it. They stand between
-    the tags of a delivery network that yt-dlp knows, so yt-dlp drops them."""
+    the tags of a delivery network that yt-dlp recognises, so yt-dlp drops them."""
 
     def make(folder: Path) -> None:
         _like(folder, "ts")
@@ -193,7 +194,7 @@ def _ads(start: str, end: str) -> Callable[[Path], None]:
 
 
 def _group(folder: Path) -> None:
-    """Give the variants an audio group and no CODECS, so that nothing says that they have no audio."""
+    """Give the variants an audio group and no CODECS, so that the playlist does not state that they have no audio."""
     master = (folder.parent / "audio" / "master.m3u8").read_text()
     master = re.sub(r',CODECS="[^"]*"', "", master)
     write_lines(folder / "master.m3u8", re.sub(r"(high|low|sound)\.m3u8", r"../audio/\1.m3u8", master).splitlines())

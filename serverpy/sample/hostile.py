@@ -1,7 +1,7 @@
-"""Hostile media: playlists, manifests and films that claim too much, never end, or lead nowhere.
+"""Hostile media: playlists, manifests and films that claim too much, never end, or have invalid addresses.
 
-Each is generated as it is read, so the site holds next to nothing in memory. A client should answer each with a clear
-error, in bounded memory and time. The names in `HOSTILE` say what is wrong.
+Each is generated as it is read, so the site holds few bytes in memory. A client should report a clear error for each,
+in bounded memory and time. The names in `HOSTILE` state the fault.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _odd_segment(media: Path) -> bytes:
 
 
 def _bad_padding(media: Path) -> bytes:
-    # CBC decrypts the last block with the one before it. With a wrong one there, the padding is noise.
+    # CBC decrypts the last block with the block before it. With a wrong block there, the padding is noise.
     secret = _secret_segment(media)
     return secret[:-32] + bytes(16) + secret[-16:]
 
@@ -152,7 +152,7 @@ def _laughs(_media: Path) -> bytes:
 
 
 def _bomb(_media: Path) -> bytes:
-    """Return a SegmentTimeline whose one element stands for very many segments."""
+    """Return a SegmentTimeline whose only element stands for very many segments."""
     return (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="v" codecs="avc1.42c014" bandwidth="1000">'
@@ -241,7 +241,7 @@ FILMS: dict[str, Callable[[bytes], bytes]] = {
     "no-timescale": _patched(b"mdhd", 20, bytes(4)),
     "encrypted": _patched(b"stsd", 20, b"encv"),
 }
-"""How each is made from a plain film, by name."""
+"""Maps each name to the function that makes it from a plain film."""
 INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-none": _patched(b"sidx", 38, bytes(2)),
     "sidx-many": _patched(b"sidx", 38, b"\xff\xff"),
@@ -250,7 +250,8 @@ INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-far": _patched(b"sidx", 40, b"\x7f\xff\xff\xff"),
     "trun-many": _patched(b"trun", 12, _MAX_UINT32),
 }
-"""How each is made from a fragmented film with an index, whose fragments begin right after it."""
+"""Maps each name to the function that makes it from a fragmented film with an index, whose fragments begin right after
+it."""
 
 HOSTILE = tuple(
     sorted(

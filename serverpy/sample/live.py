@@ -1,7 +1,7 @@
 """Broadcasts: live HLS with a sliding window, whose clock runs by itself or is stepped by a client.
 
-The address of a broadcast states its properties (`Show`), so a client gets one to itself if it adds an id of its own.
-The film is repeated; each time it restarts, the timestamps jump (EXT-X-DISCONTINUITY).
+The address of a broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds an id. The
+film is repeated; each time it restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class Show:
     """Speed of the real clock. The playlist states correspondingly shorter segments."""
     window: int = 3
     begin: int | None = None
-    """How many segments exist at the first visit; by default as many as the window shows."""
+    """Number of segments that exist at the first visit; by default as many as the window shows."""
     keep: int | None = None
-    """How many segments stay available after they have left the window; by default as many as it shows (RFC 8216
-    §6.2.2)."""
+    """Number of segments that stay available after they have left the window; by default as many as the window shows
+    (RFC 8216 §6.2.2)."""
     ends: int | None = None
-    """After how many segments the broadcast ends; None for never."""
+    """Number of segments after which the broadcast ends; None if it never ends."""
     target: int | None = None
     """EXT-X-TARGETDURATION in seconds; by default the duration of a segment, rounded up."""
     expire: int | None = None
-    """For how many more segments an address is valid. It carries a token, and each visit of the page issues a new
-    one."""
+    """Number of further segments for which an address is valid. The address carries a token, and each visit of the page
+    issues a new one."""
     signed: Literal["lists", "all"] = "lists"
-    """Which addresses require the token; all carry it."""
+    """The addresses that require the token; all addresses carry it."""
     kind: Literal["ts", "fmp4", "aes"] = "ts"
     quality: Literal["high", "low"] = "high"
     id: str = ""
@@ -110,7 +110,7 @@ def parse_show(spec: str) -> Show:
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each field by its own reader
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # see _READERS
     return show
 
 
@@ -128,7 +128,7 @@ class Broadcast:
 
     @property
     def made(self) -> int:
-        """How many segments exist."""
+        """The number of segments that exist."""
         begin = self.show.window if self.show.begin is None else self.show.begin
         ran = (self._now() - self._since) / self.show.seconds if self.show.clock == "real" else 0
         made = begin + self._steps + int(ran)
@@ -193,14 +193,15 @@ class Broadcast:
 
 
 class Live:
-    """Handler of `<spec>/<file>` for all broadcasts: the playlists, what they list, and `step`, `end` and `state`."""
+    """Handler of `<spec>/<file>` for all broadcasts: the playlists, their segments, and `step`, `end` and `state`."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._broadcasts: dict[str, Broadcast] = {}
 
     def broadcast(self, spec: str) -> Broadcast:
-        """Return the broadcast of that address. The first call starts it. Raises ValueError if `spec` is invalid."""
+        """Return the broadcast at the address `spec`. The first call starts it. Raises ValueError if `spec` is
+        invalid."""
         if spec not in self._broadcasts:
             self._broadcasts.setdefault(spec, Broadcast(parse_show(spec)))
         return self._broadcasts[spec]
@@ -259,7 +260,7 @@ def _admitted(broadcast: Broadcast, file: str, token: str) -> bool:
 
 
 async def _control(exchange: Exchange, broadcast: Broadcast, file: str) -> None:
-    """Handle `step?by=<n>`, `end` and `state`, requested by any HTTP method. Each answers with the state."""
+    """Handle `step?by=<n>`, `end` and `state`, requested by any HTTP method. Each responds with the state."""
     by = exchange.request.query.get("by", "1")
     if file == "step":
         if not by.isdecimal():

@@ -1,4 +1,4 @@
-"""The sample media, made with PyAV at first use and kept in a cache directory; none of it is stored in the project.
+"""The sample media, made with PyAV at first use and kept in a cache directory; the project stores none of them.
 
 A few films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut from
 them without encoding again. That takes about three seconds of CPU, once per version of these files.
@@ -42,7 +42,7 @@ CAPTIONS = {
 
 
 def default_directory() -> Path:
-    """Return the directory of this version of the media. A different recipe or libav has a directory of its own."""
+    """Return the directory of this version of the media. Another recipe or libav has another directory."""
     recipe = b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)
     version = hashlib.sha256(recipe + av.__version__.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -50,7 +50,7 @@ def default_directory() -> Path:
 
 
 def ensure_media(directory: Path | None = None) -> Path:
-    """Return the directory with all media in it, and make it if it does not exist.
+    """Return the directory with all media. Make it first if it does not exist.
 
     Processes may call this at the same time: each makes its own copy beside the target, and the first to rename its
     copy wins. A directory that exists is complete.

@@ -1,4 +1,4 @@
-"""Answers a request for a piece of content, with ranges, validators and faults."""
+"""Answers a request for a media file, with ranges, validators and faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_FAULTS = Faults()
 
 
 async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS, tokens: Tokens | None = None) -> None:
-    """Answer a GET or HEAD of `content`. `tokens` are checked if the faults let tokens expire."""
+    """Answer a GET or HEAD of `content`. Checks `tokens` if the faults let tokens expire."""
     if faults.spares_alpn and exchange.connection.protocol is not None:
         faults = NO_FAULTS
     if faults.malformed:

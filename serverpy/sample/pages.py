@@ -1,4 +1,4 @@
-"""The HTML pages of the sample site: small examples of what yt-dlp's generic extractor meets on the web."""
+"""The HTML pages of the sample site: small examples of the pages that yt-dlp's generic extractor meets on the web."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Place:
 class Page:
     title: str
     body: Callable[[Place], str]
-    """Returns the content of <body>."""
+    """Function that returns the content of <body>."""
 
 
 def html(title: str, body: str, head: str = "") -> bytes:
@@ -128,7 +128,7 @@ def render(page: Page, place: Place) -> bytes:
 
 
 def index(films: Iterable[str]) -> bytes:
-    """Return the front page: a link to each page, to each film of the tube, and to its broadcast."""
+    """Return the front page: a link to each page, to each film of SampleTube, and to its broadcast."""
     listed = _list((f"/page/{name}", page.title) for name, page in PAGES.items())
     tube = _list((f"/tube/watch/{film}", film) for film in films)
     live = _list([("/tube/live/on-air", "on air")])

@@ -22,8 +22,8 @@ class Span:
 
 
 def asked_span(range_header: str | None, size: int) -> Span | None:
-    """Return the span of `size` bytes that a `Range` header requests. Returns None if the header is to be ignored
-    (§14.2): it is absent, malformed, or names several ranges, which a server need not honour."""
+    """Return the span of `size` bytes that a `Range` header requests. Returns None if the header is absent, malformed,
+    or names several ranges: a server may ignore it then (§14.2)."""
     match = _SINGLE.fullmatch(range_header or "")
     if not match or not (match[1] or match[2]):
         return None

@@ -1,4 +1,4 @@
-"""All files of the site by name, and how each address misbehaves. The site and the tube share one shelf."""
+"""All files of the sample site by name, and the faults of each address. The site and SampleTube share one shelf."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _URI_ATTRIBUTE = re.compile(r'(?<=URI=")[^"]+')
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """Faults, and how many requests their address has had before this one."""
+    """The faults of an address, and the number of its earlier requests."""
 
     faults: Faults = NO_FAULTS
     turn: int = 0
@@ -61,8 +61,8 @@ class Shelf:
             return None
 
     def misbehave(self, spec: str, path: str) -> Misbehaviour:
-        """Return what `spec` means for this request for `path`, and count the request. Raises ValueError if `spec` is
-        invalid."""
+        """Return the faults that `spec` means for this request for `path`, and count the request. Raises ValueError if
+        `spec` is invalid."""
         faults = parse_faults(spec)
         address = f"{spec}/{path}"
         self._turns[address] += 1
@@ -87,7 +87,7 @@ class Shelf:
 
 def _rendered(content: Content, name: str, request: Request, faults: Faults) -> Content:
     """Fill in `{origin}` and `{host}` in playlists and manifests. If the address of a playlist expires, put its token
-    into the addresses in it, so that they expire with it."""
+    into the addresses in it, so that they expire too."""
     if not isinstance(content, FileContent) or not name.endswith((".m3u8", ".mpd")):
         return content
     text = content.path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """A media site on loopback, for `serverpy sample`, `--demo`, the tests and the bench.
 
-`SampleSite` runs it in a thread with its own event loop; `main` serves until a signal arrives. The site remembers its
-requests, knows how many connections are open, and can misbehave (`faults.py`).
+`SampleSite` runs it in a thread with its own event loop; `main` serves until a signal arrives. The site records its
+requests, counts its open connections, and can misbehave (`faults.py`).
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class SampleSite:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits in __enter__
+        except BaseException as error:  # noqa: BLE001  # the thread that waits in __enter__ receives it
             self._failure = error
         finally:
             self._started.set()

@@ -1,4 +1,4 @@
-"""Separate video and audio files, as sites deliver them that leave the merge to the client: plain or fragmented, in
+"""Separate video and audio files, as delivered by sites that leave the merge to the client: plain or fragmented, in
 every layout that MP4 allows for the same samples."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INDEX = "+global_sidx"
 AUDIO_FRAGMENTS = {"frag_duration": "2000000"}
 """Every audio frame is a key frame, so audio needs an explicit fragment duration (in microseconds)."""
 CUT_VIDEO, CUT_AUDIO, LATE_AUDIO = 2.72, 2.51, -0.4
-"""Seconds by which tracks are moved earlier. Samples before zero are in the file, but players do not show them."""
+"""Seconds by which tracks are moved earlier. The file contains samples before zero, but players do not show them."""
 
 
 def make_tracks(directory: Path, low: tuple[int, int]) -> None:
@@ -46,7 +46,8 @@ def _make_plain(directory: Path) -> None:
 
 def _make_fragmented(directory: Path) -> None:
     film, small = directory / "prog.mp4", directory / "prog-180.mp4"
-    based = FRAGMENTED.replace("+default_base_moof", "")  # then each fragment states its own offset in the file
+    # without this flag, each fragment states its own offset in the file
+    based = FRAGMENTED.replace("+default_base_moof", "")
     for kind in ("video", "audio"):
         more = AUDIO_FRAGMENTS if kind == "audio" else {}
         for name, flags in (("sidx", FRAGMENTED + INDEX), ("based", based + INDEX), ("fragments", FRAGMENTED)):
@@ -77,7 +78,7 @@ def _make_long(directory: Path, low: tuple[int, int]) -> None:
 
 def move(source: Path, target: Path, kind: str, seconds: float) -> None:
     """Copy one track of `source`, moved `seconds` earlier. The copy begins with the first key frame that is at most two
-    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides what remains before zero."""
+    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides the rest before zero."""
     options = {**FIRST, "avoid_negative_ts": "disabled"}
     with av.open(source) as film, av.open(target, "w", format="mp4", options=options) as out:
         (track,) = (stream for stream in film.streams if stream.type == kind)

@@ -1,6 +1,6 @@
 """The server of a made-up video site, the counterpart of the yt-dlp plugin `SampleTube`.
 
-It is as strict as real ones: every address under `/tube/media/` answers 403 unless the request has the header
+It is as strict as real sites: every address under `/tube/media/` answers 403 unless the request has the header
 `X-Tube-Token` with a token from the API, and the cookie that the page sets (HttpOnly, for that path only).
 """
 
@@ -44,7 +44,7 @@ class Tube:
         self._live_shows = live
         self._sessions: set[str] = set()
         self._tokens: dict[str, float] = {}
-        """When each token becomes valid, in seconds since the epoch."""
+        """Time at which each token becomes valid, in seconds since the epoch."""
 
     async def __call__(self, exchange: Exchange, rest: str) -> None:
         first, _, name = rest.partition("/")

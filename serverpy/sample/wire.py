@@ -25,7 +25,7 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 class Connection(HttpToolsProtocol):
     """A connection of the site. `closed` is set once it is closed, by either side."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn's
         self.closed = asyncio.Event()
         super().connection_made(transport)
 
@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
         return protocol
 
     async def babble(self) -> None:
-        """Answer with something that is not HTTP, and close the connection."""
+        """Send a line that is not HTTP, and close the connection."""
         self.transport.write(b"SERVICE TEMPORARILY OFFLINE\r\n\r\n")
         await self.cut()
 
@@ -63,8 +63,8 @@ class Connection(HttpToolsProtocol):
         await self.closed.wait()
 
     async def reset(self) -> None:
-        """Send RST once the client's kernel has everything written, because a reset discards what is still queued
-        here."""
+        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still
+        queued here."""
         # If the client closes first, the transport closes one turn of the loop before `closed` is set, and then there
         # is no descriptor.
         while not self.transport.is_closing() and self._unsent_bytes():
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
 
 
 class Framing(Enum):
-    """How the client recognises the end of a body (RFC 9112 §6.3)."""
+    """The way in which the client recognises the end of a body (RFC 9112 §6.3)."""
 
     LENGTH = "Content-Length"
     CHUNKED = "Transfer-Encoding: chunked"
@@ -122,7 +122,7 @@ class Request:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request, and the means to answer it."""
+    """One request, and the methods that answer it."""
 
     request: Request
     connection: Connection
@@ -133,7 +133,7 @@ class Exchange:
         return self.connection.closed.is_set()
 
     async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
-        """Send the head. The caller must send `length` bytes through `write`, whatever the framing tells the client."""
+        """Send the head. The caller must send `length` bytes through `write` with every framing."""
         lines = {"Date": formatdate(usegmt=True), **headers}
         if framing is Framing.LENGTH:
             lines["Content-Length"] = str(length)
@@ -146,7 +146,7 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def write(self, data: bytes) -> None:
-        """Send a piece. Waits while the client does not read, and yields to the event loop in any case."""
+        """Send a chunk of the body. Waits while the client does not read, and always yields to the event loop."""
         await self.send({"type": "http.response.body", "body": data, "more_body": True})
         await asyncio.sleep(0)
 
@@ -165,8 +165,8 @@ class Exchange:
 
 
 async def read_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange | None:
-    """Return the exchange of an ASGI call, with its body read. Returns None if the client disconnected before it was
-    complete, or if the body is larger than 1 MiB."""
+    """Return the exchange of an ASGI call, with its body read. Returns None if the client disconnected before the body
+    was complete, or if the body is larger than 1 MiB."""
     body = bytearray()
     while True:
         message: Any = await receive()

@@ -1,7 +1,9 @@
-"""Every setting of ServerPY, as one typed, frozen value. The options of `serve` and docs/settings.md are made from it.
+"""Every setting of ServerPY, as one typed, frozen value. It is the source of the options of `serve` and of
+docs/settings.md.
 
 A field is the only source of a setting's name, type, default and description. The parts of the server receive groups of
-settings (`serverpy/options.py`). Nothing here is global: `load_settings` returns a value, and its owner passes it on.
+settings (`serverpy/options.py`). There is no global value: `load_settings` returns the settings, and their owner passes
+them on.
 """
 
 from __future__ import annotations
@@ -56,13 +58,13 @@ logger = logging.getLogger(__name__)
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
-    """Make a default that is taken from the profile, which is already validated: pydantic keeps the order of fields."""
+    """Make a default from the profile, which is already validated, because pydantic keeps the order of fields."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
 
 
 class Settings(SourcedSettings):
-    """All settings, validated; those that depend on the profile are numbers here. Durations are in seconds, sizes in
-    bytes."""
+    """All settings, validated. Those that depend on the profile already have their numbers. Durations are in seconds,
+    sizes in bytes."""
 
     host: Word = setting("Address to listen on.", default="127.0.0.1")
     port: Port = setting("Port to listen on; 0 picks a free one.", default=8000)
@@ -209,8 +211,8 @@ class Settings(SourcedSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        """Refuse settings that contradict each other, and unavailable settings that promise safety or sharing: those
-        must not be accepted and then ignored."""
+        """Refuse settings that contradict each other. Also refuse unavailable settings that promise safety or sharing:
+        the server must not accept and then ignore them."""
         faults = {
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
@@ -235,7 +237,7 @@ class Settings(SourcedSettings):
         )
 
     def targets(self, own: Sockets = ()) -> Targets:
-        """`own` are the sockets that the server listens on."""
+        """Return the addresses that the server may reach. `own` are the sockets that it listens on."""
         return Targets(allow_networks=self.allow_networks, deny_ports=self.deny_ports, own=own)
 
     @property
@@ -277,8 +279,9 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError`. Logs a
-    warning for variables that look like settings but are not, and for a limit that is not enforced yet."""
+    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError` if a
+    setting is invalid. Logs a warning for variables that look like settings but are not, and for RATE_LIMIT, which is
+    not enforced yet."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

@@ -1,6 +1,6 @@
 """The sources of the settings, weakest first: the file, the environment, keyword arguments; and the error messages.
 
-An error message is one line, which names the setting and its source, never the value.
+An error message is one line that names the setting and its source, but not the value.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def environment_name(name: str) -> str:
 
 
 class SourcedSettings(BaseSettings):
-    """Base class of `Settings`: everything except its fields. The constructor reads the file and the environment.
-    Raises `ConfigurationError`."""
+    """Base class of `Settings`: everything except its fields. The constructor reads the file and the environment. It
+    raises `ConfigurationError` if a setting is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
         enable_decoding=False,  # lists are words, not JSON
-        hide_input_in_errors=True,  # an input may be a secret
+        hide_input_in_errors=True,  # an error must not show the input, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
     )
@@ -65,13 +65,13 @@ class SourcedSettings(BaseSettings):
         return init_settings, env_settings, file
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Return what pydantic returns, with passwords masked."""
+        """Return pydantic's arguments of `repr`, with passwords masked."""
         shown = dict(super().__repr_args__())
         return [(name, mask_password(value) if name in _URLS and value else value) for name, value in shown.items()]
 
     def to_environment(self) -> dict[str, str]:
-        """Return all settings as the environment of a child: `load_settings()` there returns an equal value, whatever
-        file the child finds. Contains the secrets in clear text."""
+        """Return all settings as the environment of a child: `load_settings()` there returns an equal value, regardless
+        of the file that the child finds. Contains the secrets in clear text."""
         environment = {environment_name(name): _as_text(getattr(self, name)) for name in type(self).model_fields}
         return {CONFIG_VARIABLE: "", **environment}
 

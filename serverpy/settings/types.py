@@ -25,7 +25,8 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
-    """Define a field with its `unit` for `--help` and the docs, and `shown` for a default that is not a plain value."""
+    """Define a field with its `unit` for `--help` and the docs, and `shown`, the text of a default that is not a plain
+    value."""
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
@@ -60,10 +61,10 @@ def mask_password(url: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """Return a host name as browsers send it: in lower case, in ASCII (IDNA), without the final dot. Raises
-    ValueError if it is none."""
+    """Return a host name as browsers send it: in lower case, in ASCII (IDNA), without the final dot. Raises ValueError
+    if `text` is not a host name."""
     if not text.isascii():
-        import idna  # rarely needed, and its tables are large
+        import idna  # imported late: rarely needed, and its tables are large
 
         text = idna.encode(text, uts46=True).decode()
     name = text.lower().removesuffix(".")
@@ -72,7 +73,7 @@ def host_name(text: str) -> str:
     return name
 
 
-# Before validation: convert text to what the type accepts
+# Before validation: convert text to a value that the type accepts
 
 
 def _split(value: object) -> object:
@@ -84,7 +85,7 @@ def _split(value: object) -> object:
 
 
 def _split_sites(value: object) -> object:
-    """Split as `_split` does, but read `all` as "no limit", and `none` as a site that does not exist."""
+    """Split like `_split`, but read `all` as "no limit", and `none` as a site that does not exist."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return ("none",)
     return () if isinstance(value, str) and value.strip().lower() == "all" else _split(value)
@@ -104,7 +105,7 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-# After validation: check what the type does not express
+# After validation: check conditions that the type does not express
 
 
 def _no_controls(value: str) -> str:

@@ -14,11 +14,11 @@ A broadcast is in one of four states:
 - *Resting*: no reader wants more than the ring has.
 - *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
   is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
-  most: segments arrive in bursts, which say nothing about a client's bandwidth, and with this limit the broadcast keeps
-  up with the live edge in any case.
-- *Over*: the upstream has ended or failed. No reader can join any more. Readers get what the ring has, then the end or
-  the error.
-- *Closed*: the last reader has left, in whichever state. The upstream is closed, and all bytes are given back.
+  most: segments arrive in bursts, which do not depend on a client's bandwidth, and with this limit the broadcast
+  always keeps up with the live edge.
+- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the
+  end or the error.
+- *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
 
 A reader is in one of four states, too:
 
@@ -54,21 +54,21 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
-"""What a ring must be able to hold before a second reader may join. With less, that reader would be cut at its first
-pause, and an upstream of its own serves it better."""
+"""Bytes that a ring must be able to hold before a second reader may join. With fewer, that reader would be cut at its
+first pause, and an upstream of its own would serve it better."""
 READS_SECONDS = 1.0
 """Seconds without a read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
-    """The client fell behind the live stream that it shares. Raised only in mid-body, so that only the log shows its
+    """The client fell behind the live stream that it shares. Raised only in mid-body, so only the log shows its
     code."""
 
     code = "too_slow"
 
 
 class SharedRead(Protocol):
-    """An open live stream that is read once for many clients (`segments/segmented.py::SegmentedRead`)."""
+    """An open live stream that the broadcast reads once for many clients (`segments/segmented.py::SegmentedRead`)."""
 
     segment: Segment | None
     headers: Headers
@@ -83,7 +83,7 @@ class SharedRead(Protocol):
 
 class Broadcast:
     """One upstream, which the broadcast owns, and at least one reader until the broadcast is closed, which releases
-    `room`. Calls `on_over` when no reader can join any more, and `on_cut` for each reader that is lost."""
+    `room`. Calls `on_over` when no further reader can join, and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -103,7 +103,7 @@ class Broadcast:
         self._error: Exception | None = UpstreamFailed("The live stream was closed.")
         self._patience = 0.0
         self.moved = asyncio.Event()
-        """Set by a reader that has taken a chunk."""
+        """Event that a reader sets when it has taken a chunk."""
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._task = spawn(self._pump(), name="live upstream")
@@ -126,7 +126,7 @@ class Broadcast:
             await self._closing()
 
     async def wait(self) -> bool:
-        """Wait until there is more to read. Returns False at the end. Raises what the upstream raised."""
+        """Wait until there is more to read. Returns False at the end. Raises the error of the upstream."""
         if not self._is_over:
             news = self._news
             self._wanted.set()
@@ -147,7 +147,7 @@ class Broadcast:
                 self._announce()
                 await self._wanted.wait()
             self._error = None
-        except Exception as error:  # noqa: BLE001  # every reader raises it
+        except Exception as error:  # noqa: BLE001  # every reader raises the error
             self._error = error
         finally:
             self._is_over = True
@@ -169,9 +169,9 @@ class Broadcast:
         self._trim()
 
     def _take_initial(self) -> bool:
-        """Make room for the chunks of the initialization section at hand. Returns whether it is the first, which
-        readers get before anything else. A later one follows in the ring; readers that join from now on begin with it
-        and the segment after it."""
+        """Make room for the chunks of the current initialization section. Returns whether it is the first section,
+        which readers get before all other bytes. A later section follows in the ring; readers that join from now on
+        begin with it and the segment after it."""
         is_first = self.ring.end == 0
         if not is_first and self._initial_of != self._segment:
             self._room.shrink(sum(len(chunk) + CHUNK_BYTES for chunk in self.initial))
@@ -193,7 +193,7 @@ class Broadcast:
         self.ring.drop_below(needed)
 
     async def _wait_for_slow_readers(self, nbytes: int) -> None:
-        """Give readers time to take a chunk if the ring would drop what they need for a new one of `nbytes`."""
+        """Give readers time to take a chunk if a new chunk of `nbytes` would push their next chunk out of the ring."""
         loop = asyncio.get_running_loop()
         while self._patience > 0 and self._would_lose_a_reader(nbytes, loop.time()):
             begun = loop.time()
@@ -209,8 +209,8 @@ class Broadcast:
         return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
 
     def _keep_initial(self, chunk: bytes) -> bool:
-        """Keep `chunk` for readers that join later. Returns False if there is no room for it: then no reader can join
-        any more."""
+        """Keep `chunk` for readers that join later. Returns False if there is no room: from then on no reader can
+        join."""
         self._has_initial = self._has_initial and self._room.try_grow(len(chunk) + CHUNK_BYTES)
         if self._has_initial:
             self.initial.append(chunk)
@@ -223,14 +223,14 @@ class Broadcast:
     async def _close(self) -> None:
         try:
             await cancel(self._task)
-            await self.upstream.aclose()  # a task that was cancelled before it began has not closed it
+            await self.upstream.aclose()  # a task that was cancelled before it began has not closed the upstream
         finally:
             self.ring.close()
             self._room.release()
 
 
 class Reader:
-    """One client's read of a broadcast (`methods/relay.py::Read`). Closed by its owner."""
+    """One client's read of a broadcast (`methods/relay.py::Read`). Its owner closes it."""
 
     extent = Extent(0, None, None)
     partial = False
@@ -247,9 +247,9 @@ class Reader:
         self.headers = broadcast.upstream.headers
         self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
         self.took_at = asyncio.get_running_loop().time()
-        """When the reader last took a chunk."""
+        """Time at which the reader last took a chunk."""
         self.loss: TooSlow | None = None
-        """Why there is nothing more to read, if the reader is lost."""
+        """The error of a lost reader; None if the reader is not lost."""
         self._tell: Callable[[], None] | None = None
 
     @property
@@ -258,11 +258,11 @@ class Reader:
         return self._broadcast.ring.end if self._next is None else self._next
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the reader is lost, which may happen while nobody reads from it."""
+        """Call `tell` when the reader is lost, which may happen between two reads."""
         self._tell = tell
 
     def lose(self) -> bool:
-        """Mark as lost. Returns False if already marked."""
+        """Mark the reader as lost. Returns False if it was already marked."""
         if self.loss is not None:
             return False
         self.loss = TooSlow("The client fell behind the live stream.")
@@ -271,13 +271,13 @@ class Reader:
         return True
 
     def follow(self) -> None:
-        """Wait no longer for the beginning of a segment: an initialization section comes next."""
+        """Stop waiting for the beginning of a segment: an initialization section comes next."""
         if self._next is None:
             self._next = self._broadcast.ring.end
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes, `b""` at the end. `most` has no effect, because the upstream is read for all readers.
-        Raises what the upstream raises, and `TooSlow` once the reader is lost."""
+        Raises the error of the upstream, and `TooSlow` once the reader is lost."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -291,7 +291,7 @@ class Reader:
         await self._broadcast.leave(self)
 
     def _take(self) -> bytes | None:
-        """Return the next chunk, None if there is none yet. Raises `TooSlow` if the reader is lost."""
+        """Return the next chunk. Returns None if there is none yet. Raises `TooSlow` if the reader is lost."""
         ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss

@@ -11,8 +11,8 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Limit the time of the block. If that is over, the block is cancelled, cleans up after itself, and
-    `UpstreamTimeout` is raised."""
+    """Limit the time of the block. At the end of that time, cancel the block, let it clean up, and raise
+    `UpstreamTimeout`."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -1,4 +1,4 @@
-"""Which clients share a live upstream: all that watch the same live stream from its edge (`broadcast.py`)."""
+"""Decides which clients share a live upstream: all that watch the same live stream from its edge (`broadcast.py`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that would open the same upstream. `is_unshared` says that one of them has opened it and there was
-    nothing to share, so that none of them needs to wait for another any more."""
+    """The callers that would open the same upstream. `is_unshared` means that one of them has opened it and it cannot
+    be shared, so that no caller needs to wait for another."""
 
     is_unshared: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -22,7 +22,7 @@ class Turn:
 
 
 class Fanout:
-    """The live upstreams that are shared, by key. `budget` lends what they hold in addition to the reservations of
+    """The live upstreams that are shared, by key. `budget` lends the bytes that they hold beyond the reservations of
     their readers."""
 
     def __init__(self, budget: Lender) -> None:
@@ -30,7 +30,7 @@ class Fanout:
         self._broadcasts: dict[Hashable, Broadcast] = {}
         self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
-        """How many readers fell behind and were cut since the start."""
+        """Number of readers that fell behind and were cut since the start."""
 
     @property
     def upstreams(self) -> int:
@@ -39,10 +39,10 @@ class Fanout:
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
         """Admit one caller of `key` at a time, so that the first opens an upstream and the others find it. If the first
-        leaves meanwhile, the next one opens it."""
-        # A lock, and not a flight (`single_flight.py`), because there is no result that all callers could have. What
-        # the first opens is its own if it cannot be shared, and its failure is its own in any case. The others wait
-        # only to learn whether there is something to join.
+        leaves before that, the next one opens it."""
+        # A lock, not a flight (`single_flight.py`), because the callers cannot share a result. If the upstream of the
+        # first caller cannot be shared, or fails, that is its own. The others wait only to learn whether they can join
+        # an upstream.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
@@ -60,7 +60,7 @@ class Fanout:
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
         """Give `upstream` to its readers, and return the first. Returns None, and the caller keeps `upstream`, if there
-        is already one of that key, or if the budget cannot spare what it holds."""
+        is already one of that key, or if the budget cannot spare its bytes."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):
             return None

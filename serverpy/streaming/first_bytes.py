@@ -1,4 +1,5 @@
-"""The first bytes of a file, which decide its container: once for each address, whatever range of it is asked for."""
+"""The first bytes of a file, which decide its container: read once for each address, regardless of the requested
+range."""
 
 from __future__ import annotations
 
@@ -12,18 +13,18 @@ from serverpy.ranges import ByteRange
 
 
 class NoMedia(UpstreamFailed):
-    """A complete response without anything that is media: the address may have expired."""
+    """A complete response without media: the address may have expired."""
 
 
 class OpenRange(Protocol):
-    """Opens a read of a range of one file, None for the whole."""
+    """Function that opens a read of a range of one file (None: the whole file)."""
 
     async def __call__(self, asked: ByteRange | None) -> ResumingRead: ...
 
 
 async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
-    """Read chunks until they are enough to identify a file that begins with them, or until the stream ends. They have
-    32 KiB at most before the last of them. Raises `NoMedia` if the stream is empty, and what `read` raises."""
+    """Read chunks until they are enough to identify a file that begins with them, or until the stream ends. The chunks
+    before the last one hold 32 KiB at most. Raises `NoMedia` if the stream is empty, and the errors of `read`."""
     chunks: list[bytes] = []
     size, enough = 0, SNIFF_BYTES
     while size < enough and (chunk := await read()):
@@ -37,13 +38,13 @@ async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
 
 
 def brings_beginning(asked: ByteRange | None) -> bool:
-    """Return whether a range has enough of the first bytes, as far as that is known before they come."""
+    """Return whether a range contains enough of the first bytes, as far as that is known before they come."""
     return asked is None or (asked.first == 0 and (asked.last is None or asked.last >= SNIFF_BYTES - 1))
 
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
     """Read the first bytes of a file, enough to identify it, and no more of it than that if the server honours ranges.
-    Returns the read, which is closed, for its headers and extent. Raises what opening and reading raise;
+    Returns the closed read as well, for its headers and extent. Raises the errors of opening and reading;
     `RangeNotSatisfiable` means that the file is empty."""
     wanted = SNIFF_BYTES
     while True:

@@ -25,7 +25,8 @@ _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
 def largest_pipe_bytes() -> int:
-    """Return the largest pipe that an unprivileged process may ask for: pipe(7), /proc/sys/fs/pipe-max-size."""
+    """Return the largest pipe, in bytes, that an unprivileged process may ask for: pipe(7),
+    /proc/sys/fs/pipe-max-size."""
     try:
         return int(_PIPE_MAX_SIZE.read_text())
     except (OSError, ValueError):
@@ -34,15 +35,16 @@ def largest_pipe_bytes() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The capacity of a stream's pipe, and the most bytes that are read from it at once."""
+    """The capacity of a stream's pipe, and the maximum bytes of one read from it."""
 
     pipe_bytes: int
     chunk_bytes: int
 
 
 def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
-    """Choose the sizes. The pipe is the largest power of two (the kernel makes no others) within QUEUE_CHUNKS ×
-    CHUNK_BYTES, within a worker's equal share of half the budget, and within `largest`; at least a page."""
+    """Choose the sizes of pipe and chunk. The pipe is the largest power of two (the kernel makes no others) within
+    QUEUE_CHUNKS × CHUNK_BYTES, within a worker's equal share of half the budget, and within `largest`; at least a
+    page."""
     bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
     return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
@@ -73,9 +75,8 @@ def buffered_bytes() -> int:
 
 
 class PipeReader:
-    """Reads from the reading end `fd`, which it owns from now on. One task reads at a time.
-
-    The end of a pipe says only that all writers have closed it, not that they had finished: the caller has to ask them.
+    """Reader of the reading end `fd`, which it owns from now on. One task reads at a time. The end of a pipe shows only
+    that all writers have closed it, not that they had finished: the caller must ask them.
     """
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
@@ -88,7 +89,7 @@ class PipeReader:
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes wait in the pipe."""
+        """The number of bytes that wait in the pipe."""
         if self._fd < 0:
             return 0
         return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -97,9 +98,9 @@ class PipeReader:
         """Return the next bytes, at most `most` and at most one chunk, as soon as there are any; `b""` when all writers
         have closed the pipe.
 
-        Raises `UpstreamFailed` if the reader is closed, before or meanwhile. Yields to the event loop each time.
+        Raises `UpstreamFailed` if the reader is closed before or during the call. Yields to the event loop each time.
         """
-        # Reading a full pipe never waits, so without this the other tasks on the loop would.
+        # Reading a full pipe never waits, so without this call the other tasks on the loop would wait.
         await asyncio.sleep(0)
         while True:
             if self._fd < 0:

@@ -1,4 +1,4 @@
-"""How much to read at once from a media server, depending on how fast the client takes it."""
+"""Chooses how many bytes to read at once from a media server, by the speed of the client."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
 EXTRA_BYTES = LARGE_STEP - SMALL_STEP
-"""What large steps hold in addition to the reservation."""
+"""Bytes that large steps hold beyond the reservation."""
 
 
 class Pace:
-    """How much to read at once for one reader. Large steps cost less CPU and more memory. A reader gets them if it
-    keeps coming back at once (its first bytes do not count, because they only fill the kernel's buffers), and if
-    `lender` can spare the bytes. The bytes are given back when the reader falls behind, and by `release`. Times are in
-    seconds, of any one clock."""
+    """The step for one reader: the number of bytes to read at once. Large steps cost less CPU and more memory. A reader
+    gets them if it keeps coming back at once (its first bytes do not count, because they only fill the kernel's
+    buffers), and if `lender` can spare the bytes. The pace gives the bytes back when the reader falls behind, and at
+    `release`. Times are in seconds, of any one clock."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)
@@ -24,7 +24,7 @@ class Pace:
         self._is_large = False
 
     def step(self, now: float) -> int:
-        """Return the step for a read that begins now, when no bytes of an earlier read are held any more."""
+        """Return the step for a read that begins now, when no bytes of an earlier read are held."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
@@ -40,5 +40,5 @@ class Pace:
         self._handed_at = now
 
     def release(self) -> None:
-        """Give back what large steps hold. Idempotent."""
+        """Give back the bytes of large steps. Idempotent."""
         self._room.release()

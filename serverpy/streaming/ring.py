@@ -12,17 +12,17 @@ from collections import deque
 from serverpy.memory.room import Lender, Room
 
 RING_BYTES = 8 * 1024 * 1024
-"""The most that one ring holds: 13 seconds at 5 Mbit/s."""
+"""Maximum bytes of one ring: 13 seconds at 5 Mbit/s."""
 STEP_BYTES = 256 * 1024
-"""The step in which a ring grows, if its lender can spare that, and shrinks."""
+"""The step, in bytes, in which a ring grows, if its lender can spare that, and shrinks."""
 CHUNK_BYTES = 128
-"""What a chunk holds besides its bytes. It is charged, so that a source that sends byte by byte pays for its
+"""Bytes of a chunk besides its data. They are charged, so that a source that sends byte by byte pays for its
 overhead."""
 
 
 class Ring:
-    """A queue of chunks. It holds the newest chunk in any case, because the stream holds that one anyway, and as many
-    more as `lender` can spare, up to `most_bytes`. Closed by its owner."""
+    """A queue of chunks. It always holds the newest chunk, because the stream holds that one anyway, and as many more
+    as `lender` can spare, up to `most_bytes`. Its owner closes it."""
 
     def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
         self._room = Room(lender)
@@ -49,7 +49,7 @@ class Ring:
         return True
 
     def add(self, chunk: bytes, *, begins: bool) -> None:
-        """Append `chunk`; `begins` says that a segment begins with it. Drops the oldest chunks if there is no room for
+        """Append `chunk`; `begins` is whether a segment begins with it. Drops the oldest chunks if there is no room for
         all."""
         first = self.first_beside(len(chunk))
         while self.first < first:
@@ -77,7 +77,7 @@ class Ring:
         return self._chunks[number - self.first]
 
     def drop_below(self, number: int) -> None:
-        """Drop the chunks before `number`, which no reader needs any more, but keep the latest segment."""
+        """Drop the chunks before `number`, which no reader needs, but keep the latest segment."""
         keep = number if self.boundary is None else min(number, self.boundary)
         while self._chunks and self.first < keep:
             self._drop()

@@ -8,7 +8,7 @@ from serverpy.errors import Busy
 
 
 class Slots:
-    """A number of slots. A caller that finds none waits up to `wait_seconds`, first come, first served."""
+    """A limited number of slots. A caller that finds none waits up to `wait_seconds`, first come, first served."""
 
     def __init__(self, count: int, wait_seconds: float, what: str) -> None:
         self._count = count

@@ -15,8 +15,8 @@ from serverpy.net.session import Session
 
 
 class TrackSource:
-    """The addresses of one track, from its latest extraction. Holds no connection, and keeps only what requests need of
-    the extraction: a page may list twenty formats of a thousand fragments each."""
+    """The addresses of one track, from its latest extraction. Holds no connection, and keeps only the fields of the
+    extraction that requests need: a page may list twenty formats of a thousand fragments each."""
 
     def __init__(self, client: Client, extractor: Extractor, source: Source, media: Media, track: Track) -> None:
         self._client = client
@@ -35,23 +35,23 @@ class TrackSource:
         """Whether the extraction itself lists the segments."""
 
     def take_listed(self) -> Track:
-        """Return the track with its fragments and manifest data, and drop them here: they can be taken once after each
-        extraction that lists them."""
+        """Return the track with its fragments and manifest data, and drop them here. Callers can take them once after
+        each extraction that lists them."""
         listed, self._listed = self._listed or self.track, None
         return listed
 
     async def open(self, url: str, headers: dict[str, str]) -> Response:
-        """Request something that is not the media itself: a playlist, a key."""
+        """Request a resource other than the media itself: a playlist, a key."""
         return await self._session.open(url, headers)
 
     async def open_media(self, url: str, headers: dict[str, str]) -> Response:
-        """Request media, by POST if the extraction says so."""
+        """Request media, by POST if the extraction requires it."""
         body = self.track.request_data
         return await self._session.open(url, headers, None if body is None else body.encode("latin-1"))
 
     async def renew(self) -> bool:
-        """Extract again, and find the same format of the same item. Returns False if nothing has changed. Raises
-        `ExtractionFailed` if the page no longer offers that format, and what an extraction raises."""
+        """Extract again, and find the same format of the same item. Returns False if its requests have not changed.
+        Raises `ExtractionFailed` if the page no longer offers that format, and the errors of an extraction."""
         media, track = await extract_anew(self._extractor, self._page, self._item, self.track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
@@ -61,7 +61,7 @@ class TrackSource:
 
 async def extract_anew(extractor: Extractor, page: str, item: int | None, track: Track) -> tuple[Media, Track]:
     """Extract `page` again, and find the format of `track` in it. Raises `ExtractionFailed` if the page no longer
-    offers that format, and what an extraction raises."""
+    offers that format, and the errors of an extraction."""
     media = item_of(await extractor.extract(page, fresh=True), item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
@@ -70,11 +70,11 @@ async def extract_anew(extractor: Extractor, page: str, item: int | None, track:
 
 
 def is_same_address(media: Media, track: Track, other_media: Media, other: Track) -> bool:
-    """Return whether requests for `track` of `media` are those for `other` of `other_media`."""
+    """Return whether requests for `track` of `media` equal those for `other` of `other_media`."""
     return _fingerprint(track, media.cookies) == _fingerprint(other, other_media.cookies)
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
-    """Hash what requests need."""
+    """Hash the fields that requests need."""
     lists = (track.fragments, track.manifest_data, track.segment_query, track.key_query, track.aes)
     return hash((track.url, tuple(track.headers.items()), lists, tuple(cookies)))

@@ -1,4 +1,4 @@
-"""The worker's end of its socket to the server: requests in, answers out."""
+"""The worker's end of its socket to the server: requests arrive, replies leave."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Inbox(Iterator[Request]):
 
 
 class Outbox:
-    """Sender of answers, for any thread. Ignores that the server has gone, because the inbox notices it."""
+    """Sender of replies, for any thread. Ignores that the server has gone, because the inbox notices it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
 
     def send(self, reply: Reply) -> None:
-        """Send `reply`. If it cannot be encoded, send an error instead, because every request gets an answer."""
+        """Send `reply`. If it cannot be encoded, send an error instead, because every request needs a reply."""
         try:
             frame = messages.encode(reply)
         except Exception:

@@ -16,12 +16,13 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The extraction or download was cancelled. Not an `Exception`, because extractors catch those and continue."""
+    """The extraction or download was cancelled. A `BaseException`, because extractors catch every `Exception` and
+    continue."""
 
 
 class Ticket(threading.Event):
-    """One extraction or download, with the flag that tells it to stop. `set` also runs the hooks, which end whatever
-    the thread may be waiting for. The working thread adds hooks; any other thread may call `set`."""
+    """One extraction or download, with the flag that tells it to stop. `set` also runs the hooks, which end anything
+    that the thread may be waiting for. The working thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class Ticket(threading.Event):
         return super().is_set() or (self._event is not None and self._event.is_set())
 
     def check(self) -> None:
-        """Raises Stopped if the flag is set."""
+        """Raise Stopped if the flag is set."""
         if self.is_set():
             raise Stopped
 
@@ -51,8 +52,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the block runs, `set` calls `stop`, once, in the thread that calls `set`. Raises Stopped if the flag is
-        set already."""
+        """Let `set` call `stop` once, in its own thread, while the block runs. Raises Stopped if the flag is already
+        set."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -86,7 +87,7 @@ class Gate:
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Children that this thread starts in the block belong to `ticket`. None of them outlives the block."""
+        """Assign children that this thread starts in the block to `ticket`. Kills them at the end of the block."""
         self._local.ticket = ticket
         try:
             yield
@@ -100,7 +101,8 @@ class Gate:
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the children of `ticket`, or all if None. Their pipes close, which wakes the threads that read them."""
+        """Kill the children of `ticket`, or all if `ticket` is None. Their pipes close, which wakes the threads that
+        read them."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
@@ -108,7 +110,7 @@ class Gate:
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
         """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket is set
-        before."""
+        first."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:
@@ -141,11 +143,11 @@ class Gate:
 
 
 def install(popen: type[subprocess.Popen[Any]], gate: Gate) -> None:
-    """Put `gate` into `popen` (yt-dlp's class) for the life of the process."""
+    """Patch `popen` (yt-dlp's class) so that `gate` admits each child. The patch is never undone."""
     launch = popen.__init__
 
     @functools.wraps(launch)
     def gated(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
         gate.start(self, lambda: launch(self, *args, **kwargs))
 
-    popen.__init__ = gated  # type: ignore[method-assign]  # yt-dlp's modules hold the class itself
+    popen.__init__ = gated  # type: ignore[method-assign]  # patch the class: yt-dlp's modules have imported it

@@ -1,10 +1,10 @@
 """The command line of yt-dlp as the children of the `subprocess` method run it: `python -m serverpy.ytdlp.commandline
 SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
-It is yt-dlp's own command line with two changes. Its HTTP client is tolerant, and takes a cut TLS connection for an
+It is yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS connection as an
 error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude
-extractors, those refuse their pages. yt-dlp's own option `--use-extractors` is not enough for that: without the
-extractor of a denied site, its pages go to the next extractor that accepts them, in the end to the generic one.
+extractors, those refuse their pages. yt-dlp's own option `--use-extractors` does not suffice: without the extractor of
+a denied site, yt-dlp would pass its pages to the next extractor that accepts them, and finally to the generic one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from serverpy.ytdlp import http_client
 EVERY_SITE = "all"
 
 
-class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # untyped
-    """A YoutubeDL whose downloads are never half without an error."""
+class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
+    """A YoutubeDL that raises an error if a download is incomplete."""
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _limited(allowed: str) -> type[Downloading]:
-    import msgspec  # with what follows, 2 MB that few servers need
+    import msgspec  # imported late: with its dependencies it takes 2 MB, and few servers need it
 
     from serverpy.extraction.sites import Sites
     from serverpy.ytdlp.session.extractors import refusing
@@ -53,7 +53,7 @@ def _limited(allowed: str) -> type[Downloading]:
                 super().add_info_extractor(refusing(type(ie))())
 
         def get_info_extractor(self, ie_key: str) -> Any:
-            """Do what yt-dlp does, but return only extractors that were added: otherwise one extractor could use
+            """Do the same as yt-dlp, but return only extractors that were added: otherwise one extractor could use
             another that may not run."""
             if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
                 self._ies_instances[ie_key] = ie = self._ies[ie_key]()

@@ -1,7 +1,7 @@
 """The threads of the worker, and which of them handles which request: extractions run on a fixed number of threads,
 each download on a thread of its own, selectors on one more thread.
 
-An extraction or download has a ticket from its arrival to its answer; `Cancel` and the end of the worker set it. This
+An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set it. This
 module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
 """
 
@@ -57,13 +57,13 @@ class Dispatcher:
     """Distributor of requests to threads. One thread calls `take` and `close`."""
 
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
-        """Prepare the process and start its threads. Raises ConfigurationError."""
+        """Prepare the process and start its threads. Raises ConfigurationError if a setting is invalid."""
         guard, routes = Guard.of(options.targets), Routes()
 
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # raises here if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
         self._proxies = SessionProxies(make_egress)
@@ -99,7 +99,7 @@ class Dispatcher:
                 raise ValueError("configured twice")
 
     def close(self) -> None:
-        """Tell every request to stop, and kill the children. Waits for none of the threads above."""
+        """Tell every request to stop, and kill the children. Does not wait for the other threads."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
@@ -146,7 +146,7 @@ class Dispatcher:
             return
         try:
             _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
-        except RuntimeError:  # no memory for its stack
+        except RuntimeError:  # there is no memory for the thread's stack
             os.close(descriptor)
             self._download_over(error_reply(request.id, Busy("No memory for another download.")))
 
@@ -164,9 +164,9 @@ class Dispatcher:
             give_memory_back()
 
     def _download(self, request: StartDownload, descriptor: int) -> DownloadEnd:
-        """Run a download. `track.run` closes the descriptor; if it is not reached, this method does."""
+        """Run a download. `track.run` closes the descriptor. If `track.run` is not reached, this method closes it."""
         try:
-            from serverpy.ytdlp.download import track  # yt-dlp's downloaders, loaded by the first download
+            from serverpy.ytdlp.download import track  # yt-dlp's downloaders are imported by the first download
 
             raw = self._raws.get(request.raw_id)
             if raw is None:
@@ -187,27 +187,28 @@ class Dispatcher:
 
 
 def _select(request: Select) -> Selected:
-    from serverpy.ytdlp.page.selection import select  # loaded by the first selector
+    from serverpy.ytdlp.page.selection import select  # imported by the first selector
 
     return Selected(id=request.id, choices=select(request.selector, request.formats))
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return what `work` returns, or an answer with the error that it raises."""
+    """Return the result of `work`, or a reply with the error that it raises."""
     try:
         return _outcome(id_, work)
     except MemoryError:
-        pass  # leaving this block frees the traceback, and with it what filled the memory: only now, answer
+        pass  # leaving this block frees the traceback and the objects that filled the memory: reply only after that
     give_memory_back()
     log.error("Request %d was stopped at the memory limit of the worker", id_)
     return error_reply(id_, TooLarge("This page needs more memory than the server allows."))
 
 
 def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Do the same, but raises MemoryError if the memory was full, whatever was made of that error meanwhile."""
+    """Return the result of `work`, or a reply with its error. Raises MemoryError if the memory was full, even if `work`
+    translated that error."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001  # translated or logged by `_reply_to`
+    except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the error
         if ran_out_of_memory(error):
             raise MemoryError from None
         return _reply_to(id_, error)
@@ -223,17 +224,17 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread, because the process must not wait for it at its end. If the thread fails with an
-    exception, the process exits: the thread's requests would otherwise wait for ever, whereas the server answers the
-    requests of a dead worker at once."""
+    """Start a daemon thread, because the process must not wait for it when it exits. If the thread raises an exception,
+    the process exits: the thread's requests would otherwise wait for ever, but the server answers the requests of a
+    dead worker at once."""
 
     def run() -> None:
         try:
             target()
-        except BaseException:  # noqa: BLE001  # logged
+        except BaseException:  # noqa: BLE001  # the exception is logged
             try:
                 log.critical("Thread %s has failed: the worker exits", name, exc_info=True)
-            finally:  # there may be no memory left to log
+            finally:  # there may be no memory left for logging
                 os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

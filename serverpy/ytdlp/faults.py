@@ -59,7 +59,7 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether a MemoryError is among the causes of `error`."""
+    """Return whether a MemoryError is among the causes of `error`."""
     return any(isinstance(link, MemoryError) for link in _chain(error))
 
 
@@ -87,7 +87,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _refused(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for an answer that came from the filtering proxy instead of the site."""
+    """Return the error for a response that came from the filtering proxy instead of the site."""
     for link in chain:
         found = None
         if isinstance(link, HTTPError):
@@ -100,7 +100,8 @@ def _refused(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _not_installed(chain: list[BaseException]) -> ServerPYError | None:
-    """What needs curl-cffi, where it is missing: an extractor insists, or the site refuses what comes without it."""
+    """Return the error for a page that needs curl-cffi where it is missing: an extractor requires it, or the site
+    refuses other requests."""
     for link in chain:
         if isinstance(link, HTTPError) and link.status == 403 and getattr(link, "lacks_impersonation", False):
             return IMPERSONATE.absence(IMPERSONATING)

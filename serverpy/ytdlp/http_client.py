@@ -1,7 +1,6 @@
-"""Makes Python's `http.client`, on which yt-dlp's requests rest, as tolerant as the server's own client.
-
-Over http, the filtering proxy repairs the heads of responses. Over https it cannot see them, so they are repaired here,
-by the same code. Used in the worker and in the children of the `subprocess` method.
+"""Makes Python's `http.client`, which yt-dlp's requests use, as tolerant as the server's own client. Over http, the
+filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module repairs them, by
+the same code. The worker and the children of the `subprocess` method use it.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
 
 
 class TolerantResponse(http.client.HTTPResponse):
-    """A response whose head is repaired before `http.client` parses it, and before which interim responses are skipped
-    (`http.client` skips only 100)."""
+    """A response that skips interim responses (`http.client` skips only 100), and repairs its head before `http.client`
+    parses it."""
 
     cut_is_an_error = False
     """Whether the end of a TLS connection without close_notify is an error for all responses of this process."""
@@ -30,7 +29,7 @@ class TolerantResponse(http.client.HTTPResponse):
         stream: Any = self.fp
         try:
             if not self._has_begun and (head := self._final_head()):
-                self.fp: Any = io.BytesIO(head)  # of which it only calls `readline`
+                self.fp: Any = io.BytesIO(head)  # `http.client` only calls its `readline`
             super().begin()
         finally:
             self.fp = stream
@@ -39,7 +38,7 @@ class TolerantResponse(http.client.HTTPResponse):
             refuse_cut(self)
 
     def _final_head(self) -> bytes:
-        """Read up to the body, and return the head of the final response; `b""` if the server has sent none."""
+        """Read up to the body, and return the head of the final response. Returns `b""` if the server has sent none."""
         try:
             head, left = _read_head(self.fp, MAX_HEAD_BYTES)
             while head:
@@ -53,8 +52,8 @@ class TolerantResponse(http.client.HTTPResponse):
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
-    """Read one head of at most `left` bytes, and skip empty lines before it. Return it, and how many bytes are left.
-    Raises BadHead if it is longer."""
+    """Read one head of at most `left` bytes, and skip empty lines before it. Returns the head, and how many bytes are
+    left. Raises BadHead if the head is longer."""
     head = b""
     while line := stream.readline(left + 1):
         left -= len(line)
@@ -68,14 +67,14 @@ def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
 
 
 def install() -> None:
-    """Use `TolerantResponse` for all connections of this process, those of urllib3 among them."""
+    """Use `TolerantResponse` for all connections of this process, including those of urllib3."""
     http.client.HTTPConnection.response_class = TolerantResponse
 
 
 def refuse_cut(response: object) -> None:
     """If `response` is a `TolerantResponse`, make reading raise `ssl.SSLEOFError` if its TLS connection ends without
-    close_notify (RFC 8446 §6.1). Python otherwise takes that for the end of the body, so that a body whose length is
-    unknown would look complete when it was cut."""
+    close_notify (RFC 8446 §6.1). Python otherwise treats that as the end of the body, so that a cut body of unknown
+    length would look complete."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
-        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # missing in typeshed
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks it

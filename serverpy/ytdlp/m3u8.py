@@ -1,8 +1,8 @@
 """Mends HLS playlists before yt-dlp reads them, for every extractor of the process and without another request.
 
-yt-dlp takes literally what players do not: a playlist without a target duration is a master for it, a rendition without
-a name does not exist (so that a variant without audio seems to have some), variables stay in addresses, and a duration
-that is no number ends the extraction. The functions on texts are pure.
+yt-dlp is stricter than players: it treats a playlist without a target duration as a master, ignores a rendition without
+a name (so that a variant without audio seems to have some), leaves variables in addresses, and fails at a duration that
+is not a number. The functions on texts are pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
 AUDIO_APART = "_serverpy_audio_apart"
-"""The field of a format that is a variant without CODECS, whose audio is in playlists of its own."""
+"""The field that marks a format as a variant without CODECS, whose audio is in playlists of its own."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
@@ -27,7 +27,7 @@ _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
 
 
 def install() -> None:
-    """Put this into yt-dlp. Call it once per process."""
+    """Patch yt-dlp with these functions. Call this once per process."""
     parse_master = InfoExtractor._parse_m3u8_formats_and_subtitles
 
     def parse(self: Any, m3u8_doc: str, m3u8_url: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -41,8 +41,8 @@ def install() -> None:
 
 
 def begin_with_header(data: bytes) -> bytes:
-    """Remove a byte order mark and blank lines before EXTM3U from the beginning of a response. Returns anything else
-    as it is."""
+    """Remove a byte order mark and blank lines before EXTM3U from the beginning of a response. Returns any other
+    response unchanged."""
     if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
         return data
     stripped = data.lstrip(_BEFORE_HEADER)
@@ -81,8 +81,8 @@ def addresses_without_audio(text: str) -> Iterable[str]:
 
 
 def duration_of(text: str) -> int | None:
-    """Return the duration of a finished media playlist in seconds, None of any other. Durations that are no numbers
-    count as 0."""
+    """Return the duration of a finished media playlist in seconds. Returns None for any other playlist. Durations that
+    are not numbers count as 0."""
     if "#EXT-X-ENDLIST" not in text:
         return None
     total = sum(_seconds(line[len("#EXTINF:") :]) for line in text.splitlines() if line.startswith("#EXTINF:"))
@@ -98,7 +98,8 @@ def _seconds(text: str) -> float:
 
 
 def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
-    """Replace variables by their values (RFC 8216bis §4.3). Those without a value stay, for no player may need them."""
+    """Replace variables by their values (RFC 8216bis §4.3). Leaves variables without a value, because players may not
+    need them."""
     values: dict[str, str] = {}
     query = parse_qs(urlsplit(url).query)
     left = _MAX_DOCUMENT

@@ -1,7 +1,7 @@
 """The worker process: `python -m serverpy.ytdlp.main <fd>`, started only by `extraction/process.py`.
 
 `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
-(`dispatch.py`). Every request gets an answer. When the server's end closes, because the server has gone or stops this
+(`dispatch.py`). Every request gets a reply. When the server's end closes, because the server has gone or stops this
 worker, the process kills its children and exits at once. It joins no thread, because one may hang in a regular
 expression.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     _close_inherited(sock.fileno())
     for name in UNUSED:
-        sys.modules[name] = None  # type: ignore[assignment]  # documented: the import fails
+        sys.modules[name] = None  # type: ignore[assignment]  # documented way to make the import fail
     impersonation.hide()
     strip_tests.install()
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
@@ -47,12 +47,12 @@ def main() -> None:
         code = serve(sock)
     finally:
         logging.shutdown()
-        os._exit(code)  # threads may hang, and nothing here needs cleanup
+        os._exit(code)  # threads may hang, and this process has nothing to clean up
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every descriptor but the standard ones and `kept`. The event loop of a server does not do this, and one of
-    several serving processes has an inheritable listening socket."""
+    """Close every descriptor except the standard ones and `kept`. The event loop of a server does not do this, and one
+    of several serving processes has an inheritable listening socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)
@@ -67,7 +67,8 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    from serverpy.ytdlp.dispatch import Dispatcher  # imports yt-dlp: after UNUSED is hidden, within the limit
+    # imports yt-dlp: after UNUSED is hidden, and within the memory limit
+    from serverpy.ytdlp.dispatch import Dispatcher
 
     try:
         dispatcher = Dispatcher(first.options, Path(first.directory), outbox)

@@ -1,8 +1,8 @@
-"""Prepares the worker process once, before the first session, by taking from yt-dlp what it must not use.
+"""Prepares the worker process once, before the first session: removes the features of yt-dlp that it must not use.
 
-yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but
-the server's, and no disk but a private directory. Then every setting that can be invalid is tried, so that the server
-does not start with an invalid one.
+yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but the
+server's, and no disk but a private directory. Then it tries every setting that can be invalid, so that the server does
+not start with an invalid one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkey
 
 
 def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
-    """Restrict the process and load the extractors. Takes about a second. Raises ConfigurationError."""
+    """Restrict the process and load the extractors. Takes about a second. Raises ConfigurationError if a setting is
+    invalid."""
     gate = Gate(options.max_js_children)
     install(Popen, gate)
     http_client.install()
@@ -55,7 +56,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
 
 
 def describe() -> Ready:
-    """Return what this worker can do."""
+    """Return the message that describes this worker."""
     runtimes = shared().js_runtimes.items()
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
@@ -66,8 +67,8 @@ def describe() -> Ready:
 
 
 def _find_js_runtimes() -> dict[str, Any]:
-    """Return the runtimes that yt-dlp finds. It looks beside the interpreter by itself; a runtime elsewhere on PATH has
-    to be named before PATH is emptied."""
+    """Return the runtimes that yt-dlp finds. yt-dlp looks beside the interpreter by itself; a runtime elsewhere on PATH
+    must be named before PATH is emptied."""
     path = shutil.which("deno")
     params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}
     runtimes = {

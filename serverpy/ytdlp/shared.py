@@ -36,7 +36,7 @@ def share(prepared: Shared) -> None:
 
 
 def shared() -> Shared:
-    """Raises ConfigurationError if `share` was not called before."""
+    """Return the shared values. Raises ConfigurationError if `share` was not called before."""
     if _shared is None:
         raise ConfigurationError("The worker is not prepared.")
     return _shared

@@ -1,8 +1,7 @@
-"""Stops a running download, whatever its thread is waiting for.
-
-The thread can wait for a socket, pause before a retry, or wait for room in its pipe. The session's ticket ends the wait
-for a socket, because it cuts the connection. `Stop` ends the other two waits, and also sets the ticket when the pipe's
-reader has gone. One thread per process watches the tickets and pipes of all downloads; it lives while there are any.
+"""Stops a running download during any wait of its thread. The thread can wait for a socket, pause before a retry, or
+wait for room in its pipe. The session's ticket ends the wait for a socket, because it cuts the connection. `Stop` ends
+the other two waits, and also sets the ticket when the pipe's reader has gone. One thread per process watches the
+tickets and pipes of all downloads; it lives while there are downloads.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from types import TracebackType
 from serverpy.errors import UpstreamFailed
 
 POLL_MS = 50
-"""Milliseconds after which the writer of a full pipe notices at the latest that its ticket is set."""
+"""Milliseconds after which, at the latest, the writer of a full pipe notices that its ticket is set."""
 
 
 def stopped() -> UpstreamFailed:
-    """Return the error of a download that was stopped. A truncated file must never pass for a complete one."""
+    """Return the error of a stopped download. A truncated file must never look complete."""
     return UpstreamFailed("The download was stopped before its end.")
 
 
@@ -34,7 +33,7 @@ class Stop:
         self._signalled = False
         self.pipe = pipe
         self.wake = -1
-        """A descriptor that is readable once stopped, to be polled together with others."""
+        """A descriptor that becomes readable when the download is stopped, to be polled together with others."""
 
     def __enter__(self) -> Stop:
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -52,12 +51,12 @@ class Stop:
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Raises `UpstreamFailed` if stopped."""
+        """Raise `UpstreamFailed` if the download is stopped."""
         if self.is_set:
             raise stopped()
 
     def pause(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `UpstreamFailed` at once when stopped."""
+        """Wait for `seconds`. Raises `UpstreamFailed` at once when the download is stopped."""
         self._cancelled.wait(seconds)
         self.check()
 
@@ -66,7 +65,7 @@ class Stop:
         return self._signalled
 
     def signal(self) -> None:
-        """Stop the download. For any thread."""
+        """Stop the download. Any thread may call this."""
         self._cancelled.set()
         with self._lock:
             self._signalled = True
@@ -91,7 +90,7 @@ class _Watch:
     def remove(self, stop: Stop) -> None:
         with self._lock:
             self._running.discard(stop)
-        os.eventfd_write(self._changed, 1)  # else a running `poll` keeps the pipe open, and its reader waits
+        os.eventfd_write(self._changed, 1)  # otherwise a running `poll` keeps the pipe open, and its reader waits
 
     def _watch(self) -> None:
         while True:

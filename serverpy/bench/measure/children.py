@@ -23,7 +23,7 @@ import psutil
 from serverpy.bench.measure.errors import TargetDied, TargetFailed
 
 STOP_SECONDS = 5.0
-"""From SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 POLL_SECONDS = 0.02
 MAX_FDS = 65536
 TAIL_LINES = 5
@@ -46,7 +46,7 @@ class Child:
 
     @property
     def log(self) -> str:
-        """Its output so far, stdout and stderr."""
+        """The child's output so far, stdout and stderr."""
         return self.log_file.read_text(errors="replace")
 
     def check(self) -> None:
@@ -55,12 +55,13 @@ class Child:
             raise TargetDied(f"{self.title} has ended unexpectedly ({self.process.returncode}). {self._tail()}")
 
     def said(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Wait until its output matches `pattern`. Raises TargetFailed if it ends first, or does not print it in
-        time."""
+        """Wait until the child's output matches `pattern`. Raises TargetFailed if the child ends first, or does not
+        print it in time."""
         return self.until(lambda: re.search(pattern, self.log), seconds)
 
     def until(self, condition: Callable[[], T | None], seconds: float) -> T:
-        """Call `condition` until it returns something true, and return that. Raises TargetFailed as `said` does."""
+        """Call `condition` until it returns a true value, and return that value. Raises TargetFailed if the child ends
+        first, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if self.process.poll() is not None:
@@ -87,7 +88,7 @@ def running(
 
     `env` is added to a clean environment. `files` (name → text) are written into its directory before it starts.
     `{directory}` in an argument or in a file stands for that directory. With `hold_stdin` the child reads EOF on its
-    stdin when the bench ends, for whatever reason."""
+    stdin when the bench ends for any reason."""
     with tempfile.TemporaryDirectory(prefix="serverpy-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         for file, text in (files or {}).items():
@@ -125,7 +126,8 @@ def clean_environment() -> dict[str, str]:
 
 def _raise_fd_limit(pid: int) -> None:
     """Raise the limit on open files, so that a target does not fail because of a shell's limit of 1024."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended already, which the caller notices when it waits for it
+    # the process has ended already, which the caller notices when it waits for it
+    with contextlib.suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         wanted = MAX_FDS if hard == resource.RLIM_INFINITY else min(hard, MAX_FDS)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (wanted, hard))
@@ -138,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # killed below
+        pass  # `_kill` below ends it
     finally:  # also when Ctrl-C is pressed again
         family |= _family(process.pid)
         for each in family:

@@ -23,7 +23,7 @@ from serverpy.tasks import cancel, spawn
 
 RECEIVE_BYTES = 64 * 1024
 """The kernel's receive buffer of a slow client. With the default size the kernel takes in megabytes before the server
-notices that the client is slow; what the server holds for a client is the same, but takes longer to show."""
+notices that the client is slow; the server holds the same bytes for a client, but later."""
 SEGMENT_BYTES = 1448
 """TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the server's kernel buffers 2.6 MB for
 each client, which would leave the server idle for the first half minute."""
@@ -36,7 +36,7 @@ HOPELESS_AFTER = 50
 
 
 class Reader:
-    """One slow client. On each turn it reads what is due, so never more than `rate` × the time since its first byte."""
+    """One slow client. On each turn it reads the bytes that are due, at most `rate` × the time since its first byte."""
 
     def __init__(self, ask: Ask, rate: int) -> None:
         self._ask = ask
@@ -46,7 +46,7 @@ class Reader:
         self._since = self._fed = 0.0
         self._stall = 0.0
         self.outcome: Outcome | None = None
-        """None while it is reading."""
+        """The outcome; None while the client is reading."""
 
     async def open(self) -> None:
         """Connect, and wait for the first byte of the body or an end without one. Closes the socket if cancelled."""
@@ -70,7 +70,7 @@ class Reader:
             self._take(await loop.sock_recv(self._socket, 4096))
 
     def turn(self) -> None:
-        """Read what is due, without waiting."""
+        """Read the bytes that are due, without waiting."""
         now = time.monotonic()
         due = int((now - self._since) * self._rate) - self._answer.received
         if self.outcome is not None or due <= 0:
@@ -101,10 +101,10 @@ class Reader:
 
 
 class Crowd:
-    """Slow clients that read `rate` bytes per second each: those that have joined and not left.
+    """Slow clients that are connected, each reading `rate` bytes per second.
 
     At most `at_once` of them connect at the same time; each has its turn every `slots` ticks. An async context manager:
-    leaving it, in whatever way, closes every connection.
+    every exit closes all connections.
     """
 
     def __init__(self, ask: Ask, rate: int, *, at_once: int = OPENING_AT_ONCE, slots: int = SLOTS) -> None:
@@ -213,7 +213,7 @@ async def many(
     ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Tally:
     """Send the requests that `ask` returns, one after the other, over `connections` that stay open if the server keeps
-    them: `count` in all, or for `seconds`. Ends early if, after 50 requests or more, over a tenth of them failed."""
+    them: `count` in all, or for `seconds`. Stops early if over a tenth of at least 50 requests failed."""
     tally, begun = Tally(), time.monotonic()
     left = iter(range(count)) if count is not None else None
 
@@ -289,7 +289,8 @@ async def _exchange(
     fresh: bool = True,
     enough: Callable[[Answer], bool] = _never,
 ) -> Outcome:
-    """Send one request and read the response until it is over or `enough` says so. The caller owns the connection."""
+    """Send one request and read the response until it is complete or `enough` returns true. The caller owns the
+    connection."""
     loop, view = asyncio.get_running_loop(), memoryview(buffer)
     try:
         async with asyncio.timeout(ask.patience) as patience:

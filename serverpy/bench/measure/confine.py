@@ -20,12 +20,12 @@ PROC = Path("/proc")
 
 @contextlib.contextmanager
 def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
-    """Let the process take at most `more_bytes` more than it has, for the duration of the block. `used_bytes` is what
-    it holds by the kernel's count of pages. Raises OSError if the process belongs to another user.
+    """Let the process take at most `more_bytes` more than it has, for the duration of the block. `used_bytes` is the
+    memory that it holds by the kernel's count of pages. Raises OSError if the process belongs to another user.
 
     A cgroup (version 2) counts from the moment the process joins it. Earlier pages stay with the old group, so the
-    limit includes `used_bytes`, which the process may free and take again. A cgroup also counts what the kernel holds
-    for sockets. `RLIMIT_DATA` counts address space, not pages; only the soft limit is set, which children may raise."""
+    limit includes `used_bytes`, which the process may free and take again. A cgroup also counts the kernel's socket
+    buffers. `RLIMIT_DATA` counts address space, not pages; only the soft limit is set, which children may raise."""
     home = _own_group(pid)
     group = _new_group(home, pid, more_bytes + used_bytes) if home is not None else None
     if home is not None and group is not None:
@@ -39,13 +39,14 @@ def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
     try:
         yield "prlimit"
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, which the caller notices when it waits for it
+        # the process has ended, which the caller notices when it waits for it
+        with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_DATA, before)
 
 
 def data_bytes(pid: int) -> int:
-    """Return what RLIMIT_DATA counts: private writable mappings, used or not (`VmData`). Raises OSError if the process
-    has ended."""
+    """Return the bytes that RLIMIT_DATA counts: private writable mappings, used or not (`VmData`). Raises OSError if
+    the process has ended."""
     for line in (PROC / str(pid) / "status").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name == "VmData":
@@ -60,13 +61,13 @@ def _new_group(home: Path, pid: int, limit: int) -> Path | None:
         try:
             group.mkdir()
         except OSError:
-            continue  # no permission
+            continue  # this process may not create a group there
         try:
             (group / "memory.max").write_text(str(limit))
             (group / "cgroup.procs").write_text(str(pid))
         except OSError:
             group.rmdir()
-            continue  # its parent does not enable the memory controller, or no process may be moved into it
+            continue  # the parent group does not enable the memory controller, or no process may be moved into it
         return group
     return None
 

@@ -8,14 +8,14 @@ from serverpy.errors import ServerPYError
 
 
 class BenchError(ServerPYError):
-    """A measurement was not possible, or cannot be trusted. Never sent over HTTP."""
+    """A measurement that was not possible or cannot be trusted. Never sent over HTTP."""
 
     code: ClassVar[str] = "bench"
 
 
 class TargetFailed(BenchError):
-    """A target did not start, or not in time. The message ends with the last lines of its output."""
+    """A target that did not start, or not in time. The message ends with the last lines of its output."""
 
 
 class TargetDied(BenchError):
-    """A target ended while it was measured, by itself or by a signal."""
+    """A target that ended while it was measured, by itself or by a signal."""

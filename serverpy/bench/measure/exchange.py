@@ -14,14 +14,14 @@ import httptools
 from serverpy.bench.measure.reference import Reference
 
 End = Literal["complete", "left", "cut", "wrong", "refused", "failed"]
-"""`left`: the client disconnected as planned, and all bytes until then were right. `cut`: the server ended the body
-early and the client could tell. `wrong`: wrong bytes, or a short body that looked complete. `refused`: an HTTP error.
-`failed`: no response."""
+"""The ends of a request. `left`: the client disconnected as planned, and all bytes until then were right. `cut`: the
+server ended the body early and the client could tell. `wrong`: wrong bytes, or a short body that looked complete.
+`refused`: an HTTP error. `failed`: no response."""
 
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""How long a client waits for the first byte, and, if it reads as fast as it can, between two pieces."""
+"""Seconds that a client waits for the first byte and, if it reads as fast as it can, between two chunks."""
 REASON_BYTES = 300
 
 
@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
+    """The end of one request. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
     the connect. `stall` is the longest time in which a slow client found nothing to read (None for other clients).
     `retry_after` is the value of that header."""
 
@@ -92,8 +92,8 @@ class Answer:
             self.wrong = self.wrong or f"not HTTP: {error}"
 
     def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
-        """Return how the request ended: as the framing says, because the client `left`, with a `failure`, or else with
-        the end of the connection."""
+        """Return how the request ended. The framing decides, or the client's `left`, or a `failure`, or else the end of
+        the connection."""
         end, reason = self._end(left, failure)
         return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason, self._retry_after)
 
@@ -106,7 +106,7 @@ class Answer:
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
         if self.received == size or (size is None and self.framed_end):
-            return "complete", ""  # including a body that is delimited by the end of the connection
+            return "complete", ""  # a body may also be delimited by the end of the connection
         if self.framed_end:
             return "wrong", f"{self.received} bytes of {size} that looked complete"
         if left:
@@ -114,7 +114,7 @@ class Answer:
         return "cut", failure or f"cut after {self.received} bytes{'' if size is None else f' of {size}'}"
 
     def _first(self) -> int:
-        """Return the offset of the body's first byte: a server may answer a range request with the whole (RFC 9110
+        """Return the offset of the body's first byte: a server may answer a range request with the whole file (RFC 9110
         §14.2)."""
         return self._ask.span[0] if self._ask.span and self.status == 206 else 0
 
@@ -134,7 +134,7 @@ class Answer:
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
-        if self._ask.verb == "HEAD":  # the parser waits for a body that never comes (RFC 9110 §9.3.2)
+        if self._ask.verb == "HEAD":  # a response to HEAD has no body, but the parser waits for one (RFC 9110 §9.3.2)
             self._framed()
 
     def on_body(self, data: bytes) -> None:
@@ -158,4 +158,4 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser forgets it later
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser discards it later

@@ -17,7 +17,7 @@ PACKAGES = (
     "serverpy", "yt-dlp", "uvloop", "uvicorn", "httptools", "fastapi", "starlette", "requests", "httpx", "psutil",
 )  # fmt: skip
 RIVALS = ("mediaflow-proxy", "streamlink", "httpx")
-"""These are looked up first in the rivals' own environment, if it is installed."""
+"""Packages whose versions are looked up first in the rivals' own environment, if it is installed."""
 
 
 def versions() -> dict[str, str | None]:
@@ -61,5 +61,5 @@ def _cpu() -> str | None:
 def _system() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:  # a system without the file
+    except OSError:  # this system has no such file
         return platform.system()

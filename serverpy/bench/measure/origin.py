@@ -14,13 +14,13 @@ from serverpy.bench.measure.children import running
 Scheme = Literal["http", "https"]
 
 START_SECONDS = 120.0
-"""The site makes its media at the first start."""
+"""Time for the site to start: at the first start it generates its media."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The running site. Media are named by what it serves: a file (`prog.mp4`, `large-180.mp4`) or a playlist
-    (`hls/ts`)."""
+    """The running site. A medium is named by its file or playlist on the site: a file (`prog.mp4`, `large-180.mp4`) or
+    a playlist (`hls/ts`)."""
 
     pid: int
     http: str
@@ -31,14 +31,15 @@ class Origin:
         return self.https if scheme == "https" else self.http
 
     def url(self, media: str, scheme: Scheme = "http") -> str:
-        """Return the address of the media itself: the file, or the master playlist."""
+        """Return the address of the media file or the master playlist."""
         path = f"{media}/master.m3u8" if is_playlist(media) else f"media/{media}"
         return f"{self.base(scheme)}/{path}"
 
     def page(self, media: str, scheme: Scheme = "http", fresh: str = "", faults: str = "id=bench") -> str:
         """Return the address of a page with a player for the media. A different `fresh` makes a different page, which
         no cache knows. A file may misbehave as `faults` says (`docs/sample.md`)."""
-        # The default fault has no effect: it only gives every file a page. Playlists have pages (`docs/sample.md`).
+        # The default fault has no effect: it only gives every file a page. Playlists have pages anyway
+        # (`docs/sample.md`).
         path = media.replace("/", "-") if is_playlist(media) else f"fault/{faults}/{media}"
         return f"{self.base(scheme)}/page/{path}" + (f"?fresh={fresh}" if fresh else "")
 

@@ -1,4 +1,4 @@
-"""Bytes in pipes: memory of the kernel, which no process's figures include."""
+"""Bytes in pipes: memory of the kernel, which no process's memory figures include."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Lines:
         self.say(f"{scenario.name}: {cell.title}")
 
     def cell_ended(self, cell: Cell) -> None:
-        pass  # the next line shows it
+        pass  # the next line shows the progress
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

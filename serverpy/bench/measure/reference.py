@@ -1,6 +1,6 @@
 """The expected bytes of the sample site's media, so that every client can compare each byte that it receives.
 
-A bounded number of blocks is kept, so that the bench does not hold 180 MB beside the servers that it measures.
+The module keeps a bounded number of blocks, so that the bench does not hold 180 MB beside the servers that it measures.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Reference:
 @cache
 def reference(media: str) -> Reference:
     """Return the reference of `large-<MiB>.mp4`, of a file of the sample, or of `hls/<kind>` (the concatenated segments
-    of its best variant). Raises ConfigurationError for anything else."""
+    of its best variant). Raises ConfigurationError if the sample site has no such media."""
     directory = ensure_media()
     size = media.removeprefix("large-").removesuffix(".mp4")
     if media == f"large-{size}.mp4" and size.isdecimal():

@@ -1,8 +1,7 @@
-"""A run of the bench: measures the chosen scenarios one after the other and writes the results to `results.json`.
-
-The file is rewritten after each scenario, so that nothing measured is lost. A scenario that fails is recorded with its
-reason and the others still run; an interrupted one is marked incomplete. When `run` returns or raises, every process
-that it started has ended.
+"""A run of the bench: measures the chosen scenarios one after the other and writes the results to `results.json`. It
+rewrites the file after each scenario, so that no result is lost. It records a failed scenario with its reason and still
+runs the others; it marks an interrupted scenario as incomplete. When `run` returns or raises, every process that it
+started has ended.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 class Watcher(Protocol):
-    """Shows the progress of a run."""
+    """Receiver that shows the progress of a run."""
 
     def plan(self, seconds: float) -> None:
         """Show that the run will take about `seconds`. Called once, first."""
@@ -45,8 +44,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to measure. `methods` None means every target that can run here; `streams` None, as many as the mode
-    says."""
+    """The measurements to make. `methods` None means every target that can run here; `streams` None, as many as the
+    mode says."""
 
     scenarios: Sequence[Scenario]
     mode: Mode
@@ -58,7 +57,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scenario with its cells for this run, and why targets are missing from it."""
+    """A scenario with its cells for this run, and the reason why targets are missing from it."""
 
     scenario: Scenario
     cells: tuple[Cell, ...]
@@ -88,7 +87,7 @@ def run(order: Order, watcher: Watcher) -> int:
                 if result.status == "incomplete":
                     return INTERRUPTED
     except KeyboardInterrupt:
-        return INTERRUPTED  # between two scenarios
+        return INTERRUPTED  # a stop between two scenarios
     record.finish()
     return DONE if all(result.status in ("done", "skipped") for result in record.results) else FAILED
 

@@ -36,7 +36,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A finished chart. `name` is the name of its file without `.svg`; `caption` says what it shows, with figures."""
+    """A finished chart. `name` is the name of its file without `.svg`; `caption` describes it, with figures."""
 
     name: str
     title: str

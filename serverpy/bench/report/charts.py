@@ -26,7 +26,7 @@ PARTS = ("#3a7fd0", "#c56a0a", "#128f68", "#c2558d", "#8b6fd0", "#8a7d1c", "#1b8
 
 
 def draw_all(results: Results) -> list[Chart]:
-    """Draw every chart that has something to show, in the order of the report."""
+    """Draw every chart that has data, in the order of the report."""
     return [chart for draw in CHARTS if (chart := draw(results)) is not None]
 
 
@@ -73,7 +73,7 @@ def breakdown(results: Results) -> Chart | None:
 
 
 def _stack(axes: Axes, place: int, parts: Sequence[tuple[str, float]], colours: dict[str, str]) -> float:
-    """Draw one bar. A step that freed memory is not drawn; the table has it."""
+    """Draw one bar. A step that freed memory is not drawn; the table shows it."""
     left = 0.0
     for step, added in parts:
         width = max(added, 0.0)

@@ -2,7 +2,7 @@
 
 A claim is a range. If the figure that the bench measured is inside it (widened by a tenth on both sides, because two
 runs differ by that much), the claim *held*. If the figure is below, the claim was *too high*; if above, *too low*. A
-claim without a figure of its own ("X needs less than Y") is written as the ratio that it amounts to, and *held* or was
+claim without a figure of its own ("X needs less than Y") is stored as the ratio that it implies, and *held* or was
 *wrong*. Without a figure there is no verdict, only *not measured* and the reason.
 """
 
@@ -35,8 +35,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One claim about one target. `words` replace the range if the document states none. `on` says what was measured:
-    the title of a target, or a description."""
+    """One claim about one target. `words` replace the range if the document states none. `on` names the measured
+    object: the title of a target, or a description."""
 
     what: str
     on: str
@@ -52,7 +52,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table or chart of the document. `source` is its heading there."""
+    """A table or chart of the document. `source` is its heading in the document."""
 
     title: str
     source: str

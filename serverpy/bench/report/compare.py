@@ -41,7 +41,7 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """None if the earlier figure is zero."""
+        """The ratio of the later figure to the earlier; None if the earlier figure is zero."""
         return self.now / self.before if self.before else None
 
 
@@ -59,7 +59,7 @@ def changes(earlier: Results, now: Results) -> Iterator[Change]:
 
 
 def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is kept of an earlier run: its date, its version and its figures beside those of this run."""
+    """Return the record of an earlier run: its date, its version and its figures beside those of this run."""
     before = parse(earlier)
     return {
         "started": str(before.meta.get("started", "")),
@@ -69,7 +69,7 @@ def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
 
 def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
-    """Yield the blocks of the report's comparison section, none without an earlier run."""
+    """Yield the blocks of the report's comparison section. Yields none without an earlier run."""
     if kept is None:
         return
     yield Heading("Compared with an earlier run")

@@ -28,7 +28,7 @@ UNKNOWN = (Verdict.NOT_MEASURED, Reached.NOT_MEASURED)
 
 
 def build(results: Results, charts: Sequence[Chart], raw: Mapping[str, Any]) -> Page:
-    """Build the page. `raw` is what `results` were parsed from."""
+    """Build the page. `raw` is the JSON from which `results` were parsed."""
     blocks = (
         *_opening(results),
         *_limits(results),
@@ -87,7 +87,7 @@ def _summary(results: Results) -> Iterator[str]:
 
 
 def _beside_others(results: Results) -> str:
-    """Compare the memory of ServerPY's relay with the others, in a sentence."""
+    """Return a sentence that compares the memory of ServerPY's relay with that of the others."""
     cost = "crowd(target, max, http)[each_pss]"
     ours = find(cost, results, "relay")
     if isinstance(ours, NotMeasured):
@@ -165,7 +165,7 @@ def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
 
 
 def _of(row: Row, name: str, asked: str) -> str:
-    """Return how many clients were served of those that connected, which may be fewer than there is room for."""
+    """Return how many of the connected clients were served, which may be fewer than there is room for."""
     text, all_of_them = show(number(row, name), "count"), number(row, asked)
     return f"{text} of {show(all_of_them, 'count')}" if isinstance(all_of_them, Figure) else text
 
@@ -196,7 +196,7 @@ def _claims(results: Results) -> Iterator[Block]:
 
 
 def _outcome(judged: Sequence[Judged]) -> str:
-    """Summarise the verdicts of a section, and by how much its claims missed, in a sentence."""
+    """Return a sentence that summarises the verdicts of a section, and by how much its claims missed."""
     counts = Counter(each.verdict for each in judged)
     parts = []
     for verdict in Verdict:

@@ -1,4 +1,4 @@
-"""The table that a run prints and the README shows: what a stream costs with each target."""
+"""The table that a run prints and the README shows: the cost of a stream with each target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page as values, and its two formats: Markdown, and one HTML file without external references.
+"""A report page as values, and its two formats: Markdown, and one HTML file without external references.
 
 Text may contain `code` and **bold**. Nothing else is markup, so error messages and other foreign text are shown
 literally.
@@ -45,7 +45,7 @@ class Table:
 class Code:
     text: str
     folded: str = ""
-    """The summary line to click on. HTML folds such a block, Markdown leaves it out."""
+    """The summary line to click on. HTML folds the block below it, Markdown leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ figcaption b{color:var(--ink)}.paper{fill:none}nav ul{columns:2;padding-left:1.2
 
 
 def to_html(page: Page) -> str:
-    """Format the page as one HTML file that needs no network and no scripts and suits light and dark themes."""
+    """Format the page as one HTML file that needs no network and no scripts, and supports light and dark themes."""
     body = "\n".join(_html(block) for block in page.blocks)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

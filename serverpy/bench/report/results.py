@@ -44,7 +44,8 @@ NOT_RUN = "not part of this run"
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """Why there is no figure: one phrase for the reader. `failed` distinguishes a failure from what was left out."""
+    """The reason why there is no figure: one phrase for the reader. `failed` distinguishes a failure from an
+    omission."""
 
     reason: str
     failed: bool = False
@@ -52,7 +53,7 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, in bytes, seconds or the unit of its claim. `note` is shown after it, in brackets."""
+    """One measured value, in bytes, seconds or the unit of its claim. The report shows `note` after it, in brackets."""
 
     value: float
     note: str = ""
@@ -96,9 +97,9 @@ class Results:
         return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
 
     def rows(self, scenario: str, **where: object) -> list[Row]:
-        """Return the rows of a scenario whose fields have those values; if it has only series, each is summarised as a
-        row. Rows that were measured before another part of the scenario failed are valid; `nothing` says why the rest
-        is missing."""
+        """Return the rows of a scenario whose fields have those values. If the scenario has only series, summarise each
+        as a row. Rows that were measured before another part of the scenario failed are valid; `nothing` returns the
+        reason for the missing rows."""
         found = self.scenarios.get(scenario)
         rows = (found.rows or tuple(map(summary, found.series))) if found else ()
         return [row for row in rows if _matches(row, where)]
@@ -109,8 +110,8 @@ class Results:
         return [each for each in found.series if len(each["pss"]) > 1] if found else []
 
     def row(self, scenario: str, **where: object) -> Row | NotMeasured:
-        """Return the first row with those values, or why it is unsound. If the value of a field is `max`, return the
-        sound row in which that field is largest."""
+        """Return the first row with those values, or the reason why it is unsound. If the value of a field is `max`,
+        return the sound row in which that field is largest."""
         largest = [name for name, value in where.items() if value == "max"]
         rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
         if not rows:
@@ -139,7 +140,7 @@ class Results:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a results file. Raises OSError, or ValueError if the file does not hold results of the bench."""
+    """Read a results file. Raises OSError if it cannot be read, ValueError if it does not hold results of the bench."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
         raise ValueError(f"{path} is not a results file of the bench")
@@ -184,7 +185,7 @@ def _matches(row: Row, where: Mapping[str, object]) -> bool:
 
 
 def _short(reason: str) -> str:
-    """Shorten a reason for the cell of a table; the whole reason is shown with the scenario."""
+    """Shorten a reason for the cell of a table. The report shows the whole reason with the scenario."""
     return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
 
 
@@ -202,8 +203,8 @@ def number(row: Row | NotMeasured, name: str) -> Found:
 
 
 def unsound(row: Row) -> NotMeasured | None:
-    """Return why a row says nothing about a crowd of its size: clients failed, or were refused although all should be
-    served. Returns None if the row is sound."""
+    """Return why a row cannot stand for a crowd of its size: clients failed, or were refused although the server should
+    serve all of them. Returns None if the row is sound."""
     if "clients" not in row:
         return None
     clients = row["clients"]

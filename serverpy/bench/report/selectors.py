@@ -34,7 +34,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 
 def find(selector: str, results: Results, target: str = "") -> Found:
-    """Find what `selector` names in `results`. Raises ValueError if the selector is invalid."""
+    """Evaluate `selector` on `results`. Raises ValueError if the selector is invalid."""
     if selector.startswith(NONE):
         return NotMeasured(selector.removeprefix(NONE))
     evaluation = _Evaluation(results, target)
@@ -57,7 +57,7 @@ class _MissingError(Exception):
 
 
 class _Evaluation:
-    """One evaluation of a selector. `notes` are what a reader should know about its rows."""
+    """One evaluation of a selector. `notes` are remarks on its rows for the reader."""
 
     def __init__(self, results: Results, target: str) -> None:
         self._results = results
@@ -118,9 +118,9 @@ class _Evaluation:
                 yield self.value(node, row)
 
     def peak(self, arguments: list[ast.expr], _row: Row | None) -> float:
-        """Return the memory of the whole process tree with that many slow readers. If that many children were not
-        measured, the figure is extrapolated from the largest number that was, and a note says so: this is possible
-        because each child is a process of its own."""
+        """Return the memory of the whole process tree with that many slow readers. If the run did not measure that many
+        children, extrapolate from the largest number that it measured, and add a note: each child is a process of its
+        own."""
         target, clients = self._word(arguments[0]), self.value(arguments[1])
         found = self._results.row("crowd", target=target, clients=clients, scheme="http")
         if target == "subprocess" and isinstance(found, NotMeasured) and not found.failed:

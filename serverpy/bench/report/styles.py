@@ -1,4 +1,4 @@
-"""How each target is named and drawn in every table and chart, in the order of the tables."""
+"""The name and drawing style of each target in every table and chart, in the order of the tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ seed           | the document's code | #c56a0a | X | -. | thread and queue      
 httpx-relay    | httpx relay         | #c2558d | P | -- | extract, then httpx        | extract, then `httpx.stream` on the event loop
 mediaflow      | mediaflow-proxy     | #8b6fd0 | * | -. | mediaflow-proxy            | from PyPI, one process
 streamlink     | streamlink          | #8a7d1c | d | :  | streamlink                 | for HLS, one process per stream
-"""  # noqa: E501  # a table
+"""  # noqa: E501  # the name in a table
 
 
 def _style(row: str) -> tuple[str, Style]:

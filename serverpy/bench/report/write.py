@@ -24,9 +24,9 @@ def write(
     """Write `report.md`, `report.html` and `img/*.svg` into `out`, and `benchmark.md`, `benchmark.json` and `img/*.svg`
     into `docs` (the repository's). Returns the path of the HTML page.
 
-    Scenarios that are missing or failed in the run are added from `more` runs. The figures of the run `against` are
-    shown beside those of this one. Raises OSError, or ValueError if a file does not hold results. Each file is replaced
-    atomically.
+    Adds scenarios that are missing or failed in the run from `more` runs. Shows the figures of the run `against` beside
+    those of this one. Replaces each file atomically. Raises OSError if a file cannot be read or written, ValueError if
+    one does not hold results.
     """
     raw = load(results_path)
     for path in more:

@@ -1,8 +1,8 @@
 """Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): finds them in a buffer, one level at a time, and
 writes them.
 
-The buffers are untrusted. Nothing here recurses, allocates by a number that the buffer itself does not back, or reads
-beyond the given box; a box that does not fit raises `NotMedia`.
+The buffers are untrusted. No function here recurses, allocates more than the buffer holds, or reads beyond the given
+box. Raises `NotMedia` if a box does not fit.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from serverpy.errors import NotMedia
 
 MAX_CHILDREN = 4096
-"""Boxes side by side inside one box; a moov has a handful."""
+"""Maximum number of boxes side by side inside one box; a moov has a handful."""
 HEADER_BYTES = 16
-"""The longest header of a box: size, type and a 64-bit size."""
+"""Maximum size of a box's header: size, type and a 64-bit size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) 
 
 
 def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes from `start` to `end`. Fewer than 8 bytes after the last one are ignored, because QuickTime
-    writes them."""
+    """Yield the boxes from `start` to `end`. Ignores fewer than 8 bytes after the last box, because QuickTime writes
+    them."""
     for _ in range(MAX_CHILDREN):
         if end - start < 8:
             return
@@ -103,8 +103,8 @@ def fields(layout: str, data: memoryview, box: Box, at: int = 0) -> tuple[int, .
 
 
 def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[int]:
-    """Read `count` big-endian numbers of `array`'s type `code` at `at` of the box's content. If the box is too short
-    for `count`, nothing is allocated."""
+    """Read `count` big-endian numbers of `array`'s type `code` at `at` of the box's content. Raises `NotMedia`, before
+    it allocates memory, if the box is too short for `count`."""
     values = array(code)
     start = box.body + at
     if count * values.itemsize > box.end - start:

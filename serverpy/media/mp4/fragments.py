@@ -24,18 +24,18 @@ from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
 MAX_MOOFS = 256
-"""Of one block: sequence numbers leave room for this many."""
+"""Maximum number of fragments in one block: sequence numbers leave room for this many."""
 _BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
 
 
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
-    """Raises what `lay_out` raises."""
+    """Lay out both files. Raises the errors of `lay_out`."""
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        patch_moof(located.moof, track.number, 1, 1, 0)  # fail before the first byte if it cannot be woven
+        patch_moof(located.moof, track.number, 1, 1, 0)  # fail before the first byte if the fragment cannot be woven
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
         for source, index in enumerate(indices)
@@ -90,15 +90,15 @@ def _write_empty_table(track: Track) -> bytes:
 
 
 def _write_trex(number: int, track: Track) -> bytes:
-    """Write the defaults for what fragments do not say themselves (§8.8.3)."""
+    """Write the defaults for fields that fragments leave out (§8.8.3)."""
     defaults = (1, 0, 0, 0) if track.trex is None else fields("IIII", track.data, track.trex, 8)
     return write_full(b"trex", 0, 0, struct.pack(">IIIII", number, *defaults))
 
 
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
     """Return the moof for another file: with the number `sequence`, its track `old_number` as `new_number`, moved by
-    `shift` bytes. Raises `NotMedia` if it is damaged or has other tracks, `DrmProtected`, and `UnsupportedConversion`
-    if a fragment's base depends on another's."""
+    `shift` bytes. Raises `NotMedia` if it is damaged or has other tracks, `DrmProtected` if it is encrypted,
+    `UnsupportedConversion` if a fragment's base depends on another's."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:

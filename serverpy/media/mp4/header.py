@@ -1,5 +1,5 @@
-"""Writes the header of the woven file: ftyp and a moov with both tracks. Boxes that describe the samples are copied as
-they are; only the samples' positions, the track numbers and values in the movie's time scale are new."""
+"""Writes the header of the woven file: ftyp and a moov with both tracks. It copies the boxes that describe the samples
+unchanged; only the samples' positions, the track numbers and values in the movie's time scale are new."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
-    """Return the sample table of a plain track whose cut k is at `places[k]`; with 64-bit offsets if `wide`."""
+    """Return the sample table of a plain track whose cut k is at `places[k]`. Uses 64-bit offsets if `wide` is true."""
     copied = [track.bytes_of(track.samples[kind]) for kind in COPIED if kind in track.samples]
     offsets = swapped(array("Q" if wide else "I", places)).tobytes()
     stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
@@ -87,8 +87,8 @@ def _write_tkhd(number: int, track: Track, scale: int) -> bytes:
 
 
 def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int, int]:
-    """Return what mvhd and tkhd begin with: created, modified, time scale or track number, duration; and the offset
-    after it."""
+    """Return the fields with which mvhd and tkhd begin (created, modified, time scale or track number, duration), and
+    the offset after them."""
     (version,) = fields("B", data, box)
     layout = f"QQI{between}Q" if version else f"III{between}I"
     created, modified, third, duration = fields(layout, data, box, 4)
@@ -96,7 +96,7 @@ def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int
 
 
 def _duration(track: Track, scale: int) -> int:
-    """Return the track's duration in units of `scale`; all ones if it is unknown."""
+    """Return the track's duration in units of `scale`, or all ones if it is unknown."""
     duration = _times(track.data, track.tkhd, between="4x")[3]
     unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
     return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)

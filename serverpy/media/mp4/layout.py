@@ -1,7 +1,7 @@
 """The virtual file: maps each of its bytes to a byte of its header or to a byte of a source.
 
-A layout is what all requests for the same pair share: a header, and a plan of runs in packed columns. Reading a range
-of it takes a bisection and a walk.
+All requests for the same pair share one layout: a header, and a plan of runs in packed columns. A bisection and a walk
+find the bytes of a range.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VIDEO, AUDIO, HEADER = 0, 1, 2
-"""Where bytes come from: the two sources, as indices of a pair, and the layout's own header."""
+"""Sources of bytes: the two files of a pair, by index, and the layout's own header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Contiguous bytes: `length` bytes at `offset` of `source`. Bytes of a track belong to the run number `run`, and
-    begin `skip` bytes after its first."""
+    """Contiguous bytes: `length` bytes at `offset` of `source`. Bytes of a track belong to run number `run`, and begin
+    `skip` bytes after the run's first byte."""
 
     source: int
     offset: int
@@ -31,8 +31,8 @@ class Piece:
 class Layout:
     """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
     the source `sources[r]`. `sizes` are those of the sources that the layout was made for. Without `numbers`, runs are
-    passed on as they are. With `numbers`, the track numbers in the sources, each run is a block of fragments whose
-    moofs are patched while they are sent (`fragments.py`)."""
+    passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of fragments whose moofs
+    are patched while they are sent (`fragments.py`)."""
 
     header: bytes
     starts: array[int]
@@ -47,7 +47,7 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that it holds in memory."""
+        """The bytes that the layout holds in memory."""
         return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
     def read(self, first: int, end: int) -> Iterator[Piece]:
@@ -65,8 +65,8 @@ class Layout:
             run += 1
 
     def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
-        """Return the first byte of `source` that the range needs, and the byte after its last. Returns None if it needs
-        none. A block of fragments is needed from its beginning on."""
+        """Return the first byte of `source` that the range needs, and the byte after its last. Returns None if the
+        range needs none. A range needs a block of fragments from the block's beginning."""
         first = max(first, len(self.header))
         if first >= end:
             return None

@@ -1,8 +1,8 @@
-"""Finds what describes an MP4 (its moov, and the index of its fragments) with few ranged reads. Pure: a generator that
-yields the ranges it needs and is sent their bytes, so that its caller does the reading.
+"""Finds the parts that describe an MP4 (its moov, and the index of its fragments) with few ranged reads. Pure: a
+generator that yields the ranges it needs and is sent their bytes, so that its caller does the reading.
 
-The first 64 KiB hold the moov of most files, or at least the size of the boxes before it; it is then one read away,
-wherever it is.
+The first 64 KiB hold the moov of most files, or at least the size of the boxes before it; one more read then gets the
+moov.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
-"""The largest moov (or index of fragments) of one file."""
+"""Maximum size of the moov (or index of fragments) of one file, in bytes."""
 MAX_MOOF_BYTES = 64 * 1024
-"""A minute of video at 60 frames per second takes 58 KB."""
+"""Maximum size of a moof, in bytes; that of a minute of video at 60 frames per second takes 58 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62
-"""Offsets are written with 64 bits, and later sums must fit, too."""
+"""Maximum size of a file: offsets have 64 bits, and sums of them must fit, too."""
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
@@ -37,9 +37,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What was found in a file of `total` bytes: the moov, and, if the file is fragmented, the first moof and the index
-    of the fragments. The index is the sidx if a single one before the first moof covers all fragments (it counts from
-    `sidx_end`, the offset after it), else the mfra if there is one at the end."""
+    """The boxes found in a file of `total` bytes: the moov, and, if the file is fragmented, the first moof and the
+    index of the fragments. The index is the sidx if a single one before the first moof covers all fragments (it counts
+    from `sidx_end`, the offset after it), else the mfra if there is one at the end."""
 
     total: int
     moov: bytes
@@ -52,7 +52,7 @@ class Located:
 
 
 class _Window:
-    """The bytes that were read last."""
+    """A window on the file: the bytes of the last read."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -85,10 +85,10 @@ class _Window:
         self.data = memoryview((yield Span(first, end)))
         self.first = first
         if len(self.data) != end - first:
-            raise damaged("it is shorter than announced")
+            raise damaged("the file is shorter than its boxes state")
 
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
-        """Return all of `box`, and read it if necessary."""
+        """Return all of `box`. Yields a read if necessary."""
         if box.end - box.start > MAX_INDEX_BYTES:
             raise TooLarge("The index of this MP4 is larger than this server allows.")
         if not self.first <= box.start <= box.end <= self.first + len(self.data):
@@ -97,8 +97,8 @@ class _Window:
 
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
-    """Find what describes the MP4 of `total` bytes. Raises `UnsupportedConversion` if it is not an MP4, `NotMedia` if
-    it is damaged, `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
+    """Find the boxes that describe the MP4 of `total` bytes. Raises `UnsupportedConversion` if it is not an MP4,
+    `NotMedia` if it is damaged, `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
     if total > _MAX_TOTAL:
         raise damaged("its length is out of range")
     window = _Window(total)
@@ -127,7 +127,7 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
-    """Return whether there are fragments from `at` on, where the index ends: some files have an index before each
+    """Return whether there are fragments after `at`, the end of the index: some files have an index before each
     fragment, for that fragment only."""
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
@@ -146,7 +146,7 @@ def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
-    """Return the mfra at the end of the file, or nothing; its last 16 bytes give its length."""
+    """Return the mfra at the end of the file; its last 16 bytes give its length. Returns b"" if there is none."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
     length = mfra_bytes(bytes(window.data))
     if not 8 <= length <= total:
@@ -165,7 +165,7 @@ def is_fragmented(moov: bytes) -> bool:
 
 
 def _check_first(data: memoryview) -> None:
-    """Check that this looks like boxes at all, before a size in it is trusted."""
+    """Check that the bytes look like boxes, before trusting a size in them."""
     kind = bytes(data[4:8])
     if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
         raise UnsupportedConversion("One of the two formats is not an MP4: they cannot be merged without a muxer.")

@@ -1,6 +1,6 @@
-"""The other index of a fragmented track, for files that have no sidx: the list of random access points at the end of
-the file (ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). It gives the times and positions of moofs; a block extends to the
-next one."""
+"""The index of a fragmented track in files that have no sidx: the list of random access points at the end of the file
+(ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). It gives the times and positions of moofs; a block extends to the next moof.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from serverpy.media.mp4.sidx import MAX_DURATION, MAX_REFERENCES, Index, Referen
 
 MFRO_BYTES = 16
 _SYNC = 0x90000000
-"""How a sidx says that a block begins with a point where decoding may begin (§8.16.3.3)."""
+"""Value by which a sidx marks a block that begins with a point where decoding may begin (§8.16.3.3)."""
 
 
 def mfra_bytes(mfro: bytes) -> int:
-    """Return the length of the mfra that ends with `mfro`, 0 if that is not an mfro box."""
+    """Return the length of the mfra that ends with `mfro`. Returns 0 if `mfro` is not an mfro box."""
     size, kind, _, whole = struct.unpack(">I4sII", mfro)
     return whole if (size, kind) == (MFRO_BYTES, b"mfro") else 0
 
@@ -41,7 +41,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("its index is out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # the duration of the last block is only in its own boxes
+    durations.append(durations[-1] if durations else scale)  # only the last block's own boxes contain its duration
     if max(durations) > MAX_DURATION:
         raise damaged("its index is out of order")
     return Index(

@@ -14,11 +14,11 @@ from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
-"""Size of the media from which offsets have 64 bits; the rest of the 32-bit range is more than any header needs."""
+"""Size of the media above which offsets have 64 bits; the rest of the 32-bit range is more than any header needs."""
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
-    """Raises what `lay_out` raises."""
+    """Lay out both files. Raises the errors of `lay_out`."""
     tracks = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
     places = array("Q"), array("Q")
@@ -61,8 +61,8 @@ def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
 def _write_header(
     tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
 ) -> bytes:
-    """Return ftyp, moov and the header of mdat. The length of a moov does not depend on the offsets in it, so it is
-    written twice: once to learn its length, then with the offsets that follow from that."""
+    """Return ftyp, moov and the header of mdat. The length of a moov does not depend on the offsets in it, so this
+    writes the moov twice: once to learn its length, then with the resulting offsets."""
     wide = media_bytes > _WIDE_FROM
     mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
     ftyp = write_ftyp()

@@ -1,7 +1,7 @@
-"""Where the samples of a track are (ISO/IEC 14496-12 §8.6, §8.7), and the track cut anew into chunks of a second.
+"""Reads the positions of a track's samples (ISO/IEC 14496-12 §8.6, §8.7), and cuts the track into chunks of a second.
 
-A source's own chunks may be one sample or the whole film. When both tracks are cut by time, they can be interleaved
-without look-ahead, wherever they come from. Tables are packed arrays, and are checked against the file's size.
+A source's own chunks may hold one sample or the whole track. Two tracks that are cut by time can be interleaved without
+look-ahead. Tables are packed arrays, checked against the file's size.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from serverpy.media.mp4.boxes import Box, damaged, fields, need, table
 from serverpy.media.mp4.tracks import Track
 
 MAX_SAMPLES = 4 << 20
-"""Of one track; a day of 48 kHz AAC has 4,050,000."""
+"""Maximum number of samples of one track; a day of 48 kHz AAC has 4,050,000."""
 MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
-"""Of one track: 20 MB of plan. A film of 12 hours has this many if no two of its frames are adjacent."""
+"""Maximum number of extents of one track: 20 MB of plan. A film of 12 hours has this many if no two of its frames are
+adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def read_samples(track: Track, total: int) -> Samples:
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("its chunks and its sample sizes differ in how many samples there are")
+        raise damaged("its chunks and its sample sizes disagree on the number of samples")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond the end of the file")
@@ -73,8 +74,8 @@ def read_samples(track: Track, total: int) -> Samples:
 
 
 def unlisted_bytes(track: Track, total: int) -> int:
-    """Estimate what the samples and cuts of `track` take in addition to a multiple of their tables, because one number
-    there may stand for the sizes of all samples, and another for durations of a second each."""
+    """Estimate the bytes of the samples and cuts of `track` beyond a multiple of their tables, because one number in a
+    table may stand for the sizes of all samples, and another for durations of a second each."""
     size, count = _uniform(track)
     seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
     cuts = min(count, seconds + total // MAX_CUT_BYTES + 1)
@@ -82,7 +83,7 @@ def unlisted_bytes(track: Track, total: int) -> int:
 
 
 def _uniform(track: Track) -> tuple[int, int]:
-    """Return the size that all samples have, or 0, and their number."""
+    """Return the size that all samples have, or 0 if they differ, and the number of samples."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
     _check_count(count)
@@ -139,7 +140,7 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         if begin != len(first) or not begin <= end <= chunks + 1:
             raise damaged("its chunks are out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("its chunks and its sample sizes differ in how many samples there are")
+            raise damaged("its chunks and its sample sizes disagree on the number of samples")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))
@@ -150,8 +151,8 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
 
 
 def cut(track: Track, samples: Samples) -> Cuts:
-    """Cut by seconds of decoding time, at most MAX_CUT_BYTES (or one sample) each, and where the description changes.
-    Adjacent extents are joined."""
+    """Cut `samples` by seconds of decoding time and where the description changes, with at most MAX_CUT_BYTES (or one
+    sample) per cut. Joins adjacent extents."""
     cuts, chunk, delay = Cuts(), 0, track.delay
     for begin, end, time, description in _windows(track, samples):
         while begin < end:
@@ -174,7 +175,7 @@ def _bounded(microseconds: int) -> int:
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """Return the end of the samples from `begin` on that fit into one cut; at least one sample counts as fitting."""
+    """Return the end of the samples from `begin` that fit into one cut. At least one sample counts as fitting."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)

@@ -10,7 +10,7 @@ from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, damaged, fields, table, write_full
 
 _OTHER_INDEX = 1 << 31
-"""The bit of a reference that says that it leads to another sidx; the other 31 bits are its size."""
+"""The bit of a reference that marks it as a reference to another sidx; the other 31 bits are its size."""
 MAX_REFERENCE_BYTES = _OTHER_INDEX - 1
 MAX_DURATION = (1 << 32) - 1
 MAX_TIME = (1 << 64) - 1
@@ -20,7 +20,7 @@ MAX_REFERENCES = (1 << 16) - 1
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A block of fragments: its bytes in the file, and its presentation time and duration, in units of the index's
-    scale. `access` says where in it a decoder may begin, as found in the source."""
+    scale. `access` is the source's statement of where in the block a decoder may begin."""
 
     offset: int
     size: int
@@ -36,8 +36,8 @@ class Index:
 
 
 def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
-    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if it leads beyond `total`,
-    `UnsupportedConversion` if it is an index of indices."""
+    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if a block lies beyond `total`,
+    `UnsupportedConversion` if the box is an index of indices."""
     data = memoryview(sidx)
     box = _whole(data)
     at, scale, time, ahead, count = _head(data, box)
@@ -49,7 +49,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
         if size & _OTHER_INDEX:
             raise UnsupportedConversion("One of the two formats has an index of indices (sidx): they cannot be merged.")
         if offset + size > total:
-            raise damaged("its index leads beyond the end of the file")
+            raise damaged("its index points beyond the end of the file")
         if time > MAX_TIME:
             raise damaged("its timestamps are out of range")
         if size:
@@ -62,7 +62,8 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
 
 
 def indexed_end(sidx: bytes, anchor: int) -> int:
-    """Return where the bytes end that a sidx box describes, whose offsets count from `anchor`. Raises `NotMedia`."""
+    """Return the end of the bytes that a sidx box describes, whose offsets count from `anchor`. Raises `NotMedia` if
+    the box is invalid."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, ahead, count = _head(data, box)
@@ -77,7 +78,7 @@ def _whole(data: memoryview) -> Box:
 
 
 def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
-    """Return where in the box the references begin, the scale, the first time, the bytes before the first block, and
+    """Return the offset of the references in the box, the scale, the first time, the bytes before the first block, and
     the number of references."""
     (version,) = fields("B", data, box)
     scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
@@ -89,14 +90,14 @@ def too_many_blocks() -> TooLarge:
 
 
 def sidx_bytes(count: int) -> int:
-    """Return the length of what `write_sidx` returns."""
+    """Return the length of the result of `write_sidx`."""
     return 40 + 12 * count
 
 
 def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead: int) -> bytes:
     """Return the index of the track `number` whose blocks are at `places`. Each reference extends to the next block of
-    the track, the last one to `end`: the bytes in between belong to the other track. `ahead` is the number of bytes
-    from the end of this box to the first block."""
+    the track, the last reference to `end`: the bytes in between belong to the other track. `ahead` is the number of
+    bytes from the end of this box to the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
     if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
         raise too_many_blocks()

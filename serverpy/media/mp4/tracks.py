@@ -1,7 +1,7 @@
 """One track of a moov: the boxes that describe it, and the few fields that a new moov has to change.
 
-A track that cannot be copied into another file is refused here: an encrypted one (`DrmProtected`), or one whose media
-is in another file.
+Refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or one whose media is in
+another file.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Track:
 
     @property
     def delay(self) -> int:
-        """When the media's time 0 is presented, in microseconds. A pause delays it; an edit that skips media brings it
-        forward."""
+        """Time at which the media's time 0 is presented, in microseconds. A pause delays it; an edit that skips media
+        brings it forward."""
         delay = 0
         for edit in self.edits:
             if edit.media_time >= 0:
@@ -121,7 +121,7 @@ def _scale(data: memoryview, box: Box) -> int:
     """Return the time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
     (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
     if scale == 0:
-        raise damaged("it has a time scale of 0")
+        raise damaged("its track or movie has a time scale of 0")
     return scale
 
 
@@ -132,7 +132,7 @@ def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
     version, count = fields("B3xI", data, elst)
     layout, size = ("QqI", 20) if version else ("IiI", 12)
     if count > _MAX_EDITS:
-        raise damaged("it has too many edits")
+        raise damaged("its edit list is too long")
     return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
 
 
@@ -154,14 +154,14 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
         if (
             handler == VIDEO_HANDLER
-        ):  # the fields of audio entries differ in QuickTime; an encrypted one is known by its kind
+        ):  # the fields of audio entries differ in QuickTime; the kind identifies an encrypted entry
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
         raise DrmProtected("This format is encrypted.")
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Refuse QuickTime's later audio descriptions, which MP4 does not have. MP4 also has a version 1, but says so in
+    """Refuse QuickTime's later audio descriptions, which MP4 does not have. MP4 also has a version 1, but marks it in
     stsd."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
@@ -170,8 +170,8 @@ def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
-    """Refuse a data reference to another file (§8.7.2): the woven file is a new one, and nothing else is ever
-    opened."""
+    """Refuse a data reference to another file (§8.7.2): the woven file is a new one, and this server opens no other
+    file."""
     dinf = information.get(b"dinf")
     dref = None if dinf is None else by_kind(data, dinf).get(b"dref")
     if dref is None:

@@ -2,8 +2,8 @@
 
     making ─▶ in use ◀─▶ idle ─▶ gone
 
-- *Making*: the first stream that asks makes the layout, and its reservation grows for that; the other streams wait.
-- *In use*: at least one stream has a lease. The bytes are charged to the budget once, however many streams there are.
+- *Making*: the first stream that needs the layout makes it, and its reservation grows for that; the other streams wait.
+- *In use*: at least one stream has a lease. The bytes are charged once, regardless of the number of streams.
 - *Idle*: no stream has a lease. The bytes are spare: they are freed when a stream needs them (`Budget.add_reclaimer`)
   or when idle layouts exceed `max_idle_bytes`, the least recently used first.
 - A discarded layout is given to no further stream, and is gone when its last lease is released.
@@ -24,14 +24,14 @@ from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
-"""Idle layouts may hold the budget divided by this."""
+"""Divisor of the budget: idle layouts may hold this part of it."""
 FIXED_BYTES = 4096
-"""The objects around a layout."""
+"""Bytes of the objects around a layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length and validators of a source, which say whether it is still the one that a layout was made for."""
+    """The length and validators of a source. If they change, a layout made for the source no longer fits."""
 
     total: int
     etag: str | None
@@ -73,7 +73,7 @@ class Lease:
         self.woven = entry.woven
 
     def release(self) -> None:
-        """Idempotent."""
+        """Release the lease. Idempotent."""
         if not self._released:
             self._released = True
             self._layouts._release(self._entry)
@@ -91,15 +91,15 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If there is none, `make` makes it, and charges what it holds meanwhile to its
-        room, to which `reservation` lends. Callers that come meanwhile wait, and get the same layout or raise the same
-        error; if the caller that makes it is cancelled, the next one makes it."""
+        """Lease the layout of `key`. If there is none, `make` makes it, and charges its memory meanwhile to its room,
+        to which `reservation` lends. Other callers wait, and get the same layout or raise the same error; if the caller
+        that makes the layout is cancelled, the next one makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Give `woven` to no further stream."""
+        """Stop giving `woven` to further streams."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return
@@ -148,7 +148,7 @@ class Layouts:
             self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """Drop idle layouts until `nbytes` are free. Return how many bytes were freed."""
+        """Drop idle layouts until `nbytes` are free. Returns how many bytes were freed."""
         freed = 0
         for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:

@@ -1,5 +1,5 @@
-"""Reads a block of fragments from its source, box by box: each moof is read whole and patched, all else is passed
-on."""
+"""Reads a block of fragments from its source, box by box: it reads and patches each moof as a whole, and passes all
+other bytes on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from serverpy.media.weave.source import Forward
 
 
 async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGenerator[bytes]:
-    """Yield the bytes of `piece`, a part of a block. The headers of the boxes before that part are read, too, because
-    only they tell where a moof is."""
+    """Yield the bytes of `piece`, a part of a block. Also reads the headers of the boxes before that part, because only
+    they give the position of a moof."""
     start = layout.offsets[piece.run]
     size = layout.starts[piece.run + 1] - layout.starts[piece.run]
     first, end = piece.skip, piece.skip + piece.length
@@ -29,7 +29,7 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
         if box.kind == b"moof":
             head = await _read_moof(layout, piece, reader, start + at, box, head, moofs)
             moofs += 1
-        elif box.kind == b"sidx":  # its offsets would be wrong
+        elif box.kind == b"sidx":  # the offsets in this sidx would be wrong
             head = head[:4] + b"free" + head[8:]
         if part := head[max(0, first - at) : max(0, end - at)]:
             yield part

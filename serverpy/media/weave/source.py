@@ -1,4 +1,4 @@
-"""One source of a woven file, read at offsets that mostly rise: over one connection as long as they do."""
+"""One source of a woven file, read over one connection as long as the offsets rise, which they usually do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
-"""The largest gap that is read through instead of sending a new request, which costs about as much."""
+"""The largest gap, in bytes, that is read through instead of sending a new request, which costs about as much."""
 _LEAST_BYTES = 4096
-"""How much is read at once if only a few bytes are needed."""
+"""Bytes of one read if only a few bytes are needed."""
 
 
 class Changed(UpstreamFailed):
-    """The source is not the version that the layout was made for."""
+    """A source that is not the version that the layout was made for."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
@@ -38,15 +38,15 @@ class Ranged:
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
         """Open the bytes from `first` to before `end` (or the end of the source, if that comes first), of `version` if
-        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed`, and what the
-        method raises."""
+        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if the source has
+        another version, and the errors of the method."""
         asked = ByteRange(first, end - 1)
-        # The first bytes have shown what the source is: a range of it is not judged again.
+        # The first bytes have identified the source: its ranges are not identified again.
         plan, validator = (self._first_plan, None) if version is None else (self._plan, version.validator)
         source = replace(self._source, range=asked, if_range=validator, head_only=False)
         try:
             body = await self._method.open(plan, source, self._reservation)
-        except RangeNotSatisfiable as beyond:  # the range is ours, not the client's
+        except RangeNotSatisfiable as beyond:  # this server chose the range, not the client
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
@@ -67,8 +67,8 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
 
 
 class Forward:
-    """Reads one source at rising offsets, which are expected to stay below `end`. Opens the source at the first read,
-    and again for an offset behind or far ahead. Holds what its body holds, and one chunk. Closed by its owner."""
+    """A reader of one source at rising offsets, which should stay below `end`. It opens the source at the first read,
+    and again for an offset behind or far ahead. It holds the bytes of its body, and one chunk. Its owner closes it."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged
@@ -86,7 +86,7 @@ class Forward:
             await self._open(offset)
 
     async def some(self, offset: int, most: int) -> bytes:
-        """Read between one and `most` bytes at `offset`. Raises what opening and reading raise."""
+        """Read between one and `most` bytes at `offset`. Raises the errors of opening and reading."""
         await self.go_to(offset)
         while True:
             here = len(self._chunk) - self._used
@@ -128,7 +128,7 @@ class Forward:
         assert self._body is not None
         self._chunk, self._used = b"", 0
         self._chunk = await self._body.read(max(offset - self._at + most, _LEAST_BYTES))
-        if not self._chunk:  # the requested range ended before what is needed
+        if not self._chunk:  # the requested range ended before the needed byte
             await self._open(offset)
 
     async def _open(self, offset: int) -> None:

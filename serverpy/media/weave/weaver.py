@@ -2,9 +2,9 @@
 
     heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
 
-Each source is read over one connection that only moves forward; the other one waits meanwhile. The method `relay` opens
-the sources, with all that it can do: sessions, windows, healing. Its responses are compared with what the layout was
-made for: if a source has changed, the stream fails, or gets another layout if nothing was sent yet.
+Each source is read over one connection that only moves forward; meanwhile the other connection waits. The method
+`relay` opens the sources, with all its abilities: sessions, windows, healing. The weaver compares their validators with
+those of the layout: if a source has changed, the stream fails, or gets another layout if nothing was sent yet.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Pieces smaller than this are sent together, because a write costs more than the copy."""
+"""Chunks smaller than this are joined before they are sent, because a write costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
 
 class Weaver:
-    """Opens woven files. `method` reads the sources; `layouts` are shared with nobody else."""
+    """The opener of woven files. `method` reads the sources; only this opener uses `layouts`."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Two reads of a plain file, the current chunk of each, what is sent together, and a moof that is patched. The
+    """Bytes of two reads of a plain file, the current chunk of each, the joined chunks, and a moof that is patched. The
     layout is charged in addition: while it is made, and then once for all streams that share it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
-        self._one_at_a_time = asyncio.Semaphore(1)  # making a layout holds the interpreter lock, and memory
+        self._one_at_a_time = asyncio.Semaphore(1)  # making a layout holds the interpreter lock, and takes memory
         self.capability = Capability(
             opener="weave",
             method="relay",
@@ -152,8 +152,8 @@ class _Parts:
         self._later = b""
 
     async def gather(self) -> bytes:
-        """Read the next part, or several small ones until they are worth a write. A large part after small ones waits
-        for the next call, because joining it to them would copy it."""
+        """Read the next part, or join several small parts until they are worth a write. A large part after small ones
+        waits for the next call, because joining it would copy it."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:
@@ -175,7 +175,7 @@ class _Parts:
 
 
 async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
-    """Open the range that `source` asks for; both sources are opened at once."""
+    """Open the range that `source` asks for. Opens both sources at once."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None
@@ -185,7 +185,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         bounds = layout.bounds(number, first, end)
         if bounds is not None:
             starts[number] = bounds[0]
-            # For a head, one byte shows that the source is still the same.
+            # For a head, one byte shows whether the source has changed.
             end_of_read = bounds[0] + 1 if source.head_only else bounds[1]
             readers[number] = Forward(ranged[number], woven.versions[number], end_of_read)
     parts = _Parts(_read(layout, layout.read(first, end), readers), readers)
@@ -230,7 +230,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
 
 
 async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
-    """Return what describes one source, and the version of the source that this was read from."""
+    """Return the boxes that describe one source, and the version of the source that they were read from."""
     version, data = await _probe(ranged)
     search = locate(version.total)
     try:
@@ -258,7 +258,7 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
 async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        await room.grow(3 * length)  # as it arrives, as a whole, and the part that is kept
+        await room.grow(3 * length)  # three copies: the chunks, the whole, and the part that is kept
     body = await ranged.open(span.first, span.end, version)
     try:
         return await _drain(body, length)
@@ -287,7 +287,7 @@ def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
 
 
 async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
-    """Run all at once. The first error cancels the others, and is raised as it is."""
+    """Run all at once. The first error cancels the others, and is raised without a group."""
     tasks = [spawn(each, name="weave") for each in coroutines]
     try:
         return await asyncio.gather(*tasks)

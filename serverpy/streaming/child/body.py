@@ -25,7 +25,7 @@ from serverpy.streaming.first_bytes import first_chunks
 from serverpy.tasks import Unlosable
 
 ENOUGH = 101
-"""yt-dlp's exit code when it has made `--max-downloads` downloads."""
+"""yt-dlp's exit code after `--max-downloads` downloads."""
 
 
 class SubprocessBody(Unlosable):
@@ -52,8 +52,9 @@ class SubprocessBody(Unlosable):
 
 
 async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
-    """Wait for the first bytes, and return the body. Raises the child's own error, or `ExtractionTimeout`; closes the
-    child when it raises or is cancelled. `began` is when the child was started, by the monotonic clock."""
+    """Wait for the first bytes, and return the body. Raises the child's own error, or `ExtractionTimeout` if the first
+    bytes do not come in time; closes the child when it raises or is cancelled. `began` is the time at which the child
+    started, by the monotonic clock."""
     try:
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
@@ -68,7 +69,7 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
 
 
 async def _found(child: Child, source: Source) -> Found:
-    """Return what the child has chosen. Raises if it ended before that."""
+    """Return the format that the child chose. Raises a ServerPYError if the child ended first."""
     found = await child.found()
     if found is None:
         raise _not_found(await child.exit_code(), child.messages.text, source)
@@ -89,7 +90,7 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
     if found.is_merge:
         raise UnsupportedConversion("This method cannot merge formats: choose one that has video and audio.")
     if source.item not in (None, 1) and not found.is_in_playlist:
-        raise ItemNotFound("The page has one item only.")
+        raise ItemNotFound("The page has only one item: leave out `item`.")
     if max_duration is not None and found.duration is not None and found.duration > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
 

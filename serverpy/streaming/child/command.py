@@ -1,8 +1,8 @@
 """The command of a child: argument vector and environment, as pure functions.
 
-Nothing that comes from a client can become an option: the URL and the selector are single arguments. The environment
-has what an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. It carries the
-URL of the filtering proxy, because other users could read its token in the arguments.
+No text from a client can become an option: the URL and the selector are single arguments. The environment has the
+variables that an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. It
+carries the URL of the filtering proxy, because other users could read its token in the arguments.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""If video and audio are separate formats, this asks for both, which is refused as a merge: either alone is not what
-the client meant. `all`, best first, finds images, which have neither codec."""
+"""Default selector. If video and audio are separate formats, it asks for both, which is refused as a merge: the client
+wants both. `all`, best first, finds images, which have neither codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
 """Module to run: yt-dlp's command line, which notices a cut TLS connection, and refuses the sites that are not
 allowed."""
@@ -34,11 +34,11 @@ FOUND = (
     '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
 """The line that the child prints before it downloads (`messages.py::Found`). Texts are truncated, because those of a
-page may have any length and the line has to fit into MAX_FOUND_BYTES."""
+page may have any length and the line must fit into MAX_FOUND_BYTES."""
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
-    """Return the argument vector. Text from the client is only in the value of `--format=` and in the last argument."""
+    """Return the argument vector. Only the value of `--format=` and the last argument contain text from the client."""
     return [
         sys.executable,
         "-m",

@@ -1,5 +1,5 @@
-"""Translates the messages of a failed yt-dlp command line into our own errors. The messages are never shown, because
-they may contain URLs, queries and paths."""
+"""Translates the messages of a failed yt-dlp command line into our own errors. The client never sees the messages,
+because they may contain URLs, queries and paths."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
-"""The name of an extractor says nothing about the error: `nrkno:subscription`."""
+"""Pattern of an extractor's name, which says nothing about the error: `nrkno:subscription`."""
 
 
 def page_error(messages: str) -> ServerPYError:
-    """Return the error of a child that ended before it had chosen what to download."""
+    """Return the error of a child that ended before it had chosen a format."""
     error = translate(messages, ExtractionFailed("Yt-dlp could not read the page."))
     return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
 
 
 def media_error(messages: str) -> ServerPYError:
-    """Return the error of a child that ended while it downloaded. The page was there, so it is the media that is
-    missing or forbidden."""
+    """Return the error of a child that ended while it downloaded. The page existed, so the media is missing or
+    forbidden."""
     error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
         return UpstreamFailed("The media server refused the request.")
@@ -64,13 +64,13 @@ def media_error(messages: str) -> ServerPYError:
 
 
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
-    """Return the error for the child's last `ERROR:` line (its last line if there is none); `otherwise` if no pattern
-    matches."""
+    """Return the error for the child's last `ERROR:` line, or its last line if there is none. Returns `otherwise` if no
+    pattern matches."""
     if "Invalid format specification" in messages:  # a traceback, not an ERROR line
         return InvalidParameter("The format selector is invalid.")
-    if _SITE_FORBIDDEN.search(messages):  # another traceback
+    if _SITE_FORBIDDEN.search(messages):  # also a traceback
         return SiteForbidden("This server does not allow the site that serves the page.")
-    # Not `splitlines`: yt-dlp puts a carriage return into the line of a failed download.
+    # `splitlines` is wrong here: yt-dlp puts a carriage return into the line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]

@@ -1,7 +1,7 @@
 """The files in a child's private directory.
 
-The directory is removed with the child. It is in memory (`IN_MEMORY`) if the machine has such a file system, as Linux
-does. yt-dlp needs files for cookies, and for one fragment at a time.
+The directory is removed with the child. It is in memory (`IN_MEMORY`) if the machine has a file system in memory, as
+Linux does. yt-dlp needs files for cookies, and for one fragment at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ChildFiles:
 
     def write(self, options: ChildOptions) -> None:
         """Make the directories, and copy the cookies (yt-dlp writes its cookie jar back at the end) and the CA
-        certificates. Raises OSError."""
+        certificates. Raises OSError if that fails."""
         for directory in (self.work, self.empty, self.tmp):
             directory.mkdir()
         if options.identity.cookies_file:
@@ -42,7 +42,7 @@ class ChildFiles:
 
 
 def new_directory() -> PrivateDirectory:
-    """Make a directory for one child. Raises OSError."""
+    """Make a directory for one child. Raises OSError if that fails."""
     return PrivateDirectory(DIRECTORY_PREFIX, _parent())
 
 
@@ -52,5 +52,5 @@ def sweep_directories() -> None:
 
 
 def _parent() -> str | None:
-    """Returns None for the system's default."""
+    """Return the parent folder in memory. Returns None, for the system's default, if it is not writable."""
     return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None

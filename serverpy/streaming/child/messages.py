@@ -1,4 +1,4 @@
-"""A child's standard error: its last lines, and the one line that says what it is about to stream."""
+"""A child's standard error: its last lines, and the one line that names the format that it will stream."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 * 1024
-"""How many bytes of the latest messages are kept; a longer line is truncated."""
+"""Bytes of the latest messages that are kept; a longer line is truncated."""
 MAX_FOUND_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What the child has chosen to download. A field that is missing or of another type is None."""
+    """The format that the child has chosen. A field that is missing or of another type is None."""
 
     title: str | None = None
     ext: str | None = None
@@ -29,7 +29,7 @@ class Found:
     is_merge: bool = False
     is_in_playlist: bool = False
     is_audio: bool | None = None
-    """Whether it is audio alone, if yt-dlp knows."""
+    """Whether the format is audio alone; None if yt-dlp does not know."""
 
 
 class ChildMessages:
@@ -64,7 +64,7 @@ def _parse(line: bytes) -> Found:
     try:
         value = json.loads(line)
     except ValueError:
-        log.warning("a yt-dlp child described what it found in invalid JSON")
+        log.warning("a yt-dlp child announced its format in invalid JSON")
         return Found()
     return _found(value) if isinstance(value, dict) else Found()
 
@@ -84,14 +84,15 @@ def _found(value: Mapping[str, Any]) -> Found:
 
 
 def _is_audio(vcodec: str | None, acodec: str | None) -> bool | None:
-    """Yt-dlp says "none" if there is no such stream, and nothing if it does not know."""
+    """Return a codec as text. yt-dlp writes "none" if there is no stream of that type, and nothing if it does not
+    know."""
     if vcodec == "none":
         return None if acodec == "none" else True
     return None if vcodec is None else False
 
 
 def _text(value: object) -> str | None:
-    """Return None if the text is missing: yt-dlp writes an empty list for a slice of it."""
+    """Return a text. Returns None if it is missing: yt-dlp then writes an empty list for a slice of it."""
     return value if isinstance(value, str) else None
 
 

@@ -1,8 +1,8 @@
 """`subprocess`: one child for each request, which runs yt-dlp's stock command line with a pipe as its standard output.
 
 This method isolates a stream from the server, and is the reference of the memory analysis: a child costs about 55 MB
-and 2–4 s of CPU. The child does its own extraction, downloads only what is one file, and does not heal: yt-dlp resumes
-into standard output by sending everything again, so a cut upstream ends the stream with an error.
+and 2–4 s of CPU. The child does its own extraction, downloads only media that is one file, and does not heal: yt-dlp
+resumes into standard output by sending everything again, so a cut upstream ends the stream with an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from serverpy.streaming.slots import Slot, Slots
 log = logging.getLogger(__name__)
 
 PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
-"""The protocols that the stock command line streams to its standard output by itself, in one go."""
+"""The protocols that the stock command line streams to its standard output without another program."""
 _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
 
 

@@ -11,8 +11,8 @@ from serverpy.options import Identity, Network, Timeouts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """Options of the children. `proxy_url` is called at each start, and returns the URL of the filtering proxy, with
-    its token. Of `network`, a child uses only the CA file."""
+    """Options of the children. The method calls `proxy_url` at each start; it returns the URL of the filtering proxy,
+    with its token. Of `network`, a child uses only the CA file."""
 
     proxy_url: Callable[[], str]
     timeouts: Timeouts = Timeouts()

@@ -23,10 +23,10 @@ from serverpy.tasks import Closing, cancel, spawn
 log = logging.getLogger(__name__)
 
 FILE_BYTES = 256 * 1024 * 1024
-"""The largest file (a fragment) that a child may write into its directory."""
+"""Maximum size of a file (a fragment) that a child may write into its directory."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
-"""How long a child may run after its last byte."""
+"""Seconds that a child may run after its last byte."""
 
 
 class Child:
@@ -37,7 +37,7 @@ class Child:
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child. If this raises OSError, nothing is left behind, and `slot` is still the caller's."""
+        """Start the child. If this raises OSError, it has cleaned up, and the caller still owns `slot`."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
@@ -64,7 +64,8 @@ class Child:
         self.aclose = Closing(self._close, "close a yt-dlp child")
 
     async def found(self) -> Found | None:
-        """What the child is about to stream. Returns None if the child ended without saying so."""
+        """Wait until the child announces what it will stream, and return that. Returns None if the child ended
+        first."""
         waiting = spawn(self.messages.found.wait(), name="what a yt-dlp child found")
         try:
             await asyncio.wait((waiting, self._listening), return_when=asyncio.FIRST_COMPLETED)
@@ -86,7 +87,7 @@ class Child:
             self.messages.feed(data)
 
     async def _wait(self) -> int:
-        """Wait for the child to exit. Only this task reaps it."""
+        """Wait for the child to exit. No other task reaps it."""
         loop = asyncio.get_running_loop()
         exited = asyncio.Event()
         loop.add_reader(self._pidfd, exited.set)

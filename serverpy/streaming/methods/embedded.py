@@ -1,8 +1,8 @@
 """`embedded`: yt-dlp's own downloader in a thread of the worker, whose bytes come through a pipe of the operating
 system.
 
-For the protocols that only yt-dlp supports, and for clients that ask for yt-dlp's own transfer. A range is not
-honoured: the response is the whole (RFC 9110 §14.2 lets a server ignore Range).
+It serves the protocols that only yt-dlp supports, and clients that ask for yt-dlp's own transfer. It does not honour a
+range: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from serverpy.tasks import Closing, Unlosable
 log = logging.getLogger(__name__)
 
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
-"""The block that the worker's thread is writing, and the part of the next one that its HTTP library has already
-read."""
+"""Bytes of the block that the worker's thread is writing, and of the part of the next one that its HTTP library has
+already read."""
 EGRESS_BYTES = 2 * 32 * 1024
-"""Both directions of the worker's filtering proxy."""
+"""Bytes of both directions of the worker's filtering proxy."""
 CLOSE_SECONDS = 1.0
 
 PROTOCOLS = frozenset(
@@ -47,19 +47,20 @@ class RunningDownload(Protocol):
     """A download that runs in the worker."""
 
     async def wait(self) -> int:
-        """Wait until the download has ended, and return how many bytes it has written. Raises its error. May be called
-        again."""
+        """Wait until the download has ended, and return how many bytes it has written. Raises its error. Callers may
+        call this again."""
         ...
 
     async def cancel(self) -> None:
-        """Stop the download, and return when the worker's thread is free again; at once if it has ended."""
+        """Stop the download, and return when the worker's thread is free again. Returns at once if the download has
+        ended."""
         ...
 
 
 class Downloading(Protocol):
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
-        """Take ownership of `write_fd`, which is closed here in any case. Raises `RawGone` if the worker no longer has
-        that extraction."""
+        """Start a download into `write_fd`, and always close `write_fd` here. Raises `RawGone` if the worker no longer
+        has that extraction."""
         ...
 
 
@@ -96,7 +97,7 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        # A chunk is read from the pipe while the previous one may still be in the client's transport.
+        # The method reads a chunk from the pipe while the previous one may still be in the client's transport.
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
@@ -160,7 +161,7 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. Closed by its owner; a second task that closes it waits for the first."""
+    """A pipe and the download that fills it. Its owner closes it; a second task that closes it waits for the first."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
         self._reader = reader

@@ -45,9 +45,9 @@ class Read(Protocol):
     headers: Headers
     connect_seconds: float
     is_live: bool
-    """Whether it reads a stream that still grows."""
+    """Whether the read is of a stream that still grows."""
     takes_large_steps: bool
-    """Whether a larger step makes it read more at once."""
+    """Whether a larger step makes the read return more bytes at once."""
 
     @property
     def loss(self) -> ServerPYError | None: ...
@@ -60,7 +60,7 @@ class Read(Protocol):
 
 
 class Relay:
-    """Media over http(s): plain files, HLS and DASH. Supports ranges wherever the source does, and heals
+    """The opener of media over http(s): plain files, HLS and DASH. Supports ranges wherever the source does, and heals
     (`net/resume.py`)."""
 
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
@@ -90,8 +90,7 @@ class Relay:
 
     def carries(self, track: Track) -> bool:
         """Return whether the track is a plain http(s) file, HLS, or DASH that is not live. Only yt-dlp (curl_cffi) can
-        make a request look like a browser's, and only yt-dlp applies a Range header that the extractor itself has
-        set."""
+        imitate a browser's request, and only yt-dlp applies a Range header that the extractor itself has set."""
         return (
             (_is_plain(track) or _is_segmented(track))
             and not (track.has_drm or track.refusal or track.needs_ytdlp or track.fragments_dynamic)
@@ -101,7 +100,8 @@ class Relay:
         )
 
     async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body:
-        """See `body.py::Opener`. `plan.container` is the container of the file, if the caller knows it."""
+        """Open `plan` as `body.py::Opener` specifies. `plan.container` is the container of the file, if the caller
+        knows it."""
         (track,) = plan.tracks
         if source.start is not None and not _is_segmented(track):
             raise InvalidParameter(UNCUT)
@@ -115,8 +115,8 @@ class Relay:
                 return await self._open_media(plan, source, track, reservation, begun)
 
     async def _open_media(self, plan: Plan, source: Source, track: Track, lender: Lender, begun: float) -> Body:
-        """Open a read, and tell by the first bytes of the file what it is. Raises `NotMedia` or `NoMedia` if it is no
-        media."""
+        """Open a read, and identify the container by the first bytes of the file. Raises `NotMedia` or `NoMedia` if the
+        file is not media."""
         read, address = None, TrackSource(self._client, self._extractor, source, _media(source), track)
         if source.head_only and _is_plain(track):
             return await self._open_head(source, address, begun)
@@ -150,25 +150,25 @@ class Relay:
         return replace(source, media=media), fresh
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
-        """Return the head of a whole file, for which its first bytes are read."""
+        """Return the head of a whole file. Reads its first bytes for that."""
         try:
             read, first = await read_beginning(partial(self._open_file, address))
-        except RangeNotSatisfiable:  # the range is ours, not the client's
+        except RangeNotSatisfiable:  # this server chose the range, not the client
             raise UpstreamFailed("The media is empty.") from None
         container = self._identify(source, address.track, first, read.headers)
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
     async def _sniff(self, source: Source, address: TrackSource) -> Container:
-        """Identify a file by its first bytes, which are requested on their own."""
+        """Identify a file by its first bytes, with a request of their own."""
         read, first = await read_beginning(partial(self._open_file, address))
         return self._identify(source, address.track, first, read.headers)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
     ) -> Container:
-        """Return the container of the file whose bytes `read` returns, `first` to begin with. If those are its first
-        bytes and enough, they decide; otherwise it is `known`, or its first bytes are requested."""
+        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` has enough of
+        the file's first bytes, they decide; otherwise return `known`, or request the first bytes."""
         extent = read.extent
         if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
             return self._identify(source, address.track, first, read.headers)
@@ -179,15 +179,16 @@ class Relay:
         return await self._sniff(source, address)
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
-        """Identify a file by its first bytes, and keep the result with the extraction. Raises `NotMedia`."""
+        """Identify a file by its first bytes, and keep the result with the extraction. Raises `NotMedia` if it is not
+        media."""
         declared_type = headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
         self._extractor.keep_container(source.url, _media(source), track, container)
         return container
 
     async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
-        """Open a live stream at its edge together with all clients that watch it there; anything else for this client
-        alone."""
+        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
+        client alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)
@@ -201,7 +202,7 @@ class Relay:
     async def _open_first(
         self, key: Hashable, turn: Turn, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> Read:
-        """Open the upstream while other callers wait to know whether it is live, which only its playlist tells."""
+        """Open the upstream while other callers wait to learn whether it is live, which only its playlist shows."""
         try:
             own = await self._open_own(source, track, address, lender)
         except ServerPYError:
@@ -214,8 +215,8 @@ class Relay:
         return reader or own
 
     async def _join_after_all(self, key: Hashable, own: ResumingRead | SegmentedRead) -> Read:
-        """Share `own`, or join a shared upstream instead of it: the first caller may have failed where a later one does
-        not."""
+        """Share `own`, or join a shared upstream instead of it: a later caller may have succeeded after the first one
+        failed."""
         if not isinstance(own, SegmentedRead) or not own.follows_edge:
             return own
         reader = self._fanout.join(key)
@@ -236,7 +237,7 @@ class Relay:
             return await open_segmented(
                 address,
                 lender,
-                # Segments have no common validator to compare an If-Range with, so it asks for the whole.
+                # Segments have no common validator to compare with an If-Range, so the read is of the whole.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
                 patience=self._client.stall_timeout,
@@ -312,13 +313,13 @@ def _has_ranges(track: Track) -> bool:
 
 
 def _needs_beginning(source: Source, track: Track) -> bool:
-    """Return whether the requested range of a file lacks its first bytes, and those can be requested on their own."""
+    """Return whether the requested range of a file lacks its first bytes, and a request of their own can get them."""
     return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
 
 
 def _is_segmented(track: Track) -> bool:
     """Return whether the track is HLS, finished or live, or DASH whose fragments are known. Segmented subtitles must be
-    reassembled, which is left to yt-dlp."""
+    reassembled, which only yt-dlp does."""
     if track.is_from_start or track.ext == "vtt":
         return False
     if track.protocol == DASH_PROTOCOL:

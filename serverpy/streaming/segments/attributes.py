@@ -1,4 +1,4 @@
-"""Parses the attribute lists and numbers of playlist tags (RFC 8216 §4.2), leniently where an error does no harm."""
+"""Parses the attribute lists and numbers of playlist tags (RFC 8216 §4.2), leniently where an error is harmless."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from datetime import datetime
 from serverpy.errors import UpstreamFailed
 
 _ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-"""A name begins only after a comma, so that the time for a long malformed line is linear."""
+"""Pattern of an attribute. A name begins only after a comma, so that a long malformed line takes linear time."""
 _MAX_DIGITS = 20
-"""A decimal-integer is below 2^64."""
+"""Maximum number of digits: a decimal-integer is below 2^64."""
 
 
 def attributes(text: str) -> dict[str, str]:
@@ -20,7 +20,7 @@ def attributes(text: str) -> dict[str, str]:
 
 
 def integer(text: str) -> int:
-    """Parse a decimal-integer. Raises `UpstreamFailed`."""
+    """Parse a decimal-integer. Raises `UpstreamFailed` if it is invalid."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
         raise UpstreamFailed("The media's playlist has an invalid number.")
@@ -47,12 +47,13 @@ def byte_range(text: str, default_first: int) -> tuple[int, int]:
 
 
 def initialization_vector(text: str) -> bytes:
-    """Parse a hexadecimal-sequence of up to 128 bits; a shorter one is padded on the left. Raises `UpstreamFailed`."""
+    """Parse a hexadecimal-sequence of up to 128 bits; a shorter one is padded on the left. Raises `UpstreamFailed` if
+    it is invalid."""
     return _hexadecimal(text, 16, (16,))
 
 
 def key_bytes(text: str) -> bytes:
-    """Parse a key that the extraction gives in hexadecimal. Raises `UpstreamFailed`."""
+    """Parse a key that the extraction gives in hexadecimal. Raises `UpstreamFailed` if it is invalid."""
     return _hexadecimal(text, 0, (16, 24, 32))
 
 

@@ -1,4 +1,4 @@
-"""Which segment comes next, in a playlist that is finished or in one that still grows (`live.py`)."""
+"""Finds the next segment, in a playlist that is finished or in one that still grows (`live.py`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from serverpy.streaming.segments.segment import Segment
 
 
 class Load(Protocol):
-    """Loads the manifest again, from its current address. `renews` says whether the page may be extracted again if that
-    address has expired."""
+    """Function that loads the manifest again, from its current address. `renews` says whether the page may be extracted
+    again if that address has expired."""
 
     def __call__(self, *, renews: bool = True) -> Awaitable[Manifest]: ...
 
@@ -27,11 +27,11 @@ class Cursor(Protocol):
 
     @property
     def retry_seconds(self) -> float | None:
-        """For how long a segment that fails is requested again; None if the stream can wait no longer than others."""
+        """Seconds for which a failing segment is requested again. None if the usual retries apply."""
         ...
 
     async def next(self) -> Segment | None:
-        """Return the next segment, None after the last. Raises what loading raises."""
+        """Return the next segment. Returns None after the last. Raises the errors of loading."""
         ...
 
     async def again(self, segment: Segment) -> Segment:
@@ -40,7 +40,7 @@ class Cursor(Protocol):
         ...
 
     async def back(self, segment: Segment) -> Segment | None:
-        """Find `segment` in the manifest at hand, if there is one; `next` continues after it."""
+        """Find `segment` in the current manifest, if there is one; `next` continues after it."""
         ...
 
 
@@ -55,7 +55,7 @@ class FinishedCursor:
         self._manifest: Manifest | None = manifest
         self._segments: Iterator[Segment | None] = manifest.segments()
         self._after: Segment | None = None
-        """After which segment to continue if loading the manifest has failed."""
+        """The segment after which to continue if loading the manifest has failed."""
 
     async def next(self) -> Segment | None:
         if self._manifest is None and self._after is not None:
@@ -63,7 +63,7 @@ class FinishedCursor:
         return await upcoming(self._segments)
 
     async def first(self) -> Segment | None:
-        """Return the first segment of the manifest at hand; `next` continues where it was."""
+        """Return the first segment of the current manifest; `next` continues where it was."""
         return None if self._manifest is None else await upcoming(self._manifest.segments())
 
     async def again(self, segment: Segment) -> Segment:
@@ -85,7 +85,8 @@ class FinishedCursor:
 
 
 async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
-    """Return the next segment, None after the last. Gives way to other streams (`manifest.py::Manifest.segments`)."""
+    """Return the next segment. Returns None after the last. Yields to other streams
+    (`manifest.py::Manifest.segments`)."""
     for segment in segments:
         if segment is not None:
             return segment

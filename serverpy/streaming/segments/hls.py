@@ -1,13 +1,11 @@
-"""Parses HLS media playlists (RFC 8216, and its second edition) into segments. Pure: it is fed line by line and keeps
-only what the next line may need, so that a playlist of any length costs the same.
+"""Parses HLS media playlists (RFC 8216, and its second edition) into segments. Pure: the parser is fed line by line and
+keeps only the state that the next line may need, so its memory does not depend on the length of the playlist.
 
 Conflicting tags are resolved as yt-dlp does, with four exceptions, where yt-dlp's file would not play: media sequence
 numbers (which are used to decrypt) count segments that are left out and do not count initialization sections; a byte
-range applies only to the next URL; an initialization section that is repeated is not a new one; another one is given
-where it appears.
-
-What players accept is accepted: a byte order mark, blank lines and attributes around EXTM3U, durations that are missing
-or invalid. What would change bytes (numbers, ranges, keys) must be valid.
+range applies only to the next URL; a repeated initialization section is not a new one; another section is inserted
+where it appears. The parser accepts the errors that players accept: a byte order mark, blank lines and attributes
+around EXTM3U, durations that are missing or invalid. Values that change bytes (numbers, ranges, keys) must be valid.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ _DRM = re.compile(
     r'|urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed)"',
     re.IGNORECASE,
 )
-"""FairPlay, PlayReady, Widevine."""
+"""KEYFORMATs of FairPlay, PlayReady and Widevine."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
@@ -57,9 +55,9 @@ class MediaPlaylist:
         self._clear()
         self._next_number = 0
         self.count = 0
-        """Segments so far, initialization sections included."""
+        """Number of segments so far, initialization sections included."""
         self.length: int | None = 0
-        """The sum of their lengths, None if one is unknown."""
+        """The sum of the segments' lengths; None if one is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
         self.first_number = 0
@@ -89,8 +87,8 @@ class MediaPlaylist:
         return self._next_number
 
     def feed(self, line: str) -> Segment | None:
-        """Parse the next line. Returns the segment that it completes, if any. Raises `UpstreamFailed`, `DrmProtected`,
-        `TooLarge`."""
+        """Parse the next line. Returns the segment that it completes, if any. Raises `UpstreamFailed` if the line is
+        invalid, `DrmProtected` if the media is encrypted with DRM, `TooLarge` if there are too many segments."""
         line = line.strip()
         if not self.is_playlist:
             self._take_header(line.lstrip("\ufeff \t"))
@@ -108,13 +106,14 @@ class MediaPlaylist:
         return None
 
     def _resolved(self, text: str) -> str:
-        """Replace variables. A master's are for `master.py`, which needs only those of the variant that it chooses."""
+        """Replace variables. Leaves those of a master to `master.py`, which needs only those of the variant that it
+        chooses."""
         if self._variables is None or "{$" not in text or self.is_master:
             return text
         return self._variables.resolve(text)
 
     def _take_header(self, line: str) -> None:
-        """Take a line before EXTM3U, or that tag, which IPTV lists give attributes (`#EXTM3U url-tvg="…"`)."""
+        """Handle a line before EXTM3U, or that tag, to which IPTV lists add attributes (`#EXTM3U url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
@@ -146,7 +145,7 @@ class MediaPlaylist:
         return segment
 
     def _clear(self) -> None:
-        """Forget what applies to one segment only."""
+        """Reset the state that applies to one segment only."""
         self._range: tuple[int, int] | None = None
         self._duration: float | None = None
         self._date: datetime | None = None
@@ -216,7 +215,7 @@ class MediaPlaylist:
             _refuse_method(method)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
-        """Return the key as the playlist gives it, or as the extraction overrides it (yt-dlp's `hls_aes`)."""
+        """Return the key that the playlist gives, or that the extraction overrides it with (yt-dlp's `hls_aes`)."""
         aes = self._rules.aes
         iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
         iv = attributes.initialization_vector(iv_text) if iv_text else None
@@ -272,7 +271,7 @@ class MediaPlaylist:
         self.has_end = True
 
     def _take_marker(self, line: str) -> None:
-        """Handle the markers by which Anvato and Uplynk say which segments are adverts."""
+        """Handle the markers by which Anvato and Uplynk mark segments as adverts."""
         anvato = line.startswith("#ANVATO")
         if ("type=ad" in line) if anvato else line.endswith(",ad"):
             self._in_advert = True
@@ -300,7 +299,7 @@ def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
 
 
 _WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
-"""The tags that may use variables (RFC 8216bis §4.3), of those that matter here."""
+"""The tags, among those that this parser reads, that may use variables (RFC 8216bis §4.3)."""
 _Take = Callable[[MediaPlaylist, str], Segment | None]
 
 _TAGS: dict[str, _Take] = {
@@ -322,4 +321,4 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }
-"""The tags that matter here, by name; the others are for players."""
+"""The tags that this parser reads, by name; the others are for players."""

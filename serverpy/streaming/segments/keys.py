@@ -12,9 +12,9 @@ from serverpy.errors import UpstreamFailed
 from serverpy.streaming.segments.segment import Encryption
 
 MAX_KEYS = 8
-"""How many keys are kept: playlists go from one key to the next, and some go back and forth."""
+"""Number of keys that are kept: playlists go from one key to the next, and some alternate between keys."""
 KEY_BYTES = (16, 24, 32)
-"""AES has keys of three lengths; HLS knows only the first, some sites use the others."""
+"""Lengths of AES keys. HLS allows only the first; some sites use the others."""
 
 
 class Keys:
@@ -39,7 +39,7 @@ class Keys:
         return key
 
     def forget(self, encryption: Encryption | None) -> None:
-        """Fetch the key anew when it is needed next: it may have been the answer of a server that failed."""
+        """Forget the key, so that the next use fetches it again: a failing server may have sent a wrong one."""
         if encryption is not None:
             self._keys.pop(encryption.uri, None)
 

@@ -1,7 +1,6 @@
-"""Judges the first bytes of a segment: of what kind it is, and whether it fits the segments before it. Pure.
-
-Media servers answer requests for segments with pages and images, and with status 200 (PlexIPTV#38). Such bytes must not
-become a part of the file.
+"""Identifies the kind of a segment by its first bytes, and checks that it fits the segments before it. Pure. Media
+servers sometimes answer requests for segments with web pages and images, and with status 200 (PlexIPTV#38). Those bytes
+must not become a part of the file.
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ from serverpy.errors import NotMedia, UpstreamFailed
 from serverpy.streaming.segments.segment import Segment
 
 JUDGED_BYTES = 1024
-"""First bytes of a segment that are enough: three packets of MPEG-TS, and what some packagers put before them."""
+"""Number of first bytes of a segment that suffice: three packets of MPEG-TS, and the bytes that some packagers put
+before them."""
 INITIAL_BYTES = 32 * 1024
-"""First bytes of an initialization section that are enough to find its codecs."""
+"""Number of first bytes of an initialization section that suffice to find its codecs."""
 
 
 class Kind(Enum):
-    """Kinds of segments (RFC 8216 §3; WebM for DASH). The value names the kind in messages."""
+    """Kinds of segments (RFC 8216 §3; WebM for DASH). Messages name a kind by its value."""
 
     TS = "MPEG-TS"
     ISO = "MP4"
@@ -31,16 +31,16 @@ class Kind(Enum):
 
 
 class WrongKind(UpstreamFailed):
-    """A segment is not of the kind of the segments before it. Another request may bring the right one."""
+    """A segment of another kind than the segments before it. A further request may return the right one."""
 
 
 class CodecChange(UpstreamFailed):
-    """An initialization section needs other decoders than the one before it, which no file can express."""
+    """An initialization section that needs other decoders than the one before it, which no file can express."""
 
 
 class Judge:
-    """What is known of the segments of one stream so far. `strict` says that a segment whose kind cannot be recognised
-    does not fit one that can; for DASH it is not, because some lists cut a file at any byte."""
+    """The known properties of one stream's segments so far. `strict` means that a segment of an unknown kind does not
+    fit one of a known kind. For DASH it is False, because some lists cut a file at any byte."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -48,8 +48,8 @@ class Judge:
         self._codecs: frozenset[bytes] = frozenset()
 
     def check(self, segment: Segment, first: bytes) -> None:
-        """Accept a segment that begins with `first`. Raises `NotMedia` if that is text or markup, `WrongKind`,
-        `CodecChange`."""
+        """Accept a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup, `WrongKind` if it
+        does not fit the segments before it, `CodecChange` if its codecs differ from theirs."""
         found = kind_of(first)
         if found is Kind.OTHER and segment.encryption is not None:
             raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
@@ -67,7 +67,7 @@ class Judge:
 
 
 _WEAK = (Kind.OTHER, Kind.AUDIO)
-"""What any bytes may look like: the sync word of packed audio has 11 bits."""
+"""Kinds that random bytes may look like: the sync word of packed audio has only 11 bits."""
 
 
 def kind_of(first: bytes) -> Kind:
@@ -81,7 +81,7 @@ def kind_of(first: bytes) -> Kind:
 
 
 def refuse_markup(first: bytes) -> None:
-    """Raise `NotMedia` if these bytes, which are expected to be encrypted, are a page or JSON."""
+    """Raise `NotMedia` if these bytes, which should be encrypted, are a web page or JSON."""
     if (
         len(first) >= _CERTAIN_BYTES
         and first.lstrip()[:1] in (b"<", b"{", b"[")
@@ -98,7 +98,7 @@ def codecs_of(initial: bytes) -> frozenset[bytes]:
 
 _PATH = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _STSD_HEAD = 8
-"""Version, flags and the number of entries, before the first entry."""
+"""Bytes of version, flags and the number of entries, before the first entry."""
 
 
 def _sample_entries(data: bytes, begin: int, end: int) -> list[bytes]:
@@ -125,9 +125,9 @@ def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
 
 
 def _is_ts(first: bytes) -> bool:
-    """Find a sync byte at the beginning of three packets or more (ISO/IEC 13818-1 §2.4.3.2): with a time stamp before
-    each packet, or parity behind it, too. Some packagers put other bytes before the first packet, which players skip.
-    A segment of fewer packets begins with the sync byte, as does GIF."""
+    """Find a sync byte at the beginning of three packets or more (ISO/IEC 13818-1 §2.4.3.2): also with a time stamp
+    before each packet, or parity after it. Some packagers put other bytes before the first packet, which players skip.
+    A segment of fewer packets begins with the sync byte, but so does GIF."""
     if first.startswith(b"GIF8"):
         return False
     at = first.find(0x47)
@@ -157,12 +157,12 @@ def _is_packed_audio(first: bytes) -> bool:
 
 
 def _is_adts(first: bytes) -> bool:
-    """Layer 0, and no reserved sample rate (ISO/IEC 13818-7 §6.2)."""
+    """Recognise ADTS: layer 0, and no reserved sample rate (ISO/IEC 13818-7 §6.2)."""
     return first[1] & 0xF6 == 0xF0 and first[2] >> 2 & 0xF < 13
 
 
 def _is_mpeg_audio(first: bytes) -> bool:
-    """No reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
+    """Recognise MPEG audio: no reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
     version, layer = first[1] >> 3 & 3, first[1] >> 1 & 3
     return first[1] >= 0xE0 and version != 1 and layer != 0 and first[2] >> 4 != 15 and first[2] >> 2 & 3 != 3
 
@@ -172,7 +172,7 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 _CERTAIN_BYTES = 64
-"""Fewer encrypted bytes may look like text by chance."""
+"""Minimum number of bytes: fewer encrypted bytes may look like text by chance."""
 _BOXES = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
 )
@@ -184,4 +184,4 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
     (_is_box, Kind.ISO),
     (_is_packed_audio, Kind.AUDIO),
 )
-"""Of WebM: the EBML head, a cluster, a segment and cues (RFC 8794, RFC 9559)."""
+"""First bytes of WebM: the EBML head, a cluster, a segment and cues (RFC 8794, RFC 9559)."""

@@ -32,14 +32,14 @@ from serverpy.streaming.segments.segment import Segment
 log = logging.getLogger(__name__)
 
 EDGE_TARGETS = 3
-"""How many target durations before the end a client begins, at the latest (RFC 8216 §6.3.3)."""
+"""Maximum distance of a client's start from the end of the playlist, in target durations (RFC 8216 §6.3.3)."""
 
 
 class LiveCursor:
-    """A cursor along a live playlist. `start` is where to begin: seconds from the oldest segment listed, or, if
-    negative, back from the end of the playlist; None is the edge. A reader waits `patience` seconds for a new segment
-    (at least three target durations), also while the playlist cannot be loaded; then `UpstreamTimeout`, or the error of
-    the last load, is raised."""
+    """A cursor along a live playlist. `start` is the position to begin at: seconds from the oldest listed segment or,
+    if negative, back from the end of the playlist; None is the edge. A reader waits `patience` seconds for a new
+    segment (at least three target durations), even while the playlist cannot be loaded; then the cursor raises
+    `UpstreamTimeout`, or the error of the last load."""
 
     def __init__(
         self,
@@ -57,15 +57,15 @@ class LiveCursor:
         self._passed = Passed()
         self._shift = 0
         self._last: int | None = None
-        """The position of the last segment that was passed."""
+        """The position of the last segment that the cursor passed."""
         self._has_sequence = False
         self._first = self._end = 0
-        """The positions of the first segment of the playlist at hand, and of the one after its last."""
+        """The positions of the first segment of the current playlist, and of the one after its last."""
         self._initial: Segment | None = None
-        """The initialization section of what is listed next."""
+        """The initialization section of the segment that is listed next."""
         self._initial_given: tuple[str, int, int | None] | None = None
         self._held: Segment | None = None
-        """The segment whose initialization section was given just now."""
+        """The segment whose initialization section the cursor returned just now."""
         self._segments: Iterator[Segment | None] = iter(())
         self._take(manifest)
         edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
@@ -89,7 +89,7 @@ class LiveCursor:
             failure = await self._reload() or silence
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the playlist again and find `segment`, the last one given. Returns it as it is if it is no longer
+        """Load the playlist again and find `segment`, the last one returned. Returns it unchanged if it is no longer
         listed: a segment stays available for a while after that (RFC 8216 §6.2.2)."""
         position = self._last
         manifest = await self._load_now(renews=True)
@@ -103,12 +103,12 @@ class LiveCursor:
         return segment
 
     async def back(self, segment: Segment) -> Segment | None:
-        return None  # a live stream is never prefetched, so the cursor is still there
+        return None  # a live stream is never prefetched, so the cursor is still at this segment
 
-    # What is listed
+    # The listed segments
 
     async def _next_listed(self) -> Segment | None:
-        """Return the next segment of the playlist at hand, or the initialization section that it needs first."""
+        """Return the next segment of the current playlist, or first the initialization section that it needs."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
@@ -120,7 +120,7 @@ class LiveCursor:
         return None
 
     def _pass(self, segment: Segment) -> bool:
-        """Return whether `segment` is to be given: it is new, and not before the position to begin at."""
+        """Return whether the cursor returns `segment`: it is new, and not before the position to begin at."""
         position = segment.number + self._shift
         if self._last is not None and position <= self._last:
             return False
@@ -132,8 +132,8 @@ class LiveCursor:
         return self._passed_seconds < 0
 
     def _with_initial(self, segment: Segment) -> Segment:
-        """Return the initialization section of `segment` if it is another than that of the segment before, and hold the
-        segment back. Each load lists the section again, maybe with a fresh token."""
+        """Return the initialization section of `segment` if it differs from that of the segment before, and hold the
+        segment back. Each load lists the section again, perhaps with a fresh token."""
         initial = self._initial
         if initial is None or _place(initial) == self._initial_given:
             return segment
@@ -144,8 +144,8 @@ class LiveCursor:
     # Loading again
 
     async def _reload(self) -> SourceError | None:
-        """Load the playlist again when that is due. Returns what failed: a packager that fails for a moment is asked
-        again."""
+        """Load the playlist again when that is due. Returns the error of a failed load: a packager may fail for a
+        moment, so the next load is tried."""
         await asyncio.sleep(self._reloads.wait_seconds())
         try:
             await self._load_now(renews=self._reloads.may_renew)
@@ -169,7 +169,7 @@ class LiveCursor:
         return manifest
 
     def _hold_back(self) -> None:
-        """Forget the segment that is held: the playlist will list it again, at its fresh address."""
+        """Forget the segment that is held back: the playlist will list it again, at its fresh address."""
         if self._held is not None and self._last is not None:
             self._last -= 1
         self._held = None
@@ -191,8 +191,8 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the shift by which the latest segment that was passed has its position again. Returns None if the
-        playlist lists none of those."""
+        """Return the shift by which the latest passed segment has its position again. Returns None if the playlist
+        lists none of the passed segments."""
         latest, shift = -1, None
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:
@@ -220,11 +220,11 @@ class LiveCursor:
 
 
 class FellBehind(UpstreamFailed):
-    """Segments have left the playlist before they were read."""
+    """Segments that left the playlist before they were read."""
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
-    """Return where to begin, in seconds from the oldest segment."""
+    """Return the position to begin at, in seconds from the oldest segment."""
     if start is None:
         return edge if manifest.begins_at_edge else 0.0
     return start if start >= 0 else max(0.0, manifest.seconds + start)

@@ -22,11 +22,11 @@ from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
 from serverpy.streaming.track_source import TrackSource
 
 PLAYLIST_BYTES = 48 * 1024
-"""The packed playlist that a stream may hold, and its one unpacked block, before it asks for more room."""
+"""Bytes of the packed playlist, and its one unpacked block, that a stream may hold before it asks for more room."""
 STRIDE = 500
 """Lines of a playlist that are read at once, before other streams get a turn."""
 _TEXT_STEP = SMALL_STEP // 4
-"""Characters, of at most four bytes each."""
+"""Maximum length of a playlist in characters, of at most four bytes each."""
 
 
 class Manifest(Protocol):
@@ -39,8 +39,8 @@ class Manifest(Protocol):
     def length(self) -> int | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """Yield all segments, from the first, and None after every STRIDE lines, so that the caller can give way to
-        other streams."""
+        """Yield all segments, from the first, and None after every STRIDE lines, so that the caller can yield to other
+        streams."""
         ...
 
 
@@ -60,7 +60,7 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """A media playlist that has been read once, and so is known to be valid. `is_complete` says that nothing will be
+    """A media playlist that has been read once, and is therefore valid. `is_complete` means that no segment will be
     added to it."""
 
     lines: PackedLines
@@ -72,7 +72,7 @@ class HlsManifest:
     longest_seconds: float
     first_number: int
     end_number: int
-    """The number after that of the last segment."""
+    """The number that follows that of the last segment."""
     has_sequence: bool
     """Whether the playlist itself numbers its segments (EXT-X-MEDIA-SEQUENCE)."""
     target_seconds: float | None
@@ -80,7 +80,7 @@ class HlsManifest:
     is_complete: bool
     begins_at_edge: bool
     """Whether a stream begins at the edge of an incomplete playlist. An EVENT playlist that the page does not call live
-    is a recording whose end is not marked, or not yet, and is read from its beginning."""
+    is a recording whose end is not marked (yet); it is read from its beginning."""
 
     def segments(self) -> Iterator[Segment | None]:
         return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.lines.lines()))
@@ -96,8 +96,8 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
 
 
 def playlist_room(lender: Lender) -> Room:
-    """Make the room of the one playlist that a stream holds. It is released with `lender`, the room of the stream's
-    read."""
+    """Make the room of the one playlist that a stream holds. Releasing `lender`, the room of the stream's read,
+    releases it."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -107,9 +107,10 @@ def _hold(room: Room, nbytes: int) -> None:
 
 
 async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews: bool = True) -> Manifest:
-    """Load the manifest of the track at `address`, as it is now. `renews` says whether the page may be extracted again
-    if the address has expired. Raises `UpstreamFailed`, `UpstreamTimeout`, `TooLarge`, `Busy`, `DrmProtected`, and what
-    an extraction raises."""
+    """Load the current manifest of the track at `address`. `renews` says whether the page may be extracted again if the
+    address has expired. Raises `UpstreamFailed` if the playlist is invalid or cannot be fetched, `UpstreamTimeout` if
+    the server is too slow, `TooLarge` if the playlist is too long, `Busy` if there is no memory for it, `DrmProtected`
+    if the media is encrypted with DRM, and the errors of an extraction."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
     fetching = _Fetching(address, room, wait_seconds, renews=renews)
@@ -158,7 +159,7 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
 
 
 class _Fetching:
-    """Fetches playlists, and parses them line by line as they arrive."""
+    """The loader, which fetches playlists and parses them line by line as they arrive."""
 
     def __init__(self, address: TrackSource, room: Room, wait_seconds: float, *, renews: bool) -> None:
         self._address = address
@@ -167,7 +168,7 @@ class _Fetching:
         self._renews = renews
         self.rules = Rules.of(address.track)
         self.is_whole = True
-        """Whether the latest playlist cannot have been cut: its response said where it ends."""
+        """Whether the latest playlist is complete: its response stated where it ends."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
         """Return the track's own playlist, which the extraction may already have fetched."""
@@ -185,7 +186,7 @@ class _Fetching:
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
-            self.rules = Rules.of(self._address.track)  # it may have been renewed
+            self.rules = Rules.of(self._address.track)  # the address may have been renewed
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
@@ -211,14 +212,14 @@ class PlaylistSource:
 
 
 def _is_framed(headers: Headers) -> bool:
-    """Return whether the head says where the body ends. If not, a body that was cut looks like a whole one (RFC 9112
+    """Return whether the head states where the body ends. If not, a body that was cut looks like a whole one (RFC 9112
     §6.3)."""
     coding = headers.get("transfer-encoding")
     return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:
-    """Parses a playlist on its first reading, and keeps its lines packed."""
+    """Parser of a playlist's first reading, which keeps its lines packed."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)

@@ -1,5 +1,5 @@
-"""The lines of a playlist, written once, compressed, and read again: a playlist is long, repetitive, and held as long
-as its stream. Each block is compressed on its own, so that a reader has one decompressed block at a time."""
+"""The lines of a playlist, compressed once and read many times: a playlist is long, repetitive, and held as long as its
+stream. Each block is compressed by itself, so that a reader holds one decompressed block at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Text that is compressed, and decompressed, at once; its last line may exceed this."""
+"""Bytes of text in one compressed block; its last line may exceed this."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -29,7 +29,7 @@ class PackedLines:
 
     @property
     def held_bytes(self) -> int:
-        """What is compressed, one block that is not, and an incomplete line."""
+        """Bytes of the compressed blocks, one uncompressed block and an incomplete line."""
         return self.packed_bytes + self._largest_bytes + len(self._rest)
 
     def write(self, data: bytes) -> list[str]:
@@ -43,7 +43,7 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self, *, is_whole: bool = True) -> list[str]:
-        """End the text, and return its last line if that had no line break. Drops that line if it is no tag, and the
+        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and the
         text may have been cut: it may be a part of an address."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
@@ -51,7 +51,7 @@ class PackedLines:
         return lines
 
     def lines(self) -> Iterator[str]:
-        """Yield all lines that are not empty, from the first. May be called again."""
+        """Yield all lines that are not empty, from the first. Callers may call this again."""
         for block in self._blocks:
             yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 

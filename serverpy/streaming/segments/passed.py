@@ -1,5 +1,5 @@
-"""The latest segments of a live playlist that a cursor has passed, by address: they tell where in another version of
-the playlist the cursor stands if its numbers do not. Pure."""
+"""The latest segments of a live playlist that a cursor has passed, by address. If the numbers of another version of the
+playlist are wrong, they give the cursor's position in it. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Hashable
 from serverpy.streaming.segments.segment import Segment
 
 KEPT = 32
-"""Segments that are remembered: a few windows of most live playlists."""
+"""Number of segments that are remembered: a few windows of most live playlists."""
 
 
 class Passed:
-    """Addresses and positions of the latest segments. An address counts with its query; without, only if no other
-    segment has the same path, because a query may be a token, which changes, or the name of the segment."""
+    """Addresses and positions of the latest segments. An address is compared with its query. It is compared without the
+    query only if no other segment has the same path, because a query may be a changing token or the name of the
+    segment."""
 
     def __init__(self) -> None:
         self._by_url: OrderedDict[int, int] = OrderedDict()
@@ -26,7 +27,7 @@ class Passed:
         _keep(self._by_path, path, None if path in self._by_path else position)
 
     def position_of(self, segment: Segment) -> int | None:
-        """Return the position at which `segment` was passed, None if it is not known to have been."""
+        """Return the position at which the cursor passed `segment`. Returns None if that is unknown."""
         found = self._by_url.get(_hash(segment.url, segment))
         return self._by_path.get(_hash(path_of(segment), segment)) if found is None else found
 

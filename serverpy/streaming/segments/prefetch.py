@@ -1,7 +1,8 @@
-"""Opens the next segment while the current one is still read. With a long round trip to the media server, requesting
-each segment only after the previous one costs a fast reader a third of its speed.
+"""Opens the next segment while the current one is still being read. With a long round trip to the media server,
+requesting each segment only after the previous one costs a fast reader a third of its speed.
 
-This holds one step of one more connection, `AHEAD_BYTES`, and happens only where it pays and the budget can spare that.
+Prefetching holds one step of one more connection, `AHEAD_BYTES`, so it happens only if it pays and the budget can spare
+those bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from serverpy.streaming.segments.segment_read import SegmentRead
 from serverpy.tasks import cancel, spawn
 
 AHEAD_BYTES = SMALL_STEP + OVERLAP_BYTES + 12 * 1024
-"""A step, the bytes kept for comparison, and the objects of a connection."""
+"""Bytes of one prefetch: a step, the bytes kept for comparison, and the objects of a connection."""
 
 AFTER_BYTES = 8 * 1024 * 1024
-"""What a reader must have taken before anything is opened ahead of it: the first bytes only fill the kernel's buffers,
-however slow the reader is."""
+"""Bytes that a reader must have taken before a segment is opened ahead of it: the first bytes only fill the kernel's
+buffers, even those of a slow reader."""
 
 Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
@@ -31,11 +32,11 @@ class Prefetch:
     """One task that opens the next segment; the caller that takes the read owns it. `drop` ends both."""
 
     def __init__(self, lender: Lender) -> None:
-        self._room = Room(lender)  # released with `lender`, the room of the stream's read
+        self._room = Room(lender)  # releasing `lender`, the room of the stream's read, releases this room
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
-        """Begin to open the next segment, if there is room. Call it only after the last one is taken or dropped."""
+        """Begin to open the next segment, if there is room. The caller must have taken or dropped the last one."""
         if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
@@ -44,15 +45,15 @@ class Prefetch:
         return self._task is not None
 
     async def take(self) -> SegmentRead | None:
-        """Wait for the read that was begun. Returns None after the last segment. Raises what opening raised. Call it
-        only if `is_under_way`."""
+        """Wait for the read that `begin` started. Returns None after the last segment. Raises the errors of opening.
+        Call it only if `is_under_way`."""
         assert self._task is not None
         read = await self._task
         self._task = None
         return read
 
     async def drop(self) -> None:
-        """Abandon what was begun, whatever its outcome, even if the caller is cancelled meanwhile."""
+        """Abandon the read that `begin` started, even if the caller is cancelled meanwhile."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -69,7 +70,8 @@ def _close(task: asyncio.Task[SegmentRead | None]) -> None:
 
 
 class Waits:
-    """Which waits longer: the reader for the media server, or the server for the reader. Times are in seconds."""
+    """Meter of who waits longer: the reader for the media server, or the server for the reader. Times are in
+    seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -90,7 +92,7 @@ class Waits:
         self._turned_at = now
 
     def reader_waited_more(self) -> bool:
-        """Return whether the reader waited longer than it was busy, since the last call."""
+        """Return whether the reader has waited longer than it was busy since the last call."""
         waited = self._server_seconds > self._reader_seconds
         self._reader_seconds = self._server_seconds = 0.0
         return waited

@@ -1,4 +1,4 @@
-"""When a live playlist is due to be loaded again (RFC 8216 §6.3.4). Does no I/O."""
+"""Decides when a live playlist is due to be loaded again (RFC 8216 §6.3.4). Does no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from serverpy.streaming.segments.manifest import HlsManifest
 MIN_SECONDS = 0.2
 MAX_SECONDS = 60.0
 USUAL_SECONDS = 6.0
-"""Target durations below and above these are not believed; the last is for a playlist that gives no duration at all."""
+"""Minimum and maximum of a plausible target duration in seconds, and the default for a playlist that gives no
+duration."""
 RARE_SECONDS = 1.0
 """The longest wait for a playlist with a target duration below a second."""
 FAILED_SECONDS = 0.2
@@ -36,7 +37,7 @@ class Reloads:
         return max(0.0, self._due - self._clock())
 
     def loaded(self, manifest: HlsManifest, *, has_changed: bool) -> None:
-        """Plan the next load: a target duration later, or half of one if nothing has changed."""
+        """Plan the next load: a target duration later, or half of one if the playlist has not changed."""
         self._failures = 0
         self.target_seconds = target = _target_of(manifest)
         if target < RARE_SECONDS:
@@ -46,13 +47,13 @@ class Reloads:
         self._due = self._clock() + wait
 
     def failed(self) -> None:
-        """Plan the next load after one that has failed."""
+        """Plan the next load after a failed one."""
         self._failures += 1
         longest = max(RARE_SECONDS, self.target_seconds / 2)
         self._due = self._clock() + min(FAILED_SECONDS * 2 ** min(self._failures, 10), longest)
 
     def _short_wait(self, *, has_changed: bool) -> float:
-        """Approach the rate at which the playlist changes, of which a target duration of 0 says nothing."""
+        """Approach the rate at which the playlist changes: a target duration of 0 does not state it."""
         if has_changed:
             return max(self._short_seconds / 2, self.target_seconds)
         return min(self._short_seconds * 2, RARE_SECONDS)

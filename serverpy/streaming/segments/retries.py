@@ -1,8 +1,7 @@
-"""Which failures of a segment are worth another request, and when to send it.
-
-A film's segment is requested four times in two seconds: by then every client would have waited long enough. A live
-segment is requested for a target duration: players that are that far behind still play, and the clients that share a
-broadcast must not be cut because its packager failed once.
+"""Decides which failures of a segment are worth another request, and when to send it. A film's segment is requested
+four times in two seconds, because a client should not wait longer. A live segment is requested for a target duration:
+players that are that far behind still play, and the clients that share a broadcast must not be cut because its packager
+failed once.
 """
 
 from __future__ import annotations
@@ -17,16 +16,17 @@ from serverpy.streaming.segments.cursor import PlaylistChanged
 from serverpy.streaming.segments.kinds import CodecChange, WrongKind
 
 LIVE_SECONDS = 2.0
-"""The shortest time for which a live segment is requested, however short the target duration is."""
+"""Minimum seconds for which a live segment is requested, even if the target duration is shorter."""
 _FINAL = (CodecChange, PlaylistChanged, TooLarge)
 
 
 class EmptySegment(UpstreamFailed):
-    """A segment has no bytes. If it still has none later, it is an empty segment."""
+    """A segment without bytes. If it still has none later, it is an empty segment."""
 
 
 class ShortFile(UpstreamFailed):
-    """The file at `url` ends before the range of it that is a segment. `total` is its length, if the server tells."""
+    """A file at `url` that ends before the range of it that is a segment. `total` is its length, if the server states
+    it."""
 
     def __init__(self, url: str, total: int | None) -> None:
         super().__init__("The media is shorter than its playlist says.")
@@ -35,25 +35,25 @@ class ShortFile(UpstreamFailed):
 
 
 class InvalidKey(UpstreamFailed):
-    """The answer to the request for a key is no key."""
+    """A response to the request for a key that is not a key."""
 
     def __init__(self) -> None:
         super().__init__("The media has an invalid decryption key.")
 
 
 class Retries:
-    """The requests for one segment since its last new byte. `seconds` is for how long a live segment is requested
-    again, None for any other."""
+    """The requests for one segment since its last new byte. `seconds` is how long a live segment is requested again;
+    None for any other."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
         self._clock = clock
         self._begun: float | None = None
         self.count = 0
-        """How many attempts have failed."""
+        """Number of failed attempts."""
 
     async def wait(self, error: SourceError) -> None:
-        """Wait until the next attempt is due after `error`. Raises `error` if there is to be none."""
+        """Wait until the next attempt is due after `error`. Raises `error` if no attempt is left."""
         now = self._clock()
         self._begun = now if self._begun is None else self._begun
         self.count += 1
@@ -72,8 +72,8 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may bring something else, and has not been sent yet: `net/range_requests.py` sends
-    it after failures of the transport and 5xx, and never after what it takes for final."""
+    """Return whether another request may bring a different result, and has not been sent yet: `net/range_requests.py`
+    sends it after failures of the transport and 5xx, but not after errors that it considers final."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

@@ -1,6 +1,5 @@
-"""What HLS and DASH have in common, as frozen values: a sequence of segments, which one after the other form the file.
-
-`hls.py` and `dash.py` make them; `segmented.py` fetches them. Nothing here does I/O.
+"""The values that HLS and DASH share, all frozen: a sequence of segments, which in order form the file. `hls.py` and
+`dash.py` make them; `segmented.py` fetches them. The module does no I/O.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
 
 MAX_SEGMENTS = 100_000
-"""Of one playlist: more than a day, at one second each."""
+"""Maximum number of segments of one playlist: more than a day, at one second each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """AES-128 (RFC 8216 §4.3.2.4). The key is `key`, or is fetched from `uri`; `iv` has 16 bytes."""
+    """Encryption by AES-128 (RFC 8216 §4.3.2.4). The key is `key`, or is fetched from `uri`; `iv` has 16 bytes."""
 
     uri: str
     key: bytes | None
@@ -42,15 +41,15 @@ class Segment:
     discontinuity: int = 0
     gap: bool = False
     initial: bool = False
-    """Whether it is an initialization section (EXT-X-MAP)."""
+    """Whether the segment is an initialization section (EXT-X-MAP)."""
 
     @property
     def length(self) -> int | None:
-        """How many bytes of the file it is, if that is known before it is fetched."""
+        """The segment's length in bytes, if it is known before the segment is fetched."""
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Return whether it is the same segment as `other`, which may have had another URL."""
+        """Return whether this is the same segment as `other`, which may have had another URL."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -62,7 +61,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How the extraction wants its playlist to be parsed, and its segments to be requested."""
+    """The extraction's instructions for parsing its playlist and requesting its segments."""
 
     segment_query: str | None = None
     key_query: str | None = None
@@ -80,7 +79,7 @@ class Rules:
 
 
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/\S*")
-"""URLs that need no parsing: most of those in long playlists."""
+"""Pattern of URLs that need no parsing: most of those in long playlists."""
 
 
 def joined(base: str, reference: str) -> str:
@@ -90,7 +89,7 @@ def joined(base: str, reference: str) -> str:
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is invalid
+        _ = parts.port  # raises ValueError if the URL is invalid
         if parts.scheme in ("http", "https") and parts.hostname:
             return url
     except ValueError as error:

@@ -1,5 +1,5 @@
-"""One segment while it is read: located, fetched, decrypted, judged by its first bytes. It heals like any read
-(`net/resume.py`), and what `retries.py` lists is requested again."""
+"""A read of one segment: locates, fetches, decrypts, and judges it by its first bytes. It heals like any read
+(`net/resume.py`), and requests the segment again after the failures that `retries.py` lists."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
-"""Finds the same segment at a fresh URL, at the n-th request for one since the last new byte. Returns None if there is
-none but the current one."""
+"""Function that finds the same segment at a fresh URL, at the n-th call since the last new byte. Returns None if only
+the current URL is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """What all segments of a stream are opened with. `retry_seconds` is that of `retries.py::Retries`."""
+    """The objects with which all segments of a stream are opened. `retry_seconds` is that of `retries.py::Retries`."""
 
     source: TrackSource
     keys: Keys
@@ -42,7 +42,7 @@ class _Place:
         self.source = source
         self.segment = segment
         self.renewals = 0
-        """How often a fresh URL was asked for since the last new byte."""
+        """Number of requests for a fresh URL since the last new byte."""
         self._renew = renew
 
     async def renew(self) -> bool:
@@ -82,10 +82,10 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of `segment`, from `skip` bytes on, of no more than `most_bytes`, whose first bytes have arrived and
-    fit the segments before it. Raises what `open_resuming` raises, `UpstreamFailed` if the server does not return the
-    ranges that the playlist specifies or if the key is invalid, and what `Judge` raises; leaves nothing open when it
-    raises or is cancelled."""
+    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. Its first bytes have arrived and fit the
+    segments before it. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server does not
+    return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open when it raises or is
+    cancelled."""
     place = _Place(opening.source, segment, renew)
     retries = Retries(opening.retry_seconds())
     while True:
@@ -111,14 +111,14 @@ async def open_segment(
 
 
 async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool:
-    """Wait until the segment may be requested again. Returns True if it is known to be empty. Raises `error` if there
-    is to be no other request."""
+    """Wait until the segment may be requested again. Returns True if it is known to be empty. Raises `error` if no
+    request is left."""
     try:
         await retries.wait(error)
     except EmptySegment:
         return True
     if retries.count > 1 and place.renewals < retries.count - 1:
-        await place.renew()  # an address that has expired may also be answered with 200 and a page
+        await place.renew()  # the server may also answer 200 with a web page for an expired address
     return False
 
 
@@ -139,7 +139,7 @@ async def _open_once(
 
 
 async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
-    """Open a range. If the file ends within it, the rest of the file is what players get, too."""
+    """Open a range. If the file ends within it, open the rest of the file, as players do."""
     try:
         read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
     except RangeNotSatisfiable as error:
@@ -166,7 +166,7 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
 
 
 class SegmentRead:
-    """An open read of a segment. Holds what a `ResumingRead` holds. Closed by its owner."""
+    """An open read of a segment. Holds the bytes of a `ResumingRead`. Its owner closes it."""
 
     def __init__(
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
@@ -191,7 +191,7 @@ class SegmentRead:
 
     @property
     def total(self) -> int | None:
-        """The length of the file that the segment is a range of, if the server tells."""
+        """The length of the file that the segment is a range of, if the server states it."""
         return self._read.extent.total
 
     def is_of(self, segment: Segment) -> bool:
@@ -211,15 +211,15 @@ class SegmentRead:
         self._first = first
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:
-        """Return `first` and what follows, up to `wanted` bytes in total."""
+        """Return `first` and the bytes after it, up to `wanted` bytes in total."""
         filled = bytearray(first)
         while len(filled) < wanted and (chunk := await self._next(wanted - len(filled))):
             filled += chunk
         return bytes(filled)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` at the end; `most` is what is asked of the socket at once. Raises
-        `UpstreamFailed`, `UpstreamTimeout`."""
+        """Read the next bytes, `b""` at the end; `most` is the number of bytes to request from the socket at once.
+        Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in time."""
         if self._first:
             first, self._first = self._first, b""
             return first
@@ -240,12 +240,12 @@ class SegmentRead:
         if not chunk:
             return decryption.finish() if self._has_bytes else b""
         if not self._has_bytes:
-            refuse_markup(chunk)  # decrypted, it would be noise
+            refuse_markup(chunk)  # decrypting it would produce noise
         self._has_bytes = True
         return decryption.add(chunk)
 
     async def _fetch(self, most: int) -> bytes:
-        """Read from the media server. A failure between two bytes is retried as one before the first is."""
+        """Read from the media server. Retries a failure between two bytes like one before the first byte."""
         retries = None
         while True:
             try:

@@ -1,6 +1,6 @@
-"""A track's segments as one file: fetched in order, each over the connection that the previous one has left. For a
-reader that would have to wait, the next segment is opened ahead. A segment that cannot be fetched ends the read: there
-are no holes but those that the playlist itself declares (EXT-X-GAP)."""
+"""A track's segments as one file: fetched in order, over the connection that the previous segment has left. If the
+reader would have to wait, the read opens the next segment ahead. A segment that cannot be fetched ends the read: there
+are no holes except those that the playlist itself declares (EXT-X-GAP)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ async def open_segmented(
     patience: float,
     start: float | None = None,
 ) -> SegmentedRead:
-    """Open a read of the bytes `asked`, None for the whole; also of the whole if not all lengths are known. `start` is
-    where in a live stream to begin (`live.py`), `patience` how many seconds it may list nothing new.
-
-    Raises what reading raises, what `load` raises, `RangeNotSatisfiable`, and `InvalidParameter` if there is a `start`
-    and the track is not live; leaves nothing open when it raises or is cancelled.
+    """Open a read of the bytes `asked`, or of the whole if `asked` is None or not all lengths are known. `start` is the
+    position in a live stream to begin at (`live.py`), `patience` the seconds that it may list no new segment. Raises
+    the errors of reading and of `load`, `RangeNotSatisfiable` if the range contains no byte of the file, and
+    `InvalidParameter` if there is a `start` and the track is not live. Leaves nothing open when it raises or is
+    cancelled.
     """
     room = Room(lender)
     try:
@@ -70,7 +70,7 @@ async def _open(
         is_live = _is_growing(manifest)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
-        del manifest  # the cursor holds it, and never two at once
+        del manifest  # the cursor holds the manifest, and never two at once
         segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
         try:
             await segments.advance(None if end is None else end - first)
@@ -87,16 +87,15 @@ async def _open(
 
 
 def _excess(last: Segment | None, url: str | None, total: int | None) -> int:
-    """Return by how many bytes the last segment exceeds the file at `url`, of which `total` is the length. Without
-    them, the promised length would be wrong."""
+    """Return by how many bytes the last segment exceeds the file at `url`, of which `total` is the length. The promised
+    length leaves these bytes out."""
     if last is None or last.end is None or total is None or last.url != url or last.first >= total:
         return 0
     return max(0, last.end - total)
 
 
 class SegmentedRead(Unlosable):
-    """An open read of `extent`, like a `ResumingRead`. Its owner closes it, after cancelling any read that is under
-    way."""
+    """An open read of `extent`, like a `ResumingRead`. Its owner closes it, after cancelling any read in progress."""
 
     takes_large_steps = True
 
@@ -114,20 +113,21 @@ class SegmentedRead(Unlosable):
         self.partial = extent.end is not None
         """Whether ranges of these bytes can be requested."""
         self.honoured = honoured
-        """Whether `extent` is a range that was asked for."""
+        """Whether `extent` is the requested range."""
         self.headers = _type_of(first)
         """The content type of the first response; its validators are not those of the whole."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.is_live = is_live
-        """Whether the playlist still grew when it was opened."""
+        """Whether the playlist was still growing when the read was opened."""
         self.follows_edge = follows_edge
         """Whether the stream is live, and read from its edge."""
         self.segment: Segment | None = None
         """The segment of the bytes that `read` last returned."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete; `most` is what is asked of the socket at once.
-        Raises `UpstreamFailed`, `UpstreamTimeout`, and what an extraction raises."""
+        """Read the next bytes, `b""` when the extent is complete; `most` is the number of bytes to request from the
+        socket at once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in
+        time, and the errors of an extraction."""
         self._waits.asked()
         while not self._is_over and self._left != 0:
             current = self._segments.current
@@ -143,17 +143,17 @@ class SegmentedRead(Unlosable):
         return b""
 
     async def beginning(self) -> bytes:
-        """Return the first bytes of the whole, at most SNIFF_BYTES of its first segment, for a read of a range that
-        does not bring them. Sends one request. Raises what opening and reading a segment raise."""
+        """Return the first bytes of the whole file, at most SNIFF_BYTES of its first segment, for a read of a range
+        that begins later. Sends one request. Raises the errors of opening and reading a segment."""
         return await self._segments.beginning()
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge what the stream holds beyond its reserved bytes to `lender` from now on. Returns False if that cannot
-        spare as much."""
+        """Charge the bytes that the stream holds beyond its reservation to `lender` from now on. Returns False if it
+        cannot spare them."""
         return self._room.move_to(lender)
 
     async def aclose(self) -> None:
-        """Idempotent."""
+        """Close the read. Idempotent."""
         try:
             await self._segments.aclose()
         finally:
@@ -166,8 +166,8 @@ class SegmentedRead(Unlosable):
         return chunk
 
     async def _advance(self) -> None:
-        """Go to the next segment, and open the one after it ahead if the reader would have to wait for that. Nothing is
-        opened ahead for a range, because its segments are requested only in part."""
+        """Go to the next segment, and open the one after it ahead if the reader would otherwise wait for it. Opens no
+        segment ahead for a range, because a range needs only parts of its segments."""
         self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
@@ -176,9 +176,9 @@ class SegmentedRead(Unlosable):
 
 
 class _Segments:
-    """Opens the segments one after the other. `current` is the open one; None before the first, after the last, and if
-    the next one could not be opened. If a segment's URL has expired, the playlist is loaded again, and if that does not
-    help, the page is extracted again; both must then list the same segments."""
+    """The opener of the segments, one after the other. `current` is the open one; None before the first, after the
+    last, and if the next one could not be opened. If a segment's URL has expired, it loads the playlist again, and if
+    that does not help, it extracts the page again; both must then list the same segments."""
 
     def __init__(
         self, source: TrackSource, cursor: Cursor, prefetch: Prefetch, *, skip: int, wait_seconds: float
@@ -199,11 +199,11 @@ class _Segments:
 
     @property
     def file(self) -> tuple[str | None, int | None]:
-        """The URL and, if the server tells it, the length of the file that the current segment is a range of."""
+        """The URL and, if the server states it, the length of the file that the current segment is a range of."""
         return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
-        """Close the current segment and open the next, for no more than `most_bytes`. Returns False after the last."""
+        """Close the current segment and open at most `most_bytes` of the next. Returns False after the last."""
         self._close()
         is_ahead = self._prefetch.is_under_way
         self.current = await (self._prefetch.take() if is_ahead else self._open_next(most_bytes))
@@ -260,8 +260,8 @@ class _Segments:
             log.info("The playlist marks segments as missing (EXT-X-GAP): they are skipped, as by players.")
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
-        """Find a segment again: in the playlist, the first time; the second time on the page; then no more. What fails
-        meanwhile does not matter: the segment is requested again at its current address."""
+        """Find a segment again: in the playlist the first time, on the page the second time, and then not again.
+        Ignores failures meanwhile: the segment is requested again at its current address."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
             # The cursor continues after this segment, whose URL may already be new.
@@ -293,7 +293,7 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
         return FinishedCursor(manifest, reload)
     if not (isinstance(manifest, HlsManifest) and is_live):
         raise InvalidParameter(UNCUT)
-    return LiveCursor(manifest, reload, patience=patience, start=start)  # it has just ended
+    return LiveCursor(manifest, reload, patience=patience, start=start)  # the task has just ended
 
 
 def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:
@@ -305,7 +305,7 @@ async def _never(_segment: Segment, _nth: int) -> Segment | None:
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:
-    """Return what requests need of a segment."""
+    """Return the fields of a segment that its requests need."""
     return segment.url, None if segment.encryption is None else segment.encryption.uri
 
 

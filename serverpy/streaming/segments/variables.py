@@ -9,9 +9,9 @@ from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
 
 MAX_VALUES_LENGTH = 8 * 1024
-"""Of all variables of a playlist together, in characters."""
+"""Maximum length of all variables of a playlist together, in characters."""
 MAX_LINE_LENGTH = 32 * 1024
-"""Of a line with the values in it, in characters."""
+"""Maximum length of a line with the values in it, in characters."""
 _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 
 
@@ -24,8 +24,8 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Parse an EXT-X-DEFINE. One that gives no value here matters only if its variable is used. Raises
-        `TooLarge`."""
+        """Parse an EXT-X-DEFINE. A variable without a value is an error only if it is used. Raises `TooLarge` if there
+        are too many variables."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]
@@ -44,7 +44,7 @@ class Variables:
 
     def resolve(self, line: str) -> str:
         """Return `line` with the values in place of their names. Raises `UpstreamFailed` if a name has no value,
-        `TooLarge`."""
+        `TooLarge` if the line becomes too long."""
         names = _REFERENCE.findall(line)
         if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
             raise TooLarge("The media's playlist is too large.")

@@ -24,7 +24,7 @@ from serverpy.ytdlp.download.upstream import (
 )
 
 STDOUT = "-"
-"""The file name with which downloaders neither rename a file nor look for a partial one."""
+"""The file name for which downloaders neither rename a file nor look for a partial one."""
 
 
 def params(ydl: Any) -> dict[str, Any]:
@@ -36,19 +36,19 @@ def params(ydl: Any) -> dict[str, Any]:
         "concurrent_fragment_downloads": 1,
         "continuedl": False,
         "external_downloader": None,
-        "fragment_retries": 0,  # a fragment is fetched like any file, with HttpFD's retries, which count progress
+        "fragment_retries": 0,  # HttpFD fetches a fragment like any file, with its retries, which count progress
         "keep_fragments": False,
         "max_filesize": None,
         "min_filesize": None,
         "nopart": True,
         "noprogress": True,
-        "noresizebuffer": True,  # else blocks of up to 4 MiB: 6.2 MB per stream, measured
+        "noresizebuffer": True,  # otherwise blocks of up to 4 MiB: 6.2 MB per stream, measured
         "quiet": True,
         "ratelimit": None,
-        "retries": float("inf"),  # bounded in `report_retry`
+        "retries": float("inf"),  # `report_retry` bounds the retries
         "skip_unavailable_fragments": False,
         "test": False,
-        "throttledratelimit": None,  # a slow client would count as throttling
+        "throttledratelimit": None,  # yt-dlp would treat a slow client as throttling
         "updatetime": False,
         "write_pages": False,
         "_no_ytdl_file": True,
@@ -82,7 +82,7 @@ class Quiet:
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of one file over http into `file`, which resumes where a connection broke off."""
+    """Downloader of one file over http into `file`. It resumes where a connection broke off."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
@@ -98,8 +98,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         self._info = info
 
     def run(self) -> None:
-        """Download the file. Returns when its last byte is written. Raises `UpstreamFailed` if the length is not the
-        one that the server stated."""
+        """Download the file. Returns when its last byte is written. Raises `UpstreamFailed` if its length differs from
+        the one that the server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader gave up.")

@@ -1,7 +1,7 @@
 """yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), writing into a stream.
 
-A fragment is fetched like any file, with the same retries, and its bytes are passed on as they arrive, decrypted if
-necessary. A fragment is held in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs all of it at once
+They fetch a fragment like any file, with the same retries, and pass its bytes on as they arrive, decrypted if
+necessary. They hold a fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs all of it at once
 (subtitles, Smooth Streaming, F4M, MHTML) or if the HTTP client cannot be slowed down (impersonation).
 """
 
@@ -34,13 +34,13 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Fewer bytes may look like text by chance."""
+"""Minimum number of bytes: fewer may look like text by chance."""
 _GIVEN = b"given"
-"""Stands for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
+"""Placeholder for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
 
 
 class Fragmented(Quiet):
-    """Mixin with what all downloaders of fragments override. It precedes yt-dlp's class."""
+    """Mixin of the methods that all downloaders of fragments override. It precedes yt-dlp's class."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -56,7 +56,7 @@ class Fragmented(Quiet):
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        # The fragment's own download has already made all retries that can help.
+        # The fragment's own download has already made all useful retries.
         raise translate(err) from err
 
     def _prepare_frag_download(self, ctx: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Fragmented(Quiet):
     def download_and_append_fragments(
         self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
     ) -> Any:
-        """Note each fragment's destination in `ctx`, because `_download_fragment` does not get it as an argument."""
+        """Store each fragment's destination in `ctx`, because `_download_fragment` does not get it as an argument."""
         packed = how.get("pack_func") is not None
 
         def noted() -> Iterator[dict[str, Any]]:
@@ -85,7 +85,7 @@ class Fragmented(Quiet):
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
     def _accept(self, fragment: dict[str, Any]) -> bool:
-        """Correct what yt-dlp says of `fragment`. Returns whether it is to be downloaded."""
+        """Correct yt-dlp's values for `fragment`. Returns whether to download it."""
         return True
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
@@ -140,7 +140,7 @@ class Fragmented(Quiet):
 
 
 class _Destination:
-    """The file that yt-dlp's code writes headers to; closing it has no effect."""
+    """The file to which yt-dlp's code writes headers; closing it has no effect."""
 
     def __init__(self, out: PipeWriter) -> None:
         self.write = out.write
@@ -161,7 +161,7 @@ class _Whole:
 
 
 def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Return a function that gives the bytes of one fragment, and raises NotMedia if that begins as a page."""
+    """Return a function that returns the bytes of one fragment, and raises NotMedia if they begin like a web page."""
     is_first = True
 
     def judge(data: bytes) -> None:
@@ -205,7 +205,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
     _numbered: list[Numbered]
 
     def can_download(self, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
-        """Refuse what cannot be downloaded. yt-dlp calls this once, with the whole playlist."""
+        """Refuse a playlist that cannot be downloaded. yt-dlp calls this once, with the whole playlist."""
         if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
@@ -221,7 +221,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:
-        """Return whether the playlist says that nothing will be added, and cannot have been cut."""
+        """Return whether the playlist states that no segment will be added, and cannot have been cut."""
         given = bool(info.get("hls_media_playlist_data"))
         return "#EXT-X-PLAYLIST-TYPE:VOD" in manifest and (given or self._requests.small_was_framed)
 
@@ -264,7 +264,7 @@ class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
 
 
 class _Accompanied(Quiet):
-    """HLS that needs additional requests during the download. yt-dlp's classes make a plain HlsFD inside
+    """Downloader of HLS that needs additional requests during the download. yt-dlp's classes make a plain HlsFD inside
     `real_download`, which would write to the process's standard output. So this class replaces `real_download`, and
     uses yt-dlp's code only for the additional requests."""
 
@@ -287,8 +287,8 @@ class _Accompanied(Quiet):
         try:
             self.accompany(done, info)
         except (ServerPYError, Stopped):
-            # Either the download is stopped, or the site refuses; it will then refuse the media too, and the download
-            # raises that error.
+            # Either the download is stopped, or the site refuses the request. The site will then refuse the media too,
+            # and the download raises that error.
             return
 
     def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:

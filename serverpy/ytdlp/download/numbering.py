@@ -1,7 +1,6 @@
-"""The media sequence numbers of the fragments that yt-dlp makes of an HLS playlist. Pure.
-
-Without an IV, the number is what decrypts a segment (RFC 8216 §5.2). yt-dlp counts initialization sections, which have
-no number, and does not count the segments that it leaves out; both give a wrong IV to all that follow.
+"""The media sequence numbers of the fragments that yt-dlp makes of an HLS playlist. Pure. Without an IV in the
+playlist, the number is a segment's IV (RFC 8216 §5.2). yt-dlp counts initialization sections, which have no number, and
+does not count the segments that it leaves out; both give a wrong IV to all later segments.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A fragment of yt-dlp's: its media sequence number, whether the playlist says that it is missing (EXT-X-GAP), and
+    """A fragment of yt-dlp's: its media sequence number, whether the playlist marks it as missing (EXT-X-GAP), and
     whether it is an initialization section."""
 
     number: int

@@ -1,5 +1,5 @@
-"""Where a downloader's bytes go. `PipeWriter` blocks until the reader has made room, which is the back-pressure.
-`OneFile` drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
+"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which is the back-pressure. `OneFile`
+drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""How many of the last bytes are remembered, to compare them if a retry sends them again."""
+"""Number of last bytes that are kept, for comparison if a retry sends them again."""
 
 
 class PipeWriter:
@@ -26,7 +26,8 @@ class PipeWriter:
         os.set_blocking(self._fd, False)
 
     def write(self, data: bytes) -> None:
-        """Write `data`; block while the pipe is full. Raises `UpstreamFailed` if stopped or if the reader left."""
+        """Write `data`; block while the pipe is full. Raises `UpstreamFailed` if the download is stopped or the reader
+        has left."""
         view = memoryview(data)
         while view:
             self._stop.check()
@@ -51,8 +52,8 @@ class OneFile:
     """The output file of yt-dlp's HttpFD.
 
     HttpFD opens it with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did not
-    resume and sends everything again. The bytes that were already passed on are then compared, as far as they are
-    remembered, and dropped.
+    resume and sends everything again. `OneFile` then compares the bytes that were already passed on, as far as it still
+    has them, and drops them.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:

@@ -33,7 +33,7 @@ OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
 def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
-    """Write one track's bytes to the pipe `fd`, and close it in any case; see `transfer`."""
+    """Write one track's bytes to the pipe `fd`, and always close `fd`; see `transfer`."""
     try:
         info = raw.format(track_id)
     except BaseException:
@@ -44,11 +44,9 @@ def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, optio
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
     """Write the media of `info` (a format's fields over those of its page) to the pipe `fd` in the calling thread, and
-    close `fd` in any case.
-
-    Returns the number of bytes when the last one is in the pipe. Raises a `ServerPYError` otherwise, also if
-    `cancelled` is set or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is the session's
-    ticket, this takes about 0.1 s, whatever the thread was waiting for.
+    always close `fd`. Returns the number of bytes when the last one is in the pipe. Raises a `ServerPYError` if the
+    download fails, if `cancelled` is set, or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is
+    the session's ticket, setting it ends any wait of the thread within about 0.1 s.
     """
     try:
         with Stop(cancelled, fd) as stop:
@@ -69,10 +67,10 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except ServerPYError:
         stop.check()
         raise
-    except Exception as error:  # yt-dlp may raise anything if a server is hostile
+    except Exception as error:  # yt-dlp may raise any exception if a server is hostile
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
-        log.debug("Its traceback:", exc_info=True)  # contains addresses
+        log.debug("Its traceback:", exc_info=True)  # the traceback contains addresses
         raise translate(error) from error
     return out.given
 

@@ -1,8 +1,8 @@
-"""What yt-dlp's downloaders get in place of their YoutubeDL: the same requests, but bounded, checked and stoppable.
+"""The replacement for the YoutubeDL of yt-dlp's downloaders: the same requests, but bounded, checked and stoppable.
 
 `MediaRequests` belongs to one download: `urlopen` returns a small body as a whole (a playlist, a key), `stream` an open
 response. `FileRequests` belongs to one file or fragment of the download, and checks that all responses contain the same
-file. yt-dlp's own errors are raised only where its retries have to see them.
+file. They raise yt-dlp's own errors only where its retries must see them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
 """Maximum size of a playlist or key. The playlist of a 24 h stream has about 2 MiB; a larger one than this is an attack
-or a mistake."""
+or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""Size of the ranges that curl_cffi requests, because it queues a body without a limit, however slowly it is read."""
+"""Size of the ranges that curl_cffi requests, because it queues a body without a limit, even if the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size of a file that curl_cffi fetches if the server ignores Range."""
 PIECE_BYTES = 65536
@@ -68,8 +68,8 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def _timed_out(error: BaseException) -> bool:
-    """Whether the error or one of its causes is a timeout. urllib3 and curl_cffi report it by type name and text;
-    yt-dlp keeps their error as `cause`."""
+    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report it by type name and
+    text; yt-dlp keeps their error as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -89,7 +89,7 @@ class MediaRequests:
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` said where it ends. If not, it may have been cut."""
+        """Whether the latest response to `urlopen` stated where it ends. If not, it may have been cut."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -98,8 +98,8 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller closes. Raises yt-dlp's errors, or `TargetForbidden`, for which no
-        retry can help."""
+        """Return an open response, which the caller closes. Raises yt-dlp's errors if a retry can help, or
+        `TargetForbidden` if none can."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -117,7 +117,7 @@ class MediaRequests:
         return response
 
     def urlopen(self, request: Request | str) -> Response:
-        """Return a response whose small body is read already: downloaders fetch playlists and keys in this way. Tries
+        """Return a response whose small body is already read: downloaders fetch playlists and keys in this way. Tries
         three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
@@ -150,10 +150,10 @@ class FileRequests:
     """The requests for one file, which HttpFD fetches in one or several requests into `file`. Closes the responses that
     it returned, because HttpFD does not.
 
-    `window` is True if the file is itself a range of something larger; the server must then honour Range. After
-    `resume`, the next request begins shortly before the position where the last one broke off, and the bytes that
-    arrive twice are compared. Raises `UpstreamFailed` if a response has other bytes, another total length or another
-    offset, because HttpFD would join such parts.
+    `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
+    the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
+    are compared. Raises `UpstreamFailed` if a response has other bytes, another total length or another offset, because
+    HttpFD would join such parts.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -175,7 +175,7 @@ class FileRequests:
         return None if self._window else self._total
 
     def resume(self) -> None:
-        """Note that the last request failed."""
+        """Record that the last request failed."""
         self._resuming = True
 
     def close(self) -> None:
@@ -235,10 +235,9 @@ class FileRequests:
 
 
 def _prompt(response: Response) -> Response:
-    """Make `read` return what has arrived so far, as `read1` does.
-
-    Otherwise it waits until the whole block has arrived. That delays the bytes of a slow connection. If a connection
-    breaks, the bytes of the unfinished block are lost, so a server that cuts early would never make progress.
+    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise it waits for the whole block,
+    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are lost, so
+    a download from a server that cuts early would never make progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -272,6 +271,6 @@ def _length(response: Response) -> int | None:
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """Whether the range was the whole file, so that a server that ignores Range is right: `bytes=0-99` of 100 bytes."""
+    """Return whether the range was the whole file, so that a server may ignore Range: `bytes=0-99` of 100 bytes."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

@@ -20,7 +20,7 @@ _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumbe
 
 def base_url(document: str, levels: Iterable[Element]) -> str:
     """Return the base URL below `levels`, from the MPD element to the representation (§5.6.4). Each level's BaseURL is
-    resolved against the one above it; of several at one level, the first counts."""
+    resolved against the one above it; the first of several at one level counts."""
     base = document
     for level in levels:
         texts = (each.text.strip() for each in children(level, "BaseURL") if each.text)
@@ -33,7 +33,7 @@ def folder(url: str) -> str:
 
 
 def absolute(base: str, reference: str) -> str:
-    """Return the http(s) URL of `reference`. Raises `Unreadable` if it is none."""
+    """Return the http(s) URL of `reference`. Raises `Unreadable` if it is invalid."""
     return _checked(_joined(base, reference.strip()))
 
 
@@ -47,7 +47,7 @@ def _joined(base: str, reference: str) -> str:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is invalid
+        _ = parts.port  # raises ValueError if the URL is invalid
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -58,7 +58,8 @@ def _checked(url: str) -> str:
 
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
-    """Return the fragment at `url`, or the bytes `text` of it (`first-last`, RFC 9110 §14.1.2). Raises `Unreadable`."""
+    """Return the fragment at `url`, or the bytes `text` of it (`first-last`, RFC 9110 §14.1.2). Raises `Unreadable` if
+    `text` is invalid."""
     if text is None or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)
@@ -69,7 +70,7 @@ def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The URLs of a SegmentTemplate: a format string, and what its conversions stand for."""
+    """The URLs of a SegmentTemplate: a format string, and the values that its conversions stand for."""
 
     text: str
     names: tuple[str, ...]
@@ -79,9 +80,8 @@ class Pattern:
 
 
 def pattern(template: str, base: str, representation: Element) -> Pattern:
-    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable`.
-
-    The URL is resolved once and not for each segment: what is filled in are digits, which cannot change its parts."""
+    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable` if it is invalid. Resolves the
+    URL once and not for each segment: the template inserts only digits, which cannot change the parts of the URL."""
     text, names, at = "", [], 0
     for found in _IDENTIFIER.finditer(template):
         text += template[at : found.start()].replace("%", "%%")

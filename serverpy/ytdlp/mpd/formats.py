@@ -24,7 +24,7 @@ from serverpy.ytdlp.mpd.representations import Period, Representation, read
 from serverpy.ytdlp.mpd.windows import is_live
 
 REFUSAL = "_serverpy_refusal"
-"""The field of a format that has the reason why it cannot be streamed."""
+"""The field that holds the reason why a format cannot be streamed."""
 _PERIOD = "_serverpy_period"
 _PROTOCOL = "http_dash_segments"
 
@@ -32,8 +32,8 @@ Parse = Callable[..., Any]
 
 
 class Fragments(Sequence[dict[str, Any]]):
-    """The segments of a listing in yt-dlp's form, made when they are asked for. yt-dlp's downloader of DASH ignores
-    `byte_range`, so ours (`download/fragments.py`) adds it."""
+    """The segments of a listing in yt-dlp's form, made on demand. yt-dlp's downloader of DASH ignores `byte_range`, so
+    ours (`download/fragments.py`) adds it."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -52,7 +52,7 @@ class Fragments(Sequence[dict[str, Any]]):
 
     @property
     def held_bytes(self) -> int:
-        """An estimate of the memory that this holds."""
+        """An estimate of the memory of this object, in bytes."""
         return sum(part.held_bytes for part in self.listing.parts)
 
     def __getitem__(self, index: Any) -> Any:
@@ -60,7 +60,7 @@ class Fragments(Sequence[dict[str, Any]]):
 
 
 def install() -> None:
-    """Put this parser into yt-dlp. Call this once per process, before an extractor's module is loaded."""
+    """Patch yt-dlp with this parser. Call this once per process, before an extractor's module is loaded."""
     extractor = common.InfoExtractor
     stock_periods, stock_merge = extractor._parse_mpd_periods, extractor._merge_mpd_periods
 
@@ -95,8 +95,8 @@ def _without_entities(parse: Parse) -> Parse:
 
 
 def document_url(base: str | None, url: str | None) -> str:
-    """Return the URL that relative URLs of a manifest refer to. yt-dlp passes the folder of the manifest, after
-    redirects, and a URL that may be the one before them, or unknown."""
+    """Return the base of the relative URLs of a manifest. yt-dlp passes the folder of the manifest, after redirects,
+    and a URL that may be the one before them, or unknown."""
     if not base:
         return url or ""
     folder = base.rstrip("/") + "/"
@@ -104,11 +104,12 @@ def document_url(base: str | None, url: str | None) -> str:
 
 
 def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> list[dict[str, Any]]:
-    """Return the periods in yt-dlp's form. `parse` is yt-dlp's parser, which returns the one period of its argument."""
+    """Return the periods in yt-dlp's form. `parse` is yt-dlp's parser, which returns the only period of its
+    argument."""
     now = time.time()
     found = [_entry(mpd, period, mpd_url, parse) for period in read(mpd, document, now)]
     if mpd.get("type") == "dynamic" and not is_live(mpd, now):
-        mpd.set("type", "static")  # the generic extractor looks at it later
+        mpd.set("type", "static")  # the generic extractor reads the type later
     return found
 
 
@@ -162,7 +163,7 @@ def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dic
 def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several: bool) -> dict[str, Any]:
     fmt["is_dash_periods"] = True
     if several and (joined.listing is None or len(joined.listing.parts) > 1):
-        fmt["filesize"] = None  # that of one period
+        fmt["filesize"] = None  # the fragments of that one period
     if joined.has_drm:
         fmt["has_drm"] = True
     _describe(fmt, joined.seed, joined.listing, mpd_url)
@@ -172,7 +173,7 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
 
 
 def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
-    """Set the fields that say where the bytes are. As in yt-dlp, the URL of segments is that of the manifest."""
+    """Set the fields that locate the bytes. As in yt-dlp, the URL of segments is that of the manifest."""
     if isinstance(listing, Listing) and (url := listing.file) is not None:
         fmt["url"] = url
         return

@@ -1,8 +1,9 @@
 """Joins the representations of a DASH manifest's periods, so that each result covers the whole presentation. Pure.
 
-Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was cut. Nothing
-says which representations continue each other, so, as players do, the one that is most alike is taken. It must have the
-same media type, container and codecs, because one decoder plays the result, and the same language and role.
+Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was cut. The
+manifest does not state which representations continue each other, so this module takes the most similar one, as players
+do. It must have the same media type, container and codecs, because one decoder plays the result, and the same language
+and role.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from serverpy.ytdlp.mpd.representations import Period, Representation
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A format of the page: `seed` in its own period (`period` is its place among the periods), and what continues it
-    in the others. `listing` has all segments; it is None if they cannot be listed, for the reason `refusal`."""
+    """A format of the page: `seed` in its own period (`period` is its place among the periods), and the representations
+    that continue it in the others. `listing` has all segments; it is None if they cannot be listed, for the reason
+    `refusal`."""
 
     period: int
     seed: Representation
@@ -30,8 +32,9 @@ class Joined:
 def join(periods: Sequence[Period]) -> list[Joined]:
     """Return the formats of the presentation, in document order.
 
-    They are those of the longest period, to which the others are fitted: usually, that is the film. What another period
-    has in addition is a format, too, but cannot be streamed; unless it is only one more bitrate or size."""
+    They are those of the longest period, to which the others are fitted: usually, that is the film. A representation
+    that only another period has is a format, too, but cannot be streamed; it is left out if it is only one more bitrate
+    or size."""
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
@@ -50,14 +53,14 @@ def _media(period: Period) -> list[Representation]:
 
 
 def _is_variant(one: Representation, other: Representation) -> bool:
-    """Whether they differ only in quality."""
+    """Return whether they differ only in quality."""
     return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """What continues `seed`, which belongs to the period `home`, in each period, up to the first period that has
-    nothing that does (`interrupted`)."""
+    """The representations that continue `seed`, which belongs to the period `home`, in each period, up to the first
+    period that has none (`interrupted`)."""
 
     home: int
     seed: Representation
@@ -110,7 +113,8 @@ def _language_distance(one: Representation, other: Representation) -> int:
 
 
 def continuation(seed: Representation, home: Period, period: Period) -> Representation | None:
-    """Return the representation of `period` that continues `seed`, which belongs to `home`. Returns None if none does.
+    """Return the representation of `period` that continues `seed`, which belongs to `home`. Returns None if there is
+    none.
 
     Another language or role continues it only where neither period offers a choice: an advertisement in a film."""
     candidates = [each for each in period.representations if is_compatible(seed, each)]
@@ -140,9 +144,9 @@ def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
 
 
 def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) -> tuple[tuple[Part, ...], str | None]:
-    """Several periods may play parts of one file, which only its index (`sidx`) delimits. If they play all of it in
-    order, return that file once; if one period repeats another, return both. Otherwise return why it cannot be
-    streamed."""
+    """Return the parts to stream, and None or the reason why they cannot be streamed. If all periods play one file in
+    order, whose parts only its index (`sidx`) delimits, return that file once. Periods may also repeat a part, but not
+    play different parts of one file."""
     files = [next(iter(part)).url if part.is_file else None for part in parts]
     if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
         return parts[:1], None
@@ -155,6 +159,6 @@ def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) 
 
 
 def _is_continuous(parts: Sequence[Part], periods: Sequence[Period]) -> bool:
-    """Whether each part begins where the one before it ends, to a tenth of a second."""
+    """Return whether each part begins where the one before it ends, to a tenth of a second."""
     ends = [part.begin_seconds + period.seconds for part, period in zip(parts, periods, strict=True)]
     return all(abs(part.begin_seconds - end) < 0.1 for part, end in zip(parts[1:], ends, strict=False))

@@ -1,4 +1,4 @@
-"""What a DASH representation is: its media type, container, codecs, language and role. Pure."""
+"""The properties of a DASH representation: its media type, container, codecs, language and role. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serverpy.ytdlp.mpd.reading import child, children, segment_description
 
 _KINDS = ("video", "audio", "text")
 _IMAGES = ("image/avif", "image/jpeg")
-"""The images of which yt-dlp makes storyboards."""
+"""Types of the images from which yt-dlp makes storyboards."""
 _TEXT_CONTAINERS = frozenset({"ttml+xml", "ttaf+xml", "vtt", "x-subrip", "json", "xml"})
 _UNDEFINED = frozenset({"", "und", "mul", "zxx", "mis"})
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
@@ -46,7 +46,7 @@ class Typed(NamedTuple):
 
 def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | None:
     """Return the type of a representation. The attribute `mimeType` is mandatory (§5.3.7.2), but often missing: then
-    `contentType`, the codecs and other attributes tell. Returns None if nothing tells."""
+    `contentType`, the codecs or other attributes decide. Returns None if none of them does."""
     mime_type = attributes.get("mimeType", "").strip().lower()
     content_type = attributes.get("contentType", "").strip().lower() or _component(levels)
     top, _, container = mime_type.partition("/")
@@ -101,7 +101,7 @@ def _path(url: str) -> str:
 
 
 def families(codecs: str) -> str:
-    """Return the families of the codecs, sorted and joined by `+`; empty for no codecs."""
+    """Return the families of the codecs, sorted and joined by `+`. Returns "" if there are no codecs."""
     names = [each.strip().lower() for each in codecs.split(",")[:10]]
     return "+".join(sorted({_family(name) for name in names if name}))
 
@@ -132,6 +132,6 @@ def channels(levels: Sequence[Element]) -> str:
 
 
 def whole(value: str | None) -> int:
-    """Return a number for comparison, 0 if it is missing or malformed."""
+    """Return a number for comparison. Returns 0 if it is missing or malformed."""
     found = re.fullmatch(r"\s*(\d{1,15})\s*", value or "", re.ASCII)
     return int(found[1]) if found else 0

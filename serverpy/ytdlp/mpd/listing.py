@@ -1,6 +1,6 @@
 """The segments of a DASH representation in one period, and those of a joined representation in all periods. Pure.
 
-They are listed when they are iterated over, so that a page with many long representations stays small.
+They are made on iteration, so that a page with many long representations stays small.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ Body = Templated | tuple[Fragment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments in one period, after the initialization segment if there is one. `is_file` says that they are one
-    file that also contains the initialization and an index (`SegmentBase`); `begin_seconds` is where the period begins
-    in the time of that file."""
+    """The segments in one period, after the initialization segment if there is one. `is_file` means that they are one
+    file that also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the beginning of the
+    period in the time of that file."""
 
     initial: Fragment | None
     body: Body
@@ -65,7 +65,7 @@ class Part:
 
     @property
     def held_bytes(self) -> int:
-        """An estimate of the memory that this holds."""
+        """An estimate of the memory of this object, in bytes."""
         return 500 + (150 * len(self.body.runs) if isinstance(self.body, Templated) else 250 * len(self.body))
 
     def __iter__(self) -> Iterator[Fragment]:
@@ -89,14 +89,14 @@ class Listing:
 
     @property
     def file(self) -> str | None:
-        """The URL of the one file that has all segments, None if there is no such file."""
+        """The URL of the one file that has all segments; None if there is no such file."""
         (first, *others) = self.parts
         return next(iter(first)).url if first.is_file and not others else None
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
     """Return the segments of a representation; `levels` are its element and those around it, `base` its base URL.
-    Raises `Unreadable`, and what `timelines` raises."""
+    Raises `Unreadable` if they cannot be listed, and the errors of `timelines`."""
     if levels[0].get("dependencyId"):
         raise Unreadable("This format is only a part of another format of the DASH manifest.")
     described = segment_description(levels)
@@ -133,8 +133,8 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
 
 
 def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
-    """Return the segments of a SegmentList (§5.3.9.3). Their times, which may be missing, say nothing about which
-    segments there are."""
+    """Return the segments of a SegmentList (§5.3.9.3). Its times, which may be missing, do not affect which segments
+    there are."""
     urls = described.children("SegmentURL")
     if len(urls) > MAX_SEGMENTS:
         raise Unreadable("The DASH manifest lists too many segments.")
@@ -166,7 +166,8 @@ def _templated(
     if timeline is not None and (last := described.get("endNumber")) is not None:
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
-        runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)  # exactly one (§5.3.9.2.1)
+        # exactly one of these attributes (§5.3.9.2.1)
+        runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")
     return Templated(made, start, clock.timescale, runs)

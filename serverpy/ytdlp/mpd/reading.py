@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 TO_ZERO = re.compile(r"urn:mpeg:dash:resolve-to-zero:\d{4}")
-"""A reference that stands for no element at all (§5.5.3)."""
+"""A reference that stands for no element (§5.5.3)."""
 
 _DECIMAL = r"(\d{1,18}(?:\.\d{0,40})?|\.\d{1,40})"
 _NUMBER = re.compile(_DECIMAL, re.ASCII)
@@ -26,7 +26,7 @@ _UNITS = (365 * 86400, 30 * 86400, 86400, 3600, 60, 1)
 
 
 class Unreadable(Exception):
-    """The segments of a representation cannot be listed with certainty. The message is a sentence for the client."""
+    """A representation whose segments cannot be listed with certainty. The message is a sentence for the client."""
 
 
 def children(element: Element, name: str) -> list[Element]:
@@ -44,8 +44,8 @@ def _tag(element: Element, name: str) -> str:
 
 
 def without(element: Element, name: str) -> Element:
-    """Return a copy of `element` without its children called `name`: each representation looks at the levels around it,
-    which would take a time quadratic in their number."""
+    """Return a copy of `element` without its children called `name`. Each representation reads the levels around it, so
+    with the children the time would be quadratic in their number."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
     return copy
@@ -60,7 +60,7 @@ def duration(element: Element, name: str) -> Fraction | None:
 
 
 def integer(value: str | None, default: int) -> int:
-    """Return an integer of at most 18 digits, `default` if it is missing. Raises `Unreadable`."""
+    """Return an integer of at most 18 digits, or `default` if it is missing. Raises `Unreadable` if it is malformed."""
     if value is None or not value.strip():
         return default
     if not _INTEGER.fullmatch(value.strip()):
@@ -69,7 +69,8 @@ def integer(value: str | None, default: int) -> int:
 
 
 def decimal(value: str | None) -> Fraction | None:
-    """Return a number of at most 18 digits before its point, None if it is missing. Raises `Unreadable`."""
+    """Return a number of at most 18 digits before its point. Returns None if it is missing. Raises `Unreadable` if it
+    is malformed."""
     if value is None or not value.strip():
         return None
     if not _NUMBER.fullmatch(value.strip()):
@@ -78,7 +79,7 @@ def decimal(value: str | None) -> Fraction | None:
 
 
 def is_remote(element: Element) -> bool:
-    """Whether the element refers to another document for its content (xlink), which is never fetched."""
+    """Return whether the element refers to another document for its content (xlink), which is never fetched."""
     return element.get(HREF) is not None
 
 
@@ -88,7 +89,7 @@ def is_nothing(element: Element) -> bool:
 
 class Inherited:
     """A segment description (SegmentTemplate, SegmentList, SegmentBase) and those of the same kind above it, whose
-    attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest."""
+    attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind
@@ -106,7 +107,7 @@ class Inherited:
 
 def segment_description(levels: Sequence[Element]) -> Inherited:
     """Return the description that applies to a representation; `levels` are the representation and the elements around
-    it. A representation without any is one file, like one with a SegmentBase (§5.3.9.1)."""
+    it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
     for level in levels:
         for kind in ("SegmentTemplate", "SegmentList", "SegmentBase"):
             if child(level, kind) is not None:

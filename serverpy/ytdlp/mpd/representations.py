@@ -14,10 +14,10 @@ from serverpy.ytdlp.mpd.timelines import Timelines
 from serverpy.ytdlp.mpd.windows import Window, is_live, windows
 
 MAX_REPRESENTATIONS = 1000
-"""Of one period: yt-dlp spends a millisecond on each."""
+"""Maximum number of representations of one period: yt-dlp spends a millisecond on each."""
 MAX_IN_ALL = 3000
 MAX_PAIRS = 200_000
-"""Representations of the largest period times those of all: the comparisons that joining them takes."""
+"""Maximum number of comparisons for joining: the representations of the largest period times those of all periods."""
 LIVE = "The DASH manifest is that of a live stream, which is not supported."
 REMOTE = "The DASH manifest has a part in another document (xlink), which is not supported."
 
@@ -30,13 +30,14 @@ class Representation:
     and `base_attributes` are those of its own BaseURL element."""
 
     kind: str
-    """`video`, `audio`, `text`, or the MIME type of images."""
+    """The type: `video`, `audio`, `text`, or the MIME type of images."""
     container: str
     codecs: str
-    """The codec families, such as `avc+aac`; empty if the manifest does not tell."""
+    """The codec families, such as `avc+aac`. Empty if the manifest does not name the codecs."""
     language: str | None = None
     role: str = ""
-    """What distinguishes it from the main content, such as `commentary`; empty for that."""
+    """The role that distinguishes the representation from the main content, such as `commentary`. Empty for the main
+    content."""
     id: str | None = None
     set_id: str | None = None
     asset: str | None = None
@@ -63,7 +64,7 @@ class Period:
 
 def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
     """Return the periods of the manifest `mpd`, which was found at the URL `document`, that have any content. `now` is
-    the time in seconds since the epoch. Raises `TooLarge`."""
+    the time in seconds since the epoch. Raises `TooLarge` if there are too many representations."""
     listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
     _check_count(listed)
     around, timelines, found = without(mpd, "Period"), Timelines(), []
@@ -88,7 +89,7 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of one period. `reason` is why nothing of the manifest can be listed, None if it can."""
+    """Reader of one period. `reason` is why no segment of the manifest can be listed; None if they can."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None
@@ -110,7 +111,7 @@ class _Reader:
                     yield found
 
     def _one(self, levels: Sequence[Element]) -> Representation | None:
-        """Return a representation, None if nothing tells whether it is video, audio or text."""
+        """Return a representation. Returns None if no attribute shows whether it is video, audio or text."""
         element, group = levels[:2]
         attributes = {**group.attrib, **element.attrib}
         typed = kinds.typed(attributes, levels)
@@ -157,6 +158,6 @@ class _Reader:
 
 
 def _asset(period: Element) -> str | None:
-    """Return what identifies the content of which the period is a part (§5.8.4.10)."""
+    """Return the identifier of the asset of which the period is a part (§5.8.4.10)."""
     found = child(period, "AssetIdentifier")
     return None if found is None else f"{found.get('schemeIdUri', '')} {found.get('value', '')}"

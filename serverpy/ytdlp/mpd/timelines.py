@@ -1,6 +1,7 @@
 """The times of the segments of a DASH representation, as runs of segments of equal length. Pure.
 
-A run takes the same memory however often it repeats: `S@r` and `@duration` can describe millions of segments in a line.
+A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in a
+line.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from serverpy.ytdlp.mpd.reading import Inherited, Unreadable, children, decimal,
 from serverpy.ytdlp.mpd.windows import Window
 
 MAX_ENTRIES = 300_000
-"""S elements that are read for one manifest. A shared SegmentTimeline counts once."""
+"""Maximum number of S elements that are read for one manifest. A shared SegmentTimeline counts once."""
 MAX_SEGMENTS = 100_000
-"""Of one representation: more than a day, at one second each."""
+"""Maximum number of segments of one representation: more than a day, at one second each."""
 ROUNDING = Fraction(1, 1000)
-"""Durations are rounded to milliseconds: what exceeds a whole number of segments by less is no segment."""
+"""Tolerance in seconds: durations are rounded to milliseconds, so a smaller excess over a whole number of segments is
+not another segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The timescale of a representation, and where its period lies in the media's own time: from `begin` to before
+    """The timescale of a representation, and the place of its period in the media's own time: from `begin` to before
     `end`, which is None if it is not known."""
 
     timescale: int
@@ -47,7 +49,7 @@ class Clock:
 
     @classmethod
     def of(cls, described: Inherited, window: Window) -> Clock:
-        """Raises `Unreadable`."""
+        """Read the clock of a representation. Raises `Unreadable` if an attribute is invalid."""
         timescale = integer(described.get("timescale"), 1)
         if timescale <= 0:
             raise Unreadable("The DASH manifest has an invalid timescale.")
@@ -56,7 +58,8 @@ class Clock:
         return cls(timescale, begin, end, int(ROUNDING * timescale), window)
 
     def until(self, time: int, length: int | Fraction) -> int | None:
-        """Return how many segments from `time` on start before the end of the period, None if that is not known."""
+        """Return how many segments from `time` on start before the end of the period. Returns None if the end is
+        unknown."""
         return None if self.end is None else max(0, ceil_divided(self.end - time, length))
 
 
@@ -65,7 +68,7 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 
 
 class Timelines:
-    """Reader of the SegmentTimelines of one manifest, which remembers those that many representations share."""
+    """Reader of the SegmentTimelines of one manifest. It caches those that many representations share."""
 
     def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
         self._most_entries = most_entries
@@ -73,8 +76,9 @@ class Timelines:
         self._entries = 0
 
     def read(self, timeline: Element, clock: Clock) -> tuple[Run, ...]:
-        """Return the runs of a SegmentTimeline. Raises `Unreadable`, and `TooLarge` if the manifest has too many."""
-        key = id(timeline), clock  # the document outlives this object
+        """Return the runs of a SegmentTimeline. Raises `Unreadable` if it is invalid, `TooLarge` if the manifest has
+        too many S elements."""
+        key = id(timeline), clock  # the document outlives this object, so its ids stay unique
         if key not in self._known:
             entries = children(timeline, "S")
             self._entries += len(entries)
@@ -85,7 +89,7 @@ class Timelines:
 
 
 def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
-    """Yield what the S elements say (§5.3.9.6.2)."""
+    """Yield the runs that the S elements describe (§5.3.9.6.2)."""
     first, time = 0, 0
     for entry, after in zip(entries, [*entries[1:], None], strict=False):
         if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
@@ -108,13 +112,13 @@ def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> in
     else:
         count = ceil_divided(integer(after.get("t"), 0) - time, length) if after.get("t") else None
     if count is None:
-        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+        raise Unreadable("The DASH manifest does not state how many segments there are.")
     return max(0, count)
 
 
 def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
     """Yield the parts of `runs` that belong to the period. A list may cover several periods, so segments that lie
-    wholly outside of a period are those of another. Beside the last or only period nothing is left out, because the
+    wholly outside of a period belong to another. After the last or only period no segment is left out, because the
     media may be longer than stated, unless an absurd number of repetitions stands for "up to the end"."""
     for run in runs:
         skipped, kept = 0, run.count
@@ -129,7 +133,8 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
     """Return the one run of segments that all have the length `@duration`. `count` is their number if it is known;
-    otherwise it follows from the duration of the period. Returns no run without `@duration`. Raises `Unreadable`."""
+    otherwise it follows from the duration of the period. Returns no run without `@duration`. Raises `Unreadable` if the
+    length is not positive or the number is unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()
@@ -142,5 +147,5 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
             by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
             count = by_number if count is None else min(count, by_number)
     if count is None:
-        raise Unreadable("The DASH manifest does not tell how many segments there are.")
+        raise Unreadable("The DASH manifest does not state how many segments there are.")
     return (Run(0, clock.begin, length, count),) if count else ()

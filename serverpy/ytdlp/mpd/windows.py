@@ -1,4 +1,4 @@
-"""When the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
+"""Finds when the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not tell.
-    `is_only` and `is_last` say whether other periods exist, or follow."""
+    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not state
+    them. `is_only` is whether there is no other period, `is_last` whether no other follows."""
 
     start: Fraction | None
     seconds: Fraction | None
@@ -24,7 +24,7 @@ class Window:
 
 def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
     """Return the window of each period (§5.3.2.1). Where a period's duration and the next one's start disagree, the
-    earlier end counts, because there the next one begins; a start that is not after the previous one is ignored."""
+    earlier end counts, because the next period begins there; a start that is not after the previous one is ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
     for period, after in zip(periods, [*periods[1:], None], strict=False):
@@ -51,8 +51,8 @@ def _start(period: Element, previous: Window | None) -> Fraction | None:
 
 
 def is_live(mpd: Element, now: float) -> bool:
-    """Whether segments may be added or removed. A dynamic manifest has ended if it is not updated any more, and the end
-    that it states has passed (§5.3.1.2)."""
+    """Return whether segments may be added or removed. A dynamic manifest has ended if it is no longer updated, and its
+    stated end has passed (§5.3.1.2)."""
     if mpd.get("type") != "dynamic":
         return False
     if mpd.get("minimumUpdatePeriod") is not None:

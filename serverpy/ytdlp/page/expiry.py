@@ -1,4 +1,4 @@
-"""When the address of a media file stops working, if the address itself states it."""
+"""Finds when the address of a media file stops working, if the address itself states it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _IN_TOKEN = re.compile(r"(?:^|[~*])exp=(\d{10,13})")
 
 
 def expires_at(url: str, now: float) -> float | None:
-    """Return the earliest time that `url` states, in seconds since the epoch, or None. Only a time between a day before
-    `now` and a year after it counts, because a number called `e` may be anything."""
+    """Return the earliest time that `url` states, in seconds since the epoch. Returns None if it states none. Only a
+    time between a day before `now` and a year after it counts, because a number called `e` may mean anything."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, max_num_fields=100)

@@ -25,7 +25,7 @@ def is_playlist(info: InfoDict) -> bool:
 
 
 def is_complete(entry: InfoDict) -> bool:
-    """Whether an entry of a playlist is a full result, and not only an address to extract."""
+    """Return whether an entry of a playlist is a full result, and not only an address to extract."""
     return entry.get("_type", "video") not in ("url", "url_transparent")
 
 
@@ -36,8 +36,8 @@ def formats_of(info: InfoDict) -> list[InfoDict]:
 
 
 def text(value: Any, limit: int) -> str | None:
-    """Return a string that JSON can carry, cut to `limit` characters. Returns None if it is empty, or would have to be
-    cut although `limit` is that of a URL."""
+    """Return a string that JSON can carry, cut to `limit` characters. Returns None if it is empty, or if it is too long
+    and `limit` is that of a URL."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()
@@ -47,8 +47,8 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """Return a URL that `urlsplit` accepts, else None: an invalid URL would make the caller that parses it fail, and
-    with it the whole page."""
+    """Return a URL that `urlsplit` accepts. Returns None for any other: its parsing would fail later, and with it the
+    whole page."""
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
@@ -59,7 +59,7 @@ def address(value: Any) -> str | None:
 
 
 def extension(value: Any, default: str) -> str:
-    """Return a file extension that is safe in file names and headers, else `default`."""
+    """Return a file extension that is safe in file names and headers. Returns `default` for any other."""
     found = text(value, 20)
     return found if found and _EXTENSION.fullmatch(found) else default
 

@@ -1,7 +1,7 @@
 """Converts yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
 
-Generators and objects of yt-dlp, which cannot be sent to the server, are left out, and `fragments_dynamic` or
-`needs_ytdlp` says so. A field that cannot be read is None; a format without an address is left out.
+It leaves out generators and objects of yt-dlp, which cannot be sent to the server, and sets `fragments_dynamic` or
+`needs_ytdlp`. A field that cannot be read is None; a format without an address is left out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _kind(info: InfoDict, tracks: tuple[Track, ...], entries: tuple[Entry, ...])
 
 
 def _is_post(entries: tuple[Entry, ...]) -> bool:
-    """Whether the entries are an image post: images, perhaps with music."""
+    """Return whether the entries are an image post: images, perhaps with music."""
     kinds = {item.media.kind if item.media else "playlist" for item in entries}
     return "images" in kinds and kinds <= {"images", "audio"}
 
@@ -94,7 +94,7 @@ def _entries(
 
 
 def _entry_url(entry: InfoDict) -> str | None:
-    """Return a full address if there is one, because the `url` of some extractors is a bare id."""
+    """Return the full address of an entry if it has one, because the `url` of some extractors is a bare id."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     return next((url for url in known if "://" in url), known[0] if known else None)

@@ -14,15 +14,15 @@ from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
-"""Fields that the page has from the format that yt-dlp selected, and that other formats must not inherit."""
+"""Fields that the page has from the format that yt-dlp selected. Other formats must not inherit them."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RawMedia:
-    """One extraction as yt-dlp returned it. `info` is the processed dictionary, which must not be changed. `cookies` is
-    the jar at the end of the extraction; `instance.open` copies it for each session."""
+    """One extraction as yt-dlp returned it. `info` is the processed dictionary, which callers must not change.
+    `cookies` is the jar at the end of the extraction; `instance.open` copies it for each session."""
 
     info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
@@ -39,7 +39,7 @@ class RawMedia:
 
     def format(self, track_id: str) -> InfoDict:
         """Return a new dictionary for yt-dlp's downloaders: the fields of the page, overridden by those of the format.
-        Raises FormatNotFound."""
+        Raises FormatNotFound if the page has no such format."""
         for fmt in formats_of(self.info):
             if str(fmt.get("format_id") or "0") == track_id:
                 merged = {key: value for key, value in self.info.items() if key not in _OF_FORMATS}
@@ -58,8 +58,8 @@ class RawStore:
         self._bytes = 0
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
-        """Keep `raw`, and drop the least recently used extractions that exceed a bound. A `raw` that exceeds the bound
-        by itself is not kept."""
+        """Keep `raw`, and drop the least recently used extractions that exceed a bound. Does not keep a `raw` that
+        exceeds the bound by itself."""
         size = estimate(raw.info)
         if size > self._limit:
             return
@@ -73,7 +73,7 @@ class RawStore:
 
     def get(self, raw_id: str) -> RawMedia | None:
         """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
-        ItemNotFound."""
+        ItemNotFound if it has no such item."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)

@@ -1,15 +1,15 @@
 """An upper bound for the work of a client's regular expression, computed before it runs.
 
 `re` backtracks if a pattern can match in several ways, and holds the interpreter lock while it does, so that nothing
-else in the process runs. Its own parser returns the parts of a pattern; from these follows in how many ways the pattern
-can be tried at one position of a text. A pattern is accepted only if the ways of all its parts can be counted.
+else in the process runs. Its own parser returns the parts of a pattern, from which this module counts the ways to try
+the pattern at one position of a text. It accepts a pattern only if it can count the ways of all parts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # not in the stubs; parts with new names are refused
+from re import _parser  # type: ignore[attr-defined]  # the stubs lack it; parts with new names are refused
 from typing import Any
 
 MAX_CHARACTERS = 64
@@ -23,14 +23,14 @@ LOCALE is only for bytes."""
 
 
 class TooMuch(ValueError):
-    """The pattern has parts that can make it slow."""
+    """A pattern whose parts can make it slow."""
 
 
 def ways(pattern: str, longest: int) -> int:
     """Return in how many ways `pattern` can be tried at one position of a text of at most `longest` characters.
 
-    Raises `re.error` if the pattern is invalid, RecursionError if it is nested too deeply, and TooMuch if it contains
-    something that is not counted: back references, lookaround, repeated groups, flags other than `i`.
+    Raises `re.error` if the pattern is invalid, RecursionError if it is nested too deeply, and TooMuch if it contains a
+    part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise TooMuch("It is too long.")

@@ -1,8 +1,8 @@
-"""yt-dlp's format selectors, applied by yt-dlp itself to what the server knows about the tracks.
+"""Applies yt-dlp's format selectors, by yt-dlp itself, to the server's data about the tracks.
 
-The selector comes from the client. yt-dlp's language has two ways to keep a CPU busy for ever, and both are blocked:
-products of whole lists (`all+all`), and regular expressions that can match in too many ways (`regex_cost.py` counts
-them).
+The selector comes from the client. yt-dlp's language has two ways to keep a CPU busy for ever, and this module blocks
+both: products of whole lists (`all+all`), and regular expressions that can match in too many ways (`regex_cost.py`
+counts them).
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ MAX_SELECTOR_CHARACTERS = 1000
 MAX_CHOICES = 1000
 _MAX_VALUE_CHARACTERS = 64
 _MAX_ID_CHARACTERS = 200
-"""The limit of a track's id in `tracks.py`. Ids are not shortened, unlike other values."""
+"""Maximum length of a track's id in `tracks.py`. Ids are not shortened, unlike other values."""
 _MAX_PARTS = 10
 _MAX_WAYS = 5000
-"""For all regular expressions of a selector: at most 3 ms for a value of 64 characters. Two `.*` are 4225 ways."""
+"""Maximum number of ways for all regular expressions of a selector: at most 3 ms for a value of 64 characters. Two `.*`
+have 4225 ways."""
 _SECONDS = 0.5
 """CPU time for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
@@ -67,8 +68,8 @@ def _check(selector: str) -> None:
 
 
 def _closes_too_much(selector: str) -> bool:
-    """Whether a bracket closes that none has opened. Since Python 3.12 yt-dlp's tokenizer leaves that to yt-dlp, which
-    takes `b)` as `b`."""
+    """Return whether a bracket closes that none has opened. Since Python 3.12 yt-dlp's tokenizer leaves that to yt-dlp,
+    which reads `b)` as `b`."""
     depth = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(selector).readline):
@@ -77,13 +78,13 @@ def _closes_too_much(selector: str) -> bool:
             if depth < 0:
                 return True
     except (tokenize.TokenError, SyntaxError):
-        return False  # yt-dlp finds the same mistake
+        return False  # yt-dlp reports the same error
     return False
 
 
-class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
+class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
     """A YoutubeDL that limits the filters of one selector. yt-dlp passes each filter to it in the form in which it will
-    parse the filter, so that none is overlooked."""
+    parse the filter, so that no filter is missed."""
 
     _ways = 0
     _deadline: float | None = None
@@ -95,7 +96,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._in_time(build(filter_spec))
 
     def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
-        """Return the same filter as yt-dlp, but search each value only once, however many formats have it."""
+        """Return the same filter as yt-dlp, but search each value only once for all formats that have it."""
         key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
         longest = _MAX_ID_CHARACTERS if key == "format_id" else _MAX_VALUE_CHARACTERS
         pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))

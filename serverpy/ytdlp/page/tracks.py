@@ -18,7 +18,8 @@ Impersonation = Callable[[Any], str | None]
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 _MAX_LISTED = 200_000
-"""Segments of a page that are listed as values; the size of a message allows fewer. The best formats come first."""
+"""Maximum number of segments of a page that are listed as values; the size of a message allows fewer. The best formats
+come first."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 
@@ -31,7 +32,7 @@ def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
 
 
 def _unlisted(formats: Sequence[InfoDict]) -> set[int]:
-    """Return the identities of the formats whose segments are too many, beside those of better formats."""
+    """Return the identities of the formats whose segments exceed the limit together with those of better formats."""
     found, count = set(), 0
     for fmt in reversed(formats):
         if isinstance(fragments := fmt.get("fragments"), Fragments):

@@ -9,11 +9,11 @@ from typing import Any
 from yt_dlp.cache import Cache
 
 _SECTIONS = re.compile(r"youtube-[\w-]+|challenge-solver|soundcloud|brightcove|douyu|iq")
-"""Players and public client ids, but no data about a visitor."""
+"""Sections of players and public client ids, without data about a visitor."""
 _MAX_FILES = 24
 
 
-class SectionCache(Cache):  # type: ignore[misc]  # untyped
+class SectionCache(Cache):  # type: ignore[misc]  # yt-dlp is untyped
     """yt-dlp's disk cache, limited to the sections above and to a number of files."""
 
     def store(self, section: str, key: str, data: Any, dtype: str = "json") -> None:

@@ -23,8 +23,8 @@ def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
 
 
 def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
-    """Return the cookies that COOKIES_FILE contains now, or None if `path` is empty. The caller copies the jar and does
-    not change it. Raises ConfigurationError."""
+    """Return the cookies that COOKIES_FILE contains now. Returns None if `path` is empty. The caller copies the jar and
+    does not change it. Raises ConfigurationError if the file is invalid or cannot be read."""
     if not path:
         return None
     try:

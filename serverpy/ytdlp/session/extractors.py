@@ -1,8 +1,8 @@
-"""yt-dlp's extractors: loaded once per process, and which of them this server lets run.
+"""yt-dlp's extractors: loads them once per process, and replaces those that may not run.
 
 Each stock instance of yt-dlp lists the extractors anew, which takes 50–150 ms, and at its first page of an unknown site
-imports all 960 of them, 28 MB. Here the dictionary of their classes is made once and copied, and the generic extractor
-asks only those that can find embedded players (`embeds.py`).
+imports all 960 of them, 28 MB. This module makes the dictionary of their classes once and copies it, and its generic
+extractor asks only those that can find embedded players (`embeds.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _is_stock(ie: Any) -> bool:
 
 @functools.cache
 def permitted(sites: Sites) -> Extractors:
-    """Return the extractors. Those that may not run are replaced by one that refuses, and left out of `embeds`."""
+    """Return the extractors. Replaces those that may not run by one that refuses, and leaves them out of `embeds`."""
     everything = known()
     classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}
@@ -61,7 +61,7 @@ def permitted(sites: Sites) -> Extractors:
 def refusing(ie: Any) -> Any:
     """Return an extractor that accepts the same addresses as `ie`, and refuses to extract them."""
 
-    class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # untyped
+    class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         IE_NAME = ie.IE_NAME
         _VALID_URL = ie._VALID_URL
         suitable = staticmethod(ie.suitable)
@@ -73,7 +73,7 @@ def refusing(ie: Any) -> Any:
     return Forbidden
 
 
-class GenericIE(StockGenericIE):  # type: ignore[misc]  # untyped
+class GenericIE(StockGenericIE):  # type: ignore[misc]  # yt-dlp is untyped
     """The generic extractor, which asks only the extractors that can find a player in a page of another site."""
 
     def _extract_embeds(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """The request handlers of a session: `requests` for http and https, with one TLS context for the process, and `data:`
-without a connection. Impersonation is left to yt-dlp's own handler. The other schemes that yt-dlp supports (ftp, files,
-web sockets) have no handler."""
+without a connection. yt-dlp's own handler does impersonation. The other schemes that yt-dlp supports (ftp, files, web
+sockets) have no handler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _contexts: dict[bool, ssl.SSLContext] = {}
 _contexts_lock = threading.Lock()
 
 
-class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
+class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # yt-dlp is untyped
     """Handler for http and https with one TLS context for the process, because each context costs 40 ms and 0.7 MB."""
 
     def _make_sslcontext(self, legacy_ssl_support: bool | None = None) -> ssl.SSLContext:
@@ -30,7 +30,7 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # untyped
             return _contexts[legacy]
 
 
-class DataRH(UrllibRH):  # type: ignore[misc]  # untyped
+class DataRH(UrllibRH):  # type: ignore[misc]  # yt-dlp is untyped
     """Handler for `data:` URLs, which extractors use, but for no other scheme of urllib: ftp would bypass the proxy."""
 
     _SUPPORTED_URL_SCHEMES = ("data",)

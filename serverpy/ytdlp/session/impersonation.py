@@ -15,13 +15,13 @@ _lock = threading.Lock()
 
 
 def hide() -> None:
-    """Make yt-dlp find curl_cffi not installed. Call this before yt-dlp is imported."""
-    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented: the import fails
+    """Make yt-dlp treat curl_cffi as not installed. Call this before yt-dlp is imported."""
+    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented way to make the import fail
 
 
 def handler() -> Any | None:
-    """Return yt-dlp's request handler that imitates browsers, or None if curl_cffi cannot be loaded. The first call
-    takes 0.05 s."""
+    """Return yt-dlp's request handler that imitates browsers. Returns None if curl_cffi cannot be loaded. The first
+    call takes 0.05 s."""
     with _lock:
         if sys.modules.get(_NAME, _lock) is None:
             del sys.modules[_NAME]

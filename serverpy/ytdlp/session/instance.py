@@ -4,8 +4,8 @@ A stock instance costs 50–150 ms. Here all instances of the process share the 
 the TLS context (`handlers.py`) and the other values that `prepare.py` made. Parameters, cookie jar and request handlers
 belong to one instance.
 
-Every connection goes through the filtering proxy, whatever a page, an extractor or the environment says. `prepare` must
-run before this module is used.
+Every connection goes through the filtering proxy, regardless of the page, the extractor and the environment. `prepare`
+must run before this module is used.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from serverpy.ytdlp.shared import shared
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Maximum decompressed size of a response that an extractor reads into memory. A page that consists only of links takes
-ninety times its length, and holds the interpreter lock while it is searched. Players are 3 MB, manifests 2 MB."""
+ninety times its length, and holds the interpreter lock while yt-dlp searches it. Players are 3 MB, manifests 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
 # `all` is last, so that a post with only images is a result too. Without this selector, yt-dlp would start ffmpeg to
-# find out what it supports.
+# query its features.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
 
-class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
+class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
     """A YoutubeDL for one thread. `ticket` stops it at the next request, or in the middle of reading a response."""
 
     def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
@@ -78,8 +78,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
             self.add_info_extractor(GenericIE())  # replaces the stock one
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """Do what yt-dlp does, but only with the permitted classes, and without changing `_ies`, which may be iterated
-        over."""
+        """Do the same as yt-dlp, but only with the permitted classes, and without changing `_ies`, which may be
+        iterated over."""
         if ie_key not in self._ies_instances:
             kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
             self._ies_instances[ie_key] = ie = kind()
@@ -109,14 +109,15 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return super()._impersonate_target_available(target)
 
     def _parse_impersonate_targets(self, impersonate: Any) -> Any:
-        """An extractor asks here before each of its requests. Without curl-cffi it asks the site all the same."""
+        """Return the available and the requested targets. An extractor calls this before each of its requests. Without
+        curl-cffi, it sends the request without impersonation."""
         available, requested = super()._parse_impersonate_targets(impersonate)
         self._lacks_impersonation = bool(requested) and available is None and bool(IMPERSONATE.missing)
         return available, requested
 
     def impersonation_name(self, wish: Any) -> str | None:
-        """Return curl_cffi's name for the target that a format asks for, else for IMPERSONATE. Returns None without a
-        target, or if curl_cffi does not have it."""
+        """Return curl_cffi's name for the target that a format asks for, else for IMPERSONATE. Returns None if there is
+        no target, or if curl_cffi lacks it."""
         target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
         if target is None:
             return None
@@ -126,7 +127,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return None
 
     def urlopen(self, req: Any) -> Any:
-        """Send a request through the proxy. All requests of extractors and native downloaders come here."""
+        """Send a request through the proxy. All requests of extractors and native downloaders pass through this
+        method."""
         self.ticket.check()
         if isinstance(req, urllib.request.Request):
             req = urllib_req_to_req(req)
@@ -149,7 +151,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Make `read` stop when the ticket is set, limit the size of a body that is read at once, and let a playlist
+        """Make `read` stop when the ticket is set, limit the size of a body that is read at once, and make a playlist
         begin with its header."""
         read, is_first = response.read, True
 
@@ -190,8 +192,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # untyped
             self.params["ignoreerrors"] = "only_download"
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
-        """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would make the tables of formats and
-        subtitles first, which takes as long as all the rest of a page with many formats."""
+        """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would first make the tables of formats and
+        subtitles, which takes half of the time of a page with many formats."""
         if info_dict is not None:
             info_dict.setdefault("epoch", int(time.time()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Log:
-    """Logger that discards everything, because yt-dlp raises what matters."""
+    """Logger that discards all messages, because yt-dlp raises the important errors."""
 
     def debug(self, message: str) -> None: ...
 

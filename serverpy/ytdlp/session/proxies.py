@@ -20,7 +20,7 @@ from serverpy.net.egress import Egress
 
 @dataclass(frozen=True, slots=True)
 class SessionProxy:
-    """The proxy of one session. `url` carries its token. `cut` may be called from any thread, and more than once."""
+    """The proxy of one session. `url` carries its token. Any thread may call `cut`, more than once."""
 
     url: str
     cut: Callable[[], None]
@@ -42,13 +42,13 @@ class SessionProxies:
     def close(self, seconds: float = 2.0) -> None:
         """Cut all connections, and wait at most `seconds` for the thread."""
         if self._thread.is_alive():
-            with suppress(RuntimeError):  # its loop has just closed
+            with suppress(RuntimeError):  # the loop has just closed
                 self._running.result().call_soon_threadsafe(self._stop.set)
             self._thread.join(seconds)
 
     @contextmanager
     def open(self) -> Iterator[SessionProxy]:
-        """Run a proxy until the end of the context. For any thread except the loop's own."""
+        """Run a proxy until the end of the context. Any thread except the loop's own may call this."""
         loop = self._running.result()
         egress = self._make()
         asyncio.run_coroutine_threadsafe(egress.start(), loop).result()

@@ -1,7 +1,6 @@
-"""Removes the test cases from yt-dlp's extractors: each class has pages of them, which only yt-dlp's own tests read.
-
-They are deleted as soon as a module is loaded, so that the next module can reuse their memory: 1.5 MB less after the
-first page of a site that has no extractor.
+"""Removes the test cases from yt-dlp's extractors, which only yt-dlp's own tests read. It deletes them as soon as a
+module is loaded, so that the next module can reuse their memory: 1.5 MB less after the first page of a site that has no
+extractor.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class _Loader(SourceFileLoader):
 
 
 def _remove_tests(kind: type) -> None:
-    getattr(kind, "_RETURN_TYPE", None)  # yt-dlp derives it from the test cases, and caches it
+    getattr(kind, "_RETURN_TYPE", None)  # yt-dlp derives this value from the test cases, and caches it
     for name in _TEST_CASES:
         if name in vars(kind):
             delattr(kind, name)

@@ -16,7 +16,7 @@ from tests.ytdlp.mpd.listed import VIDEO, found, listed, mpd, video
 
 NUMBERED = '<SegmentTemplate initialization="i.mp4" media="$Number$.m4s" duration="2"/>'
 THREE = "!i.mp4 1.m4s 2.m4s 3.m4s"
-UNKNOWN = "refused: The DASH manifest does not tell how many segments there are."
+UNKNOWN = "refused: The DASH manifest does not state how many segments there are."
 INVALID = "refused: The DASH manifest contains an invalid number."
 
 

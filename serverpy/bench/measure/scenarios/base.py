@@ -1,7 +1,7 @@
-"""The parts of all scenarios: cells, each measured on its own with a freshly started target, and what a cell may use.
-
-A scenario yields its cells for a run, depending on what is requested and installed. `run.py` measures the cells one
-after the other. A cell that fails makes its scenario fail, but the other cells are still measured.
+"""The parts of all scenarios: cells, each measured on its own with a freshly started target, and the tools that a cell
+may use. A scenario yields its cells for a run, depending on the targets that are requested and installed. `run.py`
+measures the cells one after the other. A cell that fails makes its scenario fail, but the other cells are still
+measured.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What this run should measure. `targets` are chosen and can run here; `streams` overrides the numbers of
-    clients."""
+    """The request of this run. `targets` are chosen and can run here; `streams` overrides the numbers of clients."""
 
     mode: Mode
     targets: Mapping[str, Target]
@@ -65,14 +64,15 @@ class Scenario:
     title: str
     cells: Callable[[Plan], Iterable[Cell]]
     targets: tuple[str, ...]
-    """The targets that it can measure. If none of them is chosen and installed, the scenario is skipped."""
+    """The targets that the scenario can measure. If none of them is chosen and installed, the scenario is skipped."""
     only_named: bool = False
-    """True if the scenario takes too long for a run that names no scenarios."""
+    """Whether the scenario takes too long for a run that names no scenarios."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one scenario. `reason` says what failed, what was left out, or where it was interrupted."""
+    """The result of one scenario. `reason` says why it failed, which targets were left out, or where it was
+    interrupted."""
 
     name: str
     title: str
@@ -85,7 +85,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What the cells of a run share. The creator of the bench owns the origin and the loop."""
+    """The objects that the cells of a run share. The creator of the bench owns the origin and the loop."""
 
     mode: Mode
     origin: Origin
@@ -101,7 +101,7 @@ class Bench:
         return target.start(self.origin, settings={name: str(value) for name, value in (settings or {}).items()})
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` to its end. Raises the exception itself from a group that has only one."""
+        """Run `work` to its end. If a group raises only one exception, raises that exception itself."""
         try:
             return self.loop.run(work)
         except BaseExceptionGroup as group:
@@ -121,8 +121,8 @@ def new_bench(mode: Mode, origin: Origin) -> Iterator[Bench]:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report errors of the loop except one: uvloop raises InvalidStateError if a `sock_recv` is cancelled in the same
-    turn in which bytes arrive, which happens when a crowd is interrupted."""
+    """Report errors of the loop except one: uvloop raises InvalidStateError if a `sock_recv` is cancelled in the
+    turn in which bytes arrive. That happens when a crowd is interrupted."""
     if not isinstance(context.get("exception"), asyncio.InvalidStateError):
         loop.default_exception_handler(context)
 
@@ -138,7 +138,8 @@ def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Cal
 
 
 def settings_for(target: Target, clients: int, **more: object) -> dict[str, object]:
-    """Return settings that let the target serve that many clients, so that no limit of its own is what is measured."""
+    """Return settings that let the target serve that many clients, so that the bench does not measure a limit of the
+    target."""
     if target.name == "seed":
         return {"MAX_WORKERS": clients + 2, **more}
     if target.name not in OURS:
@@ -155,7 +156,7 @@ def settings_for(target: Target, clients: int, **more: object) -> dict[str, obje
 
 
 def require(condition: bool, problem: str) -> None:
-    """Raise BenchError with `problem` unless `condition` holds, because what follows would measure something else."""
+    """Raise BenchError with `problem` unless `condition` holds, because later figures would be meaningless."""
     if not condition:
         raise BenchError(problem)
 

@@ -1,4 +1,4 @@
-"""`crowd`: what each of 10, 50, 200 and 1,000 clients costs that read a long file slowly."""
+"""`crowd`: the cost of each of 10, 50, 200 and 1,000 clients that read a long file slowly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`extraction`: what it costs to find the media behind a page with yt-dlp's generic extractor.
+"""`extraction`: the cost of finding the media behind a page with yt-dlp's generic extractor.
 
 `slim` is ServerPY's worker, called through `/info`. `stock` is a new `yt_dlp.YoutubeDL` for each page, in a process
 that has yt-dlp loaded, as yt-dlp's documentation shows it. `child` is the yt-dlp command, which loads yt-dlp each time.
@@ -94,7 +94,8 @@ def _ran(command: list[str]) -> str:
 
 
 def _children_cpu() -> float:
-    """Return the CPU seconds of all children that have ended. Nothing else is started during the measurement."""
+    """Return the CPU seconds of all children that have ended. During the measurement, the bench starts no other
+    child."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

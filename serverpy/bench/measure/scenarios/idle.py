@@ -1,5 +1,5 @@
 """`idle`: the memory of the process tree after the start and the first extraction, and after an idle time in which the
-worker has ended; and how long the next request then takes."""
+worker has ended; then the latency of the next request."""
 
 from __future__ import annotations
 

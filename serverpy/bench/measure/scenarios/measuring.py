@@ -1,8 +1,8 @@
 """How the scenarios measure memory reproducibly: they warm the target up, read a base, then watch a plateau.
 
-A plateau is not a single moment. It begins once memory has stopped rising and the target no longer works at full speed,
-which it does at first to fill its own and the kernel's buffers. Then it is watched for some seconds, and its peak
-counts.
+A plateau is not a single moment. It begins once memory has stopped rising and the target no longer works at full speed;
+at first the target fills its own and the kernel's buffers. The scenario then watches the plateau for some seconds and
+uses its peak.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from serverpy.bench.measure.targets import Running, Scheme
 
 LARGE = "large-180.mp4"
 CLIP = "prog.mp4"
-"""5 MB."""
+"""A film of 5 MB."""
 SMALL = "photo-1.jpg"
-"""100 KB."""
+"""An image of 100 KB."""
 SHORT = "clip.mp4"
-"""64 KB."""
+"""A film of 64 KB."""
 
 RATE = 64 * 1024
 """Bytes per second that a slow client reads."""
@@ -53,7 +53,7 @@ def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str
 
 
 async def warm_up(running: Running, ask: Ask) -> None:
-    """Send two requests and leave each early, so that everything that the target loads lazily is loaded. Raises
+    """Send two requests and disconnect early from each, so that the target loads all that it loads lazily. Raises
     BenchError if one of them fails."""
     for number in range(2):
         outcome = await leaving(ask, WARM_BYTES)
@@ -79,7 +79,7 @@ def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
 
 
 async def base_of(running: Running, seconds: float = 1.0) -> Reading:
-    """Take readings over `seconds`, in which what is ending has time to end, and return the one with the median PSS."""
+    """Take readings for `seconds`, while ending processes end, and return the reading with the median PSS."""
     readings = []
     for _ in range(BASE_READINGS):
         await asyncio.sleep(seconds / BASE_READINGS)
@@ -89,7 +89,7 @@ async def base_of(running: Running, seconds: float = 1.0) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """The readings after memory has settled. `settled` is False if that took longer than allowed."""
+    """The readings after memory has settled. `settled` is False if memory did not settle in time."""
 
     readings: tuple[Reading, ...]
     settled: bool
@@ -181,28 +181,28 @@ class Held:
     highest_pss: int
     outcomes: tuple[Outcome, ...]
     lag_p99: float | None
-    """The lag of the target's event loop in seconds, as it reports it; None if it reports none."""
+    """The lag of the target's event loop in seconds, as the target reports it; None if it reports none."""
     pipe_bytes: int
     """Bytes in the target's pipes at the end; no PSS includes them."""
 
     @property
     def each_pss(self) -> float | None:
-        """PSS that each client added; None unless all had their stream, because the figure is for a crowd of that
+        """PSS that each client added. None unless all had their stream, because the figure is for a crowd of that
         size."""
         complete, _, _ = count(self.outcomes)
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 
     @property
     def each_uss(self) -> float | None:
-        """As `each_pss`, but USS: memory that no other process shares. Other processes on the machine that start or end
-        change the target's PSS, but not its USS. USS lacks what the target's own processes share."""
+        """USS that each client added: memory that no other process shares. Other processes on the machine that start or
+        end change the target's PSS, but not its USS. USS excludes memory that the target's own processes share."""
         if self.each_pss is None:
             return None
         return (self.flat.peak("uss") - self.base.uss) / self.clients
 
 
 async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
-    """Put a crowd on a target that is warmed up, until its memory is stable and for some seconds more."""
+    """Connect a crowd to a warm target, until its memory has been stable for some seconds."""
     base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:
@@ -224,7 +224,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
 
 
 def lost(held: Held) -> tuple[str, ...]:
-    """Return the clients that had no stream, as problems of a cell."""
+    """Return a problem of the cell for the clients that had no stream."""
     _, failed, refused = count(held.outcomes)
     if not failed + refused:
         return ()

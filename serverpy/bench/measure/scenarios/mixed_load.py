@@ -1,4 +1,5 @@
-"""`mixed`: 10,000 requests of all kinds, some left early, some failing. They should leave nothing behind.
+"""`mixed`: 10,000 requests of all kinds, some left early, some failing. None of them should leave threads, descriptors,
+processes or memory behind.
 
 `soak` sends the same mixture for half an hour while slow readers come and go, and watches the memory.
 """
@@ -36,12 +37,12 @@ from serverpy.tasks import cancel, spawn
 
 CONNECTIONS = 8
 WARM_SHARE = 20
-"""The warm-up before the measurement has one request for this many, of the same mixture."""
+"""The warm-up sends one request for every WARM_SHARE requests of the measurement, in the same mixture."""
 KEPT_SECONDS = 12.0
-"""ServerPY keeps a connection to a media server for 10 s. Those of the warm-up must be gone, or they would hide a
-leak."""
+"""Seconds to wait after the warm-up. ServerPY keeps a connection to a media server for 10 s; a kept connection would
+hide a leak."""
 POOLED = 64
-"""Requests at once; more than the pool has threads."""
+"""Concurrent requests; more than the pool has threads."""
 REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
@@ -99,16 +100,16 @@ async def _mixed_row(
 
 
 async def fill_pool(running: Running) -> None:
-    """Make the target's thread pool start all its threads. It starts them on demand and keeps them, so one that starts
-    later would look like a leak. `/health` needs a thread to read the memory."""
+    """Make the target's thread pool start all its threads. The pool starts threads on demand and keeps them, so a later
+    start would look like a leak. `/health` needs a thread to read the memory."""
     if running.health_path is not None:
         ask = Ask(running.host, running.port, running.health_path, None)
         await asyncio.gather(*(whole(ask) for _ in range(POOLED)))
 
 
 async def at_rest(running: Running, *, seconds: float, goal: Reading | None = None) -> Reading:
-    """Wait for `seconds` and return a reading. With a `goal`, return as soon as nothing is left of any request: the
-    target has no more threads, descriptors and processes than in `goal`, and holds nothing."""
+    """Wait for `seconds` and return a reading. With a `goal`, return as soon as every request is cleaned up: the target
+    has no more threads, descriptors and processes than in `goal`, and reports no held bytes."""
     end = time.monotonic() + seconds
     reading = await base_of(running)
     while time.monotonic() < end and (goal is None or grown(goal, reading) or busy(running.health() or {})):
@@ -117,14 +118,14 @@ async def at_rest(running: Running, *, seconds: float, goal: Reading | None = No
 
 
 def grown(before: Reading, after: Reading) -> dict[str, int]:
-    """Return by how much each count has grown that must not grow."""
+    """Return the growth of each count that must not grow."""
     names = ("threads", "fds", "processes", "zombies")
     more = {name: getattr(after, name) - getattr(before, name) for name in names}
     return {name: number for name, number in more.items() if number > 0}
 
 
 def busy(health: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts in the health report that are not zero, but should be on a server at rest."""
+    """Return the nonzero counts of the health report that are zero on a server at rest."""
     if not health:
         return {}
     found = {name: int(health[name]) for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
@@ -193,7 +194,7 @@ async def _soaked(
             crowd.leave()
             readings = sampler.readings
     after = await at_rest(running, goal=before, seconds=REST_SECONDS)
-    complete, _, _ = count(crowd.outcomes)  # raises for wrong bytes
+    complete, _, _ = count(crowd.outcomes)  # `run` raises if bytes are wrong
     lost = len(crowd.outcomes) - complete
     row: Row = {
         "target": target.name,

@@ -1,5 +1,5 @@
-"""`profiles`: what the profiles small, medium and large use, and how many clients they serve. As many slow clients
-connect as the profile admits, and some more, which the server must refuse; the others must have their stream."""
+"""`profiles`: the memory that the profiles small, medium and large use, and the number of clients that they serve. More
+slow clients connect than the profile admits; the server must refuse the excess and serve the others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from serverpy.settings import Settings, load_settings
 NAMES = ("small", "medium", "large")
 MORE = 5
 RATE = 16 * 1024
-"""Bytes per second. Thousands of clients at 64 KB would measure the machine's two cores, not what a stream holds."""
+"""Bytes per second. Thousands of clients at 64 KB per second would measure the machine's two cores, not the memory of a
+stream."""
 KERNEL_BYTES = 5_000_000
-"""The most that the kernel buffers for both connections of a stream on loopback. It bounds the number of clients,
+"""The most bytes that the kernel buffers for both connections of a stream on loopback. It bounds the number of clients,
 because too many would use up the machine's memory."""
 
 

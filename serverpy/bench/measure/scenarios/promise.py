@@ -1,6 +1,6 @@
-"""`promise`: whether MEMORY_BUDGET is kept. Many more clients arrive at once than the budget has room for, half of them
-slow. The memory of the serving process must stay below its base plus 110 % of the budget, and no client may get wrong
-or missing bytes."""
+"""`promise`: whether the server keeps to MEMORY_BUDGET. Many more clients arrive at once than the budget has room for,
+half of them slow. The memory of the serving process must stay below its base plus 110 % of the budget, and no client
+may get wrong or missing bytes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ NAMES = ("relay", "embedded")
 MIB = 1 << 20
 BUDGET = 64 * MIB
 BEYOND = 0.10
-"""What the process may hold beyond its base and its budget, as a share of the budget."""
+"""Memory that the process may hold beyond its base and its budget, as a share of the budget."""
 MARGIN = 64 * MIB
-"""For the stacks of threads that a confined process may still start: address space, of which hardly any is used."""
+"""Bytes for the stacks of threads that a confined process may still start: address space, of which it uses hardly any.
+"""
 SLOW_RATE = 16 * 1024
 READ_BYTES = 32 * 1024
 """Read size of a fast client: small, because the bench has a thousand of them."""
@@ -51,7 +52,7 @@ Kind = Literal["served", "refused", "timed_out", "failed", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many clients arrive, and how long they are watched."""
+    """The number of clients that arrive, and how long the scenario watches them."""
 
     clients: int
     seconds: float
@@ -59,7 +60,7 @@ class Load:
 
     @property
     def allowed(self) -> float:
-        """The bytes that the process may hold on top of its base."""
+        """The bytes that the process may hold beyond its base."""
         return self.budget * (1 + BEYOND)
 
 
@@ -132,8 +133,8 @@ def _limit(running: Running, load: Load, limited: bool, base: Reading) -> Abstra
 
 
 async def arrive(slow: Ask, fast: Ask, load: Load, sampler: Sampler) -> list[Outcome]:
-    """Let all clients arrive at once. The slow ones stay; the fast ones leave when they have the whole body, or when
-    the time is over. Raises TargetDied if the target ends."""
+    """Let all clients arrive at once. The slow ones stay; the fast ones disconnect when they have the whole body or the
+    time is over. Raises TargetDied if the target ends."""
     half = load.clients // 2
     async with Crowd(slow, SLOW_RATE, at_once=half) as crowd, asyncio.TaskGroup() as group:
         joining = spawn(crowd.join(half), name="join")
@@ -154,7 +155,7 @@ def count(outcomes: Sequence[Outcome]) -> Counter[Kind]:
 
 
 def kind_of(outcome: Outcome) -> Kind:
-    """Return the kind of an outcome. A refusal is a failure unless it is a 503 with Retry-After."""
+    """Return the kind of an outcome. A refusal counts as a failure unless it is a 503 with Retry-After."""
     if outcome.end == "wrong":
         return "wrong"
     if outcome.end in ("complete", "left"):

@@ -1,5 +1,5 @@
-"""The requests of `mixed` and `soak`: nine in ten are normal, one in twenty is left in the middle of a larger file, one
-in twenty must fail. Each kind knows how it should end; any other end is a problem."""
+"""The requests of `mixed` and `soak`: nine in ten are normal; in one in twenty the client disconnects in the middle of
+a larger file; one in twenty must fail. Each kind has an expected end; any other end is a problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request, sent `times` in each round of 200. It should end as `ends`, with `status` unless that is
+    """A kind of request, sent `times` in each round of 200. Its expected end is `ends`, with `status` unless that is
     None."""
 
     name: str
@@ -45,7 +45,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Mixed:
-    """How many requests of each kind were sent, and which did not end as expected."""
+    """The number of requests of each kind, and those that did not end as expected."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     unexpected: int = 0
@@ -76,7 +76,7 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
     def ask(url: str, expected: Reference | None, route: str = "stream", **more: object) -> Ask:
         query = {"url": url, **({"method": method} if route == "stream" else {})}
         path = f"/{route}?{urlencode(query, quote_via=quote)}"
-        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # as the callers say
+        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # see the calls
 
     small, clip = reference(SMALL), reference(CLIP)
     page, film = origin.page(SMALL), origin.page(CLIP)
@@ -101,8 +101,8 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
 async def ask_all(
     mixture: tuple[Kind, ...], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Mixed:
-    """Send `count` requests in all, or requests for `seconds`, over `connections`, in an order that is always the
-    same."""
+    """Send `count` requests in all, or requests for `seconds`, over `connections`. The order is the same in every
+    run."""
     mixed, begun = Mixed(), time.monotonic()
     left = iter(range(count)) if count is not None else None
     order = _order(mixture)
@@ -125,7 +125,7 @@ async def ask_all(
 
 
 def _order(mixture: tuple[Kind, ...]) -> Iterator[Kind]:
-    """Yield round after round, each shuffled."""
+    """Yield the kinds of requests for ever, in shuffled rounds."""
     chance = random.Random(0)
     kinds = [kind for kind in mixture for _ in range(kind.times)]
     while True:

@@ -1,9 +1,8 @@
-"""`saturation`: do streams suffer while extractions take all the CPU that they can get? Slow readers, and streams from
-a slow source, run while as many heavy pages are extracted at once as the server allows, and before that for comparison.
-
-A slow reader has seconds of its stream in the kernel's buffers, which hide delays of the server. A stream from a source
-that sends 64 KB per second, to a client that reads at once, has nothing buffered: each piece is as late as the server
-is. Its longest silence counts.
+"""`saturation`: whether streams stall while extractions take all the CPU that they can get. Slow readers, and streams
+from a slow source, run while the server extracts as many heavy pages at once as it allows, and before that for
+comparison. The kernel buffers seconds of a slow reader's stream, which hides delays of the server. A stream from a
+source that sends 64 KB per second, to a client that reads at once, has no buffered bytes: each chunk is as late as the
+server is. The longest time without bytes counts.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ TARGETS = ("relay", "seed")
 STREAMS = 50
 LIVE = 5
 LIVE_RATE = 16 * RATE
-"""Rate of a client of a slow source: more than the source sends."""
+"""Read rate of a client of a slow source: higher than the source's rate."""
 PROBES_A_SECOND = 20.0
 METER_SECONDS = 60.0
 """The server's own loop-lag meter covers the last minute."""
@@ -138,7 +137,7 @@ def _path(target: Target, page: str, *, info: bool = False) -> str:
 
 
 async def _extract(target: Target, asks: Callable[[], Ask], end: float) -> int:
-    """Request one extraction after the other until `end`. Returns how many. Raises BenchError if one fails."""
+    """Request one extraction after the other until `end`. Returns their number. Raises BenchError if one fails."""
     done = 0
     with closing(Visitor()) as visitor:
         while time.monotonic() < end:

@@ -1,6 +1,5 @@
-"""`sequential`: what one request after the other leaves behind: a hundred for a 5 MB clip, and thousands of short ones.
-
-The short ones use a few connections at once, because what they leave behind matters here, not their pace.
+"""`sequential`: the memory that consecutive requests leave behind: a hundred for a 5 MB clip, and thousands of short
+ones. The short requests use a few connections at once, because this scenario measures leftovers, not speed.
 """
 
 from __future__ import annotations

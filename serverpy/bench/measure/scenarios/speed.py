@@ -41,8 +41,8 @@ CONNECTIONS = 16
 
 
 def states(target: Target) -> tuple[State, ...]:
-    """Return the states that its requests can be in: always cold if it extracts each time, never cold if it never
-    extracts."""
+    """Return the states that the target's requests can be in: always cold if it extracts each time, never cold if it
+    never extracts."""
     if target.name in KEEPS_EXTRACTIONS:
         return ("cold", "cached")
     return ("cold",) if target.reads_pages else ("cached",)
@@ -128,7 +128,7 @@ async def _rate(target: Target, connections: int, bench: Bench, running: Running
     rows = []
     for state in states(target):
         ask = asks(running, target, state, SHORT)
-        await many(ask, connections, count=connections)  # the first request on each connection is not measured
+        await many(ask, connections, count=connections)  # the first request on each connection is excluded
         before = read_now(running)
         seconds = bench.by_mode(1.5, 5.0, 15.0)
         tally = await many(ask, connections, seconds=2 * seconds if target.name == "subprocess" else seconds)
@@ -159,7 +159,8 @@ SECURE = ("nginx", "relay", "embedded", "mediaflow")
 
 
 def throughput_cells(plan: Plan) -> Iterator[Cell]:
-    """Yield one cell for all targets: their rounds alternate, so that other load on the machine affects all alike."""
+    """Yield one cell for all targets: their rounds alternate, so that other load on the machine affects all of them
+    equally."""
     http = plan.those(*plan.by_mode(("nginx", "relay"), FAST, FAST))
     https = [target for target in plan.those(*plan.by_mode((), SECURE, SECURE)) if "https" in target.schemes]
     rounds = plan.by_mode(1, 5, 10)

@@ -1,4 +1,4 @@
-"""`steps`: where the memory of a server goes: each step is measured by the difference that it makes."""
+"""`steps`: where the memory of a server goes. Each step is measured by the difference that it makes."""
 
 from __future__ import annotations
 

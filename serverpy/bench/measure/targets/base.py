@@ -1,4 +1,4 @@
-"""The base class of all targets, and what the bench knows about a running one."""
+"""The base class of all targets, and the interface of a running target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Where Debian installs servers; often not on a user's PATH."""
+"""Directory where Debian installs servers; often not on a user's PATH."""
 
 
 RequestPath = Callable[[str, Scheme, str], str]
@@ -32,7 +32,7 @@ RequestPath = Callable[[str, Scheme, str], str]
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a target. It prints the port that it listens on, unless `port` sets it."""
+    """The command that starts a target. The target prints the port that it listens on, unless `port` sets it."""
 
     command: Sequence[str | Path]
     request_path: RequestPath
@@ -43,7 +43,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Running:
-    """A running target: load it over HTTP at `host` and `port`, and measure its process `pid` with its descendants. It
+    """A running target. Load it over HTTP at `host` and `port`, and measure its process `pid` with its descendants. It
     ends when the block of `Target.start` ends."""
 
     child: Child
@@ -97,15 +97,15 @@ class Target(ABC):
     schemes: ClassVar[tuple[Scheme, ...]] = ("http", "https")
     kinds: ClassVar[tuple[Kind, ...]] = ("file",)
     ready: ClassVar[str] = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
-    """What it prints, with its port, once it listens."""
+    """Pattern of the line, with the port, that the program prints once it listens."""
     health_path: ClassVar[str | None] = None
     settings: ClassVar[tuple[str, ...] | None] = ()
-    """The names of the settings that it accepts; None if it validates them itself."""
+    """The names of the settings that the program accepts; None if it validates them itself."""
     reads_pages: ClassVar[bool] = False
-    """Whether it extracts media from pages, so that cold and cached requests differ."""
+    """Whether the program extracts media from pages, so that cold and cached requests differ."""
 
     def missing(self) -> str | None:
-        """Return in one line why the target cannot run here; None if it can."""
+        """Return in one line why the target cannot run here. Returns None if it can."""
         return None
 
     @abstractmethod
@@ -113,8 +113,9 @@ class Target(ABC):
 
     @contextlib.contextmanager
     def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """Run the target for the duration of the block; it listens already, and afterwards none of its processes is
-        left. Raises TargetFailed if it does not start, BenchError if it does not know a setting."""
+        """Run the target for the duration of the block; at the start of the block it listens already, and afterwards
+        none of its processes is left. Raises TargetFailed if it does not start, BenchError if it does not know a
+        setting."""
         unknown = () if self.settings is None else sorted(set(settings or {}) - set(self.settings))
         if unknown:
             raise BenchError(f"{self.title} has no setting {', '.join(unknown)}.")
@@ -130,7 +131,8 @@ class Target(ABC):
 
 
 def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, bytes]:
-    """Send a GET on loopback and return status and body. Raises OSError and http.client.HTTPException."""
+    """Send a GET on loopback and return status and body. Raises OSError if the connection fails,
+    http.client.HTTPException if the response is malformed."""
     with contextlib.closing(http.client.HTTPConnection(LOOPBACK, port, timeout=seconds)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -138,7 +140,7 @@ def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, byt
 
 
 def answers(port: int, path: str) -> bool:
-    """Return whether a server answers there, with any status."""
+    """Return whether a server answers on `port`, with any status."""
     try:
         ask(port, path, seconds=1)
     except (OSError, http.client.HTTPException):

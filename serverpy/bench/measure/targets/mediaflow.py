@@ -25,7 +25,7 @@ class Mediaflow(Target):
             return f"/proxy/stream?d={quote(origin.url(media, scheme), safe='')}"
 
         installed = find_rival("mediaflow-proxy")
-        # Its own command would start three processes on a fixed port.
+        # mediaflow-proxy's own command would start three processes on a fixed port.
         command: list[str | Path] = [
             *(installed.with_name("python") if installed else "python3", "-m", "uvicorn"),
             *("mediaflow_proxy.main:app", "--host", "127.0.0.1", "--port", "0", "--no-access-log"),

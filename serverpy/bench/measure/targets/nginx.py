@@ -12,8 +12,8 @@ from serverpy.bench.measure.targets.base import Launch, Target, find_command, fr
 
 MAX_CONNECTIONS = 8192
 
-# `{directory}` is the child's own, so that nothing is read from or written to nginx's system directories. The
-# certificate is also issued to localhost, because nginx does not compare IP addresses (ngx_ssl_check_host).
+# `{directory}` is the child's own, so that nginx does not use its system directories. The certificate is also issued to
+# localhost, because nginx does not compare IP addresses (ngx_ssl_check_host).
 CONFIGURATION = """
 daemon off;
 {user}
@@ -63,7 +63,8 @@ class Nginx(Target):
 
     def _configuration(self, origin: Origin, port: int) -> str:
         return CONFIGURATION.format(
-            user="user root;" if os.geteuid() == 0 else "",  # otherwise a worker could not use the directory
+            # otherwise an unprivileged worker could not use the directory
+            user="user root;" if os.geteuid() == 0 else "",
             files=4 * MAX_CONNECTIONS,
             connections=2 * MAX_CONNECTIONS,
             buffering="on" if self.buffering else "off",

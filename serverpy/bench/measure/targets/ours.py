@@ -15,9 +15,8 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 @dataclass(frozen=True, repr=False)
 class OurMethod(Target):
     """ServerPY with one method. Its `settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS": "50"}`.
-
-    Other settings have their defaults, whatever the environment or a serverpy.toml says, except those in
-    `_environment`: for instance, the drain time is 0 and the rate limit is off.
+    Other settings have their defaults, regardless of the environment and serverpy.toml, except those in `_environment`:
+    for instance, the drain time is 0 and the rate limit is off.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Where rivals are installed: in a virtual environment inside ours, because they need other versions of the same
+"""The environment of the rivals: a virtual environment inside ours, because they need other versions of the same
 packages. `make bench` creates it.
 """
 
@@ -16,7 +16,7 @@ HINT = "make bench installs it"
 
 
 def find_rival(command: str) -> Path | None:
-    """Return a command of that environment, else of ours; None if neither has it."""
+    """Return a command of the rivals' environment, else of ours. Returns None if neither has it."""
     for directory in (RIVALS / "bin", Path(sys.prefix, "bin")):
         path = directory / command
         if os.access(path, os.X_OK):
@@ -25,7 +25,7 @@ def find_rival(command: str) -> Path | None:
 
 
 def python_with(module: str) -> Path | None:
-    """Return an interpreter that can import `module`, preferably ours; None if there is none."""
+    """Return an interpreter that can import `module`, preferably ours. Returns None if there is none."""
     if importlib.util.find_spec(module) is not None:
         return Path(sys.executable)
     if any(RIVALS.glob(f"lib/python*/site-packages/{module}/__init__.py")):

@@ -12,7 +12,7 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 from serverpy.bench.measure.targets.rivals import HINT, find_rival, trusting
 
 MEDIA = "hls/ts"
-"""The only media that its process streams."""
+"""The only media that this target's process streams."""
 
 
 @dataclass(frozen=True, repr=False)
