@@ -76,9 +76,10 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """Return the first byte of each range that the site was asked for."""
+        """Return the first byte of each range that the site was asked for, except those for the first bytes alone."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
-        return [int(each.headers["range"].removeprefix("bytes=").rstrip("-")) for each in asked]
+        ranges = [each.headers["range"].removeprefix("bytes=") for each in asked]
+        return [int(each.rstrip("-")) for each in ranges if each != "0-511"]
 
     def version(self) -> Version:
         """Request the film's headers once, and return the version that they state."""

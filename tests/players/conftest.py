@@ -15,7 +15,7 @@ Page = chromium.Page | firefox.Page
 
 PAGE = b"""<!DOCTYPE html>
 <title>A film</title>
-<video></video>
+<video muted></video>
 <script>
 const video = document.querySelector("video");
 const until = (event, holds = () => true) => new Promise((done, failed) => {

@@ -66,7 +66,7 @@ def test_a_browser_fetches_a_file_anew_once_it_has_changed(server: Server, site:
     """It asks before it uses what it has kept, and gets the new bytes."""
     path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
-        page.go(f"{server.url}/ready")
+        page.go(f"{server.url}/docs")
         target = server.target(path, method="relay")
         first = digest(page, target)
         assert first == hashlib.sha256(site.path("clip.mp4").read_bytes()).hexdigest()

@@ -9,9 +9,15 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.players import firefox
 from tests.players.conftest import Browser, Page
 from tests.players.films import FILMS, sources
 from tests.server import Server
+
+FRAGMENTED = {
+    "pair-sidx", "pair-sidx-chunked", "pair-based", "pair-fragments", "pair-runs", "pair-cut", "pair-late", "long-sidx",
+}  # fmt: skip
+"""Films in fragments, which have no `mehd`: Firefox takes the end of the fragments that it has for their duration."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,10 @@ def test_a_browser_plays_a_woven_film_and_seeks_in_it(server: Server, browser: B
     with browser.page() as page:
         found = loaded(page, server, player, name)
         assert (found["width"], found["height"]) == (film.width, film.height)
-        assert found["duration"] == pytest.approx(film.seconds, abs=0.1)
-        place = film.seconds * 2 / 3
-        assert page.run(f"seek({place})") == pytest.approx(place, abs=0.01)
+        if not (isinstance(browser, firefox.Browser) and name in FRAGMENTED):
+            assert found["duration"] == pytest.approx(film.seconds, abs=0.1)
+            place = film.seconds * 2 / 3
+            assert page.run(f"seek({place})") == pytest.approx(place, abs=0.01)
         played = page.run("play(0.5)")
         assert played["error"] is None
         assert played["seconds"] >= 0.5
