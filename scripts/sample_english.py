@@ -122,7 +122,8 @@ def main() -> None:
     commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     for number, each in enumerate(draw(collect(), seed, options.count), 1):
-        print(f"{number}. {each.path}:{each.line} [{each.kind}] {each.text}")
+        text = each.text.encode(errors="backslashreplace").decode()  # a test has half of a surrogate pair
+        print(f"{number}. {each.path}:{each.line} [{each.kind}] {text}")
 
 
 if __name__ == "__main__":
