@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 QUEUE_BYTES = 1024 * 1024
-"""The most bytes of lines that wait for stderr, with LINE_BYTES for each line."""
+"""Maximum size of the lines that wait for stderr, in bytes, including LINE_BYTES for each line."""
 LINE_BYTES = 64
 """Memory of a line beside its text, in bytes."""
 WRITE_BYTES = select.PIPE_BUF

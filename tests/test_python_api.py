@@ -53,7 +53,7 @@ async def test_the_bot_in_the_docs_saves_a_file(
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
 async def test_the_bot_in_the_docs_stops_at_its_size_limit(site: SampleSite, settings: Settings, method: str) -> None:
-    """A known length stops the bot before it writes anything; otherwise the bytes that have arrived do."""
+    """If the length is known, the bot stops before it writes anything; otherwise when too many bytes have arrived."""
     bot, file = run_example(BOT), io.BytesIO()
     async with Engine(settings.model_copy(update={"method": method})) as engine:
         with pytest.raises(ValueError, match="larger than 100000 bytes"):

@@ -56,7 +56,7 @@ class StreamResponse(Response):
         """Whether the response sends its last bytes or closes its stream: nothing interrupts that."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, but stop at once when the client leaves or the stream is cancelled."""
+        """Send the response, but stop at once when the client leaves or the stream is cancelled."""
         serving = asyncio.current_task()
         assert serving is not None
         stopped = False

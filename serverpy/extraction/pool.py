@@ -213,8 +213,8 @@ class WorkerPool:
                 await self.get()
 
     def _idle_left(self, worker: Worker) -> float | None:
-        """Return the seconds until `worker` may have been idle for long enough. Returns None if it has no idle
-        timeout."""
+        """Return the seconds until `worker` can reach its idle timeout. Returns None if there is no idle timeout, or if
+        `worker` is not the current worker."""
         idle = self._limits.idle
         if idle is None or worker is not self._current:
             return None

@@ -82,8 +82,8 @@ class SharedRead(Protocol):
 
 
 class Broadcast:
-    """One upstream, which the broadcast owns, and at least one reader until the broadcast is closed, which releases
-    `room`. Calls `on_over` when no further reader can join, and `on_cut` for each reader that is lost."""
+    """A live upstream and the readers that share it. The broadcast owns the upstream, and has at least one reader until
+    it is closed; closing it releases `room`. Calls `on_over` when no further reader can join, and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -100,7 +100,7 @@ class Broadcast:
         self._segment: Segment | None = None
         self._has_initial = True
         self._is_over = False
-        self._error: Exception | None = UpstreamFailed("The live stream was closed.")
+        self._error: Exception | None = UpstreamFailed("The server closed the live stream.")
         self._patience = 0.0
         self.moved = asyncio.Event()
         """Event that a reader sets when it has taken a chunk."""

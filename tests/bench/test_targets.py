@@ -165,7 +165,7 @@ def test_a_child_that_starts_too_slowly_is_ended() -> None:
     assert gone(processes)
 
 
-def test_a_child_that_dies_while_it_runs_raises(origin: Origin) -> None:
+def test_check_raises_if_the_target_has_died(origin: Origin) -> None:
     with TARGETS["relay"].start(origin) as running_:
         running_.check()
         os.kill(running_.pid, signal.SIGKILL)

@@ -90,7 +90,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """A film with the faults that the test gives as parameter, at an address that no other test uses."""
+    """Return a film with the faults in the parameter of the test, at an address that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 

@@ -418,7 +418,7 @@ async def test_an_ordinary_read_takes_one_request() -> None:
 
 
 async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open() -> None:
-    """At any moment: while Range is left out, while a suffix is translated, and between two responses."""
+    """The test cancels at any moment: while Range is left out, while a suffix is replaced, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)

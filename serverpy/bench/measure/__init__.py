@@ -1,2 +1,1 @@
-"""Produces results: scenarios, the targets that they start, the clients that load them and the samplers that read
-them."""
+"""Runs the benchmark: scenarios start targets, clients load the targets, and samplers read their memory and CPU."""

@@ -110,7 +110,7 @@ async def drained(url: str) -> AsyncIterator[bytes]:
 
 
 async def relayed(url: str) -> AsyncIterator[bytes]:
-    """Stream by its third method, "Extract→Stream"."""
+    """Stream by the founding document's third method, "Extract→Stream"."""
     address, headers = await asyncio.get_running_loop().run_in_executor(executor, extract, url)
     async with shared_client().stream("GET", address, headers=headers) as response:
         response.raise_for_status()

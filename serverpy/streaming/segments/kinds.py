@@ -184,4 +184,5 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
     (_is_box, Kind.ISO),
     (_is_packed_audio, Kind.AUDIO),
 )
-"""First bytes of WebM: the EBML head, a cluster, a segment and cues (RFC 8794, RFC 9559)."""
+"""Tests of the first bytes of a segment, in order, with the kind that each identifies. Those of WebM are the IDs of the
+EBML header, a cluster, a segment and cues (RFC 8794, RFC 9559)."""

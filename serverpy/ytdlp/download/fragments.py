@@ -34,7 +34,7 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Minimum number of bytes: fewer may look like text by chance."""
+"""Minimum length of the first bytes that are checked for a web page: fewer may look like text by chance."""
 _GIVEN = b"given"
 """Placeholder for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
 

@@ -44,8 +44,8 @@ def _tag(element: Element, name: str) -> str:
 
 
 def without(element: Element, name: str) -> Element:
-    """Return a copy of `element` without its children called `name`. Each representation reads the levels around it, so
-    with the children the time would be quadratic in their number."""
+    """Return a copy of `element` without its children called `name`. Each representation searches the elements that
+    enclose it: if they kept all their representations, the time would be quadratic in the number of those."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
     return copy
