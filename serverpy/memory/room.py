@@ -144,7 +144,8 @@ class Room:
         self._take(nbytes)
 
     def _take(self, nbytes: int) -> None:
-        """Hold the lent bytes. Returns them to the lender and raises RuntimeError if the owner released the room meanwhile."""
+        """Hold the lent bytes. Returns them to the lender and raises RuntimeError if the owner has released the room
+        meanwhile."""
         if self._released:
             self._lender.shrink(nbytes)
             raise RuntimeError("the room was released while it grew")

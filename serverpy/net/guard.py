@@ -267,7 +267,7 @@ def _address_of(sockaddr: tuple[object, ...]) -> str:
 
 def check_url(url: str) -> str:
     """Check the URL of a page or a media file that a client sent. Return it with its host in ASCII and everything else
-    unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it; the message says why."""
+    unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):

@@ -42,8 +42,8 @@ class Mismatch(UpstreamFailed):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a response carries: from `first` to before `end`, out of a file of `total` bytes. `end` and `total`
-    are None if the response does not state them."""
+    """The bytes that a response carries: from `first` to before `end`, out of a file of `total` bytes. `end` and
+    `total` are None if the response does not state them."""
 
     first: int
     end: int | None
@@ -84,8 +84,8 @@ def _ranged(status: int, given: ContentRange, total: int, length: int | None) ->
 
 
 def _whole(length: int | None, total: int | None) -> Part:
-    """Return the whole file as a part. Raises `Unusable` if the total in an invalid Content-Range differs from the length
-    of the body: such a server sends a range with a status other than 206."""
+    """Return the whole file as a part. Raises `Unusable` if the total in an invalid Content-Range differs from the
+    length of the body: such a server sends a range with a status other than 206."""
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)

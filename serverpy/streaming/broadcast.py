@@ -83,7 +83,8 @@ class SharedRead(Protocol):
 
 class Broadcast:
     """A live upstream and the readers that share it. The broadcast owns the upstream, and has at least one reader until
-    it is closed; closing it releases `room`. Calls `on_over` when no further reader can join, and `on_cut` for each reader that is lost."""
+    it is closed; closing it releases `room`. Calls `on_over` when no further reader can join, and `on_cut` for
+    each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
