@@ -226,8 +226,15 @@ class SegmentRead:
         return await self._next(most)
 
     async def _next(self, most: int) -> bytes:
+        """Read from the media server. A failure between two bytes is retried as one before the first is."""
+        retries = None
         while not self._is_over:
-            chunk = await self._fetch(most)
+            try:
+                chunk = await self._read.read(most)
+            except SourceError as error:
+                retries = retries or Retries(self._opening.retry_seconds())
+                await retries.wait(error)
+                continue
             self._is_over = not chunk
             if self._decryption is not None:
                 chunk = self._decrypted(chunk, self._decryption)
@@ -243,16 +250,6 @@ class SegmentRead:
             refuse_markup(chunk)  # decrypting it would produce noise
         self._has_bytes = True
         return decryption.add(chunk)
-
-    async def _fetch(self, most: int) -> bytes:
-        """Read from the media server. Retries a failure between two bytes like one before the first byte."""
-        retries = None
-        while True:
-            try:
-                return await self._read.read(most)
-            except SourceError as error:
-                retries = retries or Retries(self._opening.retry_seconds())
-                await retries.wait(error)
 
     def close(self) -> None:
         self._is_over = True
