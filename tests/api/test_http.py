@@ -157,10 +157,10 @@ def disposition(answer: Answer) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("page", "params", "expected"),
     [
-        ("/page/prog", {}, ("inline", "A progressive film (1).mp4")),
-        ("/page/prog", {"download": 1}, ("attachment", "A progressive film (1).mp4")),
-        ("/page/webm", {"download": 0}, ("inline", "VP9 and Opus (1).webm")),
-        ("/page/unicode", {}, ("inline", "映画「サンプル」🎬 _quoted_ _ it's größer & _more_ (1).mp4")),
+        ("/page/prog", {}, ("inline", "A progressive film.mp4")),
+        ("/page/prog", {"download": 1}, ("attachment", "A progressive film.mp4")),
+        ("/page/webm", {"download": 0}, ("inline", "VP9 and Opus.webm")),
+        ("/page/unicode", {}, ("inline", "映画「サンプル」🎬 _quoted_ _ it's größer & _more_.mp4")),
         ("/page/prog", {"filename": "mein größter Film.mkv"}, ("inline", "mein größter Film.mp4")),
         ("/page/prog", {"filename": "../../x\r\nSet-Cookie: a=b"}, ("inline", "_.._x__Set-Cookie_ a=b.mp4")),
         ("/page/prog", {"filename": "x.mp4.html"}, ("inline", "x.mp4.html.mp4")),

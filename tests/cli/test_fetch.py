@@ -196,7 +196,7 @@ async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSit
     assert sorted(path.stat().st_size for path in tmp_path.iterdir()) == sorted(
         site.path(file).stat().st_size for file in ("prog.mp4", "prog-180.mp4")
     )
-    stem = f"A film with faults_ {name} (1)"
+    stem = f"A film with faults_ {name}"
     assert names(tmp_path) == [f"{stem} (2).mp4", f"{stem}.mp4"]
     assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
@@ -204,7 +204,7 @@ async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSit
 async def test_force_overwrites_old_files_but_not_those_of_the_same_run(site: SampleSite, tmp_path: Path) -> None:
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
-    stem = f"A film with faults_ {name} (1)"
+    stem = f"A film with faults_ {name}"
     (tmp_path / f"{stem}.mp4").write_bytes(b"damaged")
     assert await fetch(site, tmp_path, *pages, force=True) == [
         Done(f"{stem}.mp4", site.path("prog.mp4").stat().st_size),

@@ -90,14 +90,14 @@ def test_several_pages_become_files_with_the_bytes_of_their_media(site: SampleSi
     assert done.returncode == 1
     assert done.stdout == b""
     assert sorted(lines(done.stderr)) == [
-        "A progressive film (1).mp4: done, 5.0 MiB",
-        "A tone (MP3) (1).mp3: done, 157.2 KiB",
-        f"VP9 and Opus (1).webm: done, {kib(site, 'vp9.webm')}",
+        "A progressive film.mp4: done, 5.0 MiB",
+        "A tone (MP3).mp3: done, 157.2 KiB",
+        f"VP9 and Opus.webm: done, {kib(site, 'vp9.webm')}",
         f"serverpy: {pages[1]}: No media was found on this page. [media_not_found]",
     ]
-    assert names(folder) == ["A progressive film (1).mp4", "A tone (MP3) (1).mp3", "VP9 and Opus (1).webm"]
-    assert (folder / "A progressive film (1).mp4").read_bytes() == site.path("prog.mp4").read_bytes()
-    assert (folder / "VP9 and Opus (1).webm").read_bytes() == site.path("vp9.webm").read_bytes()
+    assert names(folder) == ["A progressive film.mp4", "A tone (MP3).mp3", "VP9 and Opus.webm"]
+    assert (folder / "A progressive film.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
+    assert (folder / "VP9 and Opus.webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
 def test_get_reads_lists_from_a_file_and_stdin_and_fetches_no_existing_file_again(

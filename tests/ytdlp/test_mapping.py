@@ -198,6 +198,26 @@ def test_entries_are_addresses_or_media() -> None:
     assert (third.url, third.media) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("title", "id", "old_ids", "expected"),
+    [
+        ("Film (1)", "film-1", ["generic film"], "Film"),
+        ("Film (1) (1)", "film-1", ["generic film"], "Film (1)"),
+        ("Film", "film-1", ["generic film"], "Film"),
+        ("Film (1)", "film-1", ["generic film-1"], "Film (1)"),
+        ("Film (2)", "film-2", ["generic film-2"], "Film (2)"),
+        ("Film (1)", "film", ["generic film"], "Film (1)"),
+        ("Film (1)", "film-1", None, "Film (1)"),
+        ("Film (1)", None, ["generic film"], "Film (1)"),
+        (" (1)", "film-1", ["generic film"], "film-1"),
+    ],
+)
+def test_the_only_medium_of_a_page_has_no_number_in_its_title(
+    title: str, id: str | None, old_ids: list[str] | None, expected: str
+) -> None:
+    assert found({"id": id, "title": title, "_old_archive_ids": old_ids}).title == expected
+
+
 def test_subtitles_have_their_address_or_their_text() -> None:
     captions = [{"url": "https://x.example/a.vtt", "ext": "vtt"}, {"url": "https://x.example/a.json3", "ext": "json3"}]
     media = found({"subtitles": {"en": [{"data": "WEBVTT", "ext": "vtt"}]}, "automatic_captions": {"de": captions}})

@@ -46,7 +46,19 @@ def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, imperso
 def _title(info: InfoDict) -> str:
     """Return the title. yt-dlp appends date and time to that of a live stream; `fulltitle` is without them."""
     title = info.get("fulltitle") if info.get("is_live") else info.get("title")
-    return text(title or info.get("title") or info.get("id"), MAX_TITLE) or "Untitled"
+    title = title or info.get("title")
+    if isinstance(title, str) and _is_alone_on_its_page(info):
+        title = title.removesuffix(" (1)")
+    return text(title or info.get("id"), MAX_TITLE) or "Untitled"
+
+
+def _is_alone_on_its_page(info: InfoDict) -> bool:
+    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. It numbers the media of a page in
+    their ids and titles even if there is one, which then has an older id without the number (`HTML5MediaEmbedIE`)."""
+    numbered = info.get("id")
+    if not isinstance(numbered, str) or not numbered.endswith("-1"):
+        return False
+    return info.get("_old_archive_ids") == [f"generic {numbered.removesuffix('-1')}"]
 
 
 def _kind(info: InfoDict, tracks: tuple[Track, ...], entries: tuple[Entry, ...]) -> Kind:
