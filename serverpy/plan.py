@@ -300,12 +300,12 @@ def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
     """Raise the reason if all formats of `media`, all its video or all its audio are missing from `tracks`."""
     if not media.tracks:
         raise _no_media()
-    for what, has in _PARTS:
+    for name, has in _PARTS:
         missing = [track for track in media.tracks if has(track)]
         if missing and not any(map(has, tracks)):
             if reason := next((track.refusal for track in reversed(missing) if not track.has_drm), None):
                 raise UnsupportedConversion(reason)
-            raise DrmProtected(f"All {what} of this page are encrypted with DRM.")
+            raise DrmProtected(f"All {name} of this page are encrypted with DRM.")
 
 
 _PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (

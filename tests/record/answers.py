@@ -238,7 +238,7 @@ class Record:
     def text(self) -> str:
         """Return JSON with one line for each request. If an answer equals an earlier one for the same sample, its line
         is the name of that one: `relay` stands for the answer to `relay` without a range. `"as":"relay"` means that the
-        answer is the one to `relay` except for what the line contains."""
+        answer equals the one to `relay`, except for the fields in the line."""
         seen: dict[str, dict[str, str]] = {}
         lines = {}
         for name in sorted(self.answers, key=_place):
