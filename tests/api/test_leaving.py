@@ -110,7 +110,7 @@ def test_a_client_may_leave_while_the_server_waits_for_it_to_read(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_with_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_right_after_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
     length = site.path("vp9.webm").stat().st_size
     with server.open("/page/webm", method=method) as exchange:
         exchange.read(length)

@@ -115,7 +115,7 @@ def test_the_containers_of_tracks_count_towards_the_bytes_of_the_cache() -> None
 
 
 @pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])
-def test_the_cache_can_be_off(cache: dict[str, int]) -> None:
+def test_the_cache_can_be_turned_off(cache: dict[str, int]) -> None:
     off = Cache(**({"ttl": 60, "size": 10, "max_bytes": 10**6} | cache), clock=Clock())
     off.put("film", MEDIA)
     assert off.get("film") is None

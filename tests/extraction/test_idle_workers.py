@@ -83,7 +83,7 @@ async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
         await until_stopped(workers)
 
 
-async def test_a_selector_starts_a_new_worker(site: SampleSite) -> None:
+async def test_a_selector_starts_a_new_worker_after_the_idle_stop(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)

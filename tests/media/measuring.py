@@ -72,8 +72,8 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, site: SampleSite) -> str | None:
-    """Return why the answer is not what yt-dlp writes, or if it writes nothing, not what the site has. Returns None if
-    it is."""
+    """Return why the answer is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
+    those that yt-dlp writes or, if yt-dlp refuses the sample, those of the site."""
     if answer.status != 200:
         return _refusal(answer)
     if expected is None:

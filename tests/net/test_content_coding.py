@@ -45,7 +45,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["utf-8, identity"], ()),
     ],
 )
-def test_words_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
+def test_words_in_content_encoding_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
     assert codings_of(values) == codings
 
 

@@ -146,7 +146,7 @@ NEXT = OK + b"Content-Length: 5\r\n\r\nwrong"
     ],
 )
 async def test_an_ambiguous_response_does_not_share_its_connection(answer: bytes, shares: bool) -> None:
-    """The second answer on the same connection would be another one."""
+    """The second answer on a connection differs from the first, so a shared connection is noticed."""
     second = OK + b"Content-Length: 6\r\n\r\nshared"
     with Origin(saying(answer, second)) as origin:
         async with client() as made:

@@ -299,7 +299,7 @@ async def test_head_closes_the_connection_of_a_server_without_ranges(shelf: Shel
             assert head.length == (9_000_000_000 if "Length" in framing else None)
             await eventually(origin.left.is_set)
     assert len(origin.heads) == 1
-    assert sent < 16 << 20  # the buffers of both kernels hold no more
+    assert sent < 16 << 20  # the kernel buffers of the two sockets hold no more
 
 
 # Segmented media

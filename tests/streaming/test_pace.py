@@ -1,4 +1,4 @@
-"""Large steps: they are for readers that stay fast, and only while the budget has room for them."""
+"""Large steps: readers get them while they stay fast and the budget has room."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Room:
 
 
 def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
-    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step and the
-    time."""
+    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step in
+    bytes, and the time of that step in seconds."""
     step = 0
     while nbytes > 0:
         at += gap

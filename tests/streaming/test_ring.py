@@ -72,7 +72,7 @@ def test_no_reader_can_join_at_a_segment_that_does_not_fit() -> None:
     assert (ring.first, ring.boundary) == (16, None)
 
 
-def test_room_that_is_held_is_not_returned() -> None:
+def test_held_room_is_not_returned_when_chunks_are_dropped() -> None:
     purse = Purse(4 * STEP_BYTES)
     ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)

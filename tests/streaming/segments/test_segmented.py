@@ -66,8 +66,8 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
 
 
 async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(shelf: Shelf) -> None:
-    """A chunk may be larger only by the rest of a cipher block, or if it is the first step of a segment, which arrives
-    with the head."""
+    """A chunk may be larger only by the rest of a cipher block. The first chunk of a segment may also be larger,
+    because that chunk arrives with the head."""
     encrypt(shelf)
     async with client_for(shelf) as client:
         track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}')
@@ -194,7 +194,7 @@ FILM = INIT + FILE
 
 @pytest.fixture
 def ranged(shelf: Shelf) -> Track:
-    """A track whose segments are ranges of one file. The initialization section comes after the segments."""
+    """Make a track whose segments are ranges of one file. The initialization section comes last in the file."""
     shelf.files["/all.mp4"] = FILE + INIT
     shelf.headers["/all.mp4"] = {"ETag": '"all"'}
     lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
@@ -534,7 +534,7 @@ MAPS = '#EXT-X-MAP:URI="a.mp4"\n0.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="b.m
     [init_of(b"avc1", b"mp4a"), init_of(b"avc1", b"mp4a", mark=b"other"), init_of(b"mp4a", b"avc1"), init_of()],
     ids=["the same bytes", "other bytes", "another order", "no tracks"],
 )
-def test_a_different_initialization_section_is_sent_in_its_place(shelf: Shelf, second: bytes) -> None:
+def test_a_different_initialization_section_is_sent_before_its_segments(shelf: Shelf, second: bytes) -> None:
     first = init_of(b"avc1", b"mp4a")
     shelf.files |= {"/a.mp4": first, "/b.mp4": second, "/0.m4s": FRAGMENT + b"0", "/1.m4s": FRAGMENT + b"1"}
     assert stream(shelf, hls(shelf, MAPS))[1] == first + FRAGMENT + b"0" + second + FRAGMENT + b"1"
