@@ -88,7 +88,7 @@ async def test_an_error_in_the_block_propagates() -> None:
         await fail()
 
 
-async def test_interrupting_a_read_waits_for_its_end_and_makes_it_raise() -> None:
+async def test_interrupting_a_read_makes_the_read_raise_and_waits_for_its_end() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:

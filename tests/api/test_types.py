@@ -24,7 +24,7 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 
 @pytest.mark.parametrize("page", SAMPLES)
-def test_the_first_two_bytes_the_rest_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
+def test_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
     """A player sends the first two requests in this order. The response to HEAD also states the length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})

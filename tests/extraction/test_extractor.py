@@ -132,7 +132,7 @@ async def test_concurrent_callers_share_one_extraction() -> None:
     assert source.asked == ["film"]
 
 
-async def test_fresh_replaces_the_cached_entry_and_fresh_callers_share_an_extraction() -> None:
+async def test_callers_with_fresh_share_an_extraction_that_replaces_the_cached_entry() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)

@@ -86,7 +86,7 @@ async def outcome(
         (lambda ask: whole(more={"Content-Range": f"bytes {ask.first}-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
     ],
 )
-async def test_a_200_with_a_content_range_is_the_range_that_it_names(
+async def test_a_200_with_a_content_range_counts_as_the_named_range(
     answer: Answer, asked: ByteRange | None, first: int, *, honoured: bool
 ) -> None:
     async with upstream(answer) as (source, _), reading(source, asked) as read:
@@ -417,8 +417,8 @@ async def test_an_ordinary_read_takes_one_request() -> None:
                 assert len(asked) == 1
 
 
-async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open() -> None:
-    """The test cancels at any moment: while Range is left out, while a suffix is replaced, and between responses."""
+async def test_a_read_that_is_cancelled_during_a_repeated_request_leaves_nothing_open() -> None:
+    """The test cancels the read while Range is left out, while a suffix is replaced, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)
@@ -549,7 +549,7 @@ async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> 
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_known_length_avoids_the_suffix_range_even_if_it_is_wrong(total: int, requests: int) -> None:
+async def test_a_known_length_replaces_the_suffix_range_even_if_the_length_is_wrong(total: int, requests: int) -> None:
     async with upstream(part) as (source, asked):
         read = await open_resuming(source, SUFFIX, wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]

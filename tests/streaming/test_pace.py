@@ -62,7 +62,7 @@ def test_a_reader_that_pauses_after_each_step_never_gets_large_steps() -> None:
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
 
 
-def test_steps_stay_small_until_there_is_room() -> None:
+def test_steps_stay_small_until_the_budget_has_room() -> None:
     room = Room(0)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)

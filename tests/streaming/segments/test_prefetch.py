@@ -62,7 +62,9 @@ def test_without_room_no_segment_is_opened_ahead(shelf: Shelf) -> None:
     assert shelf.connections == 1
 
 
-async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_its_turn_comes(shelf: Shelf) -> None:
+async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_the_reader_reaches_the_segment(
+    shelf: Shelf,
+) -> None:
     missing = BEFORE + 2
     del shelf.files[f"/{missing}.ts"]
     async with client_for(shelf) as client:

@@ -65,7 +65,7 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(shelf: Shelf) -> None:
+async def test_no_more_bytes_are_read_from_the_socket_than_requested(shelf: Shelf) -> None:
     """A chunk may be larger only by the rest of a cipher block. The first chunk of a segment may also be larger,
     because that chunk arrives with the head."""
     encrypt(shelf)
@@ -445,7 +445,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_wrong_response_that_comes_once_in_place_of_a_segment_is_not_passed_on(
+def test_a_single_wrong_response_in_place_of_a_segment_is_not_passed_on(
     shelf: Shelf, number: int, wrong: bytes
 ) -> None:
     answers = [wrong]
@@ -463,9 +463,7 @@ def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status:
 
 
 @pytest.mark.parametrize("wrong", [each for each in WRONG if each != "nothing"])
-async def test_a_wrong_response_that_always_comes_in_place_of_a_segment_ends_the_stream(
-    shelf: Shelf, wrong: str
-) -> None:
+async def test_repeated_wrong_responses_in_place_of_a_segment_end_the_stream(shelf: Shelf, wrong: str) -> None:
     shelf.files["/1.ts"] = WRONG[wrong]
     given = bytearray()
     async with client_for(shelf) as client:
@@ -484,7 +482,7 @@ def test_a_web_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: She
 
 
 @pytest.mark.parametrize("wrong", [b"", PAGE_BYTES, b"a wrong key here", b"short"])
-def test_a_wrong_key_that_comes_once_is_not_used(shelf: Shelf, wrong: bytes) -> None:
+def test_a_wrong_key_in_one_response_is_not_used(shelf: Shelf, wrong: bytes) -> None:
     encrypt(shelf)
     answers = [wrong]
     shelf.files["/key"] = lambda: answers.pop() if answers else KEY
