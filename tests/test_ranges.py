@@ -324,6 +324,6 @@ def test_dates_differ_if_they_mean_different_times(one: str | None, other: str |
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
-def test_any_two_texts_are_compared_as_dates(one: str, other: str) -> None:
+def test_comparing_any_two_texts_as_dates_is_symmetric(one: str, other: str) -> None:
     assert dates_differ(one, other) is dates_differ(other, one)
     assert not dates_differ(one, one)

@@ -114,7 +114,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_after_the_first_caller_of_a_led_run_has_left_another_caller_starts_a_new_run() -> None:
+async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_leaves() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)

@@ -121,7 +121,7 @@ def test_a_method_without_ranges_ignores_invalid_ranges_and_if_range(server: Ser
         assert not {"etag", "last-modified", "content-range"} & answer.headers.keys()
 
 
-def test_without_validators_only_if_match_with_an_asterisk_holds(server: Server) -> None:
+def test_an_asterisk_is_the_only_if_match_that_holds_without_validators(server: Server) -> None:
     """Responses of `embedded` have no ETag, so no listed tag matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200

@@ -226,7 +226,7 @@ def test_a_second_child_is_refused_while_the_first_runs(site: SampleSite) -> Non
 # Processes that stop or die
 
 
-def test_after_sigterm_running_streams_finish_and_no_stream_starts(site: SampleSite) -> None:
+def test_running_streams_finish_and_no_stream_starts_after_sigterm(site: SampleSite) -> None:
     with serving(site, drain_seconds=120) as server, contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))

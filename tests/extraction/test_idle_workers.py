@@ -151,7 +151,7 @@ async def test_the_replacement_of_an_idle_worker_that_dies_also_stops_when_idle(
         assert workers.state().restarts == 1
 
 
-async def test_if_start_was_not_called_the_first_request_starts_a_worker_that_stops_when_idle(site: SampleSite) -> None:
+async def test_the_first_request_starts_a_worker_if_start_was_not_called(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"

@@ -1,4 +1,4 @@
-"""The child processes of an extraction end with it, and extractions leave nothing behind."""
+"""The child processes of an extraction end with the extraction, and extractions leave nothing behind."""
 
 from __future__ import annotations
 

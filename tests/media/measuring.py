@@ -135,7 +135,8 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Return the facts of a live stream. Checks that it has each segment once, from near the live edge to the end."""
+    """Return the facts of a live stream. Checks that the stream has each segment once, from near the live
+    edge to the end."""
     answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))

@@ -67,7 +67,7 @@ def test_the_latest_segment_stays_for_readers_that_may_join() -> None:
     assert (ring.first, ring.boundary) == (12, 12)
 
 
-def test_no_reader_can_join_at_a_segment_that_does_not_fit() -> None:
+def test_no_reader_can_join_at_a_segment_that_does_not_fit_in_the_ring() -> None:
     ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 

@@ -172,7 +172,7 @@ def test_variables_are_replaced_by_their_values() -> None:
     assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
 
 
-def test_without_definitions_references_to_variables_stay_unchanged() -> None:
+def test_references_to_variables_stay_unchanged_without_definitions() -> None:
     assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
 
 

@@ -503,7 +503,7 @@ def test_an_encrypted_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf) 
 
 
 def test_a_failed_reload_of_the_playlist_skips_no_segment(shelf: Shelf) -> None:
-    """The segment is refused once, and so is the playlist."""
+    """The media server refuses one request for the segment, and one for the playlist."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
