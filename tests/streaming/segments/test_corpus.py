@@ -132,10 +132,8 @@ def ours(text: str) -> list[Listed]:
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
     found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
-    before, listed = (
-        int("#EXT-X-DISCONTINUITY-SEQUENCE" in text),
-        [],
-    )  # in yt-dlp, this tag itself counts as a discontinuity
+    # In yt-dlp, this tag itself counts as a discontinuity.
+    before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []
     for segment in (each for each in found if not each.gap):
         listed.append(_listed(segment, has_jumped=not segment.initial and segment.discontinuity > before))
         before = before if segment.initial else segment.discontinuity
