@@ -78,7 +78,7 @@ class Sampler:
 
     Use a sampler once. `stop` takes a last reading and joins the thread; it is idempotent. It raises the error that
     ended the sampling early, usually TargetDied; before that, `check` raises the same error in any thread. The sampler
-    keeps the readings until then."""
+    keeps the readings from before the error."""
 
     def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
         self._pid, self._period, self._alone = pid, 1 / hz, alone
@@ -125,7 +125,7 @@ class Sampler:
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
-        except Exception as error:  # noqa: BLE001  # `check` raises it
+        except Exception as error:  # noqa: BLE001  # `check` raises this error
             self._failure = error
 
     def __enter__(self) -> Self:

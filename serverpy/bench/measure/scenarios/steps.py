@@ -1,4 +1,4 @@
-"""`steps`: where the memory of a server goes. Each step is measured by the difference that it makes."""
+"""`steps`: where the memory of a server goes. The figure of a step is the memory that the step adds."""
 
 from __future__ import annotations
 
