@@ -2,9 +2,9 @@
 
     python scripts/sample_english.py [--seed SEED] [--count 200]
 
-Prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields, and test
-names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as no file changes. The default
-seed is the current commit, so that each commit draws other texts.
+The script prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields,
+and test names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as no file changes.
+The default seed is the current commit, so that each commit draws other texts.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def texts_at(node: ast.AST, errors: Collection[str]) -> Iterator[Found]:
 
 
 def kind_of(function: str, errors: Collection[str]) -> str:
-    """Return the kind of the texts that `function` is called with, or "" if they are none."""
+    """Return the kind of the texts that `function` is called with, or "" if they are no messages."""
     if LOG_CALL.fullmatch(function):
         return "log"
     name = function.rpartition(".")[2]

@@ -23,9 +23,9 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of the site. `closed` is set once it is closed, by either side."""
+    """A connection of the site. `closed` is set once either side has closed the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the signature is uvicorn's
         self.closed = asyncio.Event()
         super().connection_made(transport)
 
