@@ -499,7 +499,7 @@ def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # mypy cannot infer the type
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # the default's type
             _raise_fd_limit(server.child.pid)
         yield servers
 

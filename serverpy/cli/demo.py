@@ -21,7 +21,8 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
-"""The path `serverpy.sample.PLUGIN_PATH`. Importing that module would load the media generator into the server."""
+"""The path `serverpy.sample.PLUGIN_PATH`. Importing `serverpy.sample` would load the media generator into the
+server."""
 START_SECONDS = 120.0
 """Seconds that the site may take to start. At its first start, the site generates its media."""
 STOP_SECONDS = 5.0

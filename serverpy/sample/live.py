@@ -110,7 +110,7 @@ def parse_show(spec: str) -> Show:
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # _READERS maps each name to a suitable type
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # of the field's type
     return show
 
 

@@ -270,7 +270,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_memory_that_is_stable_counts_as_a_plateau_only_without_full_speed() -> None:
+def test_stable_memory_is_a_plateau_only_if_the_target_works_below_full_speed() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]
