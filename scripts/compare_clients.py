@@ -102,7 +102,7 @@ def serve(variant: str, url: str, ca_file: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]  # all are generators
+        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]  # each body is a generator
             async for chunk in body:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 del chunk

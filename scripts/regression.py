@@ -499,7 +499,7 @@ def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # the default's type
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # mypy cannot type a lambda's default
             _raise_fd_limit(server.child.pid)
         yield servers
 
@@ -757,7 +757,7 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
         time.sleep(sizes.slow_settle_seconds)
         peaks = [settled_pss(target.child, sizes.slow_watch_seconds / len(targets)) for target in targets]
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
-            outcome = outcome_of(crowd, target, f"{method}, slow")  # closing stdin ends the clients
+            outcome = outcome_of(crowd, target, f"{method}, slow")  # communicate() closes stdin, so the clients end
             _check_pace(target, method, outcome, sizes.slow_rate)
     return [
         {f"{method}-{part}": (peak[index] - base[index]) / sizes.slow_clients for index, part in enumerate(PARTS)}
@@ -938,14 +938,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("base", type=Path, help="checkout A, with a .venv")
     parser.add_argument("changed", type=Path, help="checkout B, with a .venv")
     parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (default: this one)")
-    parser.add_argument("--rounds", type=int, default=None, help="A/A rounds, and A/B rounds (default: 5; quick: 2)")
+    parser.add_argument(
+        "--rounds", type=int, default=None, help="number of A/A rounds and of A/B rounds (default: 5; quick: 2)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="small loads, to try the script; the verdict means nothing"
     )
     only = f"measure this figure only; may be repeated: {', '.join(NAMES)}"
     parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=only)
     parser.add_argument("--output", type=Path, help="write all measured values to this file, as JSON")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="in seconds (default: %(default).0f)")
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=DEADLINE_SECONDS,
+        help="seconds after which the run fails (default: %(default).0f)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -72,7 +72,7 @@ class Framing:
         if len(data):
             raise ReadError("bytes follow the end of the body")
         if self.received > self._request.body_bytes:
-            raise ReadError(f"more than {self._request.body_bytes} bytes")
+            raise ReadError(f"the body has more than {self._request.body_bytes} bytes")
 
     def _feed_head(self, head: bytearray, data: memoryview) -> memoryview:
         """Return the bytes after the head: none until the head is complete."""

@@ -26,7 +26,7 @@ def _words(_context: click.Context, _option: click.Parameter, value: str | None)
         return None
     words = tuple(dict.fromkeys(value.replace(",", " ").split()))
     if not words:
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return words
 
 
@@ -55,7 +55,9 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
 @click.option("--quick", "mode", flag_value="quick", help="Measure a little of everything, within 2 minutes.")
 @click.option("--full", "mode", flag_value="full", help="Measure everything, however long it takes.")
 @click.option(
-    "--docs", type=click.Path(file_okay=False, path_type=Path), help="Also write the benchmark page of the docs here."
+    "--docs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write the benchmark page into this docs directory.",
 )
 @click.option(
     "--from",

@@ -1,5 +1,5 @@
-"""The command `serverpy doctor`, which shows what this installation has, what is missing, and how to get that. It opens
-no connection."""
+"""The command `serverpy doctor`, which shows what this installation has, what is missing, and how to install it. The
+command opens no connection."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def files(streams: int, hard_limit: int) -> Finding:
 
 def pipes(folder: Path) -> Finding:
     """Check the limits of pipes. Each stream of the embedded method has a pipe; beyond the user's soft limit, the
-    kernel makes pipes tiny."""
+    kernel makes new pipes much smaller."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
     largest = int((folder / "pipe-max-size").read_text())
     found = f"{soft} pages for each user, {size(largest)} for each pipe"

@@ -84,7 +84,9 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
     "--to", callback=_known_target, default="source", help="Format to convert the media to.  [default: source]"
 )
 @click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
-@click.option("-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Downloads at once.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Number of downloads at once."
+)
 @click.option("--isolate", is_flag=True, help="Download each page in a child process.")
 @click.option("--force", is_flag=True, help="Download existing files again, from the start.")
 @click.option("--report", type=click.IntRange(1, 2), hidden=True)

@@ -40,7 +40,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent, which holds the other end of our stdin, is gone for any reason."""
+    """End this process when its parent, which holds the other end of stdin, is gone for any reason."""
     while os.read(0, 1024):  # sys.stdin has a lock, which the interpreter needs at exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -151,7 +151,7 @@ async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, pur
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # during the write, other responses spend the same token
+            if purse:  # during the write, other responses may spend the same token
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)

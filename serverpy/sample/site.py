@@ -174,8 +174,8 @@ async def _see(exchange: Exchange, location: str) -> None:
 class SampleSite:
     """The site in a thread of its own, from `__enter__` to `__exit__`.
 
-    Use it once. With port 0 the system chooses one; with `https_port` None there is no https. On exit all connections
-    are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
+    Use it once. With port 0 the system chooses a port; with `https_port` None there is no https. On exit all
+    connections are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
     """
 
     def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:

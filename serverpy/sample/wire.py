@@ -63,8 +63,8 @@ class Connection(HttpToolsProtocol):
         await self.closed.wait()
 
     async def reset(self) -> None:
-        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still
-        queued here."""
+        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still in
+        this side's queue."""
         # If the client closes first, the transport closes one turn of the loop before `closed` is set, and then there
         # is no descriptor.
         while not self.transport.is_closing() and self._unsent_bytes():

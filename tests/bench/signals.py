@@ -1,4 +1,4 @@
-"""The signals that a test's child process ignores from its start, whichever the test run itself ignores."""
+"""The signals that a test's child process ignores from its start, independent of those that the test run ignores."""
 
 from __future__ import annotations
 

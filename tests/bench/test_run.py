@@ -207,7 +207,7 @@ def scenario(name: str, *measures: Callable[[Bench], Findings]) -> Scenario:
 
 
 def fails(_bench: Bench) -> Findings:
-    raise BenchError("it broke")
+    raise BenchError("the cell broke")
 
 
 def finds(_bench: Bench) -> Findings:
@@ -224,7 +224,7 @@ def test_a_failed_cell_does_not_prevent_the_others_from_being_measured(tmp_path:
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
     bad, good, none = results(tmp_path)["scenarios"]
     assert (bad["status"], bad["rows"]) == ("failed", [{"clients": 1}, {"clients": 2}])
-    assert bad["reason"] == "cell 0: it broke; cell 2: 3 of 5 had no stream"
+    assert bad["reason"] == "cell 0: the cell broke; cell 2: 3 of 5 had no stream"
     assert (good["status"], good["reason"]) == ("done", None)
     assert (none["status"], none["rows"]) == ("skipped", [])
     assert none["reason"]

@@ -69,7 +69,7 @@ class Case:
 
 
 def cases(sample: Sample) -> Iterator[Case]:
-    """Yield all requests for one sample. The requests whose answers are most often those of others come first."""
+    """Yield all requests for one sample. Requests whose answers other requests often repeat come first."""
     yield from (Case(sample, method="relay", range=span) for span in RANGES)
     yield from (Case(sample, method=method, range=span) for method in ("auto", "embedded") for span in RANGES)
     yield Case(sample, verb="HEAD")

@@ -154,7 +154,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """Return all descendants of `pid` and all members of its process group: an orphan is a descendant no longer."""
+    """Return all descendants of `pid` and all members of its process group, which include orphans."""
     found = set[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))

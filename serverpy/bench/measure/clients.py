@@ -318,7 +318,7 @@ async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> N
 
 
 def _socket(*, slow: bool = False) -> socket.socket:
-    """Return a non-blocking socket. The sizes must be set before it connects."""
+    """Return a non-blocking socket, if `slow` with small kernel buffers. Their sizes must be set before the connect."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""A run of the bench: measures the chosen scenarios one after the other and writes the results to `results.json`. It
+"""A run of the bench: it measures the chosen scenarios one after the other and writes the results to `results.json`. It
 rewrites the file after each scenario, so that no result is lost. It records a failed scenario with its reason and still
 runs the others; it marks an interrupted scenario as incomplete. When `run` returns or raises, every process that it
 started has ended.

@@ -47,7 +47,7 @@ def read(pid: int, *, alone: bool = False) -> Reading:
         root = psutil.Process(pid)
         parts = [_part(root)]
         family = [] if alone else root.children(recursive=True)
-    except psutil.NoSuchProcess:  # includes ZombieProcess
+    except psutil.NoSuchProcess:  # NoSuchProcess includes ZombieProcess
         raise TargetDied(f"The process {pid} under test has ended.") from None
     if parts[0].zombies:
         raise TargetDied(f"The process {pid} under test has ended.")
@@ -120,7 +120,7 @@ class Sampler:
         due = time.monotonic()
         try:
             while True:
-                due = max(due + self._period, time.monotonic())  # avoids a burst of readings after a late one
+                due = max(due + self._period, time.monotonic())  # this avoids a burst of readings after a late one
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
