@@ -142,7 +142,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # `_kill` below ends it
+        pass  # `process.kill` below ends it
     finally:  # this also runs if Ctrl-C is pressed again
         family |= _family(process.pid)
         for each in family:
