@@ -32,7 +32,7 @@ class Ticket(threading.Event):
 
     @classmethod
     def of(cls, event: threading.Event | None) -> Ticket:
-        """Return `event` itself if it is a ticket, else a ticket that also counts as set when `event` is."""
+        """Return `event` itself if it is a ticket, else a new ticket that also counts as set while `event` is set."""
         return event if isinstance(event, Ticket) else cls(event)
 
     def is_set(self) -> bool:
@@ -52,8 +52,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Let `set` call `stop` once, in its own thread, while the block runs. Raises Stopped if the flag is already
-        set."""
+        """While the block runs, let `set` call `stop` once, in the thread that calls `set`. Raises Stopped if the flag
+        is already set."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -66,7 +66,8 @@ class Ticket(threading.Event):
 
 
 class Gate:
-    """Counter and limit of the children. Thread-safe. The code of yt-dlp that started a child also waits for it."""
+    """Thread-safe limit on the number of children that run at once. The code of yt-dlp that started a child also waits
+    for its end."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -87,7 +88,7 @@ class Gate:
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Assign children that this thread starts in the block to `ticket`. Kills them at the end of the block."""
+        """Assign the children that the calling thread starts in the block to `ticket`, and kill them at its end."""
         self._local.ticket = ticket
         try:
             yield
@@ -109,8 +110,8 @@ class Gate:
             subprocess.Popen.kill(child)
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
-        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket is set
-        first."""
+        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket of the
+        calling thread is set first."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:
@@ -134,7 +135,7 @@ class Gate:
                 if len(self._running) + self._starting < self._limit:
                     self._starting += 1
                     return
-                # A child's end does not notify this condition: poll.
+                # Nothing notifies this condition when a child ends, so the loop polls.
                 self._free.wait(0.05)
 
     def _sweep(self) -> None:

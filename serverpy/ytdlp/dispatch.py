@@ -1,8 +1,8 @@
 """The threads of the worker, and which of them handles which request: extractions run on a fixed number of threads,
 each download on a thread of its own, selectors on one more thread.
 
-An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set it. This
-module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
+An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set the ticket.
+This module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Dispatcher:
         return describe()
 
     def take(self, request: Request, inbox: Inbox) -> None:
-        """Pass `request` to a thread, without waiting for its end."""
+        """Pass `request` to a thread, and return without waiting for the reply."""
         match request:
             case Extract():
                 self._open(request.id)
@@ -224,8 +224,8 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread, because the process must not wait for it when it exits. If the thread raises an exception,
-    the process exits: the thread's requests would otherwise wait for ever, but the server answers the requests of a
+    """Start a daemon thread, for which the process does not wait when it exits. If `target` raises an exception, the
+    process exits: otherwise the thread's requests would wait for ever, whereas the server answers the requests of a
     dead worker at once."""
 
     def run() -> None:

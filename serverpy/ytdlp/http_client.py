@@ -1,6 +1,6 @@
-"""Makes Python's `http.client`, which yt-dlp's requests use, as tolerant as the server's own client. Over http, the
-filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module repairs them, by
-the same code. The worker and the children of the `subprocess` method use it.
+"""A patch that makes Python's `http.client`, which yt-dlp's requests use, as tolerant as the server's own client. Over
+http, the filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module repairs
+them with the same code. The worker and the children of the `subprocess` method use it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class TolerantResponse(http.client.HTTPResponse):
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
-    """Read one head of at most `left` bytes, and skip empty lines before it. Returns the head, and how many bytes are
-    left. Raises BadHead if the head is longer."""
+    """Read one head of at most `left` bytes, and skip empty lines before it. Returns the head, and `left` minus the
+    number of bytes read. Raises BadHead if the head is longer."""
     head = b""
     while line := stream.readline(left + 1):
         left -= len(line)

@@ -15,7 +15,7 @@ STACK_BYTES = 8 * MIB
 
 def set_data_limit(limits: Limits) -> None:
     """Limit the data segment, so that a runaway extraction ends in a MemoryError or kills this process, but does not
-    exhaust the machine. Each child inherits the limit for itself. A lower hard limit stays in force."""
+    exhaust the machine. Each child process inherits the same limit. A lower hard limit stays in force."""
     threads = limits.max_workers + limits.extract_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES

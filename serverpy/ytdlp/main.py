@@ -51,8 +51,8 @@ def main() -> None:
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every descriptor except the standard ones and `kept`. The event loop of a server does not do this, and one
-    of several serving processes has an inheritable listening socket."""
+    """Close every descriptor except the standard ones and `kept`. The server's event loop does not close them when it
+    starts the worker, and one of several serving processes has an inheritable listening socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)
@@ -67,7 +67,7 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    # imports yt-dlp: after UNUSED is hidden, and within the memory limit
+    # This imports yt-dlp, so it comes after UNUSED is hidden and the memory limit is set.
     from serverpy.ytdlp.dispatch import Dispatcher
 
     try:

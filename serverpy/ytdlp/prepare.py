@@ -1,8 +1,8 @@
-"""Prepares the worker process once, before the first session: removes the features of yt-dlp that it must not use.
+"""Preparation of the worker process before the first session, without the features of yt-dlp that it must not use.
 
 yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but the
-server's, and no disk but a private directory. Then it tries every setting that can be invalid, so that the server does
-not start with an invalid one.
+server's, and no disk but a private directory. `prepare` also tries every setting that can be invalid, so that the
+server does not start with an invalid setting.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which is the back-pressure. `OneFile`
-drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
+"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which slows the upstream down.
+`OneFile` drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""Number of last bytes that are kept, for comparison if a retry sends them again."""
+"""Number of bytes at the end of the output that are kept, for comparison if a retry sends them again."""
 
 
 class PipeWriter:
-    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
+    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the written
+    bytes."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop

@@ -76,7 +76,7 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
 
 
 def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
+    """Return a copy of `info` that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
     kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
     return {**kept, "protocol": determine_protocol(kept)}
 

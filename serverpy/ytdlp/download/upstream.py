@@ -1,8 +1,8 @@
-"""The replacement for the YoutubeDL of yt-dlp's downloaders: the same requests, but bounded, checked and stoppable.
+"""A replacement for the YoutubeDL that yt-dlp's downloaders use: the same requests, but bounded, checked and stoppable.
 
 `MediaRequests` belongs to one download: `urlopen` returns a small body as a whole (a playlist, a key), `stream` an open
 response. `FileRequests` belongs to one file or fragment of the download, and checks that all responses contain the same
-file. They raise yt-dlp's own errors only where its retries must see them.
+file. Both raise yt-dlp's own errors only where yt-dlp's retries must see them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ SMALL_BYTES = 8 * 1024 * 1024
 """Maximum size of a playlist or key. The playlist of a 24 h stream has about 2 MiB; a larger one than this is an attack
 or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""Size of the ranges that curl_cffi requests, because it queues a body without a limit, even if the reader is slow."""
+"""Size of the ranges that curl_cffi requests, because curl_cffi buffers a body without a limit, even if the reader is
+slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size of a file that curl_cffi fetches if the server ignores Range."""
 PIECE_BYTES = 65536
@@ -68,8 +69,8 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def _timed_out(error: BaseException) -> bool:
-    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report it by type name and
-    text; yt-dlp keeps their error as `cause`."""
+    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report a timeout by type name
+    and text; yt-dlp keeps their error as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -98,8 +99,8 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller closes. Raises yt-dlp's errors if a retry can help, or
-        `TargetForbidden` if none can."""
+        """Return an open response, which the caller closes. Raises `TargetForbidden` if the proxy refuses the target,
+        which no retry can change, and yt-dlp's own error if the request fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -118,7 +119,7 @@ class MediaRequests:
 
     def urlopen(self, request: Request | str) -> Response:
         """Return a response whose small body is already read: downloaders fetch playlists and keys in this way. Tries
-        three times."""
+        at most three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
             try:
@@ -152,8 +153,8 @@ class FileRequests:
 
     `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
     the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
-    are compared. Raises `UpstreamFailed` if a response has other bytes, another total length or another offset, because
-    HttpFD would join such parts.
+    are compared. Raises `UpstreamFailed` if a response has different bytes, a different total length or a different
+    offset than expected, because HttpFD would join such parts.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -235,9 +236,9 @@ class FileRequests:
 
 
 def _prompt(response: Response) -> Response:
-    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise it waits for the whole block,
-    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are lost, so
-    a download from a server that cuts early would never make progress.
+    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for the whole
+    block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are
+    lost, so a download from a server that cuts early would never make progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -265,7 +266,7 @@ def _hide(response: Response, count: int) -> None:
 
 
 def _length(response: Response) -> int | None:
-    # With a content coding, the length is that of the encoded bytes.
+    # With a content coding, Content-Length counts the encoded bytes.
     is_coded = codings_of(response.headers.get_all("Content-Encoding") or ())
     return None if is_coded else parse_length(response.headers.get("Content-Length"))
 

@@ -58,8 +58,8 @@ def _checked(url: str) -> str:
 
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
-    """Return the fragment at `url`, or the bytes `text` of it (`first-last`, RFC 9110 §14.1.2). Raises `Unreadable` if
-    `text` is invalid."""
+    """Return the fragment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if there is one.
+    Raises `Unreadable` if `text` is invalid."""
     if text is None or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)

@@ -32,7 +32,7 @@ _FAMILIES = {
     **dict.fromkeys(("mp4a", "aac"), "aac"),
     **dict.fromkeys(("dtsc", "dtse", "dtsh", "dtsl"), "dts"),
 }
-"""Codecs (RFC 6381) that one decoder decodes, by the longest prefix."""
+"""Families of codecs (RFC 6381) that one decoder handles, by the longest matching prefix."""
 _VIDEO = frozenset({"avc", "hevc", "dolby-hevc", "dolby-avc", "vvc", "vp8", "vp9", "av1", "mp4v", "theora", "h263"})
 _AUDIO = frozenset({"ec-3", "ac-3", "ac-4", "mp3", "aac", "dts", "opus", "vorbis", "flac", "mha1", "mhm1", "alac"})
 _TEXT = frozenset({"stpp", "wvtt"})
@@ -65,7 +65,7 @@ def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | N
 
 
 def _component(levels: Sequence[Element]) -> str:
-    """Return the content type of the adaptation set's components, if they agree."""
+    """Return the content type of the adaptation set's components if they agree, else "" (unknown)."""
     found = {each.get("contentType", "") for each in children(levels[1], "ContentComponent")}
     return next(iter(found)) if len(found) == 1 else ""
 

@@ -1,6 +1,6 @@
 """The segments of a DASH representation in one period, and those of a joined representation in all periods. Pure.
 
-They are made on iteration, so that a page with many long representations stays small.
+The segments are made on iteration, so that a page with many long representations needs little memory.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The segments of one representation after the other, in all periods."""
+    """The segments of a joined representation in all periods, in order."""
 
     parts: tuple[Part, ...]
 
@@ -95,8 +95,9 @@ class Listing:
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
-    """Return the segments of a representation; `levels` are its element and those around it, `base` its base URL.
-    Raises `Unreadable` if they cannot be listed, and the errors of `timelines`."""
+    """Return the segments of a representation; `levels` are its element and the elements that enclose it, `base` its
+    base URL. Raises `Unreadable` if the segments cannot be listed, and `TooLarge` if the manifest has too many S
+    elements."""
     if levels[0].get("dependencyId"):
         raise Unreadable("This format is only a part of another format of the DASH manifest.")
     described = segment_description(levels)
@@ -166,7 +167,7 @@ def _templated(
     if timeline is not None and (last := described.get("endNumber")) is not None:
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
-        # exactly one of these attributes (§5.3.9.2.1)
+        # Without a timeline and a duration, there is exactly one segment (§5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")

@@ -1,4 +1,4 @@
-"""Reads values from the elements of a DASH manifest (MPD, ISO/IEC 23009-1). Pure.
+"""Readers of the values in the elements of a DASH manifest (MPD, ISO/IEC 23009-1). Pure.
 
 Manifests are hostile: any attribute may be missing or malformed, and numbers may be as long as the document. Times are
 exact (`Fraction`), because rounding would add or lose a segment.
@@ -45,7 +45,8 @@ def _tag(element: Element, name: str) -> str:
 
 def without(element: Element, name: str) -> Element:
     """Return a copy of `element` without its children called `name`. Each representation searches the elements that
-    enclose it: if they kept all their representations, the time would be quadratic in the number of those."""
+    enclose it: if those elements kept all their representations, the time would be quadratic in the number of
+    representations."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
     return copy
@@ -88,8 +89,8 @@ def is_nothing(element: Element) -> bool:
 
 
 class Inherited:
-    """A segment description (SegmentTemplate, SegmentList, SegmentBase) and those of the same kind above it, whose
-    attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
+    """A segment description (SegmentTemplate, SegmentList, SegmentBase) and the descriptions of the same kind above it,
+    whose attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind

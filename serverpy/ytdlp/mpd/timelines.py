@@ -1,7 +1,7 @@
 """The times of the segments of a DASH representation, as runs of segments of equal length. Pure.
 
-A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in a
-line.
+A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in
+one line of XML.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The timescale of a representation, and the place of its period in the media's own time: from `begin` to before
-    `end`, which is None if it is not known."""
+    `end`, which is None if unknown."""
 
     timescale: int
     begin: int

@@ -1,4 +1,4 @@
-"""Finds when the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
+"""The times at which the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not state
-    them. `is_only` is whether there is no other period, `is_last` whether no other follows."""
+    """The part of the presentation that a period covers. `start` (in seconds) and `seconds` are None if the manifest
+    does not state them. `is_only` is True if there is no other period, `is_last` if no other period follows."""
 
     start: Fraction | None
     seconds: Fraction | None

@@ -33,7 +33,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _check_found(media, ydl)
             return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
     except MemoryError:
-        raise  # the caller replies to it when the memory is free
+        raise  # the caller sends an error reply once the memory is free
     except Exception as error:  # yt-dlp and its extractors may raise any exception
         close_responses(error)
         ticket.check()

@@ -47,7 +47,7 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """Return a URL that `urlsplit` accepts. Returns None for any other: its parsing would fail later, and with it the
+    """Return a URL that `urlsplit` accepts. Returns None for any other value, because parsing it later would fail the
     whole page."""
     url = text(value, MAX_URL)
     try:
@@ -59,7 +59,8 @@ def address(value: Any) -> str | None:
 
 
 def extension(value: Any, default: str) -> str:
-    """Return a file extension that is safe in file names and headers. Returns `default` for any other."""
+    """Return a file extension that is safe in file names and headers. Returns `default` if `value` is not such an
+    extension."""
     found = text(value, 20)
     return found if found and _EXTENSION.fullmatch(found) else default
 

@@ -1,4 +1,4 @@
-"""Applies yt-dlp's format selectors, by yt-dlp itself, to the server's data about the tracks.
+"""yt-dlp's format selectors, which yt-dlp itself applies to the server's data about the tracks.
 
 The selector comes from the client. yt-dlp's language has two ways to keep a CPU busy for ever, and this module blocks
 both: products of whole lists (`all+all`), and regular expressions that can match in too many ways (`regex_cost.py`
@@ -68,8 +68,8 @@ def _check(selector: str) -> None:
 
 
 def _closes_too_much(selector: str) -> bool:
-    """Return whether a bracket closes that none has opened. Since Python 3.12 yt-dlp's tokenizer leaves that to yt-dlp,
-    which reads `b)` as `b`."""
+    """Return whether there is a closing bracket without an opening one. Since Python 3.12, the tokenizer that yt-dlp
+    uses does not check this, and yt-dlp reads `b)` as `b`."""
     depth = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(selector).readline):
@@ -83,8 +83,8 @@ def _closes_too_much(selector: str) -> bool:
 
 
 class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL that limits the filters of one selector. yt-dlp passes each filter to it in the form in which it will
-    parse the filter, so that no filter is missed."""
+    """A YoutubeDL that limits the filters of one selector. yt-dlp calls `_build_format_filter` for each filter, in the
+    form in which yt-dlp parses the filter, so that no filter escapes the limits."""
 
     _ways = 0
     _deadline: float | None = None

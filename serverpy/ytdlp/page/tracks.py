@@ -138,8 +138,8 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
 
 
 def _fragments(fmt: InfoDict, *, listed: bool) -> tuple[tuple[Fragment, ...], bool]:
-    """Return the fragments with absolute addresses, or no fragments and True if only yt-dlp can list them, or if not
-    `listed`."""
+    """Return the fragments with absolute addresses, and whether they are left to yt-dlp, because only yt-dlp can list
+    them or because `listed` is False."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))

@@ -1,4 +1,4 @@
-"""Cookie jars: each session has its own, which begins with copies of other cookies."""
+"""Cookie jars: each session has its own jar, which starts with copies of other cookies."""
 
 from __future__ import annotations
 
