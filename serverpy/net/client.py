@@ -1,5 +1,5 @@
 """The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
-requests, and reads bodies by pull.
+requests, and reads from a body only when its reader asks.
 
 A `Response` buffers one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`. The client
 follows no redirects and keeps no cookies: `net/session.py` does both.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
-"""Idle connections kept for later requests, over all servers."""
+"""Maximum number of idle connections that are kept for later requests, over all servers."""
 KEPT_SECONDS = 3.0
 """Seconds that a kept connection has for the first byte of its next response. Some servers and middleboxes forget
 connections without closing them."""
@@ -47,7 +47,7 @@ class Response:
 
     A body that was sent compressed is decoded. A decoded body has no exact length and no ranges: `headers` has none of
     the fields that describe the compressed bytes, and a 206 that carries all of them gets status 200. A 206 that
-    carries the endless whole of an Internet radio gets status 200 as well."""
+    carries the whole of an endless Internet radio stream also gets status 200."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -71,7 +71,7 @@ class Response:
     @property
     def is_decoded(self) -> bool:
         """Whether the body is decoded as it arrives. If the status is still 206, the body is a part of the compressed
-        bytes, and is useless."""
+        bytes, and cannot be decoded."""
         return self._decoding is not None
 
     def _decode(self, codings: tuple[str, ...]) -> None:
@@ -88,9 +88,9 @@ class Response:
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
-        `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived at once. Raises
-        `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in
-        time, `Busy` if there is no memory to decode it."""
+        `LARGE_STEP`) and buffers no more; bytes that have already arrived are returned at once. Raises `UpstreamFailed`
+        if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in time, `Busy` if there
+        is no memory to decode it."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -116,7 +116,7 @@ class Response:
 
 
 def _is_all(headers: Headers) -> bool:
-    """Return whether a partial response carries the whole file: `bytes 0-99/100`."""
+    """Return whether a partial response carries the whole file, as with `bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
 
@@ -175,15 +175,15 @@ class Client:
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
-        """Send `request` over a kept connection. Returns None if the server closed it meanwhile, or does not answer at
-        once; then the request can be sent again."""
+        """Send `request` over a kept connection. Returns None if the server has closed the connection, or sends no byte
+        within KEPT_SECONDS; the request can then be sent again."""
         exchange = Exchange(connection)
         try:
             return await self._exchange(origin, connection, request, exchange, patience=KEPT_SECONDS)
         except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
-            if isinstance(error, UpstreamTimeout):  # the other kept connections are as old
+            if isinstance(error, UpstreamTimeout):  # the other kept connections have probably been forgotten too
                 self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 

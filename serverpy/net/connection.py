@@ -39,8 +39,8 @@ class Receiver(Protocol):
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share. They are memory-mapped, so only pages that were
-    written to take memory: few, until a reader takes large steps."""
+    """The receive buffers that all connections of one loop share. They are memory-mapped, so a page uses memory only
+    after a write to it, and few pages do until a reader takes large steps."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
@@ -48,10 +48,10 @@ class Buffers:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it by `abort`.
+    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it with `abort`.
 
     Reading pauses after each step until `resume`. A connection without a receiver expects no data, and is aborted if
-    the server sends any. `step` is the most bytes of one step, and may be changed at any time.
+    the server sends any. `step` is the maximum number of bytes of one step, and may be changed at any time.
     """
 
     def __init__(self, buffers: Buffers) -> None:
@@ -63,7 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self.step = SMALL_STEP
         self.closed = False
         self.absolute_form: AbsoluteForm | None = None
-        """The form of requests, if the connection ends at a proxy."""
+        """The form of requests if the connection ends at a proxy that takes them in absolute form, else None."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver

@@ -7,7 +7,7 @@ absolute-form requests for http.
 
 A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503
 `busy`, 504 `upstream_timeout`. The proxy removes that header from a site's responses over http. Over https the proxy
-sees no responses, and only the response to CONNECT is its own: there a 403 never comes from the site.
+sees no responses, and only the response to CONNECT is its own, so a 403 to CONNECT never comes from the site.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Own `upstream` from now on, and not earlier: the loop itself closes a connection that is cancelled while it
-        is made, and uvloop then never calls `connection_lost`."""
+        """Own `upstream` once it is connected, and not earlier: if the connecting is cancelled, the loop itself closes
+        the socket, and uvloop never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream

@@ -99,7 +99,7 @@ def _parse_network(text: str) -> AllowedNetwork:
     host, port_text = (match[1], match[2]) if match else (text, None)
     try:
         if "%" in host or (bracketed and ":" not in host):
-            raise ValueError("scope or brackets")
+            raise ValueError("scope id, or brackets around an IPv4 address")
         network = ip_network(host)
     except ValueError as error:
         hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
@@ -112,12 +112,12 @@ def _parse_network(text: str) -> AllowedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """An address policy, as an immutable value that parts, loops and threads may share.
+    """An address policy, as an immutable value that components, loops and threads may share.
 
     `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
     `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
-    port on every address of this machine. Because a guard never changes, sockets are bound first, and parts that are
-    built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    port on every address of this machine. Because a guard never changes, sockets are bound first, and components that
+    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -230,7 +230,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
 
 def _literal(host: str) -> str | None:
     """Return `host` if it is a numeric address in its canonical form. Returns None if it is a name. Raises
-    TargetForbidden for `2130706433`, `0x7f.1` and `127.1`, because parsers disagree on their meaning."""
+    TargetForbidden if it is an address in another form (`2130706433`, `0x7f.1`, `127.1`), because parsers disagree on
+    its meaning."""
     if ":" in host:
         return host
     try:
@@ -320,15 +321,15 @@ def _check_authority(authority: str) -> str:
 
 def _encoded_host(host: str) -> str:
     """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for a literal
-    in brackets. Raises ValueError (or its subclass `idna.IDNAError`)."""
+    in brackets. Raises ValueError (or its subclass `idna.IDNAError`) if the host is invalid."""
     if host.startswith("["):
         if IPv6Address(host[1:-1]).scope_id is not None:
-            raise ValueError("scope id")
+            raise ValueError("the address has a scope id")
         return host
     encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
     labels = encoded.removesuffix(".").split(".")
     if len(encoded) > 254 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
-        raise ValueError("host name")
+        raise ValueError("invalid host name")
     return encoded
 
 

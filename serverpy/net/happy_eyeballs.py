@@ -1,4 +1,5 @@
-"""Connects to the address of a host that answers first (Happy Eyeballs, RFC 8305), and remembers it."""
+"""Connections to the address of a host that answers first (Happy Eyeballs, RFC 8305), and the memory of that
+address."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from serverpy.tasks import spawn
 ATTEMPT_DELAY_SECONDS = 0.25
 """Seconds that an attempt has before the next one starts beside it (RFC 8305 §5)."""
 PROXIED_DELAY_SECONDS = 2.0
-"""The same delay through a proxy, where an attempt takes several round trips."""
+"""The same delay in seconds through a proxy, where an attempt takes several round trips."""
 MAX_ADDRESSES = 8
 MAX_HOSTS = 512
 
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 
 class Routes:
-    """The address of each host that was connected to last, for the last MAX_HOSTS hosts. For one event loop. Only
-    orders addresses: the guard has checked them before, on every look-up."""
+    """The latest address that accepted a connection, for each of the last MAX_HOSTS hosts. Belongs to one event loop.
+    It only orders addresses: the guard checks the addresses after every look-up."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, str] = OrderedDict()

@@ -1,6 +1,6 @@
 """Heads of HTTP/1 messages in a forward proxy: this module parses requests strictly, responses leniently
 (`response_head.py`), and rewrites both for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out.
-It does not handle bodies."""
+This module does not handle bodies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of a refused address. If a program reports only the phrase, it distinguishes this refusal from a
-site's own 403."""
+"""The reason phrase of a refused address. Where a program reports only the phrase, the phrase distinguishes this
+refusal from a site's own 403."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -133,9 +133,9 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin's response, and its head for our client: repaired, with one framing, without
-    hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a second
-    request on this connection. Raises BadHead if the head is malformed."""
+    """Return the status of an origin's response, and its head for the proxy's client: repaired, with one framing,
+    without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a
+    second request on this connection. Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)

@@ -1,7 +1,7 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
 `response_head.py` parses heads, `httptools` the chunked coding. This module adds the bound: it buffers one step of the
-connection, and asks for no more before the reader has taken that.
+connection, and asks for no more until the reader has taken that step.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait for status and headers, but no longer than `patience` for the first byte. Raises `UpstreamFailed` if the
-        head is malformed or the connection ends, `UpstreamTimeout` if the server does not answer in time."""
+        """Wait for status and headers: at most `timeout` seconds for each read, and `patience` seconds for the first
+        byte. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout` if the server
+        does not answer in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -124,7 +125,7 @@ class Exchange:
 
     async def chunk(self, timeout: float) -> bytes:
         """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
-        `UpstreamTimeout` if the server sends nothing in time."""
+        `UpstreamTimeout` if the server sends nothing for `timeout` seconds."""
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -267,7 +268,7 @@ class Exchange:
 
 
 def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
-    """Make a parser that expects the first chunk of a body. It accepts the same as browsers and curl: blanks after the
+    """Make a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts blanks after the
     size of a chunk, and LF for CRLF."""
     parser = httptools.HttpResponseParser(exchange)
     parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)

@@ -31,7 +31,7 @@ _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
 class _ConnectRefused(ConnectionError):
-    """An http proxy that answered CONNECT with `status`."""
+    """The refusal of CONNECT by an http proxy, which answered with `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__("the proxy refused the connection")
@@ -40,8 +40,9 @@ class _ConnectRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteForm:
-    """How an http proxy is sent requests to `port`, to which it refuses tunnels with status `refused`: in absolute
-    form, with `headers`. `answered` are the ports for which it has answered such requests."""
+    """The form of requests to `port` through an http proxy that refuses tunnels to that port with status `refused`:
+    absolute form, with `headers` for the proxy. `answered` holds the ports for which the proxy has answered such
+    requests."""
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     refused: int
@@ -49,8 +50,8 @@ class AbsoluteForm:
     answered: set[int]
 
     def is_refusal(self, status: int) -> bool:
-        """Return whether a response with `status` comes from the proxy, and not from the site: it refuses the target,
-        not only the tunnel."""
+        """Return whether a response with `status` comes from the proxy, which then refuses the target and not only the
+        tunnel, or from the site."""
         if status == 407 or (status == self.refused and self.port not in self.answered):
             return True
         self.answered.add(self.port)
@@ -162,7 +163,7 @@ def _connect_request(address: str, port: int, user: str | None, password: str | 
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Read the head of the final response. Raises ConnectionError if it is not 2xx."""
+    """Read the head of the final response. Raises ConnectionError if its status is not 2xx."""
     while (status := await _read_status(sock)) < 200:
         if status == 101:
             break

@@ -18,7 +18,8 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
+"""Statuses that may be temporary, so that a later request may succeed. Any other status without media may mean that the
+address is stale."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
 """Statuses below 500 with which servers refuse a Range that they do not support."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
@@ -53,8 +54,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is how many fresh
-    addresses may be found in that time."""
+    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is the maximum
+    number of fresh addresses in that time."""
 
     def __init__(
         self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
@@ -72,7 +73,7 @@ class RangeRequests:
         self.sent_range = False
         """Whether the last request had a Range."""
         self.without_range = False
-        """Whether requests leave Range out, because the server fails if they do not."""
+        """Whether requests leave Range out, because the server fails if a request has a Range."""
         self.range_works = False
         """Whether the server at the current address has answered a range as requested."""
 
@@ -149,7 +150,7 @@ class RangeRequests:
         return error.status in _RANGE_REFUSED or error.status >= 500
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether a fresh address may help. After a network failure, this is the last remedy."""
+        """Return whether a fresh address may help. After a network failure, a fresh address is the last remedy."""
         if isinstance(error, Mismatch) and error.by_etag:
             self._renewals_left = 0
         if not self._renewals_left:

@@ -2,7 +2,7 @@
 way (RFC 9112 §6.3). Pure: bytes in, values out. Never used for requests.
 
 Accepted: LF for CRLF, folded lines, blanks before a colon, control characters in a value, lines that are not fields
-(which are dropped), `ICY 200 OK`. A head that tells the length of its body in several ways is read by the rules of RFC
+(which are dropped), `ICY 200 OK`. A head that states the length of its body in several ways is read by the rules of RFC
 9112, and its connection serves no other request.
 """
 
@@ -29,8 +29,9 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # of LONGEST_BODY or more
+"""Translation of control characters to blanks: parsers that read the head later treat some control characters as the
+end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # LONGEST_BODY bytes or more
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
@@ -94,7 +95,7 @@ def tokens(values: Iterable[str]) -> list[str]:
 
 def is_endless(content_range: str | None, content_length: str | None) -> bool:
     """Return whether a partial response without a length claims more bytes than any body has (`bytes
-    0-18446744073709551614/*`): it is the whole of an Internet radio."""
+    0-18446744073709551614/*`), which means that it carries a whole Internet radio stream."""
     return content_length is None and _ENDLESS.fullmatch(content_range or "") is not None
 
 

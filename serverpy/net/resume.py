@@ -1,5 +1,5 @@
-"""A ranged read that heals: it returns the bytes of one resource, in order, across cut connections, stalls and expired
-addresses.
+"""A ranged read that recovers from failures: it returns the bytes of one resource, in order, across cut connections,
+stalls and expired addresses.
 
 Each further request begins a little before the current position, whether the previous response failed or only covered
 less than requested. The read compares the repeated bytes with those already returned, and each response with all known
@@ -23,8 +23,9 @@ __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 OVERLAP_BYTES = 4096
 """Maximum number of bytes already returned that are requested again and compared."""
 START_BYTES = 64
-"""How many of the first bytes of a file, at most, are compared if a server sends it again from its beginning. Internet
-radio does not repeat itself, so this tells it apart before all that was played has been dropped."""
+"""Maximum number of first bytes of a file that are compared if a server sends the file again from its beginning.
+Internet radio does not repeat itself, so the comparison detects it before the read drops as many bytes as it has
+returned."""
 _SHORTER = "The media became shorter while it was read."
 
 
@@ -89,8 +90,8 @@ class ResumingRead(Unlosable):
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete. `most` is the number of bytes to request from the
-        socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
+        """Read the next bytes, `b""` when the extent is complete. `most` is the maximum number of bytes to request from
+        the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
         extraction if the address expired."""
         while True:
             try:
@@ -109,7 +110,7 @@ class ResumingRead(Unlosable):
             response.close()
 
     async def aclose(self) -> None:
-        """Do the same as `close`, for owners that await the closing of other kinds of read."""
+        """Close the response, for owners that await the closing of a read. Idempotent."""
         self.close()
 
     # Reading
@@ -182,7 +183,7 @@ class ResumingRead(Unlosable):
         self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
         self._compares = bool(self._discard or self._expected)
-        if end is None and part.total is not None:  # the first response did not tell the total
+        if end is None and part.total is not None:  # the first response did not state the total
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)
         self._gained = False

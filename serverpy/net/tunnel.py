@@ -8,10 +8,9 @@ No task runs while bytes flow. An end reads into one buffer that all ends of a l
 transport. Until the kernel has taken all the bytes, that transport pauses reading on this side, so a tunnel holds at
 most `CHUNK_BYTES` in each direction.
 
-How a tunnel ends:
-- The client leaves (we see its FIN, even while it is not reading): the upstream connection is closed at once.
-- The upstream ends cleanly: the client gets the remaining bytes, then a clean end, too.
-- The upstream is cut: the client is cut (RST), so that a body which ends with its connection does not look complete.
+How a tunnel ends: - The client leaves (its FIN arrives even while it is not reading): the upstream connection is closed
+at once. - The upstream ends cleanly: the client gets the remaining bytes, then a clean end, too. - The upstream is cut:
+the client is cut (RST), so that a body which ends with its connection does not look complete.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """The common base of both ends. `buffer` is the one that the loop's ends share. `closed` is done when the socket is
-    gone."""
+    """The common base of both ends. `buffer` is the buffer that all ends of the loop share. `closed` is done when the
+    socket is gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -70,7 +69,7 @@ class End(asyncio.BufferedProtocol):
 
 
 class ClientEnd(End):
-    """The end towards our own client. It collects the head of the connection's only request, waits while the proxy
+    """The end towards the proxy's client. It collects the head of the connection's only request, waits while the proxy
     (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
 
     Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
@@ -157,7 +156,7 @@ class ClientEnd(End):
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """Send the remaining bytes, then close: the upstream has ended cleanly."""
+        """Send the remaining bytes, then close, because the upstream has ended cleanly."""
         self._detach()
         self.transport.close()
 
@@ -205,7 +204,7 @@ class ClientEnd(End):
 
 
 class UpstreamEnd(End):
-    """The end towards the media server. `client` is None before it is joined, and after the client has gone."""
+    """The end towards the media server. `client` is None before `join`, and after the client has gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)

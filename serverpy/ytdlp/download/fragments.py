@@ -237,7 +237,7 @@ def _refuse_method(method: str) -> None:
     if method.startswith("SAMPLE-AES"):
         raise DrmProtected("The media is encrypted with SAMPLE-AES, as for DRM: only AES-128 can be decrypted.")
     if method not in ("NONE", "AES-128"):
-        raise UnsupportedConversion("The media is encrypted in a way that cannot be decrypted: only AES-128 can be.")
+        raise UnsupportedConversion("The encryption of the media is unsupported: only AES-128 can be decrypted.")
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]

@@ -70,7 +70,7 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except Exception as error:  # yt-dlp may raise any exception if a server is hostile
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
-        log.debug("Its traceback:", exc_info=True)  # the traceback contains addresses
+        log.debug("Traceback of the failed download:", exc_info=True)  # the traceback contains addresses
         raise translate(error) from error
     return out.given
 

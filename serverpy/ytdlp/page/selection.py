@@ -64,7 +64,7 @@ def _check(selector: str) -> None:
     if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
         raise InvalidParameter("The format selector merges too many formats.")
     if _closes_too_much(selector):
-        raise InvalidParameter("The format selector cannot be read.")
+        raise InvalidParameter("The format selector has a closing bracket without an opening one.")
 
 
 def _closes_too_much(selector: str) -> bool:
@@ -114,7 +114,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         except regex_cost.TooMuch as error:
             raise InvalidParameter(f"{_REFUSED}{error} {_HELP}") from error
         if self._ways > _MAX_WAYS:
-            raise InvalidParameter(f"{_REFUSED}It can match in too many ways. {_HELP}")
+            raise InvalidParameter(f"{_REFUSED}The expression can match in too many ways. {_HELP}")
         return pattern
 
     def _in_time(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
