@@ -33,7 +33,8 @@ PIPELINED = 16
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _LINGER_RESET, _LINGER_DEFAULT = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-"""Values of SO_LINGER. With one, closing the socket resets the connection; with the other, it closes normally."""
+"""Values of SO_LINGER. Closing the socket resets the connection with the first value, and ends it normally with the
+second."""
 
 CUT = "serverpy.cut"
 """In `scope["extensions"]`: function that cuts the connection in mid-body. The caller may send or await nothing
@@ -151,7 +152,7 @@ class StreamProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         cycle = self.cycle
-        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no more
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no other methods
         self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._set_on_left, cycle)}
         if self._on_left:
             # uvicorn pauses reading while a request waits, and would not notice that a client leaves
@@ -220,9 +221,9 @@ class StreamProtocol(HttpToolsProtocol):
 
 
 def _unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
-    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends it.
-    uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the whole
-    length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
+    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends the
+    body. uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the
+    whole length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
     process never looks like a complete body."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     _set_linger(transport, _LINGER_RESET)

@@ -25,8 +25,8 @@ class StreamQuery(BaseModel):
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
-        description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
-        "available or, if negative, back from the end. Default: the live edge.",
+        description="Only for live streams: the position at which to begin, in seconds from the oldest available "
+        "position or, if negative, back from the end. Default: the live edge.",
     )
     end: float | None = Field(None, description="Position at which to end, in seconds. Not available in this version.")
     download: bool = Field(False, description="`1`: send as an attachment.")

@@ -36,5 +36,5 @@ def by_id(tracks: Sequence[Track], track_id: str) -> Track | None:
 
 
 def is_seekable(track: Track) -> bool:
-    """Whether the track is one plain file over http(s): nearly every server answers range requests for those."""
+    """Return whether the track is one plain file over http(s), for which nearly every server answers range requests."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments

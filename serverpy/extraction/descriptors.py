@@ -1,4 +1,4 @@
-"""File descriptors whose owner changes, within a process or between two."""
+"""File descriptors whose owner changes, within a process or between two processes."""
 
 from __future__ import annotations
 

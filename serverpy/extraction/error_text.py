@@ -1,4 +1,4 @@
-"""Maps the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
+"""Mapping of the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
 `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than the exception.
 `streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
 """
@@ -40,7 +40,8 @@ OF_MEDIA: Sentences = {
     Busy: "Too many connections are open.",
     UpstreamTimeout: "The media server could not be reached in time.",
 }
-"""The errors for a refusal by the filtering proxy: of a page's address, and of a media address."""
+"""The error texts for a refusal by the filtering proxy: `OF_A_PAGE` for a page's address, `OF_MEDIA` for a media
+address."""
 
 # `net/egress.py` names the error by its code in a header, and by the status of its response to CONNECT.
 _BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
@@ -95,8 +96,8 @@ def kind_of(text: str) -> type[ServerPYError] | None:
 
 
 def no_impersonation(text: str) -> NotInstalled | None:
-    """Return the error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
-    curl-cffi is installed."""
+    """Return the error if `text` reports that yt-dlp lacks an impersonate target. Returns None for any other text, and
+    if curl-cffi is installed."""
     if IMPERSONATE.missing and "impersonate target" in text.lower():
         return IMPERSONATE.absence(IMPERSONATING)
     return None

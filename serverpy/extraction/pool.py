@@ -7,14 +7,14 @@ The states of a worker, and what changes them:
 
 - starting: `_renew` runs as one task for all requests that wait for it, and continues if they leave. If the start
   fails, those requests get its error, the worker is closed, and the next request starts another worker, after a pause
-  that doubles with each worker that dies young.
+  that doubles with each worker that dies soon after its start.
 - current: every new request goes to it. `_watch` waits for two events that need no request: the process dies (the
   worker is closed and replaced at once; `worker.py` has already answered its requests), or no request has needed the
-  worker for `idle` seconds (it is closed; the next request starts another).
+  worker for `idle` seconds (the worker is closed; the next request starts another).
 - retired, by `retire`: a request did not release its thread in time. Only the end of the process interrupts a regular
   expression, so one such request retires the worker but does not harm the other requests: they finish on the retired
-  worker, while a new worker starts for new requests. `_finish` kills the retired worker when they have ended, after
-  `retirement` seconds, or to make room for another retired worker.
+  worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests have ended,
+  after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds those that are between two states.
 """
@@ -82,7 +82,8 @@ class WorkerPool:
         self._closed = False
         self.restarts = 0
         self.ready: Ready | None = None
-        """The `Ready` of the last worker that started, or None. If there was one, the settings work."""
+        """The `Ready` of the last worker that started, or None if none has started. A `Ready` shows that the settings
+        work."""
 
     @property
     def current(self) -> Worker | None:

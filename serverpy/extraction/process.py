@@ -1,4 +1,4 @@
-"""Starts the process of a worker, and chooses its environment."""
+"""The start of a worker's process, and its environment."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def start_process(descriptor: int) -> asyncio.subprocess.Process:
 
 
 async def _start(descriptor: int) -> asyncio.subprocess.Process:
-    """Start the process in a session of its own: the server can kill its children with it, and the terminal's Ctrl-C
-    does not reach it."""
+    """Start the process in a session of its own, so that the server can kill it together with its children, and Ctrl-C
+    in the terminal does not reach it."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
         stdin=asyncio.subprocess.DEVNULL,

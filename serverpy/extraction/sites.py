@@ -21,8 +21,8 @@ class Sites:
         return self.generic and not self.allow and not self.deny
 
     def may_run(self, extractor: str) -> bool:
-        """Whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the plain
-        players that the generic extractor finds."""
+        """Return whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the
+        plain players that the generic extractor finds."""
         own = extractor.lower()
         name = "generic" if own == "html5" else own
         if name == "generic" and not self.generic:

@@ -1,7 +1,7 @@
 """The worker process as the server sees it: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at once, distinguished by their ids. Each gets exactly one answer: the worker's, or an error
-from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has taken
-the descriptor, `reply` when the worker's thread has released it.
+calls may be in progress at once, distinguished by their ids. Each call gets exactly one answer: the worker's, or an
+error from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has
+taken the descriptor, `reply` when the worker's thread has released it.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
 `_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and replaces a worker

@@ -66,7 +66,7 @@ class Download:
 
     async def wait(self) -> int:
         """Wait until all bytes are in the pipe, and return their number. Raises a ServerPYError if the download fails.
-        Cancelling this does not cancel the download."""
+        Cancelling the wait does not cancel the download."""
         return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
 
     async def cancel(self) -> None:

@@ -26,13 +26,13 @@ _URLS = ("proxy", "state_url")
 
 
 def environment_name(name: str) -> str:
-    """The environment variable of the field `name`."""
+    """Return the environment variable of the field `name`."""
     return PREFIX + name.upper()
 
 
 class SourcedSettings(BaseSettings):
-    """Base class of `Settings`: everything except its fields. The constructor reads the file and the environment. It
-    raises `ConfigurationError` if a setting is invalid."""
+    """Base class of `Settings`, with everything except its fields. The constructor reads the file and the environment.
+    It raises `ConfigurationError` if a setting is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,

@@ -97,7 +97,7 @@ def _unset(value: object) -> object:
 
 
 def _never(value: object) -> object:
-    """Return 0 for an empty value or the word `none`: for a duration whose 0 means that it never ends."""
+    """Return 0 for an empty value or the word `none`: for a duration of which 0 means that it never ends."""
     return 0.0 if _unset(value) is None else value
 
 
@@ -177,7 +177,7 @@ def _proxy(value: str) -> str:
 
 def _rate(value: str) -> str:
     if not all(_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)):
-        raise ValueError("must be as in 60/minute or 10/second;1000/day")
+        raise ValueError("must be a rate such as 60/minute or 10/second;1000/day")
     return value
 
 

@@ -59,7 +59,8 @@ def _close_inherited(kept: int) -> None:
 
 
 def serve(sock: socket.socket) -> int:
-    """Answer requests until the other end closes; return the exit code. Raises if a message is invalid."""
+    """Answer requests until the other end closes; return the exit code. Raises `MessageTooLarge` or
+    `msgspec.DecodeError` if a message is invalid."""
     inbox = Inbox(sock)
     first = next(inbox, None)
     if not isinstance(first, Configure):
