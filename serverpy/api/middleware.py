@@ -92,7 +92,7 @@ class Checks:
         if self._hosts is None:
             return None
         field = _field(scope, b"host")
-        if field is None:  # only an HTTP/1.0 client omits Host, and no browser is one
+        if field is None:  # only an HTTP/1.0 client may omit Host, and browsers use newer versions
             return None
         host = host_of(field)
         if host is not None and is_served(host, self._hosts):

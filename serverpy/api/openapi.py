@@ -72,7 +72,7 @@ STREAM_RESPONSES: Responses = {
     **examples(*_STREAM_ERRORS),
 }
 HEAD_RESPONSES: Responses = {
-    200: {"description": "The headers that `GET` would get.", "headers": _ANSWER_FIELDS},
+    200: {"description": "The headers of the response to `GET`.", "headers": _ANSWER_FIELDS},
     **_NOT_MODIFIED,
     **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable)),
 }

@@ -1,5 +1,6 @@
 """uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and the size and time of requests are
-limited. It also extends ASGI: a response can cut its connection, and register a callback for when the client leaves.
+limited. The protocol also extends ASGI: a response can cut its connection, and register a callback that the protocol
+calls when the client leaves.
 """
 
 from __future__ import annotations
@@ -242,8 +243,9 @@ def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
 
 
 class HeadFirst:
-    """The transport as one response sees it. It sends the head with the first bytes of the body, in one system call.
-    The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a head."""
+    """The transport as one response sees it. `HeadFirst` sends the head with the first bytes of the body, in one system
+    call. The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a
+    head."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

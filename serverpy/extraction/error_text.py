@@ -83,10 +83,10 @@ _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
 )
 
 _ADDRESSES = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
-"""Pattern of addresses. They are removed first, because the words in an address say nothing about the failure."""
+"""Pattern of addresses. `kind_of` removes them first, because the words in an address say nothing about the failure."""
 _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
-"""Pattern of a status and its reason phrase. It is removed first: `503: Service Unavailable` does not mean that the
-media is unavailable."""
+"""Pattern of a status and its reason phrase. `kind_of` removes the phrase first: `503: Service Unavailable` does not
+mean that the media is unavailable."""
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:

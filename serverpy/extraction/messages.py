@@ -27,8 +27,8 @@ _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker does not have, or no longer has, the raw media of this extraction; the caller must extract again. No
-    client sees this error, because the caller of `Workers.download` catches it."""
+    """The worker does not have the raw media of this extraction (any more); the caller must extract again. No client
+    sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 

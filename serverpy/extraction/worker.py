@@ -106,8 +106,8 @@ class Worker:
         return self.extractions | self.downloads
 
     async def start(self) -> None:
-        """Start the process and wait until it takes requests. Raises ConfigurationError if it rejects its settings,
-        ExtractionFailed if it does not start."""
+        """Start the process and wait until it takes requests. Raises ConfigurationError if the process rejects its
+        settings, ExtractionFailed if the process does not start."""
         sweep(DIRECTORY_PREFIX)
         self._directory = PrivateDirectory(DIRECTORY_PREFIX)
         self._sock, theirs = socket.socketpair()
@@ -152,8 +152,8 @@ class Worker:
         return call
 
     def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes it once it has been
-        sent or cannot be sent."""
+        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes the descriptor after
+        sending it, or if it cannot be sent."""
         request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
         self._track(call, self.downloads)

@@ -86,8 +86,8 @@ class Workers:
         self._pool = WorkerPool(options, limits, self._queue.wake)
 
     async def start(self) -> None:
-        """Start the first worker. Raises ConfigurationError if it rejects its settings, ExtractionFailed if it does not
-        start. Optional: otherwise the first request starts a worker."""
+        """Start the first worker. Raises ConfigurationError if the worker rejects its settings, ExtractionFailed if the
+        worker does not start. Optional: without this call, the first request starts a worker."""
         await self._pool.start()
 
     async def aclose(self) -> None:
@@ -128,7 +128,7 @@ class Workers:
 
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
         """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and always closes it. Raises
-        RawGone if the worker does not, or no longer, know `raw_id`: the caller must extract again, with `fresh`."""
+        RawGone if the worker does not know `raw_id`; the caller must then extract again, with `fresh`."""
         with closing(write_fd) as descriptor, self._pool.need():
             worker = await self._pool.get()
             call = worker.download(raw_id, track_id, descriptor.release())
@@ -172,8 +172,8 @@ class Workers:
             raise Busy("All extraction threads are busy. Try again later.") from None
 
     async def _current_in_turn(self) -> Worker:
-        """Return the current worker. If there is none, pass the turn on, because perhaps no other event wakes the rest
-        of the queue."""
+        """Return the current worker. If there is none, pass the turn on, because no other event may wake the rest of
+        the queue."""
         try:
             return await self._pool.get()
         except BaseException:
@@ -182,8 +182,8 @@ class Workers:
 
 
 def _expect(reply: Reply, kind: type[R]) -> R:
-    """Return `reply` if it is a `kind`. Raises its error if it is an error, or ExtractionFailed if it is another
-    type."""
+    """Return `reply` if its type is `kind`. Raises the worker's error if `reply` is an `ErrorReply`, and
+    ExtractionFailed if it has another type."""
     if isinstance(reply, ErrorReply):
         error = to_error(reply)
         if isinstance(error, ConfigurationError):

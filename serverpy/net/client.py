@@ -43,7 +43,7 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 
 
 class Response:
-    """A response whose head has arrived. Its owner reads it and closes it.
+    """A response whose head has arrived. The owner of the response reads and closes it.
 
     A body that was sent compressed is decoded. A decoded body has no exact length and no ranges: `headers` has none of
     the fields that describe the compressed bytes, and a 206 that carries all of them gets status 200. A 206 that

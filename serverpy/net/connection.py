@@ -27,8 +27,8 @@ TLS_RECORD = 16 * 1024
 
 
 class Receiver(Protocol):
-    """Callbacks for the data that a connection receives. They run within the loop's callback: `data` is valid only
-    during the call."""
+    """Callbacks for the data that a connection receives. The callbacks run within the loop's own callback, so `data` is
+    valid only during the call."""
 
     def data_received(self, data: memoryview) -> None: ...
 

@@ -1,8 +1,8 @@
 """The filtering forward proxy for code that opens its own sockets: yt-dlp (urllib, requests, curl_cffi) in the worker,
 and the child of the `subprocess` method.
 
-It listens on loopback, serves only clients that know its random token, and connects only to addresses that the guard
-has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
+The proxy listens on loopback, serves only clients that know its random token, and connects only to addresses that the
+guard has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
 absolute-form requests for http.
 
 A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503

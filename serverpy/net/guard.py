@@ -1,5 +1,6 @@
-"""The policy for which addresses may be reached. Code in this process that opens a socket for a client's request first
-passes the numeric address to the guard: the connector of the media client, and the filtering proxy of yt-dlp.
+"""The policy that decides which addresses the server may reach. Code in this process that opens a socket for a client's
+request first passes the numeric address to the guard: the connector of the media client, and the filtering proxy of
+yt-dlp.
 
 Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
 all of its addresses are checked, and the caller connects to one of them: between the check and the connection there is

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 class Routes:
     """The latest address that accepted a connection, for each of the last MAX_HOSTS hosts. Belongs to one event loop.
-    It only orders addresses: the guard checks the addresses after every look-up."""
+    `Routes` only orders addresses: the guard checks the addresses after every look-up."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, str] = OrderedDict()

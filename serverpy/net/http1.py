@@ -197,8 +197,8 @@ class Exchange:
             self._take_body(data)
 
     def _take_head(self, data: bytes) -> bytes | None:
-        """Parse a head, and interim ones before it (RFC 9110 §15.2). Returns the bytes after it, or None if it is
-        incomplete."""
+        """Parse the final head, and the interim heads before it (RFC 9110 §15.2). Returns the bytes after the final
+        head, or None if that head is incomplete."""
         searched = max(0, len(self._head) - 3)
         self._head = self._head + data if self._head else data.lstrip(b"\r\n")
         while match := END.search(self._head, searched):

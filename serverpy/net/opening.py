@@ -129,8 +129,8 @@ _BEYOND = "The range lies beyond the end."
 
 
 def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error that a 416 means. It is a `RangeNotSatisfiable` only if it names a length that `asked`
-    exceeds."""
+    """Return the error for a response with status 416. The error is a `RangeNotSatisfiable` only if the response states
+    a length that `asked` exceeds."""
     total = total_of(response.headers.get("content-range"))
     if _is_beyond(asked, total):
         return RangeNotSatisfiable(_BEYOND, total)

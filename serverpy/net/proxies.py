@@ -3,8 +3,9 @@
 
 The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not a name,
 so that it does not resolve the name again. The exception is an http proxy that allows no CONNECT to the port of an
-`http://` URL (Squid allows it to 443 only): it gets the request itself, in absolute form (RFC 9112 §3.2.2), which must
-contain the name of the host. The guard has checked the addresses to which this machine resolves the name.
+`http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request itself, in absolute form (RFC 9112
+§3.2.2), which must contain the name of the host. The guard has checked the addresses to which this machine resolves the
+name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The requests of one ranged read: their ranges, the responses that carry media, and the remedies for a failure. There
-are four remedies: repeat the request after a pause; repeat it once without Range, if the server may have failed because
-of it; repeat it at a fresh address, if the current one may be stale; or fail the read. `RangeRequests` chooses one by
-the kind of the failure and by the remedies tried since the last new byte.
+are four remedies: repeat the request after a pause; repeat it once without Range, if Range may have made the server
+fail; repeat it at a fresh address, if the current address may be stale; or fail the read. `RangeRequests` chooses a
+remedy by the kind of the failure and by the remedies tried since the last new byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ address is stale."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
 """Statuses below 500 with which servers refuse a Range that they do not support."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
-"""Statuses that are about the media or this server's address: another HTTP client would get them, too."""
+"""Statuses that are about the media or this server's address: another HTTP client would get the same status."""
 
 
 class RangeSource(Protocol):

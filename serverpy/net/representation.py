@@ -32,8 +32,8 @@ class Unusable(UpstreamFailed):
 
 
 class Mismatch(UpstreamFailed):
-    """A response that carries bytes of another file than the one that is being read. `by_etag` is True if only the ETag
-    differs. A fresh address does not help then, because its ETag may differ in any case."""
+    """A response that carries bytes of a file other than the file that is being read. `by_etag` is True if only the
+    ETag differs. A fresh address does not help then, because its ETag may differ in any case."""
 
     def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
         super().__init__(message)

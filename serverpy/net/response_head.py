@@ -43,7 +43,8 @@ class BadResponse(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, the one that counts.
+    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, which is the field
+    that determines the framing.
 
     `length` is that of the body; None if the head does not state it. A body that is neither chunked nor has a length
     ends with its connection. `reusable` is whether another request may follow on the connection."""

@@ -40,11 +40,11 @@ async def open_resuming(
     renewals: int = len(BACK_OFF_SECONDS),
     total: int | None = None,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked` (None: the whole file). The read is of the whole if `ranges` is False, if the
-    server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
-    retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
-    `renewals` times without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range
-    is requested by its first byte. The response takes precedence, so `total` may be wrong.
+    """Open a read of the bytes `asked` (None: the whole file). The read covers the whole file if `ranges` is False, if
+    the server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`;
+    no retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
+    `renewals` times without a new byte. `total` is the length of the file in bytes if it is known from elsewhere, so
+    that a suffix range can be requested by its first byte. The response takes precedence, so `total` may be wrong.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. Leaves nothing open when it raises or is cancelled.

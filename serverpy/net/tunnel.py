@@ -1,5 +1,5 @@
-"""The two ends of a connection through the egress. Once they are joined, each end sends the bytes that the other
-receives.
+"""The two ends of a connection through the egress. Once the ends are joined, each end sends the bytes that the other
+end receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
@@ -9,7 +9,7 @@ transport. Until the kernel has taken all the bytes, that transport pauses readi
 most `CHUNK_BYTES` in each direction.
 
 How a tunnel ends: - The client leaves (its FIN arrives even while it is not reading): the upstream connection is closed
-at once. - The upstream ends cleanly: the client gets the remaining bytes, then a clean end, too. - The upstream is cut:
+at once. - The upstream ends cleanly: the client gets the remaining bytes, then also a clean end. - The upstream is cut:
 the client is cut (RST), so that a body which ends with its connection does not look complete.
 """
 
@@ -69,10 +69,10 @@ class End(asyncio.BufferedProtocol):
 
 
 class ClientEnd(End):
-    """The end towards the proxy's client. It collects the head of the connection's only request, waits while the proxy
-    (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
+    """The end towards the proxy's client. `ClientEnd` collects the head of the connection's only request, waits while
+    the proxy (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
 
-    Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
+    Before `join`, it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
     """
 
     def __init__(

@@ -1,6 +1,4 @@
-"""Every setting of ServerPY, as one typed, frozen value. It is the source of the options of `serve` and of
-docs/settings.md.
-
+"""Every setting of ServerPY, as one typed, frozen value. The options of `serve` and docs/settings.md are made from it.
 A field is the only source of a setting's name, type, default and description. The components of the server receive
 groups of settings (`serverpy/options.py`). There is no global value: `load_settings` returns the settings, and their
 owner passes them on.

@@ -31,8 +31,8 @@ def environment_name(name: str) -> str:
 
 
 class SourcedSettings(BaseSettings):
-    """Base class of `Settings`, with everything except its fields. The constructor reads the file and the environment.
-    It raises `ConfigurationError` if a setting is invalid."""
+    """Base class of `Settings`, with everything except its fields. The constructor reads the file and the environment,
+    and raises `ConfigurationError` if a setting is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,

@@ -1,11 +1,11 @@
 """The command line of yt-dlp as the children of the `subprocess` method run it: `python -m serverpy.ytdlp.commandline
 SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
-It is yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS connection as an
-error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude an
-extractor, that extractor refuses its pages. yt-dlp's own option `--use-extractors` does not suffice: without the
-extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that accepts them, and finally
-to the generic extractor.
+This module runs yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS
+connection as an error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or
+GENERIC_EXTRACTOR exclude an extractor, that extractor refuses its pages. yt-dlp's own option `--use-extractors` does
+not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that
+accepts them, and finally to the generic extractor.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
 (`dispatch.py`). Every request gets a reply. When the server's end closes, because the server has gone or stops this
-worker, the process kills its children and exits at once. It joins no thread, because one may hang in a regular
-expression.
+worker, the process kills its children and exits at once. The process joins no thread, because a thread may hang in a
+regular expression.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""yt-dlp's own downloaders, changed to write into a stream. They use no file, no child process and no standard output,
-hold a bounded number of bytes in memory, and raise an error if bytes are missing.
+"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file, no child process and no
+standard output, hold a bounded number of bytes in memory, and raise an error if bytes are missing.
 
 Each class here is one of yt-dlp's with its input and output replaced; yt-dlp's code still handles the protocols. The
 classes raise a `ServerPYError`, or yt-dlp's exceptions, which `track.py` translates.

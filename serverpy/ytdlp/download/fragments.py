@@ -161,8 +161,8 @@ class _Whole:
 
 
 def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Return a function that passes the bytes of one fragment to `give`. It raises NotMedia if they begin like a web
-    page."""
+    """Return a function that passes the bytes of one fragment to `give`, and raises NotMedia if the fragment begins
+    like a web page."""
     is_first = True
 
     def judge(data: bytes) -> None:

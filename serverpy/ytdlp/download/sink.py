@@ -52,9 +52,9 @@ class PipeWriter:
 class OneFile:
     """The output file of yt-dlp's HttpFD.
 
-    HttpFD opens it with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did not
-    resume and sends everything again. `OneFile` then compares the bytes that were already passed on, as far as it still
-    has them, and drops them.
+    HttpFD opens the file with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did
+    not resume and sends everything again. `OneFile` then compares the repeated bytes with those that it has passed on
+    and still has, and drops the repeated bytes.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:

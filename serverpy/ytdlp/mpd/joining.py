@@ -19,8 +19,8 @@ from serverpy.ytdlp.mpd.representations import Period, Representation
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A format of the page: `seed` in its own period (`period` is the index of that period), and the representations
-    that continue it in the others. `listing` has all segments; it is None if they cannot be listed, for the reason
-    `refusal`."""
+    that continue it in the other periods. `listing` has all segments. If they cannot be listed, `listing` is None, and
+    `refusal` is the reason."""
 
     period: int
     seed: Representation

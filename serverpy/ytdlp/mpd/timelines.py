@@ -68,7 +68,7 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 
 
 class Timelines:
-    """Reader of the SegmentTimelines of one manifest. It caches those that many representations share."""
+    """Reader of the SegmentTimelines of one manifest. It caches the timelines that several representations share."""
 
     def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
         self._most_entries = most_entries

@@ -53,8 +53,8 @@ def _title(info: InfoDict) -> str:
 
 
 def _is_alone_on_its_page(info: InfoDict) -> bool:
-    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. It numbers the media of a page in
-    their ids and titles even if there is only one, which then also has an older id without the number
+    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. yt-dlp numbers the media of a page
+    in their ids and titles even if there is only one, which then also has an older id without the number
     (`HTML5MediaEmbedIE`)."""
     numbered = info.get("id")
     if not isinstance(numbered, str) or not numbered.endswith("-1"):

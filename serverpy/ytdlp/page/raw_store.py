@@ -14,7 +14,8 @@ from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
-"""Fields that the page has from the format that yt-dlp selected. Other formats must not inherit them."""
+"""Fields that yt-dlp copies to the page from the format that it selected. Other formats must not inherit these
+fields."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
@@ -59,7 +60,7 @@ class RawStore:
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
         """Keep `raw`, and drop the least recently used extractions that exceed a bound. Does not keep a `raw` that
-        exceeds the bound by itself."""
+        alone exceeds the bound."""
         size = estimate(raw.info)
         if size > self._limit:
             return

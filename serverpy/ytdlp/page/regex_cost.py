@@ -1,8 +1,8 @@
 """An upper bound for the work of a client's regular expression, computed before it runs.
 
 `re` backtracks if a pattern can match in several ways, and holds the interpreter lock while it does, so that nothing
-else in the process runs. Its own parser returns the parts of a pattern, from which this module counts the ways to try
-the pattern at one position of a text. It accepts a pattern only if it can count the ways of all parts.
+else in the process runs. The parser of `re` returns the parts of a pattern, from which this module counts the ways to
+try the pattern at one position of a text. The module accepts a pattern only if it can count the ways of all parts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """yt-dlp's extractors, loaded once per process, with replacements for those that may not run.
 
-Each stock instance of yt-dlp lists the extractors anew, which takes 50–150 ms, and at its first page of an unknown site
-imports all 960 of them (28 MB). This module makes the dictionary of their classes once and copies it, and its generic
-extractor asks only those that can find embedded players (`embeds.py`).
+Each stock instance of yt-dlp lists the extractors again, which takes 50–150 ms, and at its first page of an unknown
+site imports all 960 of them (28 MB). This module makes the dictionary of their classes once and copies it, and its
+generic extractor asks only those that can find embedded players (`embeds.py`).
 """
 
 from __future__ import annotations
