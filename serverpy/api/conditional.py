@@ -60,7 +60,7 @@ class Conditional:
             return await delivery.open(request, record)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises, unless the media server refused a valid range
+                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
             return await self._open_whole(delivery, request, record)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:

@@ -196,7 +196,7 @@ class StreamProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._call_on_left, cycle)
 
     def _call_on_left(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True  # uvicorn sets it only for the last request
+        cycle.disconnected = True  # uvicorn sets this flag only for the last request
         left = self._on_left.pop(cycle, None)
         if left is not None:
             left()

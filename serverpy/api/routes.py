@@ -100,7 +100,7 @@ def stream_head(
     head = stream.head
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:
-        raise PreconditionFailed("The media is not the one that If-Match or If-Unmodified-Since asks for.")
+        raise PreconditionFailed("The media does not match If-Match or If-Unmodified-Since.")
     name = own_name(filename, head.ext) if filename else file_name(head.title, head.ext)
     headers = {
         "Content-Type": head.content_type,

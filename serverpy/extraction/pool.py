@@ -222,7 +222,7 @@ class WorkerPool:
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
     async def _close_idle(self, worker: Worker) -> None:
-        self._current = None  # a request that arrives while this worker ends gets another one
+        self._current = None  # a request that arrives while this worker ends gets another worker
         log.info("Worker %s was idle and is stopped", worker.pid)
         await self._close(worker)
 

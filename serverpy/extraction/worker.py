@@ -197,7 +197,7 @@ class Worker:
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # `_receive` notices the end
+        with suppress(ConnectionError):  # `_receive` notices the end of the connection
             while True:
                 frame, descriptor = await self._to_send.get()
                 if descriptor is not None:
@@ -245,7 +245,7 @@ class Worker:
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
-            self._ready.exception()  # retrieves the exception: `start` may no longer wait for it
+            self._ready.exception()  # marks the exception as retrieved, because `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

@@ -174,7 +174,7 @@ class TlsConnection(Connection):
         if filled:
             self._deliver(plain[:filled])
         elif not self._ended_cleanly:
-            self.resume()  # a partial record or a session ticket: the reader still waits
+            self.resume()  # only a partial record or a session ticket has arrived, so the reader still waits
         if self._ended_cleanly:
             self.abort()
 

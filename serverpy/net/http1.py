@@ -181,7 +181,7 @@ class Exchange:
         if self._chunks or self.complete or self._error is not None or self.status:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
-            self._connection.resume()  # only part of the head, or only framing: the reader still waits
+            self._connection.resume()  # only a part of the head, or framing, has arrived, so the reader still waits
 
     def _take(self, data: memoryview) -> None:
         if not self.status:

@@ -98,7 +98,7 @@ class Opening:
         except BaseException:
             response.close()
             raise
-        response.close()  # `if_range` no longer holds: read the whole, still by ranges if necessary
+        response.close()  # `if_range` no longer holds: read the whole file, still by ranges if necessary
         self._asked = self._if_range = None
         return await self._open(None)
 

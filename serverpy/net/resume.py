@@ -164,7 +164,7 @@ class ResumingRead(Unlosable):
 
     def _compare(self, chunk: bytes) -> bytes:
         """Return the new bytes of `chunk`. Raises `Mismatch` if its other bytes differ from those returned before."""
-        if self._discard == self._begun and not self.extent.first:  # `chunk` is the first of the whole file
+        if self._discard == self._begun and not self.extent.first:  # `chunk` is the beginning of the whole file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
         self._discard -= dropped

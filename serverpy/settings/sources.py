@@ -38,7 +38,7 @@ class SourcedSettings(BaseSettings):
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
-        enable_decoding=False,  # lists are words, not JSON
+        enable_decoding=False,  # lists are written as words, not as JSON
         hide_input_in_errors=True,  # an error must not show the input, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
@@ -49,7 +49,7 @@ class SourcedSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             faults = [_fault(details, values) for details in error.errors(include_input=False, include_url=False)]
-            # `from None`: the original shows its inputs, which may be secrets.
+            # `from None`: pydantic's error shows its inputs, which may be secrets.
             raise ConfigurationError("\n".join(fault for fault in faults if fault)) from None
 
     @classmethod

@@ -63,7 +63,7 @@ class Dispatcher:
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # this call raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
         self._proxies = SessionProxies(make_egress)

@@ -77,4 +77,4 @@ def refuse_cut(response: object) -> None:
     length would look complete."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
-        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks it
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks this attribute

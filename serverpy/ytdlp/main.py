@@ -27,9 +27,9 @@ from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
 
 # Modules that yt-dlp finds "not installed": those for tags, browsers' cookie stores, file attributes, web sockets
-# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves
-# 7 MB and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through
-# ctypes, which is as fast, and curl_cffi does not need it.
+# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves 7 MB
+# and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through ctypes,
+# which is as fast, and curl_cffi does not need cffi.
 UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 
 

@@ -47,7 +47,7 @@ def _joined(base: str, reference: str) -> str:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if the URL is invalid
+        _ = parts.port  # reading the port raises ValueError if it is invalid
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:

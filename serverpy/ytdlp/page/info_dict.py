@@ -52,7 +52,7 @@ def address(value: Any) -> str | None:
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
-        _ = parts.hostname, parts.port  # raise ValueError if invalid
+        _ = parts.hostname, parts.port  # reading both raises ValueError if the URL is invalid
     except ValueError:
         return None
     return url

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # the stubs lack it; parts with new names are refused
+from re import _parser  # type: ignore[attr-defined]  # the stubs lack this module; unknown parts are refused
 from typing import Any
 
 MAX_CHARACTERS = 64

@@ -52,7 +52,7 @@ have 3 MB, manifests 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# `all` is last, so that a post with only images is a result too. Without this selector, yt-dlp would start ffmpeg to
+# `all` is last, so that a post with only images is also a result. Without this selector, yt-dlp would start ffmpeg to
 # query its features.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
@@ -76,7 +76,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # replaces the stock one
+            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own class
 
     def get_info_extractor(self, ie_key: str) -> Any:
         """Return an extractor as yt-dlp does, but only of a permitted class, and without changing `_ies`, over which
