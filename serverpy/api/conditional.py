@@ -1,8 +1,8 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
 Only an open stream has validators. So the server opens the stream for the range at once, and evaluates the
-preconditions on its head. If the range cannot be satisfied, the server opens the stream again, because the refusal has
-no validators and sometimes no length.
+preconditions against the validators of that stream. If the range cannot be satisfied, the server opens the stream
+again, because the refusal has no validators and sometimes no length.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has them, because ranges need
-    stable bytes."""
+    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has validators, because ranges
+    need stable bytes."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 
@@ -65,7 +65,7 @@ class Conditional:
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
         """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
-        range applies."""
+        preconditions and If-Range let the range apply."""
         stream = await delivery.open(replace(request, range=None, if_range=None), record)
         try:
             head = stream.head

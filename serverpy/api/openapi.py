@@ -1,4 +1,5 @@
-"""The parts of `/openapi.json` that the routes' signatures do not give: header fields, media types, and every error."""
+"""The parts of `/openapi.json` that FastAPI cannot derive from the routes' signatures: header fields, media types, and
+every error."""
 
 from __future__ import annotations
 

@@ -22,14 +22,16 @@ from serverpy.api.hosts import host_fault
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
-"""Maximum length of a request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
+"""Maximum length of a request target, which has room for the longest accepted URL, percent-encoded, and the other
+parameters."""
 HEADER_BYTES = 32 * 1024
 BODY_BYTES = 1024 * 1024
 """Maximum size of a request body. The server discards the body of a GET or HEAD as it arrives."""
 REQUEST_SECONDS = 30.0
 """Time that a client has to send a request: its head and its body."""
 PIPELINED = 16
-"""Requests that may wait on one connection for the response to an earlier one; each holds some kilobytes."""
+"""Maximum number of requests that wait on one connection for the response to an earlier request; each holds some
+kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
@@ -41,8 +43,9 @@ CUT = "serverpy.cut"
 """In `scope["extensions"]`: function that cuts the connection in mid-body. The caller may send or await nothing
 afterwards."""
 LEFT = "serverpy.left"
-"""In `scope["extensions"]`: function that sets a callback, or removes it if given None. The protocol calls the callback
-once when the client leaves. A response that sets one does not read the body of the request."""
+"""In `scope["extensions"]`: function that sets a callback, or removes the callback if its argument is None. The
+protocol calls the callback once when the client leaves. A response that sets a callback does not read the body of the
+request."""
 UNFRAMED = "serverpy.unframed"
 """In `scope["extensions"]` of an HTTP/1.0 request: function that the response calls before a body of unknown length. It
 returns a function that the response calls at the end of that body."""
@@ -57,7 +60,8 @@ def new_request_id() -> str:
 
 
 class BadRequest(Exception):
-    """An invalid request. A callback of the parser raises it; the parser then reports an error."""
+    """The error of an invalid request. A callback of the parser raises `BadRequest`, and the parser then reports an
+    error."""
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -162,7 +166,7 @@ class StreamProtocol(HttpToolsProtocol):
             self._extensions[UNFRAMED] = partial(_unframe, cycle, self.transport)
 
     def _check_head(self) -> None:
-        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if one fails."""
+        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if a check fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
             return  # the Host field may be among the dropped fields
@@ -215,8 +219,8 @@ class StreamProtocol(HttpToolsProtocol):
             self._request_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """Cut the connection so that the client notices: before its Content-Length or its final chunk, or by a reset
-        (`_unframe`)."""
+        """Cut the connection so that the client notices the missing bytes: the body ends before its Content-Length or
+        its final chunk, or by a reset (`_unframe`)."""
         cycle.disconnected = True  # so that uvicorn does not report an incomplete response
         self.transport.abort()
 

@@ -1,6 +1,6 @@
-"""The streaming response. Unlike Starlette's, the response owns its body: it opens, sends and closes the body exactly
-once, even if the client leaves, stops reading or is gone before the start. If a body stops short, the response cuts the
-connection.
+"""The streaming response. Unlike Starlette's streaming response, this response owns its body: it opens, sends and
+closes the body exactly once, even if the client leaves, stops reading or is gone before the start. If a body ends too
+early, the response cuts the connection.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._ending = False
-        """Whether the response sends its last bytes or closes its stream: nothing interrupts that."""
+        """Whether the response is sending its last bytes or closing its stream, which nothing may interrupt."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, but stop at once when the client leaves or the stream is cancelled."""
@@ -98,8 +98,8 @@ class StreamResponse(Response):
             _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send and close the stream. An error becomes a problem document or, once the answer has begun, cuts the
-        connection."""
+        """Open, send and close the stream. If an error occurs, send a problem document or, once the response has begun,
+        cut the connection."""
         try:
             stream = await self._open_stream(record)
             try:

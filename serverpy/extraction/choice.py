@@ -1,4 +1,4 @@
-"""Pure helpers that choose among the values of an extraction; the rules of choice are in `plan.py`."""
+"""Pure helpers that choose among the values of an extraction. `plan.py` decides which of them applies."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Descriptor:
 
 @contextmanager
 def closing(number: int) -> Iterator[Descriptor]:
-    """Close the descriptor at the end of the block, unless it was released."""
+    """Close the descriptor at the end of the block, unless the block has released it."""
     descriptor = Descriptor(number)
     try:
         yield descriptor

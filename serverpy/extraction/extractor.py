@@ -91,13 +91,14 @@ class Cache:
             self.bytes -= found.size
 
     def container(self, url: str, track: tuple[str, str]) -> Container | None:
-        """Return the container that `keep_container` kept for the page `url` and its `track`. Returns None if there is
-        none."""
+        """Return the container that `keep_container` has stored for `track` of the page `url`. Returns None if the
+        cache has no container for it."""
         found = self._entries.get(url)
         return None if found is None else found.containers.get(track)
 
     def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
-        """Keep the container of `track` (the ids of extraction and track) as long as the extraction that found it."""
+        """Keep the container of `track` (the ids of extraction and track) for as long as the cache holds the extraction
+        that listed the track."""
         found = self._entries.get(url)
         raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page and a number
         if found is None or found.media.raw_id != raw_id:
@@ -156,7 +157,7 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress; its callers raise `Draining`."""
+        """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

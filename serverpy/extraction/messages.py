@@ -49,7 +49,7 @@ class WorkerOptions:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A message about one request. `id` is the server's number for the request; every reply repeats it."""
+    """A message about one request. `id` is the server's number for the request; every reply repeats the number."""
 
 
 # Server → worker
@@ -69,8 +69,8 @@ class Extract(Message, frozen=True, kw_only=True):
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a track that a yt-dlp format selector can test. Codecs as in yt-dlp: "none" if the track has no
-    such stream, absent if unknown."""
+    """The fields of a track that a yt-dlp format selector can test. As in yt-dlp, a codec is "none" if the track has no
+    such stream, and absent if it is unknown."""
 
     format_id: str
     url: str = ""
@@ -158,7 +158,7 @@ class Extracted(Message, frozen=True, kw_only=True):
 
 
 class Selected(Message, frozen=True, kw_only=True):
-    """One tuple of track ids for each stream that the selector asks for; more than one id is a merge."""
+    """One tuple of track ids for each stream that the selector asks for; a tuple with more than one id is a merge."""
 
     id: int
     choices: tuple[tuple[str, ...], ...]
@@ -211,7 +211,7 @@ def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes
 
 
 def _clean(value: Any) -> Any:
-    """Return the same plain values with strings that UTF-8 can encode."""
+    """Return `value` with every string changed to one that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -224,7 +224,7 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Decode a reply. Raises `msgspec.DecodeError` if it is invalid."""
+    """Decode a reply. Raises `msgspec.DecodeError` if the reply is invalid."""
     return _replies.decode(body)
 
 

@@ -76,7 +76,8 @@ class WorkerPool:
         self._last_need = 0.0
         self._refused: str | None = None
         """The error if the first worker rejected its settings; the pool then starts no other worker. If a worker
-        rejects them after an earlier one was ready (COOKIES_FILE may change), the start is retried, with pauses."""
+        rejects its settings after an earlier worker was ready (COOKIES_FILE may change), the pool retries the start,
+        with pauses."""
         self._failures = 0
         self._not_before = 0.0
         self._closed = False
@@ -124,7 +125,7 @@ class WorkerPool:
 
     async def start(self) -> Worker:
         """Return the current worker; start one if there is none. Raises ConfigurationError if the worker rejects its
-        settings, ExtractionFailed if it does not start, Draining if the pool is closed."""
+        settings, ExtractionFailed if the worker does not start, Draining if the pool is closed."""
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:

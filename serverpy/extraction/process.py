@@ -15,7 +15,7 @@ from serverpy.tasks import spawn
 
 async def start_process(descriptor: int) -> asyncio.subprocess.Process:
     """Start `serverpy.ytdlp.main` with its end of the socketpair. If cancelled, wait until the process exists and kill
-    it, so that none is left."""
+    it, so that no process is left."""
     task = spawn(_start(descriptor), name="start worker")
     try:
         return await asyncio.shield(task)
@@ -41,7 +41,8 @@ async def _start(descriptor: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """Return the worker's part of the server's environment, with the directory of this package on PYTHONPATH."""
+    """Return the part of the server's environment that a worker gets, with the directory of this package on
+    PYTHONPATH."""
     environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

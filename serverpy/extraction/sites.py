@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
-    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site
+    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is the name of an extractor (`youtube:tab`) or its part
     before the colon (`youtube`); case does not matter. If `allow` names any site, the generic extractor runs only if
     `allow` also names `generic`."""
 

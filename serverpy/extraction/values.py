@@ -1,7 +1,7 @@
 """The result of an extraction, as frozen values. The worker sends them as JSON (`msgspec` checks each field against
 these types), so nothing here holds a yt-dlp object.
 
-A `Media` is one page. It has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
+A `Media` is one page, and has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
 with several videos). Each entry is either a URL to extract or a `Media` of its own.
 """
 
@@ -105,7 +105,7 @@ class Track:
     fragments_dynamic: bool = False
     """Whether the fragments come from a generator that only yt-dlp's own downloader can run."""
     refusal: str | None = None
-    """Why no method can stream the track, as a sentence for the client. None if one can."""
+    """Why no method can stream the track, as a sentence for the client. None if a method can stream it."""
     segment_query: str | None = None
     """yt-dlp's `extra_param_to_segment_url`."""
     key_query: str | None = None

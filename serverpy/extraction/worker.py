@@ -53,7 +53,8 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class Call:
-    """A request in progress. `reply` is done when the worker's thread is free again, or the worker is gone."""
+    """A request in progress. `reply` is done when the thread of the worker is free again, or when the worker is
+    gone."""
 
     def __init__(self, id_: int) -> None:
         self.id = id_
@@ -163,7 +164,7 @@ class Worker:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     def cancel(self, call: Call) -> None:
-        """Tell the worker to stop `call`; `call.reply` is done when it has stopped."""
+        """Tell the worker to stop `call`; `call.reply` is done when the call has stopped."""
         if not call.reply.done() and not call.cancelled:
             call.cancelled = True
             self._post(Cancel(id=call.id))

@@ -44,8 +44,8 @@ WorkerStatus = Literal["starting", "running", "stopped"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
     """The state of the workers, for `/health`. `pids` begins with the worker that takes new requests. `stopped` means
-    that there is no worker (it was idle, or does not start) and that the next request starts one. `ready` is the
-    message of the last worker that started."""
+    that there is no worker (the last one was idle, or did not start) and that the next request starts a worker. `ready`
+    is the message of the last worker that started."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
@@ -77,8 +77,8 @@ class Download:
 
 
 class Workers:
-    """The requests to the worker processes, and the queue of those that wait for a thread. Valid between `start` and
-    `aclose`, on one event loop."""
+    """The requests to the worker processes, and the queue of the requests that wait for a thread. Valid between `start`
+    and `aclose`, on one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
@@ -96,8 +96,9 @@ class Workers:
         await self._pool.aclose()
 
     async def extract(self, url: str) -> Media:
-        """Extract the page `url`. Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout
-        after EXTRACT_TIMEOUT seconds of work. Cancelling tells the worker to stop."""
+        """Extract the page `url`. Raises Busy if no thread becomes free in time, ExtractionTimeout if the extraction
+        takes more than EXTRACT_TIMEOUT seconds, and the errors of the extraction. If the caller is cancelled, the
+        worker stops the extraction."""
         with self._pool.need():
             worker = await self._free_worker()
             call = worker.extract(url)
@@ -115,7 +116,7 @@ class Workers:
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
         selector asks for, with more than one id for a merge. Raises InvalidParameter if the selector is invalid,
-        FormatNotFound if no track fits it."""
+        FormatNotFound if no track matches the selector."""
         with self._pool.need():
             worker = await self._pool.get()
             formats = tuple(format_of(track) for track in media.tracks)
@@ -155,7 +156,8 @@ class Workers:
     # A free thread
 
     async def _free_worker(self) -> Worker:
-        """Return a worker with a free extraction thread, first come, first served. Raises Busy if none becomes free."""
+        """Return a worker with a free extraction thread; requests are served in the order of their arrival. Raises Busy
+        if no thread becomes free in time."""
         try:
             async with asyncio.timeout(self.options.timeouts.wait):
                 if self._queue:

@@ -103,8 +103,8 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back for reuse if the response was read to its end; close it otherwise. A read in
-        progress raises `UpstreamFailed`. Does not block."""
+        """Give the connection back for reuse if the response was read to its end; close the connection otherwise. A
+        read in progress raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -122,8 +122,8 @@ def _is_all(headers: Headers) -> bool:
 
 
 class Client:
-    """The HTTP client of one event loop. `close` closes the idle connections, not those in use. The memory of decoders
-    is charged to `lender` (None: not charged). `lookup` replaces the system's resolver."""
+    """The HTTP client of one event loop. `close` closes only the idle connections. The memory of decoders is charged to
+    `lender` (None: not charged). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Client:
     async def open(self, request: Request) -> Response:
         """Send `request` and wait for the head of its response. Raises `TargetForbidden` if the guard refuses the
         address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
-        Leaves nothing open when it raises or is cancelled."""
+        Leaves no connection open if it raises an error or is cancelled."""
         origin = request.origin
         kept = self._take(origin) if request.body is None else None  # a POST must not be sent twice (RFC 9110 §9.2.2)
         if kept is not None:
@@ -171,7 +171,8 @@ class Client:
         return response
 
     def room(self) -> Room | None:
-        """Make the room of a decoder. Returns None if the decoder's memory is not limited."""
+        """Make the `Room` to which a decoder's memory is charged. Returns None if the decoder's memory is not
+        limited."""
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
@@ -224,8 +225,8 @@ class Client:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
-        """Connect to the address that accepts first. If its TLS handshake fails, try the others; the handshake with
-        each address but the last gets an equal share of the time."""
+        """Connect to the address that accepts first. If its TLS handshake fails, try the other addresses; the handshake
+        with each address but the last gets an equal share of the time."""
         delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
         share = self._connect_timeout / len(addresses)
         while True:

@@ -1,4 +1,4 @@
-"""One socket to a media server, plain or TLS, read by pull: it never buffers more than one step.
+"""One socket to a media server, plain or TLS, which is read only on request: it never buffers more than one step.
 
 asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here a connection reads the
 socket straight into a buffer that all connections of a loop share (only within one callback), passes the bytes to an
@@ -21,7 +21,7 @@ SMALL_STEP = 32 * 1024
 LARGE_STEP = 1024 * 1024
 """Bytes per read for a fast reader: fewer system calls and event loop iterations for each byte."""
 CIPHER_STEP = 32 * 1024
-"""Ciphertext given to TLS at once, because a MemoryBIO never shrinks."""
+"""Maximum number of bytes of ciphertext that are given to TLS at once, because a MemoryBIO never shrinks."""
 TLS_RECORD = 16 * 1024
 """Maximum plaintext that one TLS record carries, in bytes (RFC 8446 §5.1)."""
 

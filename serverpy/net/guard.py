@@ -77,7 +77,7 @@ _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper hal
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that the server may reach on one port, or (None) on all."""
+    """A network outside the public internet that the server may reach on one port, or on all ports (None)."""
 
     network: IpNetwork
     port: int | None = None
@@ -207,16 +207,16 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out embeddings that `is_public`
-    refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
+    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out ranges with embedded
+    addresses that `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
 
 
 async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
-    """Resolve `host` to the numeric addresses to connect to, in order. All of them are checked: one forbidden address
-    forbids the name.
+    """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses: one forbidden
+    address forbids the name.
 
     `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
     `getaddrinfo`; the caller limits the time. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
@@ -262,14 +262,14 @@ async def system_lookup(host: str, port: int) -> list[str]:
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the address with its scope id, so that the check sees the scope id too."""
+    """Return the address with its scope id, so that the check also sees the scope id."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:
-    """Check the URL of a page or a media file that a client sent. Return it with its host in ASCII and everything else
-    unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
+    """Check the URL of a page or a media file that a client sent. Return the URL with its host in ASCII and everything
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):
@@ -335,7 +335,8 @@ def _encoded_host(host: str) -> str:
 
 
 def _check_reading(url: str) -> None:
-    """Refuse a URL whose host the standard library cannot parse: later parsers might read another host."""
+    """Raise InvalidUrl if the standard library cannot parse the host of the URL, because later parsers might read
+    another host."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0

@@ -12,7 +12,7 @@ from typing import TypeVar
 from serverpy.tasks import spawn
 
 ATTEMPT_DELAY_SECONDS = 0.25
-"""Seconds that an attempt has before the next one starts beside it (RFC 8305 §5)."""
+"""Seconds that an attempt has before the next attempt starts beside it (RFC 8305 §5)."""
 PROXIED_DELAY_SECONDS = 2.0
 """The same delay in seconds through a proxy, where an attempt takes several round trips."""
 MAX_ADDRESSES = 8
@@ -40,8 +40,8 @@ class Routes:
 
 
 def in_order(addresses: Sequence[str], last: str | None) -> list[str]:
-    """Alternate the families (RFC 8305 §4), beginning with that of `last`, else of the first address. `last` itself
-    comes first if it is still among them."""
+    """Return `addresses` with alternating address families (RFC 8305 §4), beginning with the family of `last`, or else
+    of the first address. `last` itself comes first if it is still among the addresses."""
     begun_with = ":" in (last or addresses[0])
     one = sorted((each for each in addresses if (":" in each) is begun_with), key=lambda each: each != last)
     other = [each for each in addresses if (":" in each) is not begun_with]
@@ -51,9 +51,10 @@ def in_order(addresses: Sequence[str], last: str | None) -> list[str]:
 async def first_to_connect(
     attempts: Sequence[Callable[[], Awaitable[T]]], delay_seconds: float, discard: Callable[[T], None]
 ) -> tuple[int, T]:
-    """Start `attempts` one after the other: the next when one has failed, or after `delay_seconds`. Return the number
-    and the result of the first that succeeds; cancel the others, and `discard` their results if they finish anyway.
-    Raises the last OSError if all fail; any other error of an attempt is raised at once. The caller limits the time."""
+    """Start `attempts` one after the other: the next starts when an attempt has failed, or after `delay_seconds`.
+    Return the index and the result of the first attempt that succeeds; cancel the others, and `discard` their results
+    if they finish anyway. Raises the last OSError if all fail; any other error of an attempt is raised at once. The
+    caller limits the time."""
     if len(attempts) == 1:
         return 0, await attempts[0]()
     waiting, running = deque(enumerate(attempts)), dict[asyncio.Task[T], int]()

@@ -24,8 +24,8 @@ HEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers come from web pages: those that are invalid (control characters)
-    are left out."""
+    """A GET, or a POST if there is a `body`. Headers come from web pages: invalid headers (with control characters) are
+    left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -51,7 +51,7 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5), and not one of those that this module writes itself (framing,
+    """Return whether the header is valid (RFC 9110 §5.5), and is not a header that this module itself writes (framing,
     host)."""
     return (
         name.isascii()

@@ -157,8 +157,8 @@ def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) 
 
 
 def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
-    """Return whether a 206 carries the whole file although a part was requested: the server ignores ranges, but answers
-    206."""
+    """Return whether a 206 carries the whole file although a part was requested. Such a server ignores ranges, but
+    answers 206."""
     if asked is None or part.total is None or not part.is_whole:
         return False
     if asked.first is None:
@@ -167,7 +167,7 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
 
 
 def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the requested extent. Raises `Unusable` if the response does not begin with it."""
+    """Return the requested extent. Raises `Unusable` if the response does not begin with that extent."""
     assert part.total is not None
     try:
         first, end = resolve_range(asked or WHOLE, part.total)

@@ -27,7 +27,7 @@ from serverpy.net.response_head import BadResponse, parse_response
 
 _MAX_HEAD_BYTES = 16384
 _NO_CONNECT = frozenset({400, 403, 405, 501})
-"""Statuses of a proxy's response to a CONNECT that it does not allow."""
+"""Statuses with which proxies refuse a CONNECT that they do not allow."""
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
@@ -114,8 +114,9 @@ class UpstreamProxy:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes as the
-        whole response: if a head arrived in two parts, it would read the second part as the origin's bytes."""
+        """Connect with a CONNECT request (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes
+        as the whole response: if a head arrived in two parts, python-socks would treat the second part as the origin's
+        bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -173,8 +174,8 @@ async def _read_consent(sock: socket.socket) -> None:
 
 
 async def _read_status(sock: socket.socket) -> int:
-    """Read a response head byte by byte, and not beyond its end, because the bytes after it are the origin's. Return
-    its status. Raises ConnectionError if the head is incomplete or malformed."""
+    """Read a response head byte by byte, and not beyond its end, because the bytes after the head are the origin's.
+    Return the status. Raises ConnectionError if the head is incomplete or malformed."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):

@@ -78,8 +78,9 @@ class RangeRequests:
         """Whether the server at the current address has answered a range as requested."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Request the range `asked`, or the whole file if it is None. Returns a response that carries media, or a 416
-        to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be decoded."""
+        """Request the range `asked`, or the whole file if `asked` is None. Returns a response that carries media, or a
+        416 in answer to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot
+        be decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -114,7 +115,7 @@ class RangeRequests:
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
-        """Record that a new byte has come after a failure: all remedies may be tried again."""
+        """Record that a new byte has arrived after a failure, so that all remedies may be tried again."""
         self.tries = 0
         self._renewals_left = self._renewals
         self._tried_without = self.without_range
@@ -139,8 +140,8 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may pass counts against Range
-        only if it occurs twice."""
+        """Return whether the same request without Range may succeed. A server error that may be temporary counts
+        against Range only if it occurs twice."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
         if not isinstance(error, Refused):

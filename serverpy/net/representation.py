@@ -57,8 +57,8 @@ class Part:
 
 
 def part_of(status: int, headers: Headers) -> Part:
-    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if its head does not
-    state it or contradicts itself."""
+    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if the head does not
+    state the part, or contradicts itself."""
     text = _content_range(headers)
     length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
     given = ContentRange.parse(text)
@@ -117,7 +117,8 @@ class Representation:
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts them."""
+        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts the known
+        facts."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -133,11 +134,12 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Continue at the addresses of another extraction, whose servers may have other ETags for the same bytes."""
+        """Forget the ETags, because the servers of another extraction may have other ETags for the same bytes."""
         self._etag = None
         self._etags.clear()
 
 
 def _kept(validator: str | None) -> str | None:
-    """Return `validator` if it may be kept. Returns None for a longer one, because no reservation covers its memory."""
+    """Return `validator` if it has at most MAX_VALIDATOR characters. Returns None otherwise, because no reservation
+    covers the memory of a longer validator."""
     return None if validator is None or len(validator) > MAX_VALIDATOR else validator

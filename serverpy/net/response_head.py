@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from serverpy.ranges import parse_length
 
 MAX_FIELDS = 200
-"""Maximum number of fields: each is held as an object, which takes far more memory than its bytes. Media servers send
-fewer than 40."""
+"""Maximum number of fields: each field is held as an object, which takes far more memory than its bytes. Media servers
+send fewer than 40."""
 LONGEST_BODY = 10**15
-"""Larger lengths are invalid: Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is unknown."""
+"""Maximum valid length of a body in bytes. Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is
+unknown."""
 END = re.compile(rb"\r?\n\r?\n")
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
@@ -101,9 +102,9 @@ def is_endless(content_range: str | None, content_length: str | None) -> bool:
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length otherwise (RFC 9112 §6.3). Ignores `identity` and words that
-    are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse if
-    the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
+    """Return whether the body is chunked, and its length if it is not (RFC 9112 §6.3). Ignores `identity` and words
+    that are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse
+    if the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
     short."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
@@ -117,8 +118,8 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
-    """Return whether the framing is given once, and in the usual way. Otherwise another parser on the path might see
-    another end, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
+    """Return whether the head states the framing once, and in the usual way. Otherwise another parser on the path might
+    see another end of the body, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]

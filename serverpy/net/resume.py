@@ -59,8 +59,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. Its owner closes it, after
-    cancelling any read in progress."""
+    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. The owner closes the read, after
+    cancelling any `read` in progress."""
 
     is_live = False
     takes_large_steps = True
@@ -116,7 +116,7 @@ class ResumingRead(Unlosable):
     # Reading
 
     async def _read_once(self, most: int) -> bytes | None:
-        """Read once. Returns bytes for the reader, `b""` at the end, or None if this step brought no new bytes."""
+        """Read one chunk. Returns bytes for the reader, `b""` at the end, or None if the chunk brought no new bytes."""
         if self._position == self._promised and not self._compares:
             return self._end_response()
         if self._response is None:
@@ -125,7 +125,7 @@ class ResumingRead(Unlosable):
         return self._accept(chunk) if chunk else self._end_response()
 
     def _end_response(self) -> bytes | None:
-        """Go on after the clean end of a response: it may cover less than its request (RFC 9110 §15.3.7)."""
+        """Continue after the clean end of a response, which may cover less than its request (RFC 9110 §15.3.7)."""
         if self._compares:
             raise Mismatch(_SHORTER)
         if self.extent.end is None or self._position == self.extent.end:
@@ -163,7 +163,8 @@ class ResumingRead(Unlosable):
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return the new bytes of `chunk`. Raises `Mismatch` if its other bytes differ from those returned before."""
+        """Return the new bytes of `chunk`. Raises `Mismatch` if the other bytes differ from the bytes that the read has
+        already returned."""
         if self._discard == self._begun and not self.extent.first:  # `chunk` is the beginning of the whole file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
@@ -191,7 +192,7 @@ class ResumingRead(Unlosable):
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
         """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag differs
-        from that of If-Range, send the request again with its own ETag."""
+        from that of If-Range, send the request again with the ETag of that server."""
         known = self._requests.known
         for is_last in (False, True):
             validator = known.if_range

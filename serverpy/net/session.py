@@ -45,8 +45,8 @@ class Session:
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
         """Open `url`, follow redirects, and return the final response with any status. A user name and password in a
         URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises the
-        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if one leads back to the same
-        request or to an invalid URL; `UpstreamFailed` if one leads to a URL that is not http or https."""
+        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads back to the
+        same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or https."""
         url, origin = self._locate(url)
         begun_at, seen = origin, set[Request]()
         for _ in range(MAX_REDIRECTS + 1):

@@ -90,7 +90,8 @@ class ClientEnd(End):
         self.upstream: UpstreamEnd | None = None
 
     async def head(self) -> bytes:
-        """Wait for the request head. Raises BadHead if it is too long. If the client leaves, the wait is cancelled."""
+        """Wait for the request head. Raises BadHead if the head is too long. If the client leaves, the wait is
+        cancelled."""
         return await self._head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -161,8 +162,8 @@ class ClientEnd(End):
         self.transport.close()
 
     def tick(self) -> None:
-        """End the tunnel at the second call in a row without a byte in between. Called at equal intervals. A client
-        that reads slowly is not idle: a paused player may stay paused."""
+        """End the tunnel if no byte has passed since the last call but one. The proxy calls this method at equal
+        intervals. A client that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
@@ -210,13 +211,13 @@ class UpstreamEnd(End):
         super().__init__(buffer)
         self.client: ClientEnd | None = None
         self.absolute_form: AbsoluteForm | None = None
-        """The form of the request, if the connection ends at another proxy."""
+        """The form of the request if the connection ends at another proxy that takes it in absolute form, else None."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
 
     def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
-        """Forward all bytes to `client`: those that have already arrived, and later ones."""
+        """Forward all bytes to `client`: the bytes that have already arrived, and all later bytes."""
         self.client = client
         self._head = bytearray() if expecting_head else None
         early, self._early = self._early, b""

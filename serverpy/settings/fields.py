@@ -56,7 +56,8 @@ logger = logging.getLogger(__name__)
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
-    """Make a default from the profile, which is already validated, because pydantic keeps the order of fields."""
+    """Return a factory of defaults from the profile. The profile is already validated, because pydantic validates
+    fields in order."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
 
 
@@ -212,7 +213,7 @@ class Settings(SourcedSettings):
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         """Refuse settings that contradict each other. Also refuse unavailable settings that promise safety or sharing:
-        the server must not accept and then ignore them."""
+        the server must not accept such a setting and then ignore it."""
         faults = {
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
@@ -237,7 +238,7 @@ class Settings(SourcedSettings):
         )
 
     def targets(self, own: Sockets = ()) -> Targets:
-        """Return the addresses that the server may reach. `own` are the sockets that it listens on."""
+        """Return the addresses that the server may reach. `own` are the sockets on which the server listens."""
         return Targets(allow_networks=self.allow_networks, deny_ports=self.deny_ports, own=own)
 
     @property

@@ -1,4 +1,5 @@
-"""The sources of the settings, weakest first: the file, the environment, keyword arguments; and the error messages.
+"""The sources of the settings, weakest first: the file, the environment, keyword arguments. Also the messages of their
+errors.
 
 An error message is one line that names the setting and its source, but not the value.
 """
@@ -22,7 +23,7 @@ PREFIX = "SERVERPY_"
 CONFIG_VARIABLE = "SERVERPY_CONFIG"
 CONFIG_FILE = "serverpy.toml"
 _URLS = ("proxy", "state_url")
-"""Settings that may carry a password. LINK_SECRET masks itself."""
+"""Settings whose URL may contain a password. LINK_SECRET needs no masking, because it is a SecretStr."""
 
 
 def environment_name(name: str) -> str:
@@ -120,7 +121,7 @@ def _known_keys(content: Mapping[str, Any], known: Collection[str], path: Path) 
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
-    """Describe an error in one line, without the value. Returns None if it only follows from another error."""
+    """Describe an error in one line, without the value. Returns None if the error only follows from another error."""
     if details["type"] == "default_factory_not_called":
         return None
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

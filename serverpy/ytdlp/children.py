@@ -1,4 +1,5 @@
-"""The child processes that yt-dlp starts: JavaScript runtimes, 35–45 MB each and outside every memory budget.
+"""The child processes that yt-dlp starts: JavaScript runtimes, which take 35–45 MB each and count towards no memory
+budget.
 
 All modules of yt-dlp start them through its own `Popen` class. `install` puts a gate into that class, once per process.
 The gate allows at most `limit` children at once, and records each under the ticket of the thread that started it, so
@@ -16,13 +17,13 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The extraction or download was cancelled. A `BaseException`, because extractors catch every `Exception` and
-    continue."""
+    """The error of an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
+    every `Exception` and continue."""
 
 
 class Ticket(threading.Event):
-    """One extraction or download, with the flag that tells it to stop. `set` also runs the hooks, which end anything
-    that the thread may be waiting for. The working thread adds hooks; any other thread may call `set`."""
+    """The flag that tells one extraction or download to stop. `set` also runs the hooks, which end any wait of the
+    thread. The working thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -102,8 +103,8 @@ class Gate:
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the children of `ticket`, or all if `ticket` is None. Their pipes close, which wakes the threads that
-        read them."""
+        """Kill the children of `ticket`, or all if `ticket` is None. The pipes of the killed children close, which
+        wakes the threads that read from those pipes."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:

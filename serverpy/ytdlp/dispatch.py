@@ -193,7 +193,7 @@ def _select(request: Select) -> Selected:
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or a reply with the error that it raises."""
+    """Return the result of `work`, or an `ErrorReply` if `work` raises an error."""
     try:
         return _outcome(id_, work)
     except MemoryError:
@@ -204,8 +204,8 @@ def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
 
 
 def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or a reply with its error. Raises MemoryError if the memory was full, even if `work`
-    translated that error."""
+    """Return the result of `work`, or an `ErrorReply` if `work` raises an error. Raises MemoryError if the memory was
+    full, even if `work` translated that error."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the error

@@ -122,7 +122,7 @@ def _by_type(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _by_words(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for an extractor's message, if it matches a known pattern."""
+    """Return the error for an extractor's message. Returns None if the message matches no known pattern."""
     for link in chain:
         if isinstance(link, ExtractorError):
             whole = f"{link.orig_msg} {link.cause or ''}"

@@ -14,8 +14,8 @@ from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
 
 
 class TolerantResponse(http.client.HTTPResponse):
-    """A response that skips interim responses (`http.client` skips only 100), and repairs its head before `http.client`
-    parses it."""
+    """A response that skips interim responses (`http.client` skips only those with status 100), and repairs its head
+    before `http.client` parses it."""
 
     cut_is_an_error = False
     """Whether the end of a TLS connection without close_notify is an error for all responses of this process."""
@@ -38,7 +38,8 @@ class TolerantResponse(http.client.HTTPResponse):
             refuse_cut(self)
 
     def _final_head(self) -> bytes:
-        """Read up to the body, and return the head of the final response. Returns `b""` if the server has sent none."""
+        """Read up to the body, and return the head of the final response. Returns `b""` if the server has sent no
+        head."""
         try:
             head, left = _read_head(self.fp, MAX_HEAD_BYTES)
             while head:
@@ -73,8 +74,8 @@ def install() -> None:
 
 def refuse_cut(response: object) -> None:
     """If `response` is a `TolerantResponse`, make reading raise `ssl.SSLEOFError` if its TLS connection ends without
-    close_notify (RFC 8446 §6.1). Python otherwise treats that as the end of the body, so that a cut body of unknown
-    length would look complete."""
+    close_notify (RFC 8446 §6.1). Python otherwise treats such an end as the end of the body, so that a cut body of
+    unknown length would look complete."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
         sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks this attribute

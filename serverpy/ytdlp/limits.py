@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
 """Memory for extractions: a page of 8 MiB needs up to 750 MB."""
 STACK_BYTES = 8 * MIB
-"""Bytes of a thread's stack that count towards the limit, used or not."""
+"""Bytes of a thread's stack that count towards the limit, whether they are used or not."""
 
 
 def set_data_limit(limits: Limits) -> None:

@@ -16,7 +16,7 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
 AUDIO_APART = "_serverpy_audio_apart"
-"""The field that marks a format as a variant without CODECS, whose audio is in playlists of its own."""
+"""The field that marks a format as a variant without CODECS, whose audio is in separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
@@ -62,8 +62,8 @@ def mended(text: str, url: str) -> str:
 
 
 def addresses_without_audio(text: str) -> Iterable[str]:
-    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in playlists of
-    its own (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
+    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in separate
+    playlists (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
     groups: dict[str, bool] = {}
     pending: dict[str, str] = {}
     lines = text.splitlines() if "#EXT-X-MEDIA:" in text else []

@@ -24,7 +24,7 @@ from serverpy.ytdlp.download.upstream import (
 )
 
 STDOUT = "-"
-"""The file name for which downloaders neither rename a file nor look for a partial one."""
+"""The file name with which yt-dlp's downloaders neither rename a file nor look for a partial file."""
 
 
 def params(ydl: Any) -> dict[str, Any]:

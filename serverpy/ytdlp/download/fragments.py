@@ -49,7 +49,8 @@ class Fragmented(Quiet):
         super().__init__(requests, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
 
     def run(self, info: dict[str, Any]) -> None:
-        """Download all fragments. Returns when the last one is written."""
+        """Download all fragments. Returns when the last fragment is written. Raises `UpstreamFailed` if yt-dlp gives
+        up."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
             raise UpstreamFailed("Yt-dlp's downloader gave up.")
 
@@ -85,7 +86,7 @@ class Fragmented(Quiet):
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
     def _accept(self, fragment: dict[str, Any]) -> bool:
-        """Correct yt-dlp's values for `fragment`. Returns whether to download it."""
+        """Correct yt-dlp's values for `fragment`. Returns whether the fragment is to be downloaded."""
         return True
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:

@@ -81,7 +81,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes before `position` if the next byte is a new one, else `b""`."""
+        """The last bytes before `position` if the next byte has not been written before, else `b""`."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...

@@ -26,7 +26,7 @@ from serverpy.ytdlp.stop import Stop, stopped
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
-"""The longest wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
+"""Maximum wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
 
 HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
@@ -44,7 +44,7 @@ def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, optio
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
     """Write the media of `info` (a format's fields over those of its page) to the pipe `fd` in the calling thread, and
-    always close `fd`. Returns the number of bytes when the last one is in the pipe. Raises a `ServerPYError` if the
+    always close `fd`. Returns the number of bytes when the last byte is in the pipe. Raises a `ServerPYError` if the
     download fails, if `cancelled` is set, or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is
     the session's ticket, setting it ends any wait of the thread within about 0.1 s.
     """

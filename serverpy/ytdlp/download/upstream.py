@@ -36,8 +36,8 @@ from serverpy.ytdlp.stop import Stop
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""Maximum size of a playlist or key. The playlist of a 24 h stream has about 2 MiB; a larger one than this is an attack
-or an error."""
+"""Maximum size of a playlist or key. The playlist of a stream of 24 hours has about 2 MiB, so a playlist above the
+maximum is an attack or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
 """Size of the ranges that curl_cffi requests, because curl_cffi buffers a body without a limit, even if the reader is
 slow."""
@@ -49,7 +49,8 @@ MAX_STANDSTILLS = 8
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """Return the ServerPYError for a network error of yt-dlp's. Its message contains no address and no query."""
+    """Return the ServerPYError for a network error of yt-dlp's, with a message that contains no address and no
+    query."""
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
@@ -83,14 +84,14 @@ def _timed_out(error: BaseException) -> bool:
 
 
 class MediaRequests:
-    """The requests of one download. All other attributes are those of its YoutubeDL."""
+    """The requests of one download. All attributes that are not defined here are those of the download's YoutubeDL."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
         self._ydl = ydl
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where it ends. If not, it may have been cut."""
+        """Whether the latest response to `urlopen` stated where its body ends. If not, the body may have been cut."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -272,6 +273,7 @@ def _length(response: Response) -> int | None:
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """Return whether the range was the whole file, so that a server may ignore Range: `bytes=0-99` of 100 bytes."""
+    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that a server may ignore
+    Range."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

@@ -133,7 +133,7 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
 
 
 def _copy(mpd: Element, representation: Representation) -> Element:
-    """Return a manifest of this one representation, without its segments."""
+    """Return a manifest that has only `representation`, without its segments."""
     copy = Element("MPD", {"type": mpd.get("type", "static")})
     group = SubElement(SubElement(copy, "Period"), "AdaptationSet")
     element = SubElement(group, "Representation", dict(representation.attributes))
@@ -144,7 +144,7 @@ def _copy(mpd: Element, representation: Representation) -> Element:
 
 
 def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the formats and subtitles of the periods, joined, in yt-dlp's form."""
+    """Join the formats and subtitles of the periods, and return them in yt-dlp's form."""
     subtitles: dict[str, Any] = {}
     for period in periods:
         for language, files in period["subtitles"].items():

@@ -59,8 +59,8 @@ def _is_variant(one: Representation, other: Representation) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The representations that continue `seed`, which belongs to the period `home`, in each period, up to the first
-    period that has none (`interrupted`)."""
+    """The representation of each period that continues `seed`, up to the first period without one (`interrupted`).
+    `home` is the index of the period of `seed`."""
 
     home: int
     seed: Representation

@@ -51,9 +51,9 @@ Body = Templated | tuple[Fragment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments in one period, after the initialization segment if there is one. `is_file` means that they are one
-    file that also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the beginning of the
-    period in the time of that file."""
+    """The segments in one period, after the initialization segment if there is one. `is_file` means that the segments
+    are one file, which also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the time in
+    that file at which the period begins."""
 
     initial: Fragment | None
     body: Body
@@ -119,7 +119,8 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
 
 
 def _initial(described: Inherited, base: str, representation: Element) -> Fragment | None:
-    """Return the initialization segment. Without a URL, it is a range of the file at the base URL (§5.3.9.2.2)."""
+    """Return the initialization segment. An initialization segment without a URL is a range of the file at the base URL
+    (§5.3.9.2.2)."""
     if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
         made = addresses.pattern(template, base, representation)
         if made.names:
@@ -134,8 +135,8 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
 
 
 def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
-    """Return the segments of a SegmentList (§5.3.9.3). Its times, which may be missing, do not affect which segments
-    there are."""
+    """Return the segments of a SegmentList (§5.3.9.3). The times of the list may be missing, and do not affect which
+    segments there are."""
     urls = described.children("SegmentURL")
     if len(urls) > MAX_SEGMENTS:
         raise Unreadable("The DASH manifest lists too many segments.")

@@ -53,7 +53,8 @@ def without(element: Element, name: str) -> Element:
 
 
 def duration(element: Element, name: str) -> Fraction | None:
-    """Return an xs:duration in seconds. Returns None if it is missing or malformed. A year has 365 days, a month 30."""
+    """Return the xs:duration in the attribute `name`, in seconds. Returns None if it is missing or malformed. A year
+    has 365 days, a month 30."""
     found = _DURATION.fullmatch(element.get(name, "").strip())
     if found is None or not any(found.groups()):
         return None
@@ -107,8 +108,8 @@ class Inherited:
 
 
 def segment_description(levels: Sequence[Element]) -> Inherited:
-    """Return the description that applies to a representation; `levels` are the representation and the elements around
-    it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
+    """Return the description that applies to a representation; `levels` are the representation and the elements that
+    enclose it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
     for level in levels:
         for kind in ("SegmentTemplate", "SegmentList", "SegmentBase"):
             if child(level, kind) is not None:

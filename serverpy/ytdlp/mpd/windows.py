@@ -23,8 +23,9 @@ class Window:
 
 
 def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
-    """Return the window of each period (§5.3.2.1). Where a period's duration and the next one's start disagree, the
-    earlier end counts, because the next period begins there; a start that is not after the previous one is ignored."""
+    """Return the window of each period (§5.3.2.1). If a period's duration contradicts the start of the next period, the
+    earlier end counts, because the next period begins there. A start that is not after the previous period's start is
+    ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
     for period, after in zip(periods, [*periods[1:], None], strict=False):

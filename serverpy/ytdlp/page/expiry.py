@@ -18,8 +18,8 @@ _IN_TOKEN = re.compile(r"(?:^|[~*])exp=(\d{10,13})")
 
 
 def expires_at(url: str, now: float) -> float | None:
-    """Return the earliest time that `url` states, in seconds since the epoch. Returns None if it states none. Only a
-    time between a day before `now` and a year after it counts, because a number called `e` may mean anything."""
+    """Return the earliest expiry that `url` states, in seconds since the epoch. Returns None if `url` states no expiry.
+    Only a time between a day before `now` and a year after it counts, because a number called `e` may mean anything."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, max_num_fields=100)

@@ -36,8 +36,8 @@ def formats_of(info: InfoDict) -> list[InfoDict]:
 
 
 def text(value: Any, limit: int) -> str | None:
-    """Return a string that JSON can carry, cut to `limit` characters. Returns None if it is empty, or if it is too long
-    and `limit` is that of a URL."""
+    """Return a string that JSON can carry, cut to `limit` characters. Returns None if the string is empty, or if it is
+    too long and `limit` is that of a URL."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()

@@ -30,8 +30,8 @@ class RawMedia:
     options: WorkerOptions = field(repr=False)
 
     def item(self, number: int) -> RawMedia:
-        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is none, or if only
-        its address is known."""
+        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is no such item, or if
+        only its address is known."""
         entries = self.info.get("entries") or []
         found = entries[number - 1] if 0 < number <= len(entries) else None
         if not isinstance(found, dict) or not is_complete(found):
@@ -73,8 +73,8 @@ class RawStore:
                 self._bytes -= gone
 
     def get(self, raw_id: str) -> RawMedia | None:
-        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
-        ItemNotFound if it has no such item."""
+        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if the store does not hold
+        the extraction. Raises ItemNotFound if the extraction has no such item."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)

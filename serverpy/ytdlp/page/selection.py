@@ -30,8 +30,8 @@ _MAX_ID_CHARACTERS = 200
 """Maximum length of a track's id in `tracks.py`. Ids are not shortened, unlike other values."""
 _MAX_PARTS = 10
 _MAX_WAYS = 5000
-"""Maximum number of ways for all regular expressions of a selector: at most 3 ms for a value of 64 characters. Two `.*`
-have 4225 ways."""
+"""Maximum number of ways for all regular expressions of a selector. This many ways take at most 3 ms for a value of 64
+characters. Two `.*` have 4225 ways."""
 _SECONDS = 0.5
 """CPU time for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
@@ -39,9 +39,9 @@ _HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
 
 
 def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
-    """Return the track ids of each stream that `selector` asks for, more than one for a merge. `formats` are in
-    yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too long,
-    FormatNotFound if no format matches."""
+    """Return the track ids of each stream that `selector` asks for: a stream that is a merge has more than one id.
+    `formats` are in yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too
+    long, FormatNotFound if no format matches."""
     _check(selector)
     with _Selecting({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
         try:
@@ -96,7 +96,8 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._in_time(build(filter_spec))
 
     def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
-        """Return the same filter as yt-dlp, but search each value only once for all formats that have it."""
+        """Return a filter like yt-dlp's, but one that searches each value only once for all formats that have the
+        value."""
         key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
         longest = _MAX_ID_CHARACTERS if key == "format_id" else _MAX_VALUE_CHARACTERS
         pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))

@@ -18,8 +18,8 @@ Impersonation = Callable[[Any], str | None]
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 _MAX_LISTED = 200_000
-"""Maximum number of segments of a page that are listed as values; the size of a message allows fewer. The best formats
-come first."""
+"""Maximum number of segments of a page that are listed as values. The limit on the size of a message allows fewer. The
+best formats have precedence."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 

@@ -37,7 +37,7 @@ def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """Read the file; `changed`, its modification time, is part of the cache's key."""
+    """Read the file at `path`. `changed`, its modification time, is only a part of the cache's key."""
     jar = YoutubeDLCookieJar(path)
     jar.load()
     return jar

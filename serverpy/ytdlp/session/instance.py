@@ -1,4 +1,4 @@
-"""Slim yt-dlp instances: one for each extraction or download, cheap to make, always closed.
+"""Slim yt-dlp instances: one for each extraction or download, which is cheap to make and always closed.
 
 A stock instance costs 50–150 ms. Here all instances of the process share the classes of extractors (`extractors.py`),
 the TLS context (`handlers.py`) and the other values that `prepare.py` made. Parameters, cookie jar and request handlers
@@ -194,7 +194,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
         """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would first make the tables of formats and
-        subtitles, which takes half of the time of a page with many formats."""
+        subtitles, which takes half of the time for a page with many formats."""
         if info_dict is not None:
             info_dict.setdefault("epoch", int(time.time()))
 
