@@ -8,8 +8,8 @@ from serverpy.errors import Busy
 
 
 class Slots:
-    """A number of slots, `count`. A caller waits up to `wait_seconds` for a free slot; callers that wait are served in
-    order."""
+    """Slots for at most `count` streams. A caller waits up to `wait_seconds` for a free slot; callers that wait are
+    served in order."""
 
     def __init__(self, count: int, wait_seconds: float, what: str) -> None:
         self._count = count

@@ -43,8 +43,8 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self, *, is_whole: bool = True) -> list[str]:
-        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and the
-        text may have been cut: it may be a part of an address."""
+        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and
+        `is_whole` is false: the line may then be a part of an address."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
         self._pack()
