@@ -1,4 +1,4 @@
-"""Identifies the container of a file, or rejects the file as not media."""
+"""The identification of a file's container, which rejects a file that is not media."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from serverpy.containers.table import BY_EXTENSION, UNKNOWN, Container, by_type,
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""Number of first bytes that `identify` reads, unless an ID3 tag comes first; it accepts fewer."""
+"""Number of first bytes that `identify` uses, unless an ID3 tag comes first. Fewer bytes are accepted."""
 MAX_TAG_BYTES = 32 * 1024 - SNIFF_BYTES
-"""The largest ID3 tag that `identify` skips."""
+"""Size of the largest ID3 tag that `identify` skips."""
 _FRAME_BYTES = 128
 """Number of bytes after an ID3 tag that `identify` needs."""
 

@@ -17,7 +17,7 @@ ProfileName: TypeAlias = Literal["small", "medium", "large"]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# Half a GiB below the round figure: a machine sold with 4 or 8 GB reports less than that.
+# These limits are half a GiB below the round figures, because a machine sold with 4 or 8 GB reports less than that.
 MEDIUM_BYTES = GIB * 7 // 2
 LARGE_BYTES = GIB * 15 // 2
 MEDIUM_CORES = 2

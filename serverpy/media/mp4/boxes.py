@@ -1,8 +1,8 @@
-"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): finds them in a buffer, one level at a time, and
-writes them.
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): functions that find them in a buffer, one level at a
+time, and functions that write them.
 
 The buffers are untrusted. No function here recurses, allocates more than the buffer holds, or reads beyond the given
-box. Raises `NotMedia` if a box does not fit.
+box. They raise `NotMedia` if a box does not fit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from serverpy.errors import NotMedia
 
 MAX_CHILDREN = 4096
-"""Maximum number of boxes side by side inside one box; a moov has a handful."""
+"""Maximum number of boxes side by side inside one box; a moov usually has a handful."""
 HEADER_BYTES = 16
 """Maximum size of a box's header: size, type and a 64-bit size."""
 
@@ -81,7 +81,7 @@ def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
 
 
 def by_kind(data: memoryview, box: Box, skip: int = 0) -> dict[bytes, Box]:
-    """Return the children by kind; the first one if a kind occurs twice."""
+    """Return the children by kind. If several children have the same kind, the first one counts."""
     found: dict[bytes, Box] = {}
     for child in children(data, box, skip):
         found.setdefault(child.kind, child)

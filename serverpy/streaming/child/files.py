@@ -1,7 +1,7 @@
 """The files in a child's private directory.
 
-The directory is removed with the child. It is in memory (`IN_MEMORY`) if the machine has a file system there, as Linux
-does. yt-dlp writes files for cookies, and for one fragment at a time.
+The directory is removed with the child. It is in memory, in the folder IN_MEMORY, if this user may write there, as on
+Linux. yt-dlp writes files for cookies, and for one fragment at a time.
 """
 
 from __future__ import annotations
