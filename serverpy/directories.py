@@ -26,8 +26,8 @@ class PrivateDirectory:
         self.path, self._lock = _made_and_locked(prefix, parent)
 
     def remove(self) -> None:
-        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call
-        cannot."""
+        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call cannot
+        remove."""
         lock, self._lock = self._lock, -1
         if lock < 0:
             return
@@ -38,7 +38,7 @@ class PrivateDirectory:
 
 
 def sweep(prefix: str, parent: str | None = None) -> None:
-    """Remove this user's directories with that prefix whose processes are gone."""
+    """Remove this user's directories whose names begin with `prefix` and whose processes have ended."""
     for path in Path(parent or tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             lock = _opened(path)

@@ -1,6 +1,6 @@
 """The figures of the process: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
 
-`server.py` takes the sample by asking each part for its figure; no figure is counted twice.
+`server.py` takes the sample by asking each part of the server for its figures; no figure is counted in two places.
 """
 
 from __future__ import annotations

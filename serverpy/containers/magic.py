@@ -46,8 +46,8 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"DTSHDHDR", table.DTS),
 )
 _TELLING_BYTES = 64
-"""Minimum number of bytes after a signature match that are tested for text, because text may begin with a signature
-("MAC "). Fewer bytes of media may look like text by chance."""
+"""Minimum number of bytes that can be recognised as text although they begin with a signature ("MAC "). Fewer bytes of
+media may look like text by chance."""
 _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"RIFF", b"WAVE"): table.WAV,
     (b"RIFX", b"WAVE"): table.WAV,

@@ -47,8 +47,8 @@ class Samples:
 @dataclass(slots=True)
 class Cuts:
     """A track cut into chunks, as packed columns. Cut k has `counts[k]` samples of the description `descriptions[k]`,
-    and begins at the time `times[k]`, in microseconds; its bytes are the extents from `extents[k]` to before `extents[k
-    + 1]`, each with `lengths` bytes at `offsets` of the file."""
+    and begins at the time `times[k]`, in microseconds; its bytes are the extents that begin with number `extents[k]`
+    and end before number `extents[k+1]`. Extent e has `lengths[e]` bytes at `offsets[e]` of the file."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     counts: array[int] = field(default_factory=lambda: array("I"))

@@ -35,7 +35,7 @@ class ShortFile(UpstreamFailed):
 
 
 class InvalidKey(UpstreamFailed):
-    """A response to a key request whose length is invalid for a key."""
+    """A response to a request for a key, with a length that no key has."""
 
     def __init__(self) -> None:
         super().__init__("The media has an invalid decryption key.")
