@@ -1,5 +1,5 @@
-"""The rules for a plan that fails before its first byte: whether to try another one, and which one to try first the
-next time. Pure, except for the clock in `Hosts`.
+"""The rules for a plan that fails before its first byte: whether to try another plan, and which plan to try first for
+later requests. Pure, except for the clock in `Hosts`.
 
     plans ─▶ plans_around() ─▶ plan fails ─▶ plans_after() ─▶ next plan …
 

@@ -22,6 +22,6 @@ def try_lock(descriptor: int) -> Lock:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return Lock.TAKEN
-    except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL, EIO; of a directory on NFS, EBADF
+    except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL, EIO; EBADF for a directory on NFS
         return Lock.UNSUPPORTED
     return Lock.HELD

@@ -22,7 +22,8 @@ BEATS = 600
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). 0 if there is no process."""
+    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). Both are 0 if there is no
+    process."""
 
     pss: int
     uss: int

@@ -2,10 +2,10 @@
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
-`delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one to the next.
-Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without a
-server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video and
-audio merged, is preferred among the highest ones.
+`delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
+next. Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without
+a server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video
+and audio merged, is preferred among the highest ones.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Capability:
     `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
     merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
     media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
-    the page itself. `seeks` is whether it honours ranges, `starts_live` whether it can begin at a given position in a
-    live stream."""
+    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
+    position in a live stream."""
 
     opener: str
     method: str
@@ -341,7 +341,7 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio that can be merged. Returns None if no pair can."""
+    """Return the last video and the last audio that can be merged. Returns None if no pair can be merged."""
     video = next(filter(allowed.merges, reversed(videos)), None)
     audio = next(filter(allowed.merges, reversed(audios)), None)
     return None if video is None or audio is None else (video, audio)

@@ -42,8 +42,8 @@ _NONE = Preconditions()
 
 
 def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the fields whose name begins with `if-`, by their names in lower case with `_`. Joins repeated fields into
-    a list (§5.3): a repeated field that allows no list then never matches."""
+    """Return the fields whose name begins with `if-`, by their names with `_` instead of `-`. Joins repeated fields
+    into a list (§5.3): a repeated field that allows no list then never matches."""
     found: dict[str, str] = {}
     for name, value in headers:
         if name.startswith(b"if-"):

@@ -48,7 +48,7 @@ class ContentRange:
     @classmethod
     def parse(cls, header: str | None) -> ContentRange | None:
         """Parse a Content-Range header. Returns None if it is absent or invalid. Accepts a `last` beyond `total`: some
-        servers count one too many, and the bytes that they send decide."""
+        servers state one byte too many, and the bytes that arrive decide."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None

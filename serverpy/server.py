@@ -24,7 +24,7 @@ logger = logging.getLogger("serverpy")
 RETRY_SECONDS = 2.0
 """Seconds between attempts to start the worker."""
 CLOSE_SECONDS = 10.0
-"""Seconds for which closing waits for streams that are being closed."""
+"""Seconds for which `aclose` waits until all streams are closed."""
 
 
 class Server:

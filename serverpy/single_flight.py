@@ -119,4 +119,4 @@ class LedFlights(Generic[K, T]):
 
 
 class _LeaderLeft(Exception):
-    """The caller whose task executed the run was cancelled."""
+    """The cancellation of the caller whose task executed the run."""

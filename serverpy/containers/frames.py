@@ -30,8 +30,8 @@ def elementary(first: bytes) -> Container | None:
 
 
 def _transport(first: bytes) -> Container | None:
-    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), in at most three packets. A
-    packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
+    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), of which two or three are
+    checked. A packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
     for begin, size, container in ((0, 188, table.TS), (0, 204, table.TS), (4, 192, table.M2TS)):
         at = range(begin, len(first), size)[:3]
         if len(at) > 1 and all(first[each] == 0x47 for each in at):

@@ -35,7 +35,7 @@ _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.RM: frozenset({table.RA}),
     table.OGG: frozenset({table.OPUS, table.OGA, table.SPX, table.OGV}),
 }
-"""Containers that bytes cannot identify, each with the containers that a declaration may turn it into."""
+"""Containers that bytes identify only roughly, each with the more specific containers that a declaration may name."""
 _BEHIND_ID3 = frozenset(
     {table.MP3, table.MP2, table.AAC, table.AC3, table.EAC3, table.AC4, table.DTS, table.FLAC, table.APE}
     | {table.WAVPACK, table.TTA, table.MUSEPACK}
@@ -52,7 +52,7 @@ def identify(
 
     The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
     `declared_ext` (the extractor's guess) decide. `is_audio` is whether the track has audio alone; None if the
-    extraction does not tell. Raises `NotMedia` for text, markup and documents.
+    extraction does not show that. Raises `NotMedia` if the file is text, markup or a document.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -69,7 +69,8 @@ def identify(
 
 def enough_bytes(first: bytes) -> int:
     """Return how many bytes `identify` needs of a file that begins with `first`: more than SNIFF_BYTES if an ID3 tag
-    comes first. Call this again with more bytes, because there may be another tag."""
+    comes first. If the result exceeds the length of `first`, call this again with more bytes, because another tag may
+    follow."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES

@@ -1,5 +1,5 @@
 """The containers and elementary formats: their extensions and media types (IANA's, or common ones where IANA has none),
-and the one list of targets of `to`."""
+and the one list of targets (values of `to`)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 for both.
 
 `delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
-the stream is gone. A budget belongs to one event loop; nothing here may be called from a thread.
+the stream is gone. A budget belongs to one event loop; nothing here may be called from another thread.
 
 There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
 *grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
@@ -12,7 +12,7 @@ everything never exceeds `total_bytes`. Three rules keep the queues moving, what
 - A newcomer may join the queue only if each queued newcomer would still fit beside the others' charges when no stream
   runs.
 - If a grower would fit without the charges of the queue, newcomers at the end of the queue are refused.
-- If every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
+- If every stream waits to grow and none can, no bytes would ever be freed, so the last grower is refused.
 
 Memory that outlives the stream that made it (a cached index), or belongs to several streams (a ring), is *kept*: it
 counts like a stream's bytes until it is given back. Kept memory that is not in use is *spare*: it does not count as
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
 
 WAITER_BYTES = 24 * 1024
-"""Memory of a waiting FastAPI request, as measured."""
+"""Bytes of a waiting FastAPI request, as measured."""
 
 
 @dataclass(slots=True, eq=False)
@@ -136,12 +136,12 @@ class Budget:
 
     @property
     def admitted(self) -> int:
-        """Streams admitted since the start."""
+        """Number of streams admitted since the start."""
         return self._admitted
 
     @property
     def waiting(self) -> int:
-        """Queued requests, without the streams that wait to grow."""
+        """Number of queued requests, without the streams that wait to grow."""
         return len(self._newcomers)
 
     def fits(self, nbytes: int) -> bool:

@@ -4,7 +4,7 @@
        ▲
        └─────── room (what several streams share)
 
-A room has one owner, who reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
+A room has one owner, which reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
 layout that is being made. Two invariants hold:
 
 - Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
@@ -13,7 +13,7 @@ layout that is being made. Two invariants hold:
 - Bytes are given back once: by `shrink`, or all together by `release`. A lender that is released also gives back the
   bytes of its rooms, and ignores what the rooms give back later.
 
-Nothing here may be called from a thread.
+Nothing here may be called from another thread.
 """
 
 from __future__ import annotations

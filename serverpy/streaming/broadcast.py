@@ -28,7 +28,7 @@ A reader is in one of four states, too:
 - *Beginning*: the reader first gets the latest initialization section, if there is one, then begins with the latest
   segment whose beginning the ring has, or else with the next one.
 - *Following*: the reader takes chunk after chunk, and waits when the ring has no further one.
-- *Ended*: the broadcast is over, and the reader has had every byte before that.
+- *Ended*: the broadcast is over, and the reader has taken its last chunk.
 - *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
   notices.
 
@@ -54,8 +54,8 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
-"""Bytes that a ring must be able to hold before a second reader may join. With fewer, that reader would be cut at its
-first pause, and an upstream of its own would serve it better."""
+"""Bytes that a ring must be able to hold before a second reader may join. With fewer, the second reader would be cut at
+its first pause, and an upstream of its own would serve it better."""
 READS_SECONDS = 1.0
 """Seconds without a read after which a reader counts as stalled."""
 
@@ -273,7 +273,7 @@ class Reader:
         return True
 
     def follow(self) -> None:
-        """Stop waiting for the beginning of a segment: an initialization section comes next."""
+        """Stop waiting for the beginning of a segment, because an initialization section comes next."""
         if self._next is None:
             self._next = self._broadcast.ring.end
 
@@ -293,7 +293,8 @@ class Reader:
         await self._broadcast.leave(self)
 
     def _take(self) -> bytes | None:
-        """Return the next chunk. Returns None if there is none yet. Raises `TooSlow` if the reader is lost."""
+        """Return the next chunk. Returns None if that chunk has not arrived yet. Raises `TooSlow` if the reader is
+        lost."""
         ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss

@@ -14,7 +14,7 @@ from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
-"""The largest gap, in bytes, that is read through instead of sending a new request, which costs about as much."""
+"""Size, in bytes, of the largest gap that is read and discarded. A new request would cost about as much."""
 _LEAST_BYTES = 4096
 """Minimum number of bytes that one read requests, even if fewer are needed."""
 

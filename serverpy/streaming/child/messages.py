@@ -29,7 +29,7 @@ class Found:
     is_merge: bool = False
     is_in_playlist: bool = False
     is_audio: bool | None = None
-    """Whether the format is audio alone; None if yt-dlp does not know."""
+    """Whether the format has audio alone; None if yt-dlp does not know."""
 
 
 class ChildMessages:

@@ -178,7 +178,8 @@ class _Stream:
         return data
 
     async def _close(self) -> None:
-        """Close within CLOSE_SECONDS. If the worker has not stopped the download by then, the closed pipe stops it."""
+        """Close the pipe, and wait up to CLOSE_SECONDS until the worker has stopped the download. A download that still
+        runs then is stopped by the closed pipe."""
         self._reader.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):

@@ -188,7 +188,7 @@ class Relay:
         return container
 
     async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
-        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
+        """Open a live stream at its edge as one of the clients that share the upstream, and any other stream for this
         client alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender)

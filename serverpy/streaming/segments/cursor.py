@@ -19,7 +19,7 @@ class Load(Protocol):
 
 
 class PlaylistChanged(UpstreamFailed):
-    """The manifest no longer lists the segments that it listed when the stream began."""
+    """A manifest that no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):

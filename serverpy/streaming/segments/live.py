@@ -109,7 +109,8 @@ class LiveCursor:
     # The listed segments
 
     async def _next_listed(self) -> Segment | None:
-        """Return the next segment of the current playlist, or first the initialization section that it needs."""
+        """Return the next segment of the current playlist or, before that segment, the initialization section that it
+        needs."""
         if self._held is not None:
             held, self._held = self._held, None
             return held

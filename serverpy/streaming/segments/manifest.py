@@ -60,8 +60,8 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """A media playlist that has been read once, and is therefore valid. `is_complete` means that no segment will be
-    added to it."""
+    """A media playlist that has been read once, and is therefore known to be valid. `is_complete` means that no segment
+    will be added to it."""
 
     lines: PackedLines
     url: str
@@ -219,7 +219,7 @@ def _is_framed(headers: Headers) -> bool:
 
 
 class _Reader:
-    """Parser of a playlist's first reading, which keeps its lines packed."""
+    """Parser of a playlist that is read for the first time, which also packs the lines."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)

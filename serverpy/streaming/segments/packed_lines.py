@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Bytes of text in one compressed block; its last line may exceed this."""
+"""Bytes of text in one compressed block. The last line of a block may exceed this limit."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -51,7 +51,7 @@ class PackedLines:
         return lines
 
     def lines(self) -> Iterator[str]:
-        """Yield all lines that are not empty, from the first. Callers may call this again."""
+        """Yield all lines that are not empty, from the first. May be called more than once."""
         for block in self._blocks:
             yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 

@@ -49,7 +49,7 @@ class Prefetch:
 
     async def take(self) -> SegmentRead | None:
         """Wait for the read that `begin` started. Returns None after the last segment. Raises the errors of opening.
-        Call it only if `is_under_way`."""
+        The caller must check `is_under_way` before."""
         assert self._task is not None
         read = await self._task
         self._task = None
@@ -83,13 +83,13 @@ class Waits:
         self._server_seconds = 0.0
 
     def asked(self) -> None:
-        """Record that the reader asks for more: until now it was busy."""
+        """Record that the reader asks for more bytes: until now, the reader was busy."""
         now = self._clock()
         self._reader_seconds += now - self._turned_at
         self._turned_at = now
 
     def given(self) -> None:
-        """Record that the reader has more: until now it waited for the server."""
+        """Record that the reader got more bytes: until now, the reader waited for the server."""
         now = self._clock()
         self._server_seconds += now - self._turned_at
         self._turned_at = now

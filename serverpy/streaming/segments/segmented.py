@@ -43,11 +43,11 @@ async def open_segmented(
     patience: float,
     start: float | None = None,
 ) -> SegmentedRead:
-    """Open a read of the bytes `asked`, or of the whole if `asked` is None or not all lengths are known. `start` is the
-    position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of seconds for which
-    a live playlist may list no new segment. Raises the errors of reading and of `load`, `RangeNotSatisfiable` if the
-    range contains no byte of the file, and `InvalidParameter` if there is a `start` and the track is not live. Leaves
-    nothing open if it raises or is cancelled.
+    """Open a read of the bytes `asked`, or of the whole file if `asked` is None or a segment's length is unknown.
+    `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
+    seconds for which a live playlist may list no new segment. Raises the errors of reading and of `load`,
+    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if there is a `start` and
+    the track is not live. Leaves nothing open if it raises or is cancelled.
     """
     room = Room(lender)
     try:
@@ -199,7 +199,7 @@ class _Segments:
 
     @property
     def file(self) -> tuple[str | None, int | None]:
-        """The URL and, if the server states it, the length of the file that the current segment is a range of."""
+        """The URL and, if the server states it, the length in bytes of the file that contains the current segment."""
         return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
@@ -261,7 +261,7 @@ class _Segments:
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
         """Find a segment at a fresh address: the first call loads the playlist again, the second extracts the page
-        again. Returns None at later calls, and if that fails: the segment is then requested at its current address."""
+        again. Returns None, so that the segment is requested at its current address, if a call fails or comes later."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
             # The cursor continues after this segment, whose URL may already be new.
