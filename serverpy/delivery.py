@@ -163,7 +163,7 @@ class Delivery:
         if entry.media is not None:
             return replace(source, media=entry.media, item=request.item or 1)
         url = entry.url or ""
-        if not url.startswith(("http://", "https://")):  # a URL into which yt-dlp smuggled data also begins so
+        if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:

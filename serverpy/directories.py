@@ -73,4 +73,4 @@ def _opened(path: Path) -> int:
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)  # another process may be removing the same files
     if path.exists():
-        log.warning("%s cannot be removed", path)
+        log.warning("the directory %s cannot be removed", path)

@@ -173,7 +173,7 @@ def _check_range(asked: ByteRange | None) -> None:
         return
     numbers = [number for number in (asked.first, asked.last) if number is not None]
     if not numbers or numbers[0] < 0 or numbers[0] > numbers[-1]:
-        raise InvalidParameter("A ByteRange needs 0 <= first <= last, or one of them alone.")
+        raise InvalidParameter("A ByteRange needs `first`, `last` or both, with 0 <= first <= last.")
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:

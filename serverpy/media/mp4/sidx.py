@@ -87,7 +87,7 @@ def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
 
 
 def too_many_blocks() -> TooLarge:
-    return TooLarge("One of the two formats has too many fragments, or too large ones, for an index (sidx).")
+    return TooLarge("The fragments of one of the two formats are too many or too large for an index (sidx).")
 
 
 def sidx_bytes(count: int) -> int:

@@ -41,7 +41,11 @@ _SENTENCES: dict[type[ServerPYError], str] = {
     MediaNotFound: "The media is not available.",
 }
 _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
-    (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
+    (
+        r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL",
+        UpstreamFailed,
+        "The site answered with an error, or the connection failed.",
+    ),
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")

@@ -58,7 +58,7 @@ class Judge:
         if segment.initial:
             codecs = codecs_of(first)
             if self._codecs and codecs and codecs != self._codecs:
-                raise CodecChange("The media changes its codecs (EXT-X-MAP) where one file cannot.")
+                raise CodecChange("The media changes its codecs (EXT-X-MAP), which one file cannot express.")
             self._codecs = codecs or self._codecs
         self._kind = self._kind or found
 

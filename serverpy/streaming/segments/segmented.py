@@ -257,7 +257,7 @@ class _Segments:
     def _log_gap(self) -> None:
         if not self._has_skipped:
             self._has_skipped = True
-            log.info("The playlist marks segments as missing (EXT-X-GAP): they are skipped, as by players.")
+            log.info("The playlist marks segments as missing (EXT-X-GAP): the server skips them, as players do.")
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
         """Find a segment at a fresh address: the first call loads the playlist again, the second extracts the page
