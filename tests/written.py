@@ -1,4 +1,4 @@
-"""The files that yt-dlp's command line writes, to compare the output of the methods with."""
+"""The files that yt-dlp's command line writes, with which tests compare the output of the methods."""
 
 from __future__ import annotations
 

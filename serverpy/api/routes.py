@@ -1,4 +1,4 @@
-"""The routes of this server. Each reads its parameters, calls one part, and renders the result."""
+"""The routes of this server. Each route reads its parameters, calls one component, and renders the result."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from serverpy.server import Server
 DOCS = Path(__file__).with_name("docs.html")
 DOCS_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 MEDIA_POLICY = "script-src 'none'; object-src 'none'"
-"""Content-Security-Policy of media: if the media is a web page or an SVG, the browser runs no script of it. `sandbox`
-is not used: the player that a browser shows in a tab could not load the media from its opaque origin."""
+"""Content-Security-Policy of media: if the media is a web page or an SVG, the browser runs none of its scripts.
+`sandbox` is not used: the player that a browser shows in a tab could not load the media from its opaque origin."""
 _OF_BYTES = frozenset({"Content-Type", "Content-Disposition", "Content-Length", "Content-Range"})
 """Headers that a 304 leaves out: the client has the bytes that they describe (RFC 9110 §15.4.5)."""
 
@@ -102,7 +102,7 @@ def stream_head(
     head = stream.head
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:
-        raise PreconditionFailed("The media is not the one that If-Match or If-Unmodified-Since asks for.")
+        raise PreconditionFailed("The media does not match If-Match or If-Unmodified-Since.")
     name = own_name(filename, head.ext) if filename else file_name(head.title, head.ext)
     headers = {
         "Content-Type": head.content_type,

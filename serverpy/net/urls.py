@@ -97,7 +97,7 @@ class RedirectFailed(UpstreamFailed):
 
 
 def redirected(url: str, location: str) -> str:
-    """Return the target URL of a redirect. Takes bytes that are not ASCII as UTF-8, like browsers. Raises
+    """Return the target URL of a redirect. Decodes bytes that are not ASCII as UTF-8, like browsers. Raises
     `RedirectFailed` if the URL is invalid."""
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))

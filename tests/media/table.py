@@ -1,5 +1,5 @@
-"""Generates docs/media.md: how a real server streams each sample by each method. Run as `make media-doc`, which takes
-some minutes. tests/media/test_table.py checks the document."""
+"""Generator of docs/media.md, which shows how a real server streams each sample by each method. `make media-doc` runs
+the generator for some minutes. tests/media/test_table.py checks the document."""
 
 from __future__ import annotations
 

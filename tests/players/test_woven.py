@@ -17,7 +17,8 @@ from tests.server import Server
 FRAGMENTED = {
     "pair-sidx", "pair-sidx-chunked", "pair-based", "pair-fragments", "pair-runs", "pair-cut", "pair-late", "long-sidx",
 }  # fmt: skip
-"""Films in fragments, which have no `mehd`: Firefox takes the end of the fragments that it has for their duration."""
+"""Fragmented films without `mehd`. Firefox takes the end of the fragments that it has for the duration of such a
+film."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def film_of(name: str) -> Film:
 
 
 def end_of(file: Path) -> float:
-    """Return the time at which the last packet of `file` ends."""
+    """Return the time in seconds at which the last packet of `file` ends."""
     with av.open(str(file)) as container:
         (stream,) = container.streams
         assert stream.time_base is not None

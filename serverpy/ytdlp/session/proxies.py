@@ -1,7 +1,8 @@
 """One filtering proxy for each session. All proxies run on one event loop in a thread of its own.
 
-A session has its own proxy so that it can be cut off: closing the proxy ends all of the session's connections, and
-wakes a thread that waits for a silent server. A proxy is a listening socket and a token (about 1 ms, 40 KB).
+A session has its own proxy so that the session can be cut off: closing the proxy ends all of the session's connections,
+and wakes a thread that waits for a silent server. A proxy is a listening socket and a token, which takes about 1 ms and
+40 KB.
 """
 
 from __future__ import annotations

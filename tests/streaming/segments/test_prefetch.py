@@ -62,7 +62,9 @@ def test_without_room_no_segment_is_opened_ahead(shelf: Shelf) -> None:
     assert shelf.connections == 1
 
 
-async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_its_turn_comes(shelf: Shelf) -> None:
+async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_the_reader_reaches_the_segment(
+    shelf: Shelf,
+) -> None:
     missing = BEFORE + 2
     del shelf.files[f"/{missing}.ts"]
     async with client_for(shelf) as client:
@@ -87,7 +89,7 @@ async def test_closing_also_closes_the_segment_opened_ahead(shelf: Shelf) -> Non
 
 
 async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """The moments depend on the clock. After each of them, nothing may stay open."""
+    """The reader is cancelled after 0 to 48 ms, and must leave no connection open."""
 
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget()))
