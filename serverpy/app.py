@@ -1,4 +1,5 @@
-"""Assembly only: `create_app` puts routes, middleware and handlers around a server, with its lifespan."""
+"""The assembly of the application: `create_app` puts routes, middleware and handlers around a server, and manages its
+lifespan."""
 
 from __future__ import annotations
 
@@ -41,9 +42,9 @@ def create_app(
     checks_host: bool = False,
 ) -> Application:
     """Make the application. `settings` are by default those of `serverpy.toml` and the environment. The application
-    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; by default it logs the error.
-    If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
-    (`api/hosts.py`). Raises `ConfigurationError` for settings that cannot work together."""
+    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs
+    the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
+    (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
     make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)

@@ -45,8 +45,8 @@ class Stream:
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes, `b""` at the end. Raises what the body raises, `TooLarge` beyond MAX_BYTES, and
-        RuntimeError once the stream is closed."""
+        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
+        MAX_BYTES, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed")
         chunk = await self._body.read()
@@ -65,15 +65,15 @@ class Stream:
 
     @property
     def loss(self) -> ServerPYError | None:
-        """See `Body.loss`."""
+        """The error that ended the stream between two reads, or None (`Body.loss`)."""
         return self._body.loss
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """See `Body.when_lost`."""
+        """Call `tell` when the stream is lost (`Body.when_lost`)."""
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
-        """Idempotent."""
+        """Close the body, and release the reservation. Idempotent."""
         self._is_closed = True
         try:
             await self._body.aclose()
@@ -122,8 +122,8 @@ class Delivery:
         """Number of times that `auto` tried `embedded` because the transport of `relay` failed."""
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
-        """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
-        `ServerPYError`. Leaves nothing behind if it raises or is cancelled."""
+        """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
+        `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is cancelled."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
@@ -152,7 +152,7 @@ class Delivery:
         return stream
 
     async def info(self, url: str) -> Media:
-        """Extract `url`."""
+        """Extract the page at `url`."""
         return await self._extractor.extract(check_url(url))
 
     async def _locate(self, request: StreamRequest) -> Source:
@@ -164,7 +164,7 @@ class Delivery:
         if entry.media is not None:
             return _source(request, entry.media, item=request.item or 1)
         url = entry.url or ""
-        if not url.startswith(("http://", "https://")):  # yt-dlp may smuggle data in an http(s) URL, but in no other
+        if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:
@@ -201,8 +201,8 @@ class Delivery:
     async def _fall_back(
         self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the media of `failed` by another client. Uses the latest extraction, because the failed plan may have
-        renewed it. Remembers the media server."""
+        """Open the media of the plan `failed` by yt-dlp's HTTP client. Uses the latest extraction, because the failed
+        plan may have renewed it. Remembers the media server for later requests."""
         self.fallbacks += 1
         latest = item_of(await self._extractor.extract(source.url), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
