@@ -15,7 +15,7 @@ from serverpy import SUMMARY, __version__
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
 from serverpy.api.openapi import openapi
-from serverpy.api.routes import router
+from serverpy.api.routes import add_routes
 from serverpy.engine import Engine, own_sockets
 from serverpy.errors import ConfigurationError
 from serverpy.server import Server
@@ -69,7 +69,7 @@ def create_app(
         redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
-    app.include_router(router)
+    add_routes(app)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)

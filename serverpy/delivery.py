@@ -125,7 +125,9 @@ class Delivery:
         """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
         `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is cancelled."""
         record, clock = record or unlisted(), Clock()
-        request = replace(request, url=check_url(request.url))
+        url = check_url(request.url)
+        if url != request.url:
+            request = replace(request, url=url)
         record.host = urlsplit(request.url).netloc
         check(request)
         allowed = self.capabilities.allowed_for(request)
@@ -133,7 +135,7 @@ class Delivery:
         try:
             record.is_admitted = True
             clock.lap("wait")
-            source = _source(request) if allowed.extracts else await self._locate(request)
+            source = _source(request, None, request.item) if allowed.extracts else await self._locate(request)
             request = await self._select(source.media, request)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
@@ -155,20 +157,19 @@ class Delivery:
 
     async def _locate(self, request: StreamRequest) -> Source:
         """Find the page, or the item of a page, that has the tracks."""
-        source = replace(_source(request), item=None)
         media = await self._extractor.extract(request.url)
         entry = pick_entry(media, request.item)
         if entry is None:
-            return replace(source, media=media)
+            return _source(request, media, item=None)
         if entry.media is not None:
-            return replace(source, media=entry.media, item=request.item or 1)
+            return _source(request, entry.media, item=request.item or 1)
         url = entry.url or ""
         if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
-        return replace(source, url=url, media=media)
+        return replace(_source(request, media, item=None), url=url)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
         """Have yt-dlp evaluate the selector of `request`, if there is one."""
@@ -214,11 +215,12 @@ class Delivery:
         return await self._openers[plan.opener].open(plan, source, reservation)
 
 
-def _source(request: StreamRequest) -> Source:
+def _source(request: StreamRequest, media: Media | None, item: int | None) -> Source:
     return Source(
         url=request.url,
+        media=media,
         format=request.format,
-        item=request.item,
+        item=item,
         range=None if request.head_only else request.range,
         if_range=None if request.head_only else request.if_range,
         start=request.start,

@@ -51,10 +51,10 @@ class Conditional:
         return evaluate(self.preconditions, *validators(head))
 
     async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range, or of the whole file if the range is ignored. Raises `RangeNotSatisfiable`,
-        with the length, if the range is out of bounds, or another `ServerPYError` if the stream cannot be opened."""
-        request = replace(request, range=self.range, if_range=self.if_range)
-        if self.range == _EMPTY:  # few media servers support an empty range, so the server requests the whole file
+        """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
+        `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
+        cannot be opened."""
+        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
             return await self._open_whole(delivery, request, record)
         try:
             return await delivery.open(request, record)

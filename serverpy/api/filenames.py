@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from urllib.parse import quote
@@ -39,6 +40,7 @@ def _stem(title: str) -> str:
     return f"media{stem}" if not stem.strip("_") or _RESERVED.fullmatch(stem) else stem
 
 
+@functools.lru_cache(maxsize=64)
 def content_disposition(name: str, *, attachment: bool) -> str:
     """Return the header's value for a safe `name`: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the
     exact name.

@@ -7,6 +7,7 @@ connection, and asks for no more until the reader has taken that step.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -57,29 +58,31 @@ def _is_sendable(name: str, value: str) -> bool:
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
         and name.lower() not in _OURS
-        and not any(character in value for character in "\r\n\0")
+        and not _BREAK.search(value)
     )
 
 
+_BREAK = re.compile(r"[\r\n\0]")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"})
 
 
 class Headers:
     """The fields of a response, by lower-case name: `get` returns the first value, `all` every value."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_first")
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        self._fields = tuple((name.lower(), value) for name, value in fields)
+        self._fields = [(name.lower(), value) for name, value in fields]
+        self._first = dict(reversed(self._fields))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._fields)
 
     def get(self, name: str) -> str | None:
-        return next((value for field, value in self._fields if field == name), None)
+        return self._first.get(name)
 
     def all(self, name: str) -> list[str]:
-        return [value for field, value in self._fields if field == name]
+        return [value for field, value in self._fields if field == name] if name in self._first else []
 
 
 class Exchange:

@@ -29,10 +29,10 @@ class TrackSource:
         self._session = Session(self._client, track.headers, cookies)
         self._fingerprint = _fingerprint(track, cookies)
         self._listed: Track | None = track
-        self.track = replace(track, fragments=(), manifest_data=None)
-        """The track without its fragments and manifest data."""
         self.brings_list = bool(track.fragments) or track.manifest_data is not None
         """Whether the extraction itself lists the segments."""
+        self.track = replace(track, fragments=(), manifest_data=None) if self.brings_list else track
+        """The track without its fragments and manifest data."""
 
     def take_listed(self) -> Track:
         """Return the track with its fragments and manifest data, and forget both. After each extraction, only the first
