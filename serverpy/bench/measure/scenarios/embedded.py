@@ -1,5 +1,5 @@
-"""The effects of the embedded method's settings: `hand-over` (queue × chunk), `workers`, `collect` (garbage collection)
-and `overload` (with and without a limit on streams)."""
+"""The scenarios for the embedded method's settings: `hand-over` (queue length × chunk size), `workers`, `collect`
+(garbage collection) and `overload` (with and without a limit on streams)."""
 
 from __future__ import annotations
 
