@@ -30,7 +30,8 @@ from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
 
 OLD = timedelta(days=90)
-"""Age at which `doctor` advises to upgrade yt-dlp. Sites change, and an older yt-dlp fails on many of them."""
+"""Age in days at which `doctor` advises the user to upgrade yt-dlp. Sites change, and an older yt-dlp fails on many of
+them."""
 FDS_PER_STREAM = 4
 PIPE_PAGES_ADVISED = 16384
 

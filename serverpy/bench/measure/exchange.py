@@ -159,6 +159,5 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(
-            self.framed_end and self._parser.should_keep_alive()
-        )  # httptools resets this flag later
+        # httptools resets this flag later.
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())

@@ -120,9 +120,8 @@ class Sampler:
         due = time.monotonic()
         try:
             while True:
-                due = max(
-                    due + self._period, time.monotonic()
-                )  # skip the readings that are overdue, instead of taking them in a burst
+                # Skip the readings that are overdue, instead of taking them in a burst.
+                due = max(due + self._period, time.monotonic())
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
