@@ -1,7 +1,7 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
-`response_head.py` parses heads, `httptools` the chunked coding. This module adds the bound: it buffers one step of the
-connection, and asks for no more until the reader has taken that step.
+`response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
+one step of the connection, and asks for no more until the reader has taken that step.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, framing."""
+"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, chunk framing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers come from web pages: invalid headers (with control characters) are
-    left out."""
+    """A GET, or a POST if there is a `body`. Headers may come from web pages: invalid headers (with control characters)
+    are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -34,12 +34,13 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Split `url`. Raises `UpstreamFailed` if it is not http or https."""
+        """Return the origin of `url` and its path with query. Raises `UpstreamFailed` if the scheme is not http or
+        https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
-        """Return the encoded request. `to_proxy` has the headers for a proxy that takes the request in absolute form
-        (RFC 9112 §3.2.2)."""
+        """Return the request as bytes. If the request goes to a proxy that takes the absolute form, `to_proxy` has the
+        headers for that proxy (RFC 9112 §3.2.2)."""
         origin, target = split(self.url)
         if to_proxy is not None:
             target = f"{origin.scheme}://{origin.host_header}{target}"
@@ -52,8 +53,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5), and is not a header that this module itself writes (framing,
-    host)."""
+    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller: this module writes framing and
+    Host headers itself."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -67,7 +68,8 @@ _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", 
 
 
 class Headers:
-    """The fields of a response, by lower-case name: `get` returns the first value, `all` every value."""
+    """The fields of a response, by lower-case name. `get` returns the first value of a field, `all` returns all its
+    values."""
 
     __slots__ = ("_fields", "_first")
 
