@@ -1,7 +1,6 @@
-"""Misbehaviour on request: the parser of the specification between `/fault/` and `/media/` in an address, and the code
-that makes a response misbehave.
-
-`cut=1000,norange` means: send FIN after 1,000 bytes of each body, and do not support ranges.
+"""Faults of the sample site on request: the parser of the specification between `/fault/` and `/media/` in a URL, and
+the code that makes a response misbehave. For instance, `cut=1000,norange` means: send FIN after 1,000 bytes of each
+body, and do not support ranges.
 """
 
 from __future__ import annotations
@@ -21,23 +20,24 @@ THROTTLE_STEPS_PER_SECOND = 20
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults of a response; by default there are none. Numbers are bytes of one body unless stated otherwise."""
+    """The faults of a response; by default there are none. Numbers count bytes of one body unless stated otherwise."""
 
     throttle: int | None = None
-    """Bytes per second."""
+    """Limit the speed of the body to this number of bytes per second."""
     cut: int | None = None
-    """Send FIN after this many bytes."""
+    """Send FIN after this number of bytes of the body."""
     rst: int | None = None
-    """Send RST after this many bytes, once the client's kernel has all of them."""
+    """Send RST after this number of bytes of the body, once the client's kernel has all of them."""
     stall: int | None = None
-    """Send nothing more after this many bytes, but keep the connection open."""
+    """Send nothing more after this number of bytes of the body, but keep the connection open."""
     ignores_range: bool = False
-    """Answer 200 with the whole content and no Accept-Ranges."""
+    """Respond with 200, the whole content and no Accept-Ranges, even if the client requests a range."""
     partial_from_zero: bool = False
-    """Answer a range with a 206 of the whole content: the bytes begin at 0, as its Content-Range says."""
+    """Respond to a range request with a 206 of the whole content: the bytes begin at offset 0, as its Content-Range
+    says."""
     framing: Framing = Framing.LENGTH
     status: int | None = None
-    """Answer with this status and a short text."""
+    """Respond with this status and a short text as the body."""
     malformed: bool = False
     """Answer with a line that is not HTTP, and close the connection."""
     spares_alpn: bool = False
