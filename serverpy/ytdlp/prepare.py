@@ -127,5 +127,5 @@ def _check_impersonation(options: WorkerOptions) -> None:
             pass
     except (ValueError, YoutubeDLError) as error:
         raise ConfigurationError(
-            f"IMPERSONATE={wanted!r} is not an available impersonation target; `yt-dlp --list-impersonate-targets` lists them."
+            f"IMPERSONATE={wanted!r} is not an available target: see `yt-dlp --list-impersonate-targets`."
         ) from error
