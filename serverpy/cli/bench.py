@@ -26,7 +26,7 @@ def _words(_context: click.Context, _option: click.Parameter, value: str | None)
         return None
     words = tuple(dict.fromkeys(value.replace(",", " ").split()))
     if not words:
-        raise click.BadParameter("must not be empty.")
+        raise click.BadParameter("the list must not be empty.")
     return words
 
 
@@ -35,7 +35,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     if words is None:
         return None
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{value!r} is not a list of positive numbers.")
+        raise click.BadParameter(f"{value!r} is not a list of positive numbers such as 10,50.")
     return tuple(int(word) for word in words)
 
 

@@ -49,7 +49,7 @@ class Order:
 
 def _known_target(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value not in TARGETS:
-        raise click.BadParameter(f"{value!r} is not one of {', '.join(TARGETS)}.")
+        raise click.BadParameter(f"{value!r} is not an output format; choose from {', '.join(TARGETS)}.")
     return value
 
 

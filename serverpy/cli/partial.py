@@ -208,7 +208,7 @@ class Folder:
                 partial.discard()
                 raise
             return partial
-        raise AssertionError("unreachable: the names are endless")
+        raise AssertionError("unreachable: the loop never runs out of names")
 
     def free_name(self, name: str) -> str:
         """Return `name`, with a number added if another file of that name has appeared in the meantime."""

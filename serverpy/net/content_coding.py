@@ -48,7 +48,9 @@ class Decoding:
 
     def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
         if len(codings) > MAX_CODINGS:
-            raise UpstreamFailed("The media server compressed the media too many times.")
+            raise UpstreamFailed(
+                f"The media server applied too many content codings to the media (more than {MAX_CODINGS})."
+            )
         self._source = source
         self._room = room
         self._decoders = [self._make(coding) for coding in reversed(codings)]

@@ -206,7 +206,7 @@ class Egress:
         try:
             number, upstream = await first_to_connect(attempts, self._connector.delay_seconds, _abort)
         except OSError as error:
-            log.debug("Cannot connect: %s", type(error).__name__)
+            log.debug("the filtering proxy cannot connect to a site: %s", type(error).__name__)
             raise UpstreamFailed("The site could not be reached.") from error
         self._routes.remember(request.host, addresses[number])
         return self._keep(upstream)

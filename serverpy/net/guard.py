@@ -119,7 +119,8 @@ class Guard:
     `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
     `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
     port on every address of this machine. Because a guard never changes, sockets are bound first, and components that
-    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; the filtering proxy (`Egress`) adds its own
+    port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -152,15 +153,15 @@ class Guard:
         or has a scope id is refused."""
         target = _parse_address(address)
         if not 0 < port < 65536:
-            raise TargetForbidden("The port of this address is invalid.")
+            raise TargetForbidden("The port of this address is not between 1 and 65535.")
         if self._is_own(target, port):
-            raise TargetForbidden("This address is the server's own.")
+            raise TargetForbidden("This address belongs to this server, which must not send requests to itself.")
         if any(network.covers(target, port) for network in self.allow):
             return
         if not is_public(target):
             raise TargetForbidden("This address is not on the public internet and may not be reached.")
         if port in self.deny_ports:
-            raise TargetForbidden(f"Port {port} may not be reached.")
+            raise TargetForbidden(f"This server must not connect to port {port}.")
 
     def _is_own(self, target: Address, port: int) -> bool:
         hosts = [ip_address(host) for host, own_port in self.own if own_port == port]
@@ -182,7 +183,7 @@ def _parse_address(text: str) -> Address:
     try:
         address = ip_address(text)
     except ValueError as error:
-        raise TargetForbidden("This is not a numeric address.") from error
+        raise TargetForbidden("The address is not a numeric IP address.") from error
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise TargetForbidden("An address with a scope id may not be reached.")
     return _unmapped(address)
@@ -276,7 +277,7 @@ def check_url(url: str) -> str:
     if "\\" in url or _has_blank(url):
         raise InvalidUrl("The URL contains white space, a control character or a backslash.")
     if _is_smuggled(url):
-        raise InvalidUrl("The URL contains internal data of yt-dlp.")
+        raise InvalidUrl("The URL contains yt-dlp's internal data (__youtubedl_smuggle). Send the URL without it.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         raise InvalidUrl("The URL must begin with http:// or https://.")

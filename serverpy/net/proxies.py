@@ -134,7 +134,7 @@ class UpstreamProxy:
         addresses = {str(address[0]): (family, address) for family, *_, address in found}
         ordered = [addresses[each] for each in in_order(tuple(addresses), None)] if addresses else []
         if not ordered:
-            raise ConnectionError("the proxy has no address")
+            raise ConnectionError("the host name of the proxy has no address")
         attempts = [partial(self._dial_one, family, address) for family, address in ordered]
         _, sock = await first_to_connect(attempts, ATTEMPT_DELAY_SECONDS, socket.socket.close)
         return sock

@@ -137,7 +137,7 @@ class ResumingRead(Unlosable):
         if self.extent.end is None or self._position == self.extent.end:
             return b""
         if not self._gained:
-            raise UpstreamFailed("The media server sent no more bytes.")
+            raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         self._overlap_bytes = min(self._overlap_bytes, _overlap_within(self._position - self._begun))
         self._promised = None
         self.close()
@@ -184,7 +184,8 @@ class ResumingRead(Unlosable):
         return chunk[known:]
 
     async def _reopen(self) -> Response:
-        """Send a new request from a little before the current position, and prepare the comparison."""
+        """Send a new request from a little before the current position, and prepare the comparison of
+        the repeated bytes."""
         overlap = min(len(self._tail), self._overlap_bytes)
         begin, end = self._position - overlap, self.extent.end
         response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
@@ -212,7 +213,7 @@ class ResumingRead(Unlosable):
             if is_last or part.is_range or validator is None or validator == known.if_range:
                 return response, part
             response.close()
-        raise AssertionError("unreachable")
+        raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _continued(self, response: Response, begin: int) -> Part:
         """Return the part of the file that `response` contains. Raises `Unusable` or `Mismatch` if it does not continue
@@ -230,7 +231,7 @@ class ResumingRead(Unlosable):
         self._requests.accept(response, part)
         if part.end is not None and part.end <= self._position and part.end != part.total:
             self._overlap_bytes = min(self._overlap_bytes, _overlap_within(part.end - begin))
-            raise UpstreamFailed("The media server sent no more bytes.")
+            raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         return part
 
 

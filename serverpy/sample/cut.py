@@ -141,7 +141,7 @@ class Representation:
 def cut_dash(directory: Path, representation: Representation) -> int:
     """Write the initialization segment `<name>-init.mp4` and the media segments `<name>-1.m4s` and so on. Returns the
     average bandwidth in bit/s."""
-    # Every audio frame is a key frame, so audio needs an explicit fragment duration.
+    # Every audio frame is a key frame: without an explicit duration, each would become a fragment.
     options = (
         {"movflags": FRAGMENTED}
         if representation.kind == "video"

@@ -63,7 +63,7 @@ class Outbox:
             frame = messages.encode(reply)
         except Exception:
             log.exception("The reply to request %d cannot be encoded", _id_of(reply))
-            unread = ExtractionFailed("This page could not be read.")
+            unread = ExtractionFailed("This page could not be read because of an internal error.")
             frame = messages.encode(messages.error_reply(_id_of(reply), unread))
         with self._lock, contextlib.suppress(ConnectionError):
             self._sock.sendall(frame)

@@ -118,7 +118,7 @@ class Dispatcher:
         if ticket is not None:
             ticket.set()
 
-    # Extractions
+    # Methods for extractions
 
     def _extract_for_ever(self) -> None:
         while True:
@@ -134,7 +134,7 @@ class Dispatcher:
         self._raws.put(raw_id, raw)
         return Extracted(id=request.id, media=media)
 
-    # Downloads
+    # Methods for downloads
 
     def _start_download(self, request: StartDownload, descriptor: int) -> None:
         with self._lock:
@@ -149,7 +149,9 @@ class Dispatcher:
             _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
         except RuntimeError:  # the system has no memory for the thread's stack
             os.close(descriptor)
-            self._download_over(error_reply(request.id, Busy("No memory for another download.")))
+            self._download_over(
+                error_reply(request.id, Busy("There is too little memory for another download. Try again later."))
+            )
 
     def _download_once(self, request: StartDownload, descriptor: int) -> None:
         self._download_over(_reply_of(request.id, lambda: self._download(request, descriptor)))
@@ -173,7 +175,7 @@ class Dispatcher:
 
             raw = self._raws.get(request.raw_id)
             if raw is None:
-                raise RawGone("This extraction is no longer known.")
+                raise RawGone("The worker no longer has this extraction. Extract the page again.")
             self._outbox.send(DownloadStarted(id=request.id))
         except BaseException:
             os.close(descriptor)
@@ -181,7 +183,7 @@ class Dispatcher:
         count = track.run(raw, request.track_id, descriptor, self._tickets[request.id], self._options)
         return DownloadEnd(id=request.id, bytes=count)
 
-    # Format selectors
+    # Methods for format selectors
 
     def _select_for_ever(self) -> None:
         while True:
@@ -205,7 +207,7 @@ def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
         pass
     give_memory_back()
     log.error("Request %d was stopped because it reached the memory limit of the worker", id_)
-    return error_reply(id_, TooLarge("This page needs more memory than the server allows."))
+    return error_reply(id_, TooLarge("The extraction of this page needs more memory than the server allows."))
 
 
 def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
@@ -225,20 +227,20 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
     if isinstance(error, ServerPYError):
         return error_reply(id_, error)
     log.error("Request %d failed with an unexpected error", id_, exc_info=error)
-    return error_reply(id_, ExtractionFailed("This page could not be read."))
+    return error_reply(id_, ExtractionFailed("This page could not be read because of an internal error."))
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread, for which the process does not wait when it exits. If `target` raises an exception, the
-    process exits: otherwise the thread's requests would wait for ever, whereas the server answers the requests of a
-    dead worker at once."""
+    """Start a daemon thread, so that the process does not wait for it at exit. If `target` raises an exception, the
+    process exits, and the server then fails the requests of this worker at once. Otherwise the requests that wait for
+    the thread would wait forever."""
 
     def run() -> None:
         try:
             target()
         except BaseException:  # noqa: BLE001  # the exception is logged
             try:
-                log.critical("Thread %s has failed: the worker exits", name, exc_info=True)
+                log.critical("Thread %s has failed, so the worker process exits", name, exc_info=True)
             finally:  # there may be no memory left for logging
                 os._exit(1)
 

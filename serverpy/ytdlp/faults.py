@@ -137,7 +137,7 @@ def _by_network(chain: list[BaseException]) -> ServerPYError | None:
         if isinstance(link, HTTPError):
             if link.status == 451:
                 return GeoRestricted("The site answered 451: the page is unavailable for legal reasons.")
-            return ExtractionFailed(f"The site answered {link.status}.")
+            return ExtractionFailed(f"The site responded with HTTP status {link.status}.")
         if isinstance(link, TimeoutError) or (isinstance(link, TransportError) and "timed out" in str(link).lower()):
             return ExtractionTimeout(NO_ANSWER)
         if isinstance(link, SSLError):

@@ -52,7 +52,7 @@ def data_bytes(pid: int) -> int:
         name, _, rest = line.partition(":")
         if name == "VmData":
             return int(rest.split()[0]) * 1024
-    raise OSError(f"no VmData in the status of process {pid}")
+    raise OSError(f"/proc/{pid}/status has no field VmData")
 
 
 def _new_group(home: Path, pid: int, limit: int) -> Path | None:

@@ -79,7 +79,7 @@ class Quiet:
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
         # yt-dlp's message may contain URLs. It need not be shown, because every such message only means that the bytes
         # cannot be fetched.
-        raise UpstreamFailed("Yt-dlp's downloader failed.")
+        raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
@@ -103,7 +103,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         or if the number of bytes differs from the length that the server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
-                raise UpstreamFailed("Yt-dlp's downloader gave up.")
+                raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
         finally:
             self._source.close()
         total = self._source.total

@@ -55,7 +55,7 @@ class Fragmented(Quiet):
         """Download all fragments. Returns when the last fragment has been written. Raises `UpstreamFailed` if yt-dlp
         gives up."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
-            raise UpstreamFailed("Yt-dlp's downloader gave up.")
+            raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
@@ -217,7 +217,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
             _refuse_method(parse_m3u8_attributes(line).get("METHOD", ""))
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
-            raise UpstreamFailed("The address of the media is not that of an HLS media playlist.")
+            raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
             # For such a playlist, yt-dlp would treat the segments that are listed now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")

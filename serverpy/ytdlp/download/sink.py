@@ -92,4 +92,4 @@ class OneFile:
         remembered_from = self.given - len(self._tail)
         begin, end = max(start, remembered_from), start + len(data)
         if begin < end and data[begin - start :] != self._tail[begin - remembered_from : end - remembered_from]:
-            raise UpstreamFailed("The media server sent different bytes the second time.")
+            raise UpstreamFailed("The media server sent different bytes when a part of the media was requested again.")

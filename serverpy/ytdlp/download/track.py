@@ -103,7 +103,7 @@ def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) ->
     elif make := fragments.BY_PROTOCOL.get(protocol):
         make(requests, options, out).run(info)
     else:
-        raise UnsupportedConversion("Yt-dlp downloads this protocol only with the help of other programs.")
+        raise UnsupportedConversion("Yt-dlp needs other programs to download this format. Choose another format.")
 
 
 def _refuse_impossible(info: dict[str, Any]) -> None:

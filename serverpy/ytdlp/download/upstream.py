@@ -55,18 +55,18 @@ def translate(error: BaseException) -> ServerPYError:
         return error
     if isinstance(error, HTTPError):
         refused = refusal(error.response.headers.get(REFUSED_HEADER), OF_MEDIA)
-        return refused or UpstreamFailed(f"The media server answered {error.status}.")
+        return refused or UpstreamFailed(f"The media server responded with HTTP status {error.status}.")
     if isinstance(error, ProxyError) and (refused := refused_tunnel(str(error), OF_MEDIA)):
         return refused
     if _timed_out(error):
-        return UpstreamTimeout("The media server did not answer in time.")
+        return UpstreamTimeout("The media server did not respond in time.")
     if isinstance(error, CertificateVerifyError):
         return UpstreamFailed("The media server's certificate is not valid.")
     if isinstance(error, ContentTooShortError):
         return UpstreamFailed("The media server ended the body too early.")
     if isinstance(error, RequestError):
         return UpstreamFailed("The connection to the media server failed.")
-    return UpstreamFailed(f"Yt-dlp's downloader failed ({type(error).__name__}).")
+    return UpstreamFailed(f"Yt-dlp's downloader could not fetch the media ({type(error).__name__}).")
 
 
 def _timed_out(error: BaseException) -> bool:

@@ -99,7 +99,7 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
     that enclose it, `base` is its base URL. Raises `Unreadable` if the segments cannot be listed, `TooLarge` if the
     manifest has too many S elements."""
     if levels[0].get("dependencyId"):
-        raise Unreadable("This format is only a part of another format of the DASH manifest.")
+        raise Unreadable("This format only complements another format of the DASH manifest and cannot be played alone.")
     described = segment_description(levels)
     if any(is_remote(each) and not is_nothing(each) for each in described.chain):
         raise Unreadable("The DASH manifest has its segments in another document (xlink), which is not supported.")
@@ -124,7 +124,7 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
     if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
         made = addresses.pattern(template, base, representation)
         if made.names:
-            raise Unreadable("The DASH manifest has an invalid template.")
+            raise Unreadable("The DASH manifest has a number or time in the URL of an initialization segment.")
         return Fragment(url=made.fill(0, 0), initial=True)
     element = described.child("Initialization")
     if element is None:

@@ -69,7 +69,7 @@ def within_bounds(media: Media) -> Media:
             excess -= len(_encoder.encode(track.fragments))
             tracks[index] = _without_fragments(track)
     if excess > 0:
-        raise TooLarge("The page lists too much media for one response.")
+        raise TooLarge("The page lists too many formats or items for one response.")
     return replace(media, tracks=tuple(tracks)) if tuple(tracks) != media.tracks else media
 
 

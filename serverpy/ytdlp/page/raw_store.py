@@ -45,7 +45,7 @@ class RawMedia:
             if str(fmt.get("format_id") or "0") == track_id:
                 merged = {key: value for key, value in self.info.items() if key not in _OF_FORMATS}
                 return {**merged, **fmt}
-        raise FormatNotFound("The page has no format with this id.")
+        raise FormatNotFound(f"The page has no format with the id {track_id!r}.")
 
 
 class RawStore:

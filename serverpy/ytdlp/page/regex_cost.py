@@ -34,10 +34,10 @@ def ways(pattern: str, longest: int) -> int:
     part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
-        raise TooMuch("The expression is too long.")
+        raise TooMuch(f"The regular expression is longer than {MAX_CHARACTERS} characters.")
     parsed = _parser.parse(pattern)
     if parsed.state.flags & ~_FLAGS:
-        raise TooMuch("The expression has flags that are not allowed.")
+        raise TooMuch("The regular expression has flags that are not allowed.")
     return _of_sequence(parsed, longest)
 
 
@@ -53,12 +53,12 @@ def _of_part(kind: Any, value: Any, longest: int) -> int:
         return 1
     if counted := _COUNTED.get(str(kind)):
         return counted(value, longest)
-    raise TooMuch(f"The expression has parts that are not allowed ({kind}).")
+    raise TooMuch(f"The regular expression has parts that are not allowed ({kind}).")
 
 
 def _of_edge(value: Any, longest: int) -> int:
     if str(value) not in _EDGES:
-        raise TooMuch(f"The expression has parts that are not allowed ({value}).")
+        raise TooMuch(f"The regular expression has parts that are not allowed ({value}).")
     return 1
 
 
@@ -69,7 +69,7 @@ def _of_choice(value: Any, longest: int) -> int:
 def _of_group(value: Any, longest: int) -> int:
     _, flags_on, flags_off, inner = value
     if (flags_on | flags_off) & ~_FLAGS:
-        raise TooMuch("The expression has flags that are not allowed.")
+        raise TooMuch("The regular expression has flags that are not allowed.")
     return _of_sequence(inner, longest)
 
 
@@ -81,7 +81,7 @@ def _of_repeat(value: Any, longest: int) -> int:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)
     if (fewest, most) == (0, 1):
         return 1 + _of_sequence(inner, longest)
-    raise TooMuch("The expression repeats a group.")
+    raise TooMuch("The regular expression repeats a group.")
 
 
 _COUNTED: dict[str, Callable[[Any, int], int]] = {

@@ -47,7 +47,9 @@ def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], .
         try:
             picked = ydl._select_formats([_as_dict(item) for item in formats], ydl.build_format_selector(selector))
         except (SyntaxError, ValueError, TypeError, re.error, RecursionError, IndexError) as error:
-            raise InvalidParameter("Invalid format selector.") from error
+            raise InvalidParameter(
+                "Invalid format selector. Use yt-dlp's syntax, such as `best[height<=720]`."
+            ) from error
     choices = tuple(_ids(item) for item in picked[:MAX_CHOICES])
     if not choices:
         raise FormatNotFound("No format of this page matches the selector.")
@@ -56,13 +58,13 @@ def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], .
 
 def _check(selector: str) -> None:
     if len(selector) > MAX_SELECTOR_CHARACTERS:
-        raise InvalidParameter("The format selector is too long.")
+        raise InvalidParameter(f"The format selector is longer than {MAX_SELECTOR_CHARACTERS} characters.")
     if selector.strip() in ("", "-"):
-        raise InvalidParameter("Invalid format selector.")
+        raise InvalidParameter("Invalid format selector. Use yt-dlp's syntax, such as `best[height<=720]`.")
     if "+" in selector and re.search(r"\ball\b", selector):
         raise InvalidParameter("The format selector must not merge `all`. Use `mergeall`.")
     if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
-        raise InvalidParameter("The format selector merges too many formats.")
+        raise InvalidParameter("The format selector merges too many formats. Use fewer `+` and `,`.")
     if _closes_too_much(selector):
         raise InvalidParameter("The format selector has a closing bracket without an opening one.")
 
@@ -115,7 +117,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         except regex_cost.TooMuch as error:
             raise InvalidParameter(f"{_REFUSED}{error} {_HELP}") from error
         if self._ways > _MAX_WAYS:
-            raise InvalidParameter(f"{_REFUSED}The expression can match in too many ways. {_HELP}")
+            raise InvalidParameter(f"{_REFUSED}The regular expression can match in too many ways. {_HELP}")
         return pattern
 
     def _in_time(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -124,7 +126,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
             if self._deadline is None:
                 self._deadline = now + _SECONDS
             elif now > self._deadline:
-                raise InvalidParameter("The format selector takes too long.")
+                raise InvalidParameter("The format selector takes too long. Use a simpler selector.")
             return ask(value)
 
         return asked

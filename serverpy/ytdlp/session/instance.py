@@ -168,7 +168,9 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
                 self.ticket.check()
                 total += len(part)
                 if total > MAX_PAGE_BYTES:
-                    raise TooLarge("The page is too large to search for media.")
+                    raise TooLarge(
+                        f"The page has more than {MAX_PAGE_BYTES >> 20} MiB, which is too large to search for media."
+                    )
                 parts.append(part)
             return b"".join(parts)
 

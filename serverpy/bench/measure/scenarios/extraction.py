@@ -88,7 +88,7 @@ def _ran(command: list[str]) -> str:
             command, capture_output=True, text=True, env=clean_environment(), timeout=LONGEST_SECONDS, check=True
         )
     except subprocess.CalledProcessError as error:
-        raise BenchError(f"yt-dlp failed: {(error.stderr or '').strip()[-300:]}") from error
+        raise BenchError(f"yt-dlp could not extract the test pages: {(error.stderr or '').strip()[-300:]}") from error
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"yt-dlp took more than {LONGEST_SECONDS:.0f} s to extract the test pages") from error
     return done.stdout
