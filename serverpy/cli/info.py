@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from serverpy.info import FormatInfo, Info
 
 LISTED = 20
-"""Maximum number of playlist entries that the command shows. It only tells the number of the rest."""
+"""Maximum number of playlist entries that the command shows. Of further entries it shows only the number."""
 PIPE_COLUMNS = 1000
 """Width of the output in characters if stdout is not a terminal: so wide that nothing is cut off."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}

@@ -76,7 +76,7 @@ class RangeRequests:
         self.sent_range = False
         """Whether the last request had a Range header."""
         self.without_range = False
-        """Whether requests omit the Range header, because the server fails if a request has one."""
+        """Whether requests omit the Range header, because the server fails if a request has this header."""
         self.range_works = False
         """Whether the server at the current URL has responded with the requested range."""
 

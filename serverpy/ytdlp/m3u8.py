@@ -116,7 +116,7 @@ def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
 
 
 def _with_name(line: str) -> str:
-    """Add a NAME to a rendition without one: its language or its group."""
+    """Add a NAME to a rendition that has none: its language or its group id."""
     if not line.startswith("#EXT-X-MEDIA:"):
         return line
     media = parse_m3u8_attributes(line)

@@ -52,8 +52,7 @@ class Reader:
         """How the request ended. None while the client is reading."""
 
     async def open(self) -> None:
-        """Connect, send the request, and wait until the first byte of the body arrives or the response ends without
-        one. Closes the socket if cancelled."""
+        """Connect, send the request, and wait until the first byte of the body arrives or the response ends without a body. Closes the socket if cancelled."""
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)
@@ -140,7 +139,7 @@ class Crowd:
 
     async def join(self, count: int) -> None:
         """Connect `count` more clients, `at_once` at a time, and wait until each has received the first byte of its
-        body or its response has ended without one."""
+        body or its response has ended without a body."""
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(self._join(), name=f"join-{number}")

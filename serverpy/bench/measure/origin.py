@@ -19,7 +19,7 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Origin:
-    """The running sample site. The name of a medium is that of its file (`prog.mp4`, `large-180.mp4`) or of its
+    """The running sample site. The name of a media item is that of its file (`prog.mp4`, `large-180.mp4`) or of its
     playlist (`hls/ts`) on the site."""
 
     pid: int

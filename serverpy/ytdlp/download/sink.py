@@ -81,7 +81,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last written bytes, if the next byte is a new one. Otherwise (during a repetition) `b""`."""
+        """The last written bytes, if the next write adds to them. `b""` while the downloader repeats earlier bytes."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...

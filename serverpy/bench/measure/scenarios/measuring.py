@@ -168,7 +168,7 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
 
 
 def why(outcomes: Iterable[Outcome]) -> str:
-    """Return the reason of the first outcome that has one."""
+    """Return the reason of the first outcome that states a reason."""
     return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")
 
 
@@ -229,7 +229,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
 
 
 def lost(held: Held) -> tuple[str, ...]:
-    """Return a problem that tells how many clients had no stream. Returns no problem if all had one."""
+    """Return a problem that tells how many clients had no stream. Returns no problem if every client had a stream."""
     _, failed, refused = count(held.outcomes)
     if not failed + refused:
         return ()
