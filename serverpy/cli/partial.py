@@ -178,7 +178,7 @@ class Folder:
     def claim(self, name: str, asked: Asked, version: Version, first: bytes) -> Partial | str:
         """Create an empty partial file for a file `name`. The name is shortened if the file system refuses it, and gets
         a number if a different file has this name. If an existing file has the expected size and begins with the bytes
-        `first`, it is taken to be the same, and its name is returned instead."""
+        `first`, that file is taken to be the complete download, and its name is returned instead."""
         while True:
             try:
                 return self._claim(name, State(asked, version), first)

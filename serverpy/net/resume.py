@@ -25,8 +25,8 @@ OVERLAP_BYTES = 4096
 """Maximum number of bytes that a read has already returned and requests again, to compare them."""
 START_BYTES = 64
 """Maximum number of bytes at the beginning of a file that the read compares if a server sends the file again from its
-beginning. An internet radio stream does not repeat itself. This comparison detects it early, before the read drops as
-many bytes as it has returned."""
+beginning. An internet radio stream does not repeat itself. This comparison detects such a stream before the read drops
+as many bytes as it has returned."""
 _SHORTER = "The media became shorter while it was read."
 
 

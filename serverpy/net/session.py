@@ -64,7 +64,7 @@ class Session:
             seen.add(request)
             url, origin = self._locate(redirected(url, location))
             if response.status in (301, 302, 303):
-                body = None  # after these statuses a POST becomes a GET (RFC 9110 §15.4)
+                body = None  # after 301, 302 and 303, a POST becomes a GET (RFC 9110 §15.4)
         raise RedirectFailed("The media server redirects too many times.")
 
     def _locate(self, url: str) -> tuple[str, Origin]:

@@ -52,7 +52,8 @@ class Reader:
         """How the request ended. None while the client is reading."""
 
     async def open(self) -> None:
-        """Connect, send the request, and wait until the first byte of the body arrives or the response ends without a body. Closes the socket if cancelled."""
+        """Connect, send the request, and wait until the first byte of the body arrives or the response ends without a
+        body. Closes the socket if cancelled."""
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)

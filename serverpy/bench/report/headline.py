@@ -30,7 +30,7 @@ def _row(results: Results, target: str) -> tuple[str, ...]:
     title = style_of(target).title
     crowd, hls = results.nothing("crowd", target), results.row("hls", target=target)
     alone = not results.rows("crowd", target=target) and not crowd.failed
-    if alone and not isinstance(hls, NotMeasured):  # this server streams only HLS
+    if alone and not isinstance(hls, NotMeasured):  # a server that streams only HLS has figures for HLS
         base, cost, cpu = (number(hls, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
         figures = (show(base, "bytes"), show(cost, "bytes", "HLS"), "not measured", show(cpu, "cpu", "HLS"))
         return (title, *figures, "not measured")

@@ -52,7 +52,7 @@ def address(value: Any) -> str | None:
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
-        _ = parts.hostname, parts.port  # both attributes raise ValueError if the URL is invalid
+        _ = parts.hostname, parts.port  # `hostname` and `port` raise ValueError if the URL is invalid
     except ValueError:
         return None
     return url

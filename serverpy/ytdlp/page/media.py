@@ -56,8 +56,9 @@ def _title(info: InfoDict) -> str:
 
 
 def _is_alone_on_its_page(info: InfoDict) -> bool:
-    """Return whether this is the only media item that yt-dlp found in the HTML of a page. yt-dlp numbers the media items of a page in their ids and titles even if there is only one item. In that case the item also has an older id without the number
-    (`HTML5MediaEmbedIE`)."""
+    """Return whether this is the only media item that yt-dlp found in the HTML of a page. yt-dlp numbers the media
+    items of a page in their ids and titles even if there is only one item. In that case the item also has an older id
+    without the number (`HTML5MediaEmbedIE`)."""
     numbered = info.get("id")
     if not isinstance(numbered, str) or not numbered.endswith("-1"):
         return False
@@ -109,7 +110,8 @@ def _entries(
 
 
 def _entry_url(entry: InfoDict) -> str | None:
-    """Return the URL of an entry: a full URL if any field has one, because some extractors put a bare id into the field `url`."""
+    """Return the URL of an entry: a full URL if any field has one, because some extractors put a bare id into the field
+    `url`."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     return next((url for url in known if "://" in url), known[0] if known else None)

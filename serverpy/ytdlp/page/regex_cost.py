@@ -19,8 +19,8 @@ _NEVER = 1 << 64
 _ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 _EDGES = frozenset({"AT_BEGINNING", "AT_BEGINNING_STRING", "AT_END", "AT_END_STRING"})
 _FLAGS = re.IGNORECASE | re.UNICODE
-"""The allowed flags of a regular expression. Other flags are refused: MULTILINE would let `^` and `$` match inside a text, VERBOSE hides the
-structure of a pattern, and LOCALE is only for bytes."""
+"""The allowed flags of a regular expression. Other flags are refused: MULTILINE would let `^` and `$` match inside a
+text, VERBOSE hides the structure of a pattern, and LOCALE is only for bytes."""
 
 
 class TooMuch(ValueError):

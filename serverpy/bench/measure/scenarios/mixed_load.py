@@ -38,7 +38,8 @@ CONNECTIONS = 8
 WARM_SHARE = 20
 """The warm-up sends one request for every WARM_SHARE requests of the measurement, with the same share of each kind."""
 KEPT_SECONDS = 12.0
-"""Seconds to wait after the warm-up. ServerPY keeps an idle connection to a media server for 10 s; an idle connection during the first reading would hide a leaked connection."""
+"""Seconds to wait after the warm-up. ServerPY keeps an idle connection to a media server for 10 s; an idle connection
+during the first reading would hide a leaked connection."""
 POOLED = 64
 """Number of concurrent requests that fill the thread pool of the server under test. It is larger than the pool."""
 REST_SECONDS = 15.0
@@ -99,7 +100,8 @@ async def _mixed_row(
 
 async def fill_pool(running: Running) -> None:
     """Make the server start all threads of its thread pool. The pool starts threads on demand and keeps them, so a
-    later start would look like a leak. The bench requests `/health`, because it needs a thread of the pool to read the server's memory use."""
+    later start would look like a leak. The bench requests `/health`, because it needs a thread of the pool to read the
+    server's memory use."""
     if running.health_path is not None:
         ask = Ask(running.host, running.port, running.health_path, None)
         await asyncio.gather(*(whole(ask) for _ in range(POOLED)))
