@@ -112,7 +112,7 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    # These heavy modules are imported here, because `--help` does not need them.
+    # The modules that measure are heavy. They are imported here, because `--help` does not need them.
     from serverpy.bench.measure.progress import watching
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 

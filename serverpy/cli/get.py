@@ -169,7 +169,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     from serverpy.cli.fetch import Fetcher, Wish
-    from serverpy.engine import Engine  # imported here because `--help` does not need it
+    from serverpy.engine import Engine  # `--help` does not need the engine
 
     if order.report is not None:
         end_with_parent()

@@ -56,7 +56,7 @@ def reading() -> AbstractContextManager[Any]:
 
 async def find(settings: Settings, url: str) -> Info:
     """Extract the page `url` with an engine that starts and ends with this call."""
-    from serverpy.engine import Engine  # imported here because `--help` does not need it
+    from serverpy.engine import Engine  # `--help` does not need the engine
 
     async with Engine(settings) as engine:
         return await engine.info(url)

@@ -31,7 +31,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")
-    from serverpy.sample import site  # imported here because it is heavy and `--help` does not need it
+    from serverpy.sample import site  # `--help` does not need this heavy module
 
     try:
         site.main(port, https_port)

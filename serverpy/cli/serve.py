@@ -127,7 +127,7 @@ def _import_fastapi() -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # imported here because `--help` does not need it
+    import uvicorn  # `--help` does not need uvicorn
 
     _raise_fd_limit(settings.max_streams)
     try:
@@ -140,7 +140,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn raises its final signal again; without this, the exit would hide the reason
+            finally:  # uvicorn raises its final signal again; the exit would then hide `refusals`
                 if refusals:
                     raise refusals[0]
         else:

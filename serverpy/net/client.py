@@ -159,7 +159,8 @@ class Client:
         address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
         Leaves no connection open if it raises an error or is cancelled."""
         origin = request.origin
-        # A POST is not sent over a kept connection, because it must not be repeated if that fails (RFC 9110 §9.2.2).
+        # A POST is not sent over a kept connection: if the connection fails, a POST must not be sent again (RFC 9110
+        # §9.2.2).
         kept = self._take(origin) if request.body is None else None
         if kept is not None:
             response = await self._try_kept(origin, kept, request)
@@ -319,7 +320,7 @@ class Client:
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
-    # Imported here because its library takes 0.5 MB, and few servers need it.
+    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
     from serverpy.net.proxies import UpstreamProxy
 
     return UpstreamProxy(url, source_address)

@@ -46,7 +46,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
-        # Has room for plaintext that was left over from an earlier step.
+        # `plain` has room for plaintext that was left over from an earlier step.
         self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))
 
 

@@ -145,7 +145,7 @@ class _Brotli:
 
     def __init__(self, hold: Callable[[int], None]) -> None:
         try:
-            import brotli  # imported here because it takes 1 MB, and few servers need it
+            import brotli  # brotli takes 1 MB, and few servers need it
         except ImportError:
             raise UpstreamFailed(
                 "The media server compressed the media with br, which this server does not support."

@@ -291,7 +291,7 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
         raise ConfigurationError("SOURCE_ADDRESS must be a numeric IP address.") from error
     if not proxy:
         return _Direct(source_address)
-    # Imported here because its library takes 0.5 MB, and few servers need it.
+    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
     from serverpy.net.proxies import UpstreamProxy
 
     return _Proxied(UpstreamProxy(proxy, source_address))

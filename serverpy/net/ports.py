@@ -3,7 +3,7 @@ needs the ports without importing the settings."""
 
 from __future__ import annotations
 
-# the list of https://fetch.spec.whatwg.org/#port-blocking
+# the “bad ports” of https://fetch.spec.whatwg.org/#port-blocking
 BAD_PORTS: frozenset[int] = frozenset(
     {
         *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),

@@ -117,7 +117,7 @@ class ResumingRead(Unlosable):
         Idempotent."""
         self.close()
 
-    # The steps of `read`
+    # Methods that `read` calls
 
     async def _read_once(self, most: int) -> bytes | None:
         """Read one chunk. Returns new bytes for the reader, `b""` at the end, or None if the chunk contained no new
@@ -192,7 +192,7 @@ class ResumingRead(Unlosable):
         self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
         self._compares = bool(self._discard or self._expected)
-        if end is None and part.total is not None:  # in this case the first response did not state the total
+        if end is None and part.total is not None:  # the first response did not state the total length
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)
         self._gained = False

@@ -138,7 +138,7 @@ class Gate:
                 if len(self._running) + self._starting < self._limit:
                     self._starting += 1
                     return
-                # Nothing notifies this condition when a child process ends, so the loop polls.
+                # Nothing notifies `_free` when a child process ends, so the loop polls.
                 self._free.wait(0.05)
 
     def _sweep(self) -> None:

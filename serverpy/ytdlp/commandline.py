@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _limited(allowed: str) -> type[Downloading]:
-    import msgspec  # imported here because it takes 2 MB with its dependencies, and few servers need it
+    import msgspec  # msgspec and its dependencies take 2 MB, and few servers need them
 
     from serverpy.extraction.sites import Sites
     from serverpy.ytdlp.session.extractors import refusing

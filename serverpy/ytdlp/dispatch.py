@@ -64,7 +64,7 @@ class Dispatcher:
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # called only because it raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # made only to raise ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
         self._proxies = SessionProxies(make_egress)
@@ -192,7 +192,7 @@ class Dispatcher:
 
 
 def _select(request: Select) -> Selected:
-    from serverpy.ytdlp.page.selection import select  # imported here so that only the first selector loads it
+    from serverpy.ytdlp.page.selection import select  # loaded by the first format selector
 
     return Selected(id=request.id, choices=select(request.selector, request.formats))
 

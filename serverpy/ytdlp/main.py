@@ -69,7 +69,7 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    # This imports yt-dlp, so it must come after the modules in UNUSED are hidden and the memory limit is set.
+    # `dispatch` imports yt-dlp, so it is imported after the modules in UNUSED are hidden and the memory limit is set.
     from serverpy.ytdlp.dispatch import Dispatcher
 
     try:

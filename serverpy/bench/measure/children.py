@@ -146,7 +146,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # `process.kill` below ends the child in this case
+        pass  # the child did not end in time: `process.kill` below ends it
     finally:  # `finally` also runs if the user presses Ctrl-C again
         family |= _family(process.pid)
         for each in family:

@@ -63,7 +63,7 @@ def _new_group(home: Path, pid: int, limit: int) -> Path | None:
         try:
             group.mkdir()
         except OSError:
-            continue  # this process may not create a cgroup there
+            continue  # the bench has no permission to create a cgroup in `parent`
         try:
             (group / "memory.max").write_text(str(limit))
             (group / "cgroup.procs").write_text(str(pid))

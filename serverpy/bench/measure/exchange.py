@@ -159,5 +159,5 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        # httptools resets this flag later.
+        # `should_keep_alive` is called here, because httptools resets its result later.
         self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())

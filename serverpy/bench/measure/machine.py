@@ -63,5 +63,5 @@ def _cpu() -> str | None:
 def _system() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:  # this system has no os-release file
+    except OSError:  # the system has no os-release file
         return platform.system()

@@ -17,14 +17,14 @@ def held_in_pipes(pid: int) -> int:
     include them."""
     pipes: dict[str, int] = {}
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-        with contextlib.suppress(FileNotFoundError):  # the process has ended in the meantime
+        with contextlib.suppress(FileNotFoundError):  # the process ended before its descriptors were read
             _look(Path(f"/proc/{process.pid}/fd"), pipes)
     return sum(pipes.values())
 
 
 def _look(descriptors: Path, pipes: dict[str, int]) -> None:
     for path in descriptors.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the process has closed the descriptor in the meantime
+        with contextlib.suppress(FileNotFoundError):  # the process closed the descriptor before it was read
             name = os.readlink(path)
             if name.startswith("pipe:") and name not in pipes:
                 pipes[name] = _readable(path)

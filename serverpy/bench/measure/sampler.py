@@ -126,7 +126,7 @@ class Sampler:
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
-        except Exception as error:  # noqa: BLE001  # `check` raises this error in the caller's thread
+        except Exception as error:  # noqa: BLE001  # `check` raises the error in the caller's thread
             self._failure = error
 
     def __enter__(self) -> Self:

@@ -44,7 +44,7 @@ OPTIONS = {
     "quiet": True,
     "no_warnings": True,
     "format": "best",
-    # The system's certificates are used, so that SSL_CERT_FILE can add the sample site's certificate.
+    # yt-dlp uses the system's certificates, so that SSL_CERT_FILE can add the sample site's certificate.
     "compat_opts": ["no-certifi"],
 }
 
@@ -70,7 +70,7 @@ def download(url: str, chunks: Chunks, left: threading.Event) -> None:
         for chunk in fetch(address, headers):
             if not put(chunks, chunk, left):
                 return
-    except Exception as error:  # noqa: BLE001  # the event loop receives this error and cuts the connection
+    except Exception as error:  # noqa: BLE001  # the event loop gets the exception and cuts the connection
         end = error
     put(chunks, end, left)
 
@@ -129,7 +129,7 @@ def shared_client() -> httpx.AsyncClient:
 
     import httpx
 
-    context = ssl.create_default_context()  # unlike httpx's default, this context obeys SSL_CERT_FILE
+    context = ssl.create_default_context()  # unlike httpx's own context, it obeys SSL_CERT_FILE
     return httpx.AsyncClient(
         verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
     )

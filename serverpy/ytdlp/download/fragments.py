@@ -219,7 +219,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
             raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
-            # For such a playlist, yt-dlp would treat the segments that are listed now as the whole stream.
+            # yt-dlp would treat the segments that a live playlist lists now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         self._numbered = numbered(manifest, info_dict.get("format_index"))
         if any(each.is_map for each in self._numbered[1:]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # typeshed lacks this module; parts of a pattern that are not known here are refused
+from re import _parser  # type: ignore[attr-defined]  # typeshed lacks `re._parser`; `_of_part` refuses unknown parts of a pattern
 from typing import Any
 
 MAX_CHARACTERS = 64

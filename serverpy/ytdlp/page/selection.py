@@ -80,7 +80,7 @@ def _closes_too_much(selector: str) -> bool:
             if depth < 0:
                 return True
     except (tokenize.TokenError, SyntaxError):
-        return False  # yt-dlp's own parser reports the same error
+        return False  # yt-dlp's own parser reports the syntax error
     return False
 
 

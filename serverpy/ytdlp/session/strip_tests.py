@@ -42,7 +42,7 @@ class _Loader(SourceFileLoader):
 
 
 def _remove_tests(kind: type) -> None:
-    getattr(kind, "_RETURN_TYPE", None)  # on this access, yt-dlp derives the value from the test cases and caches it
+    getattr(kind, "_RETURN_TYPE", None)  # on access, yt-dlp derives it from the test cases and caches it
     for name in _TEST_CASES:
         if name in vars(kind):
             delattr(kind, name)

@@ -51,7 +51,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             raise ExtractorError("Video unavailable", expected=True)
 
     def _film(self, url: str, data: Info) -> Info:
-        # If the page has no title, this raises KeyError: an example of a failure that an extractor does not expect.
+        # A film without a title raises KeyError: an example of a failure that an extractor does not expect.
         title = data["title"]
         return {
             "id": data["id"],
