@@ -1,1 +1,2 @@
-"""The benchmark `serverpy bench`, which tests the claims of the founding document on this machine, only over HTTP."""
+"""The benchmark `serverpy bench`, which tests the claims of ServerPY's founding document on this machine. It drives
+every measured server only over HTTP."""

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = "bench-results"
 WIDTH = 132
-"""Columns of the headline table if stdout is not a terminal."""
+"""Width of the headline table, in characters, if stdout is not a terminal."""
 
 
 def _words(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Split words that are separated by commas or spaces, and drop duplicates."""
+    """Split words that are separated by commas or spaces, and drop duplicate words."""
     if value is None:
         return None
     words = tuple(dict.fromkeys(value.replace(",", " ").split()))
     if not words:
-        raise click.BadParameter("must not be empty.")
+        raise click.BadParameter("the list must not be empty.")
     return words
 
 
@@ -35,7 +35,7 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     if words is None:
         return None
     if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{value!r} is not a list of positive numbers.")
+        raise click.BadParameter(f"{value!r} is not a list of positive numbers such as 10,50.")
     return tuple(int(word) for word in words)
 
 
@@ -49,22 +49,32 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
 
 @click.command("bench", help=HELP)
 @click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
-@click.option("--methods", callback=_words, metavar="NAME,...", help="Methods to measure.  [default: all that can run]")
-@click.option("--streams", callback=_counts, metavar="N,...", help="Numbers of clients at once.  [default: by mode]")
+@click.option(
+    "--methods",
+    callback=_words,
+    metavar="NAME,...",
+    help="Methods and servers to measure.  [default: all that can run]",
+)
+@click.option(
+    "--streams",
+    callback=_counts,
+    metavar="N,...",
+    help="Numbers of concurrent clients.  [default: depends on the mode]",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
-@click.option("--quick", "mode", flag_value="quick", help="Measure a little of everything, within 2 minutes.")
-@click.option("--full", "mode", flag_value="full", help="Measure everything, however long it takes.")
+@click.option("--quick", "mode", flag_value="quick", help="Measure less of each scenario, within 2 minutes.")
+@click.option("--full", "mode", flag_value="full", help="Measure every scenario in full, however long it takes.")
 @click.option(
     "--docs",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Also write the benchmark page into this docs directory.",
+    help="Also write the page benchmark.md into this documentation directory.",
 )
 @click.option(
     "--from",
     "earlier",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Measure nothing; write the report of an earlier run again.",
+    help="Measure nothing; write the report of the earlier run in this directory again.",
 )
 @click.option(
     "--with",
@@ -72,15 +82,17 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Add from this earlier run the scenarios that are missing or failed in the new one.",
+    help="Add the scenarios that are missing or failed in the new run from this earlier run.",
 )
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Show the figures of an earlier run beside those of this one.",
+    help="Show the figures of this earlier run beside those of the new run.",
 )
-@click.option("--list", "listing", is_flag=True, help="List what can be measured, and exit.")
+@click.option(
+    "--list", "listing", is_flag=True, help="List the scenarios and the servers that can be measured, and exit."
+)
 def command(
     scenarios: tuple[str, ...],
     methods: tuple[str, ...] | None,
@@ -100,7 +112,8 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    from serverpy.bench.measure.progress import watching  # `--help` does not need these heavy imports
+    # The modules that measure are heavy. They are imported here, because `--help` does not need them.
+    from serverpy.bench.measure.progress import watching
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")
@@ -114,7 +127,7 @@ def command(
 
 
 def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...], against: Path | None) -> None:
-    """Write the report, then print the headline table and the report's path."""
+    """Write the report, then print its headline table and its path."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""The sample site as a child process of the server: `serve --demo`."""
+"""The demo of `serve --demo`: the sample site runs as a child process of the server."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
-"""The path `serverpy.sample.PLUGIN_PATH`. Importing `serverpy.sample` would load the media generator into the
-server."""
+"""The value of `serverpy.sample.PLUGIN_PATH`, repeated here because importing `serverpy.sample` would load the media
+generator into the server."""
 START_SECONDS = 120.0
-"""Seconds that the site may take to start. At its first start, the site generates its media."""
+"""Seconds that the sample site may take to start. On its first start, the site generates its media."""
 STOP_SECONDS = 5.0
 
 
 @contextlib.contextmanager
 def sample_site() -> Iterator[str]:
-    """Run the sample site in a child, and yield its origin once it answers. On exit, the parent ends the child; if the
-    parent dies, the child ends because its stdin closes. Processes that start later find the site's plugin on their
-    PYTHONPATH."""
+    """Run the sample site in a child process, and yield the site's origin once the site listens. On exit, this process
+    ends the child; if this process dies, the child ends because its stdin closes. Processes that start later find the
+    site's yt-dlp plugin on their PYTHONPATH."""
     child = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "sample", "--with-parent", "--port", str(_port())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl+C must not reach the sample site, which runs until the streams from it have ended
+        # Ctrl+C must not reach the sample site, because it must run until the streams from it have ended
         start_new_session=True,
     )
     output = threading.Thread(target=_drop, args=(child.stdout,), name="sample-output")
     try:
         origin = _origin(child)
-        output.start()  # the thread keeps the pipe from filling up; it ends with the child
+        output.start()  # the thread reads the pipe, so that it does not fill up, and ends with the child
         path = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
         yield origin
@@ -52,17 +52,18 @@ def sample_site() -> Iterator[str]:
         _stop(child)
         if output.ident is not None:
             output.join()
-        with child:  # the exit closes this process's ends of the child's pipes
+        with child:  # at the end of the block, Popen closes this process's ends of the pipes
             pass
 
 
 def allowed(settings: Settings, origin: str) -> Settings:
-    """Return a copy of the settings that also allows the sample site's address and port."""
+    """Return a copy of the settings that also allows the sample site's address and port as a media server."""
     return settings.model_copy(update={"allow_networks": (*settings.allow_networks, urlsplit(origin).netloc)})
 
 
 def _port() -> int:
-    """Return the usual port if it is free, otherwise 0, so that the sample site picks a free one."""
+    """Return the usual port of the sample site if that port is free. Returns 0 otherwise, so that the site picks a free
+    port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -73,7 +74,7 @@ def _port() -> int:
 
 
 def _origin(child: subprocess.Popen[str]) -> str:
-    """Read the sample site's origin from its first line of output, which the site prints once it listens. Raises
+    """Return the sample site's origin, which is in the first line that the site prints once it listens. Raises
     ConfigurationError if there is no such line within START_SECONDS."""
     assert child.stdout is not None
     with selectors.DefaultSelector() as selector:

@@ -1,5 +1,5 @@
-"""The generator of docs/settings.md from the fields of `Settings`; `--check` only reports whether the file is up to
-date. Run it as `python -m serverpy.cli.docs` in a checkout.
+"""The generator of docs/settings.md from the fields of `Settings`. With `--check` it only reports whether the file is
+up to date. Run it as `python -m serverpy.cli.docs` in a checkout.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ These settings exist so that a configuration need not change later, but this ver
 
 
 def page() -> str:
-    """Return the whole document as Markdown."""
+    """Return the whole of docs/settings.md as Markdown."""
     settings = "\n".join(_row(name, field) for name, field in Settings.model_fields.items())
     profiles = "\n".join(
         f"| `{profile.name}` | {NEEDS[profile.name]} | {profile.max_workers} | {profile.queue_chunks} "
@@ -88,7 +88,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if the page is out of date.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with status 1 if docs/settings.md is out of date.")
 def command(check: bool) -> None:
     if not check:
         PAGE.parent.mkdir(exist_ok=True)

@@ -30,7 +30,8 @@ from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
 
 OLD = timedelta(days=90)
-"""Age at which `doctor` advises to upgrade yt-dlp. Sites change, and an older yt-dlp fails on many of them."""
+"""Age in days at which `doctor` advises the user to upgrade yt-dlp. Sites change, and an older yt-dlp fails on many of
+them."""
 FDS_PER_STREAM = 4
 PIPE_PAGES_ADVISED = 16384
 
@@ -43,7 +44,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table. `advice` says what to install or change. It is empty if nothing is wrong."""
+    """One row of the table that `doctor` prints. `advice` says what to install or change. It is empty if nothing is
+    wrong."""
 
     subject: str
     found: str
@@ -73,7 +75,7 @@ def command() -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield every finding, in the order of the table."""
+    """Yield every finding of `doctor`, in the order of the table."""
     yield python()
     yield yt_dlp(date.today())
     yield package("uvloop", "uvloop", "the event loop")
@@ -101,7 +103,7 @@ def python() -> Finding:
 
 
 def package(module: str, distribution: str, purpose: str) -> Finding:
-    """Check a package that ServerPY cannot work without."""
+    """Check a required package: whether it can be imported, and its version."""
     if error := _import_error(module):
         advice = f"pip install --force-reinstall {distribution} ({purpose})"
         return Finding(distribution, f"not usable: {error}", Verdict.MISSING, advice)
@@ -109,7 +111,8 @@ def package(module: str, distribution: str, purpose: str) -> Finding:
 
 
 def optional(extra: Extra) -> Finding:
-    """Check an extra of the distribution: report the versions of its packages, or the first that is unusable."""
+    """Check an optional extra of ServerPY: report the versions of its packages, or the first package that is missing or
+    cannot be imported."""
     subject = f"extra {extra.name}"
     if extra.missing:
         advice = f"to {extra.purpose}: {extra.command}"
@@ -123,7 +126,8 @@ def optional(extra: Extra) -> Finding:
 
 
 def _import_error(module: str) -> ImportError | None:
-    """Import a package, and return the error or None. Only an import shows that a wheel is for another platform."""
+    """Import a package, and return the ImportError, or None if the import succeeds. Checking only the package's
+    metadata would not find a wheel for another platform."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -132,7 +136,8 @@ def _import_error(module: str) -> ImportError | None:
 
 
 def yt_dlp(today: date) -> Finding:
-    """Check the age of yt-dlp, whose version is its release date. Does not import yt-dlp: only the worker does."""
+    """Check the age of yt-dlp, whose version is its release date. Reads the version from the package's metadata,
+    because only the worker process may import yt-dlp."""
     try:
         version = importlib.metadata.version("yt-dlp")
     except importlib.metadata.PackageNotFoundError:
@@ -154,7 +159,8 @@ def release_date(version: str) -> date | None:
 
 
 def javascript(find: Callable[[], str | None] | None = None) -> Finding:
-    """Check the JavaScript runtime: the deno of the extra, beside the interpreter, or another one on the PATH."""
+    """Check the JavaScript runtime: the deno that the extra installs beside the Python interpreter, or else a deno on
+    the PATH."""
     path = (find or _find_deno)()
     subject = "JavaScript"
     if path is None:
@@ -170,7 +176,7 @@ def _find_deno() -> str | None:
 
 
 def sized(settings: Settings) -> Iterator[Finding]:
-    """Check the effective settings on this machine, and the machine's limits."""
+    """Check the effective settings against this machine's memory, file descriptors and pipes."""
     chosen = profiles.resolve(settings.profile).name
     yield Finding("profile", chosen if settings.profile != "auto" else f"{chosen} (auto)")
     yield Finding(
@@ -207,8 +213,8 @@ def files(streams: int, hard_limit: int) -> Finding:
 
 
 def pipes(folder: Path) -> Finding:
-    """Check the limits of pipes. Each stream of the embedded method has a pipe; beyond the user's soft limit, the
-    kernel makes new pipes much smaller."""
+    """Check the kernel's limits on pipes. Each stream of the embedded method has a pipe; once a user's pipes exceed the
+    user's soft limit, the kernel makes new pipes much smaller."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
     largest = int((folder / "pipe-max-size").read_text())
     found = f"{soft} pages for each user, {size(largest)} for each pipe"

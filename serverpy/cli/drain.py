@@ -1,7 +1,10 @@
 """The effect of SIGTERM and SIGINT in a serving process: the process refuses new streams, lets running streams finish,
-then stops. uvicorn alone would close its sockets at once. So our handler stands in front of uvicorn's: it tells the
-application, which then answers `/ready` and new streams with 503. It passes the signal on to uvicorn when no stream
-runs, or DRAIN_SECONDS later, and a second SIGINT (Ctrl+C twice) at once.
+then stops.
+
+uvicorn alone would close its sockets at once. Therefore this module installs a signal handler that runs before
+uvicorn's: it tells the application, which from then on responds with 503 to `/ready` and to new streams. The handler
+passes the signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. It passes a second SIGINT (Ctrl+C twice) on
+at once.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drainable(Protocol):
-    """The part of `app.state.server` that draining uses."""
+    """The part of the interface of `app.state.server` that this module uses."""
 
     def drain(self) -> None: ...
 
@@ -26,8 +29,8 @@ class Drainable(Protocol):
 
 
 class Drain:
-    """Signal handler in front of uvicorn's. The handler remains until uvicorn restores the handlers from before
-    uvicorn's start. The caller creates the object in the running loop of the main thread."""
+    """Signal handler that runs before uvicorn's. It stays installed until uvicorn, when it ends, restores the handlers
+    from before its start. The caller creates the object in the main thread, in the running event loop."""
 
     def __init__(self, server: Drainable, limit_seconds: float) -> None:
         self._server = server

@@ -1,4 +1,5 @@
-"""One job of `get` in this process: the transfer of an engine's stream to stdout, or to a file, resumed if possible."""
+"""Downloads of `get` in this process. Each job transfers a stream of the engine to stdout, or to a file, which is
+resumed if possible."""
 
 from __future__ import annotations
 
@@ -20,14 +21,15 @@ from serverpy.ranges import ByteRange
 from serverpy.tasks import in_thread
 
 OVERLAP_BYTES = 64 * 1024
-"""Bytes of a partial file that `get` fetches again and compares before it appends."""
+"""Number of bytes at the end of a partial file that `get` downloads again and compares before it appends to the
+file."""
 TELL_SECONDS = 0.1
-"""Shortest time between two reports of progress."""
+"""Minimum time in seconds between two reports of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The options that apply to every page."""
+    """The options of `get` that apply to every page."""
 
     format: str | None = None
     to: str = "source"
@@ -40,7 +42,8 @@ class Wish:
 
 
 class Fetcher:
-    """A `Runner` in this process. `output` is a folder or stdout; the caller closes it."""
+    """A `Runner` that downloads in this process. `output` is a folder or stdout; the caller of the constructor closes
+    it."""
 
     def __init__(self, delivery: Delivery, wish: Wish, output: Folder | Standard, watcher: Watcher) -> None:
         self._delivery = delivery
@@ -72,7 +75,8 @@ class Fetcher:
         return ()
 
     async def _parts(self, job: Job) -> Sequence[Job]:
-        """List the items of a playlist or image post, unless the user asked for one of them."""
+        """Return one job for each item of a playlist or image post. Returns none if the page has no items, if the user
+        asked for a single item, or if playlists are nested too deeply."""
         if job.item is not None or len(job.order) > MAX_NESTING:
             return ()
         media = await self._delivery.info(job.url)
@@ -107,7 +111,7 @@ class Fetcher:
                 return done
             stream = await self._delivery.open(self._wish.request(job))
             async with aclosing(stream):
-                if partial is not None:  # the old part is removed only once the new stream is open
+                if partial is not None:  # remove the old part only after the new stream has been opened
                     partial.discard()
                 return await self._begin(job, folder, stream)
 
@@ -121,8 +125,8 @@ class Fetcher:
             return await self._complete(job, partial, stream, first)
 
     async def _resume(self, job: Job, partial: Partial) -> Event | None:
-        """Resume where `partial` ends, and complete it. Returns None if the source cannot resume or its bytes have
-        changed."""
+        """Resume the download where `partial` ends, and complete it. Returns None if the media server cannot resume the
+        download, or if the bytes have changed."""
         start = partial.size - OVERLAP_BYTES
         if start <= 0:
             return None
@@ -133,7 +137,7 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        # Perhaps only the range failed, so the caller requests the whole file.
+        # If only the range failed, the caller's request for the whole file may still succeed.
         except (RangeNotSatisfiable, UpstreamFailed):
             return None
         async with aclosing(stream):
@@ -145,7 +149,7 @@ class Fetcher:
             return await self._complete(job, partial, stream, again[OVERLAP_BYTES:])
 
     async def _complete(self, job: Job, partial: Partial, stream: Stream, data: bytes) -> Event:
-        """Append `data` and the rest of the stream, then give the file its name."""
+        """Append `data` and the rest of the stream to the partial file, then rename the file to its final name."""
         resumed = partial.size
         total = partial.state.version.total
         self._watcher.see(job, Began(partial.name, resumed, total))
@@ -159,7 +163,7 @@ class Fetcher:
 
 
 class Meter:
-    """Reports of progress to a watcher, at least TELL_SECONDS apart."""
+    """Progress reports of a job to a watcher, at least TELL_SECONDS apart."""
 
     def __init__(self, job: Job, watcher: Watcher) -> None:
         self._job = job
@@ -178,7 +182,8 @@ def version_of(head: Head) -> Version:
 
 
 def _part(job: Job, number: int, entry: Entry) -> Job:
-    """Make a job for an item: by its own page if that must still be extracted, otherwise by its number."""
+    """Return a job for an item of a page: by the item's own URL if its media must still be extracted, otherwise by the
+    page's URL and the item's number."""
     order = (*job.order, number)
     if entry.media is None and entry.url is not None:
         return Job(order, entry.url)
@@ -190,7 +195,7 @@ def _continues(head: Head, start: int, total: int | None) -> bool:
 
 
 async def _read_at_least(stream: Stream, count: int) -> bytes:
-    """Read at least `count` bytes, or fewer if the stream ends first."""
+    """Read at least `count` bytes. Returns fewer if the stream ends first."""
     pieces = bytearray()
     while len(pieces) < count and (data := await stream.read()):
         pieces += data

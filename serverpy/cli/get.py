@@ -1,5 +1,5 @@
-"""The command `serverpy get`, which downloads the media of pages to files or stdout, with an engine in this process or
-in children."""
+"""The command `serverpy get`, which downloads the media of pages to files or stdout. The engine runs in this process,
+or in a child process for each page (`--isolate`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ MAX_JOBS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The parsed command line. `folder` is None for stdout. In a child, `report` is the descriptor for reports to its
-    parent, and `since` the time at which the parent began, in seconds since the epoch."""
+    """The parsed command line. `folder` is None for stdout. In a child process of `get --isolate`, `report` is the
+    descriptor to which the child writes its reports, and `since` is the time at which the parent began, in seconds
+    since the epoch."""
 
     urls: tuple[str, ...]
     folder: Path | None
@@ -48,7 +49,7 @@ class Order:
 
 def _known_target(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value not in TARGETS:
-        raise click.BadParameter(f"{value!r} is not one of {', '.join(TARGETS)}.")
+        raise click.BadParameter(f"{value!r} is not an output format; choose from {', '.join(TARGETS)}.")
     return value
 
 
@@ -77,7 +78,7 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
     callback=_folder,
     default=".",
     metavar="DIR|-",
-    help="Directory, created if missing; - is stdout.  [default: .]",
+    help="Directory for the files, created if missing; - means stdout.  [default: .]",
 )
 @click.option("-f", "--format", help="yt-dlp format selector, or a format's id from `serverpy info`.")
 @click.option(
@@ -85,26 +86,32 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
 )
 @click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
 @click.option(
-    "-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Number of downloads at once."
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, MAX_JOBS),
+    default=1,
+    show_default=True,
+    help="Number of concurrent downloads.",
 )
 @click.option("--isolate", is_flag=True, help="Download each page in a child process.")
-@click.option("--force", is_flag=True, help="Download existing files again, from the start.")
+@click.option("--force", is_flag=True, help="Download files again from the start, even if they exist.")
 @click.option("--report", type=click.IntRange(1, 2), hidden=True)
 @click.option("--since", type=float, hidden=True)
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
-    literal = own["report"] is not None  # the parent has already read the lists
+    literal = own["report"] is not None  # the parent process has already expanded the URL lists
     own["since"] = time.time() if own["since"] is None else own["since"]
-    own["jobs"] = own["jobs"] if output is not None else 1  # stdout takes only one download at a time
+    own["jobs"] = own["jobs"] if output is not None else 1  # stdout can take only one download at a time
     order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
     settings = load_settings(**options)
     sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
 
 
 def expand(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the URLs, with each list replaced by its content. Raises `click.UsageError` if an argument is not a URL, or
-    a list cannot be read. An invalid line of a list is no error here: only its own job fails later."""
+    """Yield the URLs that the arguments name. A file or stdin with URLs is replaced by the URLs in it. Raises
+    `click.UsageError` if an argument is not a URL, or if a file cannot be read. An invalid line in a file is not an
+    error here: only the job for that line fails later."""
     for argument in arguments:
         if argument == "-":
             yield from _listed(sys.stdin.read())
@@ -124,8 +131,8 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def adapted(settings: Settings, jobs: int) -> Settings:
-    """Return settings with limits of at least `jobs`, so that no job waits for another. Unless LOG_LEVEL is set, only
-    warnings and errors are logged."""
+    """Return settings in which the limits on concurrent streams are at least `jobs`, so that no job waits for another.
+    Unless LOG_LEVEL is set, only warnings and errors are logged."""
     changes: dict[str, Any] = {
         name: max(getattr(settings, name), jobs) for name in ("max_streams", "max_workers", "max_children")
     }
@@ -135,7 +142,7 @@ def adapted(settings: Settings, jobs: int) -> Settings:
 
 
 async def get(order: Order, settings: Settings) -> int:
-    """Run the downloads. Returns the exit code."""
+    """Run the downloads. Returns the exit status."""
     jobs = [Job((place,), url, order.item) for place, url in enumerate(order.urls)]
     with watching(order.report) as watcher, logging_to(watcher, settings.log_level):
         tally = Tally(watcher)
@@ -162,7 +169,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     from serverpy.cli.fetch import Fetcher, Wish
-    from serverpy.engine import Engine  # `--help` does not need this import
+    from serverpy.engine import Engine  # `--help` does not need the engine
 
     if order.report is not None:
         end_with_parent()
@@ -178,4 +185,4 @@ def _output(order: Order) -> Folder | Standard:
     try:
         return Folder(order.folder, force=order.force, since=order.since)
     except OSError as error:
-        raise ConfigurationError(f"{order.folder} cannot be created: {error.strerror}") from error
+        raise ConfigurationError(f"the directory {order.folder} cannot be created: {error.strerror}") from error

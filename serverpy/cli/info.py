@@ -1,4 +1,4 @@
-"""The command `serverpy info`, which shows the metadata and formats of a page, as `GET /info` answers them, for people
+"""The command `serverpy info`, which shows the metadata and formats of a page: the response of `GET /info`, as a table
 or as JSON."""
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from serverpy.info import FormatInfo, Info
 
 LISTED = 20
-"""Number of entries that the command shows; it only counts the others."""
+"""Maximum number of playlist entries that the command shows. Of further entries it shows only the number."""
 PIPE_COLUMNS = 1000
-"""Width of the output if it is not a terminal, so that nothing is cut off."""
+"""Width of the output in characters if stdout is not a terminal: so wide that nothing is cut off."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}
 HELP = "Show the media of the page URL: its title, kind and formats, the best one last."
 
 
 @click.command("info", help=HELP, cls=EngineCommand)
 @click.argument("url", callback=lambda _context, _argument, value: page_url(value))
-@click.option("--json", "as_json", is_flag=True, help="Print exactly what `GET /info` answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON response of `GET /info` unchanged.")
 @engine_options
 def command(url: str, as_json: bool, **options: Any) -> None:
     settings = load_settings(**options)
@@ -50,13 +50,13 @@ async def _print(settings: Settings, url: str, as_json: bool) -> int:
 
 
 def reading() -> AbstractContextManager[Any]:
-    """Show on the terminal, if stderr is one, that the page is being read."""
+    """Show on stderr, if it is a terminal, that the page is being read."""
     return Console(stderr=True).status(READING) if sys.stderr.isatty() else nullcontext()
 
 
 async def find(settings: Settings, url: str) -> Info:
-    """Extract the page `url` with an engine that runs only for this call."""
-    from serverpy.engine import Engine  # `--help` does not need this import
+    """Extract the page `url` with an engine that starts and ends with this call."""
+    from serverpy.engine import Engine  # `--help` does not need the engine
 
     async with Engine(settings) as engine:
         return await engine.info(url)
@@ -80,7 +80,7 @@ def heading(info: Info) -> Iterator[str]:
 
 
 def formats_table(info: Info) -> Table:
-    """Make one row for each format, in the order of the page: the best one last."""
+    """Make one row for each format, in the order of the page: the best format last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "ext", "resolution", "codecs"):
         table.add_column(name, overflow="fold")
@@ -126,7 +126,7 @@ def subtitles(info: Info) -> Iterator[str]:
 
 
 def entries(info: Info) -> Iterator[str]:
-    """List the items and images with the number that `--item` takes."""
+    """List the playlist items and images of a page with their numbers, which `--item` takes."""
     images = {each.item: each for each in info.images}
     if images and not info.entries:
         return
@@ -141,7 +141,7 @@ def entries(info: Info) -> Iterator[str]:
 
 
 def clock(seconds: float) -> str:
-    """Format a duration: `1:02:03`, `0:07`."""
+    """Format a duration in seconds: `1:02:03`, `0:07`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

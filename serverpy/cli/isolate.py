@@ -1,5 +1,5 @@
-"""`get --isolate`: each page in a child process. The child runs the same command, but reports to its parent instead of
-to a person.
+"""`get --isolate`: downloads each page in a child process. The child runs the same command, but reports to its parent
+instead of to a person on a terminal.
 
     parent ══ stdin (nothing is written; the child ends when it closes) ══▶ child
     parent ◀═ reports, one JSON object per line ═══════════════════════════ child
@@ -26,15 +26,17 @@ from serverpy.tasks import cancel, spawn
 
 LINE_BYTES = 1 << 20
 STOP_SECONDS = 10.0
-"""Seconds that a child may take to stop, in which it closes its worker and writes its data to the disk."""
+"""Seconds that a child process may take to stop. During this time it closes its worker and writes its data to the
+disk."""
 
 
 class Isolated:
-    """A `Runner` in child processes. `options` are the command's options for one page, without those for reports."""
+    """A `Runner` that downloads in child processes. `options` are the options of `get` for one page, without
+    `--report`."""
 
     def __init__(self, options: Sequence[str], settings: Settings, folder: Path | None, watcher: Watcher) -> None:
         self._options = options
-        # Secrets are passed in the environment, because other users could read them on a command line.
+        # Secrets are passed to the child in its environment, because other users could read them on its command line.
         self._environment = {**os.environ, **settings.to_environment()}
         self._folder = folder
         self._watcher = watcher
@@ -72,12 +74,12 @@ class Isolated:
             stderr=asyncio.subprocess.PIPE,
             env=self._environment,
             limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl+C must reach only this process, which stops the children
+            start_new_session=True,  # Ctrl+C must reach only this process, which then stops its children
         )
 
     async def _listen(self, job: Job, stream: asyncio.StreamReader) -> int:
-        """Pass on the reports until EOF, and other lines as text. Returns how many of the reports explain an exit code
-        other than 0."""
+        """Read the child's output until EOF: pass each report on to the watcher, and each other line as text. Returns
+        the number of reports that explain an exit status other than 0."""
         failures = 0
         while line := await stream.readline():
             report = _read(line)
@@ -109,7 +111,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process cleanly when its parent is gone for any reason. The child calls this in its running loop."""
+    """Make this process end cleanly when its parent is gone for any reason. A child of `get --isolate` calls this in
+    its running event loop."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:

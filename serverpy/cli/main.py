@@ -1,6 +1,6 @@
-"""The command `serverpy`. Commands are imported when they are called, so that `--help` answers at once.
+"""The command `serverpy`. It imports a subcommand only when it is called, so that `--help` is fast.
 
-Exit codes: 0 done, 1 failed (with a line on stderr that says why), 2 wrong usage.
+Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ COMMANDS = {
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
     "doctor": ("serverpy.cli.doctor", "Show what this installation has, what is missing and how to get it."),
 }
-"""Maps the name of a command to its module, whose attribute `command` is the command, and its summary for `--help`."""
+"""Maps the name of a subcommand to its summary for `--help` and to its module, in which the attribute `command` is the
+click command."""
 
 NEEDS_LINUX = "ServerPY needs Linux: run it in WSL, in a virtual machine or in a container (docs/install.md)."
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports them when they are called."""
+    """A click group that knows its subcommands by name, and imports the module of a subcommand only when it is
+    called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -37,7 +39,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        if sys.platform != "linux":  # other platforms may lack modules that the command imports
+        if sys.platform != "linux":  # platforms other than Linux may lack modules that the subcommand imports
             raise ConfigurationError(NEEDS_LINUX)
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
@@ -51,11 +53,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, help=serverpy.SUMMARY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(serverpy.__version__, prog_name="serverpy")
 def cli() -> None:
-    """Run the command that the arguments name."""
+    """Run the subcommand that the arguments name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command in `arguments` (by default those of the process) and exit with its code."""
+    """Run the subcommand in `arguments` (by default those of the process) and exit with its exit code."""
     try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:

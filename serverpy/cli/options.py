@@ -1,4 +1,5 @@
-"""Options of a command, made from the fields of `Settings`, the only source of their name, type, help and default."""
+"""Command-line options made from the fields of `Settings`, which are the only source of an option's name, type, help
+and default."""
 
 from __future__ import annotations
 
@@ -24,13 +25,14 @@ ENGINE_SETTINGS = {
     "How long to wait": ("connect_timeout", "extract_timeout", "stall_timeout", "wait_seconds"),
     "Memory and log": ("profile", "memory_budget", "log_level"),
 }  # fmt: skip
-"""The settings that are options of a command without a server (`engine_options`), by section of its help."""
+"""The settings that are options of commands that start no server (`engine_options`), by section of the commands'
+help."""
 SHORT = {"method": "-m"}
 
 
 class SettingType(click.ParamType[Any]):
-    """The type of an option, which validates the value like the field. The value stays text, because `Settings` parses
-    all values again."""
+    """The type of an option, which validates the value as the field of `Settings` does. The value stays text, because
+    `Settings` parses all values again."""
 
     def __init__(self, field: FieldInfo) -> None:
         self.name = unit_of(field) or "text"
@@ -47,7 +49,7 @@ class SettingType(click.ParamType[Any]):
 
 
 class EngineCommand(click.Command):
-    """A command with `engine_options`, which its help lists by section, after the command's own options."""
+    """A command with `engine_options`. Its help lists these options by section, after the command's own options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         found = {each.name: each.get_help_record(ctx) for each in self.get_params(ctx)}
@@ -60,14 +62,14 @@ class EngineCommand(click.Command):
 
 
 def setting_options(command: Command) -> Command:
-    """Add an option for each setting to `command`. An option that is not given is None, and leaves the setting to the
-    environment and the file."""
+    """Add an option for each setting to `command`. If an option is not given, its value is None, and the environment or
+    the settings file determines the setting."""
     return _with_options(command, Settings.model_fields)
 
 
 def engine_options(command: Command) -> Command:
-    """Add the options that matter without a server to `command`. The environment and the file still set the other
-    settings."""
+    """Add the options for settings that apply without a server to `command`. The environment and the settings file
+    determine the other settings."""
     return _with_options(command, [name for names in ENGINE_SETTINGS.values() for name in names])
 
 
@@ -82,7 +84,7 @@ def unit_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Return the default as `--help` and the docs show it."""
+    """Return the default value of a setting as `--help` and docs/settings.md show it."""
     shown = _extra(field)["shown"]
     if shown:
         return str(shown)
@@ -97,7 +99,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return the words that the field accepts. The tuple is empty if the field accepts any value."""
+    """Return the words that the field of a setting accepts. The tuple is empty if the field accepts any value."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 

@@ -1,4 +1,4 @@
-"""Standard output as a destination for media, written without blocking the event loop."""
+"""Standard output of `get` as a destination for media, written without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import stat
 
 
 class Standard:
-    """A writer with back-pressure: `write` returns when the pipe has taken all bytes, and can be cancelled earlier.
+    """A writer to a descriptor, with back-pressure: `write` returns when the pipe has taken all bytes, and can be
+    cancelled earlier.
 
-    Other processes share the descriptor, so the writer does not change its flags, but opens a pipe or terminal again.
-    `close` does not close the given descriptor.
+    Other processes share the descriptor, so the writer does not make it non-blocking, but opens the pipe or terminal a
+    second time. `close` does not close the given descriptor.
     """
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._own: int | None = None
-        # a regular file never blocks for long, and opening it again would lose its offset
+        # writing to a regular file never blocks for long, and a second open would lose the file's offset
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             self._own = _open_again(descriptor)
 
@@ -37,8 +38,8 @@ class Standard:
 
 
 def _open_again(descriptor: int) -> int | None:
-    """Open the file again, non-blocking. Returns None if that is not possible (a socket, or another user's pipe): then
-    a slow reader blocks the event loop."""
+    """Open the file behind the descriptor again, non-blocking. Returns None if that is not possible (a socket, or
+    another user's pipe): then a slow reader blocks the event loop."""
     try:
         return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

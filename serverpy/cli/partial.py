@@ -1,12 +1,13 @@
 """Incomplete files: bytes go to `<name>.part`, and `<name>.part.json` identifies the download. A file gets its own name
 only when it is complete and the disk has all of it.
 
-Every part in use is locked (flock), so that several processes can write into one folder. An existing file is never
-overwritten or truncated, unless it is the part of the same download, or `force` is set.
+Every partial file in use is locked (flock), so that several processes can write into one folder. An existing file is
+never overwritten or truncated, unless it is the partial file of the same download, or `force` is set.
 
 Network and FUSE file systems may refuse locks, the fsync of a directory, or names of more than 143 bytes (eCryptfs).
-`get` works without them: it shortens the name, and without locks only the jobs of one process notice each other. Of two
-processes that begin the same name, the second takes another name, but both may resume the same part.
+`get` works without them: it shortens the name, and without locks only jobs in the same process notice that they write
+the same file. If two processes create a file of the same name without locks, the second takes another name, but both
+may resume the same partial file.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ STATE = ".part.json"
 _NEW = ".new"
 _SUFFIX_BYTES = len(STATE + _NEW)
 NAME_BYTES = (255, 143, 100, 64)
-"""Maximum lengths in bytes of a name with PART and STATE, which are tried in turn: that of most file systems, that of
-eCryptfs, and two shorter ones."""
+"""Maximum lengths in bytes of a file name with PART or STATE. `Folder` tries them in turn: the limit of most file
+systems, that of eCryptfs, and two shorter ones."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The request that a file is made from: equal requests get equal bytes, as long as the source does not change."""
+    """The request that a file is made from. Equal requests get equal bytes, unless the media changes at its server."""
 
     url: str
     format: str | None = None
@@ -44,7 +45,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """The facts that the source gave about its bytes."""
+    """What the media server told about the version of the media, as far as it did."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -52,23 +53,24 @@ class Version(msgspec.Struct, frozen=True):
 
     @property
     def validator(self) -> str | None:
-        """The value for If-Range."""
+        """The value for If-Range. None if the media server sent no strong validator."""
         return strong_validator(self.etag, self.last_modified)
 
 
 class State(msgspec.Struct, frozen=True):
-    """The content of `<name>.part.json`."""
+    """The content of `<name>.part.json`: the request and the version of the media."""
 
     asked: Asked
     version: Version
 
 
 class InUse(Exception):
-    """Another process, or another job of this one, downloads the same media."""
+    """Error: another process, or another job of this process, is downloading the same media."""
 
 
 class Partial:
-    """An open, locked part. Its owner calls `finish`, `discard` or `close`; `close` may follow each of them."""
+    """An open, locked partial file. Its owner calls `finish`, `discard` or `close`; a call of `close` is allowed after
+    each of them."""
 
     def __init__(self, folder: Folder, name: str, descriptor: int, state: State) -> None:
         self._folder = folder
@@ -78,12 +80,13 @@ class Partial:
         self.size = os.fstat(descriptor).st_size
 
     def tail(self, count: int) -> bytes:
-        """Return the last `count` bytes, or all if there are fewer."""
+        """Return the last `count` bytes of the file, or the whole file if it is shorter."""
         assert self._descriptor is not None
         return os.pread(self._descriptor, count, max(0, self.size - count))
 
     def append(self, data: bytes) -> None:
-        """Append `data`. If this raises OSError, `size` includes the bytes written before the error."""
+        """Append `data` to the file. If this raises OSError, `size` includes the bytes that were written before the
+        error."""
         assert self._descriptor is not None
         view = memoryview(data)
         while view:
@@ -92,7 +95,8 @@ class Partial:
             view = view[written:]
 
     def finish(self) -> str:
-        """Write the file to the disk, give it its name and return the name. Blocks as long as the disk takes."""
+        """Write the complete file to the disk, rename it to its final name, and return that name. Blocks until the disk
+        has the data."""
         assert self._descriptor is not None
         _sync(self._descriptor)
         name = self._folder.free_name(self.name)
@@ -103,14 +107,14 @@ class Partial:
         return name
 
     def discard(self) -> None:
-        """Remove the part and its state."""
+        """Remove the partial file and its state file (`<name>.part.json`)."""
         if self._descriptor is not None:
             self._folder.part(self.name).unlink(missing_ok=True)
             self._folder.state(self.name).unlink(missing_ok=True)
         self._release()
 
     def close(self) -> None:
-        """Close the part so that it can be resumed later; remove it if it is empty."""
+        """Close the partial file so that a later run can resume it. Removes the file if it is empty."""
         if self.size:
             self._release()
         else:
@@ -130,20 +134,20 @@ class Partial:
 
 
 class Folder:
-    """The directory of the files, created if missing. `since` is the time (seconds since the epoch) at which the whole
-    run began: a file completed later is never overwritten, not even with `force`."""
+    """The directory for downloaded files, created if missing. `since` is the time (seconds since the epoch) at which
+    `get` began: a file that was completed later is never overwritten, not even with `force`."""
 
     def __init__(self, path: Path, *, force: bool, since: float) -> None:
         self.path = path
         self._force = force
         self._since = since
         self._in_use: set[str] = set()
-        """Names of the parts that this process has open."""
+        """Names of the partial files that this process has open."""
         path.mkdir(parents=True, exist_ok=True)
         self._name_bytes = _longest_name(path)
 
     def close(self) -> None:
-        """Do nothing: a folder has the interface of `outputs.py::Standard`, but keeps nothing open."""
+        """Do nothing. A folder has the interface of `outputs.py::Standard`, but keeps no descriptor open."""
 
     def part(self, name: str) -> Path:
         return self.path / f"{name}{PART}"
@@ -152,8 +156,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Open the part that an earlier run left of this download, or discard it if `force` is set. Returns None if no
-        part is left. Raises `InUse` if the part is locked."""
+        """Open the partial file that an earlier run left of this download. If `force` is set, discard it instead.
+        Returns None if there is no partial file. Raises `InUse` if it is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:
@@ -163,7 +167,7 @@ class Folder:
             if descriptor is None:
                 if self.part(name).exists():
                     raise InUse
-                path.unlink(missing_ok=True)  # another process has finished or deleted the part
+                path.unlink(missing_ok=True)  # another process has completed or deleted the partial file
                 continue
             partial = Partial(self, name, descriptor, state)
             if not self._force:
@@ -172,9 +176,9 @@ class Folder:
         return None
 
     def claim(self, name: str, asked: Asked, version: Version, first: bytes) -> Partial | str:
-        """Create an empty part for a file of that name, shortened if the file system refuses it, and with a number
-        added if another file has the name. Returns the name of an existing file instead if its size and its `first`
-        bytes match."""
+        """Create an empty partial file for a file `name`. The name is shortened if the file system refuses it, and gets
+        a number if a different file has this name. If an existing file has the expected size and begins with the bytes
+        `first`, that file is taken to be the complete download, and its name is returned instead."""
         while True:
             try:
                 return self._claim(name, State(asked, version), first)
@@ -195,7 +199,7 @@ class Folder:
             if descriptor is None:
                 continue
             partial = Partial(self, candidate, descriptor, state)
-            if partial.size:  # this part belongs to another download, perhaps of another program
+            if partial.size:  # this partial file belongs to another download, perhaps of another program
                 partial.close()
                 continue
             try:
@@ -204,10 +208,10 @@ class Folder:
                 partial.discard()
                 raise
             return partial
-        raise AssertionError("unreachable: the names are endless")
+        raise AssertionError("unreachable: the loop never runs out of names")
 
     def free_name(self, name: str) -> str:
-        """Return `name`, with a number added if another file has taken it meanwhile."""
+        """Return `name`, with a number added if another file of that name has appeared in the meantime."""
         return next(
             each
             for each in self._numbered(name)
@@ -215,7 +219,7 @@ class Folder:
         )
 
     def sync(self) -> None:
-        """Write the directory to the disk, if the file system supports that."""
+        """Write the directory's entries to the disk, if the file system supports that."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -224,11 +228,12 @@ class Folder:
                 os.close(descriptor)
 
     def leave(self, name: str) -> None:
-        """Record that this process has closed the part of that name."""
+        """Record that this process has closed the partial file of `name`."""
         self._in_use.discard(name)
 
     def _open(self, name: str, *, create: bool) -> int | None:
-        """Open and lock the part of that name. Returns None if it is in use, or does not exist."""
+        """Open and lock the partial file of `name`, and return its descriptor. Returns None if it is in use, or does
+        not exist."""
         descriptor = None if name in self._in_use else _lock(self.part(name), create=create)
         if descriptor is not None:
             self._in_use.add(name)
@@ -242,8 +247,8 @@ class Folder:
 
 
 def numbered(name: str, most_bytes: int = NAME_BYTES[0]) -> Iterator[str]:
-    """Yield `film.mp4`, `film (2).mp4`, `film (3).mp4` … A name longer than `most_bytes` in UTF-8 is shortened before
-    its number."""
+    """Yield `film.mp4`, `film (2).mp4`, `film (3).mp4` … The stem is shortened so that a name has at most `most_bytes`
+    bytes in UTF-8."""
     path = Path(name)
     for number in itertools.count(1):
         end = f" ({number}){path.suffix}" if number > 1 else path.suffix
@@ -252,7 +257,7 @@ def numbered(name: str, most_bytes: int = NAME_BYTES[0]) -> Iterator[str]:
 
 
 def _longest_name(folder: Path) -> int:
-    """Return the maximum length of a name in `folder`, in bytes, as the file system reports it."""
+    """Return the maximum length of a file name in `folder`, in bytes, as the file system reports it."""
     try:
         return min(os.pathconf(folder, "PC_NAME_MAX"), NAME_BYTES[0])
     except OSError:
@@ -260,7 +265,7 @@ def _longest_name(folder: Path) -> int:
 
 
 def _sync(descriptor: int) -> None:
-    """Write the file to the disk, if the file system supports that."""
+    """Write the file's data to the disk, if the file system supports that."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -276,8 +281,9 @@ def _is_same(path: Path, total: int | None, first: bytes) -> bool:
 
 
 def _lock(path: Path, *, create: bool) -> int | None:
-    """Open and lock the file at `path`. Returns None if it is locked already or does not exist. On a file system
-    without locks, a file to be created counts as locked if it exists."""
+    """Open and lock the file at `path`, and return its descriptor. Returns None if another job has locked the file, or
+    if the file does not exist and `create` is false. On a file system without locks, an existing file counts as locked
+    if `create` is true."""
     while (opened := _opened(path, create=create)) is not None:
         descriptor, is_new = opened
         lock = try_lock(descriptor)
@@ -286,12 +292,13 @@ def _lock(path: Path, *, create: bool) -> int | None:
             return None
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # another process has renamed or removed the file before the lock
+        os.close(descriptor)  # another process renamed or removed the file before this process locked it
     return None
 
 
 def _opened(path: Path, *, create: bool) -> tuple[int, bool] | None:
-    """Open the file at `path`. Returns the descriptor, and whether the file is new; None if it does not exist."""
+    """Open the file at `path`. Returns the descriptor, and whether the file is new. Returns None if the file does not
+    exist and `create` is false."""
     flags = os.O_RDWR | os.O_CLOEXEC
     if create:
         with contextlib.suppress(FileExistsError):
@@ -309,7 +316,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(path: Path) -> State | None:
-    """Read a state. Returns None if the file holds no valid state."""
+    """Read a state file. Returns None if it is missing or invalid."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=State)
     except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
@@ -317,7 +324,7 @@ def _read(path: Path) -> State | None:
 
 
 def _write(path: Path, state: State) -> None:
-    """Write a state atomically."""
+    """Write a state file atomically."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_bytes(msgspec.json.encode(state))
     os.replace(fresh, path)

@@ -1,5 +1,4 @@
-"""The progress of `get`: bars and lines for a person, lines for a log, messages for a parent process.
-
+"""The progress display of `get`: bars and lines for a person, lines for a log, and messages for a parent process.
 Everything for people goes to stderr, because stdout may carry media.
 """
 
@@ -44,7 +43,7 @@ NAME_COLUMNS = 40
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One line from a child (`--isolate`): an event of one of its jobs, or a line of text."""
+    """One line of output from a child process (`--isolate`): an event of a job, or a line of text."""
 
     url: str = ""
     item: int | None = None
@@ -53,7 +52,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Lines:
-    """Display with one line for each file that is done, already existed or failed."""
+    """Progress display with one line for each file that is complete, that already existed, or that failed."""
 
     def see(self, job: Job, event: Event) -> None:
         line = line_of(job, event)
@@ -65,8 +64,8 @@ class Lines:
 
 
 class SizeColumn(ProgressColumn):
-    """Column of the bytes that exist, and of all bytes if the source reports their number. The column is empty while
-    the page is read."""
+    """Column with the number of downloaded bytes, and with the total if the media server reports it. The column is
+    empty while the page is being extracted."""
 
     def render(self, task: Task) -> Text:
         if task.total is not None:
@@ -75,14 +74,14 @@ class SizeColumn(ProgressColumn):
 
 
 class RateColumn(ProgressColumn):
-    """Column of the bytes per second, in the units of the other columns."""
+    """Column with the download speed in bytes per second, in the units of the other columns."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{size(task.speed)}/s" if task.speed else "")
 
 
 class Bars:
-    """Display like `Lines`, with a bar below for each file in progress."""
+    """Progress display like `Lines`, with a progress bar below the lines for each file in progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -112,7 +111,7 @@ class Bars:
 
 
 class Reports:
-    """Display for the parent process: one JSON object per line."""
+    """Progress reports of a child process for its parent: one JSON object per line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -125,14 +124,15 @@ class Reports:
 
     def _send(self, report: Report) -> None:
         line = memoryview(msgspec.json.encode(report) + b"\n")
-        # If the parent is gone, this process's stdin is closed as well, which ends the process.
+        # If the parent is gone, this process's stdin is closed as well, and that ends this process.
         with contextlib.suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self._descriptor, line) :]
 
 
 class Tally:
-    """A watcher that passes events on, counts the failures, and notes whether stdout was closed."""
+    """A watcher that passes events on to another watcher, counts the failures, and notes whether the reader of stdout
+    closed the pipe."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -149,7 +149,7 @@ class Tally:
 
 
 class LogLines(logging.Handler):
-    """Log handler that shows records as lines of a watcher, so that they do not overwrite the bars."""
+    """Log handler that shows log records as lines of the progress display, so that they do not overwrite its bars."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class LogLines(logging.Handler):
 
 @contextlib.contextmanager
 def watching(report_descriptor: int | None) -> Iterator[Watcher]:
-    """Yield the watcher for a parent, a terminal or a log."""
+    """Yield a progress display: reports if there is a parent process, bars if stderr is a terminal, otherwise lines."""
     if report_descriptor is not None:
         yield Reports(report_descriptor)
     elif sys.stderr.isatty():
@@ -203,7 +203,7 @@ def line_of(job: Job, event: Event) -> str | None:
 
 
 def make_progress(console: Console) -> Progress:
-    """Make the display: name, bytes, rate and remaining time. It clears its bars at the end."""
+    """Make the progress display with name, bytes, speed and remaining time. It removes its bars at the end."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),

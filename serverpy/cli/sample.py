@@ -1,4 +1,4 @@
-"""The command `serverpy sample`, which runs the sample media site alone."""
+"""The command `serverpy sample`, which runs only the sample media site."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ HELP = "Serve generated media and their pages on loopback, until interrupted."
     help="Port to listen on; 0 picks a free one.",
 )
 @click.option("--https-port", type=click.IntRange(0, 65535), help="Also serve over HTTPS on this port.")
-@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin closes.")
+@click.option("--with-parent", is_flag=True, hidden=True, help="Exit when stdin is closed.")
 def command(port: int, https_port: int | None, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")
-    from serverpy.sample import site  # `--help` does not need this heavy import
+    from serverpy.sample import site  # `--help` does not need this heavy module
 
     try:
         site.main(port, https_port)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on port {port}: {error.strerror}") from None
+        raise ConfigurationError(f"cannot listen on port {port}: {error.strerror}; choose another port") from None
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent, which holds the other end of stdin, is gone for any reason."""
-    while os.read(0, 1024):  # sys.stdin has a lock, which the interpreter needs at exit
+    """End this process when its parent, which holds the other end of stdin's pipe, is gone for any reason."""
+    # Read the descriptor and not sys.stdin, because sys.stdin has a lock that the interpreter needs at exit.
+    while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,8 +1,8 @@
-"""The command `serverpy serve`, which opens a listening socket and runs uvicorn in one or several processes, with
-`--demo` also the sample site.
+"""The command `serverpy serve`, which opens a listening socket and runs uvicorn in one or several processes. With
+`--demo` it also runs the sample site.
 
-This module opens the socket, so that it can report a port in use in one line, and knows early which port the system
-chose for 0.
+This module opens the socket itself, so that it can report a port in use in one line, and knows the port that the system
+chose before the application is created.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 FDS_PER_STREAM = 4
-"""Descriptors of a stream: the sockets of client and upstream, and both ends of a pipe."""
+"""Number of file descriptors that a stream may need: the sockets of the client and the media server, and both ends of a
+pipe."""
 SPARE_FDS = 256
 CUT_SECONDS = 1
-"""Seconds that the streams left after draining may still run before the server cuts them."""
+"""Seconds for which streams that are left after draining may still run before the server cuts them."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -44,7 +45,7 @@ HELP = "Start the server. Every option can also be set in the environment and in
 
 @click.command("serve", help=HELP)
 @setting_options
-@click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow its address.")
+@click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow the server to reach it.")
 def command(demo: bool, **options: Any) -> None:
     settings = load_settings(**options)
     if demo:
@@ -57,7 +58,8 @@ def command(demo: bool, **options: Any) -> None:
 
             origin = stack.enter_context(sample_site())
             settings, page = allowed(settings, origin), f"{origin}/page/prog"
-        # The guard must know the port that the system chose for 0, to refuse connections to it.
+        # The guard must know the port that the system chose (PORT=0), so that it can refuse connections to the server
+        # itself.
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
         stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
@@ -65,7 +67,8 @@ def command(demo: bool, **options: Any) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket, which the caller closes. Raises ConfigurationError if the address is unavailable."""
+    """Open the listening socket, which the caller closes. Raises ConfigurationError if the server cannot listen on the
+    address."""
     try:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
@@ -90,12 +93,14 @@ def curl_line(address: str, page: str) -> str:
 
 
 def create_worker_app() -> FastAPI:
-    """Create the application in a process of `--workers N`, whose settings come from the environment."""
+    """Create the application in a worker process of `--workers N`. The settings come from the environment, into which
+    the parent has put them."""
     return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM))
 
 
 def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], None]) -> FastAPI:
-    """Create the application. uvicorn calls this in its running loop, after it has set its own signal handlers."""
+    """Create the application. uvicorn calls this in its running event loop, after it has installed its own signal
+    handlers."""
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
@@ -122,7 +127,7 @@ def _import_fastapi() -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # `--help` does not need these imports
+    import uvicorn  # `--help` does not need uvicorn
 
     _raise_fd_limit(settings.max_streams)
     try:
@@ -135,7 +140,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn raises its final signal again, which would hide the reason
+            finally:  # uvicorn raises its final signal again; the exit would then hide `refusals`
                 if refusals:
                     raise refusals[0]
         else:
@@ -143,7 +148,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
             _supervise(_config(settings, "serverpy.cli.serve:create_worker_app"), listener)
     except SystemExit as exit_:
         if exit_.code == uvicorn.config.STARTUP_FAILURE:
-            raise ConfigurationError("the server could not start; the lines above say why") from None
+            raise ConfigurationError("the server could not start; the log lines above say why") from None
         raise
 
 
@@ -181,7 +186,8 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
 
 
 def _raise_fd_limit(streams: int) -> None:
-    """Raise the limit of file descriptors to the number that the streams may need, as far as the hard limit allows."""
+    """Raise the limit on open file descriptors to the number that `streams` streams may need, as far as the hard limit
+    allows."""
     wanted = streams * FDS_PER_STREAM + SPARE_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -192,9 +198,9 @@ def _raise_fd_limit(streams: int) -> None:
 
 @contextlib.contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGINT unwind the stack and end the process with 0. While uvicorn runs, it handles these signals
-    itself, and raises them again once it has stopped. By default, they would then kill the process before its
-    clean-up."""
+    """Make SIGTERM and SIGINT unwind the stack and end the process with exit status 0. While uvicorn runs, it handles
+    these signals itself, and raises them again once it has stopped. Without this handler they would then kill the
+    process before its clean-up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
@@ -209,7 +215,8 @@ def _exiting_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _announced(address: str, say: Callable[[], None]) -> Iterator[None]:
-    """Call `say` from a thread once `/ready` answers 200. At the end of the block, the thread stops and is joined."""
+    """Call `say` from a thread once `/ready` responds with 200. At the end of the block, the thread stops and is
+    joined."""
     stopped = threading.Event()
 
     def watch() -> None:
@@ -234,7 +241,7 @@ def _is_ready(address: str) -> bool:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
-        return False  # not ready: the socket listens before the server answers
+        return False  # not ready: the socket already listens, but the application does not respond yet
     finally:
         connection.close()
 

@@ -1,5 +1,5 @@
-"""The shared parts of `info` and `get`: arguments, text that is safe to print to a terminal, and the handling of
-Ctrl+C."""
+"""Shared parts of the commands `info` and `get`: arguments, text that is safe to print to a terminal, and the handling
+of Ctrl+C."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from serverpy.net.guard import check_url
 from serverpy.tasks import spawn
 
 READING = "reading the page…"
-"""Text that a terminal shows until the page's title is known."""
+"""Text that the progress display shows until the page's title is known."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def one_line(text: str) -> str:
-    """Return untrusted text as one line, without escape sequences or characters that change the text direction."""
+    """Return untrusted text as one line, without escape sequences and without characters that change the text
+    direction."""
     return _CONTROLS.sub(" ", text).strip()
 
 
 def page_url(argument: str) -> str:
-    """Return the URL of a page as the user gave it. Raises `click.UsageError` if it is invalid."""
+    """Return `argument` as the URL of a page, unchanged. Raises `click.UsageError` if it is not a valid URL."""
     try:
         check_url(argument)
     except InvalidUrl as error:
@@ -46,8 +47,9 @@ def size(count: float) -> str:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run `work` in an event loop of its own, and return its exit code. SIGINT and SIGTERM cancel `work`, which may
-    still clean up; the code is then 128 plus the signal's number. A second signal ends the process at once."""
+    """Run the coroutine that `work` returns in an event loop of its own, and return its exit code. SIGINT and SIGTERM
+    cancel the coroutine, which may still clean up; the exit code is then 128 plus the signal's number. A second signal
+    ends the process at once."""
     return uvloop.run(_until_signalled(work))
 
 

@@ -1,8 +1,8 @@
 """The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
-requests, and reads from a body only when its reader asks.
+requests, and reads from a body only when the body's reader asks for bytes.
 
-A `Response` buffers one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`. The client
-follows no redirects and keeps no cookies: `net/session.py` does both.
+A `Response` buffers at most one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`.
+The client follows no redirects and keeps no cookies: `net/session.py` does both.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
-"""Maximum number of idle connections that are kept for later requests, over all servers."""
+"""Maximum number of idle connections that the client keeps for later requests, over all servers."""
 KEPT_SECONDS = 3.0
-"""Seconds that a kept connection has for the first byte of its next response. Some servers and middleboxes forget
-connections without closing them."""
+"""Seconds that a server has to send the first byte of a response over a reused connection. Some servers and middleboxes
+forget idle connections without closing them."""
 _WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-range", "accept-ranges", "etag"})
 
@@ -45,9 +45,9 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 class Response:
     """A response whose head has arrived. The owner of the response reads and closes it.
 
-    A body that was sent compressed is decoded. A decoded body has no exact length and no ranges: `headers` has none of
-    the fields that describe the compressed bytes, and a 206 that carries all of them gets status 200. A 206 that
-    carries the whole of an endless Internet radio stream also gets status 200."""
+    A body that was sent compressed is decoded. A decoded body has no exact length and no ranges, so the fields that
+    describe the compressed bytes are removed from `headers`. A 206 that contains all of the compressed bytes gets
+    status 200. A 206 that contains the whole of an endless internet radio stream also gets status 200."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -61,7 +61,7 @@ class Response:
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
-        """Why the body cannot be decoded; None if it can."""
+        """The reason why the body cannot be decoded. None if it can be decoded, or is not encoded."""
         self._decoding: Decoding | None = None
         if codings := codings_of(self.headers.all("content-encoding")):
             self._decode(codings)
@@ -70,8 +70,8 @@ class Response:
 
     @property
     def is_decoded(self) -> bool:
-        """Whether the body is decoded as it arrives. If the status is still 206, the body is a part of the compressed
-        bytes, and cannot be decoded."""
+        """Whether the body is compressed and is decoded as it arrives. If the status is still 206, the body is only a
+        part of the compressed bytes, and cannot be decoded."""
         return self._decoding is not None
 
     def _decode(self, codings: tuple[str, ...]) -> None:
@@ -87,15 +87,16 @@ class Response:
         self.headers = Headers(field for field in self.headers if field[0] not in _OF_CODED_BYTES)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
-        `LARGE_STEP`) and buffers no more; bytes that have already arrived are returned at once. Raises `UpstreamFailed`
-        if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in time, `Busy` if there
-        is no memory to decode it."""
+        """Read the next bytes of the body. Returns `b""` at its clean end. Asks the socket for at most `most` bytes (1
+        to `LARGE_STEP`) and buffers no more; bytes that have already arrived are returned at once. Raises
+        `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in
+        time, `Busy` if there is too little memory to decode the body."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
             raise UpstreamFailed(self.coding_problem)
-        # The chunks of a chunked body may hold one byte each, and each is an object until they are joined.
+        # The chunks of a chunked body may have one byte each, and each chunk is an object in memory until the chunks
+        # are joined.
         self._connection.step = min(most, SMALL_STEP) if self._exchange.is_chunked else most
         return await self._exchange.chunk(self._client.stall_timeout)
 
@@ -103,8 +104,8 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back for reuse if the response was read to its end; close the connection otherwise. A
-        read in progress raises `UpstreamFailed`. Does not block."""
+        """Return the connection to the client for reuse if the response was read to its end, else close the connection.
+        A read in progress then raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -116,14 +117,14 @@ class Response:
 
 
 def _is_all(headers: Headers) -> bool:
-    """Return whether a partial response carries the whole file, as with `bytes 0-99/100`."""
+    """Return whether a 206 response contains the whole file, as with `Content-Range: bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
 
 
 class Client:
-    """The HTTP client of one event loop. `close` closes only the idle connections. The memory of decoders is charged to
-    `lender` (None: not charged). `lookup` replaces the system's resolver."""
+    """The HTTP client of one event loop. `close` closes only idle connections. `lender` provides the memory of decoders
+    (None: their memory is not limited). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class Client:
 
     @property
     def open_connections(self) -> int:
-        """The number of connections that are serving a response."""
+        """The number of connections that are in use by a request or response."""
         return len(self._in_use)
 
     async def open(self, request: Request) -> Response:
@@ -158,7 +159,9 @@ class Client:
         address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
         Leaves no connection open if it raises an error or is cancelled."""
         origin = request.origin
-        kept = self._take(origin) if request.body is None else None  # a POST must not be sent twice (RFC 9110 §9.2.2)
+        # A POST is not sent over a kept connection: if the connection fails, a POST must not be sent again (RFC 9110
+        # §9.2.2).
+        kept = self._take(origin) if request.body is None else None
         if kept is not None:
             response = await self._try_kept(origin, kept, request)
             if response is not None:
@@ -171,20 +174,19 @@ class Client:
         return response
 
     def room(self) -> Room | None:
-        """Make the `Room` to which a decoder's memory is charged. Returns None if the decoder's memory is not
-        limited."""
+        """Return the `Room` that limits a decoder's memory. Returns None if decoders' memory is not limited."""
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
         """Send `request` over a kept connection. Returns None if the server has closed the connection, or sends no byte
-        within KEPT_SECONDS; the request can then be sent again."""
+        within KEPT_SECONDS: the caller may then send the request again."""
         exchange = Exchange(connection)
         try:
             return await self._exchange(origin, connection, request, exchange, patience=KEPT_SECONDS)
         except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
-            if isinstance(error, UpstreamTimeout):  # the other kept connections have probably been forgotten too
+            if isinstance(error, UpstreamTimeout):  # the server has probably forgotten its other kept connections too
                 self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 
@@ -225,8 +227,8 @@ class Client:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
-        """Connect to the address that accepts first. If its TLS handshake fails, try the other addresses; the handshake
-        with each address but the last gets an equal share of the time."""
+        """Connect to the address that accepts first. If the TLS handshake with this address fails, try the other
+        addresses. The handshake with each address but the last gets an equal share of the connect timeout."""
         delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
         share = self._connect_timeout / len(addresses)
         while True:
@@ -274,16 +276,16 @@ class Client:
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":
             return Connection(self._buffers)
-        if self._tls is None:  # a context costs 40 ms and 0.7 MB, so the client makes it at the first use
+        if self._tls is None:  # an SSLContext costs 40 ms and 0.7 MB, so the client makes it on first use
             self._tls = ssl.create_default_context(cafile=certifi.where())
             if self._ca_file:
                 self._tls.load_verify_locations(self._ca_file)
         return TlsConnection(self._buffers, self._tls, origin.host)
 
-    # Kept connections
+    # Kept (idle) connections
 
     def release(self, origin: Origin, connection: Connection, *, keep: bool) -> None:
-        """Take `connection` back from the response that used it."""
+        """Take `connection` back from the response that used it, and keep it for later requests or close it."""
         self._in_use.discard(connection)
         connection.attach(None)
         if not keep or connection.closed or len(self._idle) >= IDLE_CONNECTIONS:
@@ -291,7 +293,7 @@ class Client:
             return
         timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
         self._idle[connection] = (origin, timer)
-        connection.resume()  # so that the connection notices when the server closes it
+        connection.resume()  # reading must go on, so that the connection notices when the server closes it
 
     def _take(self, origin: Origin) -> Connection | None:
         for connection, (kept_origin, timer) in list(self._idle.items()):
@@ -307,7 +309,7 @@ class Client:
         connection.abort()
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections. Connections that are in use stay open."""
         self._drop_all(lambda _: True)
 
     def _drop_all(self, which: Callable[[Origin], bool]) -> None:
@@ -318,6 +320,7 @@ class Client:
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
-    from serverpy.net.proxies import UpstreamProxy  # imported late: its library takes 0.5 MB, and few servers need it
+    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
+    from serverpy.net.proxies import UpstreamProxy
 
     return UpstreamProxy(url, source_address)

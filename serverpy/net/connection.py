@@ -1,9 +1,10 @@
-"""One socket to a media server, plain or TLS, which is read only on request: it never buffers more than one step.
+"""One socket to a media server, plain or TLS, which is read only on request: it never buffers more than one step, which
+is the number of bytes that it reads at once.
 
-asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here a connection reads the
-socket straight into a buffer that all connections of a loop share (only within one callback), passes the bytes to an
-HTTP parser at once, and pauses until the reader asks again. TLS is Python's `SSLObject` over two MemoryBIOs, for the
-same bound: one step of ciphertext and one step of plaintext.
+asyncio and uvloop push up to 256 KiB per read into a protocol, and their TLS holds 0.9 MB per connection. In this
+module, a connection reads the socket straight into a buffer that all connections of a loop share (only within one
+callback), passes the bytes to an HTTP parser at once, and pauses until the reader asks again. TLS is Python's
+`SSLObject` over two MemoryBIOs, which also bounds its buffers: one step of ciphertext and one step of plaintext.
 """
 
 from __future__ import annotations
@@ -17,41 +18,44 @@ if TYPE_CHECKING:
     from serverpy.net.proxies import AbsoluteForm
 
 SMALL_STEP = 32 * 1024
-"""Bytes per read for a reader that has not proved to be fast."""
+"""Bytes per read for a reader that has not yet proved to be fast."""
 LARGE_STEP = 1024 * 1024
-"""Bytes per read for a fast reader: fewer system calls and event loop iterations for each byte."""
+"""Bytes per read for a fast reader. Larger reads need fewer system calls and event loop iterations per byte."""
 CIPHER_STEP = 32 * 1024
-"""Maximum number of bytes of ciphertext that are given to TLS at once, because a MemoryBIO never shrinks."""
+"""Maximum number of ciphertext bytes that are written into the TLS MemoryBIO at once, because a MemoryBIO never
+shrinks."""
 TLS_RECORD = 16 * 1024
-"""Maximum plaintext that one TLS record carries, in bytes (RFC 8446 §5.1)."""
+"""Maximum number of plaintext bytes in one TLS record (RFC 8446 §5.1)."""
 
 
 class Receiver(Protocol):
-    """Callbacks for the data that a connection receives. The callbacks run within the loop's own callback, so `data` is
-    valid only during the call."""
+    """Callbacks for the data that a connection receives. The event loop's protocol callbacks call them directly, so
+    `data` is valid only during the call."""
 
     def data_received(self, data: memoryview) -> None: ...
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handle the end of the stream. Called once. `error` is None if the stream ended cleanly (FIN; over TLS,
-        close_notify before it)."""
+        """Handle the end of the stream. The connection calls this once. `error` is None if the stream ended cleanly (by
+        FIN; over TLS, by close_notify before the FIN)."""
         ...
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share. They are memory-mapped, so a page uses memory only
-    after a write to it, and few pages do until a reader takes large steps."""
+    """The receive buffers that all connections of one event loop share. They are memory-mapped, so a memory page is
+    allocated only when it is first written, and most pages are written only if a reader takes large steps."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
-        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))  # has room for the rest of an earlier step
+        # `plain` has room for plaintext that was left over from an earlier step.
+        self.plain = memoryview(mmap.mmap(-1, LARGE_STEP + 3 * TLS_RECORD))
 
 
 class Connection(asyncio.BufferedProtocol):
     """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it with `abort`.
 
-    Reading pauses after each step until `resume`. A connection without a receiver expects no data, and is aborted if
-    the server sends any. `step` is the maximum number of bytes of one step, and may be changed at any time.
+    The connection pauses reading after each step until `resume` is called. A connection without a receiver expects no
+    data, and aborts itself if the server sends any. `step` is the maximum number of bytes of one step, and may be
+    changed at any time.
     """
 
     def __init__(self, buffers: Buffers) -> None:
@@ -63,30 +67,31 @@ class Connection(asyncio.BufferedProtocol):
         self.step = SMALL_STEP
         self.closed = False
         self.absolute_form: AbsoluteForm | None = None
-        """The form of requests if the connection ends at a proxy that takes them in absolute form, else None."""
+        """How to write requests if the connection ends at a proxy that takes requests in absolute form. None for other
+        connections."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver
 
     def write(self, data: bytes) -> None:
-        """Send a request. Request heads and forms are small, so the transport may buffer them."""
+        """Send a request. A request is small (a head, perhaps with a form), so the transport may buffer it."""
         self._send(data)
 
     def resume(self) -> None:
-        """Ask for the next step if reading is paused."""
+        """Read the next step, if reading is paused."""
         if self._paused and not self.closed and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Close the connection at once, without reading or flushing. Idempotent."""
+        """Close the connection at once, without reading or flushing buffered bytes. Idempotent."""
         if self._transport is not None:
             self._transport.abort()
 
-    # Called by the event loop
+    # Methods that the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not subclass asyncio's
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not subclass asyncio.Transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffers.raw[: self.step]
@@ -119,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class TlsConnection(Connection):
-    """A connection over TLS. The caller first awaits `handshake`."""
+    """A connection over TLS. The caller must await `handshake` before it sends a request."""
 
     def __init__(self, buffers: Buffers, context: ssl.SSLContext, hostname: str) -> None:
         super().__init__(buffers)
@@ -130,8 +135,8 @@ class TlsConnection(Connection):
         self._ended_cleanly = False
 
     async def handshake(self) -> None:
-        """Perform the TLS handshake. Raises `ssl.SSLError` if it fails, `ConnectionError` if the connection ends. The
-        caller limits the time, and aborts the connection at the end of that time."""
+        """Perform the TLS handshake. Raises `ssl.SSLError` if the handshake fails, `ConnectionError` if the connection
+        ends. The caller sets a timeout, and aborts the connection when the timeout expires."""
         loop = asyncio.get_running_loop()
         while True:
             self._handshaking = loop.create_future()
@@ -140,7 +145,7 @@ class TlsConnection(Connection):
             except ssl.SSLWantReadError:
                 self._flush()
                 if self.closed:
-                    raise ConnectionError("closed during the TLS handshake") from None
+                    raise ConnectionError("the server closed the connection during the TLS handshake") from None
                 self.resume()
                 await self._handshaking
             else:
@@ -165,7 +170,8 @@ class TlsConnection(Connection):
             self.abort()
 
     def _deliver_plain(self, data: memoryview) -> None:
-        """Decrypt one step into the shared buffer, and deliver the plaintext in one piece."""
+        """Decrypt one step of ciphertext into the shared buffer, and pass all of its plaintext to the receiver in one
+        call."""
         plain, filled = self._buffers.plain, 0
         for begin in range(0, len(data), CIPHER_STEP):
             self._incoming.write(data[begin : begin + CIPHER_STEP])
@@ -174,17 +180,17 @@ class TlsConnection(Connection):
         if filled:
             self._deliver(plain[:filled])
         elif not self._ended_cleanly:
-            self.resume()  # only a partial record or a session ticket has arrived, so the reader still waits
+            self.resume()  # only a partial record or a session ticket has arrived, so the reader still waits for data
         if self._ended_cleanly:
             self.abort()
 
     def _decrypt(self, plain: memoryview, filled: int) -> int:
-        """Decrypt whole records into `plain`, after its first `filled` bytes. Returns how many bytes of `plain` are
-        then filled."""
+        """Decrypt whole TLS records into `plain`, which already has `filled` bytes. Returns how many bytes of `plain`
+        are filled afterwards."""
         read = self._tls.read
         try:
             while filled + TLS_RECORD <= len(plain):
-                count = cast(int, read(TLS_RECORD, plain[filled:]))  # `read` with a buffer returns a count
+                count = cast(int, read(TLS_RECORD, plain[filled:]))  # with a buffer, `read` returns a number of bytes
                 if count == 0:
                     self._ended_cleanly = True
                     break
@@ -197,9 +203,11 @@ class TlsConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended_cleanly and self._error is None and exc is None:
-            self._error = ConnectionError("the TLS stream ended without close_notify")
+            self._error = ConnectionError("the server ended the TLS stream without close_notify")
         if self._handshaking is not None and not self._handshaking.done():
-            self._handshaking.set_exception(self._error or ConnectionError("closed during the TLS handshake"))
+            self._handshaking.set_exception(
+                self._error or ConnectionError("the server closed the connection during the TLS handshake")
+            )
         super().connection_lost(exc)
 
     def _flush(self) -> None:

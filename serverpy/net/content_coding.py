@@ -1,8 +1,8 @@
-"""Decoding of bodies that a media server sends compressed although the client requested `identity`, in bounded steps as
-the bytes arrive.
+"""Decoding of bodies that a media server sends compressed although the client requested `identity`. The decoders work
+in bounded steps, as the bytes arrive.
 
-A step of input may decode to a thousand times its bytes, so a decoder returns at most STEP bytes at once, and gets no
-more input until the reader has taken those bytes. The memory of a decoder is charged to a `Room`.
+A step of input may decode to a thousand times its size. Therefore a decoder returns at most STEP bytes at once, and
+gets no more input until the reader has taken those bytes. The memory of a decoder counts against a `Room`.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from serverpy.memory.room import Room
 from serverpy.net.response_head import REAL_CODINGS, tokens
 
 STEP = 32 * 1024
-"""Maximum number of decoded bytes that are returned at once."""
+"""Maximum number of decoded bytes that a decoder returns at once."""
 MAX_CODINGS = 3
 _INFLATE_BYTES = 128 * 1024
-"""Memory of a zlib decoder in bytes: a window of 32 KiB and its state, the waiting input, and the current output."""
+"""Memory of a zlib decoder in bytes: its window of 32 KiB, its state, its unconsumed input, and its current output."""
 _BROTLI_BYTES = 512 * 1024
 """Memory of a brotli decoder in bytes, besides its window: state, input, output and code tables."""
 
 
 def codings_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the content codings of a body, in the order in which they were applied (RFC 9110 §8.4). Ignores words that
-    are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
+    """Return the content codings of a body, in the order in which the server applied them (RFC 9110 §8.4). Ignores
+    words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
     return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
 
 
 class Decoder(Protocol):
-    """Decoder of one coding. `decode` takes the next input (`b""` unless `wants_input` is True), and returns at most
-    STEP bytes. `finish` raises `UpstreamFailed` if the input was cut."""
+    """Decoder of one content coding. `decode` takes the next input (`b""` unless `wants_input` is True), and returns at
+    most STEP bytes. `finish` raises `UpstreamFailed` if the input ended too early."""
 
     @property
     def wants_input(self) -> bool: ...
@@ -43,19 +43,21 @@ class Decoder(Protocol):
 
 
 class Decoding:
-    """The decoded bytes of a body that `source` returns in pieces. Raises `UpstreamFailed` if a coding cannot be
-    decoded. The response releases `room` (None: unlimited) when it closes."""
+    """The decoded bytes of a body. `source` returns the next encoded bytes. Raises `UpstreamFailed` if a coding is not
+    supported. `room` limits the decoders' memory (None: unlimited); `close` frees it."""
 
     def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
         if len(codings) > MAX_CODINGS:
-            raise UpstreamFailed("The media server compressed the media too many times.")
+            raise UpstreamFailed(
+                f"The media server applied too many content codings to the media (more than {MAX_CODINGS})."
+            )
         self._source = source
         self._room = room
         self._decoders = [self._make(coding) for coding in reversed(codings)]
 
     async def read(self) -> bytes:
-        """Return the next decoded bytes, `b""` at the end. Raises the errors of `source`, `UpstreamFailed` if the body
-        is cut or invalid, and `Busy` if the decoder needs more memory than is free."""
+        """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
+        `UpstreamFailed` if the body is cut or invalid, and `Busy` if the decoder needs more memory than is free."""
         return await self._pull(len(self._decoders))
 
     def close(self) -> None:
@@ -63,7 +65,7 @@ class Decoding:
             self._room.release()
 
     async def _pull(self, level: int) -> bytes:
-        """Return the next output of the decoders below `level`."""
+        """Return the next output of decoder number `level`, which gets its input from the decoders below it."""
         if level == 0:
             return await self._source()
         decoder = self._decoders[level - 1]
@@ -81,7 +83,9 @@ class Decoding:
             return _Inflate(self._hold, is_gzip=coding == "gzip")
         if coding == "br":
             return _Brotli(self._hold)
-        raise UpstreamFailed(f"The media server compressed the media with {coding}, which cannot be decoded here.")
+        raise UpstreamFailed(
+            f"The media server compressed the media with {coding}, which this server does not support."
+        )
 
     def _hold(self, nbytes: int) -> None:
         if self._room is not None and not self._room.try_grow(nbytes):
@@ -89,8 +93,8 @@ class Decoding:
 
 
 class _Inflate:
-    """Decoder of gzip (RFC 1952), with one or several members, and deflate (RFC 1950, or without its header, as some
-    servers send it). Ignores bytes after the end."""
+    """Decoder of gzip (RFC 1952) with one or several members, and of deflate (RFC 1950, or without the RFC 1950 header,
+    as some servers send it). Ignores bytes after the end."""
 
     def __init__(self, hold: Callable[[int], None], *, is_gzip: bool) -> None:
         self._hold = hold
@@ -98,7 +102,7 @@ class _Inflate:
         self._inflate: Any = None
         self._waiting = b""
         self._ended = False
-        """Whether a member has ended and no other has begun."""
+        """Whether a gzip member has ended and no further member has begun."""
         self._is_over = False
 
     @property
@@ -119,7 +123,7 @@ class _Inflate:
         return out
 
     def _begin(self, data: bytes) -> bool:
-        """Begin a member with `data` if none has begun. Returns whether a member has begun."""
+        """Begin a gzip member with `data` if none has begun. Returns whether a member has begun."""
         if self._inflate is not None:
             return True
         self._is_over = self._ended and not (self._is_gzip and data.startswith(b"\x1f"))
@@ -141,10 +145,10 @@ class _Brotli:
 
     def __init__(self, hold: Callable[[int], None]) -> None:
         try:
-            import brotli  # imported late: it takes 1 MB, and few servers need it
+            import brotli  # brotli takes 1 MB, and few servers need it
         except ImportError:
             raise UpstreamFailed(
-                "The media server compressed the media with br, which cannot be decoded here."
+                "The media server compressed the media with br, which this server does not support."
             ) from None
         self._hold = hold
         self._error: type[Exception] = brotli.error
@@ -162,7 +166,7 @@ class _Brotli:
         if self._decompressor.is_finished():
             return b""
         try:
-            # The decoder fills blocks of 32 KiB, and begins no block beyond the limit.
+            # The decoder returns whole blocks of 32 KiB, and begins no further block once the limit is reached.
             return bytes(self._decompressor.process(data, output_buffer_limit=STEP // 2))
         except self._error as error:
             raise _invalid() from error
@@ -173,7 +177,7 @@ class _Brotli:
 
 
 def window_of(first: int) -> int:
-    """Return the window size of a brotli stream in bytes, which its first byte states (RFC 7932 §9.1)."""
+    """Return the window size in bytes of a brotli stream, which its first byte encodes (RFC 7932 §9.1)."""
     if not first & 1:
         return 1 << 16
     if bits := first >> 1 & 7:

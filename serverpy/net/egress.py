@@ -1,13 +1,14 @@
-"""The filtering forward proxy for code that opens its own sockets: yt-dlp (urllib, requests, curl_cffi) in the worker,
-and the child of the `subprocess` method.
+"""The filtering forward proxy for code that opens its own sockets: yt-dlp (urllib, requests, curl_cffi) in the worker
+process, and the yt-dlp process of the `subprocess` method.
 
 The proxy listens on loopback, serves only clients that know its random token, and connects only to addresses that the
 guard has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
 absolute-form requests for http.
 
-A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503
-`busy`, 504 `upstream_timeout`. The proxy removes that header from a site's responses over http. Over https the proxy
-sees no responses, and only the response to CONNECT is its own, so a 403 to CONNECT never comes from the site.
+The proxy's response to a refused request has a status, and an error code in the header `X-ServerPY-Refused`: 403
+`target_forbidden`, 502 `upstream_failed`, 503 `busy`, 504 `upstream_timeout`. The proxy removes that header from a
+site's responses over http. Over https the proxy sees no responses, and sends only the response to CONNECT itself. So a
+403 to CONNECT always comes from the proxy.
 """
 
 from __future__ import annotations
@@ -54,10 +55,12 @@ _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressLimits:
-    """Limits of the proxy. `connections` counts set-ups and tunnels together; each connection holds at most 64 KiB
-    while it is set up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection and an
-    upstream proxy's handshake. A tunnel is idle if no byte passes in either direction for `idle_seconds` (or up to 1.5
-    times as long), unless its client is not reading."""
+    """Limits of the filtering proxy.
+
+    `connections` is the maximum number of connections that are being set up or are tunnels. Each connection buffers at
+    most 64 KiB while it is set up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection
+    and an upstream proxy's handshake. A tunnel is closed as idle if no byte passes in either direction for
+    `idle_seconds` (or up to 1.5 times as long), unless its client is not reading."""
 
     connections: int = 1024
     head_seconds: float = 10.0
@@ -70,11 +73,11 @@ class EgressLimits:
 
 
 class Egress:
-    """The proxy, on the event loop where `start` was awaited. Its owner calls `aclose` on the same loop.
+    """The filtering proxy, on the event loop on which `start` was awaited. Its owner calls `aclose` on the same loop.
 
-    The upstream proxy of `network` (http, socks4, socks5) is the operator's: this proxy connects to the upstream proxy
-    unchecked, and sends it the checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the
-    system's resolver. `routes` may be shared with other proxies of the loop.
+    The operator has chosen the upstream proxy of `network` (http, socks4, socks5): the filtering proxy connects to it
+    without a check. It sends the upstream proxy the checked address, or a request in absolute form (`proxies.py`).
+    `lookup` replaces the system's resolver. Other proxies of the loop may share `routes`.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Egress:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start to listen, and make the guard refuse the proxy's own port."""
+        """Start to listen on loopback, and make the guard refuse connections to the proxy's own port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._new_client, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -110,16 +113,17 @@ class Egress:
 
     @property
     def url(self) -> str:
-        """The URL for `proxy` options. It contains the token: never log it, and never put it into process arguments."""
+        """The URL that clients pass to their `proxy` option. It contains the token: never log it, and never put it into
+        process arguments."""
         return f"http://{_USER}:{self._token}@127.0.0.1:{self._port}"
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that all connections in this process buffer now, except the shared buffer."""
+        """The number of bytes that all connections of this proxy buffer now, except the shared buffer."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
-        """Close every connection and wait until all are gone. Idempotent."""
+        """Close every connection and wait until all are closed. Idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -160,7 +164,8 @@ class Egress:
         self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_seconds / 2, self._sweep)
 
     async def _serve(self, client: ClientEnd) -> None:
-        """Set up one connection. Returns when its bytes flow without this task."""
+        """Set up the connection of one client to a site, or refuse it. Returns once the event loop's callbacks forward
+        the bytes without this task."""
         try:
             await self._set_up(client)
         except ServerPYError as error:
@@ -170,7 +175,7 @@ class Egress:
         except BadHead as error:
             client.respond(answer(400, "Bad Request", "invalid_parameter", str(error)))
         except Exception:
-            log.exception("An egress connection could not be set up")
+            log.exception("the filtering proxy could not set up a connection")
             client.cut()
 
     async def _set_up(self, client: ClientEnd) -> None:
@@ -191,7 +196,7 @@ class Egress:
         client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
-        """Connect to the checked address that answers first."""
+        """Connect to the checked address that accepts a connection first."""
         found = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
         usable = [address for address in found if self._connector.takes(address)]
         addresses = self._routes.order(request.host, usable) if usable else []
@@ -201,7 +206,7 @@ class Egress:
         try:
             number, upstream = await first_to_connect(attempts, self._connector.delay_seconds, _abort)
         except OSError as error:
-            log.debug("Cannot connect: %s", type(error).__name__)
+            log.debug("the filtering proxy cannot connect to a site: %s", type(error).__name__)
             raise UpstreamFailed("The site could not be reached.") from error
         self._routes.remember(request.host, addresses[number])
         return self._keep(upstream)
@@ -210,8 +215,8 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Own `upstream` once it is connected, and not earlier: if the connecting is cancelled, the loop itself closes
-        the socket, and uvloop never calls `connection_lost`."""
+        """Become the owner of `upstream` only after it is connected. If the connecting is cancelled, the event loop
+        itself closes the socket, and uvloop never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream
@@ -237,7 +242,7 @@ def _abort(upstream: UpstreamEnd) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Direct:
-    """Connector without an upstream proxy."""
+    """Connector that connects to sites directly."""
 
     source_address: str | None
     delay_seconds: ClassVar[float] = ATTEMPT_DELAY_SECONDS
@@ -254,7 +259,7 @@ class _Direct:
 
 @dataclass(frozen=True, slots=True)
 class _Proxied:
-    """Connector through an upstream proxy."""
+    """Connector that connects to sites through an upstream proxy."""
 
     proxy: UpstreamProxy
     delay_seconds: ClassVar[float] = PROXIED_DELAY_SECONDS
@@ -286,6 +291,7 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
         raise ConfigurationError("SOURCE_ADDRESS must be a numeric IP address.") from error
     if not proxy:
         return _Direct(source_address)
-    from serverpy.net.proxies import UpstreamProxy  # imported late: its library takes 0.5 MB, and few servers need it
+    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
+    from serverpy.net.proxies import UpstreamProxy
 
     return _Proxied(UpstreamProxy(proxy, source_address))

@@ -1,13 +1,13 @@
 """The policy that decides which addresses the server may reach. Code in this process that opens a socket for a client's
-request first passes the numeric address to the guard: the connector of the media client, and the filtering proxy of
-yt-dlp.
+request first asks the guard about the numeric address. That code is the HTTP client for media and the filtering proxy
+of yt-dlp.
 
 Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
-all of its addresses are checked, and the caller connects to one of them: between the check and the connection there is
-no second look-up that could answer differently. An address that cannot be parsed is refused.
+all of its addresses are checked, and the caller connects to one of these addresses: there is no second look-up between
+the check and the connection that could return a different address. An address that cannot be parsed is refused.
 
-`check_url` checks the page URLs that clients send. That check alone does not protect, because every redirect and every
-playlist can name a new target.
+`check_url` checks the page URLs that clients send. That check alone does not protect the server, because every redirect
+and every playlist can name a new address.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from serverpy.options import Targets
 Address = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Function that resolves a name and a port to numeric addresses, in the order to try them. Raises OSError if the name
-does not resolve."""
+"""Function that resolves a host name and a port to numeric addresses, in the order in which to try them. Raises OSError
+if the name does not resolve."""
 
 MAX_URL_CHARACTERS = 8192
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
-# IANA's special-purpose registries, and ranges that Python's `is_global` allows (multicast) or classifies differently
-# from one patch release to the next.
+# Addresses that are not public: IANA's special-purpose registries, and ranges that Python's `is_global` allows
+# (multicast) or classifies differently in different patch releases.
 _CLOSED_IPV4 = tuple(
     IPv4Network(text)
     for text in (
         "0.0.0.0/8",
         "10.0.0.0/8",
-        "100.64.0.0/10",  # carrier-grade NAT, and Alibaba's metadata 100.100.100.200
+        "100.64.0.0/10",  # carrier-grade NAT, and the metadata server 100.100.100.200 of Alibaba Cloud
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's metadata and DNS: a public address that never leaves the host
-        "169.254.0.0/16",  # link-local, and the metadata of nearly every cloud
+        "168.63.129.16/32",  # Azure's metadata server and DNS: a public address that never leaves the host
+        "169.254.0.0/16",  # link-local addresses, and the metadata server of nearly every cloud
         "172.16.0.0/12",
-        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata 192.0.0.192
+        "192.0.0.0/24",  # IETF protocol assignments, and the metadata server 192.0.0.192 of Oracle Cloud
         "192.0.2.0/24",
-        "192.88.99.0/24",  # 6to4 relays
+        "192.88.99.0/24",  # relays of 6to4
         "192.168.0.0/16",
         "198.18.0.0/15",
         "198.51.100.0/24",
@@ -61,23 +61,24 @@ _CLOSED_IPV4 = tuple(
         "240.0.0.0/4",
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only machines reach IPv4 through these addresses
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only machines reach IPv4 addresses by this prefix
 _OPEN_IPV6 = (IPv6Network("2000::/3"), _NAT64)
 _CLOSED_IPV6 = tuple(
     IPv6Network(text)
     for text in (
-        "2001::/23",  # protocol assignments, Teredo among them
+        "2001::/23",  # IETF protocol assignments, including Teredo
         "2001:db8::/32",
-        "2002::/16",  # 6to4: packets go to the IPv4 address inside, through relays that RFC 7526 retired
+        "2002::/16",  # 6to4: packets go to the embedded IPv4 address, through relays that RFC 7526 retired
         "3fff::/20",
     )
 )
-_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper half of the interface identifier
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # ISATAP (RFC 5214 §6.1): the upper half of the interface identifier
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that the server may reach on one port, or on all ports (None)."""
+    """A network outside the public internet that the server may reach, on one port, or on all ports if `port` is
+    None."""
 
     network: IpNetwork
     port: int | None = None
@@ -88,8 +89,8 @@ class AllowedNetwork:
 
 def parse_networks(text_items: Iterable[str]) -> tuple[AllowedNetwork, ...]:
     """Parse ALLOW_NETWORKS: `127.0.0.0/8`, `10.1.2.3`, `127.0.0.1:8001`, `::1`, `[::1]:80`, `fd00::/8`. A port may also
-    follow a network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError, which names the item, if an item is
-    invalid."""
+    follow a network (`10.0.0.0/8:80`, `[fd00::/8]:80`). Raises ValueError if an item is invalid; the message names the
+    item."""
     return tuple(_parse_network(text.strip()) for text in text_items)
 
 
@@ -100,7 +101,7 @@ def _parse_network(text: str) -> AllowedNetwork:
     host, port_text = (match[1], match[2]) if match else (text, None)
     try:
         if "%" in host or (bracketed and ":" not in host):
-            raise ValueError("scope id, or brackets around an IPv4 address")
+            raise ValueError("no scope id, and no brackets around an IPv4 address, are allowed")
         network = ip_network(host)
     except ValueError as error:
         hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
@@ -118,7 +119,8 @@ class Guard:
     `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
     `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
     port on every address of this machine. Because a guard never changes, sockets are bound first, and components that
-    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; the filtering proxy (`Egress`) adds its own
+    port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -131,7 +133,7 @@ class Guard:
 
     @classmethod
     def of(cls, targets: Targets) -> Guard:
-        """Make the guard for `targets`. Raises ConfigurationError if an item of ALLOW_NETWORKS is invalid."""
+        """Return the guard for `targets`. Raises ConfigurationError if an item of ALLOW_NETWORKS is invalid."""
         try:
             guard = cls(allow=parse_networks(targets.allow_networks), deny_ports=targets.deny_ports)
         except ValueError as error:
@@ -141,25 +143,25 @@ class Guard:
         return guard
 
     def refusing(self, host: str, port: int) -> Guard:
-        """Return a copy that also refuses `host`:`port`, a socket of this process. Raises ValueError if `host` is not
-        numeric."""
+        """Return a copy of the guard that also refuses `host`:`port`, on which this process listens. Raises ValueError
+        if `host` is not numeric."""
         address = _unmapped(ip_address(host.partition("%")[0]))
         return replace(self, own=self.own | {(str(address), port)})
 
     def check(self, address: str, port: int) -> None:
-        """Raise TargetForbidden unless the server may connect to the address. Refuses a non-numeric `address` and a
-        scope id."""
+        """Raise TargetForbidden unless the server may connect to the address and port. An `address` that is not numeric
+        or has a scope id is refused."""
         target = _parse_address(address)
         if not 0 < port < 65536:
-            raise TargetForbidden("The port of this address is invalid.")
+            raise TargetForbidden("The port of this address is not between 1 and 65535.")
         if self._is_own(target, port):
-            raise TargetForbidden("This address is the server's own.")
+            raise TargetForbidden("This address belongs to this server, which must not send requests to itself.")
         if any(network.covers(target, port) for network in self.allow):
             return
         if not is_public(target):
             raise TargetForbidden("This address is not on the public internet and may not be reached.")
         if port in self.deny_ports:
-            raise TargetForbidden(f"Port {port} may not be reached.")
+            raise TargetForbidden(f"This server must not connect to port {port}.")
 
     def _is_own(self, target: Address, port: int) -> bool:
         hosts = [ip_address(host) for host, own_port in self.own if own_port == port]
@@ -181,7 +183,7 @@ def _parse_address(text: str) -> Address:
     try:
         address = ip_address(text)
     except ValueError as error:
-        raise TargetForbidden("This is not a numeric address.") from error
+        raise TargetForbidden("The address is not a numeric IP address.") from error
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise TargetForbidden("An address with a scope id may not be reached.")
     return _unmapped(address)
@@ -207,19 +209,19 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out ranges with embedded
-    addresses that `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
+    """Yield the embedded IPv4 addresses to which the network may forward packets for `address`. Leaves out ranges that
+    `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
 
 
 async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
-    """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses: one forbidden
-    address forbids the name.
+    """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
+    is forbidden, the name is forbidden.
 
-    `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; the caller limits the time. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
+    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup` or the running loop's
+    `getaddrinfo`; the caller sets a timeout. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
     name does not resolve.
     """
     literal = _literal(host)
@@ -231,8 +233,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
 
 def _literal(host: str) -> str | None:
     """Return `host` if it is a numeric address in its canonical form. Returns None if it is a name. Raises
-    TargetForbidden if it is an address in another form (`2130706433`, `0x7f.1`, `127.1`), because parsers disagree on
-    its meaning."""
+    TargetForbidden if it is a numeric address in a different form (`2130706433`, `0x7f.1`, `127.1`), because parsers
+    disagree on its meaning."""
     if ":" in host:
         return host
     try:
@@ -262,7 +264,7 @@ async def system_lookup(host: str, port: int) -> list[str]:
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the address with its scope id, so that the check also sees the scope id."""
+    """Return the resolved address with its scope id, so that the guard also checks the scope id."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
@@ -275,7 +277,7 @@ def check_url(url: str) -> str:
     if "\\" in url or _has_blank(url):
         raise InvalidUrl("The URL contains white space, a control character or a backslash.")
     if _is_smuggled(url):
-        raise InvalidUrl("The URL contains internal data of yt-dlp.")
+        raise InvalidUrl("The URL contains yt-dlp's internal data (__youtubedl_smuggle). Send the URL without it.")
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         raise InvalidUrl("The URL must begin with http:// or https://.")
@@ -286,14 +288,14 @@ def check_url(url: str) -> str:
 
 
 def _has_blank(text: str) -> bool:
-    if text.isprintable():  # printable text has no separator other than a space
+    if text.isprintable():  # printable text has no white space other than the space
         return " " in text
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp") for character in text)
 
 
 def _is_smuggled(url: str) -> bool:
-    """Return whether the URL contains yt-dlp's smuggled data, at any depth of percent-encoding: extractors unquote
-    parts of a URL, some of them more than once."""
+    """Return whether the URL contains yt-dlp's smuggled data (`__youtubedl_smuggle`), at any depth of percent-encoding:
+    extractors unquote parts of a URL, and some extractors do so more than once."""
     for _ in range(_MAX_UNQUOTINGS):
         if _SMUGGLED in url.lower():
             return True
@@ -321,22 +323,22 @@ def _check_authority(authority: str) -> str:
 
 
 def _encoded_host(host: str) -> str:
-    """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for a literal
+    """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for an address
     in brackets. Raises ValueError (or its subclass `idna.IDNAError`) if the host is invalid."""
     if host.startswith("["):
         if IPv6Address(host[1:-1]).scope_id is not None:
-            raise ValueError("the address has a scope id")
+            raise ValueError("the address has a scope id, which is not allowed")
         return host
     encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
     labels = encoded.removesuffix(".").split(".")
     if len(encoded) > 254 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
-        raise ValueError("invalid host name")
+        raise ValueError("a label of the host name is empty or too long, or has an invalid character")
     return encoded
 
 
 def _check_reading(url: str) -> None:
-    """Raise InvalidUrl if the standard library cannot parse the host of the URL, because later parsers might read
-    another host."""
+    """Raise InvalidUrl if the standard library cannot parse the host of the URL, because later parsers might find a
+    different host in it."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0

@@ -1,6 +1,6 @@
-"""Heads of HTTP/1 messages in a forward proxy: this module parses requests strictly, responses leniently
-(`response_head.py`), and rewrites both for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out.
-This module does not handle bodies."""
+"""Heads of HTTP/1 messages in a forward proxy. This module parses request heads strictly and response heads leniently
+(`response_head.py`), and rewrites them for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). It does no I/O and does not
+handle bodies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of a refused address. Where a program reports only the phrase, the phrase distinguishes this
-refusal from a site's own 403."""
+"""The reason phrase of the proxy's 403 for a forbidden address. Where a program reports only the phrase, the phrase
+distinguishes this 403 from a 403 of a site."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -22,7 +22,8 @@ _FIELD = re.compile(rb"(%s):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)" % _TOKEN)
 _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\\]+)(?::([0-9]{1,5}))?")
 _BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
 
-# RFC 9110 §7.6.1. Transfer-Encoding is left out: the proxy forwards bodies in the coding in which they arrived.
+# Hop-by-hop fields (RFC 9110 §7.6.1). Transfer-Encoding is not among them, because the proxy forwards bodies in the
+# coding in which they arrived.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
     | {b"proxy-connection", b"te", b"upgrade"}
@@ -35,17 +36,17 @@ Field = tuple[bytes, bytes]
 
 
 class BadHead(Exception):
-    """A head that the proxy does not forward. The message is a sentence that quotes no part of the head."""
+    """Error: a head that the proxy does not forward. The message is a sentence that quotes no part of the head."""
 
 
 class ForbiddenScheme(BadHead):
-    """A well-formed request for a URL that is not http."""
+    """Error: a well-formed request in absolute form for a URL whose scheme is not http."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """A request to the proxy for `authority`, which is `host` and `port`. `forward` is the head to send to the origin;
-    None for CONNECT."""
+    """A request to the proxy. `authority` is the host and port as the absolute URL in the request writes them.
+    `forward` is the head to send to the origin server. A CONNECT has neither."""
 
     host: str
     port: int
@@ -54,7 +55,8 @@ class ProxyRequest:
     authority: bytes = b""
 
     def absolute(self, headers: Iterable[tuple[str, str]]) -> bytes:
-        """Return `forward` in absolute form, with `headers` for the next proxy (RFC 9112 §3.2.2)."""
+        """Return the head `forward` in absolute form, with the additional `headers` for the next proxy (RFC 9112
+        §3.2.2)."""
         assert self.forward is not None
         method, rest = self.forward.removesuffix(b"\r\n").split(b" ", 1)
         extra = "".join(f"{name}: {value}\r\n" for name, value in headers).encode("ascii")
@@ -62,14 +64,15 @@ class ProxyRequest:
 
 
 def find_end(data: bytearray, searched: int) -> int | None:
-    """Return the length of the head in `data`, whose first `searched` bytes were searched before. Returns None if the
-    head is incomplete."""
+    """Return the length of the head in `data`. The first `searched` bytes are known not to contain its end. Returns
+    None if the head is incomplete."""
     match = END.search(data, max(0, searched - 3))
     return match.end() if match else None
 
 
 def parse_request(head: bytes) -> ProxyRequest:
-    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead if the head is malformed."""
+    """Parse the head of a request to the proxy: CONNECT, or a request in absolute form. Raises BadHead if the head is
+    malformed."""
     line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -95,7 +98,7 @@ def _parse_field(text: bytes) -> Field:
 
 
 def _split_target(target: bytes) -> tuple[bytes, bytes]:
-    """Split an absolute-form target into authority and origin-form (RFC 9112 §3.2)."""
+    """Split a request target in absolute form into authority and origin form (RFC 9112 §3.2)."""
     scheme, separator, rest = target.partition(b"://")
     if not separator or not re.fullmatch(rb"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise BadHead("A proxy request needs an absolute URL.")
@@ -115,11 +118,11 @@ def _split_authority(authority: bytes, default_port: int | None) -> tuple[str, i
 
 
 def _origin_fields(fields: list[Field]) -> Iterator[Field]:
-    """Return the fields for the origin. The proxy writes its own Host field (RFC 9112 §3.2.2), and refuses a request
-    that states the length of its body in two ways (§6.1)."""
+    """Return the header fields to send to the origin server. The proxy writes its own Host field (RFC 9112 §3.2.2), and
+    refuses a request that states the length of its body in two ways (§6.1)."""
     names = [name.lower() for name, _ in fields]
     if sum(names.count(name) for name in _FRAMING) > 1:
-        raise BadHead("The length of the request body is ambiguous.")
+        raise BadHead("The length of the request body is ambiguous: send Content-Length or Transfer-Encoding, once.")
     return (field for field in _end_to_end(fields) if field[0].lower() != b"host")
 
 
@@ -133,17 +136,18 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin's response, and its head for the proxy's client: repaired, with one framing,
-    without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a
-    second request on this connection. Raises BadHead if the head is malformed."""
+    """Return the status of an origin server's response, and the response head for the proxy's client. That head is
+    repaired, states the length of the body in one way, and has no hop-by-hop fields. Unless it is an interim response,
+    it has `Connection: close`, because the proxy never reads a second request on a connection. Raises BadHead if the
+    head is malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
 
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status and the head of a response, with one framing and without the errors that strict parsers reject.
-    Raises BadHead if the head is malformed."""
+    """Return the status and the head of a response. The returned head states the length of the body in one way, and has
+    none of the errors that strict parsers reject. Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
 
@@ -157,7 +161,7 @@ def _parsed(head: bytes) -> ResponseHead:
         parsed = parse_response(head)
     except BadResponse as error:
         raise BadHead(str(error)) from error
-    if parsed.status == 101:  # the client requested no upgrade
+    if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
         raise BadHead("Malformed HTTP response.")
     return parsed
 
@@ -168,7 +172,7 @@ def _join(line: bytes, fields: Iterable[Field], *, closing: bool = True) -> byte
 
 
 def answer(status: int, reason: str, code: str, message: str, *extra: str) -> bytes:
-    """Return a complete response of the proxy's own, which ends the connection. `code` is sent in
+    """Return a complete response of the proxy itself, which ends the connection. `code` is the error code in
     `X-ServerPY-Refused`."""
     body = f"{message}\n".encode()
     head = (

@@ -1,7 +1,7 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
-`response_head.py` parses heads, `httptools` the chunked coding. This module adds the bound: it buffers one step of the
-connection, and asks for no more until the reader has taken that step.
+`response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
+one step of the connection, and asks for no more until the reader has taken that step.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, framing."""
+"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, chunk framing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers come from web pages: invalid headers (with control characters) are
-    left out."""
+    """A GET, or a POST if there is a `body`. Headers may come from web pages: invalid headers (with control characters)
+    are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -34,12 +34,13 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Split `url`. Raises `UpstreamFailed` if it is not http or https."""
+        """Return the origin of `url` and its path with query. Raises `UpstreamFailed` if the scheme is not http or
+        https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
-        """Return the encoded request. `to_proxy` has the headers for a proxy that takes the request in absolute form
-        (RFC 9112 §3.2.2)."""
+        """Return the request as bytes. If the request goes to a proxy that takes the absolute form, `to_proxy` has the
+        headers for that proxy (RFC 9112 §3.2.2)."""
         origin, target = split(self.url)
         if to_proxy is not None:
             target = f"{origin.scheme}://{origin.host_header}{target}"
@@ -52,8 +53,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5), and is not a header that this module itself writes (framing,
-    host)."""
+    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller: this module writes framing and
+    Host headers itself."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -67,7 +68,8 @@ _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", 
 
 
 class Headers:
-    """The fields of a response, by lower-case name: `get` returns the first value, `all` every value."""
+    """The fields of a response, by lower-case name. `get` returns the first value of a field, `all` returns all its
+    values."""
 
     __slots__ = ("_fields", "_first")
 
@@ -86,16 +88,17 @@ class Headers:
 
 
 class Exchange:
-    """The response to one request, parsed as the connection delivers it. Belongs to one reader.
+    """The response to one request, parsed as the connection delivers it. An exchange has only one reader.
 
-    Buffers at most one step of the connection: it asks for more only when its reader waits and nothing is buffered.
+    It buffers at most one step of the connection: it asks the connection for more only when its reader waits and
+    nothing is buffered.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._head = b""
         self._left: int | None = None
-        """The bytes of the body that are still to come; None if its length is unknown."""
+        """The number of body bytes that are still to come. None if the length of the body is unknown."""
         self._chunked: httptools.HttpResponseParser | None = None
         self._chunks: deque[bytes] = deque()
         self._error: SourceError | None = None
@@ -104,7 +107,7 @@ class Exchange:
         self.status = 0
         self.headers = Headers(())
         self.touched = False
-        """Whether the server sent any byte."""
+        """Whether the server has sent any byte of its response."""
         self.complete = False
         self.reusable = False
 
@@ -113,9 +116,9 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait for status and headers: at most `timeout` seconds for each read, and `patience` seconds for the first
-        byte. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout` if the server
-        does not answer in time."""
+        """Wait until the status and the headers have arrived: at most `timeout` seconds for each read, and `patience`
+        seconds for the first byte. Raises `UpstreamFailed` if the head is malformed or the connection ends,
+        `UpstreamTimeout` if the server does not respond in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -127,7 +130,7 @@ class Exchange:
                 patience = None
 
     async def chunk(self, timeout: float) -> bytes:
-        """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
+        """Return the next bytes of the body, or `b""` at its end. Raises `UpstreamFailed` if the body was cut,
         `UpstreamTimeout` if the server sends nothing for `timeout` seconds."""
         while not self._chunks:
             if self._error is not None:
@@ -138,7 +141,7 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Drop the buffered bytes. A read, now or later, raises `UpstreamFailed`."""
+        """Drop the buffered bytes. A read in progress, and every later read, raises `UpstreamFailed`."""
         self._chunks.clear()
         self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
@@ -162,7 +165,7 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # Called by the connection
+    # Methods that the connection calls
 
     def data_received(self, data: memoryview) -> None:
         self.touched = True
@@ -176,15 +179,16 @@ class Exchange:
             self._fail(UpstreamFailed(str(error)))
         except httptools.HttpParserError:
             self.reusable = False
-            if not self.complete:  # otherwise only the bytes after the body are malformed
+            if not self.complete:  # if the response is complete, only bytes after its body are malformed
                 self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
         self._count(len(data))
-        if len(self._chunks) > 1:  # many small chunks take far more memory than their bytes
+        if len(self._chunks) > 1:  # in a queue, many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
         if self._chunks or self.complete or self._error is not None or self.status:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
-            self._connection.resume()  # only a part of the head, or framing, has arrived, so the reader still waits
+            # Only a part of the head, or only chunk framing, has arrived, so the reader still waits for data.
+            self._connection.resume()
 
     def _take(self, data: memoryview) -> None:
         if not self.status:
@@ -193,21 +197,22 @@ class Exchange:
                 return
             data = memoryview(rest)
         if self.complete:
-            self.reusable = self.reusable and not data  # the server sent another response unasked
+            # Bytes after the response are a second response that the client has not requested.
+            self.reusable = self.reusable and not data
         elif self._chunked is not None:
             self._chunked.feed_data(data)
         elif data:
             self._take_body(data)
 
     def _take_head(self, data: bytes) -> bytes | None:
-        """Parse the final head, and the interim heads before it (RFC 9110 §15.2). Returns the bytes after the final
+        """Parse the final head, and any interim heads before it (RFC 9110 §15.2). Returns the bytes after the final
         head, or None if that head is incomplete."""
         searched = max(0, len(self._head) - 3)
         self._head = self._head + data if self._head else data.lstrip(b"\r\n")
         while match := END.search(self._head, searched):
             parsed = parse_response(self._head[: match.start()])
             self._head, searched = self._head[match.end() :], 0
-            if parsed.status == 101:  # the client requested no upgrade
+            if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
                 raise BadResponse("The media server sent a malformed HTTP response.")
             if parsed.status >= 200:
                 rest, self._head = self._head, b""
@@ -233,8 +238,8 @@ class Exchange:
         self._chunks.append(bytes(data))
 
     def _count(self, nbytes: int) -> None:
-        """Bound the bytes that are not part of the body: the head, and anything that a hostile server may send
-        between or after chunks."""
+        """Limit the number of bytes that are not part of the body: the head, and anything that a hostile server may
+        send between or after chunks."""
         self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
         if self._bare_bytes > HEAD_BYTES:
             self._fail(UpstreamFailed("The media server sent too many bytes of headers."))
@@ -243,7 +248,7 @@ class Exchange:
         if self.complete or self._error is not None:
             self.reusable = False
         elif self.status and error is None and not self.is_chunked and self._left is None:
-            self.complete = True  # the body ends with the connection (RFC 9112 §6.3)
+            self.complete = True  # the end of the connection is the end of the body (RFC 9112 §6.3)
         else:
             self._error = UpstreamFailed(
                 "The media server cut the connection."
@@ -256,10 +261,10 @@ class Exchange:
         self._error = self._error or error
         self._connection.abort()
 
-    # Called by the parser of the chunked coding
+    # Callbacks that httptools' parser of the chunked coding calls
 
     def on_message_begin(self) -> None:
-        if self.complete:  # the server sent another response unasked
+        if self.complete:  # bytes after the response are a second response that the client has not requested
             self.reusable = False
 
     def on_body(self, body: bytes) -> None:
@@ -271,8 +276,8 @@ class Exchange:
 
 
 def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
-    """Make a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts blanks after the
-    size of a chunk, and LF for CRLF."""
+    """Return a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts blanks after
+    the size of a chunk, and LF instead of CRLF."""
     parser = httptools.HttpResponseParser(exchange)
     parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
     parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -1,6 +1,8 @@
-"""The first response of a ranged read: which bytes it carries, and whether they are the requested ones. If a server
-does not support a suffix range, or does not state that it has honoured the range, `Opening` requests the same bytes by
-the position of their first byte. It learns the length from the response, or from a request for one byte.
+"""The first response of a ranged read: which bytes the response contains, and whether these are the requested bytes.
+
+If a server does not support a suffix range, or does not state which range it has sent, `Opening` requests the same
+bytes by the offset of their first byte. For that it needs the length of the file, which it learns from a response, or
+from a request for one byte.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ WHOLE = ByteRange(0, None)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The bytes that a read returns: from `first` to before `end`, of a file of `total` bytes. `end` and `total` are
-    None if unknown."""
+    """The bytes that a read returns: from offset `first` to before offset `end`, of a file of `total` bytes. `end` and
+    `total` are None if unknown."""
 
     first: int
     end: int | None
@@ -30,9 +32,9 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A response that begins with the first byte of `extent`, and carries bytes to before `end` (None: to the end of
-    the response). `partial` is whether the server honours ranges, `honoured` whether `extent` is the requested
-    range."""
+    """A response that begins with the first byte of `extent`, and contains the bytes to before the offset `end` (None:
+    to the end of the response). `partial` tells whether the server honours ranges, `honoured` whether `extent` is the
+    requested range."""
 
     response: Response
     extent: Extent
@@ -42,9 +44,9 @@ class Opened:
 
 
 class Opening:
-    """Opener of the bytes `asked` (None: the whole file), or of the whole file if `if_range` no longer holds. `total`
-    is the length of the file in bytes if it is known from elsewhere; the response takes precedence. Keeps the facts
-    that failed attempts have reported."""
+    """Opener of a ranged read of the bytes `asked` (None: the whole file). If the file no longer matches `if_range`, it
+    opens the whole file instead. `total` is the length of the file in bytes, if the caller knows it; a length in a
+    response takes precedence. The opener keeps what it has learned from attempts that failed."""
 
     def __init__(
         self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
@@ -56,8 +58,8 @@ class Opening:
         self._ranges = ranges
 
     async def once(self) -> Opened:
-        """Try to open the bytes once. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
-        `Unusable` if the response carries other bytes, and the errors of `RangeRequests.send`."""
+        """Try once to open the bytes. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
+        `Unusable` if the response does not contain the requested bytes, and the errors of `RangeRequests.send`."""
         asked = self._asked
         if not _is_suffix(asked) or not self._ranges or self._requests.without_range:
             return await self._open(asked)
@@ -73,8 +75,8 @@ class Opening:
         return await self._open(with_first(asked, self._total))
 
     async def _ask_total(self) -> int:
-        """Return the length of the file, from the response to a request for one byte. Raises `Unusable` if the response
-        does not state it."""
+        """Return the length of the file in bytes, from the response to a request for one byte. Raises `Unusable` if the
+        response does not state the length."""
         probe = await self._requests.send(ByteRange(0, 0))
         probe.close()
         if probe.status in (206, 416):
@@ -98,7 +100,7 @@ class Opening:
         except BaseException:
             response.close()
             raise
-        response.close()  # `if_range` no longer holds: read the whole file, still by ranges if necessary
+        response.close()  # the file does not match `if_range`: read the whole file, still by ranges if necessary
         self._asked = self._if_range = None
         return await self._open(None)
 
@@ -108,8 +110,8 @@ class Opening:
         return response.status == 206 and is_same
 
     def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
-        """Return the result for `part`, which `response` carries in answer to `asked`. Raises `Unusable` if the part
-        does not begin with the requested bytes."""
+        """Return the opened read for `part`, the bytes that `response` contains after a request for `asked`. Raises
+        `Unusable` if the part does not begin with the requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
@@ -129,8 +131,8 @@ _BEYOND = "The range lies beyond the end."
 
 
 def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error for a response with status 416. The error is a `RangeNotSatisfiable` only if the response states
-    a length that `asked` exceeds."""
+    """Return the error for a response with status 416. It is a `RangeNotSatisfiable` only if the response states the
+    length of the file and `asked` begins beyond that length. Otherwise it is an `Unusable`."""
     total = total_of(response.headers.get("content-range"))
     if _is_beyond(asked, total):
         return RangeNotSatisfiable(_BEYOND, total)
@@ -142,23 +144,24 @@ def _is_suffix(asked: ByteRange | None) -> TypeGuard[ByteRange]:
 
 
 def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
-    """Return whether no byte of a file of `total` bytes is in `asked`. No range contains a byte of an empty file."""
+    """Return whether a file of `total` bytes has no byte in the range `asked`. An empty file has no byte in any
+    range."""
     if asked is None or total is None:
         return False
     return total == 0 or (asked.first is not None and asked.first >= total)
 
 
 def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) -> bool:
-    """Return whether a server that answers the suffix range `asked` with the whole file may still honour ranges with a
-    first byte."""
+    """Return whether a server that responds to the suffix range `asked` with the whole file may still honour ranges
+    that state a first byte."""
     if not _is_suffix(asked) or part.total is None:
         return False
     return (asked.last or 0) < part.total and response.headers.get("accept-ranges") != "none"
 
 
 def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
-    """Return whether a 206 carries the whole file although a part was requested. Such a server ignores ranges, but
-    answers 206."""
+    """Return whether a 206 contains the whole file although only a part was requested. Such a server ignores ranges,
+    but responds with 206."""
     if asked is None or part.total is None or not part.is_whole:
         return False
     if asked.first is None:
@@ -167,7 +170,8 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
 
 
 def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the requested extent. Raises `Unusable` if the response does not begin with that extent."""
+    """Return the extent of the request `asked` in the file. Raises `Unusable` if the response does not begin with the
+    first byte of that extent."""
     assert part.total is not None
     try:
         first, end = resolve_range(asked or WHOLE, part.total)

@@ -1,9 +1,9 @@
-"""The ports that browsers refuse to fetch from. The module is separate because the worker's guard needs the ports
-without importing the settings."""
+"""The ports that browsers refuse to fetch from. This is a module of its own, because the guard in the worker process
+needs the ports without importing the settings."""
 
 from __future__ import annotations
 
-# https://fetch.spec.whatwg.org/#port-blocking
+# the “bad ports” of https://fetch.spec.whatwg.org/#port-blocking
 BAD_PORTS: frozenset[int] = frozenset(
     {
         *(0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104),

@@ -1,11 +1,11 @@
 """Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked. The schemes
 `socks4a` and `socks5h`, with which a client asks the proxy to resolve names, are treated like `socks4` and `socks5`.
 
-The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not a name,
-so that it does not resolve the name again. The exception is an http proxy that allows no CONNECT to the port of an
+The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not the host
+name, so that it does not resolve the name again. An exception is an http proxy that allows no CONNECT to the port of an
 `http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request itself, in absolute form (RFC 9112
-§3.2.2), which must contain the name of the host. The guard has checked the addresses to which this machine resolves the
-name.
+§3.2.2), which must contain the name of the host. Even then, the guard has checked the addresses to which this machine
+resolves the name.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from serverpy.net.response_head import BadResponse, parse_response
 
 _MAX_HEAD_BYTES = 16384
 _NO_CONNECT = frozenset({400, 403, 405, 501})
-"""Statuses with which proxies refuse a CONNECT that they do not allow."""
+"""Statuses with which http proxies refuse a CONNECT that they do not allow."""
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
 class _ConnectRefused(ConnectionError):
-    """The refusal of CONNECT by an http proxy, which answered with `status`."""
+    """Error: an http proxy refused a CONNECT with the status `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__("the proxy refused the connection")
@@ -41,9 +41,9 @@ class _ConnectRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteForm:
-    """The form of requests to `port` through an http proxy that refuses tunnels to that port with status `refused`:
-    absolute form, with `headers` for the proxy. `answered` holds the ports for which the proxy has answered such
-    requests."""
+    """How to send requests for URLs with a given port through an http proxy that refuses tunnels to that port with
+    status `refused`: in absolute form, with `headers` for the proxy. `answered` is the set of ports for which the proxy
+    has passed on such requests."""
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     refused: int
@@ -51,8 +51,8 @@ class AbsoluteForm:
     answered: set[int]
 
     def is_refusal(self, status: int) -> bool:
-        """Return whether a response with `status` comes from the proxy, which then refuses the target and not only the
-        tunnel, or from the site."""
+        """Return whether a response with `status` comes from the proxy, which then refuses the request itself and not
+        only the tunnel. Otherwise the response comes from the site."""
         if status == 407 or (status == self.refused and self.port not in self.answered):
             return True
         self.answered.add(self.port)
@@ -61,8 +61,9 @@ class AbsoluteForm:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamProxy:
-    """The PROXY setting, and the local address to connect from. Raises ConfigurationError, without the password, if the
-    setting is invalid. Remembers the ports for which the proxy takes requests in absolute form."""
+    """The upstream proxy that the setting PROXY names, and the local address from which to connect to it. Raises
+    ConfigurationError if the setting is invalid; the message does not contain the password. Remembers the ports for
+    which the proxy takes requests in absolute form."""
 
     url: str = field(repr=False)
     source_address: str | None = None
@@ -79,12 +80,13 @@ class UpstreamProxy:
         object.__setattr__(self, "kind", kind)
 
     def takes(self, address: str) -> bool:
-        """Return whether the proxy can connect to `address`: SOCKS4 supports only IPv4."""
+        """Return whether the proxy can connect to `address`. SOCKS4 supports only IPv4 addresses."""
         return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
 
     async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
-        """Return the result of `open`, and None. If the proxy allows no CONNECT to the port of an http URL, return a
-        connection to the proxy itself, and the form of requests to it."""
+        """Return a connection to the address through the proxy (the result of `open`), and None. If the proxy allows no
+        CONNECT to the port of an http URL, return a connection to the proxy itself, and the form in which to send
+        requests over it."""
         if scheme != "http" or self.kind is not ProxyType.HTTP:
             return await self.open(address, port), None
         refused = 0
@@ -101,7 +103,7 @@ class UpstreamProxy:
 
     async def open(self, address: str, port: int) -> socket.socket:
         """Return a connected, non-blocking socket, which the caller closes. Raises OSError if the connection fails. The
-        caller limits the time."""
+        caller sets a timeout."""
         if self.kind is ProxyType.HTTP:
             return await self._open_http(address, port)
         try:
@@ -114,9 +116,9 @@ class UpstreamProxy:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """Connect with a CONNECT request (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes
-        as the whole response: if a head arrived in two parts, python-socks would treat the second part as the origin's
-        bytes."""
+        """Connect with a CONNECT request (RFC 9110 §9.3.6). This method does not use python-socks, which treats the
+        first received bytes as the whole response: if a head arrived in two parts, python-socks would treat the second
+        part as the origin's bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -132,7 +134,7 @@ class UpstreamProxy:
         addresses = {str(address[0]): (family, address) for family, *_, address in found}
         ordered = [addresses[each] for each in in_order(tuple(addresses), None)] if addresses else []
         if not ordered:
-            raise ConnectionError("the proxy has no address")
+            raise ConnectionError("the host name of the proxy has no address")
         attempts = [partial(self._dial_one, family, address) for family, address in ordered]
         _, sock = await first_to_connect(attempts, ATTEMPT_DELAY_SECONDS, socket.socket.close)
         return sock
@@ -165,7 +167,7 @@ def _connect_request(address: str, port: int, user: str | None, password: str | 
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Read the head of the final response. Raises ConnectionError if its status is not 2xx."""
+    """Read response heads from the proxy until the final one. Raises ConnectionError if its status is not 2xx."""
     while (status := await _read_status(sock)) < 200:
         if status == 101:
             break
@@ -174,8 +176,8 @@ async def _read_consent(sock: socket.socket) -> None:
 
 
 async def _read_status(sock: socket.socket) -> int:
-    """Read a response head byte by byte, and not beyond its end, because the bytes after the head are the origin's.
-    Return the status. Raises ConnectionError if the head is incomplete or malformed."""
+    """Read a response head byte by byte, and not beyond its end, because the bytes after the head come from the origin
+    server. Return the status. Raises ConnectionError if the head is incomplete or malformed."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):

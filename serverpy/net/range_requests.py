@@ -1,7 +1,9 @@
-"""The requests of one ranged read: their ranges, the responses that carry media, and the remedies for a failure. There
-are four remedies: repeat the request after a pause; repeat it once without Range, if Range may have made the server
-fail; repeat it at a fresh address, if the current address may be stale; or fail the read. `RangeRequests` chooses a
-remedy by the kind of the failure and by the remedies tried since the last new byte.
+"""The requests of one ranged read: their ranges, the responses that contain media, and the remedies for a failure.
+
+There are three remedies: repeat the request after a pause; repeat the request once without Range, if Range may have
+made the server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is left, the
+read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried since the
+last new byte.
 """
 
 from __future__ import annotations
@@ -18,30 +20,31 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be temporary, so that a later request may succeed. Any other status without media may mean that the
-address is stale."""
+"""Statuses that may be temporary, so that a later request may succeed. Any other status of a response without media may
+mean that the URL has expired."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
-"""Statuses below 500 with which servers refuse a Range that they do not support."""
+"""Statuses below 500 with which servers refuse a Range header that they do not support."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
-"""Statuses that are about the media or this server's address: another HTTP client would get the same status."""
+"""Statuses that depend on the media or on the IP address of this machine: another HTTP client would get the same
+status."""
 
 
 class RangeSource(Protocol):
-    """Bytes at a media server that can be requested by range, at their current address."""
+    """Bytes at a media server that can be requested by range, at a URL that may expire."""
 
     async def open(self, headers: dict[str, str]) -> Response: ...
 
     async def renew(self) -> bool:
-        """Find a fresh address for the same bytes. Returns False if only the current one is known."""
+        """Find a fresh URL for the same bytes. Returns False if only the current URL is known."""
         ...
 
 
 class Unhealable(UpstreamFailed):
-    """A failure after which a retry would not help."""
+    """Error: a failure after which a retry would not help."""
 
 
 class Refused(UpstreamFailed):
-    """A response whose status carries no media."""
+    """Error: a response whose status says that it contains no media."""
 
     def __init__(self, status: int, retry_after: str | None) -> None:
         super().__init__(f"The media server refused the request (HTTP {status}).")
@@ -54,8 +57,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is the maximum
-    number of fresh addresses in that time."""
+    """The requests of one read. `tries` is the number of failed requests since the last new byte; `renewals` is the
+    maximum number of fresh URLs between two new bytes."""
 
     def __init__(
         self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
@@ -69,18 +72,18 @@ class RangeRequests:
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = Representation()
-        """The facts about the file from the accepted responses."""
+        """The facts about the file, as the accepted responses stated them."""
         self.sent_range = False
-        """Whether the last request had a Range."""
+        """Whether the last request had a Range header."""
         self.without_range = False
-        """Whether requests leave Range out, because the server fails if a request has a Range."""
+        """Whether requests omit the Range header, because the server fails if a request has this header."""
         self.range_works = False
-        """Whether the server at the current address has answered a range as requested."""
+        """Whether the server at the current URL has responded with the requested range."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Request the range `asked`, or the whole file if `asked` is None. Returns a response that carries media, or a
-        416 in answer to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot
-        be decoded."""
+        """Request the range `asked`, or the whole file if `asked` is None. Returns a response with media, or a 416 if
+        the request had a Range header. Raises `Refused` for any other status, `Unhealable` for a content coding that
+        cannot be decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -92,7 +95,8 @@ class RangeRequests:
         if response.coding_problem is not None:
             response.close()
             raise Unhealable(response.coding_problem)
-        if response.is_decoded and response.status == 206:  # the response carries only a part of the compressed bytes
+        # The response contains only a part of the compressed bytes, so it cannot be decoded.
+        if response.is_decoded and response.status == 206:
             response.close()
             if asked is None:
                 raise Unhealable("The media server sent a part of compressed media, which cannot be decoded.")
@@ -107,7 +111,7 @@ class RangeRequests:
         return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
 
     def accept(self, response: Response, part: Part) -> None:
-        """Record that `response` carries the requested bytes. Raises `Mismatch` if the bytes are those of another
+        """Record that `response` contains the requested bytes. Raises `Mismatch` if the bytes belong to a different
         file."""
         self.known.learn(part.total, response.headers, split(response.url)[0])
         self._has_begun = True
@@ -115,14 +119,14 @@ class RangeRequests:
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
-        """Record that a new byte has arrived after a failure, so that all remedies may be tried again."""
+        """Record that a new byte has arrived, so that all remedies may be tried again after the next failure."""
         self.tries = 0
         self._renewals_left = self._renewals
         self._tried_without = self.without_range
 
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
-        """Prepare the next attempt. Raises `error` if no remedy is left, and the error of an extraction if the server
-        refuses the address."""
+        """Prepare the next attempt after `error`. Raises `error` if no remedy is left. If the media server refused the
+        URL and a new extraction fails, raises the error of that extraction."""
         error.of_transport = not (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT)
         self.tries += 1
         if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
@@ -140,8 +144,8 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may be temporary counts
-        against Range only if it occurs twice."""
+        """Return whether the same request without Range may succeed. If the server error may be temporary, it is blamed
+        on Range only when it occurs a second time."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
         if not isinstance(error, Refused):
@@ -151,7 +155,7 @@ class RangeRequests:
         return error.status in _RANGE_REFUSED or error.status >= 500
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether a fresh address may help. After a network failure, a fresh address is the last remedy."""
+        """Return whether a fresh URL may help. After a network failure, a fresh URL is the last remedy."""
         if isinstance(error, Mismatch) and error.by_etag:
             self._renewals_left = 0
         if not self._renewals_left:
@@ -166,7 +170,7 @@ class RangeRequests:
             is_fresh = await self._source.renew()
         except ServerPYError:
             if isinstance(error, Refused):
-                raise  # a new extraction reports why the site refuses the address
+                raise  # the error of the new extraction tells why the site refuses the URL
             return False
         if is_fresh:
             self.known.forget_etags()
@@ -174,8 +178,8 @@ class RangeRequests:
         return is_fresh
 
     def _is_final(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request would fail again. In mid-stream, the next response may come from another
-        server that still has the file."""
+        """Return whether the same request would fail again. In the middle of a stream, the next response may come from
+        a different server that still has the file."""
         if isinstance(error, Refused):
             return not error.is_passing or error.retry_after > self._wait_seconds
         return isinstance(error, Unusable | RedirectFailed) and not self._has_begun

@@ -1,9 +1,9 @@
-"""The bytes that a response carries according to its head, and whether they belong to the file that is being read.
-`resume.py` checks both for every response.
+"""The bytes that a response contains according to its head, and whether they belong to the file that is being read.
 
-Two responses are never joined if they differ in their total length or Last-Modified date, or, from the same server and
-extraction, in a strong ETag: the servers of one file may have an ETag each. The rules: RFC 9110 §8.8 (validators),
-§14.4 (Content-Range), §15.3.7 (206). Pure.
+`resume.py` checks both for every response. Two responses are never joined if they differ in their total length or
+Last-Modified date. Nor are two responses from the same server and extraction if they differ in a strong ETag; the ETags
+of different servers may differ for the same file. The rules: RFC 9110 §8.8 (validators), §14.4 (Content-Range), §15.3.7
+(206). The module does no I/O.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
-"""Maximum number of servers of one file whose ETags are kept."""
+"""Maximum number of servers of one file whose ETags a read keeps."""
 MAX_VALIDATOR = 1024
-"""Maximum length of a validator that is kept, in characters."""
+"""Maximum length of a validator that a read keeps, in characters."""
 
 
 class Unusable(UpstreamFailed):
-    """A response to a range that does not state which bytes it carries, contradicts itself, or carries other bytes than
-    requested. `total` is the length of the file as far as the response states it."""
+    """Error: a response to a range request that does not state which bytes it contains, contradicts itself, or contains
+    different bytes than requested. `total` is the length of the file in bytes, or None if the response does not state
+    it."""
 
     def __init__(self, message: str, total: int | None = None) -> None:
         super().__init__(message)
@@ -32,8 +33,9 @@ class Unusable(UpstreamFailed):
 
 
 class Mismatch(UpstreamFailed):
-    """A response that carries bytes of a file other than the file that is being read. `by_etag` is True if only the
-    ETag differs. A fresh address does not help then, because its ETag may differ in any case."""
+    """Error: a response that contains bytes of a different file than the file that is being read. `by_etag` is True if
+    only the ETag differs. In this case a fresh URL does not help, because a response from there may have a different
+    ETag for the same file."""
 
     def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
         super().__init__(message)
@@ -42,14 +44,14 @@ class Mismatch(UpstreamFailed):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a response carries: from `first` to before `end`, out of a file of `total` bytes. `end` and
-    `total` are None if the response does not state them."""
+    """The bytes that a response contains: from offset `first` to before offset `end`, out of a file of `total` bytes.
+    `end` and `total` are None if the response does not state them."""
 
     first: int
     end: int | None
     total: int | None
     is_range: bool
-    """Whether the server has answered with a range. If not, the part is the whole file."""
+    """Whether the server has responded with a range. If not, the part is the whole file."""
 
     @property
     def is_whole(self) -> bool:
@@ -57,8 +59,8 @@ class Part:
 
 
 def part_of(status: int, headers: Headers) -> Part:
-    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if the head does not
-    state the part, or contradicts itself."""
+    """Return the part of the file that a response with a status of 200, 203 or 206 contains. Raises `Unusable` if the
+    head does not state the part, or contradicts itself."""
     text = _content_range(headers)
     length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
     given = ContentRange.parse(text)
@@ -72,9 +74,9 @@ def part_of(status: int, headers: Headers) -> Part:
 
 
 def _ranged(status: int, given: ContentRange, total: int, length: int | None) -> Part:
-    """Return the part that `given` names, if the body's length agrees. A `last` beyond the end of the file counts as
-    the last byte of the file. With a status of 200, a body as long as the file is the whole, and any other must be
-    exactly as long as the range."""
+    """Return the part that the Content-Range `given` states, if it agrees with the body's length. A `last` beyond the
+    end of the file counts as the last byte of the file. With a status of 200, a body as long as the file is the whole
+    file; any other body must be exactly as long as the range."""
     end = min(given.last + 1, total)
     if status != 206 and (length == total or (length is None and (given.first, end) == (0, total))):
         return Part(0, total, total, is_range=False)
@@ -85,15 +87,16 @@ def _ranged(status: int, given: ContentRange, total: int, length: int | None) ->
 
 
 def _whole(length: int | None, total: int | None) -> Part:
-    """Return the whole file as a part. Raises `Unusable` if the total in an invalid Content-Range differs from the
-    length of the body, because such a server has sent a range with a status other than 206."""
+    """Return the whole file as a part. Raises `Unusable` if the response has an invalid Content-Range whose total
+    differs from the length of the body, because such a server has sent a range with a status other than 206."""
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)
 
 
 def _content_range(headers: Headers) -> str | None:
-    """Return the value of Content-Range. Returns an invalid value if the response has several different ones."""
+    """Return the value of Content-Range. Returns an invalid value if the response has several different ones, and None
+    if it has none."""
     values = set(headers.all("content-range"))
     return ", ".join(values) if values else None
 
@@ -103,7 +106,7 @@ def _is_multipart(headers: Headers) -> bool:
 
 
 class Representation:
-    """The facts about the file that is being read, from the responses so far."""
+    """The facts about the file that is being read, as the responses so far stated them."""
 
     def __init__(self) -> None:
         self.total: int | None = None
@@ -113,12 +116,13 @@ class Representation:
 
     @property
     def if_range(self) -> str | None:
-        """The validator for If-Range: the latest strong ETag, otherwise the Last-Modified date."""
+        """The validator for If-Range: the latest strong ETag, otherwise the Last-Modified date. None if no response has
+        stated either."""
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts the known
-        facts."""
+        """Add the facts that a response from the server `origin` states. Raises `Mismatch` if the response contradicts
+        the known facts."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -134,7 +138,8 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Forget the ETags, because the servers of another extraction may have other ETags for the same bytes."""
+        """Forget the ETags, because the servers that a new extraction names may have different ETags for the same
+        bytes."""
         self._etag = None
         self._etags.clear()
 

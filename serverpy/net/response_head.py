@@ -1,9 +1,9 @@
 """The head of an HTTP/1 response, read as leniently as curl and browsers read it, and its framing, read in the one safe
-way (RFC 9112 §6.3). Pure: bytes in, values out. Never used for requests.
+way (RFC 9112 §6.3). The module does no I/O, and is never used for requests.
 
-Accepted: LF for CRLF, folded lines, blanks before a colon, control characters in a value, lines that are not fields
-(which are dropped), `ICY 200 OK`. A head that states the length of its body in several ways is read by the rules of RFC
-9112, and its connection serves no other request.
+The parser accepts LF instead of CRLF, folded lines, blanks before a colon, control characters in a value, lines that
+are not fields (it drops them), and `ICY 200 OK`. A head that states the length of its body in several ways is read by
+the rules of RFC 9112, and its connection is not reused for another request.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from dataclasses import dataclass
 from serverpy.ranges import parse_length
 
 MAX_FIELDS = 200
-"""Maximum number of fields: each field is held as an object, which takes far more memory than its bytes. Media servers
-send fewer than 40."""
+"""Maximum number of header fields of a response. Each field is an object, which takes far more memory than its bytes.
+Media servers send fewer than 40 fields."""
 LONGEST_BODY = 10**15
-"""Maximum valid length of a body in bytes. Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is
-unknown."""
+"""Maximum valid length of a body in bytes. Internet radio servers claim 2^63-1 or 2^64-1 bytes to mean that the length
+is unknown."""
 END = re.compile(rb"\r?\n\r?\n")
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
 )
-"""The codings of IANA's registry that change the bytes (`x-gzip` and `x-compress` are written without `x-`)."""
+"""The content and transfer codings of IANA's registry that change the bytes. `x-gzip` and `x-compress` are listed
+without their prefix `x-`."""
 
 _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9]{2})(?![0-9])(.*)", re.IGNORECASE)
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation of control characters to blanks: parsers that read the head later treat some control characters as the
-end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # LONGEST_BODY bytes or more
+"""Translation table from control characters to blanks, because parsers that read the head later treat some control
+characters as the end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # matches numbers of LONGEST_BODY or more
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
 
 
 class BadResponse(Exception):
-    """A response that cannot be read. The message is a sentence that quotes no part of the response."""
+    """Error: a response whose head cannot be parsed. The message is a sentence that quotes no part of the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, which is the field
-    that determines the framing.
-
-    `length` is that of the body; None if the head does not state it. A body that is neither chunked nor has a length
-    ends with its connection. `reusable` is whether another request may follow on the connection."""
+    """The head of a response, decoded as Latin-1. Of the fields that state the length of the body, `fields` has only
+    the one that determines it. `length` is the length of the body in bytes; None if the head does not state it. A body
+    that is neither chunked nor has a length ends with its connection. `reusable` tells whether another request may
+    follow on the connection."""
 
     status: int
     line: str
@@ -59,7 +59,7 @@ class ResponseHead:
 
 
 def parse_response(head: bytes) -> ResponseHead:
-    """Parse a head, with or without the empty line at its end. Raises BadResponse if it is malformed."""
+    """Parse a head, with or without the empty line at its end. Raises BadResponse if the head is malformed."""
     if head.count(b"\n") > MAX_FIELDS + 2:
         raise BadResponse("The media server sent too many header fields.")
     if b"\n " in head or b"\n\t" in head:
@@ -68,7 +68,7 @@ def parse_response(head: bytes) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadResponse("The media server sent a malformed HTTP response.")
-    # A line that is not a field is dropped, as browsers do.
+    # drop a line that is not a field, as browsers do
     fields = [(name, value.strip(" \t")) for name, value in _FIELD.findall(lines)]
     special: dict[str, list[str]] = {_LENGTH: [], _CODING: [], _CONNECTION: []}
     for name, value in fields:
@@ -96,16 +96,16 @@ def tokens(values: Iterable[str]) -> list[str]:
 
 
 def is_endless(content_range: str | None, content_length: str | None) -> bool:
-    """Return whether a partial response without a length claims more bytes than any body has (`bytes
-    0-18446744073709551614/*`), which means that it carries a whole Internet radio stream."""
+    """Return whether a 206 without a Content-Length claims more bytes than any body has (`bytes
+    0-18446744073709551614/*`), which means that its body is a whole internet radio stream."""
     return content_length is None and _ENDLESS.fullmatch(content_range or "") is not None
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length if it is not (RFC 9112 §6.3). Ignores `identity` and words
-    that are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse
-    if the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
-    short."""
+    """Return whether the body is chunked, and its length in bytes if it is not (RFC 9112 §6.3). Ignores `identity` and
+    words that are not codings. The length is None if it is not a number, or too large for any body. Raises BadResponse
+    if the body has a transfer coding that was not requested, or if the head states different lengths: each length might
+    cut the body short."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
         raise BadResponse("The media server sent a transfer coding that was not requested.")
@@ -118,15 +118,17 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
-    """Return whether the head states the framing once, and in the usual way. Otherwise another parser on the path might
-    see another end of the body, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
+    """Return whether the head states the length of the body once, and in the usual way. Otherwise another parser on the
+    path might see a different end of the body, and treat the following bytes as the next response (RFC 9112 §11.1,
+    §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]
 
 
 def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> list[Field]:
-    """Return the fields, with only the first field for the framing that counts."""
+    """Return the fields. Of the fields that state the length of the body, only the first that determines the length is
+    kept."""
     counts, value = (_CODING, "chunked") if chunked else (_LENGTH, str(length))
     missing = chunked or length is not None
     kept: list[Field] = []
@@ -141,6 +143,6 @@ def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None
 
 
 def _stays_open(version: str, connection: list[str]) -> bool:
-    """Return whether the server keeps the connection (RFC 9112 §9.3)."""
+    """Return whether the server keeps the connection open after this response (RFC 9112 §9.3)."""
     options = tokens(connection)
     return "close" not in options and (version > "1.0" or "keep-alive" in options)

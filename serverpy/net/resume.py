@@ -1,10 +1,11 @@
-"""A ranged read that recovers from failures: it returns the bytes of one resource, in order, across cut connections,
-stalls and expired addresses.
+"""A ranged read that recovers from failures: it returns the bytes of one resource in order, even if connections are
+cut, servers stall or URLs expire.
 
 Each further request begins a little before the current position, whether the previous response failed or only covered
-less than requested. The read compares the repeated bytes with those already returned, and each response with all known
-facts about the file (`representation.py`), so that it never returns wrong bytes. After three retries without a new
-byte, the read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206), §15.5.17 (416).
+less than requested. The read compares the repeated bytes with the bytes that it has already returned, so that it never
+returns wrong bytes. It also compares each response with all known facts about the file (`representation.py`). After
+three retries without a new byte, the read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206),
+§15.5.17 (416).
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from serverpy.tasks import Unlosable
 __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 
 OVERLAP_BYTES = 4096
-"""Maximum number of bytes already returned that are requested again and compared."""
+"""Maximum number of bytes that a read has already returned and requests again, to compare them."""
 START_BYTES = 64
-"""Maximum number of first bytes of a file that are compared if a server sends the file again from its beginning.
-Internet radio does not repeat itself, so the comparison detects it before the read drops as many bytes as it has
-returned."""
+"""Maximum number of bytes at the beginning of a file that the read compares if a server sends the file again from its
+beginning. An internet radio stream does not repeat itself. This comparison detects such a stream before the read drops
+as many bytes as it has returned."""
 _SHORTER = "The media became shorter while it was read."
 
 
@@ -41,10 +42,12 @@ async def open_resuming(
     total: int | None = None,
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read covers the whole file if `ranges` is False, if
-    the server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`;
-    no retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
-    `renewals` times without a new byte. `total` is the length of the file in bytes if it is known from elsewhere, so
-    that a suffix range can be requested by its first byte. The response takes precedence, so `total` may be wrong.
+    the server does not support ranges, or if the file no longer matches `if_range`.
+
+    No request asks for more than `window_bytes` bytes. If the server's Retry-After is longer than `wait_seconds`, the
+    read fails instead of waiting. The URL of `source` is renewed at most `renewals` times without a new byte. `total`
+    is the length of the file in bytes, if the caller knows it, so that a suffix range can be requested by its first
+    byte. It may be wrong, because the length in a response takes precedence.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. Leaves nothing open when it raises or is cancelled.
@@ -59,8 +62,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. The owner closes the read, after
-    cancelling any `read` in progress."""
+    """An open read of `extent`. It holds OVERLAP_BYTES bytes in addition to the memory of its response. The owner
+    closes the read, after it has cancelled any `read` in progress."""
 
     is_live = False
     takes_large_steps = True
@@ -80,7 +83,7 @@ class ResumingRead(Unlosable):
         self._expected = b""
         self.extent = opened.extent
         self.partial = opened.partial
-        """Whether the server honours ranges."""
+        """Whether the media server honours ranges."""
         self.honoured = opened.honoured
         """Whether `extent` is the requested range."""
         self.url = response.url
@@ -90,9 +93,9 @@ class ResumingRead(Unlosable):
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete. `most` is the maximum number of bytes to request from
-        the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
-        extraction if the address expired."""
+        """Return the next bytes, or `b""` when the extent is complete. `most` is the maximum number of bytes to request
+        from the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the error of a
+        new extraction if the URL has expired and the extraction fails."""
         while True:
             try:
                 chunk = await self._read_once(most)
@@ -104,19 +107,21 @@ class ResumingRead(Unlosable):
                     return chunk
 
     def close(self) -> None:
-        """Close the response. Idempotent."""
+        """Close the current response. Idempotent."""
         response, self._response = self._response, None
         if response is not None:
             response.close()
 
     async def aclose(self) -> None:
-        """Close the response, for owners that await the closing of a read. Idempotent."""
+        """Close the current response: the asynchronous form of `close`, for owners that await the closing of a read.
+        Idempotent."""
         self.close()
 
-    # Reading
+    # Methods that `read` calls
 
     async def _read_once(self, most: int) -> bytes | None:
-        """Read one chunk. Returns bytes for the reader, `b""` at the end, or None if the chunk brought no new bytes."""
+        """Read one chunk. Returns new bytes for the reader, `b""` at the end, or None if the chunk contained no new
+        bytes."""
         if self._position == self._promised and not self._compares:
             return self._end_response()
         if self._response is None:
@@ -125,20 +130,22 @@ class ResumingRead(Unlosable):
         return self._accept(chunk) if chunk else self._end_response()
 
     def _end_response(self) -> bytes | None:
-        """Continue after the clean end of a response, which may cover less than its request (RFC 9110 §15.3.7)."""
+        """Handle the clean end of a response, which may contain less than requested (RFC 9110 §15.3.7). Returns `b""`
+        if the read is complete, None if a new request must follow."""
         if self._compares:
             raise Mismatch(_SHORTER)
         if self.extent.end is None or self._position == self.extent.end:
             return b""
         if not self._gained:
-            raise UpstreamFailed("The media server sent no more bytes.")
+            raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         self._overlap_bytes = min(self._overlap_bytes, _overlap_within(self._position - self._begun))
         self._promised = None
         self.close()
         return None
 
     def _accept(self, chunk: bytes) -> bytes | None:
-        """Drop the bytes before the overlap, compare the overlap, and count the rest."""
+        """Return the new bytes of `chunk`, or None if it has none. Drops bytes before the overlap, and compares the
+        bytes in the overlap."""
         if self._compares:
             chunk = self._compare(chunk)
         reached = self._position + len(chunk)
@@ -157,14 +164,14 @@ class ResumingRead(Unlosable):
         return chunk
 
     def _note_progress(self, chunk: bytes) -> None:
-        """Note that the response has brought a new byte."""
+        """Record that the current response has brought a new byte."""
         self._gained = True
         self._start = self._start or chunk[:START_BYTES]
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return the new bytes of `chunk`. Raises `Mismatch` if the other bytes differ from the bytes that the read has
-        already returned."""
+        """Return the new bytes of `chunk`. Raises `Mismatch` if the repeated bytes differ from the bytes that the read
+        has already returned."""
         if self._discard == self._begun and not self.extent.first:  # `chunk` is the beginning of the whole file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
@@ -177,22 +184,23 @@ class ResumingRead(Unlosable):
         return chunk[known:]
 
     async def _reopen(self) -> Response:
-        """Send a new request from a little before the current position, and prepare the comparison."""
+        """Send a new request from a little before the current position, and prepare the comparison of
+        the repeated bytes."""
         overlap = min(len(self._tail), self._overlap_bytes)
         begin, end = self._position - overlap, self.extent.end
         response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
         self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
         self._compares = bool(self._discard or self._expected)
-        if end is None and part.total is not None:  # the first response did not state the total
+        if end is None and part.total is not None:  # the first response did not state the total length
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)
         self._gained = False
         return response
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
-        """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag differs
-        from that of If-Range, send the request again with the ETag of that server."""
+        """Send a request that continues the read. A redirect may lead to a different server of the file, whose ETag
+        differs from the ETag in If-Range. In this case, send the request again with the ETag of that server."""
         known = self._requests.known
         for is_last in (False, True):
             validator = known.if_range
@@ -205,11 +213,11 @@ class ResumingRead(Unlosable):
             if is_last or part.is_range or validator is None or validator == known.if_range:
                 return response, part
             response.close()
-        raise AssertionError("unreachable")
+        raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _continued(self, response: Response, begin: int) -> Part:
-        """Return the part that `response` carries. Raises `Unusable` or `Mismatch` if it does not continue the read at
-        `begin`."""
+        """Return the part of the file that `response` contains. Raises `Unusable` or `Mismatch` if it does not continue
+        the read at offset `begin`."""
         if response.status == 416:
             total = total_of(response.headers.get("content-range"))
             if total is not None and total < self._position:
@@ -223,7 +231,7 @@ class ResumingRead(Unlosable):
         self._requests.accept(response, part)
         if part.end is not None and part.end <= self._position and part.end != part.total:
             self._overlap_bytes = min(self._overlap_bytes, _overlap_within(part.end - begin))
-            raise UpstreamFailed("The media server sent no more bytes.")
+            raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         return part
 
 
@@ -234,7 +242,8 @@ def _check_same(chunk: bytes, expected: bytes) -> None:
 
 
 def _overlap_within(window_bytes: int | None) -> int:
-    """Return how many bytes to compare if a response brings `window_bytes`, so that half of them are new."""
+    """Return how many bytes to repeat and compare if a response has at most `window_bytes` bytes, so that at least half
+    of them are new."""
     return OVERLAP_BYTES if window_bytes is None else max(1, min(OVERLAP_BYTES, window_bytes // 2))
 
 

@@ -1,9 +1,9 @@
-"""The session of an extraction at media servers, which sends the extraction's headers with every request and its
-cookies to their domains, and follows redirects hop by hop.
+"""The session of an extraction with media servers. It sends the extraction's headers with every request and its cookies
+to their domains, and follows redirects itself.
 
-Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj). The
-session also keeps the cookies that media servers set. The guard checks the address of each hop, because each hop is a
-request of the client.
+For each redirect, cookies are selected again by domain and path (RFC 6265 §5.4; a leak here was yt-dlp's
+GHSA-v8mc-9377-rwjj). The session also keeps the cookies that media servers set. The guard checks the address of each
+redirect, because each redirect is a new request of the `Client`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
-    """A session that opens URLs with the headers and cookies of an extraction. Holds no connection, so there is nothing
-    to close."""
+    """A session that opens URLs with the headers and cookies of one extraction. It holds no connection, so its owner
+    need not close it."""
 
     def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
         self._client = client
@@ -40,13 +40,15 @@ class Session:
         for cookie in cookies:
             self._jar.set_cookie(_to_jar(cookie))
         self._credentials: dict[Origin, str] = {}
-        """The values of Authorization for the origins whose URLs had a user name."""
+        """The values of the Authorization header, for origins whose URLs contained a user name."""
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Open `url`, follow redirects, and return the final response with any status. A user name and password in a
-        URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises the
-        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads back to the
-        same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or https."""
+        """Open `url`, follow redirects, and return the final response, whatever its status. A user name and password in
+        a URL become Basic authorization for all requests to that origin; the URL of the response has neither.
+
+        Raises the errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads
+        back to the same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
+        https."""
         url, origin = self._locate(url)
         begun_at, seen = origin, set[Request]()
         for _ in range(MAX_REDIRECTS + 1):
@@ -62,11 +64,12 @@ class Session:
             seen.add(request)
             url, origin = self._locate(redirected(url, location))
             if response.status in (301, 302, 303):
-                body = None  # RFC 9110 §15.4: a POST becomes a GET
+                body = None  # after 301, 302 and 303, a POST becomes a GET (RFC 9110 §15.4)
         raise RedirectFailed("The media server redirects too many times.")
 
     def _locate(self, url: str) -> tuple[str, Origin]:
-        """Return the URL without user name, and its origin. Keeps the credentials in `url` for that origin."""
+        """Return the URL without user name and password, and its origin. Keeps the credentials in `url` for that
+        origin."""
         url, credentials = without_user_info(url)
         origin = split(url)[0]
         if credentials is not None and (origin in self._credentials or len(self._credentials) < MAX_CREDENTIALS):
@@ -90,7 +93,7 @@ class Session:
     def _cookie_header(self, url: str) -> str | None:
         if not len(self._jar):
             return None
-        request = urllib.request.Request(url)  # a dummy request that only the cookie jar reads
+        request = urllib.request.Request(url)  # a dummy request, never sent, from which the cookie jar reads the URL
         self._jar.add_cookie_header(request)
         return request.get_header("Cookie")
 
@@ -106,14 +109,14 @@ class Session:
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
-    """Return whether a request to `then` may carry the credentials for `first`: both are the same origin, or `then` is
-    the https version of `first` on the same host and the default ports."""
+    """Return whether a request to the origin `then` may have the credentials for the origin `first`: both are equal, or
+    `then` is the https version of `first` on the same host and the default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
 
 
 class _Info:
-    """The part of a response that `CookieJar.extract_cookies` reads."""
+    """The methods of a response that `CookieJar.extract_cookies` calls."""
 
     def __init__(self, message: email.message.Message) -> None:
         self._message = message

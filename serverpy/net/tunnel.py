@@ -1,16 +1,17 @@
-"""The two ends of a connection through the egress. Once the ends are joined, each end sends the bytes that the other
-end receives.
+"""The two ends of a connection through the filtering proxy (egress). Once the ends are joined, each end sends the bytes
+that the other end receives.
 
-    client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
+client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
 No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
 `get_buffer` and `buffer_updated`, which nothing interrupts), and passes a copy of the bytes to the other end's
-transport. Until the kernel has taken all the bytes, that transport pauses reading on this side, so a tunnel holds at
-most `CHUNK_BYTES` in each direction.
+transport. Until the kernel has taken all the bytes, that transport pauses reading at the first end, so a tunnel holds
+at most `CHUNK_BYTES` in each direction.
 
-How a tunnel ends: - The client leaves (its FIN arrives even while it is not reading): the upstream connection is closed
-at once. - The upstream ends cleanly: the client gets the remaining bytes, then also a clean end. - The upstream is cut:
-the client is cut (RST), so that a body which ends with its connection does not look complete.
+How a tunnel ends: - The client disconnects (its FIN arrives even while it is not reading): the proxy closes the
+upstream connection at once. - The media server ends the connection cleanly: the client gets the remaining bytes, then
+also a clean end. - The upstream connection is cut: the proxy resets the client's connection (RST), so that a body which
+ends with its connection does not look complete.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """The common base of both ends. `buffer` is the buffer that all ends of the loop share. `closed` is done when the
-    socket is gone."""
+    """The common base class of the two ends of a tunnel. `buffer` is the receive buffer that all ends on the event loop
+    share. The future `closed` is done when the socket is closed."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -49,7 +50,7 @@ class End(asyncio.BufferedProtocol):
         return self._buffer
 
     def take(self, nbytes: int) -> bytes:
-        """Return a copy of the bytes, because a transport may keep its argument until the socket takes it."""
+        """Return a copy of the received bytes, because a transport may keep its argument until the socket takes it."""
         return bytes(self._buffer[:nbytes])
 
     def send(self, data: bytes) -> None:
@@ -61,7 +62,7 @@ class End(asyncio.BufferedProtocol):
         return 0 if self.closed.done() else self.transport.get_write_buffer_size()
 
     def cut(self) -> None:
-        """Close with RST, and drop the unsent bytes."""
+        """Close the connection with RST, and drop the unsent bytes."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.transport.is_closing():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -69,10 +70,11 @@ class End(asyncio.BufferedProtocol):
 
 
 class ClientEnd(End):
-    """The end towards the proxy's client. `ClientEnd` collects the head of the connection's only request, waits while
-    the proxy (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
+    """The end of a tunnel towards the proxy's client.
 
-    Before `join`, it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
+    `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects. Then
+    it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most MAX_HEAD_BYTES
+    bytes (the head and the beginning of the body).
     """
 
     def __init__(
@@ -90,8 +92,8 @@ class ClientEnd(End):
         self.upstream: UpstreamEnd | None = None
 
     async def head(self) -> bytes:
-        """Wait for the request head. Raises BadHead if the head is too long. If the client leaves, the wait is
-        cancelled."""
+        """Wait for the request head and return it. Raises BadHead if the head is too long. If the client disconnects,
+        the wait is cancelled."""
         return await self._head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,8 +126,8 @@ class ClientEnd(End):
             self._head.set_exception(BadHead("The request head is too large."))
 
     def join(self, upstream: UpstreamEnd, request: bytes | None) -> None:
-        """Join the two ends into one tunnel. `request` is the head for the origin; None tunnels all bytes unread
-        (CONNECT)."""
+        """Join this end and `upstream` into one tunnel. `request` is the head to send to the origin server; if it is
+        None (CONNECT), the tunnel forwards all bytes unread."""
         if upstream.transport.is_closing():
             self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
             return
@@ -140,9 +142,9 @@ class ClientEnd(End):
             self.transport.resume_reading()
 
     def respond(self, data: bytes) -> None:
-        """Send a response of the proxy's own, and close. For LINGER_SECONDS, read and drop the client's remaining
-        bytes, because closing a socket with unread bytes would reset the connection, and the client would lose the
-        response."""
+        """Send a response of the proxy itself, and close the connection. For LINGER_SECONDS, read and drop the client's
+        remaining bytes, because closing a socket with unread bytes would reset the connection, and the client would
+        lose the response."""
         self._answered, self._early = True, bytearray()
         self._detach()
         if self.transport.is_closing():
@@ -151,18 +153,19 @@ class ClientEnd(End):
         self.transport.write(data)
         try:
             self.transport.write_eof()
-        except OSError:  # the client has read the response, and has then reset the connection
+        except OSError:  # the client reset the connection after it had read the response
             self.transport.abort()
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """Send the remaining bytes, then close, because the upstream has ended cleanly."""
+        """Send the remaining bytes to the client, then close, because the media server has ended the connection
+        cleanly."""
         self._detach()
         self.transport.close()
 
     def tick(self) -> None:
-        """End the tunnel if no byte has passed since the last call but one. The proxy calls this method at equal
+        """End the tunnel if no byte has passed since the call before the last one. The proxy calls this method at equal
         intervals. A client that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
@@ -205,13 +208,15 @@ class ClientEnd(End):
 
 
 class UpstreamEnd(End):
-    """The end towards the media server. `client` is None before `join`, and after the client has gone."""
+    """The end of a tunnel towards the media server. `client` is None before `join`, and after the client has
+    disconnected."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
         self.absolute_form: AbsoluteForm | None = None
-        """The form of the request if the connection ends at another proxy that takes it in absolute form, else None."""
+        """How to write the request if the connection ends at another proxy that takes requests in absolute form. None
+        otherwise."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
@@ -231,7 +236,7 @@ class UpstreamEnd(End):
         return self._head is not None
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.client is None:  # uvloop reads before the task that awaits the connection runs
+        if self.client is None:  # uvloop may read before the task that awaits the connection runs
             self._early += self.take(nbytes)
             self.transport.pause_reading()
             return

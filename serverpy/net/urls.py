@@ -1,5 +1,5 @@
-"""URLs of media in the form that is sent to servers: split, normalised and percent-encoded as by yt-dlp and browsers.
-Pure."""
+"""The URLs of media in the form in which the client sends them to servers: split, normalised and percent-encoded, as
+yt-dlp and browsers do it. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverpy.errors import UpstreamFailed
 BLANKS = "".join(map(chr, range(33)))
 """Blanks and control characters, which browsers strip from both ends of a URL (WHATWG URL §4.4)."""
 _SAFE = "/?%:@!$&'()*+,;=~-._"
-"""The characters that may stand unencoded in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
+"""The characters that may occur unencoded in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DOT = re.compile(r"(?:\.|%2e)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
@@ -23,7 +23,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host (IDNA, lower case, no brackets) and port of a server (RFC 6454 §4)."""
+    """The origin of a URL (RFC 6454 §4): scheme, host (IDNA, lower case, no brackets) and port of a server."""
 
     scheme: str
     host: str
@@ -37,8 +37,9 @@ class Origin:
 
 @functools.lru_cache(maxsize=64)
 def split(url: str) -> tuple[Origin, str]:
-    """Split an http(s) URL into origin and request target. Characters that a target cannot contain are percent-encoded,
-    and dot segments are removed. Raises `UpstreamFailed` if the URL is invalid, or contains a user name."""
+    """Split an http(s) URL into origin and request target. Characters that are not allowed in a request target are
+    percent-encoded, and dot segments are removed. Raises `UpstreamFailed` if the URL is invalid, or contains a user
+    name."""
     try:
         parts = urlsplit(url.strip(BLANKS))
         host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
@@ -57,7 +58,7 @@ def _encoded(text: str) -> str:
 
 
 def _without_dot_segments(path: str) -> str:
-    """Remove `.` and `..` segments (RFC 3986 §5.2.4), even percent-encoded ones, as browsers do."""
+    """Remove the path segments `.` and `..` (RFC 3986 §5.2.4), even percent-encoded ones, as browsers do."""
     if not _DOT_SEGMENT.search(path):
         return path
     kept: list[str] = []
@@ -72,14 +73,14 @@ def _without_dot_segments(path: str) -> str:
 
 
 def _dots(segment: str) -> int:
-    """Return 1 for `.`, 2 for `..`, 0 for any other segment."""
+    """Classify a path segment, which may be percent-encoded: 1 for `.`, 2 for `..`, 0 for any other segment."""
     dots = len(_DOT.findall(segment))
     return dots if dots in (1, 2) and not _DOT.sub("", segment) else 0
 
 
 def without_user_info(url: str) -> tuple[str, str | None]:
-    """Return the URL without its user name and password, and the value of Authorization that they stand for (RFC 7617
-    §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is invalid."""
+    """Return the URL without its user name and password. Also return the value of the Authorization header that these
+    stand for (RFC 7617 §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is invalid."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -93,12 +94,12 @@ def without_user_info(url: str) -> tuple[str, str | None]:
 
 
 class RedirectFailed(UpstreamFailed):
-    """Redirects that lead to no response."""
+    """Error: redirects that lead to no response."""
 
 
 def redirected(url: str, location: str) -> str:
     """Return the target URL of a redirect. Decodes bytes that are not ASCII as UTF-8, like browsers. Raises
-    `RedirectFailed` if the URL is invalid."""
+    `RedirectFailed` if the target URL is invalid."""
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
     except ValueError as error:

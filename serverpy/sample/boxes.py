@@ -1,4 +1,4 @@
-"""Rewriting of MP4 files into layouts that muxers seldom produce but readers must support."""
+"""Rewriting of MP4 files into layouts that muxers seldom write but parsers must support."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ BASE_DATA_OFFSET = 0x000001
 DATA_OFFSET, FIRST_SAMPLE_FLAGS, SAMPLE_DURATIONS, SAMPLE_SIZES = 0x000001, 0x000004, 0x000100, 0x000200
 RUN_HEAD_BYTES = 20
 SIDX_ENTRIES = 32
-"""Offset in bytes of the references in the content of a version 1 `sidx` (§8.16.3)."""
+"""Offset in bytes of the first reference in the content of a version 1 `sidx` (ISO/IEC 14496-12 §8.16.3)."""
 WIDE_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box (ISO/IEC 14496-12 §4.2) with a 32-bit size. `start` and `stop` delimit its content in the file."""
+    """A box (ISO/IEC 14496-12 §4.2) with a 32-bit size. `start` and `stop` are the offsets of its content in the
+    file."""
 
     kind: bytes
     start: int
@@ -26,7 +27,7 @@ class Box:
 
 
 def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """Yield the outermost boxes between the offsets `start` and `stop`."""
+    """Yield the boxes between the offsets `start` and `stop`, without the boxes inside them."""
     end = len(film) if stop is None else stop
     while start < end:
         size, kind = struct.unpack_from(">I4s", film, start)
@@ -36,7 +37,7 @@ def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]
 
 
 def each_sample_a_chunk(film: bytes) -> bytes:
-    """Give each sample a chunk of its own. `film` has one track, and its `mdat` comes before its `moov`."""
+    """Return the film with a chunk for each sample. `film` must have one track, and its `mdat` before its `moov`."""
     (offset,) = (box.start for box in boxes(film) if box.kind == b"mdat")
     sizes = _sample_sizes(film)
     offsets = list(accumulate(sizes[:-1], initial=offset))
@@ -45,8 +46,8 @@ def each_sample_a_chunk(film: bytes) -> bytes:
 
 
 def one_wide_chunk(film: bytes) -> bytes:
-    """Join all samples into one chunk. `film` has one track, and its `mdat` comes before its `moov`. The size of `mdat`
-    and the chunk offset get 64 bits where 32 would suffice."""
+    """Return the film with all samples in one chunk. `film` must have one track, and its `mdat` before its `moov`. The
+    size of `mdat` and the chunk offset get 64 bits although 32 bits would suffice."""
     (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
     size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
     head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)
@@ -55,8 +56,8 @@ def one_wide_chunk(film: bytes) -> bytes:
 
 
 def based_on_their_places(film: bytes) -> bytes:
-    """Correct the base data offsets (§8.8.7) in a fragmented film: libav writes them as if there were no `sidx` before
-    the fragments."""
+    """Correct the base data offsets (ISO/IEC 14496-12 §8.8.7) in a fragmented film: libav writes these offsets as if
+    there were no `sidx` before the fragments."""
     out = bytearray(film)
     for moof in boxes(film):
         if moof.kind == b"moof":
@@ -69,7 +70,7 @@ def based_on_their_places(film: bytes) -> bytes:
 
 
 def in_two_runs(film: bytes) -> bytes:
-    """Split the `trun` of each fragment into two. The film is fragmented and has one `sidx`."""
+    """Split the `trun` of each fragment into two. The film must be fragmented and have exactly one `sidx`."""
     out = bytearray()
     for box in boxes(film):
         if box.kind == b"mfra":
@@ -86,8 +87,8 @@ def in_two_runs(film: bytes) -> bytes:
 
 
 def _two_runs(film: bytes, moof: Box) -> bytes:
-    """Return two `trun` boxes that replace the only `trun` (§8.8.8) of a `moof`. The `moof` grows by the header of the
-    second."""
+    """Return two `trun` boxes that replace the only `trun` of a `moof` (ISO/IEC 14496-12 §8.8.8). The `moof` grows by
+    the header of the second `trun`."""
     (run,) = (box for box in within(film, moof.start, moof.stop) if box.kind == b"trun")
     flags, count, offset = struct.unpack_from(">IIi", film, run.start)
     assert flags & DATA_OFFSET
@@ -105,7 +106,8 @@ def _two_runs(film: bytes, moof: Box) -> bytes:
 
 
 def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:
-    """Return `head`, the content of `mdat`, and `moov` with the boxes in `changed` replaced."""
+    """Return a film made of `head`, an `mdat` with the given content, and `moov` with the boxes in `changed`
+    replaced."""
     inside = {box.kind: box for box in boxes(film)}
     mdat, moov = inside[b"mdat"], inside[b"moov"]
     return head + film[mdat.start : mdat.stop] + _rebuilt(film, moov, changed)
@@ -121,14 +123,16 @@ def _rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
 
 
 def _sample_sizes(film: bytes) -> tuple[int, ...]:
-    """Return the size of each sample from `stsz` (§8.7.3), which has a table or one size for all samples."""
+    """Return the size in bytes of each sample, from `stsz` (ISO/IEC 14496-12 §8.7.3). The box has a table of sizes, or
+    one size for all samples."""
     (stsz,) = (box for box in within(film) if box.kind == b"stsz")
     size, count = struct.unpack_from(">II", film, stsz.start + 4)
     return (size,) * count if size else struct.unpack_from(f">{count}I", film, stsz.start + 12)
 
 
 def within(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """Yield all boxes between the offsets `start` and `stop`, each before the boxes inside it."""
+    """Yield all boxes between the offsets `start` and `stop`, at every depth. Each box comes before the boxes inside
+    it."""
     for box in boxes(film, start, stop):
         yield box
         if box.kind in CONTAINERS:

@@ -20,8 +20,8 @@ H264_B_FRAMES = "avc1.4d400c"
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One format as the sample site's API describes it. `file` names a file of the sample media, `path` is its address
-    below `/tube/media/`."""
+    """One format of a film, as the sample site's API describes it. `file` names a file of the sample media, and `path`
+    is the path of that file below `/tube/media/`."""
 
     path: str
     file: str
@@ -46,7 +46,7 @@ def _manifest(file: str, protocol: str) -> Rendition:
 
 
 def _in_chunks(rendition: Rendition) -> Rendition:
-    """Return the same rendition, served in small ranges only."""
+    """Return a copy of this format whose URL serves only small ranges."""
     extra = (*rendition.extra, ("chunk_bytes", CHUNK_BYTES))
     return replace(rendition, path=f"chunked/{rendition.path}", extra=extra)
 
@@ -71,7 +71,7 @@ _TRACKS = {
     "video-uneven": _video("video-uneven.mp4", LOW, "avc1.4d400d"),
     "video-long-sidx": _video("video-long-sidx.mp4", LOW, H264_B_FRAMES, **_DASH_VIDEO),
 }
-"""Renditions of one track each, video or audio."""
+"""Formats with one track each, video or audio."""
 
 RENDITIONS = {
     **_TRACKS,
@@ -105,7 +105,7 @@ SEGMENTED = {
         extra=(("fields", {"extra_param_to_segment_url": f"sig={SIGNATURE}"}),),
     ),
 }
-"""Renditions that are delivered in segments."""
+"""Formats that are delivered in segments."""
 
 RENDITIONS |= SEGMENTED
 RENDITIONS |= {
@@ -135,7 +135,7 @@ PAIRS = {
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
     "long-muxed": ("long",),
 }
-"""Films with separate video and audio, and films for comparison."""
+"""Films with separate video and audio formats, and films to compare them with."""
 WATCH = {
     "full": FULL,
     "headers": ("360",),
@@ -152,11 +152,11 @@ TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
     **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
 }
-"""Films whose video comes from `hostile.py`."""
+"""Films with a video format that `hostile.py` makes."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 
 
 def duration_of(film: str) -> int:
-    """Return the duration that the page states, in seconds."""
+    """Return the duration that the film's page states, in seconds."""
     return LONG_SECONDS if film in LONG else SECONDS

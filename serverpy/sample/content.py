@@ -1,4 +1,4 @@
-"""The content of the media addresses: files of the sample, and a large file that is generated as it is read."""
+"""The content of the sample site's media URLs: media files, and a large file that is generated while it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from serverpy.sample.make import ensure_media
 PIECE_BYTES = 64 * 1024
 MIB = 1 << 20
 BOX_HEAD_BYTES = 16
-# The number is prime, so that a lost or repeated chunk of a round size shifts the pattern and changes the hash.
+# The period of the pattern is prime, so that a lost or repeated chunk of a round size shifts the pattern and changes
+# the hash.
 PATTERN_BYTES = 1_048_573
 
 TYPES = {
@@ -39,7 +40,7 @@ def type_of(name: str) -> str:
 
 
 class Content(Protocol):
-    """Bytes of known length that do not change. `modified` is in seconds since the epoch."""
+    """Content of a media URL: bytes of known length that do not change. `modified` is in seconds since the epoch."""
 
     @property
     def size(self) -> int: ...
@@ -49,7 +50,8 @@ class Content(Protocol):
     def modified(self) -> float: ...
 
     def pieces(self, start: int, stop: int) -> Generator[bytes]:
-        """Yield the bytes from `start` up to `stop`, in chunks of at most 64 KiB. The caller closes the generator."""
+        """Yield the bytes from offset `start` up to offset `stop`, in chunks of at most 64 KiB. The caller closes the
+        generator."""
         ...
 
 
@@ -80,7 +82,7 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class HeldContent:
-    """Bytes made for one request, few enough to hold in memory."""
+    """Bytes made for one request, few enough to keep in memory."""
 
     data: bytes
     type: str
@@ -97,9 +99,8 @@ class HeldContent:
 
 @dataclass(frozen=True, slots=True)
 class LargeContent:
-    """`prog.mp4`, padded to `size` bytes with one `free` box that has a 64-bit size (ISO/IEC 14496-12 §4.2).
-
-    Players skip the box. Its content is a pattern that is generated as it is read.
+    """The content of `prog.mp4`, padded to `size` bytes with one `free` box that has a 64-bit size (ISO/IEC 14496-12
+    §4.2). Players skip this box. Its content is a pattern that is generated while it is read.
     """
 
     prog: Path
@@ -126,7 +127,8 @@ _FLIPPED = bytes(255 - value for value in range(256))
 
 @dataclass(frozen=True, slots=True)
 class ChangedContent:
-    """The bytes of `before` with every bit flipped. If `told` is true, the date and the ETag change too."""
+    """The bytes of `before` with every bit flipped. If `told` is true, the Last-Modified date and the ETag change
+    too."""
 
     before: Content
     told: bool
@@ -163,7 +165,7 @@ def _pattern(start: int, stop: int) -> Generator[bytes]:
 
 
 def large_content(mib: int, prog: Path) -> LargeContent | None:
-    """Return the large file of exactly `mib` MiB. Returns None if `prog.mp4` alone is larger."""
+    """Return the content of a large file of exactly `mib` MiB. Returns None if `prog.mp4` alone is larger."""
     if mib * MIB < prog.stat().st_size + BOX_HEAD_BYTES:
         return None
     return LargeContent(prog, mib * MIB)
@@ -171,13 +173,14 @@ def large_content(mib: int, prog: Path) -> LargeContent | None:
 
 @cache
 def large_sha256(mib: int) -> str:
-    """Return the hexadecimal SHA-256 of `/media/large-<mib>.mp4`. It is computed chunk by chunk and cached.
-
-    Raises ValueError if there is no large file of that size.
+    """Return the hexadecimal SHA-256 of the file `/media/large-<mib>.mp4`. The hash is computed chunk by chunk and
+    cached. Raises ValueError if a file of `mib` MiB would be smaller than `prog.mp4`.
     """
     content = large_content(mib, ensure_media() / "prog.mp4")
     if content is None:
-        raise ValueError(f"no large file of {mib} MiB: it would be smaller than prog.mp4, which it contains")
+        raise ValueError(
+            f"a large file of {mib} MiB is too small: it must contain all of prog.mp4. Choose a larger size."
+        )
     digest = hashlib.sha256()
     for piece in content.pieces(0, content.size):
         digest.update(piece)

@@ -1,5 +1,5 @@
-"""Remuxing of the encoded films into the forms that sites deliver: single tracks, HLS, DASH. Packets are copied, never
-encoded again."""
+"""Remuxing of the encoded films into the forms in which sites deliver media: single tracks, HLS, DASH. Packets are
+copied, never encoded again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ AAC = "mp4a.40.2"
 
 
 def copy(source: Path, target: Path | io.BytesIO, format: str, kinds: str, options: Mapping[str, str]) -> None:
-    """Copy the streams of `source` whose type is in `kinds` ("video audio") into another container."""
+    """Copy the streams of `source` whose type is in `kinds` ("video audio") into a file with another container
+    format."""
     with av.open(source) as film, av.open(target, "w", format=format, options=dict(options)) as out:
         chosen: list[Stream] = [stream for stream in film.streams if stream.type in kinds.split()]
         copies = {stream.index: out.add_stream_from_template(stream) for stream in chosen}
@@ -33,8 +34,8 @@ def copy(source: Path, target: Path | io.BytesIO, format: str, kinds: str, optio
 
 
 def h264_codec(film: Path) -> str:
-    """Return the RFC 6381 codec string, made of three bytes of the AVCDecoderConfigurationRecord (ISO/IEC 14496-15
-    §5.3.3)."""
+    """Return the RFC 6381 codec string of the video, made of three bytes of its AVCDecoderConfigurationRecord (ISO/IEC
+    14496-15 §5.3.3)."""
     with av.open(film) as container:
         record = container.streams.video[0].codec_context.extradata
     assert record
@@ -43,7 +44,7 @@ def h264_codec(film: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One quality of the film. `name` is the name of its media playlist."""
+    """One variant of an HLS master playlist. `name` is the name of its media playlist."""
 
     name: str
     film: Path
@@ -56,7 +57,7 @@ class Variant:
 
 
 def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", fragmented: bool = False) -> None:
-    """Write `<name>.m3u8` and its segments: TS, or fragmented MP4 with an init segment."""
+    """Write the media playlist `<name>.m3u8` and its segments: TS, or fragmented MP4 with an initialization section."""
     options = {
         "hls_time": str(SEGMENT_SECONDS),
         "hls_playlist_type": "vod",
@@ -69,7 +70,7 @@ def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", 
 
 
 def write_master(directory: Path, variants: list[Variant], audio: str | None = None) -> None:
-    """Write `master.m3u8`. `audio` names the media playlist of a separate audio rendition."""
+    """Write `master.m3u8` with the given variants. `audio` names the media playlist of a separate audio rendition."""
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
     if audio:
         lines.append(
@@ -88,16 +89,15 @@ def write_master(directory: Path, variants: list[Variant], audio: str | None = N
 
 
 def _bandwidth(directory: Path, name: str) -> tuple[int, int]:
-    """Return the peak and the average bandwidth in bit/s."""
+    """Return the peak and the average bandwidth of the media playlist in bit/s."""
     sizes = [path.stat().st_size for path in directory.glob(f"{name}-[0-9]*")]
     return max(sizes) * 8 // SEGMENT_SECONDS, sum(sizes) * 8 // SECONDS
 
 
 def encrypt_hls(directory: Path, name: str, explicit_iv: bool) -> None:
-    """Encrypt each segment of `<name>.m3u8` with AES-128 and PKCS7 padding (RFC 8216 §4.3.2.4).
-
-    With `explicit_iv` the playlist states a different IV for each segment. Otherwise the IV is the media sequence
-    number, which begins at 7.
+    """Encrypt each segment of `<name>.m3u8` with AES-128 in CBC mode and PKCS7 padding (RFC 8216 §4.3.2.4). With
+    `explicit_iv` the playlist states a different IV for each segment. Otherwise the IV is the media sequence number,
+    which begins at 7.
     """
     key = hashlib.sha256(name.encode()).digest()[:16]
     (directory / f"{name}.key").write_bytes(key)
@@ -122,14 +122,14 @@ def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
 
 
 def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
-    """Encrypt by HLS's METHOD=AES-128: CBC with PKCS7 padding (RFC 8216 §4.3.2.4)."""
+    """Encrypt `data` with AES-128 in CBC mode and PKCS7 padding (METHOD=AES-128 of HLS, RFC 8216 §4.3.2.4)."""
     encrypted: bytes = AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plain, AES.block_size))
     return encrypted
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One track of a DASH presentation. `attributes` are further attributes of its XML element, as text."""
+    """One representation of a DASH presentation. `attributes` are further attributes of its XML element, as text."""
 
     name: str
     film: Path
@@ -139,8 +139,9 @@ class Representation:
 
 
 def cut_dash(directory: Path, representation: Representation) -> int:
-    """Write `<name>-init.mp4`, `<name>-1.m4s` and so on. Returns the average bandwidth in bit/s."""
-    # Every audio frame is a key frame, so audio needs an explicit fragment duration.
+    """Write the initialization segment `<name>-init.mp4` and the media segments `<name>-1.m4s` and so on. Returns the
+    average bandwidth in bit/s."""
+    # Every audio frame is a key frame: without an explicit duration, each would become a fragment.
     options = (
         {"movflags": FRAGMENTED}
         if representation.kind == "video"
@@ -160,8 +161,8 @@ def cut_dash(directory: Path, representation: Representation) -> int:
 
 
 def split_fragments(film: bytes) -> list[bytes]:
-    """Split a fragmented MP4 into its head (`ftyp`, `moov`) and each `moof` with its `mdat`. Leaves out the index at
-    the end (`mfra`)."""
+    """Split a fragmented MP4 into its head (`ftyp`, `moov`) and its fragments (each a `moof` with its `mdat`). Leaves
+    out the index at the end (`mfra`)."""
     parts = [bytearray()]
     for kind, box in _boxes(film):
         if kind == b"mfra":

@@ -1,5 +1,5 @@
 """DASH manifests that address the fragments made by `cut.py` in different ways, and copies of the fragments under other
-names."""
+file names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
 SEGMENTS = SECONDS // SEGMENT_SECONDS
 FIRST_PERIOD_SEGMENTS = 3
 INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "audio": "audio-sidx.mp4"}
-"""Maps each representation to the file with a `sidx` that the on-demand profile uses."""
+"""Maps each representation to a file with a `sidx`, which manifests of the on-demand profile use."""
 
 Tracks = list[tuple[Representation, int]]
-"""Representations with their bandwidths."""
+"""The names of representations, with their bandwidths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A period of a manifest. `segments` returns the content of a representation's element; `base` and `set_base` are
-    the BaseURLs of the period and of its adaptation sets."""
+    """A period of a manifest. `segments` returns the XML content of a representation's element; `base` and `set_base`
+    are the BaseURLs of the period and of its adaptation sets."""
 
     seconds: int
     segments: Callable[[Representation], str]
@@ -34,8 +34,8 @@ class Period:
 
 
 def make_dash_shapes(folder: Path, tracks: Tracks) -> None:
-    """Write the manifests of `SHAPES` into `folder`, which already has the fragments of all tracks. The parent folder
-    has the indexed films."""
+    """Write the manifests of `SHAPES` into `folder`, which must already have the fragments of all tracks. The parent
+    folder must have the files with a `sidx`."""
     for name, make in SHAPES.items():
         make(folder, name, tracks)
 
@@ -95,7 +95,8 @@ def _by_list(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
-    """Write one file per representation; the manifest states the byte range of its index."""
+    """Write the manifest in which each representation is one file, and the manifest states the byte range of the file's
+    index."""
     for track, source in INDEXED.items():
         shutil.copyfile(folder.parent / source, folder / f"{track}.mp4")
 
@@ -111,7 +112,7 @@ def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _by_time(folder: Path, name: str, tracks: Tracks) -> None:
-    """Write a SegmentTimeline; each segment is named by its start time."""
+    """Write the manifest with a SegmentTimeline, in which each segment is named by its start time."""
 
     def segments(track: Representation) -> str:
         clock, starts = _starts(folder, track.name)
@@ -130,8 +131,8 @@ def _by_time(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _starts(folder: Path, track: str) -> tuple[int, list[int]]:
-    """Return the timescale and the start of each fragment in it, from a version 0 `mdhd` (ISO/IEC 14496-12 §8.4.2) and
-    version 1 `tfdt`s (§8.8.12)."""
+    """Return the timescale of a track, and the start time of each fragment in that timescale, from a version 0 `mdhd`
+    (ISO/IEC 14496-12 §8.4.2) and version 1 `tfdt` boxes (§8.8.12)."""
     head = (folder / f"{track}-init.mp4").read_bytes()
     (clock,) = (struct.unpack_from(">I", head, box.start + 12)[0] for box in within(head) if box.kind == b"mdhd")
     starts = []
@@ -142,7 +143,8 @@ def _starts(folder: Path, track: str) -> tuple[int, list[int]]:
 
 
 def _periods(folder: Path, name: str, tracks: Tracks) -> None:
-    """Write two periods. The second repeats the init segment and continues the segment numbers of the first."""
+    """Write the manifest with two periods. The second period uses the same initialization segment and continues the
+    segment numbers of the first."""
     second = FIRST_PERIOD_SEGMENTS + 1
 
     def segments(start: int) -> Callable[[Representation], str]:
@@ -154,8 +156,8 @@ def _periods(folder: Path, name: str, tracks: Tracks) -> None:
 
 
 def _bases(folder: Path, name: str, tracks: Tracks) -> None:
-    """Write addresses that combine the BaseURLs of all four levels; the first level has the origin. Segment numbers
-    have three digits."""
+    """Write the manifest whose URLs combine BaseURLs of all four levels; the BaseURL of the first level has the origin.
+    Segment numbers have three digits."""
     for track, _ in tracks:
         target = folder / "bases" / track.name
         target.mkdir(parents=True)

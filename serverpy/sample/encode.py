@@ -1,5 +1,5 @@
-"""Encoding of the sample's video and audio with PyAV into files. The encoding is deterministic: it gives the same bytes
-each time."""
+"""Encoding of the sample site's video and audio with PyAV into files. The encoding is deterministic: it yields the same
+bytes each time."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ PHOTO = (720, 1280)
 
 X264 = {"preset": "ultrafast", "sc_threshold": "0", "threads": "1"}
 BIT_EXACT = {"fflags": "+bitexact"}
-"""Without this flag each WebM has a random UID."""
+"""An option that makes the muxer write no random data: without it, each WebM file would have a random UID."""
 B_FRAMES = {"bf": "2"}
 VP9 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
 
 def encode_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Encode H.264 and AAC, with `moov` first."""
+    """Encode a file with H.264 and AAC, with `moov` first."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, X264)
         _encode(out, video, _add_audio(out, "aac", 128_000))
 
 
 def encode_long_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Encode a minute of H.264 and AAC, with B-frames and a low audio bit rate."""
+    """Encode a file with a minute of H.264 and AAC, with B-frames and a low audio bit rate."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
         _encode(out, video, _add_audio(out, "aac", 48_000), LONG_SECONDS)
 
 
 def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Encode H.264 alone, at a variable frame rate: some frames last two or five times as long as the others."""
+    """Encode a file with only H.264, at a variable frame rate: some frames last two or five times as long as the
+    others."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         video = _add_video(out, "libx264", size, bitrate, {**X264, **B_FRAMES})
         for frame in picture(*size, SECONDS * FRAMES_PER_SECOND):
@@ -56,13 +57,13 @@ def encode_uneven_mp4(path: Path, size: tuple[int, int], bitrate: int) -> None:
 
 
 def encode_clip(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Encode H.264 alone, with `moov` first."""
+    """Encode a file with only H.264, with `moov` first."""
     with av.open(path, "w", format="mp4", options={"movflags": "+faststart"}) as out:
         _encode(out, _add_video(out, "libx264", size, bitrate, X264), None)
 
 
 def encode_webm(path: Path, size: tuple[int, int], bitrate: int) -> None:
-    """Encode VP9 and Opus."""
+    """Encode a file with VP9 and Opus."""
     with av.open(path, "w", format="webm", options=BIT_EXACT) as out:
         video = _add_video(out, "libvpx-vp9", size, bitrate, VP9)
         _encode(out, video, _add_audio(out, "libopus", 96_000))
@@ -74,7 +75,7 @@ def encode_mp3(path: Path) -> None:
 
 
 def encode_photos(paths: Sequence[Path]) -> None:
-    """Write JPEGs in portrait format, each of a different frame."""
+    """Write JPEG files in portrait format, each with a different frame of the film."""
     for path, frame in zip(paths, picture(*PHOTO, frames=len(paths)), strict=True):
         encoder = VideoCodecContext.create("mjpeg", "w")
         encoder.width, encoder.height = PHOTO
@@ -86,7 +87,7 @@ def encode_photos(paths: Sequence[Path]) -> None:
 def _add_video(
     out: OutputContainer, codec: str, size: tuple[int, int], bitrate: int, options: Mapping[str, str]
 ) -> VideoStream:
-    """Add a video stream whose keyframes fall on the boundaries of segments."""
+    """Add a video stream whose keyframes are at the segment boundaries."""
     keyframes = {"g": str(FRAMES_PER_SECOND * SEGMENT_SECONDS)}
     stream = out.add_stream(codec, rate=FRAMES_PER_SECOND, options={**options, **keyframes})
     assert isinstance(stream, VideoStream)
@@ -105,7 +106,7 @@ def _add_audio(out: OutputContainer, codec: str, bitrate: int) -> AudioStream:
 
 
 def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream | None, seconds: int = SECONDS) -> None:
-    """Encode the sample into the given streams, second by second, so that video and audio interleave."""
+    """Encode the frames into the given streams, second by second, so that video and audio interleave."""
     pictures = picture(video.width, video.height, seconds * FRAMES_PER_SECOND) if video else iter(())
     tones = tone(seconds)
     for _ in range(seconds):
@@ -120,7 +121,8 @@ def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream 
 
 
 def picture(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
-    """Generate a moving ramp above a band of noise. The noise makes the files as large as real ones."""
+    """Generate video frames with a moving ramp above a band of noise. The noise makes the files as large as real
+    films."""
     grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
     ramp = bytes(column * 255 // width for column in range(width)) * 2
     for number in range(frames):
@@ -147,8 +149,8 @@ def _grain_at(grain: bytes, offset: int, size: int) -> bytes:
 
 
 def tone(seconds: int) -> Iterator[av.AudioFrame]:
-    """Generate audio frames of one second. Each holds a whole number of waves, so all are the same and join without a
-    click."""
+    """Generate audio frames of one second. Each frame has a whole number of waves, so all frames are equal and join
+    without a click."""
     wave = array("f", (0.2 * sin(2 * pi * 440 * n / SAMPLE_RATE) for n in range(SAMPLE_RATE))).tobytes()
     for second in range(seconds):
         frame = av.AudioFrame(format="fltp", layout="stereo", samples=SAMPLE_RATE)

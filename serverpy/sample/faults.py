@@ -1,7 +1,6 @@
-"""Misbehaviour on request: the parser of the specification between `/fault/` and `/media/` in an address, and the code
-that makes a response misbehave.
-
-`cut=1000,norange` means: send FIN after 1,000 bytes of each body, and do not support ranges.
+"""Faults of the sample site on request: the parser of the specification between `/fault/` and `/media/` in a URL, and
+the code that makes a response misbehave. For instance, `cut=1000,norange` means: send FIN after 1,000 bytes of each
+body, and do not support ranges.
 """
 
 from __future__ import annotations
@@ -21,59 +20,61 @@ THROTTLE_STEPS_PER_SECOND = 20
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """The faults of a response; by default there are none. Numbers are bytes of one body unless stated otherwise."""
+    """The faults of a response; by default there are none. Numbers count bytes of one body unless stated otherwise."""
 
     throttle: int | None = None
-    """Bytes per second."""
+    """Limit the speed of the body to this number of bytes per second."""
     cut: int | None = None
-    """Send FIN after this many bytes."""
+    """Send FIN after this number of bytes of the body."""
     rst: int | None = None
-    """Send RST after this many bytes, once the client's kernel has all of them."""
+    """Send RST after this number of bytes of the body, once the client's kernel has all of them."""
     stall: int | None = None
-    """Send nothing more after this many bytes, but keep the connection open."""
+    """Send nothing more after this number of bytes of the body, but keep the connection open."""
     ignores_range: bool = False
-    """Answer 200 with the whole content and no Accept-Ranges."""
+    """Respond with 200, the whole content and no Accept-Ranges, even if the client requests a range."""
     partial_from_zero: bool = False
-    """Answer a range with a 206 of the whole content: the bytes begin at 0, as its Content-Range says."""
+    """Respond to a range request with a 206 of the whole content: the bytes begin at offset 0, as its Content-Range
+    says."""
     framing: Framing = Framing.LENGTH
     status: int | None = None
-    """Answer with this status and a short text."""
+    """Respond with this status and a short text as the body."""
     malformed: bool = False
-    """Answer with a line that is not HTTP, and close the connection."""
+    """Respond with a line that is not HTTP, and close the connection."""
     spares_alpn: bool = False
-    """Misbehave only on https connections whose client offers no protocol by ALPN (RFC 7301). Some real servers, too,
-    recognise clients by the TLS handshake."""
+    """Misbehave only on https connections whose client offers no protocol by ALPN (RFC 7301). Some real servers
+    likewise recognise clients by the TLS handshake."""
     delay: float = 0.0
     """Seconds to wait before the response headers."""
     fresh_etag: bool = False
-    """Send a different ETag with each response; the bytes are the same."""
+    """Send a different ETag with each response, although the bytes are the same."""
     expire: int | None = None
-    """Bytes that one token grants, over all responses."""
+    """Number of body bytes that one token grants, summed over all responses."""
     times: int | None = None
-    """Number of requests to the address that misbehave, from the first on; None for all."""
+    """Number of requests to the URL that misbehave, counted from the first request; None for all requests."""
     retry_after: int | None = None
-    """Seconds, sent as `Retry-After` with the status."""
+    """Number of seconds that the response with the status in `status` states as `Retry-After`."""
     changes: Literal["", "told", "silent"] = ""
-    """From the second request to the address on, send different bytes of the same length: with a new ETag and date
-    ("told"), or with the old ones ("silent")."""
+    """From the second request to the URL on, send different bytes of the same length: with a new ETag and Last-Modified
+    date ("told"), or with the old ones ("silent")."""
     id: str = ""
-    """Name that makes the address unique, so that its requests are counted separately. Changes nothing in the
+    """Name that makes the URL unique, so that the site counts its requests separately. It changes nothing in the
     response."""
 
 
 def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, str], Faults]:
-    # dataclasses.replace() takes each field by name, which no type checker can follow through a variable.
+    # `dataclasses.replace` takes each field as a keyword, which type checkers cannot check if the name is in a
+    # variable.
     return lambda faults, value: replace(faults, **{name: convert(value)})  # type: ignore[arg-type]
 
 
 def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
-    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # `_setting` says why
+    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see the comment in `_setting`
 
 
 def _status(text: str) -> int:
     status = _count(text)
     if not 400 <= status <= 599:
-        raise ValueError(f"not an error status (400-599): {text!r}")
+        raise ValueError(f"status must be an HTTP error status (400 to 599): {text!r}")
     return status
 
 
@@ -81,14 +82,14 @@ def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
     def read(faults: Faults, value: str) -> Faults:
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}: {value!r}")
-        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # `_setting` says why
+        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see the comment in `_setting`
 
     return read
 
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"not a non-negative integer: {text!r}")
+        raise ValueError(f"the number must be a non-negative integer: {text!r}")
     return int(text)
 
 
@@ -109,7 +110,7 @@ _READERS: dict[str, Callable[[Faults, str], Faults]] = {
 }
 
 FAULTS = tuple(_READERS)
-"""Every name that a specification may use."""
+"""Every name of a fault that a specification may use."""
 
 
 def parse_faults(spec: str) -> Faults:
@@ -118,13 +119,13 @@ def parse_faults(spec: str) -> Faults:
     for part in spec.split(","):
         name, _, value = part.partition("=")
         if name not in _READERS:
-            raise ValueError(f"unknown fault: {part!r}")
+            raise ValueError(f"unknown fault {part!r}: choose from {', '.join(FAULTS)}")
         faults = _READERS[name](faults, value)
     return faults
 
 
 class Tokens:
-    """Tokens that grant a limited number of bytes each. They live as long as the site."""
+    """Tokens in URLs, each of which grants a limited number of body bytes. They live as long as the site."""
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}
@@ -135,7 +136,7 @@ class Tokens:
         return token
 
     def left(self, token: str) -> int:
-        """Return how many bytes the token still grants; 0 if it was never issued."""
+        """Return how many bytes the token still grants. Returns 0 if it was never issued."""
         return self._left.get(token, 0)
 
     def spend(self, token: str, count: int) -> None:
@@ -143,15 +144,15 @@ class Tokens:
 
 
 async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
-    """Send the body of a response with its faults; the head has already been sent. Closes `pieces`. Returns early if
-    the client disconnects."""
+    """Send the body of a response with its faults, after the caller has sent the head. Closes `pieces`. Returns early
+    if the client disconnects."""
     sent = 0
     begin = asyncio.get_running_loop().time()
     with closing(pieces):
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # during the write, other responses may spend the same token
+            if purse:  # spend first: during the write, other responses may spend the same token
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)
@@ -176,7 +177,7 @@ def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
 
 
 def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
-    """Return how many more bytes may be sent before the body is cut. Returns None if it is not cut."""
+    """Return how many more bytes to send before the fault cuts the body. Returns None if no fault cuts it."""
     limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
     if purse:
         limits.append(purse[0].left(purse[1]))

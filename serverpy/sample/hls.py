@@ -1,4 +1,4 @@
-"""The less common shapes of HLS, assembled from the segments made by `cut.py` without encoding again.
+"""The less common forms (shapes) of HLS, assembled from the segments made by `cut.py` without encoding again.
 
 Each shape is a folder with a master playlist of two variants, `high` and `low`, which often differ in the tested
 detail. `parts_of` lists the files whose bytes a client should get from each variant.
@@ -18,15 +18,16 @@ SEGMENTS = SECONDS // SEGMENT_SECONDS
 EXTINF = f"#EXTINF:{SEGMENT_SECONDS:.6f},"
 DISCONTINUITY = "#EXT-X-DISCONTINUITY"
 GONE = 2
-"""The number of the segment that is missing in the shape `gap`."""
+"""The 0-based number of the segment that is missing in the shape `gap`."""
 KEYS = {"high": "aa-ba", "low": "aabba"}
-"""The key of each segment in the shape `keys`; `-` means none."""
+"""The keys of the segments in the shape `keys`, for each variant: one letter for each segment; `-` means no
+encryption."""
 QUERY = "token=a%20b&sig=x%2Fy%2Bz%3D"
 VARIANTS = ("high", "low")
 
 
 def make_shapes(hls: Path) -> None:
-    """Make a folder for each shape in `hls`, which already has `ts`, `fmp4` and `audio`."""
+    """Make the folder of each shape inside `hls`, which must already have the folders `ts`, `fmp4` and `audio`."""
     for name, make in SHAPES.items():
         folder = hls / name
         folder.mkdir()
@@ -34,7 +35,7 @@ def make_shapes(hls: Path) -> None:
 
 
 def playlist(lines: Iterable[str], sequence: int = 0) -> list[str]:
-    """Return a complete VOD media playlist around `lines`."""
+    """Return the lines of a complete VOD media playlist that contains `lines`."""
     return [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
@@ -55,13 +56,13 @@ def _ts(variant: str, *numbers: int) -> list[str]:
 
 
 def _like(folder: Path, kind: str) -> None:
-    """Copy the master playlist of another kind, whose variants have the same names."""
+    """Copy the master playlist of the folder `kind`, whose variants have the same names."""
     write_lines(folder / "master.m3u8", (folder.parent / kind / "master.m3u8").read_text().splitlines())
 
 
 def _byte_ranges(folder: Path) -> None:
-    """Put all segments into one file. The high variant states the offset of each; in the low variant each begins where
-    the previous one ends (RFC 8216 §4.3.2.2)."""
+    """Write the shape in which all segments are byte ranges of one file. The high variant states the offset of each
+    segment; in the low variant each segment begins where the previous one ends (RFC 8216 §4.3.2.2)."""
     _like(folder, "ts")
     for variant in VARIANTS:
         parts = [(folder.parent / "ts" / f"{variant}-{n}.ts").read_bytes() for n in range(SEGMENTS)]
@@ -70,7 +71,8 @@ def _byte_ranges(folder: Path) -> None:
 
 
 def _byte_ranges_fmp4(folder: Path) -> None:
-    """Put all segments of fragmented MP4 into one file, the init segment included."""
+    """Write the shape in which all segments of fragmented MP4, and the initialization section, are byte ranges of one
+    file."""
     _like(folder, "fmp4")
     for variant in VARIANTS:
         source = folder.parent / "fmp4"
@@ -82,7 +84,7 @@ def _byte_ranges_fmp4(folder: Path) -> None:
 
 
 def _one_file(target: Path, parts: list[bytes], every_offset: bool, head: bytes = b"") -> list[str]:
-    """Write all parts into one file. Returns the playlist lines that name them."""
+    """Write all segments in `parts` into one file. Returns the playlist lines that list them."""
     target.write_bytes(head + b"".join(parts))
     offset = len(head)
     lines = []
@@ -94,8 +96,8 @@ def _one_file(target: Path, parts: list[bytes], every_offset: bool, head: bytes 
 
 
 def _keys(folder: Path) -> None:
-    """Alternate between two keys. The high variant states its IVs and has one unencrypted segment; in the low variant
-    the IV is the media sequence number."""
+    """Write the shape that alternates between two keys. The high variant states its IVs and has one unencrypted
+    segment; in the low variant the IV is the media sequence number."""
     _like(folder, "ts")
     for letter in "ab":
         (folder / f"{letter}.key").write_bytes(_digest(f"key {letter}"))
@@ -126,8 +128,9 @@ def _digest(text: str) -> bytes:
 
 
 def _aes_fmp4(folder: Path) -> None:
-    """Encrypt fragmented MP4 with AES-128 and explicit IVs. In the high variant the init segment is encrypted too,
-    because the key tag comes before it (RFC 8216 §4.3.2.5); in the low variant it is not."""
+    """Write the shape that encrypts fragmented MP4 with AES-128 and explicit IVs. In the high variant the
+    initialization section is encrypted too, because the key tag comes before it (RFC 8216 §4.3.2.5); in the low variant
+    it is not encrypted."""
     _like(folder, "fmp4")
     key = _digest("key fmp4")
     (folder / "fmp4.key").write_bytes(key)
@@ -146,8 +149,8 @@ def _aes_fmp4(folder: Path) -> None:
 
 
 def _discontinuity(folder: Path) -> None:
-    """Change the encoding once in the high variant and twice in the low one, each time after EXT-X-DISCONTINUITY.
-    yt-dlp's `format_index` is the number of these tags before a segment."""
+    """Write the shape whose encoding changes once in the high variant and twice in the low variant, each time after
+    EXT-X-DISCONTINUITY. yt-dlp's `format_index` is the number of these tags before a segment."""
     _like(folder, "ts")
     once = [*_ts("high", 0, 1, 2), DISCONTINUITY, *_ts("low", 3, 4)]
     twice = [*_ts("low", 0, 1), DISCONTINUITY, *_ts("high", 2), DISCONTINUITY, *_ts("low", 3, 4)]
@@ -156,8 +159,8 @@ def _discontinuity(folder: Path) -> None:
 
 
 def _discontinuity_fmp4(folder: Path) -> None:
-    """Change the encoding and the EXT-X-MAP with it. yt-dlp refuses a second map unless it downloads the parts one by
-    one (`--hls-split-discontinuity`)."""
+    """Write the shape whose encoding and EXT-X-MAP change. yt-dlp refuses a second EXT-X-MAP unless it downloads the
+    discontinuities one by one (`--hls-split-discontinuity`)."""
     _like(folder, "fmp4")
     for variant, other in (VARIANTS, VARIANTS[::-1]):
         lines: list[str] = []
@@ -169,8 +172,8 @@ def _discontinuity_fmp4(folder: Path) -> None:
 
 
 def _gap(folder: Path) -> None:
-    """Mark a segment as missing; the site answers 404 for its address. In the low variant the last segment is missing
-    too."""
+    """Write the shape that marks a segment as missing (EXT-X-GAP): the site responds with 404 to its URL. In the low
+    variant the last segment is missing too."""
     _like(folder, "ts")
     for variant, missing in (("high", {GONE}), ("low", {GONE, SEGMENTS - 1})):
         lines = []
@@ -180,8 +183,9 @@ def _gap(folder: Path) -> None:
 
 
 def _ads(start: str, end: str) -> Callable[[Path], None]:
-    """Insert advertisements (segments of the other variant) before the film and in the middle of it. They stand between
-    the tags of a delivery network that yt-dlp recognises, so yt-dlp drops them."""
+    """Return a function that writes a shape with advertisements (segments of the other variant) before the film and in
+    the middle of it. They are between tags of an advertising service that yt-dlp recognises, so yt-dlp drops the
+    advertisements."""
 
     def make(folder: Path) -> None:
         _like(folder, "ts")
@@ -194,14 +198,16 @@ def _ads(start: str, end: str) -> Callable[[Path], None]:
 
 
 def _group(folder: Path) -> None:
-    """Give the variants an audio group and no CODECS, so that the playlist does not state that they have no audio."""
+    """Write the shape whose variants have an audio group and no CODECS, so that the playlist does not state that the
+    variants have no audio."""
     master = (folder.parent / "audio" / "master.m3u8").read_text()
     master = re.sub(r',CODECS="[^"]*"', "", master)
     write_lines(folder / "master.m3u8", re.sub(r"(high|low|sound)\.m3u8", r"../audio/\1.m3u8", master).splitlines())
 
 
 def _group_muxed(folder: Path) -> None:
-    """Give the variants an audio group and no CODECS, although they have both tracks."""
+    """Write the shape whose variants have an audio group and no CODECS, although their segments have both video and
+    audio."""
     master = (folder.parent / "audio" / "master.m3u8").read_text()
     master = re.sub(r',CODECS="[^"]*"', "", master)
     master = master.replace("sound.m3u8", "../audio/sound.m3u8")
@@ -209,8 +215,8 @@ def _group_muxed(folder: Path) -> None:
 
 
 def _addresses(folder: Path) -> None:
-    """Use addresses of every form: relative, with the origin (which the site fills in), from the root, without a
-    scheme, with a query. In the low variant all of them have a query, as signed addresses do."""
+    """Write the shape with URLs of every form: relative, with the origin (which the site fills in), from the root,
+    without a scheme, with a query. In the low variant all URLs have a query, as signed URLs do."""
     _like(folder, "ts")
     forms = ("../ts/", "{origin}/hls/ts/", "/hls/ts/", "//{host}/hls/ts/", "../addresses/./../ts/")
     high = [f"{form}high-{number}.ts" for number, form in enumerate(forms)]
@@ -244,8 +250,8 @@ _OTHERS: dict[tuple[str, str], list[str]] = {
 
 
 def parts_of(kind: str, variant: str) -> list[str]:
-    """Return the files below `hls/` whose concatenated bytes are that variant of that kind: decrypted, without
-    advertisements and gaps."""
+    """Return the files below `hls/` whose concatenated bytes a client should get from the variant of the shape `kind`:
+    decrypted, without advertisements and gaps."""
     if (kind, variant) in _OTHERS:
         return _OTHERS[kind, variant]
     if kind == "discontinuity-fmp4":

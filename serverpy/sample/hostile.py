@@ -1,7 +1,7 @@
-"""Hostile media: playlists, manifests and films that claim too much, never end, or have invalid addresses.
+"""Hostile media: playlists, manifests and films that claim too much, never end, or contain invalid URLs.
 
-Each is generated as it is read, so the site holds few bytes in memory. A client should report a clear error for each,
-in bounded memory and time. The names in `HOSTILE` state the fault.
+The large ones are generated while they are read, so the site holds few bytes in memory. For each of them a client
+should report a clear error, in bounded memory and time. The names in `HOSTILE` state the fault.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IV = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class RepeatedContent:
-    """Content of `size` bytes: `head`, then `unit` repeated, then `tail`."""
+    """Content of `size` bytes: `head`, then `unit` repeated as often as needed, then `tail`."""
 
     head: bytes
     unit: bytes
@@ -45,7 +45,7 @@ class RepeatedContent:
             yield piece
 
     def _at(self, start: int, length: int) -> bytes:
-        """Return one to `length` bytes from `start` on."""
+        """Return at least one and at most `length` bytes from offset `start` on."""
         end = self.size - len(self.tail)
         if start < len(self.head):
             return self.head[start : start + length]
@@ -82,7 +82,7 @@ def _segments(*addresses: str) -> list[str]:
 
 
 def _film(*tags: str, before: int = 1) -> list[str]:
-    """Return a playlist of five segments, with `tags` before one of them."""
+    """Return a media playlist of five segments, with `tags` before one of the segments."""
     lines = []
     for number in range(5):
         lines += [*(tags if number == before else ()), *_segments(SEGMENT.format(number))]
@@ -128,7 +128,7 @@ PLAYLISTS: dict[str, list[str]] = {
     "loop-master": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "loop-master.m3u8"],
     "variant-is-html": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "/media/not-media.mp4"],
 }
-"""The lines of each playlist, by name."""
+"""The lines of each hostile playlist, by name."""
 
 
 def _odd_segment(media: Path) -> bytes:
@@ -136,7 +136,7 @@ def _odd_segment(media: Path) -> bytes:
 
 
 def _bad_padding(media: Path) -> bytes:
-    # CBC decrypts the last block with the block before it. With a wrong block there, the padding is noise.
+    # CBC combines the last block with the block before it. A wrong block there turns the padding into noise.
     secret = _secret_segment(media)
     return secret[:-32] + bytes(16) + secret[-16:]
 
@@ -152,7 +152,7 @@ def _laughs(_media: Path) -> bytes:
 
 
 def _bomb(_media: Path) -> bytes:
-    """Return a SegmentTimeline whose only element stands for very many segments."""
+    """Return a manifest with a SegmentTimeline whose only S element stands for very many segments."""
     return (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="v" codecs="avc1.42c014" bandwidth="1000">'
@@ -194,8 +194,8 @@ _ENDLESS: dict[tuple[str, str], RepeatedContent] = {
 
 
 def _patched(kind: bytes, place: int, data: bytes) -> Callable[[bytes], bytes]:
-    """Return a function that overwrites bytes of the first box of that kind, from `place` on, counted from the box's
-    size field."""
+    """Return a function that overwrites bytes in the first box of type `kind`. The bytes begin at offset `place`,
+    counted from the box's size field."""
 
     def patch(film: bytes) -> bytes:
         box = next(box for box in within(film) if box.kind == kind)
@@ -241,7 +241,7 @@ FILMS: dict[str, Callable[[bytes], bytes]] = {
     "no-timescale": _patched(b"mdhd", 20, bytes(4)),
     "encrypted": _patched(b"stsd", 20, b"encv"),
 }
-"""Maps each name to the function that makes the hostile film from a plain one."""
+"""Maps the name of each hostile film to the function that makes it from an MP4 that is not fragmented."""
 INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-none": _patched(b"sidx", 38, bytes(2)),
     "sidx-many": _patched(b"sidx", 38, b"\xff\xff"),
@@ -250,8 +250,8 @@ INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-far": _patched(b"sidx", 40, b"\x7f\xff\xff\xff"),
     "trun-many": _patched(b"trun", 12, _MAX_UINT32),
 }
-"""Maps each name to the function that makes the hostile film from a fragmented one, whose fragments begin right after
-its index."""
+"""Maps the name of each hostile film to the function that makes it from a fragmented MP4, whose fragments begin right
+after its `sidx`."""
 
 HOSTILE = tuple(
     sorted(
@@ -261,4 +261,4 @@ HOSTILE = tuple(
         + [f"{name}.mp4" for name in (*FILMS, *INDEXED_FILMS)]
     )
 )
-"""Every name that has a page with a player for it."""
+"""The name of every hostile file for which the site has a page with a player."""

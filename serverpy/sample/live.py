@@ -1,7 +1,7 @@
-"""Broadcasts: live HLS with a sliding window, whose clock runs by itself or is stepped by a client.
+"""Broadcasts: live HLS with a sliding window, whose clock runs by itself or is advanced by a client. The URL of a
+broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds a unique id.
 
-The address of a broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds an id. The
-film is repeated; each time it restarts, the timestamps jump (EXT-X-DISCONTINUITY).
+The broadcast repeats one film. When the film restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ KEY = hashlib.sha256(b"live").digest()[:16]
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Properties of a broadcast. Numbers are segments unless stated otherwise."""
+    """The properties of a broadcast. Numbers count segments unless stated otherwise."""
 
     clock: Literal["real", "step", "request"] = "real"
-    """Whether the broadcast runs by itself from the first visit on, only by `Broadcast.step`, or by one segment at each
-    request for the playlist."""
+    """What adds segments: `real` is the time since the first request, `step` is only a call of `Broadcast.step`, and
+    `request` adds one segment after each request for the playlist."""
     speed: float = 1.0
-    """Speed of the real clock. The playlist states correspondingly shorter segments."""
+    """Speed factor of the real clock. The playlist states correspondingly shorter segments."""
     window: int = 3
     begin: int | None = None
-    """Number of segments that exist at the first visit; by default as many as the window shows."""
+    """Number of segments that exist at the first request. The default is the number in the window."""
     keep: int | None = None
-    """Number of segments that stay available after they have left the window; by default as many as the window shows
+    """Number of segments that stay available after they have left the window. The default is the number in the window
     (RFC 8216 §6.2.2)."""
     ends: int | None = None
-    """Number of segments after which the broadcast ends; None if it never ends."""
+    """Number of segments after which the broadcast ends. None if it never ends."""
     target: int | None = None
-    """EXT-X-TARGETDURATION in seconds; by default the duration of a segment, rounded up."""
+    """Value of EXT-X-TARGETDURATION in seconds. The default is the duration of a segment, rounded up."""
     expire: int | None = None
-    """Number of further segments for which an address is valid. The address carries a token, and each visit of the page
-    issues a new one."""
+    """Number of further segments for which a URL is valid. The URL contains a token, and each request for the page
+    issues a new token."""
     signed: Literal["lists", "all"] = "lists"
-    """The addresses that require the token; all addresses carry it."""
+    """The URLs that require a valid token: only playlists, or all. All URLs contain the token."""
     kind: Literal["ts", "fmp4", "aes"] = "ts"
     quality: Literal["high", "low"] = "high"
     id: str = ""
 
     @property
     def seconds(self) -> float:
-        """The duration of a segment."""
+        """The duration of a segment in seconds."""
         return SEGMENT_SECONDS / self.speed
 
     def source(self, number: int) -> str:
-        """Return the file of the sample that is segment `number`."""
+        """Return the name of the media file that is segment `number`."""
         folder, suffix = ("fmp4", "m4s") if self.kind == "fmp4" else ("ts", "ts")
         return f"hls/{folder}/{self.quality}-{number % SEGMENTS}.{suffix}"
 
@@ -78,7 +78,7 @@ def _choice(*choices: str) -> Callable[[str], str]:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
-        raise ValueError(f"not a non-negative integer: {text!r}")
+        raise ValueError(f"the number must be a non-negative integer: {text!r}")
     return int(text)
 
 
@@ -100,23 +100,23 @@ _READERS: dict[str, Callable[[str], object]] = {
 }
 
 SHOW_PARTS = tuple(_READERS)
-"""Every name that the address of a broadcast may use."""
+"""Every name of a property that the URL of a broadcast may use."""
 
 
 def parse_show(spec: str) -> Show:
-    """Parse `clock=step,ends=6`, also written `clock-step,ends-6`. A part without a known name is the id. Raises
-    ValueError if a value is invalid."""
+    """Parse the properties of a broadcast: `clock=step,ends=6`, also written `clock-step,ends-6`. A part without a
+    known name is the id. Raises ValueError if a value is invalid."""
     show = Show()
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # _READERS returns the field's type
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each reader returns its field's type
     return show
 
 
 class Broadcast:
-    """One broadcast, from its first visit until the site stops. Any thread may step it. `now` returns seconds, from any
-    origin, for the real clock."""
+    """One broadcast, from its first request until the site stops. Any thread may call `step`. `now` returns the seconds
+    of the real clock, from any starting point."""
 
     def __init__(self, show: Show, now: Callable[[], float] = time.monotonic) -> None:
         self.show = show
@@ -128,22 +128,22 @@ class Broadcast:
 
     @property
     def made(self) -> int:
-        """The number of segments that exist."""
+        """The number of segments that have been added so far."""
         begin = self.show.window if self.show.begin is None else self.show.begin
         ran = (self._now() - self._since) / self.show.seconds if self.show.clock == "real" else 0
         made = begin + self._steps + int(ran)
         return made if self._ended_at is None else min(made, self._ended_at)
 
     def step(self, count: int = 1) -> None:
-        """Make `count` more segments at once."""
+        """Add `count` segments at once."""
         self._steps += count
 
     def end(self) -> None:
-        """End the broadcast after the segments that exist."""
+        """End the broadcast after the segments that exist now."""
         self._ended_at = self.made
 
     def issue(self) -> str:
-        """Return a new token, which is valid for the next `expire` segments."""
+        """Return a new token, which is valid while the next `expire` segments are added."""
         token = secrets.token_urlsafe(9)
         self._tokens[token] = self.made
         return token
@@ -155,12 +155,12 @@ class Broadcast:
 
     @property
     def listed(self) -> range:
-        """The numbers of the segments in the window."""
+        """The numbers of the segments in the window, which the playlist lists."""
         made = self.made
         return range(max(made - self.show.window, 0), made)
 
     def has(self, number: int) -> bool:
-        """Return whether the segment is available: it exists and is not removed yet."""
+        """Return whether the segment is available: it exists and has not yet been removed."""
         keep = self.show.window if self.show.keep is None else self.show.keep
         return self.listed.start - keep <= number < self.listed.stop
 
@@ -193,21 +193,23 @@ class Broadcast:
 
 
 class Live:
-    """Handler of `<spec>/<file>` for all broadcasts: the playlists, their segments, and `step`, `end` and `state`."""
+    """Handler of `<spec>/<file>` for all broadcasts: the playlists, the segments, and the control paths `step`, `end`
+    and `state`."""
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
         self._broadcasts: dict[str, Broadcast] = {}
 
     def broadcast(self, spec: str) -> Broadcast:
-        """Return the broadcast at the address `spec`. The first call starts it. Raises ValueError if `spec` is
+        """Return the broadcast with the properties `spec`. The first call starts it. Raises ValueError if `spec` is
         invalid."""
         if spec not in self._broadcasts:
             self._broadcasts.setdefault(spec, Broadcast(parse_show(spec)))
         return self._broadcasts[spec]
 
     def address(self, spec: str) -> str:
-        """Return `<spec>/master.m3u8`, with a new token if tokens expire. Raises ValueError if `spec` is invalid."""
+        """Return `<spec>/master.m3u8`, with a new token if the broadcast's tokens expire. Raises ValueError if `spec`
+        is invalid."""
         broadcast = self.broadcast(spec)
         token = "" if broadcast.show.expire is None else f"?token={broadcast.issue()}"
         return f"{spec}/master.m3u8{token}"
@@ -260,7 +262,8 @@ def _admitted(broadcast: Broadcast, file: str, token: str) -> bool:
 
 
 async def _control(exchange: Exchange, broadcast: Broadcast, file: str) -> None:
-    """Handle `step?by=<n>`, `end` and `state`, requested by any HTTP method. Each responds with the state."""
+    """Handle `step?by=<n>`, `end` and `state`, requested by any HTTP method. Each responds with the state of the
+    broadcast."""
     by = exchange.request.query.get("by", "1")
     if file == "step":
         if not by.isdecimal():

@@ -1,7 +1,7 @@
-"""The sample media, made with PyAV at first use and kept in a cache directory; the project stores none of them.
+"""The sample media, made with PyAV on first use and kept in a cache directory; the repository contains none of them.
 
-A few films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut from
-them without encoding again. Encoding and cutting take about three seconds of CPU, once per version of the code.
+Some films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is made from
+them without encoding again. This takes about three seconds of CPU, once per version of the code.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ CAPTIONS = {
 
 
 def default_directory() -> Path:
-    """Return the directory of this version of the media. Its name depends on the code that makes the media and on the
-    version of libav."""
+    """Return the cache directory for this version of the media. Its name depends on the code that makes the media and
+    on the version of libav."""
     recipe = b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)
     version = hashlib.sha256(recipe + av.__version__.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -51,10 +51,10 @@ def default_directory() -> Path:
 
 
 def ensure_media(directory: Path | None = None) -> Path:
-    """Return the directory with all media. Make it first if it does not exist.
+    """Return the directory with all media. Makes the directory first if it does not exist.
 
-    Processes may call this at the same time: each makes its own copy beside the target, and the first to rename its
-    copy wins. A directory that exists is complete.
+    Processes may call this function at the same time: each makes a copy of its own beside the target, and the first
+    process to rename its copy wins. A directory that exists is complete.
     """
     target = directory or default_directory()
     if target.is_dir():
@@ -78,7 +78,7 @@ def _publish(draft: Path, target: Path) -> None:
 
 
 def make_all(directory: Path) -> None:
-    """Make every file of the recipe in an empty `directory`."""
+    """Make all media files in an empty `directory`."""
     _make_films(directory)
     make_tracks(directory, LOW)
     _make_hls(directory)

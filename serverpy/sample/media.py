@@ -1,4 +1,4 @@
-"""The response to a request for a media file, with ranges, validators and faults."""
+"""The response of the sample site to a request for a media file, with ranges, validators and faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_FAULTS = Faults()
 
 
 async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS, tokens: Tokens | None = None) -> None:
-    """Answer a GET or HEAD of `content`. Checks `tokens` if the faults let tokens expire."""
+    """Respond to a GET or HEAD of `content`. Checks the token of the request if the faults let tokens expire."""
     if faults.spares_alpn and exchange.connection.protocol is not None:
         faults = NO_FAULTS
     if faults.malformed:
@@ -51,7 +51,8 @@ def _retry_after(faults: Faults) -> dict[str, str]:
 
 
 def etag_of(content: Content) -> str:
-    """Return a strong validator: the sample's bytes change only with their size or date."""
+    """Return a strong ETag for `content`, made of its size and date, because the sample media change only together with
+    these."""
     return f'"{sha256(f"{content.size} {content.modified} {content.type}".encode()).hexdigest()[:16]}"'
 
 

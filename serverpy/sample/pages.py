@@ -1,4 +1,4 @@
-"""The HTML pages of the sample site: small examples of the pages that yt-dlp's generic extractor meets on the web."""
+"""The HTML pages of the sample site: small examples of the pages on the web that yt-dlp's generic extractor handles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ HEAVY_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The origin of the site as the client named it, and a port of the same host that refuses connections."""
+    """What the pages need to know of the site: its origin as the client named it, and a port of the same host that
+    refuses connections."""
 
     origin: str
     closed_port: int
@@ -24,7 +25,7 @@ class Place:
 class Page:
     title: str
     body: Callable[[Place], str]
-    """Function that returns the content of <body>."""
+    """Function that returns the HTML content of a page's <body>."""
 
 
 def html(title: str, body: str, head: str = "") -> bytes:

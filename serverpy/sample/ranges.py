@@ -1,5 +1,5 @@
-"""The server's side of range requests (RFC 9110 §13.1.5 and §14): which bytes of the content to send. Pure
-functions."""
+"""The server's side of range requests (RFC 9110 §13.1.5 and §14): which bytes of the content to send. The module does
+no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _SINGLE = re.compile(r"bytes[ \t]*=[ \t]*(\d*)-(\d*)[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes from `start` up to `stop`. An empty span means that the requested range cannot be satisfied."""
+    """The bytes from offset `start` up to offset `stop`. An empty span means that the requested range cannot be
+    satisfied."""
 
     start: int
     stop: int
@@ -22,8 +23,8 @@ class Span:
 
 
 def asked_span(range_header: str | None, size: int) -> Span | None:
-    """Return the span of `size` bytes that a `Range` header requests. Returns None if the header is absent, malformed,
-    or names several ranges: a server may ignore such a header (§14.2)."""
+    """Return the span of a file of `size` bytes that a `Range` header requests. Returns None if the header is absent,
+    malformed, or names several ranges, because a server may ignore such a header (RFC 9110 §14.2)."""
     match = _SINGLE.fullmatch(range_header or "")
     if not match or not (match[1] or match[2]):
         return None
@@ -39,6 +40,6 @@ def asked_span(range_header: str | None, size: int) -> Span | None:
 
 
 def still_valid(if_range: str | None, etag: str, last_modified: str) -> bool:
-    """Return whether the range may be honoured: `If-Range` is absent or matches. A date matches only if it is equal
-    (§13.1.5)."""
+    """Return whether the range may be honoured: `If-Range` is absent or matches the file. A date matches only if it
+    equals the file's date (RFC 9110 §13.1.5)."""
     return if_range is None or if_range in (etag, last_modified)

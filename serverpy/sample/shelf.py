@@ -1,4 +1,4 @@
-"""All files of the sample site by name, and the faults of each address. The site and SampleTube share one shelf."""
+"""All files of the sample site by name, and the faults of each URL. The site and SampleTube share one `Shelf`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _URI_ATTRIBUTE = re.compile(r'(?<=URI=")[^"]+')
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """The faults of an address, and the number of its earlier requests."""
+    """The faults of a URL. `turn` is the number of earlier requests to that URL."""
 
     faults: Faults = NO_FAULTS
     turn: int = 0
 
     @property
     def now(self) -> Faults:
-        """The faults of this request: none once the fault's `times` are used up."""
+        """The faults of this request. There are none after `times` requests have misbehaved."""
         over = self.faults.times is not None and self.turn >= self.faults.times
         return NO_FAULTS if over else self.faults
 
@@ -35,7 +35,7 @@ BEHAVED = Misbehaviour()
 
 
 class Shelf:
-    """The files under one directory, and those that are generated as they are read."""
+    """The files under `directory`, and the files that are generated while they are read."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -43,7 +43,8 @@ class Shelf:
         self._turns: Counter[str] = Counter()
 
     def path(self, name: str) -> Path:
-        """Return the file behind `/media/<name>`, `hls/…` or `dash/…`. Raises KeyError if there is none."""
+        """Return the path of the file behind `/media/<name>`, `/hls/…` or `/dash/…`. Raises KeyError if there is no
+        such file."""
         path = (self.directory / name).resolve()
         if not path.is_file() or not path.is_relative_to(self.directory.resolve()):
             raise KeyError(name)
@@ -57,7 +58,7 @@ class Shelf:
             return hostile(name.removeprefix("hostile/"), self.directory)
         try:
             return FileContent(self.path(name))
-        except (KeyError, ValueError):  # ValueError: a name that no file can have
+        except (KeyError, ValueError):  # Path raises ValueError for names that no file can have
             return None
 
     def misbehave(self, spec: str, path: str) -> Misbehaviour:
@@ -69,7 +70,7 @@ class Shelf:
         return Misbehaviour(faults, self._turns[address] - 1)
 
     async def send(self, exchange: Exchange, name: str, how: Misbehaviour = BEHAVED) -> None:
-        """Answer with the file of that name, or 404."""
+        """Respond with the file `name`, or with 404."""
         if name == "not-media.mp4":
             await exchange.reply(200, pages.html("Not media", "<p>Sorry.</p>"), "text/html; charset=utf-8")
             return
@@ -86,8 +87,8 @@ class Shelf:
 
 
 def _rendered(content: Content, name: str, request: Request, faults: Faults) -> Content:
-    """Fill in `{origin}` and `{host}` in playlists and manifests. If the address of a playlist expires, copy its token
-    into the addresses in the playlist, so that these expire as well."""
+    """Replace `{origin}` and `{host}` in playlists and manifests. If the URL of a playlist expires, add its token to
+    the URLs in the playlist, so that these expire as well."""
     if not isinstance(content, FileContent) or not name.endswith((".m3u8", ".mpd")):
         return content
     text = content.path.read_text(encoding="utf-8")
@@ -98,7 +99,7 @@ def _rendered(content: Content, name: str, request: Request, faults: Faults) -> 
 
 
 def with_token(playlist: str, token: str) -> str:
-    """Return the playlist with the token in the query of every address in it."""
+    """Return the playlist with the token in the query of every URL in it."""
 
     def signed(address: str) -> str:
         return f"{address}{'&' if '?' in address else '?'}token={token}"

@@ -1,4 +1,4 @@
-"""A media site on loopback, for `serverpy sample`, `--demo`, the tests and the bench.
+"""The sample media site on loopback, for `serverpy sample`, `--demo`, the tests and the bench.
 
 `SampleSite` runs it in a thread with its own event loop; `main` serves until a signal arrives. The site records its
 requests, counts its open connections, and can misbehave (`faults.py`).
@@ -45,7 +45,8 @@ Handler = Callable[[Exchange, str], Awaitable[None]]
 
 
 class Site:
-    """The ASGI application. The first part of the path selects a handler, which gets the rest."""
+    """The ASGI application of the sample site. The first part of a URL's path selects a handler, which gets the rest of
+    the path."""
 
     def __init__(self, directory: Path) -> None:
         self.shelf = Shelf(directory)
@@ -134,8 +135,8 @@ class Site:
             await exchange.refuse(404, "no such page")
 
     async def _fault_page(self, exchange: Exchange, rest: str) -> None:
-        """Handle `/page/fault/<spec>/<name>`: a player for that file with that fault, and a new token if tokens
-        expire."""
+        """Handle `/page/fault/<spec>/<name>`: respond with a page with a player for the file `name` with the faults
+        `spec`. If tokens expire, the URL in the page has a new token."""
         spec, _, name = rest.partition("/")
         try:
             faults = parse_faults(spec)
@@ -149,7 +150,7 @@ class Site:
         await exchange.reply(200, pages.html(f"A film with faults: {spec}", body), "text/html; charset=utf-8")
 
     async def _live_page(self, exchange: Exchange, spec: str) -> None:
-        """Handle `/page/live/<spec>`: a player for that broadcast."""
+        """Handle `/page/live/<spec>`: respond with a page with a player for the broadcast `spec`."""
         try:
             source = f"/live/{self.live.address(spec)}"
         except ValueError as error:
@@ -159,7 +160,7 @@ class Site:
         await exchange.reply(200, pages.html(f"A broadcast: {spec}", body), "text/html; charset=utf-8")
 
     async def _counts(self, exchange: Exchange, rest: str) -> None:
-        """Handle `/counts/<path>`: how many of the remembered requests were for each address below that path."""
+        """Handle `/counts/<path>`: respond with the number of remembered requests for each URL below that path."""
         counts = Counter(request.path for request in self.requests if request.path.startswith(f"/{rest}"))
         await exchange.reply(200, json.dumps(counts).encode(), "application/json")
 
@@ -172,10 +173,10 @@ async def _see(exchange: Exchange, location: str) -> None:
 
 
 class SampleSite:
-    """The site in a thread of its own, from `__enter__` to `__exit__`.
+    """The sample site in a thread of its own, from `__enter__` to `__exit__`. An instance can be used once.
 
-    Use it once. With port 0 the system chooses a port; with `https_port` None there is no https. On exit all
-    connections are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
+    With port 0 the system chooses a port; with `https_port` None there is no https. On exit all connections are
+    aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
     """
 
     def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:
@@ -216,29 +217,29 @@ class SampleSite:
 
     def _close(self) -> None:
         if self._loop and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # the loop may fail and close just before this call
+            with contextlib.suppress(RuntimeError):  # if the site fails, the event loop may close just before this call
                 self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._cleanup.close()
 
     @property
     def requests(self) -> list[Request]:
-        """A copy of the last 10,000 requests, oldest first. Any thread may take it."""
+        """A copy of the list of the last 10,000 requests, oldest first. Any thread may call this."""
         return list(self._app.requests)
 
     def counts(self, path: str = "/") -> Counter[str]:
-        """Return how many of the remembered requests were for each address that begins with `path`."""
+        """Return the number of remembered requests for each URL path that begins with `path`."""
         return Counter(request.path for request in self.requests if request.path.startswith(path))
 
     def broadcast(self, spec: str) -> Broadcast:
-        """Return the broadcast behind `/live/<spec>` and `/tube/live/<spec>`, for the caller to step. Raises ValueError
-        if `spec` is invalid."""
+        """Return the broadcast behind `/live/<spec>` and `/tube/live/<spec>`, which the caller may advance by `step`.
+        Raises ValueError if `spec` is invalid."""
         return self._app.live.broadcast(spec)
 
     @property
     def connections(self) -> list[Connection]:
-        """A copy of the list of open connections. The connections belong to the site's thread, so other threads may
-        only read their state."""
+        """A copy of the list of open connections. The connections belong to the site's thread, so a caller in another
+        thread may only read their state."""
         return [each for each in list(self._state.connections) if isinstance(each, Connection)]
 
     @property
@@ -251,7 +252,7 @@ class SampleSite:
         return self._app.closed_port
 
     def path(self, name: str) -> Path:
-        """Return the file behind `/media/<name>`. Raises KeyError if there is none."""
+        """Return the path of the file behind `/media/<name>`. Raises KeyError if there is no such file."""
         return self._app.shelf.path(name)
 
     def _listen(self) -> Iterator[tuple[socket.socket, ssl.SSLContext | None]]:
@@ -267,7 +268,7 @@ class SampleSite:
 
     def _bind(self, port: int) -> socket.socket:
         listener = self._cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        if port:  # otherwise the system might choose a port that another socket has bound with the same option
+        if port:  # with port 0, the system might then choose a port that another socket has bound with the same option
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._host, port))
         return listener
@@ -291,7 +292,7 @@ class SampleSite:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  # the thread that waits in __enter__ receives the error
+        except BaseException as error:  # noqa: BLE001  # __enter__, which waits in another thread, receives this error
             self._failure = error
         finally:
             self._started.set()
@@ -318,7 +319,7 @@ class SampleSite:
 
 
 def run(host: str, port: int, https_port: int | None) -> None:
-    """Print the addresses, then serve until SIGINT or SIGTERM. Call it from the main thread."""
+    """Print the site's URLs, then serve until SIGINT or SIGTERM. Call this function from the main thread."""
     stopped = threading.Event()
     with SampleSite(port, https_port, host) as site, _signals(stopped):
         _print_pages(site)
@@ -326,7 +327,7 @@ def run(host: str, port: int, https_port: int | None) -> None:
 
 
 def main(port: int, https_port: int | None) -> None:
-    """Run `serverpy sample`: the site on loopback."""
+    """Run the sample site on loopback, as `serverpy sample` does."""
     run(LOOPBACK, port, https_port)
 
 

@@ -1,5 +1,5 @@
-"""Separate video and audio files, as delivered by sites that leave the merge to the client: plain or fragmented, in
-every layout that MP4 allows for the same samples."""
+"""Separate video and audio files, as sites deliver them that leave the merge to the client. The files are plain or
+fragmented, in every layout that MP4 allows for the same samples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ FIRST = {"movflags": "+faststart"}
 LAST: dict[str, str] = {}
 INDEX = "+global_sidx"
 AUDIO_FRAGMENTS = {"frag_duration": "2000000"}
-"""Every audio frame is a key frame, so audio needs an explicit fragment duration (in microseconds)."""
+"""Muxer option that states the duration of audio fragments in microseconds. Without it each audio frame would become a
+fragment, because every audio frame is a key frame."""
 CUT_VIDEO, CUT_AUDIO, LATE_AUDIO = 2.72, 2.51, -0.4
-"""Seconds by which a track is moved earlier (if negative, later). The file contains samples before zero, but players do
-not show them."""
+"""Seconds by which a track is moved earlier (if negative, later). The file contains samples before time zero, but
+players do not play them."""
 
 
 def make_tracks(directory: Path, low: tuple[int, int]) -> None:
@@ -47,7 +48,7 @@ def _make_plain(directory: Path) -> None:
 
 def _make_fragmented(directory: Path) -> None:
     film, small = directory / "prog.mp4", directory / "prog-180.mp4"
-    # without this flag, each fragment states its own offset in the file
+    # without `default_base_moof`, each fragment states its own offset in the file
     based = FRAGMENTED.replace("+default_base_moof", "")
     for kind in ("video", "audio"):
         more = AUDIO_FRAGMENTS if kind == "audio" else {}
@@ -65,7 +66,8 @@ def _make_edited(directory: Path, low: tuple[int, int]) -> None:
 
 
 def _make_long(directory: Path, low: tuple[int, int]) -> None:
-    """Make a film of one minute, and cuts of it whose edit lists begin in mid-stream and not at a key frame."""
+    """Make a film of one minute, and copies of its tracks whose edit lists begin in the middle of the stream and not at
+    a key frame."""
     film = directory / "long.mp4"
     encode_long_mp4(film, low, 150_000)
     for kind in ("video", "audio"):
@@ -79,7 +81,7 @@ def _make_long(directory: Path, low: tuple[int, int]) -> None:
 
 def move(source: Path, target: Path, kind: str, seconds: float) -> None:
     """Copy one track of `source`, moved `seconds` earlier. The copy begins with the first key frame that is at most two
-    seconds before zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides the rest before zero."""
+    seconds before time zero; an edit list (ISO/IEC 14496-12 §8.6.6) hides the samples before time zero."""
     options = {**FIRST, "avoid_negative_ts": "disabled"}
     with av.open(source) as film, av.open(target, "w", format="mp4", options=options) as out:
         (track,) = (stream for stream in film.streams if stream.type == kind)

@@ -1,7 +1,6 @@
-"""The server of a made-up video site, the counterpart of the yt-dlp plugin `SampleTube`.
-
-It is as strict as real sites: every address under `/tube/media/` answers 403 unless the request has the header
-`X-Tube-Token` with a token from the API, and the cookie that the page sets (HttpOnly, for that path only).
+"""The server of an invented video site, the counterpart of the yt-dlp plugin `SampleTube`. It is as strict as real
+sites. Every URL under `/tube/media/` is answered with 403 unless the request has the header `X-Tube-Token` with a token
+from the site's API, and the cookie that the page sets (HttpOnly, only for that path).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Json = dict[str, Any]
 
 
 class Tube:
-    """Handler of `/tube/…`. It keeps the sessions and tokens that it has issued for as long as the site lives."""
+    """Handler of `/tube/…`. It remembers the sessions and tokens that it has issued until the site stops."""
 
     def __init__(self, shelf: Shelf, live: Live) -> None:
         self._shelf = shelf
@@ -104,8 +103,8 @@ class Tube:
         return details
 
     def _faulty(self, spec: str, name: str = "") -> Json | None:
-        """Describe the film `name` with faulty media; if the fault lets tokens expire, each format has a token of its
-        own."""
+        """Describe the film `name` with media that have the faults `spec`. If the faults let tokens expire, each format
+        has a token of its own. Returns None if there is no such film or `spec` is invalid."""
         try:
             faults = parse_faults(spec)
         except ValueError:
@@ -154,7 +153,7 @@ class Tube:
         }
 
     def _live(self, name: str) -> Json | None:
-        """Describe the broadcast `<show>`, or `fault/<spec>/<show>`."""
+        """Describe the broadcast `<show>`, or, as `fault/<spec>/<show>`, a broadcast with faults."""
         prefix, _, show = name.rpartition("/")
         try:
             address = self._live_shows.address(show)
@@ -217,19 +216,21 @@ class Tube:
 
 
 def _is_signed(exchange: Exchange) -> bool:
-    """Return whether the request has the signature. Playlists need no signature; the files that they list do."""
+    """Return whether the URL of the request has the signature. Playlists need no signature, but the files that they
+    list do."""
     return exchange.request.path.endswith(".m3u8") or exchange.request.query.get("sig") == SIGNATURE
 
 
 def _is_small_range(exchange: Exchange) -> bool:
     header = exchange.request.headers.get("range", "")
-    # The file size is set to a huge value, so that a range without an end counts as long.
+    # The file size is assumed to be huge, so that a range without an end counts as long.
     span = asked_span(header, 1 << 62)
     return exchange.request.method == "HEAD" or (span is not None and span.length <= CHUNK_BYTES)
 
 
 def _playlist(name: str, page: int) -> Json | None:
-    """Return page `page` of the playlist `list-<n>`. Returns None if `name` has another form."""
+    """Return page number `page` of the playlist `list-<n>`. Returns None if `name` does not have the form
+    `list-<n>`."""
     match = re.fullmatch(r"list-(\d+)", name)
     if not match:
         return None

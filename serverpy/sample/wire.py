@@ -1,4 +1,5 @@
-"""The parts of the sample site below ASGI: a uvicorn connection that can be cut or reset, and one exchange on it."""
+"""The parts of the sample site below ASGI: a uvicorn connection that can be cut or reset, and one request and response
+on it."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of the site. `closed` is set once either side has closed the connection."""
+    """A client's connection to the sample site. `closed` is set once either side has closed the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the signature is uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn defines the signature
         self.closed = asyncio.Event()
         super().connection_made(transport)
 
@@ -47,26 +48,26 @@ class Connection(HttpToolsProtocol):
 
     @property
     def protocol(self) -> str | None:
-        """The protocol that the client negotiated by ALPN. None without TLS."""
+        """The protocol that the client negotiated by ALPN. None if it negotiated none, or without TLS."""
         tls = self.transport.get_extra_info("ssl_object")
         protocol: str | None = None if tls is None else tls.selected_alpn_protocol()
         return protocol
 
     async def babble(self) -> None:
-        """Send a line that is not HTTP, and close the connection."""
+        """Respond with a line that is not HTTP, and close the connection."""
         self.transport.write(b"SERVICE TEMPORARILY OFFLINE\r\n\r\n")
         await self.cut()
 
     async def cut(self) -> None:
-        """Send FIN after everything written so far, and wait until the connection is closed."""
+        """Send FIN after all written bytes, and wait until the connection is closed."""
         self.transport.close()
         await self.closed.wait()
 
     async def reset(self) -> None:
-        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still in
-        this side's queue."""
-        # If the client closes first, the transport closes one turn of the loop before `closed` is set, and then there
-        # is no descriptor.
+        """Send RST once the client's kernel has all written bytes. An earlier reset would discard the bytes that are
+        still in the send queue."""
+        # If the client closes first, the transport closes one loop iteration before `closed` is set, and then the
+        # socket has no descriptor.
         while not self.transport.is_closing() and self._unsent_bytes():
             await self.pause(SEND_QUEUE_POLL_SECONDS)
         if not self.transport.is_closing():
@@ -81,7 +82,7 @@ class Connection(HttpToolsProtocol):
         return int.from_bytes(queued, "little")
 
     def _linger_for_nothing(self) -> None:
-        # The option belongs to the socket, not to the descriptor: setting it on a duplicate is enough.
+        # SO_LINGER belongs to the socket, not to the descriptor: setting it on a duplicate descriptor is enough.
         with socket.fromfd(self._descriptor(), socket.AF_INET, socket.SOCK_STREAM) as duplicate:
             duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -100,7 +101,7 @@ class Framing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as received. Header names are in lower case; of a repeated header the last is kept."""
+    """One request as received. Header names are in lower case; of a repeated header, the last value is kept."""
 
     method: str
     path: str
@@ -111,18 +112,18 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port as the client named them."""
+        """The origin of the site (scheme, host and port) as the client named it in the request."""
         return f"{self.scheme}://{self.host}"
 
     @property
     def host(self) -> str:
-        """Host and port as the client named them."""
+        """The host and port of the site as the client named them in the request."""
         return self.headers.get("host", "127.0.0.1")
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request, and the methods that answer it."""
+    """One request, and the methods that send its response."""
 
     request: Request
     connection: Connection
@@ -133,13 +134,15 @@ class Exchange:
         return self.connection.closed.is_set()
 
     async def start(self, status: int, headers: Mapping[str, str], length: int, framing: Framing) -> None:
-        """Send the head. The caller must send `length` bytes through `write` with every framing."""
+        """Send the response head. With every framing, the caller must then send exactly `length` bytes through
+        `write`."""
         lines = {"Date": formatdate(usegmt=True), **headers}
         if framing is Framing.LENGTH:
             lines["Content-Length"] = str(length)
         elif framing is Framing.CLOSE:
             lines["Connection"] = "close"
-            # uvicorn chunks a body without a length, unless it believes that it has announced one.
+            # uvicorn uses the chunked coding for a body without Content-Length, unless it believes that it has sent the
+            # header.
             self.connection.cycle.chunked_encoding = False
             self.connection.cycle.expected_content_length = length
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
@@ -165,8 +168,8 @@ class Exchange:
 
 
 async def read_exchange(scope: Scope, receive: Receive, send: Send) -> Exchange | None:
-    """Return the exchange of an ASGI call, with its body read. Returns None if the client disconnected before the body
-    was complete, or if the body is larger than 1 MiB."""
+    """Return the exchange of an ASGI call, after reading the request body. Returns None if the client disconnected
+    before the body was complete, or if the body is larger than 1 MiB."""
     body = bytearray()
     while True:
         message: Any = await receive()

@@ -1,4 +1,4 @@
-"""The worker's end of the socket to the server, which receives requests and sends replies."""
+"""The worker process's end of its socket to the server, over which it receives requests and sends replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _MAX_DESCRIPTORS = 16
 
 
 class Inbox(Iterator[Request]):
-    """Iterator over the server's requests, up to EOF. Also holds the file descriptors that came with them."""
+    """Iterator over the server's requests, up to EOF. It also holds the file descriptors that the server sent with
+    them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -42,27 +43,27 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """Return the descriptor of the `StartDownload` that `next` has just returned; the caller closes the
-        descriptor."""
+        """Return the descriptor that the server sent with the latest `StartDownload`. The caller closes the descriptor,
+        and calls this method once for each `StartDownload`, right after `next` has returned it."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)
         return descriptor
 
 
 class Outbox:
-    """Thread-safe sender of replies. Ignores a closed connection, because `Inbox` then ends."""
+    """Thread-safe sender of replies to the server. It ignores a closed connection, because `Inbox` then ends."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
 
     def send(self, reply: Reply) -> None:
-        """Send `reply`. If it cannot be encoded, send an error instead, because every request needs a reply."""
+        """Send `reply`. If the reply cannot be encoded, send an error instead, because every request needs a reply."""
         try:
             frame = messages.encode(reply)
         except Exception:
-            log.exception("The answer to request %d cannot be sent", _id_of(reply))
-            unread = ExtractionFailed("This page could not be read.")
+            log.exception("The reply to request %d cannot be encoded", _id_of(reply))
+            unread = ExtractionFailed("This page could not be read because of an internal error.")
             frame = messages.encode(messages.error_reply(_id_of(reply), unread))
         with self._lock, contextlib.suppress(ConnectionError):
             self._sock.sendall(frame)

@@ -1,9 +1,9 @@
 """The child processes that yt-dlp starts: JavaScript runtimes, which take 35–45 MB each and count towards no memory
 budget.
 
-All modules of yt-dlp start them through its own `Popen` class. `install` puts a gate into that class, once per process.
-The gate allows at most `limit` children at once, and records each under the ticket of the thread that started it, so
-that a deadline ends the children of its own extraction and no others.
+All modules of yt-dlp start child processes through its own `Popen` class. `install` patches that class once per
+process, so that a `Gate` admits each child. The gate allows at most `limit` children at once. It records the ticket of
+the thread that started the child, so that a deadline kills only the children of its own extraction.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The error of an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
+    """The exception in an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
     every `Exception` and continue."""
 
 
 class Ticket(threading.Event):
-    """The flag that tells one extraction or download to stop. `set` also runs the hooks, which end any wait of the
-    thread. The working thread adds hooks; any other thread may call `set`."""
+    """The flag that tells one extraction or download to stop. `set` also runs the ticket's hooks, which end any wait of
+    the thread that does the work. Only that thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -33,14 +33,15 @@ class Ticket(threading.Event):
 
     @classmethod
     def of(cls, event: threading.Event | None) -> Ticket:
-        """Return `event` itself if it is a ticket, else a new ticket that also counts as set while `event` is set."""
+        """Return `event` itself if it is a ticket. Otherwise return a new ticket that also counts as set while `event`
+        is set."""
         return event if isinstance(event, Ticket) else cls(event)
 
     def is_set(self) -> bool:
         return super().is_set() or (self._event is not None and self._event.is_set())
 
     def check(self) -> None:
-        """Raise Stopped if the flag is set."""
+        """Raise Stopped if the ticket is set."""
         if self.is_set():
             raise Stopped
 
@@ -53,8 +54,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the block runs, let `set` call `stop` once, in the thread that calls `set`. Raises Stopped if the flag
-        is already set."""
+        """While the block runs, let `set` call `stop` once, in the thread that calls `set`. Raises Stopped if the
+        ticket is already set."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -67,8 +68,8 @@ class Ticket(threading.Event):
 
 
 class Gate:
-    """Thread-safe limit on the number of children that run at once. The code of yt-dlp that started a child also waits
-    for its end."""
+    """Thread-safe limit on the number of yt-dlp's child processes that run at once. The gate does not wait for the end
+    of a child: yt-dlp's code that started it does."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -82,14 +83,15 @@ class Gate:
         return f"<Gate {len(self)}/{self._limit}>"
 
     def __len__(self) -> int:
-        """Return the number of children that run or are being started."""
+        """Return the number of child processes that run or are being started."""
         with self._free:
             self._sweep()
             return len(self._running) + self._starting
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Assign the children that the calling thread starts in the block to `ticket`, and kill them at its end."""
+        """Record `ticket` for the child processes that the calling thread starts in the block, and kill them at the end
+        of the block."""
         self._local.ticket = ticket
         try:
             yield
@@ -98,21 +100,21 @@ class Gate:
             self.kill(ticket)
 
     def close(self) -> None:
-        """Kill all children, including those that are just being started."""
+        """Kill all child processes, including those that are just being started."""
         self._closed = True
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the children of `ticket`, or all if `ticket` is None. The pipes of the killed children close, which
-        wakes the threads that read from those pipes."""
+        """Kill the child processes of `ticket`, or all if `ticket` is None. The pipes of the killed processes close,
+        which wakes the threads that read from these pipes."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
             subprocess.Popen.kill(child)
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
-        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket of the
-        calling thread is set first."""
+        """Wait until fewer than `limit` child processes run, then call `launch`, which starts the process. Raises
+        Stopped if the ticket of the calling thread is set first."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:
@@ -136,7 +138,7 @@ class Gate:
                 if len(self._running) + self._starting < self._limit:
                     self._starting += 1
                     return
-                # Nothing notifies this condition when a child ends, so the loop polls.
+                # Nothing notifies `_free` when a child process ends, so the loop polls.
                 self._free.wait(0.05)
 
     def _sweep(self) -> None:
@@ -145,11 +147,11 @@ class Gate:
 
 
 def install(popen: type[subprocess.Popen[Any]], gate: Gate) -> None:
-    """Patch `popen` (yt-dlp's class) so that `gate` admits each child. The patch is never undone."""
+    """Patch `popen` (yt-dlp's `Popen` class) so that `gate` admits each child process. The patch is never undone."""
     launch = popen.__init__
 
     @functools.wraps(launch)
     def gated(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
         gate.start(self, lambda: launch(self, *args, **kwargs))
 
-    popen.__init__ = gated  # type: ignore[method-assign]  # patch the class: yt-dlp's modules have imported it
+    popen.__init__ = gated  # type: ignore[method-assign]  # patch the class itself, because yt-dlp's modules have already imported it

@@ -1,11 +1,12 @@
-"""The command line of yt-dlp as the children of the `subprocess` method run it: `python -m serverpy.ytdlp.commandline
-SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
+"""The command line of yt-dlp, as ServerPY runs it in child processes for the `subprocess` method: `python -m
+serverpy.ytdlp.commandline SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments
+after it are yt-dlp's.
 
-This module runs yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS
-connection as an error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or
-GENERIC_EXTRACTOR exclude an extractor, that extractor refuses its pages. yt-dlp's own option `--use-extractors` does
-not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that
-accepts them, and finally to the generic extractor.
+This module runs yt-dlp's own command line with two changes. First, its HTTP client is tolerant, and treats a cut TLS
+connection as an error once the download has begun (`http_client.py`). Second, an extractor that ALLOW_SITES, DENY_SITES
+or GENERIC_EXTRACTOR exclude refuses its pages. yt-dlp's own option `--use-extractors` does not suffice: without the
+extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that accepts them, and finally
+to the generic extractor.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ EVERY_SITE = "all"
 
 
 class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL that raises an error if a download is incomplete."""
+    """A YoutubeDL that raises an error if a TLS connection is cut during a download."""
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True
@@ -29,15 +30,15 @@ class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def main(arguments: list[str]) -> None:
-    """Run yt-dlp. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, SiteForbidden is the last line of
-    the traceback on stderr."""
+    """Run yt-dlp's command line. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, SiteForbidden is
+    the last line of the traceback on stderr."""
     http_client.install()
     yt_dlp.YoutubeDL = Downloading if arguments[0] == EVERY_SITE else _limited(arguments[0])
     yt_dlp.main(arguments[1:])
 
 
 def _limited(allowed: str) -> type[Downloading]:
-    import msgspec  # imported late: with its dependencies it takes 2 MB, and few servers need it
+    import msgspec  # msgspec and its dependencies take 2 MB, and few servers need them
 
     from serverpy.extraction.sites import Sites
     from serverpy.ytdlp.session.extractors import refusing
@@ -54,8 +55,8 @@ def _limited(allowed: str) -> type[Downloading]:
                 super().add_info_extractor(refusing(type(ie))())
 
         def get_info_extractor(self, ie_key: str) -> Any:
-            """Return an extractor as yt-dlp does, but only one that was added: otherwise an allowed extractor could use
-            a denied one."""
+            """Return an extractor as yt-dlp does, but only one that `add_info_extractor` has added. Otherwise an
+            allowed extractor could call a denied extractor."""
             if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
                 self._ies_instances[ie_key] = ie = self._ies[ie_key]()
                 ie.set_downloader(self)

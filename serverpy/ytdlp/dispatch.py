@@ -1,8 +1,9 @@
-"""The threads of the worker, and which of them handles which request: extractions run on a fixed number of threads,
-each download on a thread of its own, selectors on one more thread.
+"""The threads of the worker process, and the requests that each thread handles: extractions run on a fixed number of
+threads, each download on a thread of its own, and format selectors on one more thread.
 
-An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set the ticket.
-This module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
+An extraction or download has a ticket from the arrival of its request until its reply; a `Cancel` message and the end
+of the worker set the ticket. This module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp
+must not find.
 """
 
 from __future__ import annotations
@@ -54,16 +55,16 @@ R = TypeVar("R", bound=Reply)
 
 
 class Dispatcher:
-    """Distributor of requests to threads. One thread calls `take` and `close`."""
+    """Distributor of requests to the worker's threads. Only one thread may call `take` and `close`."""
 
     def __init__(self, options: WorkerOptions, directory: Path, outbox: Outbox) -> None:
-        """Prepare the process and start its threads. Raises ConfigurationError if a setting is invalid."""
+        """Prepare the worker process and start its threads. Raises ConfigurationError if a setting is invalid."""
         guard, routes = Guard.of(options.targets), Routes()
 
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # this call raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # made only to raise ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
         self._proxies = SessionProxies(make_egress)
@@ -96,10 +97,10 @@ class Dispatcher:
             case Cancel():
                 self._cancel(request.id)
             case Configure():
-                raise ValueError("configured twice")
+                raise ValueError("the server sent Configure twice")
 
     def close(self) -> None:
-        """Tell every request to stop, and kill the children. Does not wait for the other threads."""
+        """Tell every request to stop, and kill yt-dlp's child processes. Does not wait for the worker's threads."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
@@ -117,7 +118,7 @@ class Dispatcher:
         if ticket is not None:
             ticket.set()
 
-    # Extractions
+    # Methods for extractions
 
     def _extract_for_ever(self) -> None:
         while True:
@@ -133,7 +134,7 @@ class Dispatcher:
         self._raws.put(raw_id, raw)
         return Extracted(id=request.id, media=media)
 
-    # Downloads
+    # Methods for downloads
 
     def _start_download(self, request: StartDownload, descriptor: int) -> None:
         with self._lock:
@@ -146,9 +147,11 @@ class Dispatcher:
             return
         try:
             _thread(f"download-{request.id}", lambda: self._download_once(request, descriptor))
-        except RuntimeError:  # there is no memory for the thread's stack
+        except RuntimeError:  # the system has no memory for the thread's stack
             os.close(descriptor)
-            self._download_over(error_reply(request.id, Busy("No memory for another download.")))
+            self._download_over(
+                error_reply(request.id, Busy("There is too little memory for another download. Try again later."))
+            )
 
     def _download_once(self, request: StartDownload, descriptor: int) -> None:
         self._download_over(_reply_of(request.id, lambda: self._download(request, descriptor)))
@@ -160,17 +163,19 @@ class Dispatcher:
             last = not self._downloading
         self._outbox.send(reply)
         if last:
-            gc.collect()  # sessions are reference cycles: those of 100 downloads hold 20 MB
+            gc.collect()  # sessions are reference cycles: after 100 downloads they hold 20 MB
             give_memory_back()
 
     def _download(self, request: StartDownload, descriptor: int) -> DownloadEnd:
-        """Run a download. `track.run` closes the descriptor. If `track.run` is not reached, this method closes it."""
+        """Run a download. `track.run` closes the descriptor. If an error occurs before that call, this method closes
+        it."""
         try:
-            from serverpy.ytdlp.download import track  # yt-dlp's downloaders are imported by the first download
+            # Imported here so that only the first download loads yt-dlp's downloaders.
+            from serverpy.ytdlp.download import track
 
             raw = self._raws.get(request.raw_id)
             if raw is None:
-                raise RawGone("This extraction is no longer known.")
+                raise RawGone("The worker no longer has this extraction. Extract the page again.")
             self._outbox.send(DownloadStarted(id=request.id))
         except BaseException:
             os.close(descriptor)
@@ -178,7 +183,7 @@ class Dispatcher:
         count = track.run(raw, request.track_id, descriptor, self._tickets[request.id], self._options)
         return DownloadEnd(id=request.id, bytes=count)
 
-    # Selectors
+    # Methods for format selectors
 
     def _select_for_ever(self) -> None:
         while True:
@@ -187,28 +192,30 @@ class Dispatcher:
 
 
 def _select(request: Select) -> Selected:
-    from serverpy.ytdlp.page.selection import select  # imported by the first selector
+    from serverpy.ytdlp.page.selection import select  # loaded by the first format selector
 
     return Selected(id=request.id, choices=select(request.selector, request.formats))
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or an `ErrorReply` if `work` raises an error."""
+    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception."""
     try:
         return _outcome(id_, work)
     except MemoryError:
-        pass  # leaving this block frees the traceback and the objects that filled the memory: reply only after that
+        # The end of this block frees the traceback, and with it the objects that filled the memory; reply only after
+        # that.
+        pass
     give_memory_back()
-    log.error("Request %d was stopped at the memory limit of the worker", id_)
-    return error_reply(id_, TooLarge("This page needs more memory than the server allows."))
+    log.error("Request %d was stopped because it reached the memory limit of the worker", id_)
+    return error_reply(id_, TooLarge("The extraction of this page needs more memory than the server allows."))
 
 
 def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or an `ErrorReply` if `work` raises an error. Raises MemoryError if the memory was
-    full, even if `work` translated that error."""
+    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception. Raises MemoryError if the
+    memory was full, even if `work` translated that error into another one."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the error
+    except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the exception
         if ran_out_of_memory(error):
             raise MemoryError from None
         return _reply_to(id_, error)
@@ -220,20 +227,20 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
     if isinstance(error, ServerPYError):
         return error_reply(id_, error)
     log.error("Request %d failed with an unexpected error", id_, exc_info=error)
-    return error_reply(id_, ExtractionFailed("This page could not be read."))
+    return error_reply(id_, ExtractionFailed("This page could not be read because of an internal error."))
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread, for which the process does not wait when it exits. If `target` raises an exception, the
-    process exits: otherwise the thread's requests would wait for ever, whereas the server answers the requests of a
-    dead worker at once."""
+    """Start a daemon thread, so that the process does not wait for it at exit. If `target` raises an exception, the
+    process exits, and the server then fails the requests of this worker at once. Otherwise the requests that wait for
+    the thread would wait forever."""
 
     def run() -> None:
         try:
             target()
         except BaseException:  # noqa: BLE001  # the exception is logged
             try:
-                log.critical("Thread %s has failed: the worker exits", name, exc_info=True)
+                log.critical("Thread %s has failed, so the worker process exits", name, exc_info=True)
             finally:  # there may be no memory left for logging
                 os._exit(1)
 

@@ -1,9 +1,9 @@
-"""Translation of yt-dlp's failures to this server's errors, with one clean sentence each.
+"""Translation of yt-dlp's failures to ServerPY's errors, each with one sentence for the client.
 
-yt-dlp wraps an exception several times (DownloadError, ExtractorError, RequestError, those of the HTTP library), so
-`translate` searches the whole chain: first for a refusal by the filtering proxy, then for known types, then for known
-messages. The client sees the message of the site or the extractor, without escape codes, advice about yt-dlp's options,
-query strings, or addresses of internal networks.
+yt-dlp wraps an exception several times (in DownloadError, ExtractorError, RequestError, and the errors of the HTTP
+library), so `translate` searches the whole chain: first for a refusal by the filtering proxy, then for known types,
+then for known messages. The client sees the message of the site or the extractor, without escape codes, advice about
+yt-dlp's options, query strings, or addresses of internal networks.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def close_responses(error: BaseException) -> None:
-    """Close the responses that HTTP errors hold. Otherwise their sockets stay open until the garbage collector finds
-    the errors."""
+    """Close the responses that HTTP errors in the chain of `error` hold. Otherwise their sockets stay open until the
+    garbage collector finds the errors."""
     for link in _chain(error):
         if isinstance(link, HTTPError):
             link.close()
@@ -87,7 +87,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _refused(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for a response that came from the filtering proxy instead of the site."""
+    """Return the error for a response that came from the filtering proxy instead of the site. Returns None if there is
+    no such response."""
     for link in chain:
         found = None
         if isinstance(link, HTTPError):
@@ -100,8 +101,8 @@ def _refused(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _not_installed(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for a page that needs curl-cffi, if that is not installed: an extractor requires it, or the site
-    refuses requests without impersonation."""
+    """Return the error for a page that needs curl-cffi if curl-cffi is not installed: an extractor requires it, or the
+    site refuses requests without impersonation. Returns None for other pages."""
     for link in chain:
         if isinstance(link, HTTPError) and link.status == 403 and getattr(link, "lacks_impersonation", False):
             return IMPERSONATE.absence(IMPERSONATING)
@@ -136,7 +137,7 @@ def _by_network(chain: list[BaseException]) -> ServerPYError | None:
         if isinstance(link, HTTPError):
             if link.status == 451:
                 return GeoRestricted("The site answered 451: the page is unavailable for legal reasons.")
-            return ExtractionFailed(f"The site answered {link.status}.")
+            return ExtractionFailed(f"The site responded with HTTP status {link.status}.")
         if isinstance(link, TimeoutError) or (isinstance(link, TransportError) and "timed out" in str(link).lower()):
             return ExtractionTimeout(NO_ANSWER)
         if isinstance(link, SSLError):
@@ -164,7 +165,8 @@ _PATH = re.compile(r"(?<![\w/:.])/(?:home|root|tmp|usr|var|opt|srv|etc|app|proc)
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line of at most MAX_CHARACTERS that any client may see."""
+    """Return `text` as one line of at most MAX_CHARACTERS, without what a client must not see: internal addresses,
+    paths and query strings."""
     text = _ESCAPES.sub(" ", text)
     text = _BUG_REPORT.sub("", text)
     text = text.partition(" (caused by ")[0]
@@ -177,7 +179,7 @@ def clean(text: str) -> str:
 
 
 def _bare_url(match: re.Match[str]) -> str:
-    """Return the URL without user, query and fragment, or "(address)" if its host is internal."""
+    """Return the URL without user name, query and fragment, or "(address)" if its host is internal."""
     try:
         parts = urlsplit(match[0])
         host = parts.hostname or ""
@@ -194,7 +196,7 @@ def _outside_address(match: re.Match[str]) -> str:
 
 
 def _is_outside(host: str) -> bool:
-    """Return False if `host` is an IP address that is not public."""
+    """Return whether `host` is not an IP address of a private network: it is a public address or a name."""
     try:
         return is_public(ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The memory limit of the worker process."""
+"""The limit on the memory of the worker process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from serverpy.options import Limits
 
 MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
-"""Memory for extractions: a page of 8 MiB needs up to 750 MB."""
+"""Memory in bytes that the limit allows for extractions: a page of 8 MiB needs up to 750 MB."""
 STACK_BYTES = 8 * MIB
 """Bytes of a thread's stack that count towards the limit, whether they are used or not."""
 
 
 def set_data_limit(limits: Limits) -> None:
-    """Limit the data segment, so that a runaway extraction ends in a MemoryError or kills this process, but does not
-    exhaust the machine. Each child process inherits the same limit. A lower hard limit stays in force."""
+    """Limit the data segment of this process, so that a runaway extraction ends in a MemoryError or kills this process,
+    but does not exhaust the machine's memory. Each child process inherits the limit. A lower hard limit stays in
+    force."""
     threads = limits.max_workers + limits.extract_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES

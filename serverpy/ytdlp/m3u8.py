@@ -1,8 +1,8 @@
-"""Repair of HLS playlists before yt-dlp reads them, for every extractor of the process and without another request.
+"""Repair of HLS playlists before yt-dlp parses them, for every extractor of the process and without another request.
 
-yt-dlp is stricter than players: it treats a playlist without a target duration as a master playlist, ignores a
-rendition without a name (so that a variant without audio seems to have some), leaves variables in addresses, and fails
-at a duration that is not a number. The functions on texts are pure.
+yt-dlp is stricter than players. It treats a playlist without a target duration as a master playlist, ignores an audio
+rendition without a NAME (and so takes a video-only variant for one with audio), leaves variables in URLs, and fails on
+a duration that is not a number. The functions that repair a text do no I/O.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
 AUDIO_APART = "_serverpy_audio_apart"
-"""The field that marks a format as a variant without CODECS, whose audio is in separate playlists."""
+"""The name of the field that marks a format as a variant without CODECS whose audio is in separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
-"""Matches a tag of a media playlist. A list of channels (IPTV), whose durations are negative, does not match."""
+"""Pattern of a tag that only media playlists have. A list of TV channels (IPTV), whose durations are negative, does not
+match."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
 
 
 def install() -> None:
-    """Patch yt-dlp with these functions. Call this once per process."""
+    """Patch yt-dlp with the functions of this module. Call this once per process."""
     parse_master = InfoExtractor._parse_m3u8_formats_and_subtitles
 
     def parse(self: Any, m3u8_doc: str, m3u8_url: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -41,8 +42,8 @@ def install() -> None:
 
 
 def begin_with_header(data: bytes) -> bytes:
-    """Remove a byte order mark and blank lines before EXTM3U from the beginning of a response. Returns any other
-    response unchanged."""
+    """Return `data`, the first bytes of a response, without a byte order mark and blank lines before EXTM3U. Returns
+    the data of a response that is not a playlist unchanged."""
     if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
         return data
     stripped = data.lstrip(_BEFORE_HEADER)
@@ -50,7 +51,7 @@ def begin_with_header(data: bytes) -> bytes:
 
 
 def mended(text: str, url: str) -> str:
-    """Return the text of a playlist at `url` in the form that yt-dlp understands."""
+    """Return the text of the playlist at `url` in a form that yt-dlp parses correctly."""
     if "#EXT-X-STREAM-INF" not in text and "#EXT-X-MEDIA:" not in text:
         is_strange = "#EXT-X-TARGETDURATION" not in text and _SEGMENT.search(text)
         return f"{text}\n#EXT-X-TARGETDURATION:0\n" if is_strange else text
@@ -62,8 +63,8 @@ def mended(text: str, url: str) -> str:
 
 
 def addresses_without_audio(text: str) -> Iterable[str]:
-    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in separate
-    playlists (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
+    """Yield the URLs, as written in the playlist, of the variants whose CODECS are unknown and whose audio is only in
+    separate playlists. (RFC 8216 §4.3.4.2 requires CODECS for every variant that names a group.)"""
     groups: dict[str, bool] = {}
     pending: dict[str, str] = {}
     lines = text.splitlines() if "#EXT-X-MEDIA:" in text else []
@@ -81,8 +82,8 @@ def addresses_without_audio(text: str) -> Iterable[str]:
 
 
 def duration_of(text: str) -> int | None:
-    """Return the duration of a finished media playlist in seconds. Returns None for any other playlist. Durations that
-    are not numbers count as 0."""
+    """Return the duration of a finished media playlist in seconds. Returns None for any other playlist. EXTINF values
+    that are not numbers count as 0."""
     if "#EXT-X-ENDLIST" not in text:
         return None
     total = sum(_seconds(line[len("#EXTINF:") :]) for line in text.splitlines() if line.startswith("#EXTINF:"))
@@ -98,8 +99,8 @@ def _seconds(text: str) -> float:
 
 
 def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
-    """Replace variables with their values (RFC 8216bis §4.3). Leaves variables without a value, because players may not
-    need them."""
+    """Replace variables in the playlist with their values (RFC 8216bis §4.3). Leaves variables that have no value,
+    because players may not need them."""
     values: dict[str, str] = {}
     query = parse_qs(urlsplit(url).query)
     left = _MAX_DOCUMENT
@@ -115,7 +116,7 @@ def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
 
 
 def _with_name(line: str) -> str:
-    """Give a rendition without a NAME its language or its group as a name."""
+    """Add a NAME to a rendition that has none: its language or its group id."""
     if not line.startswith("#EXT-X-MEDIA:"):
         return line
     media = parse_m3u8_attributes(line)

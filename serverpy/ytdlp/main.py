@@ -1,9 +1,9 @@
 """The worker process: `python -m serverpy.ytdlp.main <fd>`, started only by `extraction/process.py`.
 
 `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
-(`dispatch.py`). Every request gets a reply. When the server's end closes, because the server has gone or stops this
-worker, the process kills its children and exits at once. The process joins no thread, because a thread may hang in a
-regular expression.
+(`dispatch.py`). Every request gets a reply. The server's end closes when the server has ended or when the server stops
+this worker. Then the process kills its child processes and exits at once. It joins no thread, because a thread may hang
+in a regular expression.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
 
 # Modules that yt-dlp finds "not installed": those for tags, browsers' cookie stores, file attributes, web sockets
-# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves 7 MB
-# and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through ctypes,
+# (which cannot go through the egress), and the charset detection of requests, which yt-dlp detects itself. This saves 7
+# MB and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through ctypes,
 # which is as fast, and curl_cffi does not need cffi.
 UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 
@@ -38,7 +38,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     _close_inherited(sock.fileno())
     for name in UNUSED:
-        sys.modules[name] = None  # type: ignore[assignment]  # documented way to make the import fail
+        sys.modules[name] = None  # type: ignore[assignment]  # setting None in sys.modules is the documented way to make an import fail
     impersonation.hide()
     strip_tests.install()
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
@@ -47,19 +47,20 @@ def main() -> None:
         code = serve(sock)
     finally:
         logging.shutdown()
-        os._exit(code)  # threads may hang, and this process has nothing to clean up
+        os._exit(code)  # exit without joining threads, which may hang; this process has nothing to clean up
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every descriptor except the standard ones and `kept`. The server's event loop does not close them when it
-    starts the worker, and one of several serving processes has an inheritable listening socket."""
+    """Close every descriptor except the standard ones and `kept`. The server's event loop does not close its
+    descriptors when it starts the worker, and if there are several serving processes, each has an inheritable listening
+    socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)
 
 
 def serve(sock: socket.socket) -> int:
-    """Answer requests until the other end closes; return the exit code. Raises `MessageTooLarge` or
+    """Pass requests to threads until the server closes its end; return the exit code. Raises `MessageTooLarge` or
     `msgspec.DecodeError` if a message is invalid."""
     inbox = Inbox(sock)
     first = next(inbox, None)
@@ -68,7 +69,7 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    # This imports yt-dlp, so it comes after UNUSED is hidden and the memory limit is set.
+    # `dispatch` imports yt-dlp, so it is imported after the modules in UNUSED are hidden and the memory limit is set.
     from serverpy.ytdlp.dispatch import Dispatcher
 
     try:

@@ -1,9 +1,9 @@
-"""Preparation of the worker process before the first session: removal of the features of yt-dlp that the worker must
+"""Preparation of the worker process before the first session: it removes the features of yt-dlp that the worker must
 not use.
 
-yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but the
-server's, and no disk but a private directory. `prepare` also tries every setting that can be invalid, so that the
-server does not start with an invalid setting.
+yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins except
+the server's, and no disk except a private directory. `prepare` also tries every setting that can be invalid, so that
+the server does not start with an invalid setting.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkey
 
 
 def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
-    """Restrict the process and load the extractors. Takes about a second. Raises ConfigurationError if a setting is
-    invalid."""
+    """Restrict this process and load yt-dlp's extractors, which takes about a second. Raises ConfigurationError if a
+    setting is invalid."""
     gate = Gate(options.max_js_children)
     install(Popen, gate)
     http_client.install()
@@ -57,7 +57,7 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
 
 
 def describe() -> Ready:
-    """Return the message that describes this worker."""
+    """Return the message that describes this worker process to the server."""
     runtimes = shared().js_runtimes.items()
     return Ready(
         yt_dlp=yt_dlp.version.__version__,
@@ -68,8 +68,8 @@ def describe() -> Ready:
 
 
 def _find_js_runtimes() -> dict[str, Any]:
-    """Return the runtimes that yt-dlp finds. yt-dlp itself looks beside the interpreter. A runtime elsewhere on PATH
-    must be named before PATH is emptied."""
+    """Return the JavaScript runtimes that yt-dlp can use. yt-dlp itself searches beside the Python interpreter. A
+    runtime elsewhere on PATH must be named before PATH is emptied."""
     path = shutil.which("deno")
     params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}
     runtimes = {
@@ -98,14 +98,15 @@ def _close_environment(directory: Path) -> None:
 
 
 def _restrict_plugins(directory: Path) -> None:
-    """Load plugins only from `sys.path`, not from the configuration folders of the server's user."""
+    """Make yt-dlp load plugins only from `sys.path`, and not from the configuration folders of the server's user."""
     yt_dlp.plugins.default_plugin_paths = lambda: (Path(path) for path in yt_dlp.plugins.sys.path)
     yt_dlp.plugins.get_executable_path = lambda: str(directory / "empty")
 
 
 def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
-    """Write the public authorities and CA_FILE into one file for curl, which reads only one. Python's SSL context can
-    load CA_FILE in addition to its own."""
+    """Write the public certificate authorities and CA_FILE into one file for curl, which reads only one file. Returns
+    its path, or None if CA_FILE is not set. (Python's SSL context can load CA_FILE in addition to its own
+    authorities.)"""
     if ca_file is None:
         return None
     bundle = directory / "authorities.pem"
@@ -113,7 +114,7 @@ def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
         bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + Path(ca_file).read_bytes())
         ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"CA_FILE cannot be read: {error}") from error
+        raise ConfigurationError(f"CA_FILE cannot be read or has no valid certificates: {error}") from error
     return bundle
 
 
@@ -125,4 +126,6 @@ def _check_impersonation(options: WorkerOptions) -> None:
         with instance.open(options):
             pass
     except (ValueError, YoutubeDLError) as error:
-        raise ConfigurationError(f"IMPERSONATE={wanted!r} is not an available impersonation target.") from error
+        raise ConfigurationError(
+            f"IMPERSONATE={wanted!r} is not an available target: see `yt-dlp --list-impersonate-targets`."
+        ) from error

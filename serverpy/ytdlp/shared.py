@@ -1,4 +1,5 @@
-"""The values that all sessions of the worker process share: `prepare.py` makes them once, other modules read them."""
+"""The values that all sessions of the worker process share. `prepare.py` makes them once, and other modules read
+them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The shared values; one per process. `directory` is private to the process; the server removes the directory."""
+    """The values that all sessions share; one object per process. `directory` is private to the process, and the server
+    removes it."""
 
     options: WorkerOptions
     proxies: SessionProxies
@@ -23,20 +25,20 @@ class Shared:
     gate: Gate
     js_runtimes: Mapping[str, Any] = field(default_factory=dict)
     bundle: Path | None = None
-    """PEM file with the public authorities and those of CA_FILE. None if CA_FILE is not set."""
+    """PEM file with the public certificate authorities and those of CA_FILE. None if CA_FILE is not set."""
 
 
 _shared: Shared | None = None
 
 
 def share(prepared: Shared) -> None:
-    """Make `shared` return `prepared` from now on."""
+    """Set the values that `shared` returns from now on."""
     global _shared
     _shared = prepared
 
 
 def shared() -> Shared:
-    """Return the shared values. Raises ConfigurationError if `share` was not called before."""
+    """Return the shared values. Raises ConfigurationError if `share` has not been called yet."""
     if _shared is None:
-        raise ConfigurationError("The worker is not prepared.")
+        raise ConfigurationError("The worker is not prepared: call serverpy.ytdlp.prepare.prepare first.")
     return _shared

@@ -1,7 +1,9 @@
-"""Stop signals, which end a running download during any wait of its thread. The thread can wait for a socket, pause
-before a retry, or wait for room in its pipe. The session's ticket ends the wait for a socket, because it cuts the
-connection. `Stop` ends the other two waits, and also sets the ticket when the pipe's reader has gone. One thread per
-process watches the tickets and pipes of all downloads, and ends when no download is left.
+"""Stop signals, which end a running download during any wait of its thread.
+
+The thread can wait for a socket, pause before a retry, or wait for room in its pipe. Setting the session's ticket ends
+the wait for a socket, because it cuts the connection. `Stop` ends the other two kinds of wait, and also sets the ticket
+when the pipe's reader has closed its end. One thread per process watches the tickets and pipes of all downloads, and
+ends when no download is left.
 """
 
 from __future__ import annotations
@@ -15,17 +17,19 @@ from types import TracebackType
 from serverpy.errors import UpstreamFailed
 
 POLL_MS = 50
-"""Milliseconds after which, at the latest, the writer of a full pipe notices that its ticket is set."""
+"""Maximum time in milliseconds until the writer of a full pipe notices that its ticket is set."""
 
 
 def stopped() -> UpstreamFailed:
-    """Return the error of a stopped download. A truncated file must never look complete."""
+    """Return the error of a stopped download. It must be an error, because a truncated file must never look
+    complete."""
     return UpstreamFailed("The download was stopped before its end.")
 
 
 class Stop:
-    """Stop signal of one download, and a context manager around the work of its thread. Sets `cancelled` when the
-    reader of `pipe` leaves. The caller still owns the pipe's descriptor, and must not close it inside the block."""
+    """Stop signal of one download, and a context manager around the work of the download's thread. It sets `cancelled`
+    when the reader of `pipe` closes its end. The caller still owns the pipe's descriptor, and must not close it inside
+    the block."""
 
     def __init__(self, cancelled: threading.Event, pipe: int) -> None:
         self._cancelled = cancelled
@@ -33,7 +37,8 @@ class Stop:
         self._signalled = False
         self.pipe = pipe
         self.wake = -1
-        """A descriptor that becomes readable when the download is stopped, to be polled together with others."""
+        """A descriptor that becomes readable when the download is stopped. A thread can poll it together with other
+        descriptors."""
 
     def __enter__(self) -> Stop:
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -51,12 +56,12 @@ class Stop:
         return self._cancelled.is_set()
 
     def check(self) -> None:
-        """Raise `UpstreamFailed` if the download is stopped."""
+        """Raise `UpstreamFailed` if the download has been stopped."""
         if self.is_set:
             raise stopped()
 
     def pause(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `UpstreamFailed` at once when the download is stopped."""
+        """Wait for `seconds`. Raises `UpstreamFailed` as soon as the download is stopped."""
         self._cancelled.wait(seconds)
         self.check()
 
@@ -90,7 +95,8 @@ class _Watch:
     def remove(self, stop: Stop) -> None:
         with self._lock:
             self._running.discard(stop)
-        os.eventfd_write(self._changed, 1)  # otherwise a running `poll` keeps the pipe open, and its reader waits
+        # Without this wake-up, a running `poll` keeps the pipe open, and the pipe's reader waits.
+        os.eventfd_write(self._changed, 1)
 
     def _watch(self) -> None:
         while True:
@@ -101,14 +107,15 @@ class _Watch:
                 waiting = {stop.pipe: stop for stop in self._running if not stop.is_signalled}
             poller = select.poll()
             for fd in waiting:
-                # `poll` reports POLLERR when the reading end is closed, even if no events are requested.
+                # `poll` reports POLLERR when the pipe's reading end is closed, even if no events are requested.
                 poller.register(fd, 0)
             poller.register(self._changed, select.POLLIN)
             gone = {fd for fd, what in poller.poll(POLL_MS) if what & select.POLLERR}
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._changed)
             with self._lock:
-                # A descriptor may have been closed and its number reused: signal only downloads that still run.
+                # A pipe's descriptor may have been closed and its number reused, so signal only downloads that still
+                # run.
                 due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.is_set)]
             for stop in due:
                 stop.signal()

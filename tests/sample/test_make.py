@@ -185,7 +185,7 @@ def test_players_can_read_the_large_file_as_a_film(media: Path) -> None:
 
 def test_no_large_file_is_smaller_than_its_film(media: Path) -> None:
     assert large_content(1, media / "prog.mp4") is None
-    with pytest.raises(ValueError, match="no large file of 1 MiB"):
+    with pytest.raises(ValueError, match="a large file of 1 MiB is too small"):
         large_sha256(1)
 
 

@@ -1,2 +1,2 @@
-"""The measurements: scenarios start targets, clients load the targets, and samplers read the targets' memory and
-CPU."""
+"""The measurements of the bench: scenarios start the servers under test, clients load these servers, and samplers read
+the memory and CPU time of the servers' processes."""

@@ -24,7 +24,7 @@ import psutil
 from serverpy.bench.measure.errors import TargetDied, TargetFailed
 
 STOP_SECONDS = 5.0
-"""Seconds from SIGTERM to SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL when the bench ends a child."""
 POLL_SECONDS = 0.02
 MAX_FDS = 65536
 TAIL_LINES = 5
@@ -53,7 +53,9 @@ class Child:
     def check(self) -> None:
         """Raise TargetDied if the process has ended."""
         if self.process.poll() is not None:
-            raise TargetDied(f"{self.title} has ended unexpectedly ({self.process.returncode}). {self._tail()}")
+            raise TargetDied(
+                f"{self.title} has ended unexpectedly (exit status {self.process.returncode}). {self._tail()}"
+            )
 
     def said(self, pattern: str, seconds: float) -> re.Match[str]:
         """Wait until the child's output matches `pattern`, and return the match. Raises TargetFailed if the child ends
@@ -61,12 +63,14 @@ class Child:
         return self.until(lambda: re.search(pattern, self.log), seconds)
 
     def until(self, condition: Callable[[], T | None], seconds: float) -> T:
-        """Call `condition` until it returns a true value, and return that value. Raises TargetFailed if the child ends
-        first, or `seconds` pass."""
+        """Call `condition` repeatedly until it returns a true value, and return that value. Raises TargetFailed if the
+        child ends first, or if `seconds` pass."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if self.process.poll() is not None:
-                raise TargetFailed(f"{self.title} did not start ({self.process.returncode}). {self._tail()}")
+                raise TargetFailed(
+                    f"{self.title} did not start (exit status {self.process.returncode}). {self._tail()}"
+                )
             if time.monotonic() > deadline:
                 raise TargetFailed(f"{self.title} did not start within {seconds:.0f} s. {self._tail()}")
             time.sleep(POLL_SECONDS)
@@ -115,8 +119,8 @@ def running(
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without the variables that would make two runs differ: settings of ServerPY,
-    and proxies (the origin is on loopback)."""
+    """Return this process's environment without the variables that would make the results depend on it: settings of
+    ServerPY, and proxies (the bench's media server is on loopback)."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -126,8 +130,8 @@ def clean_environment() -> dict[str, str]:
 
 
 def _raise_fd_limit(pid: int) -> None:
-    """Raise the limit on open files, so that a target does not fail because of a shell's limit of 1024."""
-    # If the process has already ended, the caller notices that when it waits for output.
+    """Raise the child's limit on open files, so that it does not fail because of a shell's limit of 1024."""
+    # If the child has already ended, the caller notices that when it waits for the child's output.
     with contextlib.suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         wanted = MAX_FDS if hard == resource.RLIM_INFINITY else min(hard, MAX_FDS)
@@ -135,15 +139,15 @@ def _raise_fd_limit(pid: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM to `process`, so that it can end its children. Once it has ended, or after STOP_SECONDS, send
-    SIGKILL to all that are left."""
+    """Send SIGTERM to `process`, so that it can end its own children. After it has ended, or after STOP_SECONDS, send
+    SIGKILL to all its remaining descendants."""
     family = _family(process.pid)
     try:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # `process.kill` below ends it
-    finally:  # this also runs if Ctrl-C is pressed again
+        pass  # the child did not end in time: `process.kill` below ends it
+    finally:  # `finally` also runs if the user presses Ctrl-C again
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -167,8 +171,8 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the children are ended. Call it in the
-    main thread.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the bench ends its children. Call this
+    function in the main thread.
 
     A SIGHUP or SIGINT that is ignored (`nohup`, a background job of a script) stays ignored; SIGTERM always ends the
     bench. SIGINT needs no handler here: Python's own handler raises KeyboardInterrupt, and Python does not install that

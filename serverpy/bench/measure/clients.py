@@ -1,9 +1,10 @@
-"""The clients that load a target. They use raw sockets, so that a thousand slow ones fit into one process beside the
-server that they load, and they compare every byte with the media.
+"""The clients that load a server under test. They use raw sockets, so that one process beside the server can hold a
+thousand slow clients, and they compare every byte with the expected media.
 
-Slow readers belong to a `Crowd`, which one task paces. `whole`, `first_byte`, `leaving` and `for_a_while` send one
-request each on a connection of its own; `many` and `Visitor` repeat requests on connections that stay open. None of
-them raises an error if a request fails: the `Outcome` says how the request ended, and the scenario decides.
+Slow readers belong to a `Crowd`, which one task paces. The functions `whole`, `first_byte`, `leaving` and `for_a_while`
+send one request each on a connection of its own; the function `many` and the class `Visitor` repeat requests on
+connections that stay open. None of these raises an error if a request fails: the `Outcome` says how the request ended,
+and the calling scenario decides.
 """
 
 from __future__ import annotations
@@ -22,22 +23,23 @@ from serverpy.bench.measure.exchange import GOOD, Answer, Ask, End, Outcome
 from serverpy.tasks import cancel, spawn
 
 RECEIVE_BYTES = 64 * 1024
-"""Size of the kernel's receive buffer of a slow client. With the default size, the kernel accepts megabytes before the
-server notices that the client is slow, so the server's own buffers fill later."""
+"""Size in bytes of the kernel's receive buffer of a slow client. With the default size, the client's kernel accepts
+megabytes, so the server notices late that the client is slow, and its own buffers fill late."""
 SEGMENT_BYTES = 1448
-"""TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the server's kernel buffers 2.6 MB for
-each client, which would leave the server idle for the first half minute."""
+"""TCP segment size in bytes of a slow client, as over Ethernet. With the 64 KB of loopback, the server's kernel buffers
+2.6 MB for each client, so the server would be idle for the first half minute."""
 READ_BYTES = 256 * 1024
 SLOTS = 10
 TICK_SECONDS = 0.025
-"""Seconds between two ticks. On each tick, the clients of one slot, a tenth of all, have their turn, so each client
-reads every quarter of a second."""
+"""Seconds between two ticks of a crowd. On each tick it is the turn of one tenth of the clients, so each client reads
+every quarter of a second."""
 OPENING_AT_ONCE = 64
 HOPELESS_AFTER = 50
 
 
 class Reader:
-    """One slow client. On each turn it reads the bytes that are due, at most `rate` × the time since its first byte."""
+    """One slow client. On each turn it reads the bytes that are due: its total is at most `rate` × the seconds since
+    its first byte."""
 
     def __init__(self, ask: Ask, rate: int) -> None:
         self._ask = ask
@@ -47,10 +49,11 @@ class Reader:
         self._since = self._fed = 0.0
         self._stall = 0.0
         self.outcome: Outcome | None = None
-        """The outcome; None while the client is reading."""
+        """How the request ended. None while the client is reading."""
 
     async def open(self) -> None:
-        """Connect, and wait for the first byte of the body or an end without one. Closes the socket if cancelled."""
+        """Connect, send the request, and wait until the first byte of the body arrives or the response ends without a
+        body. Closes the socket if cancelled."""
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)
@@ -71,7 +74,7 @@ class Reader:
             self._take(await loop.sock_recv(self._socket, 4096))
 
     def turn(self) -> None:
-        """Read the bytes that are due, without waiting."""
+        """Read the bytes that are due at the client's rate, without waiting for more."""
         now = time.monotonic()
         due = int((now - self._since) * self._rate) - self._answer.received
         if self.outcome is not None or due <= 0:
@@ -104,8 +107,8 @@ class Reader:
 class Crowd:
     """Slow clients that are connected, each reading `rate` bytes per second.
 
-    At most `at_once` of them connect at the same time; each has its turn every `slots` ticks. An async context manager:
-    every exit closes all connections.
+    At most `at_once` of them connect at the same time; each client reads on every `slots`-th tick. The crowd is an
+    async context manager, and every exit from its block closes all connections.
     """
 
     def __init__(self, ask: Ask, rate: int, *, at_once: int = OPENING_AT_ONCE, slots: int = SLOTS) -> None:
@@ -136,7 +139,8 @@ class Crowd:
         return [reader.outcome for reader in (*self._gone, *self._readers) if reader.outcome is not None]
 
     async def join(self, count: int) -> None:
-        """Add `count` clients, `at_once` at a time, and wait until each has its first byte or an end without one."""
+        """Connect `count` more clients, `at_once` at a time, and wait until each has received the first byte of its
+        body or its response has ended without a body."""
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(self._join(), name=f"join-{number}")
@@ -148,7 +152,7 @@ class Crowd:
             self._readers.append(reader)
 
     def leave(self, count: int | None = None) -> None:
-        """Disconnect the first `count` clients (None: all)."""
+        """Disconnect the `count` clients that connected first, or all clients if `count` is None."""
         going = self._readers if count is None else self._readers[:count]
         self._readers = [] if count is None else self._readers[count:]
         for reader in going:
@@ -165,7 +169,7 @@ class Crowd:
 
 
 async def whole(ask: Ask) -> Outcome:
-    """Read the whole body with one client, as fast as it arrives."""
+    """Read a whole body with one client, as fast as the server sends it."""
     return await _read(ask, _never)
 
 
@@ -180,13 +184,13 @@ async def leaving(ask: Ask, after_bytes: int) -> Outcome:
 
 
 async def for_a_while(ask: Ask, seconds: float, *, at_most: int = READ_BYTES) -> Outcome:
-    """Read the body as fast as it arrives, at most `at_most` bytes at once, and disconnect after `seconds`."""
+    """Read the body as fast as it arrives, at most `at_most` bytes per read, and disconnect after `seconds`."""
     return await _read(ask, lambda answer: answer.age >= seconds, at_most)
 
 
 @dataclass(slots=True)
 class Tally:
-    """The sum of many requests. `opened` counts connections."""
+    """The combined outcomes of many requests. `opened` is the number of connections that the clients opened."""
 
     seconds: float = 0.0
     opened: int = 0
@@ -213,9 +217,9 @@ class Tally:
 async def many(
     ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Tally:
-    """Send the requests that `ask` returns over `connections` connections, one after the other on each: `count`
-    requests in all, or for `seconds`. A connection stays open if the server keeps it. Stops early if more than a tenth
-    of at least 50 requests have failed."""
+    """Send requests over `connections` connections, one after the other on each. `ask` returns the next request. Ends
+    after `count` requests in all, or after `seconds`. A connection stays open if the server keeps it alive. Stops early
+    if at least 50 requests have ended and more than a tenth of them failed."""
     tally, begun = Tally(), time.monotonic()
     left = iter(range(count)) if count is not None else None
 
@@ -235,8 +239,8 @@ async def many(
 
 
 class Visitor:
-    """One client that sends one request after the other, over a connection that stays open if the server keeps it.
-    `opened` counts connections. The owner closes the visitor."""
+    """One client that sends one request after the other, over a connection that stays open if the server keeps it
+    alive. `opened` is the number of connections that the client has opened. The owner closes the visitor."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -244,7 +248,7 @@ class Visitor:
         self.opened = 0
 
     async def ask(self, asked: Ask, after_bytes: int | None = None) -> Outcome:
-        """Read the whole response, or disconnect once `after_bytes` of its body have arrived."""
+        """Send one request, and read the whole response, or disconnect once `after_bytes` of its body have arrived."""
         fresh = self._connection is None
         self._connection = self._connection or _socket()
         self.opened += fresh
@@ -291,7 +295,7 @@ async def _exchange(
     fresh: bool = True,
     enough: Callable[[Answer], bool] = _never,
 ) -> Outcome:
-    """Send one request and read the response until it is complete or `enough` returns true. The caller owns the
+    """Send one request and read the response until it is complete or `enough` returns true. Does not close the
     connection."""
     loop, view = asyncio.get_running_loop(), memoryview(buffer)
     try:
@@ -318,7 +322,8 @@ async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> N
 
 
 def _socket(*, slow: bool = False) -> socket.socket:
-    """Return a non-blocking socket, if `slow` with small kernel buffers. Their sizes must be set before the connect."""
+    """Return a non-blocking socket. If `slow`, its kernel buffers are small: their sizes must be set before the
+    connect."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

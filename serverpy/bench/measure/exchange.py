@@ -14,21 +14,21 @@ import httptools
 from serverpy.bench.measure.reference import Reference
 
 End = Literal["complete", "left", "cut", "wrong", "refused", "failed"]
-"""The ends of a request. `left`: the client disconnected as planned, and all bytes until then were right. `cut`: the
-server ended the body early and the client could tell. `wrong`: wrong bytes, or a short body that looked complete.
-`refused`: an HTTP error. `failed`: no response."""
+"""How a request can end. `complete`: the whole expected body arrived. `left`: the client disconnected as planned, and
+all bytes until then were right. `cut`: the server ended the body early, and the client could tell. `wrong`: wrong
+bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`: no response."""
 
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""Seconds that a client waits for the first byte and, if it reads as fast as it can, between two chunks."""
+"""Seconds that a client waits for the first byte and, if it reads at full speed, between two chunks."""
 REASON_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request and its expected body: the whole `reference`, or its bytes in `span` (first byte, byte after the
-    last). If `reference` is None, any body is right."""
+    """One request and its expected body: the whole `reference`, or its bytes in `span` (offset of the first byte,
+    offset after the last byte). If `reference` is None, any body is right."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class Ask:
     span: tuple[int, int] | None = None
 
     def head(self) -> bytes:
-        """Return the HTTP/1.1 request. Without a `Connection` header the connection stays open (RFC 9112 §9.3)."""
+        """Return the HTTP/1.1 request head. Without a `Connection` header the connection stays open (RFC 9112 §9.3)."""
         part = f"Range: bytes={self.span[0]}-{self.span[1] - 1}\r\n" if self.span else ""
         line = f"{self.verb} {self.path} HTTP/1.1\r\n"
         return f"{line}Host: {self.host}:{self.port}\r\nAccept: */*\r\n{part}\r\n".encode("latin-1")
@@ -47,9 +47,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one request. `received` counts bytes of the body. `first_byte` and `seconds` are seconds since just
-    before the connect. `stall` is the longest time in seconds in which a slow client found nothing to read (None for
-    other clients). `retry_after` is the value of the Retry-After header."""
+    """How one request ended. `received` is the number of body bytes. `first_byte` and `seconds` are the times of the
+    first body byte and of the end, in seconds since just before the connect. `stall` is the longest time in seconds
+    during which a slow client found nothing to read (None for other clients). `retry_after` is the value of the
+    Retry-After header."""
 
     end: End
     status: int | None
@@ -62,7 +63,7 @@ class Outcome:
 
 
 class Answer:
-    """Parser of the response to one request. Feed it until it is `over`."""
+    """Parser of the response to one request. The caller feeds it until `over` is true."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -92,8 +93,8 @@ class Answer:
             self.wrong = self.wrong or f"not HTTP: {error}"
 
     def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
-        """Return how the request ended. If the response is incomplete, `left` says that the client disconnected as
-        planned, and `failure` why the connection ended."""
+        """Return how the request ended. If the response is incomplete, `left` tells whether the client disconnected as
+        planned, and `failure` tells why the connection ended."""
         end, reason = self._end(left, failure)
         return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason, self._retry_after)
 
@@ -107,7 +108,7 @@ class Answer:
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
         if self.received == size or (size is None and self.framed_end):
-            return "complete", ""  # a body may also be delimited by the end of the connection
+            return "complete", ""  # the end of the connection may also delimit a body
         if self.framed_end:
             return "wrong", f"{self.received} bytes of {size} that looked complete"
         if left:
@@ -115,8 +116,8 @@ class Answer:
         return "cut", failure or f"cut after {self.received} bytes{'' if size is None else f' of {size}'}"
 
     def _first(self) -> int:
-        """Return the offset in the media of the body's first byte. It is 0 for a 200, because a server may answer a
-        range request with the whole file (RFC 9110 §14.2)."""
+        """Return the offset of the body's first byte in the media. For a 200 the offset is 0, because a server may
+        answer a range request with the whole file (RFC 9110 §14.2)."""
         return self._ask.span[0] if self._ask.span and self.status == 206 else 0
 
     def _size(self) -> int | None:
@@ -127,7 +128,7 @@ class Answer:
         whole = self._ask.reference.size
         return min(self._ask.span[1], whole) - self._first() if self._ask.span and self.status == 206 else whole
 
-    # Callbacks of the parser
+    # Callbacks that httptools' response parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"retry-after":
@@ -159,4 +160,5 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser resets this later
+        # `should_keep_alive` is called here, because httptools resets its result later.
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())

@@ -1,4 +1,4 @@
-"""The machine and the versions of the software that figures depend on, for the report of a run."""
+"""Description of the machine and of the software versions, for the report of a bench run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ PACKAGES = (
     "serverpy", "yt-dlp", "uvloop", "uvicorn", "httptools", "fastapi", "starlette", "requests", "httpx", "psutil",
 )  # fmt: skip
 RIVALS = ("mediaflow-proxy", "streamlink", "httpx")
-"""Packages whose versions are looked up first in the rivals' own environment, if it is installed."""
+"""Packages whose versions `versions` looks up first in the virtual environment of ServerPY's competitors, if that
+environment exists."""
 
 
 def versions() -> dict[str, str | None]:
-    """Return versions by name; None means not installed."""
+    """Return the version of Python, nginx and each package by name. A version is None if the program or package is not
+    installed."""
     found = {"python": platform.python_version(), "nginx": _nginx()}
     ours: dict[str, str | None] = {name: _version(name, sys.path) for name in PACKAGES}
     theirs = [str(path) for path in Path(sys.prefix, "rivals", "lib").glob("python*/site-packages")]
@@ -61,5 +63,5 @@ def _cpu() -> str | None:
 def _system() -> str:
     try:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:  # this system has no such file
+    except OSError:  # the system has no os-release file
         return platform.system()

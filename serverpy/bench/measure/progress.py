@@ -1,7 +1,8 @@
-"""Progress of a run: a bar with the remaining time on a terminal, otherwise lines.
+"""Progress of a bench run: a bar with the remaining time if stderr is a terminal, otherwise lines.
 
-The remaining time is the sum of the estimates of the remaining cells, multiplied by the ratio of elapsed to estimated
-time of the past cells. Cells take from 5 seconds to 5 minutes, so an estimate by the number of cells would jump.
+The remaining time is the sum of the estimates of the remaining measurements, multiplied by the ratio of elapsed to
+estimated time of the past ones. Measurements take from 5 seconds to 5 minutes, so an estimate from their number alone
+would jump.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ENOUGH_SECONDS = 20.0
 
 
 class Lines:
-    """Watcher that prints a line for each cell."""
+    """Watcher that prints a line for each measurement (cell)."""
 
     def plan(self, seconds: float) -> None:
         self.say(f"This takes about {clock(seconds)}.")
@@ -31,14 +32,14 @@ class Lines:
         self.say(f"{scenario.name}: {cell.title}")
 
     def cell_ended(self, cell: Cell) -> None:
-        pass  # the next line shows the progress
+        pass  # the line of the next measurement shows the progress
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
 class Bar(Progress):
-    """Watcher with one bar for the whole run, which keeps moving during a cell. A context manager."""
+    """Watcher with one bar for the whole run, which also moves while a measurement runs. A context manager."""
 
     def __init__(self) -> None:
         self._task: TaskID | None = None
@@ -72,7 +73,7 @@ class Bar(Progress):
         self.console.print(Text(line), soft_wrap=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Update the bar. rich calls this a few times a second."""
+        """Advance the bar to the current time. rich calls this method a few times a second."""
         if self._task is not None:
             done = self._behind
             if self._cell is not None:
@@ -81,14 +82,14 @@ class Bar(Progress):
         return super().get_renderables()
 
     def _pace(self) -> float:
-        """Return elapsed ÷ estimated seconds of the past cells; 1 while their estimates sum to less than
-        ENOUGH_SECONDS."""
+        """Return the ratio of elapsed to estimated seconds of the past measurements. Returns 1 while their estimates
+        sum to less than ENOUGH_SECONDS."""
         return (self._cell_begun - self._begun) / self._behind if self._behind >= ENOUGH_SECONDS else 1.0
 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watcher]:
-    """Provide the watcher that suits stderr: a bar on a terminal, otherwise lines."""
+    """Yield a watcher that suits stderr: a bar if stderr is a terminal, otherwise lines."""
     if not sys.stderr.isatty():
         yield Lines()
         return
@@ -97,7 +98,7 @@ def watching() -> Iterator[Watcher]:
 
 
 def clock(seconds: float) -> str:
-    """Format seconds as `1:05` or `1:02:03`."""
+    """Format seconds as `1:05` (minutes and seconds), or as `1:02:03` from one hour."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,6 +1,8 @@
-"""The expected bytes of the sample site's media, so that every client can compare each byte that it receives.
+"""The expected bytes of the sample site's media, with which every client of the bench compares each byte that it
+receives.
 
-The module keeps a bounded number of blocks, so that the bench does not hold 180 MB beside the servers that it measures.
+The module keeps a bounded number of blocks, so that the bench does not hold 180 MB in memory beside the servers that it
+measures.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from serverpy.sample.make import ensure_media
 BLOCK_BYTES = 1 << 20
 BLOCKS_KEPT = 24
 HLS_VARIANT = "high"
-"""The best variant, which every target chooses by default."""
+"""The variant of the HLS playlist with the highest bandwidth, which every measured server chooses by default."""
 
 
 class Reference:
-    """The expected bytes of one media file or playlist, `size` in all."""
+    """The expected bytes of one media file or playlist. `size` is their number."""
 
     def __init__(self, parts: tuple[Content, ...]) -> None:
         self._parts = parts
@@ -26,7 +28,7 @@ class Reference:
         self._block = lru_cache(BLOCKS_KEPT)(self._make_block)
 
     def matches(self, start: int, data: bytes) -> bool:
-        """Return whether the media has `data` at byte `start`. Bytes past the end never match."""
+        """Return whether the media contains `data` at offset `start`. Bytes past the end never match."""
         if start + len(data) > self.size:
             return False
         view, at = memoryview(data), 0
@@ -52,8 +54,9 @@ class Reference:
 
 @cache
 def reference(media: str) -> Reference:
-    """Return the reference of `large-<MiB>.mp4`, of a file of the sample, or of `hls/<kind>` (the concatenated segments
-    of its best variant). Raises ConfigurationError if the sample site has no such media."""
+    """Return the expected bytes of a media file or playlist. `media` is `large-<MiB>.mp4`, a file of the sample site,
+    or `hls/<kind>` (the concatenated segments of its best variant). Raises ConfigurationError if the sample site has no
+    such media."""
     directory = ensure_media()
     size = media.removeprefix("large-").removesuffix(".mp4")
     if media == f"large-{size}.mp4" and size.isdecimal():
@@ -67,4 +70,6 @@ def reference(media: str) -> Reference:
         return Reference(tuple(FileContent(path / line) for line in lines if line and not line.startswith("#")))
     if path.is_file():
         return Reference((FileContent(path),))
-    raise ConfigurationError(f"the sample site has no media {media!r}")
+    raise ConfigurationError(
+        f"the sample site has no media {media!r}: name one of its files, large-<MiB>.mp4, or hls/<kind>"
+    )

@@ -1,7 +1,8 @@
-"""A run of the bench: it measures the chosen scenarios one after the other and writes the results to `results.json`. It
-rewrites the file after each scenario, so that no result is lost. It records a failed scenario with its reason and still
-runs the others; it marks an interrupted scenario as incomplete. When `run` returns or raises, every process that it
-started has ended.
+"""A run of the bench: it measures the chosen scenarios one after the other and writes the results to `results.json`.
+
+The run rewrites this file after each scenario, so that no result is lost. It records a failed scenario with the reason
+and still measures the other scenarios; it marks an interrupted scenario as incomplete. When `run` returns or raises,
+every process that it started has ended.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 class Watcher(Protocol):
-    """Receiver that shows the progress of a run."""
+    """Interface through which a run reports its progress."""
 
     def plan(self, seconds: float) -> None:
-        """Show that the run will take about `seconds`. Called once, first."""
+        """Show that the run will take about `seconds`. The run calls this method once, before all others."""
 
     def cell(self, scenario: Scenario, cell: Cell) -> None:
-        """Show that this cell begins."""
+        """Show that the measurement `cell` begins."""
 
     def cell_ended(self, cell: Cell) -> None: ...
 
@@ -44,8 +45,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The measurements to make. If `methods` is None, every target that can run here is measured; if `streams` is None,
-    the mode determines the numbers of clients."""
+    """The choices of the user for a run. If `methods` is None, the run measures every server that is installed; if
+    `streams` is None, the mode determines the numbers of clients."""
 
     scenarios: Sequence[Scenario]
     mode: Mode
@@ -57,7 +58,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scenario with its cells for this run, and the reason why targets are missing from it."""
+    """A scenario with its measurements (cells) for this run. `reason` says why the run leaves out some servers."""
 
     scenario: Scenario
     cells: tuple[Cell, ...]
@@ -69,8 +70,9 @@ class Prepared:
 
 
 def run(order: Order, watcher: Watcher) -> int:
-    """Run `order` and return the exit code: 0, 1 if a scenario failed, 130 if interrupted. Raises TargetFailed if the
-    sample site does not start, OSError if the results cannot be written. Call it from the main thread."""
+    """Measure the scenarios that `order` chooses, and return the exit status: 0, 1 if a scenario failed, 130 if the
+    user interrupted the run. Raises TargetFailed if the sample site does not start, OSError if the results cannot be
+    written. Call this function from the main thread."""
     missing = {name: reason for name in order.methods or TARGETS if (reason := TARGETS[name].missing())}
     for reason in missing.values():
         watcher.say(f"left out: {reason}")
@@ -93,7 +95,7 @@ def run(order: Order, watcher: Watcher) -> int:
 
 
 def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
-    """Return each scenario with its cells, for the targets that are not `missing`."""
+    """Return each scenario with its measurements (cells). Servers in `missing` are left out."""
     chosen: dict[str, Target] = {name: TARGETS[name] for name in order.methods or TARGETS if name not in missing}
     plan = Plan(order.mode, chosen, order.streams)
     return [
@@ -107,7 +109,7 @@ def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
 
 
 def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
-    """Measure all cells of a scenario, including those after a failed one."""
+    """Make all measurements of a scenario, including those after a measurement that failed."""
     scenario, begun = prepared.scenario, time.monotonic()
     found: list[Findings] = []
     problems: list[str] = []
@@ -149,7 +151,7 @@ def _announce(result: Result, watcher: Watcher) -> None:
 
 
 class Record:
-    """The results of the run so far, and the file that holds them."""
+    """The results of the run so far, and the path of the file that stores them."""
 
     def __init__(self, order: Order, missing: dict[str, str]) -> None:
         self._path = order.out / RESULTS
@@ -171,12 +173,12 @@ class Record:
         self.write()
 
     def finish(self) -> None:
-        """Record that every scenario has run."""
+        """Record in the results that the run has measured every scenario."""
         self._meta["complete"] = True
         self.write()
 
     def write(self) -> None:
-        """Replace the file atomically, so that a reader never sees a partial one."""
+        """Replace the results file atomically, so that a reader never sees a partial file."""
         self._meta["seconds"] = round(time.monotonic() - self._begun, 3)
         content = {"meta": self._meta, "scenarios": [asdict(result) for result in self.results]}
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Readings of the cost of a process tree, taken from outside: bytes from `smaps_rollup`, CPU seconds, counts.
-
-`read` takes one reading; `Sampler` takes them periodically in a thread while clients load the target.
+"""Readings of the memory and CPU time of a process tree, taken from outside: bytes from `smaps_rollup`, CPU seconds,
+and numbers of threads, descriptors and processes. The function `read` takes one reading; a `Sampler` takes them
+periodically in a thread while clients load the measured server.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ Field = Literal["pss", "uss", "rss", "cpu", "threads", "fds", "processes", "zomb
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The sum over a process and all its descendants, in bytes and seconds. `t` is `time.monotonic()`.
-
-    `pss` counts a page that n processes share as 1/n in each, so that the sum is correct; `rss` counts it n times.
-    `cpu` is user and system time since the start, including children that have ended and been reaped. Zombies are
-    counted only in `zombies`."""
+    """The sums over a process and all its descendants, in bytes and seconds. `t` is the time of the reading by
+    `time.monotonic()`. `pss` counts a page that n processes share as 1/n in each, so that the sum is correct; `rss`
+    counts such a page n times. `cpu` is user and system time since the start, including children that have ended and
+    been reaped. Only `zombies` includes zombies."""
 
     t: float
     pss: int
@@ -38,19 +37,18 @@ class Reading:
 
 
 def read(pid: int, *, alone: bool = False) -> Reading:
-    """Take one reading of `pid` and all its descendants, or of `pid` `alone`.
-
-    A descendant that ends meanwhile is left out. Raises TargetDied if the root is gone or a zombie, and
-    psutil.AccessDenied if a process belongs to another user."""
+    """Take one reading of `pid` and all its descendants, or of `pid` only if `alone`. A descendant that ends in the
+    meantime is left out. Raises TargetDied if the process `pid` is gone or a zombie, and psutil.AccessDenied if a
+    process belongs to another user."""
     begun = time.monotonic()
     try:
         root = psutil.Process(pid)
         parts = [_part(root)]
         family = [] if alone else root.children(recursive=True)
-    except psutil.NoSuchProcess:  # NoSuchProcess includes ZombieProcess
-        raise TargetDied(f"The process {pid} under test has ended.") from None
+    except psutil.NoSuchProcess:  # psutil derives ZombieProcess from NoSuchProcess
+        raise TargetDied(f"The process {pid} under test has ended unexpectedly.") from None
     if parts[0].zombies:
-        raise TargetDied(f"The process {pid} under test has ended.")
+        raise TargetDied(f"The process {pid} under test has ended unexpectedly.")
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             parts.append(_part(each))
@@ -74,11 +72,12 @@ def _total(t: float, parts: list[Reading]) -> Reading:
 
 
 class Sampler:
-    """Readings of a process tree, `hz` times a second, from `start()` to `stop()`; also a context manager.
+    """Readings of a process tree, `hz` times a second, from `start()` to `stop()`. A sampler is also a context manager,
+    and can be used once.
 
-    Use a sampler once. `stop` takes a last reading and joins the thread; it is idempotent. It raises the error that
-    ended the sampling early, usually TargetDied; before that, `check` raises the same error in any thread. The sampler
-    keeps the readings from before the error."""
+    `stop` takes a last reading and joins the thread; it is idempotent. It raises the error that ended the sampling
+    early, usually TargetDied. `check` raises that error earlier, in any thread. The sampler keeps the readings from
+    before the error."""
 
     def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
         self._pid, self._period, self._alone = pid, 1 / hz, alone
@@ -93,13 +92,14 @@ class Sampler:
         return list(self._readings)
 
     def peak(self, field: Field) -> float:
-        """Return the largest `field` so far. Raises TargetDied if the target has ended, ValueError if there is no
-        reading yet."""
+        """Return the largest value of `field` in the readings so far. Raises TargetDied if the measured process has
+        ended, ValueError if there is no reading yet."""
         self.check()
         return max(float(getattr(reading, field)) for reading in self._readings)
 
     def start(self) -> None:
-        """Take the first reading in this thread, so that an error is raised here, and start the sampling thread."""
+        """Take the first reading in the calling thread, so that this method raises its error, and start the sampling
+        thread."""
         self._readings.append(read(self._pid, alone=self._alone))
         self._thread.start()
 
@@ -120,12 +120,13 @@ class Sampler:
         due = time.monotonic()
         try:
             while True:
-                due = max(due + self._period, time.monotonic())  # this avoids a burst of readings after a late one
+                # Skip the readings that are overdue, instead of taking them in a burst.
+                due = max(due + self._period, time.monotonic())
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
-        except Exception as error:  # noqa: BLE001  # `check` raises this error
+        except Exception as error:  # noqa: BLE001  # `check` raises the error in the caller's thread
             self._failure = error
 
     def __enter__(self) -> Self:
@@ -133,7 +134,8 @@ class Sampler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        """Raise the error that ended the sampling, unless the block has raised one itself."""
+        """Stop the sampling. Raises the error that ended the sampling early, unless the `with` block has itself raised
+        an error."""
         self._end()
         if kind is None:
             self.check()

@@ -1,11 +1,12 @@
-"""The two ways of embedding yt-dlp that the founding document describes, as code: rivals to measure, not to use.
+"""The two ways of embedding yt-dlp that ServerPY's founding document describes, as code: competitors to measure, not to
+use.
 
-    seed_shape.py queue    yt-dlp, then `requests` in a thread of a pool, into a queue of chunks that the loop drains
-    seed_shape.py httpx    yt-dlp in a thread, then `httpx` on the loop
+    seed_shape.py queue    yt-dlp, then `requests` in a pool thread, into a queue of chunks that the event loop drains
+    seed_shape.py httpx    yt-dlp in a thread, then `httpx` on the event loop
 
-`GET /stream?url=` answers with the bytes. The environment variable MAX_WORKERS (default 20) sets the size of the pool.
-One httpx client serves all requests, although the document creates one for each. The file imports nothing from
-ServerPY, so it runs in any environment that has its libraries.
+`GET /stream?url=` sends the bytes of the media. The environment variable MAX_WORKERS (default 20) sets the size of the
+thread pool. One httpx client serves all requests, although the document creates one for each. The file imports nothing
+from ServerPY, so it runs in any environment that has its libraries.
 """
 
 from __future__ import annotations
@@ -33,40 +34,43 @@ MAX_WORKERS = int(os.environ.get("MAX_WORKERS", "20"))
 QUEUE, CHUNK = 20, 8192
 
 EMPTY_SECONDS = 0.01
-"""Seconds between polls of an empty queue: a thread cannot wake the loop through a queue.Queue."""
+"""Seconds between two polls of an empty queue. Polls are needed because a thread cannot wake the event loop through a
+queue.Queue."""
 FULL_SECONDS = 0.5
-"""Seconds for which a thread waits at a full queue before it checks whether its client is still connected."""
+"""Seconds for which a thread waits on a full queue before it checks again whether its client is still connected."""
 REQUEST_SECONDS = 60
 
 OPTIONS = {
     "quiet": True,
     "no_warnings": True,
     "format": "best",
-    "compat_opts": ["no-certifi"],  # the system's certificates, so that SSL_CERT_FILE can add the sample site's
+    # yt-dlp uses the system's certificates, so that SSL_CERT_FILE can add the sample site's certificate.
+    "compat_opts": ["no-certifi"],
 }
 
 executor = ThreadPoolExecutor(max_workers=MAX_WORKERS, thread_name_prefix="stream")
 
 Chunks = queue.Queue[bytes | BaseException | None]
-"""The last item is None, or the error that ended the stream."""
+"""A queue of chunks. Its last item is None, or the exception that ended the stream."""
 
 
 def extract(url: str) -> tuple[str, dict[str, str]]:
-    """Return the address and headers of the media behind a page."""
+    """Extract a page with yt-dlp, and return the media's URL and request headers."""
     with yt_dlp.YoutubeDL(OPTIONS) as ydl:
         info = ydl.extract_info(url, download=False)
         return info["url"], info.get("http_headers", {})
 
 
 def download(url: str, chunks: Chunks, left: threading.Event) -> None:
-    """Serve one request in a thread of the pool, until the client has `left`."""
+    """Serve one request in a thread of the pool, until the stream ends or the event `left` says that the client has
+    disconnected."""
     end: BaseException | None = None
     try:
         address, headers = extract(url)
         for chunk in fetch(address, headers):
             if not put(chunks, chunk, left):
                 return
-    except Exception as error:  # noqa: BLE001  # the loop receives the error and cuts the connection
+    except Exception as error:  # noqa: BLE001  # the event loop gets the exception and cuts the connection
         end = error
     put(chunks, end, left)
 
@@ -80,7 +84,7 @@ def fetch(address: str, headers: dict[str, str]) -> Iterator[bytes]:
 
 
 def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Event) -> bool:
-    """Put `item` into the queue. Returns False if the client has left."""
+    """Put `item` into the queue, waiting while it is full. Returns False if the client has disconnected."""
     while not left.is_set():
         with contextlib.suppress(queue.Full):
             chunks.put(item, timeout=FULL_SECONDS)
@@ -89,7 +93,7 @@ def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Even
 
 
 async def drained(url: str) -> AsyncIterator[bytes]:
-    """Stream by the founding document's current method: a thread and a queue."""
+    """Stream by the founding document's current method: a thread that downloads, and a queue."""
     chunks: Chunks = queue.Queue(maxsize=QUEUE)
     left = threading.Event()
     executor.submit(download, url, chunks, left)
@@ -110,7 +114,8 @@ async def drained(url: str) -> AsyncIterator[bytes]:
 
 
 async def relayed(url: str) -> AsyncIterator[bytes]:
-    """Stream by the founding document's third method, "Extract→Stream"."""
+    """Stream by the founding document's third method, "Extract→Stream": yt-dlp finds the URL, and the event loop
+    downloads."""
     address, headers = await asyncio.get_running_loop().run_in_executor(executor, extract, url)
     async with shared_client().stream("GET", address, headers=headers) as response:
         response.raise_for_status()
@@ -124,7 +129,7 @@ def shared_client() -> httpx.AsyncClient:
 
     import httpx
 
-    context = ssl.create_default_context()  # this context obeys SSL_CERT_FILE
+    context = ssl.create_default_context()  # unlike httpx's own context, it obeys SSL_CERT_FILE
     return httpx.AsyncClient(
         verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
     )

@@ -1,1 +1,2 @@
-"""The report on results: verdicts on claims and limits, tables, charts, Markdown and HTML. It measures nothing."""
+"""The report on the results of a bench run: verdicts on claims and limits, tables, charts, Markdown and HTML. This
+package measures nothing."""

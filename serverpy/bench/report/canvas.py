@@ -1,4 +1,5 @@
-"""The canvas of all charts: SVG, made without a display, with colours that follow the reader's light or dark theme."""
+"""The canvas of all charts of the report: SVG, drawn without a display, with colours that follow the reader's light or
+dark theme."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A finished chart. `name` is the name of its file without `.svg`; `caption` describes it, with figures."""
+    """A finished chart. `name` is its file name without `.svg`; `caption` describes the chart in words and figures."""
 
     name: str
     title: str
@@ -73,7 +74,7 @@ def bytes_axis(axes: Axes, which: str, label: str) -> None:
 def draw_line(
     axes: Axes, target: str, xs: Sequence[float], ys: Sequence[float], label: str = "", dash: str = "", every: int = 1
 ) -> None:
-    """Draw a line in the target's style, with a marker on one in `every` points."""
+    """Draw a line in the style of the server `target`, with a marker on one in `every` points."""
     style = style_of(target)
     axes.plot(xs, ys, dash or style.dash, color=style.colour, marker=style.marker, markevery=every,
               label=label or style.title, linewidth=1.8, markersize=5)  # fmt: skip
@@ -84,5 +85,5 @@ def legend(axes: Axes) -> None:
 
 
 def bar_text(axes: Axes, value: float, place: int, text: str) -> None:
-    """Write the figure of a bar just after its end."""
+    """Write the value of a bar just after the end of the bar."""
     axes.annotate(text, (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)

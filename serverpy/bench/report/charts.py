@@ -1,8 +1,9 @@
-"""The charts, drawn from results. Only this module and `canvas` load matplotlib (extra `bench`).
+"""The charts of the report, drawn from the results of a run. Only this module and `canvas` load matplotlib (extra
+`bench`). The same results produce the same bytes.
 
-The same results produce the same bytes. Every target has one colour, one marker and one line style in all charts. All
-colours have a contrast of 3 to 1 against the light and the dark page, and no chart depends on colour alone: bars carry
-their figure, lines their marker. A chart whose scenario was not measured is not drawn.
+Every server has one colour, one marker and one line style in all charts. All colours have a contrast of at least 3 to 1
+against the light and the dark page. No chart depends on colour alone: each bar shows its value, each line has its
+marker. A chart whose scenario was not measured is not drawn.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from serverpy.bench.report.svg import INK, PAPER
 from serverpy.bench.report.units import MB, digits, seconds, size, whole_size
 
 PARTS = ("#3a7fd0", "#c56a0a", "#128f68", "#c2558d", "#8b6fd0", "#8a7d1c", "#1b8ea3", "#d3483f", "#7d7d7d")
-"""Colours of the stacked bars, in the order of the steps."""
+"""Colours of the parts of the stacked bars: one for each step of the scenario `steps`, in order."""
 
 
 def draw_all(results: Results) -> list[Chart]:
-    """Draw every chart that has data, in the order of the report."""
+    """Draw every chart for which the results have data, in the order of the report."""
     return [chart for draw in CHARTS if (chart := draw(results)) is not None]
 
 
@@ -41,7 +42,8 @@ CLAIMED_STEPS = (
     ("interpreter", 40 * MB), ("framework", 25 * MB), ("yt-dlp imported", 40 * MB), ("a thread", 12.5 * MB),
     ("a hand-over", 10.5 * MB), ("a client connection", 7.5 * MB),
 )  # fmt: skip
-"""The midpoints of the document's claims for the first embedded request."""
+"""The memory in bytes that the founding document claims for each step of the first embedded request (midpoints of its
+ranges)."""
 
 
 def breakdown(results: Results) -> Chart | None:
@@ -73,7 +75,7 @@ def breakdown(results: Results) -> Chart | None:
 
 
 def _stack(axes: Axes, place: int, parts: Sequence[tuple[str, float]], colours: dict[str, str]) -> float:
-    """Draw one bar. A step that freed memory is not drawn; the table shows it."""
+    """Draw one stacked bar, one part for each step. A step that freed memory is not drawn, but the table shows it."""
     left = 0.0
     for step, added in parts:
         width = max(added, 0.0)
@@ -167,7 +169,7 @@ def _time_axes(axes: Axes, what: str, along: str) -> None:
 # --- Bars ----------------------------------------------------------------------------------------------------------
 
 Bar = tuple[str, str, float, str]
-"""Label, target, value and the text after the bar. Bars of an https source are hatched."""
+"""A bar: label, server, value, and the text after the bar. Bars of streams from https media servers are hatched."""
 
 
 def per_stream(results: Results) -> Chart | None:
@@ -302,7 +304,8 @@ def queue_by_chunk(results: Results) -> Chart | None:
 
 
 def _cell(axes: Axes, x: int, y: int, part: float, text: str) -> None:
-    """Draw a cell. Darker means more memory; text is white on the darker half of the cells, black on the lighter."""
+    """Draw one cell of the heat map. Darker means more memory; the text is white on the darker half of the cells, black
+    on the lighter half."""
     shade = [1 - (1 - full) * (0.15 + 0.85 * part**0.5) for full in (0.10, 0.34, 0.60)]
     axes.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, color=shade, linewidth=0))
     ink = "#ffffff" if part**0.5 > 0.55 else "#111111"

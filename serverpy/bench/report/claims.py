@@ -1,9 +1,9 @@
-"""The founding document's claims, from `claims.toml`, each judged by one rule.
+"""The founding document's claims, read from `claims.toml`, each judged by one rule.
 
-A claim is a range. If the figure that the bench measured is inside it (widened by a tenth on both sides, because two
-runs differ by that much), the claim *held*. If the figure is below, the claim was *too high*; if above, *too low*. A
-claim without a figure of its own ("X needs less than Y") is stored as the ratio that it implies; its verdict is *held*
-or *wrong*. Without a measured figure there is no verdict, only *not measured* and the reason.
+A claim is a range. If the figure that the bench measured is inside the range (widened by a tenth on both sides, because
+two runs differ by that much), the claim *held*. If the figure is below the range, the claim was *too high*; if above,
+*too low*. A claim that states no figure ("X needs less than Y") is stored as the ratio that it implies; its verdict is
+*held* or *wrong*. If the bench measured no figure, the verdict is only *not measured*, with the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOLERANCE = 0.10
 
 
 class Verdict(Enum):
-    """The verdict on a claim; the value is its wording in the report."""
+    """The verdict on a claim; the enum's value is the wording in the report."""
 
     HELD = "held"
     TOO_HIGH = "too high"
@@ -35,8 +35,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One claim about one target. `words` replace the range if the document states none. `on` names the measured
-    object: the title of a target, or a description."""
+    """One claim of the founding document about one server. `words` replaces the range in the report if the document
+    states no range. `on` names what was measured: the title of a server, or a description."""
 
     what: str
     on: str
@@ -52,7 +52,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table or chart of the document. `source` is its heading in the document."""
+    """A table or chart of the founding document with its claims. `source` is its heading in the founding document."""
 
     title: str
     source: str
@@ -61,7 +61,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A claim with the measured figure and the verdict."""
+    """A claim of the founding document with the measured figure and the verdict."""
 
     claim: Claim
     found: Found
@@ -73,8 +73,8 @@ class Judged:
 
     @property
     def factor(self) -> float | None:
-        """The factor by which the claim missed the figure. None if that is meaningless: for figures of zero or less, or
-        for shares."""
+        """The factor by which the claim missed the measured figure. None if the claim held or a factor is meaningless:
+        for figures of zero or less, and for shares."""
         low, high = self.claim.range.low, self.claim.range.high
         if isinstance(self.found, NotMeasured) or self.claim.range.unit == "share" or self.found.value <= 0:
             return None
@@ -93,7 +93,7 @@ def judge(claim: Claim, results: Results) -> Judged:
 
 
 def verdict(claim: Claim, found: Found) -> Verdict:
-    """Judge the claim by the rule in the module's docstring."""
+    """Judge the claim by the rule in this module's docstring."""
     if isinstance(found, NotMeasured):
         return Verdict.FAILED if found.failed else Verdict.NOT_MEASURED
     side = claim.range.side(found.value, TOLERANCE)
@@ -119,7 +119,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Contradiction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Two statements of the document that contradict each other by arithmetic alone."""
+    """Two statements of the founding document that contradict each other by arithmetic alone."""
 
     here: str
     there: str
@@ -132,7 +132,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _claims(line: _Line, titles: dict[str, str]) -> tuple[Claim, ...]:
-    """Return one claim for each target that the line names."""
+    """Return one claim for each server that the line of `claims.toml` names."""
     bounds, _, words = line.claimed.partition(": ")
     subjects = [("", line.on)] if isinstance(line.on, str) else [(target, titles[target]) for target in line.on]
     return tuple(
@@ -147,10 +147,10 @@ SECTIONS = tuple(
     Section(table.title, table.source, tuple(claim for line in table.claims for claim in _claims(line, _FILE.titles)))
     for table in _FILE.sections
 )
-"""Every table, chart and claim of the document, in its order."""
+"""Every table and chart of the founding document with its claims, in the order of the document."""
 CONTRADICTIONS = _FILE.contradictions
 
 
 def claim_on(what: str, target: str) -> Claim:
-    """Return the claim `what` about `target`. Raises StopIteration if there is none."""
+    """Return the claim `what` about the server `target`. Raises StopIteration if there is no such claim."""
     return next(c for section in SECTIONS for c in section.claims if (c.what, c.target) == (what, target))

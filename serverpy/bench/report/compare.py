@@ -1,5 +1,5 @@
-"""Comparison of two runs of the bench, figure by figure: before and after a change, or of the same version twice to see
-the noise."""
+"""Comparison of two runs of the bench, figure by figure: before and after a change, or twice with the same version to
+see the noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import digits, figure
 
 AGAINST = "against"
-"""The key in `results.json` for the figures of the earlier run with which this run was compared."""
+"""The key in `results.json` that stores the figures of the earlier run with which this run was compared."""
 
 COMPARED = {
     "steps": ("pss",),
@@ -26,12 +26,12 @@ COMPARED = {
     "sequential": ("growth_pss",),
     "profiles": ("peak_pss", "embedded_peak_pss"),
 }
-"""The compared figures by scenario; memory first, because it is reproducible."""
+"""The figures to compare, by scenario. Memory figures come first, because they are reproducible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure that both runs have. `name` is its field."""
+    """The values of one figure in two runs. `name` is the figure's field in the row."""
 
     scenario: str
     what: str
@@ -41,7 +41,7 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio of the later figure to the earlier; None if the earlier figure is zero."""
+        """The ratio of the later value to the earlier. None if the earlier value is zero."""
         return self.now / self.before if self.before else None
 
 
@@ -59,7 +59,8 @@ def changes(earlier: Results, now: Results) -> Iterator[Change]:
 
 
 def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record of an earlier run: its date, its version and its figures beside those of this run."""
+    """Return the data about an earlier run for the report: its date, its version and its figures beside those of this
+    run."""
     before = parse(earlier)
     return {
         "started": str(before.meta.get("started", "")),
@@ -69,7 +70,8 @@ def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
 
 def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
-    """Yield the blocks of the report's comparison section. Yields none if there was no earlier run."""
+    """Yield the blocks of the report's comparison section. Yields nothing if this run was not compared with an earlier
+    one."""
     if kept is None:
         return
     yield Heading("Compared with an earlier run")
@@ -93,7 +95,7 @@ def _about(scenario: str, row: Row) -> tuple[tuple[str, object], ...]:
 
 
 def _what(scenario: str, row: Row) -> str:
-    """Describe a row for readers: `ServerPY relay, 200 clients, http`."""
+    """Describe a row in words: `ServerPY relay, 200 clients, http`."""
     words = []
     for name, value in _about(scenario, row):
         if name == "target":

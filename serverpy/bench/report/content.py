@@ -1,6 +1,5 @@
-"""The content of the report: summary, limits, charts, claims, all measured figures, and the method.
-
-A missing figure is never shown as a number.
+"""The content of the bench report: summary, limits, charts, claims, all measured figures, and the method. A missing
+figure is never shown as a number.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ UNKNOWN = (Verdict.NOT_MEASURED, Reached.NOT_MEASURED)
 
 
 def build(results: Results, charts: Sequence[Chart], raw: Mapping[str, Any]) -> Page:
-    """Build the page. `raw` is the JSON from which `results` were parsed."""
+    """Build the report page. `raw` is the JSON from which `results` were parsed."""
     blocks = (
         *_opening(results),
         *_limits(results),
@@ -87,7 +86,8 @@ def _summary(results: Results) -> Iterator[str]:
 
 
 def _beside_others(results: Results) -> str:
-    """Return a sentence that compares the memory of ServerPY's relay with that of the others."""
+    """Return a sentence that compares the memory of a stream with ServerPY's relay and with the other measured
+    servers."""
     cost = "crowd(target, max, http)[each_pss]"
     ours = find(cost, results, "relay")
     if isinstance(ours, NotMeasured):
@@ -197,7 +197,8 @@ def _claims(results: Results) -> Iterator[Block]:
 
 
 def _outcome(judged: Sequence[Judged]) -> str:
-    """Return a sentence that summarises the verdicts of a section, and by how much its claims missed."""
+    """Return a sentence with the number of each verdict in a section, and the largest factor by which claims with that
+    verdict missed."""
     counts = Counter(each.verdict for each in judged)
     parts = []
     for verdict in Verdict:

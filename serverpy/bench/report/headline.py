@@ -1,4 +1,5 @@
-"""The table that a run prints and the README shows: the cost of a stream with each target."""
+"""The table that the command prints after a run and that the README shows: the cost of a stream with each measured
+server."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ FIGURES: tuple[tuple[str, Unit], ...] = (
 
 
 def headline(results: Results) -> Table:
-    """Return the table. Every target has a row; a figure that was not measured says so."""
+    """Return the table with a row for every server. A figure that was not measured is shown as "not measured"."""
     return Table(HEAD, tuple(_row(results, target) for target in TARGETS))
 
 
@@ -29,7 +30,7 @@ def _row(results: Results, target: str) -> tuple[str, ...]:
     title = style_of(target).title
     crowd, hls = results.nothing("crowd", target), results.row("hls", target=target)
     alone = not results.rows("crowd", target=target) and not crowd.failed
-    if alone and not isinstance(hls, NotMeasured):  # this target streams only HLS
+    if alone and not isinstance(hls, NotMeasured):  # a server that streams only HLS has figures for HLS
         base, cost, cpu = (number(hls, name) for name in ("base_pss", "each_pss", "cpu_per_gb"))
         figures = (show(base, "bytes"), show(cost, "bytes", "HLS"), "not measured", show(cpu, "cpu", "HLS"))
         return (title, *figures, "not measured")
@@ -37,7 +38,7 @@ def _row(results: Results, target: str) -> tuple[str, ...]:
 
 
 def show(found: Found, unit: Unit, note: str = "") -> str:
-    """Format a cell of a wide table. The reason for a missing figure is shown only if it is a failure."""
+    """Format a figure for a wide table. The reason for a missing figure is shown only if the measurement failed."""
     if isinstance(found, Figure):
         note = note or found.note
         return figure(found.value, unit) + (f" ({note})" if note else "")

@@ -1,5 +1,5 @@
-"""The project's limits, from `limits.toml`: each figure with the bound that is good enough, the bound that is the goal,
-and the command that measures it."""
+"""The project's limits, from `limits.toml`: each measured figure with a bound that is good enough, a bound that is the
+goal, and the command that measures the figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serverpy.bench.report.units import figure
 
 
 class Reached(Enum):
-    """The verdict on a limit; the value is its wording in the report."""
+    """The verdict on a limit; the enum's value is the wording in the report."""
 
     AIM = "aim met"
     REACH = "reached"
@@ -39,7 +39,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A figure with its bounds: `reach` is good enough, `aim` is the goal; either may be None."""
+    """A limit on a measured figure with two bounds: `reach` is good enough, `aim` is the goal. Each may be None."""
 
     what: str
     selector: str
@@ -76,7 +76,7 @@ def verdict(limit: Limit, found: Found) -> Reached:
 
 
 def bound(range: Range | None) -> str:
-    """Format a bound exactly as it was set: rounded to two digits, 1.25 would become 1.2."""
+    """Format a bound exactly, without rounding: rounded to two digits, 1.25 would become 1.2."""
     value = None if range is None else range.high if range.low is None else range.low
     if range is None or value is None:
         return "–"

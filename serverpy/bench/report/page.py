@@ -1,4 +1,4 @@
-"""A report page as values, and its two formats: Markdown, and one HTML file without external references.
+"""A report page as values, and functions that format it as Markdown, or as one HTML file without external references.
 
 Text may contain `code` and **bold**. Nothing else is markup, so error messages and other foreign text are shown
 literally.
@@ -34,7 +34,8 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table. `marks` has a CSS class for each row (`good`, `bad`, `none`), which colours its last column in HTML."""
+    """A table. `marks` has a CSS class for each row (`good`, `bad`, `none`), which colours the last column of the row
+    in HTML."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -45,7 +46,8 @@ class Table:
 class Code:
     text: str
     folded: str = ""
-    """The summary line to click on. HTML folds the block below this line, Markdown leaves the block out."""
+    """The summary line of a foldable code block. HTML shows the line and folds the code until the reader clicks on the
+    line; Markdown leaves the code out. Empty if the block is not foldable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Page:
 
 
 def to_markdown(page: Page, images: str) -> str:
-    """Format the page as Markdown. `images` is the folder of the drawings, relative to the file."""
+    """Format the page as Markdown. `images` is the folder of the chart files, relative to the Markdown file."""
     parts = [f"# {page.title}", *(_markdown(block, images) for block in page.blocks)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

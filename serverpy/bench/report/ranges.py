@@ -1,7 +1,7 @@
 """Ranges of claims and limits, as text: `80 to 110 MB`, `about 10 MB`, `about 60 ± 5 %`, `at most 2 ×`, `3`.
 
-`about` without `±` allows a quarter to both sides. If the units of the two ends differ, each has its own: `8 KB to 1
-MB`.
+`about` without `±` allows a quarter to both sides. If the units of the two ends differ, each end has its own unit: `8
+KB to 1 MB`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _SHAPE = re.compile(rf"(at most |at least |about |)([\d.]+) ?{_UNIT}(?: (to|±) 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range in the base unit. `low` and `high` may be None (open). `about` is the middle of a range that is written
-    as `about …`."""
+    """A range in the base unit (bytes, seconds, …). `low` and `high` may be None (open). `about` is the middle of a
+    range that is written as `about …`."""
 
     unit: Unit
     low: float | None = None
@@ -38,8 +38,8 @@ class Range:
     about: float | None = None
 
     def side(self, value: float, slack: float = 0.0) -> int:
-        """Return -1 if `value` is below the range, 1 if above, else 0. Each end is widened by the share `slack` of
-        itself."""
+        """Return -1 if `value` is below the range, 1 if above, else 0. Each end is first moved outwards by the share
+        `slack` of its value."""
         if self.low is not None and value < self.low - abs(self.low) * slack:
             return -1
         if self.high is not None and value > self.high + abs(self.high) * slack:
@@ -63,7 +63,7 @@ def parse_range(text: str) -> Range:
         return Range("count")
     shape = _SHAPE.fullmatch(text)
     if shape is None:
-        raise ValueError(f"invalid range: {text!r}")
+        raise ValueError(f"invalid range: {text!r}; write, for instance, '80 to 110 MB' or 'at most 2 ×'")
     kind, first, first_unit, link, second, second_unit = shape.groups()
     unit, factor = UNITS[second_unit or first_unit]
     value = float(first) * (UNITS[first_unit][1] if first_unit else factor)
@@ -79,4 +79,4 @@ def parse_range(text: str) -> Range:
             return Range(unit, value, value)
         case "", "to":
             return Range(unit, value, other)
-    raise ValueError(f"invalid range: {text!r}")
+    raise ValueError(f"invalid range: {text!r}; write, for instance, '80 to 110 MB' or 'at most 2 ×'")

@@ -1,4 +1,4 @@
-"""All measured figures, as tables. The name of a field determines the unit in which it is shown."""
+"""All measured figures of a run, as tables. The name of a field determines the unit in which its values are shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMES = ("cpu_per_", "lag_", "answer_", "longest_")
 
 
 def unit_of(name: str) -> Unit:
-    """Return the unit of a field by its name."""
+    """Return the unit of a results field, which its name determines."""
     if name.startswith("cpu_per_gb"):
         return "cpu"
     if name in UNITS:

@@ -1,7 +1,7 @@
-"""Access to `results.json` for the report: rows by their key fields, and a reason if there is no row.
+"""Access to `results.json` for the report: rows by their key fields, or the reason why there is no such row.
 
-Everything that the report shows is read through this module. A scenario that failed, was skipped or never ran results
-in a `NotMeasured` with its reason, never in a number.
+The report reads all its figures through this module. For a scenario that failed, was skipped or never ran, the module
+returns a `NotMeasured` with the reason, never a number.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "mixed": ("target",),
     "promise": ("target", "limit"),
 }
-"""The key fields of each scenario, which distinguish its rows."""
+"""The fields of each scenario that distinguish its rows."""
 
 REASON_LETTERS = 90
 NOT_RUN = "not part of this run"
@@ -44,8 +44,8 @@ NOT_RUN = "not part of this run"
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """The reason why there is no figure: one phrase for the reader. `failed` distinguishes a failure from an
-    omission."""
+    """The reason why there is no figure: one phrase that the report shows. `failed` is True if the measurement failed,
+    and False if it was left out."""
 
     reason: str
     failed: bool = False
@@ -53,7 +53,8 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value, in bytes, seconds or the unit of its claim. The report shows `note` after it, in brackets."""
+    """One measured value, in bytes, seconds or the unit of its claim. The report shows `note` after the value, in
+    brackets."""
 
     value: float
     note: str = ""
@@ -63,7 +64,7 @@ Found: TypeAlias = Figure | NotMeasured
 
 
 def tell(found: Found, unit: Unit) -> str:
-    """Format a figure with its unit and note, or "not measured" with the reason."""
+    """Format a figure with its unit and note. A missing figure becomes "not measured" with the reason."""
     if isinstance(found, NotMeasured):
         return f"not measured ({found.reason})"
     return figure(found.value, unit) + (f" ({found.note})" if found.note else "")
@@ -82,14 +83,14 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of one run of the bench."""
+    """The results of one run of the bench, as read from its file."""
 
     meta: Row
     scenarios: Mapping[str, Scenario] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended and every scenario in it is done, or was skipped for a stated reason."""
+        """Whether the run ended, and every scenario in it was measured, or was skipped for a stated reason."""
         return bool(self.meta.get("complete")) and not self.failed
 
     @property
@@ -97,9 +98,9 @@ class Results:
         return [each for each in self.scenarios.values() if each.status not in ("done", "skipped")]
 
     def rows(self, scenario: str, **where: object) -> list[Row]:
-        """Return the rows of a scenario whose fields have those values. If the scenario has only series, summarise each
-        as a row. Rows that were measured before another part of the scenario failed are valid; `nothing` returns the
-        reason for the missing rows."""
+        """Return the rows of a scenario whose fields have the values in `where`. If the scenario has only series,
+        summarise each series as a row. Rows that were measured before another part of the scenario failed are valid;
+        `nothing` returns the reason for the missing rows."""
         found = self.scenarios.get(scenario)
         rows = (found.rows or tuple(map(summary, found.series))) if found else ()
         return [row for row in rows if _matches(row, where)]
@@ -110,8 +111,8 @@ class Results:
         return [each for each in found.series if len(each["pss"]) > 1] if found else []
 
     def row(self, scenario: str, **where: object) -> Row | NotMeasured:
-        """Return the first row with those values, or the reason why it is unsound. If the value of a field is `max`,
-        return the sound row in which that field is largest."""
+        """Return the first row whose fields have the values in `where`, or the reason why that row is unsound or
+        missing. If the value of a field is `max`, return the sound row in which that field is largest."""
         largest = [name for name, value in where.items() if value == "max"]
         rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
         if not rows:
@@ -122,8 +123,7 @@ class Results:
         return unsound(rows[0]) or rows[0]
 
     def nothing(self, scenario: str, target: str = "") -> NotMeasured:
-        """Return why there is no row: the scenario failed (for that target, if one is given), was skipped, or never
-        ran."""
+        """Return why there is no row: the scenario failed (for `target`, if given), was skipped, or never ran."""
         found = self.scenarios.get(scenario)
         absent = (self.meta.get("missing") or {}).get(target)
         if absent:
@@ -140,10 +140,13 @@ class Results:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a results file. Raises OSError if it cannot be read, ValueError if it does not hold results of the bench."""
+    """Read a results file of the bench. Raises OSError if the file cannot be read, ValueError if it does not hold
+    results of the bench."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(raw, dict) or "meta" not in raw or "scenarios" not in raw:
-        raise ValueError(f"{path} is not a results file of the bench")
+        raise ValueError(
+            f"{path} is not a results file of the bench: it must be a results.json that `serverpy bench` wrote"
+        )
     return raw
 
 
@@ -177,7 +180,8 @@ def summary(series: Row) -> Row:
 
 
 def _matches(row: Row, where: Mapping[str, object]) -> bool:
-    """Return whether the row has all values in `where`. For True and False, the truth value of the field counts."""
+    """Return whether the fields of the row have all values in `where`. If a value in `where` is True or False, only the
+    truth value of the field must match."""
     return all(
         bool(row.get(name)) is value if isinstance(value, bool) else row.get(name) == value
         for name, value in where.items()
@@ -185,17 +189,18 @@ def _matches(row: Row, where: Mapping[str, object]) -> bool:
 
 
 def _short(reason: str) -> str:
-    """Shorten a reason for the cell of a table. The report shows the whole reason with the scenario."""
+    """Shorten a reason to fit into a table. Elsewhere, the report shows the whole reason with the scenario."""
     return reason if len(reason) <= REASON_LETTERS else f"{reason[:REASON_LETTERS].rstrip()} …"
 
 
 def _names(reason: str, target: str) -> bool:
-    """Return whether a part of a scenario's reason is about `target`: it begins with the title of the failed cell."""
+    """Return whether a part of a scenario's reason is about the server `target`: the part then begins with the title of
+    a failed measurement of this server."""
     return bool(target) and reason.startswith((style_of(target).cell, f"{target}:"))
 
 
 def number(row: Row | NotMeasured, name: str) -> Found:
-    """Return a field of a row. A missing field is `NotMeasured`, not zero."""
+    """Return the value of the field `name` in a row. A missing field is `NotMeasured`, not zero."""
     if isinstance(row, NotMeasured):
         return row
     value = row.get(name)
@@ -203,12 +208,12 @@ def number(row: Row | NotMeasured, name: str) -> Found:
 
 
 def unsound(row: Row) -> NotMeasured | None:
-    """Return why a row cannot stand for a crowd of its size: clients failed, or were refused although the server should
-    serve all of them. Returns None if the row is sound."""
+    """Return why the figures of a row are not valid for its number of clients: clients failed, or were refused although
+    the server should serve all of them. Returns None if the row is sound."""
     if "clients" not in row:
         return None
     clients = row["clients"]
-    turns_away = "timed_out" in row  # in `promise`, more clients connect than the budget has room for
+    turns_away = "timed_out" in row  # in the scenario `promise`, more clients connect than the budget has room for
     phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
     for name, phrase in phrases.items():
         if row.get(name):

@@ -1,13 +1,13 @@
-"""A figure in the raw results, as text: which row, and an expression over its fields.
+"""A figure in the raw results, as text: it selects a row and has an expression over the row's fields.
 
     crowd(relay, 10, http)[peak_pss - base_pss]     a scenario, the key fields of the row (`results.KEYS`), fields
-    crowd(target, max, http)[each_pss]              the claim's target; the largest crowd in which nothing failed
+    crowd(target, max, http)[each_pss]              the claim's server; the largest crowd in which no client failed
     sequential(relay, connections=1)[growth]        a key field by its name
-    max(*hand_over(chunk_bytes=8192)[each_pss])     over all such rows
+    max(*hand_over(chunk_bytes=8192)[each_pss])     over all rows with that value
     1 - peak(relay, 10) / peak(subprocess, 10)      arithmetic, and the functions of `_FUNCTIONS`
 
-The syntax is Python's; nothing is executed. If a row or field is missing, the result is a `NotMeasured` with the
-reason.
+The syntax is that of Python, but no code is executed. If a row or field is missing, the result is a `NotMeasured` with
+the reason.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from serverpy.bench.report.units import digits
 
 NONE = "none: "
 MIXED_REQUESTS = 10_000
-"""The number of requests in the limit for `mixed`."""
+"""The number of requests in the limit for the scenario `mixed`."""
 METER_SECONDS = 60
-"""The server's own loop-lag meter covers the last minute."""
+"""The period in seconds over which ServerPY's own loop-lag meter reports: the last minute."""
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -57,7 +57,7 @@ class _MissingError(Exception):
 
 
 class _Evaluation:
-    """One evaluation of a selector. `notes` are remarks on its rows for the reader."""
+    """Evaluation of one selector. `notes` are remarks for the reader on the rows that it used."""
 
     def __init__(self, results: Results, target: str) -> None:
         self._results = results
@@ -65,7 +65,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def value(self, node: ast.expr, row: Row | None = None) -> float:
-        """Evaluate a node. If there is a `row`, a name in the node is a field of the row."""
+        """Evaluate a node of the syntax tree. If `row` is given, a name in the node is a field of that row."""
         match node:
             case ast.Constant(value=int() | float() as constant):
                 return float(constant)
@@ -83,7 +83,9 @@ class _Evaluation:
                 return self.value(fields, found)
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
                 return _FUNCTIONS[name](self, arguments, row)
-        raise ValueError(f"invalid selector: {ast.unparse(node)}")
+        raise ValueError(
+            f"invalid selector: {ast.unparse(node)}; see the examples in serverpy/bench/report/selectors.py"
+        )
 
     def _where(self, call: ast.Call) -> tuple[str, dict[str, object]]:
         assert isinstance(call.func, ast.Name)
@@ -101,7 +103,7 @@ class _Evaluation:
             return self._results.meta.get("machine") or {}
         return self._results.row(scenario, **where)
 
-    # Functions
+    # Functions that a selector may call
 
     def largest(self, arguments: list[ast.expr], row: Row | None) -> float:
         return max(value for argument in arguments for value in self._values(argument, row))
@@ -118,9 +120,9 @@ class _Evaluation:
                 yield self.value(node, row)
 
     def peak(self, arguments: list[ast.expr], _row: Row | None) -> float:
-        """Return the memory of the whole process tree with that many slow readers. If the run did not measure that many
-        children, extrapolate from the largest measured number, and add a note: each further child is one more
-        process."""
+        """Return the memory of the whole process tree with `clients` slow readers. If the run did not measure so many
+        yt-dlp processes, extrapolate from the largest measured number, because each further client needs one more
+        process, and add a note."""
         target, clients = self._word(arguments[0]), self.value(arguments[1])
         found = self._results.row("crowd", target=target, clients=clients, scheme="http")
         if target == "subprocess" and isinstance(found, NotMeasured) and not found.failed:
@@ -131,7 +133,7 @@ class _Evaluation:
         return _given(number(found, "peak_pss"))
 
     def beside_nginx(self, arguments: list[ast.expr], _row: Row | None) -> float:
-        """Return the first figure, with its ratio to the second as a note."""
+        """Return the first figure. Its note tells the ratio of the first figure to the second."""
         ours = self.value(arguments[0])
         try:
             nginx = self.value(arguments[1])
@@ -142,8 +144,8 @@ class _Evaluation:
         return ours
 
     def carried_of(self, arguments: list[ast.expr], row: Row | None) -> float:
-        """Return how many clients were served. Raises _MissingError if all were served but fewer connected than the
-        third argument, because the run has not found the limit then."""
+        """Return how many clients the server served. Raises _MissingError if it served all clients, but fewer connected
+        than the third argument says: then the run has not found the server's limit."""
         carried, least = self.value(arguments[0], row), self.value(arguments[2])
         asked = None if row is None else row.get(ast.unparse(arguments[1]))
         if asked is not None and carried >= asked:
@@ -178,7 +180,8 @@ def _names(node: ast.expr) -> set[str]:
 
 
 def _note(scenario: str, row: Row, where: dict[str, object], fields: set[str]) -> str:
-    """Return the conditions under which these fields were measured, if they differ from those of the claim."""
+    """Return the conditions under which the figures were measured, as a note. Returns an empty note if they are the
+    conditions of the claim."""
     match scenario:
         case "crowd" if "max" in where.values() and fields == {"each_pss"}:
             return f"{row['clients']:,} at once"

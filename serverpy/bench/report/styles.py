@@ -1,4 +1,4 @@
-"""The name and drawing style of each target in every table and chart, in the order of the tables."""
+"""The name and drawing style of each measured server in every table and chart, in the order of the tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Name and appearance of a target. The titles of its cells begin with `cell`."""
+    """Name and drawing style of a measured server. The titles of this server's measurements begin with `cell`."""
 
     title: str
     colour: str
@@ -27,7 +27,7 @@ seed           | the document's code | #c56a0a | X | -. | thread and queue      
 httpx-relay    | httpx relay         | #c2558d | P | -- | extract, then httpx        | extract, then `httpx.stream` on the event loop
 mediaflow      | mediaflow-proxy     | #8b6fd0 | * | -. | mediaflow-proxy            | from PyPI, one process
 streamlink     | streamlink          | #8a7d1c | d | :  | streamlink                 | for HLS, one process per stream
-"""  # noqa: E501  # each row of the table is one line
+"""  # noqa: E501  # keep each row of the table on one line
 
 
 def _style(row: str) -> tuple[str, Style]:
@@ -39,5 +39,5 @@ STYLES = dict(map(_style, _ROWS.strip().splitlines()))
 
 
 def style_of(target: str) -> Style:
-    """Return the style of a target. An unknown target is shown by its own name."""
+    """Return the style of a measured server. An unknown server is shown by its own name."""
     return STYLES.get(target) or Style(target, "#1b8ea3", ".", "-", target, "")

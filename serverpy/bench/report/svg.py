@@ -1,7 +1,7 @@
-"""Adaptation of matplotlib's SVG for a page: themes, unique ids, no external references.
+"""Adaptation of matplotlib's SVG for a web page: themes, unique ids, no external references.
 
-A drawing uses two placeholder colours, INK for text and lines and PAPER for the background. This module replaces them
-by CSS, `currentColor` and a class whose fill follows the reader's preference, so that one file suits light and dark
+A drawing uses two placeholder colours: INK for text and lines, and PAPER for the background. This module replaces INK
+by `currentColor` and PAPER by a class whose fill follows the reader's preference, so that one file suits light and dark
 themes.
 """
 
@@ -17,7 +17,7 @@ _STYLE = (
     "<style>svg{color:#1c2024}.paper{fill:#ffffff}"
     "@media (prefers-color-scheme:dark){svg{color:#e4e7eb}.paper{fill:#15181c}}</style>"
 )
-"""The style of a standalone file. Inside a page, the colours of the page apply."""
+"""The CSS of a standalone SVG file. A drawing inside a page uses the colours of the page instead."""
 
 
 def finish(raw: str, name: str, title: str, text: str) -> str:
@@ -31,7 +31,8 @@ def finish(raw: str, name: str, title: str, text: str) -> str:
 
 
 def inline(svg: str) -> str:
-    """Return the SVG for use inside a page: without declaration and styles, as wide as the element around it."""
+    """Return the SVG for use inside an HTML page: without XML declaration and styles, as wide as the element around
+    it."""
     body = svg[svg.index("<svg") :].replace(_STYLE, "")
     head, rest = body.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)

@@ -1,4 +1,4 @@
-"""Formatting of figures: sizes, times and ratios, the same everywhere in the report. MB is 1,000,000 bytes."""
+"""Formatting of figures (sizes, times and ratios), the same everywhere in the report. MB is 1,000,000 bytes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ KB, MB, GB = 1e3, 1e6, 1e9
 MIB = 1024 * 1024
 
 Unit: TypeAlias = Literal["bytes", "seconds", "share", "times", "cpu", "count", "per second", "bytes per second"]
-"""`share` is a fraction, written in per cent; `times` is a ratio; `count` has no unit; `cpu` is always in seconds,
-never in milliseconds, so that the figures of a column are easy to compare."""
+"""The unit of a figure. `share` is a fraction, shown in per cent; `times` is a ratio; `count` has no unit; `cpu` is
+always shown in seconds, never in milliseconds, so that the figures of a column are easy to compare."""
 
 
 def figure(value: float, unit: Unit) -> str:
@@ -32,9 +32,9 @@ def figure(value: float, unit: Unit) -> str:
 
 
 def span(low: float | None, high: float | None, unit: Unit) -> str:
-    """Format the range from `low` to `high`; one of them may be None (open). Raises ValueError if both are None."""
+    """Format the range from `low` to `high`. Either end may be None (open). Raises ValueError if both are None."""
     if low is None and high is None:
-        raise ValueError("a range has at least one end")
+        raise ValueError("a range needs a low or a high end")
     if low is None:
         return f"at most {figure(high or 0.0, unit)}"
     if high is None:
@@ -60,15 +60,15 @@ def size(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Format seconds, in milliseconds if below one second."""
+    """Format a time of `value` seconds: in milliseconds if it is below one second, else in seconds."""
     if abs(value) < 0.9995:
         return f"{digits(1000 * value)} ms"
     return f"{digits(value)} s"
 
 
 def digits(value: float) -> str:
-    """Format a number to three significant digits, two below ten, with thousands separators: `0.079`, `7.3`,
-    `10,900`."""
+    """Format a number with thousands separators, to three significant digits, or to two if it is below ten: `0.079`,
+    `7.3`, `10,900`."""
     amount = abs(value)
     if amount >= 99.5:
         rounded = float(f"{value:.3g}") if amount >= 1000 else round(value)
@@ -79,12 +79,13 @@ def digits(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Write `7.9e-05` as `0.000079`."""
+    """Format a float without an exponent: `7.9e-05` becomes `0.000079`."""
     return f"{float(text):.10f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 def whole_size(value: float) -> str:
-    """Format a configured size in a binary unit if it is a multiple of one (`64 KiB`, `1 MiB`), else as `size` does."""
+    """Format a configured size in a binary unit if the size is a multiple of that unit (`64 KiB`, `1 MiB`), else in a
+    decimal unit."""
     number = int(value)
     for unit, factor in (("GiB", MIB * 1024), ("MiB", MIB), ("KiB", 1024)):
         if number and number % factor == 0:

@@ -1,6 +1,5 @@
-"""The writer of the report's files from `results.json`: Markdown, one HTML page, and the charts.
-
-`serverpy bench` calls `write` at the end of a run, whether it is complete or not.
+"""The writer of the bench report: it makes Markdown, one HTML page, and the charts from `results.json`. `serverpy
+bench` calls `write` at the end of a run, whether the run is complete or not.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from serverpy.bench.report.results import load, parse
 def write(
     results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = (), against: Path | None = None
 ) -> Path:
-    """Write `report.md`, `report.html` and `img/*.svg` into `out`, and `benchmark.md`, `benchmark.json` and `img/*.svg`
-    into `docs` (the repository's). Returns the path of the HTML page.
+    """Write `report.md`, `report.html` and `img/*.svg` into `out`. If `docs` (the repository's directory) is given,
+    also write `benchmark.md`, `benchmark.json` and `img/*.svg` into it. Returns the path of the HTML page.
 
-    Adds from the runs `more` the scenarios that are missing or failed in this run. Shows the figures of the run
+    Adds the scenarios that are missing or failed in this run from the runs in `more`. Shows the figures of the run
     `against` beside those of this run. Replaces each file atomically. Raises OSError if a file cannot be read or
-    written, ValueError if one does not hold results.
+    written, ValueError if a file does not hold results.
     """
     raw = load(results_path)
     for path in more:
@@ -48,8 +47,8 @@ def write(
 
 
 def together(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return the first run with the scenarios that are missing or failed in it taken from the other. The `meta` of the
-    result names the added scenarios, and the command and start of the other run."""
+    """Return the results `first`; scenarios that are missing or failed in them are taken from `other`. The `meta` of
+    the returned results names the added scenarios, and the command and start time of the run `other`."""
     sound = {scenario["name"] for scenario in first["scenarios"] if scenario["status"] in ("done", "skipped")}
     added = [scenario for scenario in other["scenarios"] if scenario["name"] not in sound]
     names = [scenario["name"] for scenario in added]

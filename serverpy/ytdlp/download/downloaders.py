@@ -1,8 +1,8 @@
-"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file, no child process and no
-standard output, hold a bounded number of bytes in memory, and raise an error if bytes are missing.
+"""yt-dlp's own downloaders, changed to write into a stream. They use no file, no child process and no standard output,
+hold a bounded number of bytes in memory, and raise an error if bytes are missing.
 
-Each class here is one of yt-dlp's with its input and output replaced; yt-dlp's code still handles the protocols. The
-classes raise a `ServerPYError`, or yt-dlp's exceptions, which `track.py` translates.
+Each class here is a subclass of one of yt-dlp's downloaders, with its input and output replaced; yt-dlp's code still
+handles the protocols. The classes raise a `ServerPYError`, or an exception of yt-dlp's, which `track.py` translates.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from serverpy.ytdlp.download.upstream import (
 )
 
 STDOUT = "-"
-"""The file name with which yt-dlp's downloaders neither rename a file nor look for a partial file."""
+"""The output file name for which yt-dlp's downloaders do not rename a file and do not look for a partial file."""
 
 
 def params(ydl: Any) -> dict[str, Any]:
-    """Return the instance's parameters, without those that make a downloader write to disk, skip, wait, or start a
-    program."""
+    """Return the parameters of the YoutubeDL instance, changed so that no downloader writes to disk, skips a fragment,
+    waits, or starts a program."""
     return {
         **ydl.params,
         "buffersize": PIECE_BYTES,
         "concurrent_fragment_downloads": 1,
         "continuedl": False,
         "external_downloader": None,
-        "fragment_retries": 0,  # `FileDownloader` retries a fragment as it retries a file
+        "fragment_retries": 0,  # the fragment's own `FileDownloader` already retries
         "keep_fragments": False,
         "max_filesize": None,
         "min_filesize": None,
         "nopart": True,
         "noprogress": True,
-        "noresizebuffer": True,  # otherwise HttpFD reads blocks of up to 4 MiB: 6.2 MB per stream, measured
+        "noresizebuffer": True,  # with resizing, HttpFD reads blocks of up to 4 MiB: 6.2 MB per stream, measured
         "quiet": True,
         "ratelimit": None,
-        "retries": float("inf"),  # `report_retry` bounds the retries
+        "retries": float("inf"),  # `report_retry` limits the retries
         "skip_unavailable_fragments": False,
         "test": False,
-        "throttledratelimit": None,  # yt-dlp would treat a slow client as throttling
+        "throttledratelimit": None,  # otherwise yt-dlp would take a slow client for throttling by the site
         "updatetime": False,
         "write_pages": False,
         "_no_ytdl_file": True,
@@ -56,7 +56,7 @@ def params(ydl: Any) -> dict[str, Any]:
 
 
 class Quiet:
-    """Mixin that discards the output of a downloader and raises its errors."""
+    """Mixin that discards the messages of a yt-dlp downloader and raises its errors."""
 
     def to_screen(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -77,12 +77,13 @@ class Quiet:
     def _hook_progress(self, status: Any, info_dict: Any) -> None: ...
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
-        # yt-dlp's message may contain addresses, and every message means that the bytes cannot be fetched.
-        raise UpstreamFailed("Yt-dlp's downloader failed.")
+        # yt-dlp's message may contain URLs. It need not be shown, because every such message only means that the bytes
+        # cannot be fetched.
+        raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of one file over HTTP into `file`, which resumes where a connection broke off."""
+    """Downloader of one file over HTTP into `file`. It resumes where a connection broke off."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
@@ -98,11 +99,11 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         self._info = info
 
     def run(self) -> None:
-        """Download the file. Returns when the last byte is written. Raises `UpstreamFailed` if yt-dlp gives up, or if
-        the length differs from the length that the server stated."""
+        """Download the file. Returns when the last byte has been written. Raises `UpstreamFailed` if yt-dlp gives up,
+        or if the number of bytes differs from the length that the server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
-                raise UpstreamFailed("Yt-dlp's downloader gave up.")
+                raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
         finally:
             self._source.close()
         total = self._source.total
@@ -115,7 +116,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        """Allow three retries in a row that bring no new byte, then raise the error."""
+        """Allow three consecutive retries without a new byte, then raise the error."""
         self._stop.check()
         if self._file.given > self._given:
             self._given, self._tries = self._file.given, 0

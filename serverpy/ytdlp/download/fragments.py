@@ -1,8 +1,9 @@
-"""yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), writing into a stream.
+"""yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), changed to write into a stream.
 
-The downloaders fetch a fragment as `FileDownloader` fetches a file, with the same retries, and pass on its bytes as
-they arrive, decrypted if necessary. They hold a fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs
-all of it at once (subtitles, Smooth Streaming, F4M, MHTML) or if the HTTP client cannot be slowed down (impersonation).
+They fetch a fragment as `FileDownloader` fetches a file, with the same retries, and write its bytes to the stream as
+they arrive, decrypted if necessary. They hold a whole fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code
+needs all of it at once (subtitles, Smooth Streaming, F4M, MHTML), or if the HTTP client cannot be slowed down
+(impersonation).
 """
 
 from __future__ import annotations
@@ -34,30 +35,32 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Minimum number of bytes in which `_judging` looks for a web page: fewer bytes may look like text by chance."""
+"""Minimum number of bytes in which `_judging` looks for a web page, because fewer bytes of media may look like text by
+chance."""
 _GIVEN = b"given"
-"""Placeholder for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
+"""Placeholder for the content of a fragment whose bytes are already in the pipe. The code compares it with `is`."""
 
 
 class Fragmented(Quiet):
-    """Mixin of the methods that all downloaders of fragments override. Precedes yt-dlp's class in the list of bases."""
+    """Mixin with the methods that all downloaders of fragmented media override. It must precede yt-dlp's class in the
+    list of bases."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
         self._options = options
         self._out = out
-        super().__init__(requests, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
+        super().__init__(requests, options)  # type: ignore[call-arg]  # `super` is yt-dlp's class
 
     def run(self, info: dict[str, Any]) -> None:
-        """Download all fragments. Returns when the last fragment is written. Raises `UpstreamFailed` if yt-dlp gives
-        up."""
+        """Download all fragments. Returns when the last fragment has been written. Raises `UpstreamFailed` if yt-dlp
+        gives up."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
-            raise UpstreamFailed("Yt-dlp's downloader gave up.")
+            raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        # The fragment's own download has already made all useful retries.
+        # The `FileDownloader` of the fragment has already made all useful retries.
         raise translate(err) from err
 
     def _prepare_frag_download(self, ctx: dict[str, Any]) -> None:
@@ -86,7 +89,7 @@ class Fragmented(Quiet):
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
     def _accept(self, fragment: dict[str, Any]) -> bool:
-        """Correct yt-dlp's values for `fragment`. Returns whether the fragment is to be downloaded."""
+        """Correct yt-dlp's values for `fragment`. Returns whether to download the fragment."""
         return True
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
@@ -99,7 +102,7 @@ class Fragmented(Quiet):
 
     def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
         if not encryption.get("KEY"):
-            # The fragments share one dictionary for each EXT-X-KEY, so each key is fetched once.
+            # All fragments under one EXT-X-KEY share the dictionary `encryption`, so each key is fetched once.
             address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
             parent: Any = super()
             encryption["KEY"] = self._requests.urlopen(parent._prepare_url(info, address)).read()
@@ -141,7 +144,7 @@ class Fragmented(Quiet):
 
 
 class _Destination:
-    """The file to which yt-dlp's code writes headers; closing it has no effect."""
+    """The file to which yt-dlp's code writes headers. Closing it has no effect."""
 
     def __init__(self, out: PipeWriter) -> None:
         self.write = out.write
@@ -177,7 +180,7 @@ def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
 
 class Plain:
-    """A fragment whose bytes are passed on as they arrive."""
+    """A fragment whose bytes are written to the stream as they arrive."""
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
         self.add = give
@@ -186,7 +189,7 @@ class Plain:
 
 
 class Decrypted:
-    """A fragment whose bytes are decrypted and passed on as they arrive."""
+    """A fragment whose bytes are decrypted and written to the stream as they arrive."""
 
     def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
         self._give = give
@@ -202,7 +205,7 @@ class Decrypted:
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of a finished HLS playlist. Raises an error for a playlist that yt-dlp would pass to ffmpeg."""
+    """Downloader of a finished HLS playlist. It raises an error for a playlist that yt-dlp would pass to ffmpeg."""
 
     _numbered: list[Numbered]
 
@@ -214,9 +217,9 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
             _refuse_method(parse_m3u8_attributes(line).get("METHOD", ""))
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
-            raise UpstreamFailed("The address of the media is not that of an HLS media playlist.")
+            raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
-            # yt-dlp would treat the segments that are listed now as the whole stream.
+            # yt-dlp would treat the segments that a live playlist lists now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         self._numbered = numbered(manifest, info_dict.get("format_index"))
         if any(each.is_map for each in self._numbered[1:]):
@@ -224,7 +227,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:
-        """Return whether the playlist states that no segment will be added, and is known to have arrived as a whole."""
+        """Return whether the playlist states that no segment will be added (EXT-X-PLAYLIST-TYPE:VOD), and is known to
+        have arrived completely."""
         given = bool(info.get("hls_media_playlist_data"))
         return "#EXT-X-PLAYLIST-TYPE:VOD" in manifest and (given or self._requests.small_was_framed)
 
@@ -242,7 +246,7 @@ def _refuse_method(method: str) -> None:
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    """Downloader of DASH that requests the byte ranges of segments. yt-dlp's own class ignores the ranges."""
+    """Downloader of DASH that requests the byte ranges of segments. yt-dlp's own class ignores these ranges."""
 
     def _get_fragments(self, fmt: dict[str, Any], ctx: Any, extra_query: Any) -> Iterator[dict[str, Any]]:
         parent: Any = super()
@@ -267,9 +271,10 @@ class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
 
 
 class _Accompanied(Quiet):
-    """Downloader of HLS that needs additional requests during the download. yt-dlp's classes make a plain HlsFD inside
-    `real_download`, which would write to the process's standard output. So `run` replaces `real_download`, and yt-dlp's
-    code makes only the additional requests."""
+    """Downloader of HLS for sites that require additional requests during the download.
+
+    In `real_download`, yt-dlp's classes make a plain HlsFD, which would write to the process's standard output. So
+    `run` replaces `real_download`, and yt-dlp's code makes only the additional requests."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -290,8 +295,8 @@ class _Accompanied(Quiet):
         try:
             self.accompany(done, info)
         except (ServerPYError, Stopped):
-            # Either the download was stopped, or the site refused the request. A site that refuses the request also
-            # refuses the media, so the download itself raises the error.
+            # Either the download was stopped, or the site refused the additional request. Such a site also refuses the
+            # requests for the media, so the download itself raises the error.
             return
 
     def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
@@ -319,5 +324,5 @@ BY_PROTOCOL: dict[str, Callable[[MediaRequests, dict[str, Any], PipeWriter], Fra
     "bunnycdn": BunnyCdn,
     "soopvod": SoopVod,
 }
-"""Downloaders of all protocols except http that yt-dlp downloads without another program. Not included: rtmp
-(rtmpdump), web sockets, niconico_live and fc2_live (ffmpeg), live chats (no media)."""
+"""Downloaders of all protocols, except http, that yt-dlp downloads without another program. Not included are rtmp
+(needs rtmpdump), web sockets, niconico_live and fc2_live (need ffmpeg), and live chats (not media)."""

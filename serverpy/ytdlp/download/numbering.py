@@ -1,6 +1,8 @@
-"""The media sequence numbers of the fragments that yt-dlp makes of an HLS playlist. Pure. If the playlist states no IV,
-a segment's number is its IV (RFC 8216 §5.2). yt-dlp counts initialization sections, which have no number, and does not
-count the segments that it leaves out; either error would give a wrong IV to all later segments.
+"""The media sequence numbers of the fragments into which yt-dlp divides an HLS playlist. The module does no I/O.
+
+If the playlist states no IV, a segment's media sequence number is its IV (RFC 8216 §5.2). yt-dlp counts initialization
+sections, which have no number, and does not count the segments that it leaves out. Each of these errors would give a
+wrong IV to all later segments.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ class Numbered:
 
 
 def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
-    """Return the fragments of `manifest` in yt-dlp's order. `discontinuity` is yt-dlp's `format_index`: only the
-    fragments of that discontinuity are listed. Raises ValueError if a number is invalid."""
+    """Return the fragments of the playlist `manifest` in yt-dlp's order. If `discontinuity` (yt-dlp's `format_index`)
+    is a number, only the fragments that exactly so many EXT-X-DISCONTINUITY tags precede are returned. Raises
+    ValueError if a number in the playlist is invalid."""
     found: list[Numbered] = []
     number = discontinuities = 0
     in_advert = is_gap = False
@@ -44,7 +47,8 @@ def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
 
 
 def _advert(line: str, in_advert: bool) -> bool:
-    """Return whether the fragments after `line` are adverts, according to the tags of Anvato and Uplynk."""
+    """Return whether the fragments after `line` are advertisements, according to the tags of the services Anvato and
+    Uplynk."""
     if line.startswith("#ANVATO-SEGMENT-INFO"):
         return "type=ad" in line or (in_advert and "type=master" not in line)
     if line.startswith("#UPLYNK-SEGMENT"):

@@ -1,5 +1,5 @@
-"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which slows the upstream down.
-`OneFile` drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
+"""The outputs of yt-dlp's downloaders. `PipeWriter` blocks while the pipe is full, which slows the download from the
+media server down. `OneFile` drops the bytes that yt-dlp's retries download again, because a stream cannot be rewound.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""Number of bytes at the end of the output that are kept, for comparison if a retry sends them again."""
+"""Number of bytes at the end of the output that are kept, to compare them if a retry downloads them again."""
 
 
 class PipeWriter:
-    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the written
-    bytes."""
+    """Writer to the pipe `stop.pipe`. It makes the pipe non-blocking, and does not close it. `given` is the number of
+    written bytes."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -27,8 +27,8 @@ class PipeWriter:
         os.set_blocking(self._fd, False)
 
     def write(self, data: bytes) -> None:
-        """Write `data`; block while the pipe is full. Raises `UpstreamFailed` if the download is stopped or the reader
-        has left."""
+        """Write `data`, and block while the pipe is full. Raises `UpstreamFailed` if the download is stopped or the
+        pipe's reader has closed its end."""
         view = memoryview(data)
         while view:
             self._stop.check()
@@ -52,9 +52,9 @@ class PipeWriter:
 class OneFile:
     """The output file of yt-dlp's HttpFD.
 
-    HttpFD opens the file with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did
-    not resume and sends everything again. `OneFile` then compares the repeated bytes with those that it has passed on
-    and still has, and drops the repeated bytes.
+    HttpFD opens the file with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the media server
+    did not resume and sends everything again. `OneFile` then drops the repeated bytes, after comparing them with the
+    last bytes that it has written.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
@@ -81,7 +81,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes before `position` if the next byte has not been written before, else `b""`."""
+        """The last written bytes, if the next write adds to them. `b""` while the downloader repeats earlier bytes."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...
@@ -92,4 +92,4 @@ class OneFile:
         remembered_from = self.given - len(self._tail)
         begin, end = max(start, remembered_from), start + len(data)
         if begin < end and data[begin - start :] != self._tail[begin - remembered_from : end - remembered_from]:
-            raise UpstreamFailed("The media server sent different bytes the second time.")
+            raise UpstreamFailed("The media server sent different bytes when a part of the media was requested again.")

@@ -1,4 +1,4 @@
-"""The embedded method inside the worker: yt-dlp's own downloader writes one format into a pipe."""
+"""The embedded method inside the worker process: yt-dlp's own downloader writes one format into a pipe."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ from serverpy.ytdlp.stop import Stop, stopped
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
-"""Maximum wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
+"""Maximum number of seconds before the first byte for which a site may demand to wait (yt-dlp's `available_at`; YouTube
+demands 5 s)."""
 
 HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
 def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
-    """Write one track's bytes to the pipe `fd`, and always close `fd`; see `transfer`."""
+    """Write the bytes of the format `track_id` to the pipe `fd`, and always close `fd`. See `transfer` for the result
+    and the errors."""
     try:
         info = raw.format(track_id)
     except BaseException:
@@ -43,10 +45,13 @@ def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, optio
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
-    """Write the media of `info` (a format's fields over those of its page) to the pipe `fd` in the calling thread, and
-    always close `fd`. Returns the number of bytes when the last byte is in the pipe. Raises a `ServerPYError` if the
-    download fails, if `cancelled` is set, or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is
-    the session's ticket, setting it ends any wait of the thread within about 0.1 s.
+    """Write the media of `info` to the pipe `fd` in the calling thread, and always close `fd`. `info` has the fields of
+    a format, and those of its page that the format does not have. Returns the number of bytes once the last byte is in
+    the pipe.
+
+    Raises a `ServerPYError` if the download fails, if `cancelled` is set, or if the pipe's reader has closed its end
+    (which sets `cancelled`). If `cancelled` is the session's ticket, setting it ends any wait of the thread within
+    about 0.1 s.
     """
     try:
         with Stop(cancelled, fd) as stop:
@@ -67,10 +72,11 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except ServerPYError:
         stop.check()
         raise
-    except Exception as error:  # yt-dlp may raise any exception if a server is hostile
+    except Exception as error:  # with a hostile server, yt-dlp may raise any exception
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
-        log.debug("Traceback of the failed download:", exc_info=True)  # the traceback contains addresses
+        # The traceback contains URLs, so it is logged only for debugging.
+        log.debug("Traceback of the failed download:", exc_info=True)
         raise translate(error) from error
     return out.given
 
@@ -97,7 +103,7 @@ def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) ->
     elif make := fragments.BY_PROTOCOL.get(protocol):
         make(requests, options, out).run(info)
     else:
-        raise UnsupportedConversion("Yt-dlp downloads this protocol only with the help of other programs.")
+        raise UnsupportedConversion("Yt-dlp needs other programs to download this format. Choose another format.")
 
 
 def _refuse_impossible(info: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""A replacement for the YoutubeDL that yt-dlp's downloaders use: the same requests, but bounded, checked and stoppable.
+"""A replacement for the YoutubeDL that yt-dlp's downloaders use. It makes the same requests, but limits and checks
+their responses, and can be stopped.
 
-`MediaRequests` belongs to one download: `urlopen` returns a small body as a whole (a playlist, a key), `stream` an open
-response. `FileRequests` belongs to one file or fragment of the download, and checks that all responses contain the same
-file. Both raise yt-dlp's own errors only where yt-dlp's retries must see them.
+A `MediaRequests` belongs to one download: `urlopen` returns a small body that is already read (a playlist, a key),
+`stream` returns an open response. A `FileRequests` belongs to one file or fragment of the download, and checks that all
+responses contain the same file. Both classes raise yt-dlp's own errors only where yt-dlp's retries must see them.
 """
 
 from __future__ import annotations
@@ -36,42 +37,41 @@ from serverpy.ytdlp.stop import Stop
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""Maximum size of a playlist or key. The playlist of a stream of 24 hours has about 2 MiB, so a playlist above the
-maximum is an attack or an error."""
+"""Maximum size of a playlist or key in bytes. The playlist of a stream of 24 hours has about 2 MiB, so a larger
+playlist than the maximum is an attack or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""Size of the ranges that curl_cffi requests, because curl_cffi buffers a body without a limit, even if the reader is
-slow."""
+"""Size in bytes of the ranges that curl_cffi requests. They are small because curl_cffi buffers a whole body, even if
+the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
-"""Maximum size of a file that curl_cffi fetches if the server ignores Range."""
+"""Maximum size in bytes of a file that curl_cffi fetches if the server ignores Range."""
 PIECE_BYTES = 65536
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """Return the ServerPYError for a network error of yt-dlp's, with a message that contains no address and no
-    query."""
+    """Return the ServerPYError for a network error of yt-dlp. Its message contains no URL and no IP address."""
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
         refused = refusal(error.response.headers.get(REFUSED_HEADER), OF_MEDIA)
-        return refused or UpstreamFailed(f"The media server answered {error.status}.")
+        return refused or UpstreamFailed(f"The media server responded with HTTP status {error.status}.")
     if isinstance(error, ProxyError) and (refused := refused_tunnel(str(error), OF_MEDIA)):
         return refused
     if _timed_out(error):
-        return UpstreamTimeout("The media server did not answer in time.")
+        return UpstreamTimeout("The media server did not respond in time.")
     if isinstance(error, CertificateVerifyError):
         return UpstreamFailed("The media server's certificate is not valid.")
     if isinstance(error, ContentTooShortError):
         return UpstreamFailed("The media server ended the body too early.")
     if isinstance(error, RequestError):
         return UpstreamFailed("The connection to the media server failed.")
-    return UpstreamFailed(f"Yt-dlp's downloader failed ({type(error).__name__}).")
+    return UpstreamFailed(f"Yt-dlp's downloader could not fetch the media ({type(error).__name__}).")
 
 
 def _timed_out(error: BaseException) -> bool:
     """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report a timeout by type name
-    and text; yt-dlp keeps their error as `cause`."""
+    and text, and yt-dlp stores their error as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -84,14 +84,16 @@ def _timed_out(error: BaseException) -> bool:
 
 
 class MediaRequests:
-    """The requests of one download. All attributes that are not defined here are those of the download's YoutubeDL."""
+    """The requests of one download. Attributes that this class does not define are those of the download's
+    YoutubeDL."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
         self._ydl = ydl
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where its body ends. If not, the body may have been cut."""
+        """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If not, the
+        body may have been cut."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -100,8 +102,8 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller closes. Raises `TargetForbidden` if the proxy refuses the target,
-        which no retry can change, and yt-dlp's own error if the request fails for another reason."""
+        """Return an open response, which the caller closes. Raises `TargetForbidden` if the filtering proxy refuses the
+        address, because no retry can change that, and yt-dlp's own error if the request fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -119,8 +121,8 @@ class MediaRequests:
         return response
 
     def urlopen(self, request: Request | str) -> Response:
-        """Return a response whose small body is already read: downloaders fetch playlists and keys in this way. Tries
-        at most three times."""
+        """Return a response whose small body is already read. yt-dlp's downloaders fetch playlists and keys by this
+        method. It tries a request at most three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
             try:
@@ -130,7 +132,7 @@ class MediaRequests:
                 if delay is None or not transient:
                     raise translate(error) from error
                 self.stop.pause(delay)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def _small(self, request: Request) -> Response:
         response = self.stream(request)
@@ -149,13 +151,13 @@ class MediaRequests:
 
 
 class FileRequests:
-    """The requests for one file, which HttpFD fetches in one or several requests into `file`. Closes the responses that
-    it returned, because HttpFD does not.
+    """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. Closes the
+    responses that it returned, because HttpFD does not.
 
-    `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
-    the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
-    are compared. Raises `UpstreamFailed` if a response has different bytes, a different total length or a different
-    offset than expected, because HttpFD would join such parts.
+    `window` is True if the file is itself a byte range of a larger file; the server must then honour Range. After
+    `resume`, the next request begins shortly before the position at which the last response broke off, and the repeated
+    bytes are compared. Raises `UpstreamFailed` if a response has different bytes, a different total length or a
+    different offset than expected, because HttpFD would join such responses.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -173,11 +175,11 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length of the file, once a server has stated it."""
+        """The length of the file in bytes. None until a server has stated it."""
         return None if self._window else self._total
 
     def resume(self) -> None:
-        """Record that the last request failed."""
+        """Record that the last request failed, so that the next request resumes."""
         self._resuming = True
 
     def close(self) -> None:
@@ -212,7 +214,7 @@ class FileRequests:
             self._last_position, self._standstills = self._file.position, 0
         self._standstills += 1
         if self._standstills > MAX_STANDSTILLS:
-            raise UpstreamFailed("The media server answers without sending anything.")
+            raise UpstreamFailed("The media server repeatedly responds without sending any new byte.")
 
     def _check(self, request: Request, response: Response, asked: int) -> None:
         content_range = response.headers.get("Content-Range")
@@ -237,9 +239,9 @@ class FileRequests:
 
 
 def _prompt(response: Response) -> Response:
-    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for the whole
-    block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are
-    lost, so a download from a server that cuts early would never make progress.
+    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for a whole block,
+    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are also
+    lost, so that a download from a server that cuts its connections early would never make progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -257,7 +259,7 @@ def _moved(value: str, first: int) -> str:
 
 
 def _hide(response: Response, count: int) -> None:
-    """Make a partial response, of which `count` bytes are read, look as if it began after them."""
+    """Change the headers of a partial response as if it began after the `count` bytes that have been read."""
     given = ContentRange.parse(response.headers.get("Content-Range"))
     assert given is not None
     response.headers.replace_header("Content-Range", str(replace(given, first=given.first + count)))
@@ -267,13 +269,13 @@ def _hide(response: Response, count: int) -> None:
 
 
 def _length(response: Response) -> int | None:
-    # With a content coding, Content-Length counts the encoded bytes.
+    # If the body has a content coding, Content-Length counts the encoded bytes.
     is_coded = codings_of(response.headers.get_all("Content-Encoding") or ())
     return None if is_coded else parse_length(response.headers.get("Content-Length"))
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that a server may ignore
-    Range."""
+    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that the server was allowed
+    to ignore Range."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

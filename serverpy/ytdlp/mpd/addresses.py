@@ -1,4 +1,4 @@
-"""The addresses of a DASH manifest: base URLs, byte ranges, and templates of segments' URLs. Pure."""
+"""The URLs in a DASH manifest: base URLs, byte ranges, and templates of the segments' URLs. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumbe
 
 
 def base_url(document: str, levels: Iterable[Element]) -> str:
-    """Return the base URL below `levels`, from the MPD element to the representation (§5.6.4). Each level's BaseURL is
-    resolved against the base URL of the level above. If a level has several BaseURLs, the first one counts."""
+    """Return the base URL of the lowest of `levels`, which are the elements from the MPD to the representation (ISO/IEC
+    23009-1 §5.6.4). Each level's BaseURL is resolved against the base URL of the level above. If a level has several
+    BaseURL elements, the first one is used."""
     base = document
     for level in levels:
         texts = (each.text.strip() for each in children(level, "BaseURL") if each.text)
@@ -47,7 +48,7 @@ def _joined(base: str, reference: str) -> str:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # reading the port raises ValueError if it is invalid
+        _ = parts.port  # `port` raises ValueError if the URL's port is invalid
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -58,8 +59,8 @@ def _checked(url: str) -> str:
 
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
-    """Return the fragment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if there is one.
-    Raises `Unreadable` if `text` is invalid."""
+    """Return the segment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if `text` is not
+    None. Raises `Unreadable` if `text` is invalid."""
     if text is None or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)
@@ -70,7 +71,7 @@ def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The URLs of a SegmentTemplate: a format string, and the values that its conversions stand for."""
+    """The URLs of a SegmentTemplate: a format string, and the names of the values (number or time) that fill it."""
 
     text: str
     names: tuple[str, ...]
@@ -80,9 +81,9 @@ class Pattern:
 
 
 def pattern(template: str, base: str, representation: Element) -> Pattern:
-    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable` if the template is invalid.
-    Resolves the URL once and not for each segment, because the template inserts only digits, which cannot change the
-    parts of the URL."""
+    """Compile a URL template of a SegmentTemplate (ISO/IEC 23009-1 §5.3.9.4.4) and resolve it against `base`. Raises
+    `Unreadable` if the template is invalid. The URL is resolved only once and not for each segment, because the
+    template inserts only digits, which cannot change how the URL is resolved."""
     text, names, at = "", [], 0
     for found in _IDENTIFIER.finditer(template):
         text += template[at : found.start()].replace("%", "%%")

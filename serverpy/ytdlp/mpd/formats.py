@@ -1,9 +1,9 @@
 """A replacement for yt-dlp's parser of DASH manifests, for every extractor of the process, without another request.
 
 yt-dlp's own parser still makes the formats, with all the fields that extractors expect, but from a copy of the manifest
-that has no segments: yt-dlp ignores byte ranges, open-ended timelines and more, splits a presentation whose periods
-differ, and builds lists of any length. The segments come from `listing.py`. A format whose segments cannot be listed is
-kept, with the reason.
+that has no segments. The reason is that yt-dlp ignores byte ranges and open-ended timelines, splits a presentation
+whose periods differ, and builds lists of any length. The segments come from `listing.py`. A format whose segments
+cannot be listed is kept, with the reason why it cannot be streamed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from serverpy.ytdlp.mpd.representations import Period, Representation, read
 from serverpy.ytdlp.mpd.windows import is_live
 
 REFUSAL = "_serverpy_refusal"
-"""The field that holds the reason why a format cannot be streamed."""
+"""The name of the field with the reason why a format cannot be streamed."""
 _PERIOD = "_serverpy_period"
 _PROTOCOL = "http_dash_segments"
 
@@ -32,8 +32,8 @@ Parse = Callable[..., Any]
 
 
 class Fragments(Sequence[dict[str, Any]]):
-    """The segments of a listing in yt-dlp's form, made on demand. yt-dlp's downloader of DASH ignores `byte_range`, so
-    `download/fragments.py` requests it."""
+    """The segments of a listing in the form of yt-dlp's `fragments`, made while they are iterated. yt-dlp's downloader
+    of DASH ignores the field `byte_range`, so `download/fragments.py` requests the range."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -52,7 +52,7 @@ class Fragments(Sequence[dict[str, Any]]):
 
     @property
     def held_bytes(self) -> int:
-        """An estimate of the memory of this object, in bytes."""
+        """The estimated memory of this object, in bytes."""
         return sum(part.held_bytes for part in self.listing.parts)
 
     def __getitem__(self, index: Any) -> Any:
@@ -60,7 +60,8 @@ class Fragments(Sequence[dict[str, Any]]):
 
 
 def install() -> None:
-    """Patch yt-dlp with this parser. Call this once per process, before an extractor's module is loaded."""
+    """Patch yt-dlp with the parser of this module. Call this once per process, before the first extractor is
+    imported."""
     extractor = common.InfoExtractor
     stock_periods, stock_merge = extractor._parse_mpd_periods, extractor._merge_mpd_periods
 
@@ -84,19 +85,20 @@ def install() -> None:
 
 
 def _without_entities(parse: Parse) -> Parse:
-    """Make a parser refuse documents that declare entities, which may expand to a hundred times their size."""
+    """Return a parser like `parse` that refuses documents with entity declarations, because entities may expand to a
+    hundred times their size."""
 
     def parsed(text: str | bytes) -> Any:
         if (b"<!ENTITY" if isinstance(text, bytes) else "<!ENTITY") in text:  # type: ignore[operator]
-            raise ParseError("entities are not supported")
+            raise ParseError("XML entities are not supported")
         return parse(text)
 
     return parsed
 
 
 def document_url(base: str | None, url: str | None) -> str:
-    """Return the base of the relative URLs of a manifest. yt-dlp passes the folder of the manifest after redirects
-    (`base`), and a URL that may be the one before the redirects, or None."""
+    """Return the base of the relative URLs in a manifest. yt-dlp passes the folder of the manifest after redirects
+    (`base`), and the manifest's URL, which may be the URL before the redirects, or None."""
     if not base:
         return url or ""
     folder = base.rstrip("/") + "/"
@@ -104,12 +106,12 @@ def document_url(base: str | None, url: str | None) -> str:
 
 
 def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> list[dict[str, Any]]:
-    """Return the periods in yt-dlp's form. `parse` is yt-dlp's parser, which returns the only period of its
-    argument."""
+    """Return the periods of the manifest in yt-dlp's form. `parse` is yt-dlp's parser, which returns the only period of
+    the manifest that it is given."""
     now = time.time()
     found = [_entry(mpd, period, mpd_url, parse) for period in read(mpd, document, now)]
     if mpd.get("type") == "dynamic" and not is_live(mpd, now):
-        mpd.set("type", "static")  # the generic extractor reads the type later
+        mpd.set("type", "static")  # the generic extractor reads the attribute `type` later
     return found
 
 
@@ -133,7 +135,7 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
 
 
 def _copy(mpd: Element, representation: Representation) -> Element:
-    """Return a manifest that has only `representation`, without its segments."""
+    """Return a copy of the manifest that has only `representation`, without its segments."""
     copy = Element("MPD", {"type": mpd.get("type", "static")})
     group = SubElement(SubElement(copy, "Period"), "AdaptationSet")
     element = SubElement(group, "Representation", dict(representation.attributes))
@@ -163,7 +165,7 @@ def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dic
 def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several: bool) -> dict[str, Any]:
     fmt["is_dash_periods"] = True
     if several and (joined.listing is None or len(joined.listing.parts) > 1):
-        fmt["filesize"] = None  # yt-dlp's value covers only that one period
+        fmt["filesize"] = None  # yt-dlp's value is the size in only one period
     if joined.has_drm:
         fmt["has_drm"] = True
     _describe(fmt, joined.seed, joined.listing, mpd_url)
@@ -173,8 +175,8 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
 
 
 def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
-    """Set the fields that locate the bytes. As in yt-dlp, a format that consists of segments has the URL of the
-    manifest."""
+    """Set the fields of a format that tell where its bytes are. As in yt-dlp, a format that consists of segments has
+    the URL of the manifest."""
     if isinstance(listing, Listing) and (url := listing.file) is not None:
         fmt["url"] = url
         return

@@ -1,9 +1,10 @@
-"""Joining of the representations of a DASH manifest's periods, so that each result covers the whole presentation. Pure.
+"""Joining of the representations in the periods of a DASH manifest, so that each result covers the whole presentation.
+The module does no I/O.
 
-Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was split. The
-manifest does not state which representations continue each other, so this module takes the most similar one, as players
-do. The most similar one must have the same media type, container and codecs, because one decoder plays the result, and
-the same language and role.
+Periods are separate presentations in one manifest: a film and the advertisements in it, or the parts of a film. The
+manifest does not state which representation of the next period continues a representation, so this module takes the
+most similar one, as players do. The two must have the same media type, container and codecs, because one decoder plays
+the result, and the same language and role.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from serverpy.ytdlp.mpd.representations import Period, Representation
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A format of the page: `seed` in its own period (`period` is the index of that period), and the representations
-    that continue it in the other periods. `listing` has all segments. If they cannot be listed, `listing` is None, and
-    `refusal` is the reason."""
+    """A format of the whole presentation: the representation `seed` in the period with the index `period`, and the
+    representations that continue `seed` in the other periods. `listing` has all segments. If the segments cannot be
+    listed, `listing` is None, and `refusal` is the reason."""
 
     period: int
     seed: Representation
@@ -33,8 +34,8 @@ def join(periods: Sequence[Period]) -> list[Joined]:
     """Return the formats of the presentation, in document order.
 
     The formats are the representations of the longest period (usually the film), continued in the other periods. A
-    representation without a counterpart in the longest period is a format that cannot be streamed; it is left out if it
-    differs from another one only in quality."""
+    representation of another period that has no counterpart in the longest period is a format that cannot be streamed.
+    It is left out if it differs from another format only in quality."""
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
@@ -48,19 +49,19 @@ def join(periods: Sequence[Period]) -> list[Joined]:
 
 
 def _media(period: Period) -> list[Representation]:
-    """Return the representations that are formats, which subtitles are not."""
+    """Return the representations of `period` that become formats: all except subtitles."""
     return [each for each in period.representations if each.kind != "text"]
 
 
 def _is_variant(one: Representation, other: Representation) -> bool:
-    """Return whether the two representations differ only in quality."""
+    """Return whether two representations differ only in quality: they have the same type, codecs, role and language."""
     return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The representation of each period that continues `seed`, up to the first period without one (`interrupted`).
-    `home` is the index of the period of `seed`."""
+    """The representations that continue `seed`, one for each period, up to the first period that has none
+    (`interrupted`). `home` is the index of the period to which `seed` belongs."""
 
     home: int
     seed: Representation
@@ -113,11 +114,11 @@ def _language_distance(one: Representation, other: Representation) -> int:
 
 
 def continuation(seed: Representation, home: Period, period: Period) -> Representation | None:
-    """Return the representation of `period` that continues `seed`, which belongs to `home`. Returns None if there is
-    none.
+    """Return the representation of `period` that continues `seed`, which belongs to the period `home`. Returns None if
+    there is none.
 
-    A representation with another language or role continues `seed` only if neither period offers a choice, such as an
-    advertisement in a film."""
+    A representation with a different language or role continues `seed` only if neither period offers a choice of
+    language and role, as with an advertisement in a film."""
     candidates = [each for each in period.representations if is_compatible(seed, each)]
     alike = [each for each in candidates if each.role == seed.role and _language_distance(seed, each) < _OTHER]
     if not alike and not _has_choice(home, seed) and not _has_choice(period, seed):
@@ -130,7 +131,7 @@ def _has_choice(period: Period, seed: Representation) -> bool:
 
 
 def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
-    """Return how much `other` differs from `seed`, the most important difference first."""
+    """Return how much `other` differs from `seed`, as a tuple that begins with the most important difference."""
     same_asset = seed.asset == other.asset
     return (
         _language_distance(seed, other),
@@ -145,9 +146,9 @@ def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
 
 
 def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) -> tuple[tuple[Part, ...], str | None]:
-    """Return the parts to stream, and None or the reason why they cannot be streamed. If all periods play one file in
-    order, return that file once, because only its index (`sidx`) delimits the parts. Periods may also repeat a part,
-    but not play different parts of one file."""
+    """Return the parts to stream, and the reason why they cannot be streamed, or None if they can. If all periods play
+    one file in order, return that file only once, because only its index (`sidx`) delimits the parts. Several periods
+    may play the same part of a file, but not different parts of one file."""
     files = [next(iter(part)).url if part.is_file else None for part in parts]
     if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
         return parts[:1], None
@@ -160,6 +161,6 @@ def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) 
 
 
 def _is_continuous(parts: Sequence[Part], periods: Sequence[Period]) -> bool:
-    """Return whether each part begins where the one before it ends, to within 0.1 s."""
+    """Return whether each part begins where the previous part ends, to within 0.1 s."""
     ends = [part.begin_seconds + period.seconds for part, period in zip(parts, periods, strict=True)]
     return all(abs(part.begin_seconds - end) < 0.1 for part, end in zip(parts[1:], ends, strict=False))

@@ -1,4 +1,5 @@
-"""The properties of a DASH representation: its media type, container, codecs, language and role. Pure."""
+"""The properties of a DASH representation: its media type, container, codecs, language and role. The module does no
+I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from serverpy.ytdlp.mpd.reading import child, children, segment_description
 
 _KINDS = ("video", "audio", "text")
 _IMAGES = ("image/avif", "image/jpeg")
-"""Types of the images from which yt-dlp makes storyboards."""
+"""MIME types of the images from which yt-dlp makes storyboards."""
 _TEXT_CONTAINERS = frozenset({"ttml+xml", "ttaf+xml", "vtt", "x-subrip", "json", "xml"})
 _UNDEFINED = frozenset({"", "und", "mul", "zxx", "mis"})
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
@@ -32,7 +33,8 @@ _FAMILIES = {
     **dict.fromkeys(("mp4a", "aac"), "aac"),
     **dict.fromkeys(("dtsc", "dtse", "dtsh", "dtsl"), "dts"),
 }
-"""Families of codecs (RFC 6381) that one decoder handles, by the longest matching prefix."""
+"""Maps a prefix of a codec string (RFC 6381) to the family of codecs that one decoder handles. The longest matching
+prefix determines the family."""
 _VIDEO = frozenset({"avc", "hevc", "dolby-hevc", "dolby-avc", "vvc", "vp8", "vp9", "av1", "mp4v", "theora", "h263"})
 _AUDIO = frozenset({"ec-3", "ac-3", "ac-4", "mp3", "aac", "dts", "opus", "vorbis", "flac", "mha1", "mhm1", "alac"})
 _TEXT = frozenset({"stpp", "wvtt"})
@@ -45,8 +47,9 @@ class Typed(NamedTuple):
 
 
 def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | None:
-    """Return the type of a representation. The attribute `mimeType` is mandatory (§5.3.7.2), but often missing. In that
-    case, `contentType`, the codecs or other attributes determine the type. Returns None if no attribute does."""
+    """Return the media type and container of a representation. The attribute `mimeType` is mandatory (ISO/IEC 23009-1
+    §5.3.7.2), but often missing. In that case, `contentType`, the codecs or other attributes determine the type.
+    Returns None if no attribute does."""
     mime_type = attributes.get("mimeType", "").strip().lower()
     content_type = attributes.get("contentType", "").strip().lower() or _component(levels)
     top, _, container = mime_type.partition("/")
@@ -65,7 +68,8 @@ def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | N
 
 
 def _component(levels: Sequence[Element]) -> str:
-    """Return the content type of the adaptation set's components if they agree, else "" (unknown)."""
+    """Return the content type of the adaptation set's ContentComponent elements if all have the same, else ""
+    (unknown)."""
     found = {each.get("contentType", "") for each in children(levels[1], "ContentComponent")}
     return next(iter(found)) if len(found) == 1 else ""
 
@@ -82,8 +86,8 @@ def _by_attributes(attributes: Mapping[str, str], levels: Sequence[Element]) -> 
 
 
 def _container(codecs: str, levels: Sequence[Element]) -> str:
-    """Return the container that the segments' names, or the codecs, indicate. The default is MP4, which most of DASH
-    uses."""
+    """Return the container that the extension of the segments' URLs, or the codecs, indicate. The default is MP4, which
+    most DASH presentations use."""
     described = segment_description(levels)
     listed = described.children("SegmentURL")[:1]
     named = [described.get("media"), *(each.get("media") for each in listed)]
@@ -102,7 +106,7 @@ def _path(url: str) -> str:
 
 
 def families(codecs: str) -> str:
-    """Return the families of the codecs, sorted and joined by `+`. Returns "" if there are no codecs."""
+    """Return the families of the codecs in `codecs`, sorted and joined by `+`. Returns "" if there are no codecs."""
     names = [each.strip().lower() for each in codecs.split(",")[:10]]
     return "+".join(sorted({_family(name) for name in names if name}))
 
@@ -119,7 +123,7 @@ def language(tag: str | None) -> str | None:
 
 
 def role(group: Element) -> str:
-    """Return the roles and accessibility purposes of an adaptation set, sorted, without `main`."""
+    """Return the values of the Role and Accessibility elements of an adaptation set, sorted, without `main`."""
     found = {each.get("value", "") for each in children(group, "Role")} - {"", "main"}
     found |= {f"accessibility:{each.get('value', '')}" for each in children(group, "Accessibility")}
     if any(each.get("schemeIdUri") == _TRICK_MODE for each in children(group, "EssentialProperty")):
@@ -133,6 +137,6 @@ def channels(levels: Sequence[Element]) -> str:
 
 
 def whole(value: str | None) -> int:
-    """Return `value` as a number for comparison. Returns 0 if `value` is missing or malformed."""
+    """Return `value` as an integer for comparisons. Returns 0 if `value` is missing or malformed."""
     found = re.fullmatch(r"\s*(\d{1,15})\s*", value or "", re.ASCII)
     return int(found[1]) if found else 0

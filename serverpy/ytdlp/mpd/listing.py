@@ -1,6 +1,6 @@
-"""The segments of a DASH representation in one period, and those of a joined representation in all periods. Pure.
-
-The segments are made on iteration, so that a page with many long representations needs little memory.
+"""The segments of a DASH representation in one period, and of a joined representation in all periods. The module does
+no I/O. The segments are made while they are iterated, so that a page with many long representations needs little
+memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOTHING = "The DASH manifest lists no segments."
 
 @dataclass(frozen=True, slots=True)
 class Templated:
-    """Segments whose URLs contain their number or time."""
+    """Segments whose URLs a template forms from their number or time."""
 
     pattern: addresses.Pattern
     start_number: int
@@ -51,9 +51,9 @@ Body = Templated | tuple[Fragment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments in one period, after the initialization segment if there is one. `is_file` means that the segments
-    are one file, which also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the time in
-    that file at which the period begins."""
+    """The segments of a representation in one period, after the initialization segment if there is one. `is_file` means
+    that the representation is one file, which also contains the initialization segment and an index (`SegmentBase`);
+    `begin_seconds` is the time in that file at which the period begins."""
 
     initial: Fragment | None
     body: Body
@@ -65,7 +65,7 @@ class Part:
 
     @property
     def held_bytes(self) -> int:
-        """An estimate of the memory of this object, in bytes."""
+        """The estimated memory of this object, in bytes."""
         return 500 + (150 * len(self.body.runs) if isinstance(self.body, Templated) else 250 * len(self.body))
 
     def __iter__(self) -> Iterator[Fragment]:
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The segments of a joined representation in all periods, in order."""
+    """The segments of a joined representation (`joining.py`) in all periods, in order."""
 
     parts: tuple[Part, ...]
 
@@ -89,17 +89,17 @@ class Listing:
 
     @property
     def file(self) -> str | None:
-        """The URL of the one file that has all segments; None if there is no such file."""
+        """The URL of the one file that has all segments. None if there is no such file."""
         (first, *others) = self.parts
         return next(iter(first)).url if first.is_file and not others else None
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
-    """Return the segments of a representation; `levels` are its element and the elements that enclose it, `base` its
-    base URL. Raises `Unreadable` if the segments cannot be listed, and `TooLarge` if the manifest has too many S
-    elements."""
+    """Return the segments of a representation in one period. `levels` are the representation's element and the elements
+    that enclose it, `base` is its base URL. Raises `Unreadable` if the segments cannot be listed, `TooLarge` if the
+    manifest has too many S elements."""
     if levels[0].get("dependencyId"):
-        raise Unreadable("This format is only a part of another format of the DASH manifest.")
+        raise Unreadable("This format only complements another format of the DASH manifest and cannot be played alone.")
     described = segment_description(levels)
     if any(is_remote(each) and not is_nothing(each) for each in described.chain):
         raise Unreadable("The DASH manifest has its segments in another document (xlink), which is not supported.")
@@ -119,12 +119,12 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
 
 
 def _initial(described: Inherited, base: str, representation: Element) -> Fragment | None:
-    """Return the initialization segment. An initialization segment without a URL is a range of the file at the base URL
-    (§5.3.9.2.2)."""
+    """Return the initialization segment, or None if there is none. If it has no URL of its own, it is a byte range of
+    the file at the base URL (ISO/IEC 23009-1 §5.3.9.2.2)."""
     if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
         made = addresses.pattern(template, base, representation)
         if made.names:
-            raise Unreadable("The DASH manifest has an invalid template.")
+            raise Unreadable("The DASH manifest has a number or time in the URL of an initialization segment.")
         return Fragment(url=made.fill(0, 0), initial=True)
     element = described.child("Initialization")
     if element is None:
@@ -135,8 +135,8 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
 
 
 def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
-    """Return the segments of a SegmentList (§5.3.9.3). The times of the list may be missing, and do not affect which
-    segments there are."""
+    """Return the segments of a SegmentList (ISO/IEC 23009-1 §5.3.9.3). The durations in the list may be missing; the
+    number of segments does not depend on them."""
     urls = described.children("SegmentURL")
     if len(urls) > MAX_SEGMENTS:
         raise Unreadable("The DASH manifest lists too many segments.")
@@ -157,7 +157,7 @@ def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines)
 def _templated(
     described: Inherited, base: str, clock: Clock, timelines: Timelines, representation: Element
 ) -> Templated:
-    """Return the segments of a SegmentTemplate (§5.3.9.4)."""
+    """Return the segments of a SegmentTemplate (ISO/IEC 23009-1 §5.3.9.4)."""
     template = described.get("media")
     if not template:
         raise Unreadable("The DASH manifest has a template without URLs of segments.")
@@ -168,7 +168,7 @@ def _templated(
     if timeline is not None and (last := described.get("endNumber")) is not None:
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
-        # Without a timeline and a duration, there is exactly one segment (§5.3.9.2.1).
+        # Without a timeline and a duration, there is exactly one segment (ISO/IEC 23009-1 §5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")
@@ -176,7 +176,7 @@ def _templated(
 
 
 def _first_of(runs: Sequence[Run], count: int) -> tuple[Run, ...]:
-    """Return the segments whose index is less than `count`."""
+    """Return the runs of the segments whose index is less than `count`."""
     return tuple(
         Run(run.first, run.time, run.length, min(run.count, count - run.first)) for run in runs if run.first < count
     )

@@ -1,7 +1,7 @@
-"""Readers of the values in the elements of a DASH manifest (MPD, ISO/IEC 23009-1). Pure.
+"""Parsers for the values in the elements of a DASH manifest (MPD, ISO/IEC 23009-1). The module does no I/O.
 
-Manifests are hostile: any attribute may be missing or malformed, and numbers may be as long as the document. Times are
-exact (`Fraction`), because rounding would add or lose a segment.
+A manifest may be hostile: any attribute may be missing or malformed, and a number may be as long as the document. Times
+are exact (`Fraction`), because rounding would add or lose a segment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 TO_ZERO = re.compile(r"urn:mpeg:dash:resolve-to-zero:\d{4}")
-"""A reference that stands for no element (§5.5.3)."""
+"""Pattern of an xlink reference that stands for no element (ISO/IEC 23009-1 §5.5.3)."""
 
 _DECIMAL = r"(\d{1,18}(?:\.\d{0,40})?|\.\d{1,40})"
 _NUMBER = re.compile(_DECIMAL, re.ASCII)
@@ -26,11 +26,12 @@ _UNITS = (365 * 86400, 30 * 86400, 86400, 3600, 60, 1)
 
 
 class Unreadable(Exception):
-    """A representation whose segments cannot be listed with certainty. The message is a sentence for the client."""
+    """Error: the segments of a representation cannot be listed with certainty. The message is a sentence for the
+    client."""
 
 
 def children(element: Element, name: str) -> list[Element]:
-    """Return the children called `name`, in the namespace of `element`."""
+    """Return the child elements called `name` in the namespace of `element`."""
     return element.findall(_tag(element, name))
 
 
@@ -45,7 +46,7 @@ def _tag(element: Element, name: str) -> str:
 
 def without(element: Element, name: str) -> Element:
     """Return a copy of `element` without its children called `name`. Each representation searches the elements that
-    enclose it: if those elements kept all their representations, the time would be quadratic in the number of
+    enclose it. If these elements kept all their representations, the time would be quadratic in the number of
     representations."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
@@ -53,8 +54,8 @@ def without(element: Element, name: str) -> Element:
 
 
 def duration(element: Element, name: str) -> Fraction | None:
-    """Return the xs:duration in the attribute `name`, in seconds. Returns None if it is missing or malformed. A year
-    has 365 days, a month 30."""
+    """Return the xs:duration in the attribute `name`, in seconds. Returns None if the attribute is missing or
+    malformed. A year counts as 365 days, a month as 30."""
     found = _DURATION.fullmatch(element.get(name, "").strip())
     if found is None or not any(found.groups()):
         return None
@@ -62,7 +63,8 @@ def duration(element: Element, name: str) -> Fraction | None:
 
 
 def integer(value: str | None, default: int) -> int:
-    """Return an integer of at most 18 digits, or `default` if it is missing. Raises `Unreadable` if it is malformed."""
+    """Return `value` as an integer of at most 18 digits. Returns `default` if `value` is missing or blank. Raises
+    `Unreadable` if it is malformed."""
     if value is None or not value.strip():
         return default
     if not _INTEGER.fullmatch(value.strip()):
@@ -71,8 +73,8 @@ def integer(value: str | None, default: int) -> int:
 
 
 def decimal(value: str | None) -> Fraction | None:
-    """Return a number of at most 18 digits before its point. Returns None if it is missing. Raises `Unreadable` if it
-    is malformed."""
+    """Return `value` as a decimal number, with at most 18 digits before the point. Returns None if `value` is missing
+    or blank. Raises `Unreadable` if it is malformed."""
     if value is None or not value.strip():
         return None
     if not _NUMBER.fullmatch(value.strip()):
@@ -81,7 +83,8 @@ def decimal(value: str | None) -> Fraction | None:
 
 
 def is_remote(element: Element) -> bool:
-    """Return whether the element refers to another document for its content (xlink), which is never fetched."""
+    """Return whether the element refers to another document for its content (xlink). This server never fetches such a
+    document."""
     return element.get(HREF) is not None
 
 
@@ -90,8 +93,9 @@ def is_nothing(element: Element) -> bool:
 
 
 class Inherited:
-    """A segment description (SegmentTemplate, SegmentList, SegmentBase) and the descriptions of the same kind above it,
-    whose attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
+    """A segment description (SegmentTemplate, SegmentList or SegmentBase), with the descriptions of the same kind in
+    the enclosing elements, whose attributes and children it inherits (ISO/IEC 23009-1 §5.3.9.1). `chain` has all these
+    descriptions and begins with the innermost."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind
@@ -108,8 +112,9 @@ class Inherited:
 
 
 def segment_description(levels: Sequence[Element]) -> Inherited:
-    """Return the description that applies to a representation; `levels` are the representation and the elements that
-    enclose it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
+    """Return the segment description that applies to a representation; `levels` are the representation and the elements
+    that enclose it. A representation without a description is one file, as with a SegmentBase (ISO/IEC 23009-1
+    §5.3.9.1)."""
     for level in levels:
         for kind in ("SegmentTemplate", "SegmentList", "SegmentBase"):
             if child(level, kind) is not None:

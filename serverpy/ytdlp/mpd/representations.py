@@ -1,4 +1,4 @@
-"""The representations of a DASH manifest as frozen values, period by period. Pure."""
+"""The representations of a DASH manifest as frozen values, period by period. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from serverpy.ytdlp.mpd.timelines import Timelines
 from serverpy.ytdlp.mpd.windows import Window, is_live, windows
 
 MAX_REPRESENTATIONS = 1000
-"""Maximum number of representations of one period: yt-dlp spends a millisecond on each."""
+"""Maximum number of representations of one period, because yt-dlp needs a millisecond for each."""
 MAX_IN_ALL = 3000
 MAX_PAIRS = 200_000
-"""Maximum number of comparisons for joining: the representations of the largest period times those of all periods."""
+"""Maximum number of comparisons for joining: the number of representations of the largest period, times the number in
+all periods."""
 LIVE = "The DASH manifest is that of a live stream, which is not supported."
 REMOTE = "The DASH manifest has a part in another document (xlink), which is not supported."
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One representation in one period. Its segments are `part`, or cannot be listed for the reason `refusal`.
-
-    `attributes` are those of the adaptation set, overridden by those of the representation, as in yt-dlp. `base` is the
-    base URL, and `base_attributes` are the attributes of the representation's own BaseURL element."""
+    """One representation in one period. Its segments are `part`; if they cannot be listed, `refusal` is the reason.
+    `attributes` are the attributes of the adaptation set, overridden by those of the representation, as in yt-dlp.
+    `base` is the base URL, and `base_attributes` are the attributes of the representation's own BaseURL element."""
 
     kind: str
-    """The type: `video`, `audio`, `text`, or the MIME type of images."""
+    """The media type: `video`, `audio`, `text`, or the MIME type of images."""
     container: str
     codecs: str
-    """The codec families, such as `avc+aac`. Empty if the manifest does not name the codecs."""
+    """The families of the codecs, such as `aac+avc`. Empty if the manifest does not state the codecs."""
     language: str | None = None
     role: str = ""
     """The role that distinguishes the representation from the main content, such as `commentary`. Empty for the main
@@ -64,8 +64,9 @@ class Period:
 
 
 def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
-    """Return the periods with content of the manifest `mpd`, which was fetched from the URL `document`. `now` is the
-    time in seconds since the epoch. Raises `TooLarge` if there are too many representations."""
+    """Return the periods of the manifest `mpd` that have representations. `document` is the URL from which the manifest
+    was fetched, and `now` is the time in seconds since the epoch. Raises `TooLarge` if there are too many
+    representations."""
     listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
     _check_count(listed)
     around, timelines, found = without(mpd, "Period"), Timelines(), []
@@ -90,8 +91,8 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of one period. `reason` says why no segment of the manifest can be listed. It is None if segments can be
-    listed."""
+    """Reader of the representations in one period. `reason` tells why the segments of this manifest cannot be listed.
+    It is None if they can."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None
@@ -113,7 +114,8 @@ class _Reader:
                     yield found
 
     def _one(self, levels: Sequence[Element]) -> Representation | None:
-        """Return a representation. Returns None if no attribute shows whether it is video, audio or text."""
+        """Return the representation whose element is the first of `levels`. Returns None if no attribute shows whether
+        it is video, audio or text."""
         element, group = levels[:2]
         attributes = {**group.attrib, **element.attrib}
         typed = kinds.typed(attributes, levels)
@@ -142,7 +144,8 @@ class _Reader:
         )
 
     def _listed(self, levels: Sequence[Element], remote: bool) -> tuple[str, Part | None, str | None]:
-        """Return the base URL, and the segments or the reason why they cannot be listed."""
+        """Return the base URL of a representation, its segments, and the reason why they cannot be listed. The segments
+        or the reason are None."""
         try:
             base = addresses.base_url(self._document, reversed(levels))
         except Unreadable as error:
@@ -160,6 +163,7 @@ class _Reader:
 
 
 def _asset(period: Element) -> str | None:
-    """Return the identifier of the asset of which the period is a part (§5.8.4.10)."""
+    """Return the identifier of the asset to which the period belongs (ISO/IEC 23009-1 §5.8.4.10). Returns None if the
+    period states none."""
     found = child(period, "AssetIdentifier")
     return None if found is None else f"{found.get('schemeIdUri', '')} {found.get('value', '')}"

@@ -1,7 +1,6 @@
-"""The times of the segments of a DASH representation, as runs of segments of equal length. Pure.
-
-A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in
-one line of XML.
+"""The times of the segments of a DASH representation, as runs of segments of equal duration. The module does no I/O. A
+run takes the same memory for any number of segments: `S@r` and `@duration` can describe millions of segments in one
+line of XML.
 """
 
 from __future__ import annotations
@@ -17,18 +16,20 @@ from serverpy.ytdlp.mpd.reading import Inherited, Unreadable, children, decimal,
 from serverpy.ytdlp.mpd.windows import Window
 
 MAX_ENTRIES = 300_000
-"""Maximum number of S elements that are read for one manifest. A shared SegmentTimeline counts once."""
+"""Maximum number of S elements that are parsed for one manifest. A SegmentTimeline that several representations share
+counts once."""
 MAX_SEGMENTS = 100_000
-"""Maximum number of segments of one representation: more than a day, at one second each."""
+"""Maximum number of segments of one representation: enough for more than a day with segments of one second."""
 ROUNDING = Fraction(1, 1000)
-"""Tolerance in seconds: durations are rounded to milliseconds, so an excess below this tolerance over a whole number of
-segments is not another segment."""
+"""Tolerance in seconds. Durations are rounded to milliseconds, so if a period is longer than a whole number of segments
+by less than this tolerance, it has no further segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`count` segments, each `length` long. `first` is the index of the first of these segments among all segments that
-    the manifest lists, `time` is its start. Times are in units of the timescale, in the media's own time."""
+    """A run of `count` segments, each `length` long. `first` is the index of the first of these segments among all
+    segments that the manifest lists; `time` is the start of that segment. Times are in units of the timescale, on the
+    media's own timeline."""
 
     first: int
     time: int
@@ -38,8 +39,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The timescale of a representation, and the place of its period in the media's own time: from `begin` to before
-    `end`, which is None if unknown."""
+    """The timescale of a representation, and its period on the media's own timeline: from `begin` to before `end`.
+    `end` is None if unknown."""
 
     timescale: int
     begin: int
@@ -49,7 +50,7 @@ class Clock:
 
     @classmethod
     def of(cls, described: Inherited, window: Window) -> Clock:
-        """Read the clock of a representation. Raises `Unreadable` if an attribute is invalid."""
+        """Return the clock of a representation. Raises `Unreadable` if an attribute is invalid."""
         timescale = integer(described.get("timescale"), 1)
         if timescale <= 0:
             raise Unreadable("The DASH manifest has an invalid timescale.")
@@ -58,8 +59,8 @@ class Clock:
         return cls(timescale, begin, end, int(ROUNDING * timescale), window)
 
     def until(self, time: int, length: int | Fraction) -> int | None:
-        """Return how many segments from `time` on start before the end of the period. Returns None if the end is
-        unknown."""
+        """Return how many segments, of which the first starts at `time`, start before the end of the period. Returns
+        None if the end is unknown."""
         return None if self.end is None else max(0, ceil_divided(self.end - time, length))
 
 
@@ -68,7 +69,7 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 
 
 class Timelines:
-    """Reader of the SegmentTimelines of one manifest. It caches the timelines that several representations share."""
+    """Parser of the SegmentTimelines of one manifest. It caches the timelines that several representations share."""
 
     def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
         self._most_entries = most_entries
@@ -76,9 +77,9 @@ class Timelines:
         self._entries = 0
 
     def read(self, timeline: Element, clock: Clock) -> tuple[Run, ...]:
-        """Return the runs of a SegmentTimeline. Raises `Unreadable` if it is invalid, `TooLarge` if the manifest has
-        too many S elements."""
-        key = id(timeline), clock  # the document outlives this object, so its ids stay unique
+        """Return the runs of a SegmentTimeline. Raises `Unreadable` if the timeline is invalid, `TooLarge` if the
+        manifest has too many S elements."""
+        key = id(timeline), clock  # the XML document outlives this object, so the ids of its elements stay unique
         if key not in self._known:
             entries = children(timeline, "S")
             self._entries += len(entries)
@@ -89,7 +90,7 @@ class Timelines:
 
 
 def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
-    """Yield the runs that the S elements describe (§5.3.9.6.2)."""
+    """Yield the runs that the S elements describe (ISO/IEC 23009-1 §5.3.9.6.2)."""
     first, time = 0, 0
     for entry, after in zip(entries, [*entries[1:], None], strict=False):
         if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
@@ -106,7 +107,8 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
 
 
 def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> int:
-    """Return the number of segments for a negative `S@r`: up to the next S, or to the end of the period."""
+    """Return the number of segments for a negative `S@r`: the segments up to the next S element, or up to the end of
+    the period."""
     if after is None:
         count = clock.until(time, length)
     else:
@@ -117,9 +119,11 @@ def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> in
 
 
 def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
-    """Yield the parts of `runs` that belong to the period. A list may cover several periods, so segments that lie
-    wholly outside this period belong to another period. After the last or only period no segment is left out, because
-    the media may be longer than stated, unless an absurd number of repetitions stands for "up to the end"."""
+    """Yield the parts of `runs` that belong to the period.
+
+    A timeline may cover several periods, so segments that lie wholly outside this period belong to another period. In
+    the last or only period no segment at the end is left out, because the media may be longer than stated. The
+    exception is a run with an absurd number of segments, which stands for "up to the end"."""
     for run in runs:
         skipped, kept = 0, run.count
         if not clock.window.is_only:
@@ -132,9 +136,9 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
-    """Return the run of the segments, which all have the length `@duration`. `count` is their number if it is known;
-    otherwise it follows from the duration of the period. Returns no run without `@duration`. Raises `Unreadable` if the
-    length is not positive or the number is unknown."""
+    """Return one run with all segments, which all have the duration `@duration`. `count` is their number if it is
+    known; otherwise it follows from the duration of the period. Returns no run if `@duration` is missing. Raises
+    `Unreadable` if `@duration` is not positive or the number of segments is unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()

@@ -1,4 +1,5 @@
-"""The times at which the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
+"""The times at which the periods of a DASH manifest begin and end, and whether the presentation has ended. The module
+does no I/O."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers. `start` (in seconds) and `seconds` are None if the manifest
-    does not state them. `is_only` is True if there is no other period, `is_last` if no other period follows."""
+    """The part of the presentation that a period covers: its start and its duration (`seconds`), both in seconds. Each
+    is None if the manifest does not state it. `is_only` is True if there is no other period, `is_last` if no other
+    period follows."""
 
     start: Fraction | None
     seconds: Fraction | None
@@ -23,9 +25,9 @@ class Window:
 
 
 def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
-    """Return the window of each period (§5.3.2.1). If a period's duration contradicts the start of the next period, the
-    earlier end counts, because the next period begins there. A start that is not after the previous period's start is
-    ignored."""
+    """Return the window of each period (ISO/IEC 23009-1 §5.3.2.1). If a period's duration contradicts the start of the
+    next period, the earlier end is used, because the next period begins there. A start that is not after the previous
+    period's start is ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
     for period, after in zip(periods, [*periods[1:], None], strict=False):
@@ -52,8 +54,8 @@ def _start(period: Element, previous: Window | None) -> Fraction | None:
 
 
 def is_live(mpd: Element, now: float) -> bool:
-    """Return whether segments may be added or removed. A dynamic manifest has ended if it is no longer updated, and its
-    stated end has passed (§5.3.1.2)."""
+    """Return whether segments may still be added or removed. A dynamic manifest has ended if it is no longer updated
+    and its stated end has passed (ISO/IEC 23009-1 §5.3.1.2)."""
     if mpd.get("type") != "dynamic":
         return False
     if mpd.get("minimumUpdatePeriod") is not None:

@@ -1,4 +1,4 @@
-"""The cookies that a page's media need."""
+"""Selection of the cookies that the requests for a page's media need."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from serverpy.ytdlp.page.info_dict import MAX_TEXT, integer, text
 
 
 def cookies_for(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator[Cookie]:
-    """Yield the cookies whose domain matches one of `urls`. COOKIES_FILE may hold cookies of many other sites, which
-    stay in the worker. Each later request checks `path` and `secure`."""
+    """Yield the cookies whose domain matches one of `urls`. COOKIES_FILE may contain cookies of many other sites, which
+    stay in the worker process. Each later request for media checks a cookie's `path` and `secure`."""
     hosts = {urlsplit(url).hostname or "" for url in urls if url.startswith(("http://", "https://"))}
     now = time.time()
     for cookie in jar:

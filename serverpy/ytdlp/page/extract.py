@@ -1,4 +1,4 @@
-"""One extraction: from the address of a page to a `Media` and yt-dlp's own dictionary."""
+"""One extraction: from the URL of a page to a `Media` and yt-dlp's own dictionary."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
-    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set, and translates
-    every `Exception` to a ServerPYError, except MemoryError."""
+    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set. Translates
+    every `Exception`, except MemoryError, to a ServerPYError."""
     try:
         with instance.open(options, cancelled=ticket) as ydl:
             info = ydl.extract_info(url, download=False)
@@ -33,15 +33,15 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _check_found(media, ydl)
             return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
     except MemoryError:
-        raise  # the caller sends an error reply once the memory is free
-    except Exception as error:  # yt-dlp and its extractors may raise any exception
+        raise  # the caller sends an error reply after the memory has been freed
+    except Exception as error:  # yt-dlp and its extractors may raise any exception, not only their own
         close_responses(error)
         ticket.check()
         raise translate(error) from error
 
 
 def _cut(info: InfoDict) -> None:
-    """Drop the entries beyond MAX_ENTRIES, and record in `info` whether there were more."""
+    """Drop the playlist entries beyond MAX_ENTRIES, and record in `info` whether there were more."""
     if is_playlist(info):
         entries = list(info.get("entries") or ())
         info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
@@ -58,8 +58,8 @@ def _check_found(media: Media, ydl: instance.Instance) -> None:
 
 def within_bounds(media: Media) -> Media:
     """Return `media` with an encoded size of at most MAX_MEDIA_BYTES. If it is larger, drop the lists of fragments,
-    beginning with the worst track, because yt-dlp's own downloader still has the fragments. Raises TooLarge if the rest
-    is still too large."""
+    beginning with the worst track, because yt-dlp's own downloader can still download these tracks. Raises TooLarge if
+    `media` without these lists is still too large."""
     excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES
     tracks = list(media.tracks)
     for index, track in enumerate(tracks):
@@ -69,7 +69,7 @@ def within_bounds(media: Media) -> Media:
             excess -= len(_encoder.encode(track.fragments))
             tracks[index] = _without_fragments(track)
     if excess > 0:
-        raise TooLarge("The page lists too much media for one response.")
+        raise TooLarge("The page lists too many formats or items for one response.")
     return replace(media, tracks=tuple(tracks)) if tuple(tracks) != media.tracks else media
 
 

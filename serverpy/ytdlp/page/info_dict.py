@@ -1,7 +1,7 @@
-"""yt-dlp's dictionaries: their shapes, and readers for fields of any type.
+"""yt-dlp's dictionaries: their shapes, and functions that read fields of any type.
 
-There are many extractors, and pages are hostile, so any field may have a wrong type. A reader returns None for a value
-that it cannot use.
+There are many extractors, and pages may be hostile, so any field may have a wrong type. A function returns None for a
+value that it cannot use.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def is_playlist(info: InfoDict) -> bool:
 
 
 def is_complete(entry: InfoDict) -> bool:
-    """Return whether an entry of a playlist is a full result, and not only an address to extract."""
+    """Return whether an entry of a playlist is a full result, and not only a URL that must still be extracted."""
     return entry.get("_type", "video") not in ("url", "url_transparent")
 
 
 def formats_of(info: InfoDict) -> list[InfoDict]:
-    """Return the formats of a result. A result with only one format may be that format itself."""
+    """Return the formats of a result. If a result has no list of formats, it is itself the only format."""
     formats = info.get("formats")
     return formats if isinstance(formats, list) else [info]
 
 
 def text(value: Any, limit: int) -> str | None:
-    """Return a string that JSON can carry, cut to `limit` characters. Returns None if the string is empty, or if it is
-    too long and `limit` is that of a URL."""
+    """Return `value` as a string that JSON can represent, cut to `limit` characters. Returns None if the string is
+    empty, or if it is a URL (`limit` is MAX_URL) that is too long."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()
@@ -47,20 +47,20 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """Return a URL that `urlsplit` accepts. Returns None for any other value, because parsing it later would fail the
-    whole page."""
+    """Return `value` as a URL that `urlsplit` accepts. Returns None for any other value, because a later parse of it
+    would make the whole page fail."""
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
-        _ = parts.hostname, parts.port  # reading both raises ValueError if the URL is invalid
+        _ = parts.hostname, parts.port  # `hostname` and `port` raise ValueError if the URL is invalid
     except ValueError:
         return None
     return url
 
 
 def extension(value: Any, default: str) -> str:
-    """Return a file extension that is safe in file names and headers. Returns `default` if `value` is not such an
-    extension."""
+    """Return `value` as a file extension that is safe in file names and headers. Returns `default` if `value` is not
+    such an extension."""
     found = text(value, 20)
     return found if found and _EXTENSION.fullmatch(found) else default
 

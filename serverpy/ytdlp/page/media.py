@@ -1,7 +1,8 @@
 """Conversion of yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
 
 The conversion leaves out generators and objects of yt-dlp, which cannot be sent to the server, and sets
-`fragments_dynamic` or `needs_ytdlp`. A field that cannot be read is None; a format without an address is left out.
+`fragments_dynamic` or `needs_ytdlp` instead. A field that cannot be used becomes None; a format without a URL is left
+out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from serverpy.ytdlp.page.tracks import Impersonation, tracks_of
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
-    """Convert `info`, a processed result of yt-dlp: a video, or a playlist of videos and addresses."""
+    """Convert `info`, a processed result of yt-dlp, to a `Media`. The result is a video, or a playlist of videos and
+    URLs."""
     entries = tuple(_entries(info, raw_id, jar, impersonation))
     tracks = () if is_playlist(info) else tuple(tracks_of(info, impersonation))
     subtitles = tuple(subtitles_of(info))
@@ -44,7 +46,8 @@ def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, imperso
 
 
 def _title(info: InfoDict) -> str:
-    """Return the title. yt-dlp appends date and time to that of a live stream; `fulltitle` has neither."""
+    """Return the title of the page. yt-dlp appends date and time to the `title` of a live stream, but not to its
+    `fulltitle`."""
     title = info.get("fulltitle") if info.get("is_live") else info.get("title")
     title = title or info.get("title")
     if isinstance(title, str) and _is_alone_on_its_page(info):
@@ -53,9 +56,9 @@ def _title(info: InfoDict) -> str:
 
 
 def _is_alone_on_its_page(info: InfoDict) -> bool:
-    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. yt-dlp numbers the media of a page
-    in their ids and titles even if there is only one, which then also has an older id without the number
-    (`HTML5MediaEmbedIE`)."""
+    """Return whether this is the only media item that yt-dlp found in the HTML of a page. yt-dlp numbers the media
+    items of a page in their ids and titles even if there is only one item. In that case the item also has an older id
+    without the number (`HTML5MediaEmbedIE`)."""
     numbered = info.get("id")
     if not isinstance(numbered, str) or not numbered.endswith("-1"):
         return False
@@ -74,7 +77,7 @@ def _kind(info: InfoDict, tracks: tuple[Track, ...], entries: tuple[Entry, ...])
 
 
 def _is_post(entries: tuple[Entry, ...]) -> bool:
-    """Return whether the entries are an image post: images, perhaps with music."""
+    """Return whether the entries of a page form an image post: images, perhaps with music."""
     kinds = {item.media.kind if item.media else "playlist" for item in entries}
     return "images" in kinds and kinds <= {"images", "audio"}
 
@@ -107,7 +110,8 @@ def _entries(
 
 
 def _entry_url(entry: InfoDict) -> str | None:
-    """Return the full address of an entry if it has one, because the `url` of some extractors is a bare id."""
+    """Return the URL of an entry: a full URL if any field has one, because some extractors put a bare id into the field
+    `url`."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     return next((url for url in known if "://" in url), known[0] if known else None)

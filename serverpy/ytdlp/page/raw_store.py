@@ -1,4 +1,4 @@
-"""The raw dictionaries of the last extractions, kept in the worker for downloads by yt-dlp itself."""
+"""The raw dictionaries of the latest extractions, which the worker process keeps for downloads by yt-dlp itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
-"""Fields that yt-dlp copies to the page from the format that it selected. Other formats must not inherit these
-fields."""
+"""Fields that yt-dlp copies to the page from the format that it selected. The other formats of the page must not
+inherit these fields."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
@@ -23,7 +23,7 @@ MAX_RAW_BYTES = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class RawMedia:
     """One extraction as yt-dlp returned it. `info` is the processed dictionary, which callers must not change.
-    `cookies` is the jar at the end of the extraction; `instance.open` copies it for each session."""
+    `cookies` is the cookie jar at the end of the extraction; `instance.open` copies it for each session."""
 
     info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
@@ -31,7 +31,7 @@ class RawMedia:
 
     def item(self, number: int) -> RawMedia:
         """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is no such item, or if
-        only its address is known."""
+        only its URL is known."""
         entries = self.info.get("entries") or []
         found = entries[number - 1] if 0 < number <= len(entries) else None
         if not isinstance(found, dict) or not is_complete(found):
@@ -39,17 +39,18 @@ class RawMedia:
         return replace(self, info=found)
 
     def format(self, track_id: str) -> InfoDict:
-        """Return a new dictionary for yt-dlp's downloaders: the fields of the page, overridden by those of the format.
-        Raises FormatNotFound if the page has no such format."""
+        """Return a new dictionary for yt-dlp's downloaders: the fields of the page, overridden by the fields of the
+        format `track_id`. Raises FormatNotFound if the page has no such format."""
         for fmt in formats_of(self.info):
             if str(fmt.get("format_id") or "0") == track_id:
                 merged = {key: value for key, value in self.info.items() if key not in _OF_FORMATS}
                 return {**merged, **fmt}
-        raise FormatNotFound("The page has no format with this id.")
+        raise FormatNotFound(f"The page has no format with the id {track_id!r}.")
 
 
 class RawStore:
-    """LRU store of extractions by `raw_id`, bounded in number and (by an estimate) in bytes. Thread-safe."""
+    """LRU store of extractions by `raw_id`, with a limit on their number and on their (estimated) bytes.
+    Thread-safe."""
 
     def __init__(self, *, count: int = MAX_RAWS, limit: int = MAX_RAW_BYTES) -> None:
         self._count = count
@@ -59,8 +60,8 @@ class RawStore:
         self._bytes = 0
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
-        """Keep `raw`, and drop the least recently used extractions that exceed a bound. Does not keep a `raw` that
-        alone exceeds the bound."""
+        """Store `raw`, and drop the least recently used extractions that exceed a limit. Does not store a `raw` that
+        alone exceeds the limit in bytes."""
         size = estimate(raw.info)
         if size > self._limit:
             return
@@ -73,8 +74,8 @@ class RawStore:
                 self._bytes -= gone
 
     def get(self, raw_id: str) -> RawMedia | None:
-        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if the store does not hold
-        the extraction. Raises ItemNotFound if the extraction has no such item."""
+        """Return the extraction `raw_id`, or one of its items: `abc.3` is the third item of `abc`. Returns None if the
+        store does not contain the extraction. Raises ItemNotFound if the extraction has no such item."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)
@@ -90,7 +91,7 @@ class RawStore:
 
 
 def estimate(value: Any) -> int:
-    """Estimate how many bytes a structure of plain values holds. Objects of yt-dlp count as 1 KiB each."""
+    """Estimate the memory in bytes of a structure of plain values. Objects of yt-dlp count as 1 KiB each."""
     total, waiting, seen = 0, [value], set()
     while waiting:
         item = waiting.pop()

@@ -1,29 +1,30 @@
-"""An upper bound for the work of a client's regular expression, computed before it runs.
+"""An upper bound for the work of a client's regular expression, computed before the expression runs.
 
-`re` backtracks if a pattern can match in several ways, and holds the interpreter lock while it does, so that nothing
-else in the process runs. The parser of `re` returns the parts of a pattern, from which this module counts the ways to
-try the pattern at one position of a text. The module accepts a pattern only if it can count the ways of all parts.
+`re` backtracks if a pattern can match in several ways, and holds the interpreter lock in the meantime, so that nothing
+else in the process runs. The parser of `re` returns the parts of a pattern. From these, this module counts in how many
+ways the pattern can be tried at one position of a text. The module accepts a pattern only if it can count the ways of
+all parts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # the stubs lack this module; unknown parts are refused
+from re import _parser  # type: ignore[attr-defined]  # typeshed lacks `re._parser`; `_of_part` refuses unknown parts of a pattern
 from typing import Any
 
 MAX_CHARACTERS = 64
-"""Maximum length of a pattern."""
+"""Maximum length of a pattern in characters."""
 _NEVER = 1 << 64
 _ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 _EDGES = frozenset({"AT_BEGINNING", "AT_BEGINNING_STRING", "AT_END", "AT_END_STRING"})
 _FLAGS = re.IGNORECASE | re.UNICODE
-"""The allowed flags. MULTILINE would let `^` and `$` match inside a text, VERBOSE hides the structure of a pattern,
-LOCALE is only for bytes."""
+"""The allowed flags of a regular expression. Other flags are refused: MULTILINE would let `^` and `$` match inside a
+text, VERBOSE hides the structure of a pattern, and LOCALE is only for bytes."""
 
 
 class TooMuch(ValueError):
-    """A pattern whose parts can make it slow."""
+    """Error: a pattern has parts that can make it slow."""
 
 
 def ways(pattern: str, longest: int) -> int:
@@ -33,10 +34,10 @@ def ways(pattern: str, longest: int) -> int:
     part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
-        raise TooMuch("The expression is too long.")
+        raise TooMuch(f"The regular expression is longer than {MAX_CHARACTERS} characters.")
     parsed = _parser.parse(pattern)
     if parsed.state.flags & ~_FLAGS:
-        raise TooMuch("The expression has flags that are not allowed.")
+        raise TooMuch("The regular expression has flags that are not allowed.")
     return _of_sequence(parsed, longest)
 
 
@@ -52,12 +53,12 @@ def _of_part(kind: Any, value: Any, longest: int) -> int:
         return 1
     if counted := _COUNTED.get(str(kind)):
         return counted(value, longest)
-    raise TooMuch(f"The expression has parts that are not allowed ({kind}).")
+    raise TooMuch(f"The regular expression has parts that are not allowed ({kind}).")
 
 
 def _of_edge(value: Any, longest: int) -> int:
     if str(value) not in _EDGES:
-        raise TooMuch(f"The expression has parts that are not allowed ({value}).")
+        raise TooMuch(f"The regular expression has parts that are not allowed ({value}).")
     return 1
 
 
@@ -68,18 +69,19 @@ def _of_choice(value: Any, longest: int) -> int:
 def _of_group(value: Any, longest: int) -> int:
     _, flags_on, flags_off, inner = value
     if (flags_on | flags_off) & ~_FLAGS:
-        raise TooMuch("The expression has flags that are not allowed.")
+        raise TooMuch("The regular expression has flags that are not allowed.")
     return _of_sequence(inner, longest)
 
 
 def _of_repeat(value: Any, longest: int) -> int:
-    """Count the ways of a repetition: one character any number of times, or a group at most once."""
+    """Count in how many ways a repetition can be tried. Only two kinds are allowed: one character any number of times,
+    or a group at most once."""
     fewest, most, inner = value
     if len(inner) == 1 and str(inner[0][0]) in _ONE_CHARACTER:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)
     if (fewest, most) == (0, 1):
         return 1 + _of_sequence(inner, longest)
-    raise TooMuch("The expression repeats a group.")
+    raise TooMuch("The regular expression repeats a group.")
 
 
 _COUNTED: dict[str, Callable[[Any, int], int]] = {

@@ -1,4 +1,4 @@
-"""The formats of a page as `Track`s."""
+"""Conversion of the formats of a page to `Track` values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Impersonation = Callable[[Any], str | None]
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 _MAX_LISTED = 200_000
-"""Maximum number of segments of a page that are listed as values. The limit on the size of a message allows fewer. The
-best formats have precedence."""
+"""Maximum number of segments of a page that are sent to the server as values. The limit on the size of a message
+usually allows even fewer. Segments of the best formats have precedence."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 
@@ -32,7 +32,8 @@ def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
 
 
 def _unlisted(formats: Sequence[InfoDict]) -> set[int]:
-    """Return the identities of the formats whose segments exceed the limit together with those of better formats."""
+    """Return the `id()` of each format whose segments exceed the limit, counted together with the segments of better
+    formats."""
     found, count = set(), 0
     for fmt in reversed(formats):
         if isinstance(fragments := fmt.get("fragments"), Fragments):
@@ -100,8 +101,9 @@ def _bitrate(fmt: InfoDict) -> float | None:
 
 
 def _headers(fmt: InfoDict, *, browser: bool) -> dict[str, str]:
-    """Return the headers without cookies, which are scoped to a domain and path. Unless `browser`, also leave out the
-    headers that yt-dlp adds to every request, because an impersonation brings its own."""
+    """Return the headers of a format without cookies, because cookies apply only to a domain and path. Unless
+    `browser`, also leave out the headers that yt-dlp adds to every request, because an impersonated browser has its
+    own."""
     headers = fmt.get("http_headers")
     if not isinstance(headers, Mapping):
         return {}
@@ -138,8 +140,8 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
 
 
 def _fragments(fmt: InfoDict, *, listed: bool) -> tuple[tuple[Fragment, ...], bool]:
-    """Return the fragments with absolute addresses, and whether they are left to yt-dlp, because only yt-dlp can list
-    them or because `listed` is False."""
+    """Return the fragments with absolute URLs, and whether they are left to yt-dlp. They are left to yt-dlp if only
+    yt-dlp can list them, or if `listed` is False."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))

@@ -9,7 +9,7 @@ from typing import Any
 from yt_dlp.cache import Cache
 
 _SECTIONS = re.compile(r"youtube-[\w-]+|challenge-solver|soundcloud|brightcove|douyu|iq")
-"""Sections of players and public client ids, without data about a visitor."""
+"""Pattern of the allowed cache sections. They contain players and public client ids, but no data about a visitor."""
 _MAX_FILES = 24
 
 

@@ -1,4 +1,4 @@
-"""Cookie jars: each session has its own jar, which starts with copies of other cookies."""
+"""Cookie jars: each session has a jar of its own, which starts with copies of other cookies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serverpy.errors import ConfigurationError
 
 
 def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
-    """Return a new jar with copies of the cookies of the last jar that is not None."""
+    """Return a new jar with copies of the cookies in the last of `jars` that is not None."""
     copied = YoutubeDLCookieJar()
     last = [jar for jar in jars if jar is not None][-1:]
     for jar in last:
@@ -23,21 +23,23 @@ def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
 
 
 def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
-    """Return the cookies that COOKIES_FILE contains now. Returns None if `path` is empty. The caller copies the jar and
+    """Return the cookies that COOKIES_FILE contains now. Returns None if no file is set. The caller copies the jar and
     does not change it. Raises ConfigurationError if the file is invalid or cannot be read."""
     if not path:
         return None
     try:
         return _read_cookies(path, os.stat(path).st_mtime_ns)
     except http.cookiejar.LoadError as error:
-        raise ConfigurationError("COOKIES_FILE is not a cookie file in Netscape format.") from error
+        raise ConfigurationError(
+            "COOKIES_FILE is not a cookie file in Netscape format; export the cookies in that format."
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"COOKIES_FILE cannot be read: {error.strerror}.") from error
 
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """Read the file at `path`. `changed`, its modification time, is only a part of the cache's key."""
+    """Read the cookie file at `path`. `changed` is its modification time, and is only a part of the cache's key."""
     jar = YoutubeDLCookieJar(path)
     jar.load()
     return jar

@@ -1,8 +1,8 @@
-"""yt-dlp's extractors, loaded once per process, with replacements for those that may not run.
+"""yt-dlp's extractors, loaded once per process. Extractors that the settings exclude are replaced.
 
-Each stock instance of yt-dlp lists the extractors again, which takes 50–150 ms, and at its first page of an unknown
-site imports all 960 of them (28 MB). This module makes the dictionary of their classes once and copies it, and its
-generic extractor asks only those that can find embedded players (`embeds.py`).
+Each stock instance of yt-dlp lists the extractors again, which takes 50–150 ms, and imports all 960 of them (28 MB) at
+its first page of an unknown site. This module makes the dictionary of the extractor classes once and copies it for each
+instance. Its generic extractor asks only the extractors that can find embedded players (`embeds.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from serverpy.ytdlp.session.log import Log
 
 @dataclass(frozen=True, slots=True)
 class Extractors:
-    """yt-dlp's extractors by key, in yt-dlp's order. `embeds` are those that can find embedded players."""
+    """yt-dlp's extractors by key, in yt-dlp's order. `embeds` has only the extractors that can find embedded
+    players."""
 
     classes: Mapping[str, Any]
     embeds: Mapping[str, Any]
@@ -51,8 +52,8 @@ def _is_stock(ie: Any) -> bool:
 
 @functools.cache
 def permitted(sites: Sites) -> Extractors:
-    """Return all extractors, but replace each that `sites` excludes with one that refuses its pages, and leave it out
-    of `embeds`."""
+    """Return all extractors, but with each extractor that `sites` excludes replaced by one that refuses its pages.
+    Excluded extractors are also left out of `embeds`."""
     everything = known()
     classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}
@@ -60,7 +61,7 @@ def permitted(sites: Sites) -> Extractors:
 
 
 def refusing(ie: Any) -> Any:
-    """Return an extractor that accepts the same addresses as `ie`, and refuses to extract them."""
+    """Return an extractor that accepts the same URLs as `ie`, and refuses to extract them."""
 
     class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         IE_NAME = ie.IE_NAME
@@ -87,7 +88,7 @@ class GenericIE(StockGenericIE):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def warm_up() -> None:
-    """Match a URL against all extractors. The first URL of a process compiles 1,750 regular expressions (0.5–1 s), for
-    which no client should wait."""
+    """Match a URL against all extractors. The first match in a process compiles 1,750 regular expressions (0.5–1 s),
+    and no client should wait for that."""
     for ie in known().classes.values():
         ie.suitable("https://host.invalid/")

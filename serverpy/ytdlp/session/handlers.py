@@ -1,6 +1,6 @@
-"""The request handlers of a session: `requests` for http and https, with one TLS context for the process, and `data:`
-without a connection. yt-dlp's own handler does impersonation. The other schemes that yt-dlp supports (ftp, files, web
-sockets) have no handler."""
+"""The request handlers of a yt-dlp session: `requests` for http and https, with one TLS context for the process, and a
+handler for `data:` URLs. Impersonated requests have yt-dlp's own handler. The other schemes that yt-dlp supports (ftp,
+files, web sockets) have no handler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _contexts_lock = threading.Lock()
 
 
 class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # yt-dlp is untyped
-    """Handler for http and https with one TLS context for the process, because each context costs 40 ms and 0.7 MB."""
+    """Handler for http and https. It uses one TLS context for the process, because each context costs 40 ms and 0.7
+    MB."""
 
     def _make_sslcontext(self, legacy_ssl_support: bool | None = None) -> ssl.SSLContext:
         with _contexts_lock:
@@ -31,7 +32,8 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class DataRH(UrllibRH):  # type: ignore[misc]  # yt-dlp is untyped
-    """Handler for `data:` URLs, which extractors use, but for no other scheme of urllib: ftp would bypass the proxy."""
+    """Handler for `data:` URLs, which extractors use. It does not handle the other schemes of urllib, because ftp would
+    bypass the proxy."""
 
     _SUPPORTED_URL_SCHEMES = ("data",)
 

@@ -1,7 +1,6 @@
-"""Requests that look like a browser's: curl_cffi, loaded when the first request needs it.
-
-curl_cffi takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading curl_cffi when yt-dlp is imported;
-`handler` loads curl_cffi later, once per process.
+"""Requests that look like a browser's, sent with curl_cffi, which is loaded when the first request needs it. curl_cffi
+takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading curl_cffi when yt-dlp is imported; `handler`
+loads curl_cffi later, once per process.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ _lock = threading.Lock()
 
 def hide() -> None:
     """Make yt-dlp treat curl_cffi as not installed. Call this before yt-dlp is imported."""
-    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # documented way to make the import fail
+    sys.modules.setdefault(_NAME, None)  # type: ignore[arg-type]  # setting None in sys.modules is the documented way to make an import fail
 
 
 def handler() -> Any | None:
     """Return yt-dlp's request handler that imitates browsers. Returns None if curl_cffi cannot be loaded. The first
-    call takes 0.05 s."""
+    call takes 0.05 s, because it loads curl_cffi."""
     with _lock:
         if sys.modules.get(_NAME, _lock) is None:
             del sys.modules[_NAME]

@@ -1,8 +1,8 @@
 """Slim yt-dlp instances: one for each extraction or download, which is cheap to make and always closed.
 
-A stock instance costs 50–150 ms. Here all instances of the process share the classes of extractors (`extractors.py`),
-the TLS context (`handlers.py`) and the other values that `prepare.py` made. Parameters, cookie jar and request handlers
-belong to one instance.
+A stock instance costs 50–150 ms. Therefore all instances of the process share the classes of extractors
+(`extractors.py`), the TLS context (`handlers.py`) and the other values that `prepare.py` made. Each instance has its
+own parameters, cookie jar and request handlers.
 
 Every connection goes through the filtering proxy, regardless of the page, the extractor and the environment. `prepare`
 must run before this module is used.
@@ -46,19 +46,19 @@ from serverpy.ytdlp.shared import shared
 
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""Maximum decompressed size of a response that an extractor reads into memory. A page that consists only of links takes
-ninety times its length in memory, and yt-dlp holds the interpreter lock while it searches the page. JavaScript players
-have 3 MB, manifests 2 MB."""
+"""Maximum decompressed size in bytes of a response that an extractor reads into memory. A page that consists only of
+links takes ninety times its length in memory, and yt-dlp holds the interpreter lock while it searches the page.
+JavaScript players have 3 MB, manifests 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# `all` is last, so that a post with only images is also a result. Without this selector, yt-dlp would start ffmpeg to
-# query its features.
+# The last choice is `all`, so that a post with only images also has a result. Without a format selector, yt-dlp would
+# start ffmpeg to query its features.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL for one thread. `ticket` stops it at the next request, or in the middle of reading a response."""
+    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response."""
 
     def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
         self.ticket = ticket
@@ -76,11 +76,11 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own class
+            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own generic extractor
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """Return an extractor as yt-dlp does, but only of a permitted class, and without changing `_ies`, over which
-        yt-dlp may be iterating."""
+        """Return an extractor as yt-dlp does, but only of a permitted class. Does not change `_ies`, because yt-dlp may
+        be iterating over it."""
         if ie_key not in self._ies_instances:
             kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
             self._ies_instances[ie_key] = ie = kind()
@@ -110,15 +110,15 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return super()._impersonate_target_available(target)
 
     def _parse_impersonate_targets(self, impersonate: Any) -> Any:
-        """Return the available and the requested targets. An extractor calls this before each of its requests. Without
-        curl-cffi, the extractor sends the request without impersonation."""
+        """Return the available and the requested impersonation targets. An extractor calls this before each of its
+        requests. If curl-cffi is not installed, the extractor sends the request without impersonation."""
         available, requested = super()._parse_impersonate_targets(impersonate)
         self._lacks_impersonation = bool(requested) and available is None and bool(IMPERSONATE.missing)
         return available, requested
 
     def impersonation_name(self, wish: Any) -> str | None:
-        """Return curl_cffi's name for the target that a format asks for, or else for the target IMPERSONATE. Returns
-        None if there is no target, or if curl_cffi lacks it."""
+        """Return curl_cffi's name for the impersonation target `wish` of a format, or else for the target in the
+        setting IMPERSONATE. Returns None if there is no target, or if curl_cffi does not support the target."""
         target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
         if target is None:
             return None
@@ -128,8 +128,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return None
 
     def urlopen(self, req: Any) -> Any:
-        """Send a request through the proxy. All requests of extractors and native downloaders pass through this
-        method."""
+        """Send a request through the filtering proxy. All requests of extractors and of yt-dlp's own downloaders pass
+        through this method."""
         self.ticket.check()
         if isinstance(req, urllib.request.Request):
             req = urllib_req_to_req(req)
@@ -152,8 +152,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Make `read` stop when the ticket is set, limit the size of a body that is read at once, and make a playlist
-        begin with its header."""
+        """Make `read` of the response stop when the ticket is set, limit the size of a body that is read at once, and
+        remove what precedes EXTM3U in a playlist."""
         read, is_first = response.read, True
 
         def read_part(amt: int) -> bytes:
@@ -168,7 +168,9 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
                 self.ticket.check()
                 total += len(part)
                 if total > MAX_PAGE_BYTES:
-                    raise TooLarge("The page is too large to search for media.")
+                    raise TooLarge(
+                        f"The page has more than {MAX_PAGE_BYTES >> 20} MiB, which is too large to search for media."
+                    )
                 parts.append(part)
             return b"".join(parts)
 
@@ -180,7 +182,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return response
 
     def trouble(self, message: str | None = None, tb: Any = None, is_error: bool = True) -> None:
-        """Report a failure. An item that fails does not fail its playlist until more than MAX_FAILED_ENTRIES have
+        """Handle a failure. An item that fails does not fail its playlist until more than MAX_FAILED_ENTRIES items have
         failed; any other failure is raised."""
         in_playlist = bool(self._playlist_level)
         if is_error and in_playlist:
@@ -193,8 +195,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
             self.params["ignoreerrors"] = "only_download"
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
-        """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would first make the tables of formats and
-        subtitles, which takes half of the time for a page with many formats."""
+        """Print nothing, and set only the field `epoch`, as yt-dlp does here. yt-dlp would first make the tables of
+        formats and subtitles, which takes half of the time for a page with many formats."""
         if info_dict is not None:
             info_dict.setdefault("epoch", int(time.time()))
 
@@ -209,10 +211,10 @@ def open(
     cookies: http.cookiejar.CookieJar | None = None,
     cancelled: threading.Event | None = None,
 ) -> Iterator[Instance]:
-    """Open a session: an instance with its own parameters, proxy and jar, until the end of the context. The jar is a
-    copy of `cookies`, else of COOKIES_FILE (which is never written). If `cancelled` is a `Ticket`, setting it also cuts
-    the session's connections; a plain event is only checked between operations. Raises `Stopped` (a BaseException) once
-    `cancelled` is set."""
+    """Open a session: an instance with its own parameters, proxy and cookie jar, until the end of the context. The jar
+    is a copy of `cookies`, or of COOKIES_FILE (which is never written) if `cookies` is None. If `cancelled` is a
+    `Ticket`, setting it also cuts the session's connections; a plain event is only checked between operations. Raises
+    `Stopped` (a BaseException) once `cancelled` is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate
@@ -227,7 +229,7 @@ def open(
 
 
 def _params(options: WorkerOptions) -> dict[str, Any]:
-    """Return new parameters for each instance, because yt-dlp changes them."""
+    """Return a new dictionary of parameters for an instance, because yt-dlp changes it."""
     return {
         "quiet": True,
         "no_warnings": True,

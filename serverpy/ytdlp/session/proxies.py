@@ -1,4 +1,4 @@
-"""One filtering proxy for each session. All proxies run on one event loop in a thread of its own.
+"""The filtering proxies of yt-dlp's sessions: one for each session, all on one event loop in a thread of its own.
 
 A session has its own proxy so that the session can be cut off: closing the proxy ends all of the session's connections,
 and wakes a thread that waits for a silent server. A proxy is a listening socket and a token, which takes about 1 ms and
@@ -22,14 +22,16 @@ from serverpy.tasks import spawn
 
 @dataclass(frozen=True, slots=True)
 class SessionProxy:
-    """The proxy of one session. `url` carries its token. Any thread may call `cut`, more than once."""
+    """The filtering proxy of one session. `url` contains the proxy's token. Any thread may call `cut`, more than
+    once."""
 
     url: str
     cut: Callable[[], None]
 
 
 class SessionProxies:
-    """The proxies' thread and event loop, from `start` to `close`. `make` returns a proxy that is not started."""
+    """The thread and event loop of all sessions' filtering proxies, from `start` to `close`. `make` returns a proxy
+    that is not started yet."""
 
     def __init__(self, make: Callable[[], Egress]) -> None:
         self._make = make
@@ -42,15 +44,15 @@ class SessionProxies:
         self._running.result()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Cut all connections, and wait at most `seconds` for the thread."""
+        """Cut all connections of the proxies, and wait at most `seconds` for the thread to end."""
         if self._thread.is_alive():
-            with suppress(RuntimeError):  # the loop has just closed
+            with suppress(RuntimeError):  # the thread has ended and closed its event loop just before this call
                 self._running.result().call_soon_threadsafe(self._stop.set)
             self._thread.join(seconds)
 
     @contextmanager
     def open(self) -> Iterator[SessionProxy]:
-        """Run a proxy until the end of the context. Any thread except the loop's own may call this."""
+        """Run a filtering proxy until the end of the context. Any thread except the proxies' own may call this."""
         loop = self._running.result()
         egress = self._make()
         asyncio.run_coroutine_threadsafe(egress.start(), loop).result()
@@ -70,7 +72,8 @@ class SessionProxies:
 
 
 class _Cut:
-    """Callable that closes a proxy on its loop without waiting: the connections end in the loop's next iterations."""
+    """Callable that closes a filtering proxy on its event loop without waiting: the connections end in the loop's next
+    iterations."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
         self._loop = loop
@@ -78,7 +81,7 @@ class _Cut:
         self._closing: asyncio.Task[None] | None = None
 
     def __call__(self) -> None:
-        with suppress(RuntimeError):  # the loop has closed, and the connections with it
+        with suppress(RuntimeError):  # the event loop has closed, and with it all connections
             self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:

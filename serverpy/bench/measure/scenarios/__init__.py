@@ -1,4 +1,5 @@
-"""The scenarios that the bench measures, in the order of a run: one module for each group of claims."""
+"""The scenarios that the bench measures, in the order of a run. Each module covers one group of claims of the founding
+document."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
         *(IDLE, SATURATION, MIXED, PROMISE, SOAK),
     )
 }
-"""The scenarios by name, in the order of a run. A run that names no scenarios leaves out those that are
+"""The scenarios by name, in the order of a run. A run for which the user names no scenarios leaves out those with
 `only_named`."""
 
 __all__ = ["SCENARIOS", "Bench", "Cell", "Findings", "Mode", "Plan", "Result", "Scenario", "new_bench"]

@@ -1,7 +1,9 @@
-"""The parts of all scenarios: cells, each measured on its own with a freshly started target, and the tools that a cell
-may use. A scenario yields its cells for a run, depending on the targets that are requested and installed. `run.py`
-measures the cells one after the other. A cell that fails makes its scenario fail, but the other cells are still
-measured.
+"""The parts that all scenarios use. A scenario consists of measurements (cells), each with a freshly started server;
+this module also has the tools that a measurement may use.
+
+A scenario yields its measurements for a run, depending on the servers that the user has chosen and that are installed.
+`run.py` makes them one after the other. A measurement that fails makes its scenario fail, but the scenario's other
+measurements are still made.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ OURS = ("relay", "embedded", "subprocess")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The results of one cell. `problems` make the scenario fail, although its rows are kept."""
+    """The results of one measurement (cell). If there are `problems`, the scenario fails, but its rows are kept."""
 
     rows: tuple[Row, ...] = ()
     series: tuple[Row, ...] = ()
@@ -35,7 +37,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement. `seconds` is an estimate, for the progress bar."""
+    """One measurement. `seconds` is its estimated duration, which the progress bar uses."""
 
     title: str
     seconds: float
@@ -44,15 +46,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The choices for this run. `targets` are requested and can run here; `streams` overrides the numbers of
-    clients."""
+    """The choices for this run. `targets` are the servers that the user has chosen and that can run here; `streams`
+    overrides the mode's numbers of clients."""
 
     mode: Mode
     targets: Mapping[str, Target]
     streams: tuple[int, ...] | None = None
 
     def those(self, *names: str) -> list[Target]:
-        """Return the targets that this run measures among `names`, in the order of `names`."""
+        """Return the servers that this run measures among `names`, in the order of `names`."""
         return [self.targets[name] for name in names if name in self.targets]
 
     def by_mode(self, quick: T, default: T, full: T) -> T:
@@ -65,15 +67,16 @@ class Scenario:
     title: str
     cells: Callable[[Plan], Iterable[Cell]]
     targets: tuple[str, ...]
-    """The targets that the scenario can measure. If none of them is chosen and installed, the scenario is skipped."""
+    """The names of the servers that the scenario can measure. If none of them is chosen and installed, the run skips
+    the scenario."""
     only_named: bool = False
-    """Whether the scenario takes too long for a run that names no scenarios."""
+    """Whether the run leaves out the scenario, because it takes very long, unless the user names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one scenario. `reason` says why it failed, which targets were left out, or where it was
-    interrupted."""
+    """The result of one scenario. `reason` says why it failed, which servers were left out, or where the user
+    interrupted it."""
 
     name: str
     title: str
@@ -86,7 +89,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """The objects that the cells of a run share. The creator of the bench owns the origin and the loop."""
+    """The objects that all measurements of a run share. The caller that creates the bench closes its origin and its
+    event loop."""
 
     mode: Mode
     origin: Origin
@@ -98,11 +102,13 @@ class Bench:
     def start(
         self, target: Target, settings: Mapping[str, object] | None = None
     ) -> contextlib.AbstractContextManager[Running]:
-        """Run the target for the duration of a block, with settings that it knows (`settings_for`)."""
+        """Run the server `target` for the duration of a block. `settings` must be settings that it accepts
+        (`settings_for`)."""
         return target.start(self.origin, settings={name: str(value) for name, value in (settings or {}).items()})
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` to its end. If a group raises only one exception, raises that exception itself."""
+        """Run the coroutine `work` to its end. If it raises an exception group with only one exception, raises that
+        exception itself."""
         try:
             return self.loop.run(work)
         except BaseExceptionGroup as group:
@@ -122,14 +128,15 @@ def new_bench(mode: Mode, origin: Origin) -> Iterator[Bench]:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report errors of the loop except one: uvloop raises InvalidStateError if a `sock_recv` is cancelled in the
-    turn in which bytes arrive. That happens when a crowd is interrupted."""
+    """Report errors of the event loop except one: uvloop raises InvalidStateError if a `sock_recv` is cancelled in the
+    loop iteration in which bytes arrive. That happens when a measurement with slow clients is interrupted."""
     if not isinstance(context.get("exception"), asyncio.InvalidStateError):
         loop.default_exception_handler(context)
 
 
 def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Callable[[Bench], Findings]:
-    """Return a cell's `measure` that starts `target` with these settings, runs `work` on it, and ends it."""
+    """Return a function for `Cell.measure` that starts `target` with these settings, runs `work` on the running server,
+    and ends it."""
 
     def measure(bench: Bench) -> Findings:
         with bench.start(target, settings) as running:
@@ -139,8 +146,8 @@ def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Cal
 
 
 def settings_for(target: Target, clients: int, **more: object) -> dict[str, object]:
-    """Return settings that let the target serve that many clients, so that the bench does not measure a limit of the
-    target."""
+    """Return settings that let the server `target` serve `clients` clients, so that the bench does not measure a
+    configured limit."""
     if target.name == "seed":
         return {"MAX_WORKERS": clients + 2, **more}
     if target.name not in OURS:
@@ -157,13 +164,13 @@ def settings_for(target: Target, clients: int, **more: object) -> dict[str, obje
 
 
 def require(condition: bool, problem: str) -> None:
-    """Raise BenchError with `problem` unless `condition` holds, because later figures would be meaningless."""
+    """Raise BenchError with `problem` unless `condition` is true, because later figures would be meaningless."""
     if not condition:
         raise BenchError(problem)
 
 
 def percentile(values: Collection[float], share: float) -> float | None:
-    """Return the percentile by nearest rank. Returns None if there are no values."""
+    """Return the percentile of the values by nearest rank. Returns None if there are no values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""`crowd`: the cost of each of 10, 50, 200 and 1,000 clients that read a long file slowly."""
+"""The scenario `crowd`: the cost of each of 10, 50, 200 and 1,000 clients that read a long file slowly."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ async def _measure(target: Target, clients: int, scheme: Scheme, bench: Bench, r
         "settled": held.flat.settled,
         "settling": held.flat.settling,
     }
-    # A rival may lose some of its clients: the row says how many. ServerPY may lose none, and no target may lose all.
+    # A competitor may lose some of its clients: the row says how many. ServerPY may lose none, and no server may lose
+    # all.
     return Findings((row,), problems=lost(held) if target.name in OURS or not complete else ())
 
 

@@ -1,5 +1,5 @@
-"""The effects of the embedded method's settings: `hand-over` (queue × chunk), `workers`, `collect` (garbage collection)
-and `overload` (with and without a limit on streams)."""
+"""The scenarios for the embedded method's settings: `hand-over` (queue length × chunk size), `workers`, `collect`
+(garbage collection) and `overload` (with and without a limit on streams)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _hand_over(queue: int, chunk: int, clients: int, bench: Bench, running
     await warm_up(running, ask)
     fast = await for_a_while(ask, bench.by_mode(1.0, 3.0, 10.0))
     firsts = [await first_byte(ask) for _ in range(FIRST_BYTES)]
-    count([fast, *firsts])  # `count` raises if bytes are wrong
+    count([fast, *firsts])  # `count` raises BenchError if a client got wrong bytes
     times = [outcome.first_byte for outcome in firsts if outcome.first_byte is not None]
     require(len(times) == FIRST_BYTES, f"no first byte: {why(firsts)}")
     base = await base_of(running)

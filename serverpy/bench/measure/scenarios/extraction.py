@@ -1,7 +1,8 @@
-"""`extraction`: the cost of finding the media behind a page with yt-dlp's generic extractor.
+"""The scenario `extraction`: the cost of finding the media behind a page with yt-dlp's generic extractor.
 
-`slim` is ServerPY's worker, called through `/info`. `stock` is a new `yt_dlp.YoutubeDL` for each page, in a process
-that has yt-dlp loaded, as yt-dlp's documentation shows it. `child` is the yt-dlp command, which loads yt-dlp each time.
+It compares three ways. `slim` is ServerPY's worker, called through `/info`. `stock` is a new `yt_dlp.YoutubeDL` for
+each page, in a process that has already imported yt-dlp, as yt-dlp's documentation shows. `child` is the yt-dlp
+command, a new process for each page.
 """
 
 from __future__ import annotations
@@ -81,27 +82,27 @@ def _child(number: int, bench: Bench) -> Findings:
 
 
 def _ran(command: list[str]) -> str:
-    """Run `command` and return its output. Raises BenchError if it fails."""
+    """Run `command` and return its output. Raises BenchError if the command fails or takes too long."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=clean_environment(), timeout=LONGEST_SECONDS, check=True
         )
     except subprocess.CalledProcessError as error:
-        raise BenchError(f"yt-dlp failed: {(error.stderr or '').strip()[-300:]}") from error
+        raise BenchError(f"yt-dlp could not extract the test pages: {(error.stderr or '').strip()[-300:]}") from error
     except subprocess.TimeoutExpired as error:
-        raise BenchError(f"yt-dlp took more than {LONGEST_SECONDS:.0f} s") from error
+        raise BenchError(f"yt-dlp took more than {LONGEST_SECONDS:.0f} s to extract the test pages") from error
     return done.stdout
 
 
 def _children_cpu() -> float:
-    """Return the CPU seconds of all children that have ended. During the measurement, the bench starts no other
-    child."""
+    """Return the CPU seconds of all ended child processes of the bench. The bench starts no other child during this
+    measurement."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _pages(bench: Bench, kind: str, number: int) -> list[str]:
-    """Return pages that no target has seen yet."""
+    """Return `number` URLs of sample pages that no measured server has seen yet."""
     return [bench.origin.page(CLIP, fresh=f"{kind}-{os.getpid()}-{each}") for each in range(number)]
 
 

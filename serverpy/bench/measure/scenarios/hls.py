@@ -1,5 +1,5 @@
-"""`hls`: a playlist as one stream, for one slow and one fast reader, compared with streamlink, which serves one
-client."""
+"""The scenario `hls`: a playlist as one stream, for one slow and for one fast reader, compared with streamlink, which
+serves only one client at a time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`idle`: the memory of the process tree after the start and the first extraction, and after an idle time in which the
-worker has ended; then the latency of the next request."""
+"""The scenario `idle`: the memory of the process tree after the start, after the first extraction, and after an idle
+time in which the worker has ended; then the latency of the next request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from serverpy.bench.measure.targets import TARGETS, Running
 
 NAME = "relay"
 WORKER_IDLE = 2
-"""The setting WORKER_IDLE, in seconds: short, but longer than the pause between two requests of this scenario."""
+"""The value of the setting WORKER_IDLE, in seconds: short, but longer than the pause between two requests of this
+scenario."""
 LONGEST_SECONDS = 30.0
 
 
@@ -43,8 +44,8 @@ async def _rows(running: Running) -> Findings:
 
 
 async def _let_go(running: Running) -> Reading:
-    """Wait until only the serving process is left, and return a reading. Raises BenchError if the worker does not
-    end."""
+    """Wait until the serving process has no child processes, and return a reading. Raises BenchError if the worker does
+    not end in time."""
     end = time.monotonic() + LONGEST_SECONDS
     while (reading := await base_of(running)).processes > 1:
         require(time.monotonic() < end, f"the idle worker did not end within {LONGEST_SECONDS:.0f} s")

@@ -1,8 +1,8 @@
-"""How the scenarios measure memory reproducibly: they warm the target up, read a base, then watch a plateau.
+"""The reproducible memory measurements of the scenarios: warm the server up, take a base reading, then watch a plateau.
 
-A plateau is not a single moment. It begins once memory has stopped rising and the target no longer works at full speed;
-at first the target fills its own and the kernel's buffers. The scenario then watches the plateau for some seconds and
-uses its peak.
+A plateau is not a single moment. It begins once the server's memory has stopped rising and its CPU is no longer
+saturated; at first the server fills its own and the kernel's buffers. The scenario then watches the plateau for some
+seconds and uses the peak.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from serverpy.bench.measure.targets import Running, Scheme
 
 LARGE = "large-180.mp4"
 CLIP = "prog.mp4"
-"""A film of 5 MB."""
+"""A video file of 5 MB."""
 SMALL = "photo-1.jpg"
-"""An image of 100 KB."""
+"""An image file of 100 KB."""
 SHORT = "clip.mp4"
-"""A film of 64 KB."""
+"""A video file of 64 KB."""
 
 RATE = 64 * 1024
 """Bytes per second that a slow client reads."""
 CHILD_SECONDS = 4.0
-"""CPU seconds that one child of the subprocess method takes to start, on a slow core."""
+"""CPU seconds that a yt-dlp process of the subprocess method takes to start, on a slow core."""
 SAMPLES_A_SECOND = 5.0
 WARM_BYTES = 4 << 20
 STEADY_SHARE = 0.01
@@ -53,8 +53,8 @@ def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str
 
 
 async def warm_up(running: Running, ask: Ask) -> None:
-    """Send two requests and disconnect early from each, so that the target loads all that it loads lazily. Raises
-    BenchError if one of them fails."""
+    """Send two requests and disconnect early from each, so that the server under test loads all that it loads lazily.
+    Raises BenchError if a request fails."""
     for number in range(2):
         outcome = await leaving(ask, WARM_BYTES)
         running.check()
@@ -70,7 +70,7 @@ async def check_whole(running: Running, ask: Ask) -> Outcome:
 
 
 def read_now(running: Running) -> Reading:
-    """Take a reading of the target. Raises TargetDied if it has ended."""
+    """Take a reading of the server under test. Raises TargetDied if it has ended."""
     return read(running.pid)
 
 
@@ -79,7 +79,7 @@ def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
 
 
 async def base_of(running: Running, seconds: float = 1.0) -> Reading:
-    """Take readings over `seconds`, in which processes that are shutting down end, and return the reading with the
+    """Take readings over `seconds`, during which processes that are shutting down can end. Returns the reading with the
     median PSS."""
     readings = []
     for _ in range(BASE_READINGS):
@@ -90,8 +90,8 @@ async def base_of(running: Running, seconds: float = 1.0) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """The readings after memory has settled, which took `settling` seconds. `settled` is False if memory did not settle
-    in time."""
+    """The readings after the server's memory has become stable, which took `settling` seconds. `settled` is False if it
+    did not become stable in time."""
 
     readings: tuple[Reading, ...]
     settled: bool
@@ -110,13 +110,13 @@ class Plateau:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds per second."""
+        """CPU seconds per second of elapsed time."""
         return (self.readings[-1].cpu - self.readings[0].cpu) / max(self.seconds, 1e-9)
 
 
 async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: float = WATCHED_SECONDS) -> Plateau:
-    """Wait for a plateau, between `least` and `longest` seconds, then watch it for `seconds`. Raises TargetDied if the
-    target ends."""
+    """Wait at least `least` and at most `longest` seconds for a plateau of the memory, then watch the plateau for
+    `seconds`. Raises TargetDied if the server under test ends."""
     begun = time.monotonic()
     settled = False
     while not settled and time.monotonic() - begun < longest:
@@ -129,7 +129,7 @@ async def plateau(sampler: Sampler, seconds: float, *, longest: float, least: fl
 
 
 async def watched(sampler: Sampler, seconds: float) -> None:
-    """Wait for `seconds`. Raises TargetDied as soon as the sampler notices that the target has ended."""
+    """Wait for `seconds`. Raises TargetDied as soon as the sampler notices that the server under test has ended."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         await asyncio.sleep(min(left, 1 / SAMPLES_A_SECOND))
@@ -137,8 +137,8 @@ async def watched(sampler: Sampler, seconds: float) -> None:
 
 
 def is_steady(readings: Sequence[Reading]) -> bool:
-    """Return whether memory is stable over the last WATCHED_SECONDS and CPU use does not drop from their first to their
-    second half."""
+    """Return whether memory is stable over the last WATCHED_SECONDS and the second half of this time does not use less
+    CPU than the first half."""
     if not readings:
         return False
     watched = [reading for reading in readings if reading.t >= readings[-1].t - WATCHED_SECONDS]
@@ -156,11 +156,11 @@ def _work(readings: Sequence[Reading]) -> float:
 
 
 def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
-    """Return how many requests ended well, failed, and were refused. Raises BenchError if one got wrong bytes."""
+    """Return how many requests ended well, failed, and were refused. Raises BenchError if a request got wrong bytes."""
     complete = failed = refused = 0
     for outcome in outcomes:
         if outcome.end == "wrong":
-            raise BenchError(f"wrong bytes: {outcome.reason}")
+            raise BenchError(f"a response had wrong bytes: {outcome.reason}")
         complete += outcome.end in GOOD
         refused += outcome.end == "refused"
         failed += outcome.end not in GOOD and outcome.end != "refused"
@@ -168,13 +168,13 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
 
 
 def why(outcomes: Iterable[Outcome]) -> str:
-    """Return the first reason among the outcomes."""
+    """Return the reason of the first outcome that states a reason."""
     return next((outcome.reason for outcome in outcomes if outcome.reason), "no reason given")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A target before, during and after a crowd of slow clients."""
+    """Measurements of a server before, during and after it serves a crowd of slow clients."""
 
     clients: int
     base: Reading
@@ -183,30 +183,31 @@ class Held:
     highest_pss: int
     outcomes: tuple[Outcome, ...]
     lag_p99: float | None
-    """The 99th percentile of the lag of the target's event loop, in seconds. None if the target does not report its
+    """The 99th percentile of the lag of the server's event loop, in seconds. None if the server does not report its
     lag."""
     pipe_bytes: int
-    """Bytes in the target's pipes at the end; no PSS includes them."""
+    """Bytes in the server's pipes just before the clients disconnect. The PSS of a process does not include them."""
 
     @property
     def each_pss(self) -> float | None:
-        """Bytes of PSS that each client added. None unless all clients had their stream, because the figure is for a
-        crowd of that size."""
+        """Bytes of PSS that each client added. None unless all clients had a stream, because the figure is for a crowd
+        of exactly that size."""
         complete, _, _ = count(self.outcomes)
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 
     @property
     def each_uss(self) -> float | None:
-        """Bytes of USS that each client added: memory that no other process shares. Other processes on the machine that
-        start or end change the target's PSS, but not its USS. USS excludes memory that the target's own processes
-        share."""
+        """Bytes of USS that each client added. USS is memory that a process shares with no other, so processes outside
+        of the server that start or end change only the server's PSS. USS also excludes memory that the server's own
+        processes share."""
         if self.each_pss is None:
             return None
         return (self.flat.peak("uss") - self.base.uss) / self.clients
 
 
 async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
-    """Connect a crowd to a warm target, and let it read until the target's memory has been stable for some seconds."""
+    """Connect `clients` slow clients to a warm server, and let them read until the server's memory has been stable for
+    some seconds."""
     base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:
@@ -215,7 +216,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
                 sampler,
                 bench.by_mode(1.0, 5.0, 15.0),
                 longest=bench.by_mode(5.0, 45.0, 120.0),
-                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent of the memory come within 5 s
+                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent of the memory growth come within 5 s
             )
             health = running.health()
             pipes = held_in_pipes(running.pid)
@@ -228,7 +229,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
 
 
 def lost(held: Held) -> tuple[str, ...]:
-    """Return a problem of the cell for the clients that had no stream."""
+    """Return a problem that tells how many clients had no stream. Returns no problem if every client had a stream."""
     _, failed, refused = count(held.outcomes)
     if not failed + refused:
         return ()

@@ -1,7 +1,6 @@
-"""`mixed`: 10,000 requests of all kinds, some left early, some failing. None of them should leave threads, descriptors,
-processes or memory behind.
-
-`soak` sends the same mixture for half an hour while slow readers come and go, and watches the memory.
+"""The scenario `mixed`: 10,000 requests of all kinds, some of which the client leaves early or the server must refuse.
+None of them should leave threads, descriptors, processes or memory behind. The scenario `soak` sends the same mixture
+for half an hour while slow readers connect and disconnect, and watches the memory.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ from serverpy.tasks import cancel, spawn
 
 CONNECTIONS = 8
 WARM_SHARE = 20
-"""The warm-up sends one request for every WARM_SHARE requests of the measurement, in the same mixture."""
+"""The warm-up sends one request for every WARM_SHARE requests of the measurement, with the same share of each kind."""
 KEPT_SECONDS = 12.0
-"""Seconds to wait after the warm-up. ServerPY keeps a connection to a media server for 10 s; a kept connection would
-hide a leak."""
+"""Seconds to wait after the warm-up. ServerPY keeps an idle connection to a media server for 10 s; an idle connection
+during the first reading would hide a leaked connection."""
 POOLED = 64
-"""Number of concurrent requests that fill the target's thread pool: more than the pool has threads."""
+"""Number of concurrent requests that fill the thread pool of the server under test. It is larger than the pool."""
 REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
@@ -100,16 +99,17 @@ async def _mixed_row(
 
 
 async def fill_pool(running: Running) -> None:
-    """Make the target's thread pool start all its threads. The pool starts threads on demand and keeps them, so a later
-    start would look like a leak. `/health` needs a thread to read the memory."""
+    """Make the server start all threads of its thread pool. The pool starts threads on demand and keeps them, so a
+    later start would look like a leak. The bench requests `/health`, because it needs a thread of the pool to read the
+    server's memory use."""
     if running.health_path is not None:
         ask = Ask(running.host, running.port, running.health_path, None)
         await asyncio.gather(*(whole(ask) for _ in range(POOLED)))
 
 
 async def at_rest(running: Running, *, seconds: float, goal: Reading | None = None) -> Reading:
-    """Wait for `seconds` and return a reading. With a `goal`, return as soon as every request is cleaned up: the target
-    has no more threads, descriptors and processes than in `goal`, and reports no held bytes."""
+    """Wait for `seconds` and return a reading. With a `goal`, return as soon as the server has cleaned up after every
+    request: it has no more threads, descriptors and processes than in `goal`, and reports no held bytes."""
     end = time.monotonic() + seconds
     reading = await base_of(running)
     while time.monotonic() < end and (goal is None or grown(goal, reading) or busy(running.health() or {})):
@@ -118,14 +118,15 @@ async def at_rest(running: Running, *, seconds: float, goal: Reading | None = No
 
 
 def grown(before: Reading, after: Reading) -> dict[str, int]:
-    """Return the growth of each count that must not grow."""
+    """Return by how much the numbers of threads, descriptors, processes and zombies grew. Numbers that did not grow are
+    left out."""
     names = ("threads", "fds", "processes", "zombies")
     more = {name: getattr(after, name) - getattr(before, name) for name in names}
     return {name: number for name, number in more.items() if number > 0}
 
 
 def busy(health: Mapping[str, Any]) -> dict[str, int]:
-    """Return the nonzero counts of the health report that are zero on a server at rest."""
+    """Return the counts of the health report that are not zero although a server at rest should report zero."""
     if not health:
         return {}
     found = {name: int(health[name]) for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
@@ -194,7 +195,7 @@ async def _soaked(
             crowd.leave()
             readings = sampler.readings
     after = await at_rest(running, goal=before, seconds=REST_SECONDS)
-    complete, _, _ = count(crowd.outcomes)  # `count` raises if bytes are wrong
+    complete, _, _ = count(crowd.outcomes)  # `count` raises BenchError if a client got wrong bytes
     lost = len(crowd.outcomes) - complete
     row: Row = {
         "target": target.name,
@@ -218,7 +219,7 @@ async def _soaked(
 
 
 async def _come_and_go(crowd: Crowd) -> None:
-    """Replace one client per second."""
+    """Replace one client of the crowd per second, forever."""
     while True:
         await asyncio.sleep(1.0)
         crowd.leave(1)
@@ -226,8 +227,8 @@ async def _come_and_go(crowd: Crowd) -> None:
 
 
 def trend(times: Sequence[float], pss: Sequence[int]) -> Row:
-    """Return the medians of the first and the last quarter, and the slope of the least-squares line in bytes per hour.
-    Raises BenchError if there are fewer than four readings."""
+    """Return the median PSS of the first and of the last quarter of the readings, and the slope of their least-squares
+    line in bytes per hour. Raises BenchError if there are fewer than four readings."""
     require(len(pss) >= 4, "too few readings")
     quarter = len(pss) // 4
     slope = statistics.linear_regression(times, pss).slope

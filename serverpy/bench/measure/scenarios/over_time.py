@@ -1,4 +1,5 @@
-"""`over-time`: memory while clients come, stay and go: one series for each target, over the same time."""
+"""The scenario `over-time`: memory over time while clients connect, stay and disconnect. Each server has one series, of
+the same duration."""
 
 from __future__ import annotations
 
@@ -41,8 +42,8 @@ def cells(plan: Plan) -> Iterator[Cell]:
 
 
 async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, running: Running) -> Findings:
-    """Measure one target: clients arrive during the first quarter of the time, all stay for three eighths, they leave
-    during an eighth, and then no client is connected."""
+    """Measure one server: clients connect during the first quarter of the time, all stay for three eighths, they
+    disconnect during the next eighth, and no client is connected in the last quarter."""
     ask = ask_for(running, LARGE, patience=60 + CHILD_SECONDS * clients)
     await warm_up(running, ask)
     counts: list[tuple[float, int]] = []
@@ -62,7 +63,7 @@ async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, 
             finally:
                 for helper in helpers:
                     await cancel(helper)
-    count(crowd.outcomes)  # `count` raises if bytes are wrong
+    count(crowd.outcomes)  # `count` raises BenchError if a client got wrong bytes
     there = sum(outcome.end in GOOD for outcome in crowd.outcomes)
     problems = (
         () if there == clients else (f"{clients - there} of {clients} clients had no stream: {why(crowd.outcomes)}",)
@@ -71,7 +72,8 @@ async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, 
 
 
 async def _come(crowd: Crowd, clients: int, seconds: float) -> None:
-    """Let one client after the other join, whether or not the earlier ones have their first byte."""
+    """Connect one client after the other over `seconds`, whether or not the earlier clients have received a first
+    byte."""
 
     async def come(after: float) -> None:
         await asyncio.sleep(after)

@@ -1,5 +1,6 @@
-"""`profiles`: the memory that the profiles small, medium and large use, and the number of clients that they serve. More
-slow clients connect than the profile admits; the server must refuse the excess and serve the others."""
+"""The scenario `profiles`: the memory that ServerPY's profiles small, medium and large use, and the number of clients
+that they serve. More slow clients connect than the profile admits; the server must refuse the excess and serve the
+others."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ from serverpy.settings import Settings, load_settings
 NAMES = ("small", "medium", "large")
 MORE = 5
 RATE = 16 * 1024
-"""Bytes per second. Thousands of clients at 64 KB per second would measure the machine's two cores, not the memory of a
-stream."""
+"""Bytes per second that a slow client reads. Thousands of clients at 64 KB per second would saturate the machine's two
+cores, and the scenario would not measure the memory of a stream."""
 KERNEL_BYTES = 5_000_000
-"""The most bytes that the kernel buffers for both connections of a stream on loopback. It bounds the number of clients,
-because too many would use up the machine's memory."""
+"""Maximum number of bytes that the kernel buffers for a stream's connections to the client and to the media server, on
+loopback. This number limits how many clients the scenario connects, because too many would use up the machine's
+memory."""
 
 
 def cells(plan: Plan) -> Iterator[Cell]:

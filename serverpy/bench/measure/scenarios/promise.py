@@ -1,6 +1,6 @@
-"""`promise`: whether the server keeps to MEMORY_BUDGET. Many more clients arrive at once than the budget has room for,
-half of them slow. The memory of the serving process must stay below its base plus 110 % of the budget, and no client
-may get wrong or missing bytes."""
+"""The scenario `promise`: whether the server keeps to MEMORY_BUDGET. Many more clients arrive at once than the budget
+has room for, half of them slow. The memory of the serving process must stay below its base plus 110 % of the budget,
+and no client may get wrong or missing bytes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ NAMES = ("relay", "embedded")
 MIB = 1 << 20
 BUDGET = 64 * MIB
 BEYOND = 0.10
-"""Memory that the process may hold beyond its base and its budget, as a share of the budget."""
+"""Memory that the serving process may use beyond its base plus its budget, as a share of the budget."""
 MARGIN = 64 * MIB
-"""Bytes for the stacks of threads that a confined process may still start: address space, of which it uses hardly any.
+"""Bytes for the stacks of threads that a process may still start after its memory is limited. A stack is address space,
+of which a thread uses hardly any.
 """
 SLOW_RATE = 16 * 1024
 READ_BYTES = 32 * 1024
-"""Bytes that a fast client reads at once: few, because the bench has a thousand fast clients."""
+"""Bytes per read of a fast client. They are few, because the bench has a thousand fast clients."""
 MAX_WORKERS = 100
 HZ = 20.0
 
@@ -52,7 +53,7 @@ Kind = Literal["served", "refused", "timed_out", "failed", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The number of clients that arrive, and how long the scenario watches them."""
+    """The number of clients that arrive at once, and for how many seconds the scenario watches the server."""
 
     clients: int
     seconds: float
@@ -60,7 +61,7 @@ class Load:
 
     @property
     def allowed(self) -> float:
-        """The bytes that the process may hold beyond its base."""
+        """The number of bytes that the serving process may use beyond its base."""
         return self.budget * (1 + BEYOND)
 
 
@@ -133,8 +134,8 @@ def _limit(running: Running, load: Load, limited: bool, base: Reading) -> Abstra
 
 
 async def arrive(slow: Ask, fast: Ask, load: Load, sampler: Sampler) -> list[Outcome]:
-    """Let all clients arrive at once. The slow ones stay; the fast ones disconnect when they have the whole body or the
-    time is over. Raises TargetDied if the target ends."""
+    """Let all clients connect at once. The slow clients stay; the fast ones disconnect when they have the whole body or
+    the time is over. Raises TargetDied if the server ends."""
     half = load.clients // 2
     async with Crowd(slow, SLOW_RATE, at_once=half) as crowd, asyncio.TaskGroup() as group:
         joining = spawn(crowd.join(half), name="join")
@@ -155,7 +156,7 @@ def count(outcomes: Sequence[Outcome]) -> Counter[Kind]:
 
 
 def kind_of(outcome: Outcome) -> Kind:
-    """Return the kind of an outcome. A refusal counts as a failure unless it is a 503 with Retry-After."""
+    """Return how the request ended for the client. A refusal counts as failed unless it is a 503 with Retry-After."""
     if outcome.end == "wrong":
         return "wrong"
     if outcome.end in ("complete", "left"):

@@ -1,5 +1,6 @@
-"""The requests of `mixed` and `soak`: nine in ten are normal; in one in twenty the client disconnects in the middle of
-a larger file; one in twenty must fail. Each kind has an expected end; any other end is a problem."""
+"""The requests of the scenarios `mixed` and `soak`: nine in ten are normal; in one in twenty the client disconnects in
+the middle of a larger file; one in twenty must fail. Each kind of request has an expected end; a different end is a
+problem of the scenario."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request, of which each round of 200 requests has `times`. The request must end with `ends` and, unless
-    `status` is None, with that status. The client leaves after `leaves_after` bytes."""
+    """A kind of request, which occurs `times` times in each round of 200 requests. The request must end as `ends` says
+    and, unless `status` is None, with that status. The client disconnects after `leaves_after` bytes of the body."""
 
     name: str
     times: int
@@ -45,7 +46,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Mixed:
-    """The number of requests of each kind, and those that did not end as expected."""
+    """The number of requests of each kind, and the number of requests that did not end as expected."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     unexpected: int = 0
@@ -61,7 +62,7 @@ class Mixed:
 
 @contextlib.contextmanager
 def closed_port() -> Iterator[int]:
-    """Provide a loopback port that refuses connections, for the duration of a block."""
+    """Reserve a loopback port that refuses connections, and yield it. The port is free again after the block."""
     with socket.socket() as held:
         held.bind((LOOPBACK, 0))
         port: int = held.getsockname()[1]
@@ -69,14 +70,14 @@ def closed_port() -> Iterator[int]:
 
 
 def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tuple[Kind, ...]:
-    """Return the kinds for a server that may connect to `refusing_port` of loopback. Only the kind that must cause an
-    extraction uses a new address each time."""
+    """Return the kinds of requests, for a server that is allowed to connect to `refusing_port` on loopback. Only the
+    kind that must cause an extraction uses a new URL for each request."""
     origin, fresh = bench.origin, numbers()
 
     def ask(url: str, expected: Reference | None, route: str = "stream", **more: object) -> Ask:
         query = {"url": url, **({"method": method} if route == "stream" else {})}
         path = f"/{route}?{urlencode(query, quote_via=quote)}"
-        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # the calls below pass valid types
+        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # the calls below pass only valid types
 
     small, clip = reference(SMALL), reference(CLIP)
     page, film = origin.page(SMALL), origin.page(CLIP)
@@ -101,8 +102,8 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
 async def ask_all(
     mixture: tuple[Kind, ...], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Mixed:
-    """Send `count` requests in all, or requests for `seconds`, over `connections` connections. The order is the same in
-    every run."""
+    """Send `count` requests in all, or requests for `seconds`, over `connections` connections. The kinds of requests
+    have the same order in every run."""
     mixed, begun = Mixed(), time.monotonic()
     left = iter(range(count)) if count is not None else None
     order = _order(mixture)
@@ -125,7 +126,7 @@ async def ask_all(
 
 
 def _order(mixture: tuple[Kind, ...]) -> Iterator[Kind]:
-    """Yield the kinds of requests for ever, in shuffled rounds."""
+    """Yield kinds of requests forever, in shuffled rounds."""
     chance = random.Random(0)
     kinds = [kind for kind in mixture for _ in range(kind.times)]
     while True:

@@ -1,8 +1,10 @@
-"""`saturation`: whether streams stall while extractions take all the CPU that they can get. The scenario observes slow
-readers and streams from a slow source, first without extractions, then while the server extracts as many heavy pages at
-once as it allows. The kernel buffers seconds of a slow reader's stream, which hides delays of the server. A stream from
-a source that sends 64 KB per second, to a client that reads at once, has no buffered bytes: each chunk is as late as
-the server is. The longest time without bytes counts.
+"""The scenario `saturation`: whether streams stall while extractions take all the CPU that they can get.
+
+The scenario observes slow readers and streams from a slow media server, first without extractions, then while the
+server under test extracts as many heavy pages at once as it allows. The kernel buffers seconds of a slow reader's
+stream, which hides delays of the server. A stream from a media server that sends 64 KB per second, to a client that
+reads at once, has no buffered bytes: each chunk is as late as the server is. The scenario reports the longest time
+without bytes.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ TARGETS = ("relay", "seed")
 STREAMS = 50
 LIVE = 5
 LIVE_RATE = 16 * RATE
-"""Bytes per second that a client of a slow source may read: more than the source sends."""
+"""Bytes per second that a client of a slow media server may read: more than the media server sends."""
 PROBES_A_SECOND = 20.0
 METER_SECONDS = 60.0
-"""The server's own loop-lag meter covers the last minute."""
+"""The period in seconds over which ServerPY's own loop-lag meter reports: the last minute."""
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
     before, during = plan.by_mode((0.0, 3.0), (10.0, METER_SECONDS + 2), (METER_SECONDS + 2, METER_SECONDS + 2))
     for target in plan.those(*plan.by_mode(TARGETS[:1], TARGETS, TARGETS)):
-        # Only ServerPY reports its loop lag, so only it needs the full minute.
+        # Only ServerPY reports its loop lag, so only ServerPY needs the full minute.
         seconds = during if target.name in OURS else min(during, 20.0)
         work = partial(measure, target, before, seconds)
         yield Cell(f"{target.title}, {STREAMS} streams", before + seconds + plan.by_mode(4, 8, 8), work)
@@ -118,7 +120,8 @@ def _longest(outcomes: list[Outcome]) -> float:
 
 
 def _heavy(target: Target, bench: Bench, running: Running) -> Callable[[], Ask]:
-    """Return a function that makes requests, each for a page of 400 KB that the target has not seen yet."""
+    """Return a function that returns a new request at each call, for a page of 400 KB that the server under test has
+    not seen yet."""
     fresh = numbers()
 
     def ask() -> Ask:
@@ -129,15 +132,16 @@ def _heavy(target: Target, bench: Bench, running: Running) -> Callable[[], Ask]:
 
 
 def _path(target: Target, page: str, *, info: bool = False) -> str:
-    """Return the request path for `page`. ServerPY can extract without streaming (`/info`); other targets extract for
-    each stream."""
+    """Return the request path that makes the server extract `page`. ServerPY can extract without streaming (`/info`);
+    other servers extract only for a stream."""
     ours = target.name in OURS
     query = {"url": page, **({"method": target.name} if ours and not info else {})}
     return f"/{'info' if ours and info else 'stream'}?{urlencode(query, quote_via=quote)}"
 
 
 async def _extract(target: Target, asks: Callable[[], Ask], end: float) -> int:
-    """Request one extraction after the other until `end`. Returns their number. Raises BenchError if one fails."""
+    """Request one extraction after the other until the time `end`. Returns the number of extractions. Raises BenchError
+    if an extraction fails."""
     done = 0
     with closing(Visitor()) as visitor:
         while time.monotonic() < end:
@@ -148,8 +152,8 @@ async def _extract(target: Target, asks: Callable[[], Ask], end: float) -> int:
 
 
 async def _probe(running: Running, end: float) -> list[float]:
-    """Measure repeatedly how long the server takes to answer `/ready`: the lag of its loop, seen from outside (plus the
-    cost of a request)."""
+    """Measure repeatedly how long the server takes to respond to `/ready`: the lag of its event loop, seen from
+    outside, plus the cost of a request."""
     times = []
     ask = Ask(running.host, running.port, "/ready", None)
     with closing(Visitor()) as visitor:

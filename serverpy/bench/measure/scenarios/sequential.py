@@ -1,5 +1,6 @@
-"""`sequential`: the memory that consecutive requests leave behind: a hundred for a 5 MB clip, and thousands of short
-ones. The short requests use a few connections at once, because this scenario measures leftovers, not speed.
+"""The scenario `sequential`: the memory that consecutive requests leave behind: a hundred requests for a 5 MB clip, and
+thousands of short requests. The short requests use only a few connections, because this scenario measures leaked
+memory, not speed.
 """
 
 from __future__ import annotations

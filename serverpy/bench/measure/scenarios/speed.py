@@ -1,4 +1,5 @@
-"""Time and CPU: `latency` to the first byte, `rate` of requests, `throughput` of one fast reader."""
+"""The scenarios for time and CPU: `latency` (time to the first byte), `rate` (requests per second), and `throughput`
+(speed of one fast reader)."""
 
 from __future__ import annotations
 
@@ -35,21 +36,22 @@ State = Literal["cold", "cached"]
 
 ALL = ("relay", "embedded", "subprocess", "nginx", "nginx-buffered", "seed", "httpx-relay", "mediaflow")
 KEEPS_EXTRACTIONS = ("relay", "embedded")
-"""Targets that cache extractions. Others extract for each request, or not at all."""
+"""Servers that cache extractions. Other servers extract for each request, or not at all."""
 IN_FLIGHT = 50
 CONNECTIONS = 16
 
 
 def states(target: Target) -> tuple[State, ...]:
-    """Return the states that the target's requests can be in: always cold if it extracts each time, never cold if it
-    never extracts."""
+    """Return the cache states in which requests to the server can be measured: only cold if it extracts for each
+    request, never cold if it never extracts."""
     if target.name in KEEPS_EXTRACTIONS:
         return ("cold", "cached")
     return ("cold",) if target.reads_pages else ("cached",)
 
 
 def asks(running: Running, target: Target, state: State, media: str = SMALL) -> Callable[[], Ask]:
-    """Return a function that makes requests, each for a page that the target has not seen yet if `state` is cold."""
+    """Return a function that returns the next request. If `state` is cold, each request is for a page that the server
+    has not seen yet."""
     fresh = numbers()
     if state == "cold" and target.reads_pages:
         return lambda: ask_for(running, media, fresh=f"{state}-{next(fresh)}")
@@ -105,7 +107,7 @@ def _latency_row(target: Target, state: State, in_flight: int, outcomes: list[Ou
 
 
 def _first_bytes(outcomes: list[Outcome]) -> list[float]:
-    """Return the times to the first byte. Raises BenchError if a request failed or got wrong bytes."""
+    """Return the seconds from request to first byte. Raises BenchError if a request failed or got wrong bytes."""
     times = [each.first_byte for each in outcomes if each.first_byte is not None and each.end in ("complete", "left")]
     require(len(times) == len(outcomes), f"{len(outcomes) - len(times)} of {len(outcomes)} failed: {why(outcomes)}")
     return times
@@ -128,7 +130,7 @@ async def _rate(target: Target, connections: int, bench: Bench, running: Running
     rows = []
     for state in states(target):
         ask = asks(running, target, state, SHORT)
-        await many(ask, connections, count=connections)  # the first request on each connection is excluded
+        await many(ask, connections, count=connections)  # the figures exclude the first request on each connection
         before = read_now(running)
         seconds = bench.by_mode(1.5, 5.0, 15.0)
         tally = await many(ask, connections, seconds=2 * seconds if target.name == "subprocess" else seconds)
@@ -147,7 +149,8 @@ async def _rate(target: Target, connections: int, bench: Bench, running: Running
 
 
 def _per_cpu(requests: int, before: Reading, after: Reading) -> float | None:
-    """Return requests per CPU second. Returns None if the CPU time is too short for the kernel's ticks of 10 ms."""
+    """Return the requests per CPU second. Returns None if the CPU time is too short to measure, because the kernel
+    counts it in ticks of 10 ms."""
     cpu = after.cpu - before.cpu
     return requests / cpu if cpu >= 0.1 else None
 
@@ -159,8 +162,8 @@ SECURE = ("nginx", "relay", "embedded", "mediaflow")
 
 
 def throughput_cells(plan: Plan) -> Iterator[Cell]:
-    """Yield one cell for all targets: their rounds alternate, so that other load on the machine affects all of them
-    equally."""
+    """Yield one measurement (cell) for all servers: their rounds alternate, so that other load on the machine affects
+    all of them equally."""
     http = plan.those(*plan.by_mode(("nginx", "relay"), FAST, FAST))
     https = [target for target in plan.those(*plan.by_mode((), SECURE, SECURE)) if "https" in target.schemes]
     rounds = plan.by_mode(1, 5, 10)
@@ -185,7 +188,7 @@ def _throughput(targets: list[Target], scheme: Scheme, rounds: int, bench: Bench
 
 async def _throughput_rows(there: dict[str, Running], scheme: Scheme, rounds: int, problems: list[str]) -> Findings:
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
-    for number in range(rounds + 1):  # the first round warms up
+    for number in range(rounds + 1):  # the first round warms the servers up and is not counted
         for name in list(runs):
             try:
                 run = await _fast(there[name], scheme)
@@ -201,7 +204,7 @@ async def _throughput_rows(there: dict[str, Running], scheme: Scheme, rounds: in
 
 
 async def _fast(running: Running, scheme: Scheme) -> tuple[float, float]:
-    """Return CPU seconds per GB, and bytes per second."""
+    """Read one large file. Returns the CPU seconds per GB that the server used, and its bytes per second."""
     before = read_now(running)
     outcome = await check_whole(running, ask_for(running, LARGE, scheme=scheme))
     cpu = read_now(running).cpu - before.cpu
@@ -210,7 +213,7 @@ async def _fast(running: Running, scheme: Scheme) -> tuple[float, float]:
 
 def _throughput_row(name: str, scheme: Scheme, runs: list[tuple[float, float]], best: float | None) -> Row:
     each = [cpu for cpu, _ in runs]
-    cpu = statistics.fmean(each)  # a sum of rounds has no larger tick error (10 ms) than one round
+    cpu = statistics.fmean(each)  # the rounding to ticks (10 ms) is not larger in a sum of rounds than in one round
     return {
         "target": name,
         "scheme": scheme,

@@ -1,4 +1,5 @@
-"""`steps`: where the memory of a server goes. The figure of a step is the memory that the step adds."""
+"""The scenario `steps`: what a server uses its memory for. The figure of a step (import, start, extraction, stream) is
+the memory that the step adds."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ def _imports(bench: Bench) -> Findings:
 
 
 def _loaded(code: str) -> int:
-    """Return the PSS in bytes of an interpreter that has run `code`."""
+    """Return the PSS in bytes of a Python interpreter that has run `code`."""
     command = [sys.executable, "-c", f"{code}\nprint('loaded', flush=True)\nimport sys; sys.stdin.read()"]
     with child_of("An interpreter", command, hold_stdin=True) as child:
         child.said("loaded", START_SECONDS)
@@ -69,7 +70,7 @@ def _loaded(code: str) -> int:
 
 
 async def _split(bench: Bench, running: Running) -> Findings:
-    """Measure ServerPY's serving process and its worker separately."""
+    """Measure the memory of ServerPY's serving process and of its yt-dlp worker separately."""
     web, library = _loaded(WEB), _loaded("import yt_dlp")
     server = _alone(running.pid)
     # The worker is warm once `/health` shows its yt-dlp version.
@@ -108,7 +109,7 @@ async def _split(bench: Bench, running: Running) -> Findings:
 
 
 async def _stock(bench: Bench, running: Running) -> Findings:
-    """Measure the founding document's shape: everything in one process."""
+    """Measure the memory of the architecture that the founding document describes: everything in one process."""
     imported = _loaded(f"{WEB}, yt_dlp")
     started = _alone(running.pid)
     outcome = await whole(ask_for(running, SMALL))
@@ -130,7 +131,7 @@ async def _stock(bench: Bench, running: Running) -> Findings:
 
 
 def _worker(running: Running) -> int:
-    """Wait until the worker, the process with yt-dlp, is warm, and return its pid."""
+    """Wait until the worker, the child process with yt-dlp, has loaded yt-dlp, and return the worker's pid."""
 
     def found() -> int | None:
         health = running.health()
@@ -151,7 +152,7 @@ def _idle(running: Running) -> socket.socket:
 
 
 def _alone(pid: int) -> int:
-    """Return the PSS in bytes of one process without its descendants."""
+    """Return the PSS in bytes of the process `pid` without its descendants."""
     return read(pid, alone=True).pss
 
 
@@ -160,7 +161,7 @@ def _step(process: str, step: str, pss: int, before: int = 0) -> Row:
 
 
 def _each(process: str, step: str, added: float) -> Row:
-    """Return a step that is measured per thread, stream or connection."""
+    """Return the row of a step whose memory is measured per thread, stream or connection."""
     return {"process": process, "step": step, "pss": added, "added": added}
 
 

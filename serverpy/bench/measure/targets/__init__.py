@@ -1,4 +1,5 @@
-"""The targets that can be measured, by name. Each runs as separate processes and is driven only over HTTP."""
+"""The servers that the bench can measure, by name. The bench runs each in separate processes and drives it only over
+HTTP."""
 
 from __future__ import annotations
 

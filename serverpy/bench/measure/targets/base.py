@@ -1,4 +1,4 @@
-"""The base class of all targets, and the interface of a running target."""
+"""The base class of all servers that the bench can measure, and the interface of a running server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Directories where Debian installs servers. A user's PATH often lacks them."""
+"""Directories where Debian installs servers. The PATH of an unprivileged user often lacks them."""
 
 
 RequestPath = Callable[[str, Scheme, str], str]
-"""Maps media, scheme and `fresh` to the path and query of a request."""
+"""Maps media, URL scheme and `fresh` to the path and query of a request."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """The command that starts a target. The target prints the port that it listens on, unless `port` sets it."""
+    """The command that starts a server. The server prints the port that it listens on, unless the bench has chosen
+    `port`."""
 
     command: Sequence[str | Path]
     request_path: RequestPath
@@ -43,8 +44,8 @@ class Launch:
 
 @dataclass(frozen=True)
 class Running:
-    """A running target. Load it over HTTP at `host` and `port`, and measure its process `pid` with its descendants. It
-    ends when the block of `Target.start` ends."""
+    """A running server under test. The bench loads it over HTTP at `host` and `port`, and measures the process `pid`
+    with its descendants. The server ends when the block of `Target.start` ends."""
 
     child: Child
     port: int
@@ -59,19 +60,19 @@ class Running:
         return self.child.pid
 
     def path(self, media: str, *, scheme: Scheme = "http", fresh: str = "") -> str:
-        """Return the request path that streams `media` (see `Origin`) from the origin over `scheme` through this
-        target.
+        """Return the request path with which this server streams `media` (see `Origin`) from the sample site over
+        `scheme`.
 
-        For targets that read pages, each `fresh` is a different page, so that no cache helps. Raises BenchError if the
-        target cannot stream that."""
+        If the server extracts pages, each value of `fresh` is a different page, so that no cache helps. Raises
+        BenchError if the server cannot stream that media over `scheme`."""
         kind: Kind = "playlist" if is_playlist(media) else "file"
         if kind not in self.kinds or scheme not in self.schemes:
             raise BenchError(f"{self.child.title} cannot stream {media} over {scheme}.")
         return self.request_path(media, scheme, fresh)
 
     def health(self) -> dict[str, Any] | None:
-        """Return the target's health report, or None if it has none. Raises TargetDied if the target has ended,
-        BenchError if it does not answer with 200."""
+        """Return the server's health report, or None if it has none. Raises TargetDied if the server has ended,
+        BenchError if the health request fails or is not answered with 200."""
         if self.health_path is None:
             return None
         try:
@@ -80,32 +81,33 @@ class Running:
             self.child.check()
             raise BenchError(f"The health request to {self.child.title} failed: {type(error).__name__}.") from error
         if status != 200:
-            raise BenchError(f"{self.child.title} answered the health request with {status}.")
+            raise BenchError(f"{self.child.title} answered the health request with status {status}.")
         found: dict[str, Any] = json.loads(body)
         return found
 
     def check(self) -> None:
-        """Raise TargetDied if the target has ended."""
+        """Raise TargetDied if the server has ended."""
         self.child.check()
 
 
 class Target(ABC):
-    """A program to measure, which can stream the origin's media. Each variant is a sibling module."""
+    """A server that the bench can measure. It can stream the sample site's media. The subclasses are in the sibling
+    modules."""
 
     name: str
     title: str
     schemes: ClassVar[tuple[Scheme, ...]] = ("http", "https")
     kinds: ClassVar[tuple[Kind, ...]] = ("file",)
     ready: ClassVar[str] = r"Uvicorn running on http://127\.0\.0\.1:(\d+)"
-    """Pattern of the line, with the port, that the program prints once it listens."""
+    """Pattern of the line that the server prints once it listens. Its group is the port."""
     health_path: ClassVar[str | None] = None
     settings: ClassVar[tuple[str, ...] | None] = ()
-    """The names of the settings that the program accepts; None if it validates them itself."""
+    """The names of the settings that the server accepts. None if the server validates its settings itself."""
     reads_pages: ClassVar[bool] = False
-    """Whether the program extracts media from pages, so that cold and cached requests differ."""
+    """Whether the server extracts media from pages, so that cold and cached requests differ."""
 
     def missing(self) -> str | None:
-        """Return in one line why the target cannot run here. Returns None if it can."""
+        """Return the reason why the server cannot run here, in one line. Returns None if it can run."""
         return None
 
     @abstractmethod
@@ -113,12 +115,12 @@ class Target(ABC):
 
     @contextlib.contextmanager
     def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-        """Run the target for the duration of the block; at the start of the block it listens already, and afterwards
-        none of its processes is left. Raises TargetFailed if it does not start, BenchError if it does not know a
-        setting."""
+        """Run the server for the duration of the block. The server listens when the block begins, and none of its
+        processes is left when the block has ended. Raises TargetFailed if the server does not start, BenchError if it
+        does not accept a setting."""
         unknown = () if self.settings is None else sorted(set(settings or {}) - set(self.settings))
         if unknown:
-            raise BenchError(f"{self.title} has no setting {', '.join(unknown)}.")
+            raise BenchError(f"{self.title} does not accept the settings {', '.join(unknown)}.")
         launch = self.launch(origin, settings or {})
         with running(self.title, launch.command, env=launch.env, files=launch.files) as child:
             port = launch.port or int(child.said(self.ready, START_SECONDS)[1])
@@ -131,8 +133,8 @@ class Target(ABC):
 
 
 def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, bytes]:
-    """Send a GET on loopback and return status and body. Raises OSError if the connection fails,
-    http.client.HTTPException if the response is malformed."""
+    """Send a GET to `port` on loopback, and return the status and the body of the response. Raises OSError if the
+    connection fails, http.client.HTTPException if the response is malformed."""
     with contextlib.closing(http.client.HTTPConnection(LOOPBACK, port, timeout=seconds)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -140,7 +142,7 @@ def ask(port: int, path: str, seconds: float = HEALTH_SECONDS) -> tuple[int, byt
 
 
 def answers(port: int, path: str) -> bool:
-    """Return whether a server answers on `port`, with any status."""
+    """Return whether a server on `port` responds to a GET of `path`, with any status."""
     try:
         ask(port, path, seconds=1)
     except (OSError, http.client.HTTPException):

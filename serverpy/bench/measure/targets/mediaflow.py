@@ -1,4 +1,5 @@
-"""mediaflow-proxy as installed from PyPI, in one process. It relays the address that a request names."""
+"""The competitor mediaflow-proxy as installed from PyPI, in one process. It relays the media URL that a request
+names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""nginx's `proxy_pass`, without and with buffering, in one worker: the cost of a relay that does nothing else."""
+"""The competitor nginx with `proxy_pass`, without and with buffering, in one worker: the cost of a relay that does
+nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from serverpy.bench.measure.targets.base import Launch, Target, find_command, fr
 
 MAX_CONNECTIONS = 8192
 
-# `{directory}` is the child's own, so that nginx does not use its system directories. The certificate is also issued to
-# localhost, because nginx does not compare IP addresses (ngx_ssl_check_host).
+# `{directory}` is the child's own directory, so that nginx does not use its system directories. The certificate must
+# also be issued to localhost, because nginx does not compare IP addresses (ngx_ssl_check_host).
 CONFIGURATION = """
 daemon off;
 {user}
@@ -63,7 +64,7 @@ class Nginx(Target):
 
     def _configuration(self, origin: Origin, port: int) -> str:
         return CONFIGURATION.format(
-            # Without this line, nginx's worker would be unprivileged and could not use the directory.
+            # Without `user`, nginx's worker would run as an unprivileged user and could not use the directory.
             user="user root;" if os.geteuid() == 0 else "",
             files=4 * MAX_CONNECTIONS,
             connections=2 * MAX_CONNECTIONS,

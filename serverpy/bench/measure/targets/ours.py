@@ -1,4 +1,5 @@
-"""The three methods of ServerPY: `serverpy serve` in a process of its own; each request chooses the method."""
+"""The three methods of ServerPY. The bench runs `serverpy serve` as a child process; each request chooses the
+method."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 
 @dataclass(frozen=True, repr=False)
 class OurMethod(Target):
-    """ServerPY with one method. Its `settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS": "50"}`.
-    Other settings have their defaults, regardless of the environment and serverpy.toml, except those in `_environment`:
-    for instance, the drain time is 0 and the rate limit is off.
+    """ServerPY with one method. The names in `settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS":
+    "50"}`. Other settings have their defaults, whatever the environment and serverpy.toml say, except those in
+    `_environment`: for instance, the drain time is 0 and the rate limit is off.
     """
 
     name: str

@@ -1,5 +1,5 @@
-"""The environment of the rivals: a virtual environment inside ours, because they need other versions of the same
-packages. `make bench` creates it.
+"""The virtual environment of ServerPY's competitors. It is inside ServerPY's own environment; it is separate because
+the competitors need other versions of the same packages. `make bench` creates it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ HINT = "make bench installs it"
 
 
 def find_rival(command: str) -> Path | None:
-    """Return a command of the rivals' environment, else of ours. Returns None if neither has it."""
+    """Return the path of `command` in the competitors' virtual environment, else in ServerPY's environment. Returns
+    None if neither has the command."""
     for directory in (RIVALS / "bin", Path(sys.prefix, "bin")):
         path = directory / command
         if os.access(path, os.X_OK):
@@ -25,7 +26,8 @@ def find_rival(command: str) -> Path | None:
 
 
 def python_with(module: str) -> Path | None:
-    """Return an interpreter that can import `module`, preferably ours. Returns None if there is none."""
+    """Return a Python interpreter that can import `module`, preferably the one that runs the bench. Returns None if
+    there is none."""
     if importlib.util.find_spec(module) is not None:
         return Path(sys.executable)
     if any(RIVALS.glob(f"lib/python*/site-packages/{module}/__init__.py")):
@@ -34,5 +36,5 @@ def python_with(module: str) -> Path | None:
 
 
 def trusting(origin: Origin) -> dict[str, str]:
-    """Return environment variables that make OpenSSL's defaults and `requests` trust the sample site."""
+    """Return environment variables that make OpenSSL's defaults and `requests` trust the sample site's certificate."""
     return {"SSL_CERT_FILE": str(origin.ca_file), "REQUESTS_CA_BUNDLE": str(origin.ca_file)}

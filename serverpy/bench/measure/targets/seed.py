@@ -1,4 +1,4 @@
-"""The founding document's two code examples, each as a server of its own: see `serverpy.bench.measure.seed_shape`."""
+"""The founding document's two code examples, each run as a server: see `serverpy.bench.measure.seed_shape`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class SeedShape(Target):
         def path(media: str, scheme: Scheme, fresh: str) -> str:
             return f"/stream?url={quote(origin.page(media, scheme, fresh), safe='')}"
 
-        # -P keeps the script's directory off sys.path, because its modules could shadow others of the same name.
+        # -P keeps the script's directory off sys.path, because its modules could shadow installed modules of the same
+        # name.
         command = [python_with(self.library) or "python3", "-P", SCRIPT, self.method]
         return Launch(command, path, {**trusting(origin), **settings})
 

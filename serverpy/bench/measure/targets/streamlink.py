@@ -1,4 +1,5 @@
-"""streamlink from PyPI. It turns one playlist into one stream for one client at a time (`--player-external-http`)."""
+"""The competitor streamlink from PyPI. It turns one playlist into one stream for one client at a time
+(`--player-external-http`)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 from serverpy.bench.measure.targets.rivals import HINT, find_rival, trusting
 
 MEDIA = "hls/ts"
-"""The only media that this target's process streams."""
+"""The only media that a started streamlink process can stream."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +30,7 @@ class Streamlink(Target):
     def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
         def path(media: str, _scheme: Scheme, _fresh: str) -> str:
             if media != MEDIA:
-                raise BenchError(f"This streamlink was started for {MEDIA}, not for {media}.")
+                raise BenchError(f"The bench started this streamlink for {MEDIA}: it cannot stream {media}.")
             return "/"
 
         command = [

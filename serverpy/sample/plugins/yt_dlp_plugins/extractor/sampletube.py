@@ -1,5 +1,4 @@
-"""A yt-dlp plugin for the made-up site that `serverpy.sample` serves on loopback, for tests and demonstrations.
-
+"""A yt-dlp plugin for the invented site that `serverpy.sample` serves on loopback, for tests and demonstrations.
 Processes that load yt-dlp find the plugin if `serverpy.sample.PLUGIN_PATH` is on their PYTHONPATH.
 """
 
@@ -26,7 +25,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _real_extract(self, url: str) -> Info:
         kind, name = self._match_valid_url(url).group("kind", "id")
-        # The page sets the session cookie that the media server requires.
+        # Fetching the page also sets the session cookie that the media server requires.
         self._download_webpage(url, name)
         if kind == "playlist":
             return self._playlist(url, name)
@@ -52,7 +51,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             raise ExtractorError("Video unavailable", expected=True)
 
     def _film(self, url: str, data: Info) -> Info:
-        # Raises KeyError if the page has no title: a failure that the extractor does not expect.
+        # A film without a title raises KeyError: an example of a failure that an extractor does not expect.
         title = data["title"]
         return {
             "id": data["id"],
