@@ -68,7 +68,7 @@ class Health(BaseModel):
     uptime: float = Field(description="Seconds since the server process started.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="State of the worker process, which runs yt-dlp. `stopped`: the server has stopped the idle worker, and "
+        description="State of the yt-dlp worker process. `stopped`: the server has stopped the idle worker, and "
         "starts another when a request needs it."
     )
     streams: int
