@@ -1,25 +1,26 @@
-"""Admission control of the process: a limited number of streams and bytes, and a bounded queue of requests that wait
-for both.
+"""Admission control of the server process: a limit on the number of streams, a limit on the bytes that they hold in
+memory, and a bounded queue of requests that wait for both.
 
 `delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
-the stream is gone. A budget belongs to one event loop; nothing here may be called from another thread.
+the stream is gone. A budget belongs to one event loop; its functions may not be called from another thread.
 
-There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
-*grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
-can end and free bytes. Waiting costs memory, so each queued newcomer is charged `waiter_bytes`, and the sum of
-everything never exceeds `total_bytes`. Three rules keep the queues moving, whatever the sizes:
+The budget has two queues. A *newcomer* is a request that waits to be admitted as a stream, in the order of arrival. A
+*grower* is a running stream that waits for more bytes than it has reserved. Growers are served before newcomers,
+because only a running stream can end and free bytes. Waiting costs memory, so each queued newcomer is charged
+`waiter_bytes`, and the sum of all reservations and charges never exceeds `total_bytes`. Three rules ensure that a
+request or stream in a queue never waits for bytes that cannot become free:
 
-- A newcomer may join the queue only if each queued newcomer would still fit beside the others' charges when no stream
-  runs.
+- A newcomer may join the queue only if each queued newcomer would still fit beside the charges of the other newcomers
+  when no stream runs.
 - If a grower would fit without the charges of the queue, newcomers at the end of the queue are refused.
 - If every stream waits to grow and none can, no bytes would ever be freed, so the last grower is refused.
 
-Memory that outlives the stream that made it (a cached index), or belongs to several streams (a ring), is *kept*: it
-counts like a stream's bytes until it is given back. Kept memory that is not in use is *spare*: it does not count as
-used, and it is reclaimed (`add_reclaimer`) before any request or stream has to wait.
+Memory that outlives its stream (a cached index), or that several streams share (a ring buffer), is *kept*: it counts as
+used until it is given back. Kept memory that is not in use is *spare*: it does not count as used, and it is reclaimed
+(`add_reclaimer`) before any request or stream has to wait.
 
-The bytes that a part of a stream holds beyond the reservation are a `Room` (`room.py`), to which `Reservation` and
-`Budget` both lend.
+A `Room` (`room.py`) counts the bytes that a part of a stream holds beyond the reservation. A `Reservation` or the
+`Budget` lends it these bytes.
 """
 
 from __future__ import annotations
@@ -32,19 +33,21 @@ from dataclasses import dataclass
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
 
 WAITER_BYTES = 24 * 1024
-"""Bytes of a waiting FastAPI request, as measured."""
+"""Memory, in bytes, that a waiting FastAPI request takes (measured)."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One place in a queue. A grant or a refusal resolves the future once, or the future is cancelled with its task."""
+    """A request or stream in a queue of the budget. `future` is resolved once, by a grant or a refusal, or is cancelled
+    with the waiting task."""
 
     nbytes: int
     future: asyncio.Future[None]
 
 
 class Reservation:
-    """The place and the bytes of one stream, held from admission until `release`. Its owner releases it."""
+    """The share of the budget that one stream holds from admission until `release`: a place, and a number of bytes. The
+    owner of the stream must release it."""
 
     def __init__(self, budget: Budget, nbytes: int) -> None:
         self._budget = budget
@@ -54,7 +57,7 @@ class Reservation:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now; 0 once released."""
+        """Number of bytes that the reservation holds now; 0 after `release`."""
         return 0 if self._released else self._nbytes
 
     async def grow(self, nbytes: int) -> None:
