@@ -1,8 +1,7 @@
 """The weaver, which merges two MP4s, one with video and one with audio, into one seekable MP4 while it reads them from
 their media servers. It needs neither a muxer nor a disk.
 
-headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges of the files, in the layout's
-order
+    headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges, in the layout's order
 
 The weaver reads each source file over one connection that only moves forward; while it reads one file, the connection
 of the other waits. The method `relay` opens the files, and so provides cookies, range windows and resumption. The
