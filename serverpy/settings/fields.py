@@ -107,8 +107,8 @@ class Settings(SourcedSettings):
         shown="by profile",
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = setting(
-        "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe at once. Such a "
-        "stream holds two chunks of this size. The relay method does not use this setting.",
+        "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe at once. Such "
+        "a stream holds two chunks of this size. The relay method does not use this setting.",
         default=65536,
         unit="bytes",
     )
@@ -219,8 +219,8 @@ class Settings(SourcedSettings):
     )
 
     allowed_hosts: HostNames = setting(
-        "Host names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL. A "
-        "request for another host gets a 421 response (protection from DNS rebinding). The setting is needed if "
+        "Host names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL. "
+        "A request for another host gets a 421 response (protection from DNS rebinding). The setting is needed if "
         "clients reach the server under a host name, for example by DNS, in Docker, or through a reverse proxy that "
         "passes the Host header on.",
         default=(),
