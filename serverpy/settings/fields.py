@@ -297,7 +297,8 @@ class Settings(SourcedSettings):
 
     @property
     def served_hosts(self) -> frozenset[str] | None:
-        """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
+        """The host names that the server answers for, besides IP addresses and `localhost`; None if it answers for all
+        names."""
         if self.open or self.require_key:
             return None
         public = None if self.public_url is None else urlsplit(self.public_url).hostname
@@ -334,9 +335,9 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError` if a
-    setting is invalid. Logs a warning for variables that look like settings but are not, and for RATE_LIMIT, which is
-    not enforced yet."""
+    """Load the settings of this process from the file, the environment and `overrides`. Ignores an override that is
+    None. Raises `ConfigurationError` if a setting is invalid. Logs a warning for each variable whose name begins with
+    SERVERPY_ but that is not a setting, and for RATE_LIMIT, which this version does not enforce."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

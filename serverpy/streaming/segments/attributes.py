@@ -1,4 +1,5 @@
-"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept harmless errors."""
+"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept errors that players also
+accept."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from datetime import datetime
 from serverpy.errors import UpstreamFailed
 
 _ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-"""Pattern of an attribute. A name begins only after a comma, so that a long malformed line takes linear time."""
+"""Matches one attribute. A name must follow a comma or begin the text, so that parsing a long malformed line takes
+linear time."""
 _MAX_DIGITS = 20
 """Maximum number of digits: a decimal-integer is below 2^64."""
 
