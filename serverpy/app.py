@@ -42,9 +42,9 @@ def create_app(
     on_refusal: Callable[[ConfigurationError], None] | None = None,
     checks_host: bool = False,
 ) -> Application:
-    """Make the application. Without `settings`, it reads `serverpy.toml` and the environment. The application calls
-    `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs the
-    error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
+    """Make the ASGI application. Without `settings`, it reads `serverpy.toml` and the environment. The application
+    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs
+    the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
     (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
@@ -73,7 +73,7 @@ def create_app(
     )
     app.state.server = make_server(Engine(settings, own))
     add_routes(app)
-    # FastAPI's documentation recommends this assignment
+    # FastAPI's documentation recommends to replace `app.openapi`
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]
     add_error_handlers(app)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)

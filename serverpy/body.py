@@ -101,7 +101,8 @@ class Body(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close the stream. Idempotent. May be called at any time: a read in progress then raises `UpstreamFailed`."""
+        """Close the stream. Idempotent. The caller may close the stream at any time: a read in progress then raises
+        `UpstreamFailed`."""
         ...
 
 
@@ -113,7 +114,7 @@ class HeadOnly(Unlosable):
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
         """Raise `UpstreamFailed`, because this body has only a head."""
-        raise UpstreamFailed("Only the head of the media was requested.")
+        raise UpstreamFailed("The body cannot be read, because only the head of the media was requested.")
 
     async def aclose(self) -> None: ...
 

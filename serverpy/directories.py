@@ -58,13 +58,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         try:
             lock = _opened(path)
         except FileNotFoundError:
-            continue  # another process removed the directory before this one opened it
+            continue  # another process removed the directory before this process opened it
         except BaseException:
             path.rmdir()
             raise
         if try_lock(lock) is not Lock.TAKEN and path.exists():
             return path, lock
-        os.close(lock)  # another process removed the directory before this one locked it
+        os.close(lock)  # another process removed the directory before this process locked it
 
 
 def _opened(path: Path) -> int:

@@ -179,7 +179,7 @@ def _check_range(asked: ByteRange | None) -> None:
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
-    """Return the part of `settings` that the worker process receives."""
+    """Return those settings that the worker process receives."""
     return WorkerOptions(
         timeouts=settings.timeouts,
         targets=targets,

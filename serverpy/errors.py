@@ -67,7 +67,7 @@ class HeadersTooLarge(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """An If-Match or If-Unmodified-Since that does not hold for the current media (RFC 9110 §13.1)."""
+    """An If-Match or If-Unmodified-Since condition that the current media does not meet (RFC 9110 §13.1)."""
 
     code = "precondition_failed"
 
@@ -146,7 +146,7 @@ class DrmProtected(RefusedError):
 
 
 class SourceError(ServerPYError):
-    """A failure of the page or of its media."""
+    """A failure of the page, of its extraction or of its media."""
 
     of_transport = False
     """Whether the failure lies in the transport, so that yt-dlp's HTTP client may succeed where this server's own
@@ -206,7 +206,7 @@ class CapacityError(ServerPYError):
 
 
 class Busy(CapacityError):
-    """A server whose slots, memory or places in the queue are all taken."""
+    """A server whose places for streams, memory or queue of requests are full."""
 
     code = "busy"
 
@@ -218,7 +218,7 @@ class Draining(CapacityError):
 
 
 class NotInstalled(ServerPYError):
-    """A request that needs an extra that this server lacks."""
+    """A request that needs an optional extra which is not installed on this server."""
 
     code = "not_installed"
 

@@ -108,7 +108,7 @@ class Info(BaseModel):
     id: str
     title: str
     uploader: str | None
-    duration: float | None = Field(description="Duration in seconds; null if unknown.")
+    duration: float | None = Field(description="Duration of the media in seconds; null if unknown.")
     kind: Literal["video", "audio", "images", "playlist", "live"]
     thumbnail: str | None
     webpage_url: str

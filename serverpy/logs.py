@@ -30,8 +30,8 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 
 
 class JsonFormatter(logging.Formatter):
-    """Formatter of one JSON object per line: time (UTC, RFC 3339), level, logger, message, the `extra` fields, the
-    exception."""
+    """A log formatter that writes one JSON object per line, with the time (UTC, RFC 3339), the level, the logger, the
+    message, the `extra` fields and the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -135,8 +135,8 @@ class StderrHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _next(self) -> list[bytes]:
-        """Wait for lines, and return as many as fit into one write, or a single longer line. Returns [] if the handler
-        is closed."""
+        """Wait for queued lines, and return as many lines as fit into one write, or a single line that is longer.
+        Returns [] if the handler is closed."""
         with self._changed:
             while not self._lines:
                 if self._closed:

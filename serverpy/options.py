@@ -31,8 +31,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Addresses outside the public internet that the server may reach (`net/guard.py`), ports that it must not reach,
-    and its own listening sockets, which it must never reach."""
+    """The rules for the addresses that the server may connect to (`net/guard.py`): the allowed networks outside the
+    public internet, the denied ports, and the server's own listening sockets, which are always denied."""
 
     allow_networks: tuple[str, ...] = ()
     deny_ports: frozenset[int] = BAD_PORTS

@@ -127,7 +127,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """The capabilities of a server: its openers in order of preference, and the settings that limit them."""
+    """The openers of a server, in the order of preference, and the settings that limit what they may open."""
 
     openers: tuple[Capability, ...]
     default_method: str = "auto"

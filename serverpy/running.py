@@ -41,7 +41,7 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request began."""
+        """Number of seconds since the request began."""
         return time.monotonic() - self._started
 
 
@@ -51,7 +51,7 @@ def unlisted() -> Record:
 
 
 class Running:
-    """The registry of the running streams of one serving process."""
+    """The registry of the running streams of one server process."""
 
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and wait until it has ended. Does not raise an exception of the task."""
+    """Cancel `task` and wait until it has ended. Does not raise the exception of the task."""
     task.cancel()
     await asyncio.wait([task])
 

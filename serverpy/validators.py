@@ -50,7 +50,7 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
 
 
 def _seconds(date: str) -> int | None:
-    """Return the time of `date`, in seconds since the epoch. A date without a zone counts as GMT. Returns None if
+    """Return the time of `date`, in seconds since the epoch. A date without a time zone counts as GMT. Returns None if
     `date` is invalid."""
     try:
         parsed = parsedate_tz(date) if len(date) <= _MAX_DATE else None

@@ -31,7 +31,7 @@ def validators(head: Head) -> tuple[str | None, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Conditional:
-    """The conditions and the range in the header fields of a request."""
+    """The preconditions, the If-Range value and the range in the header fields of a request."""
 
     preconditions: Preconditions
     range: ByteRange | None
@@ -42,7 +42,8 @@ class Conditional:
         fields = conditional_fields(headers)
         if_range = fields.pop("if_range", None)
         known = {name: value for name, value in fields.items() if name in Preconditions.__slots__}
-        # RFC 9110 §14.2 defines ranges only for GET; two Range fields are invalid
+        # RFC 9110 §14.2 defines Range only for GET; a request with two Range fields is invalid, so the server ignores
+        # them
         ranges = [value for name, value in headers if name == b"range"] if method == "GET" else []
         asked = parse_range(ranges[0].decode("latin-1")) if len(ranges) == 1 else None
         return cls(Preconditions(**known), asked, if_range)
@@ -52,9 +53,9 @@ class Conditional:
         return evaluate(self.preconditions, *validators(head))
 
     async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
-        `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
-        cannot be opened."""
+        """Open the stream of the range in `request`, or of the whole file if this server does not apply the range.
+        Raises `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the
+        stream cannot be opened."""
         if self.range == _EMPTY:  # few media servers support an empty range, so the server requests the whole file
             return await self._open_whole(delivery, request, record)
         try:

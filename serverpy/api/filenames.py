@@ -50,7 +50,8 @@ def content_disposition(name: str, *, attachment: bool) -> str:
     quotation mark, and U+2105 into `c/o`."""
     stem, dot, ext = name.rpartition(".")
     ascii_name = _stem(_ascii(stem)) + dot + ext if dot and _EXTENSION.fullmatch(ext) else _stem(_ascii(name))
-    ascii_name = ascii_name.replace("%", "_")  # some clients decode percent-encoded characters (RFC 6266 appendix D)
+    # some clients decode percent-encoded characters in `filename` (RFC 6266 appendix D)
+    ascii_name = ascii_name.replace("%", "_")
     kind = "attachment" if attachment else "inline"
     return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 

@@ -65,7 +65,7 @@ class BadRequest(Exception):
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """One client connection."""
+    """The HTTP protocol on one client connection."""
 
     _request_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
@@ -142,7 +142,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            return  # a trailer field is not a header field (RFC 9110 §6.5.1)
+            return  # do not store it: a trailer field is not a header field (RFC 9110 §6.5.1)
         self._header_bytes += len(name) + len(value)
         if self._header_bytes <= HEADER_BYTES:
             super().on_header(name, value)
@@ -208,7 +208,7 @@ class StreamProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._call_on_left, cycle)
 
     def _call_on_left(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True  # uvicorn sets this flag only for the last request
+        cycle.disconnected = True  # uvicorn sets this flag only for the last request of the connection
         left = self._on_left.pop(cycle, None)
         if left is not None:
             left()

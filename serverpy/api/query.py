@@ -61,9 +61,9 @@ def check_encoding(query: bytes) -> None:
     Raises `InvalidUrl` if the URL is not UTF-8, or `InvalidParameter` if only another value is not UTF-8."""
     bad = {name for name, _, value in (pair.partition(b"=") for pair in query.split(b"&")) if not _is_utf8(value)}
     if b"url" in bad:
-        raise InvalidUrl("The URL is not UTF-8.")
+        raise InvalidUrl("The URL is not UTF-8: percent-encode it as UTF-8.")
     if bad:
-        raise InvalidParameter("A parameter is not UTF-8.")
+        raise InvalidParameter("A parameter is not UTF-8: percent-encode it as UTF-8.")
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -53,7 +53,7 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._ending = False
-        """Whether the response is sending its last bytes or closing its stream, which nothing may interrupt."""
+        """Whether the response is sending its last bytes or closing its stream; `stop` then must not interrupt it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response. Stops at once if the client leaves, or if the operator cancels the stream."""
@@ -164,7 +164,7 @@ class StreamResponse(Response):
 
 
 def _client(scope: Scope) -> str:
-    """Return the client's address for the log."""
+    """Return the IP address of the client for the log, or "-" if it is unknown."""
     client = scope.get("client")
     return str(client[0]) if client else "-"
 
@@ -217,7 +217,8 @@ def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable
 def _note_other_server() -> None:
     """Log, once per process, that the ASGI server does not use `StreamProtocol` (see `docs/python-api.md`)."""
     logger.info(
-        "no ServerPY protocol under this ASGI server: request heads, send buffers and HTTP/1.0 are up to the server"
+        "this ASGI server does not use StreamProtocol: it handles request heads, send buffers and "
+        "HTTP/1.0 in its own way"
     )
 
 

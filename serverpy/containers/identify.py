@@ -1,4 +1,4 @@
-"""The identification of a file's container, which rejects a file that is not media."""
+"""The identification of a file's container, which raises an error if the file is not media."""
 
 from __future__ import annotations
 

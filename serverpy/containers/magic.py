@@ -70,7 +70,8 @@ def found(first: bytes) -> tuple[Container, bool] | None:
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
-    if _UTF16.match(first):  # the byte order mark of UTF-16 resembles the sync word of MPEG audio
+    # no container, although the byte order mark of UTF-16 resembles the sync word of MPEG audio
+    if _UTF16.match(first):
         return None
     if first.startswith(b".RMF\0"):
         return table.RM, False

@@ -46,7 +46,7 @@ class _Cached:
     media: Media
     size: int
     until: float
-    """Time at which the entry expires, in seconds since the epoch."""
+    """Time at which the cache entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
     """Containers, by the id of the extraction and the id of the track."""
 
@@ -163,7 +163,7 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
+        """Cancel every extraction in progress. Their callers then raise `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

@@ -55,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     to the request repeats this number."""
 
 
-# Server → worker
+# Messages from the server to the worker
 
 
 class Configure(Message, frozen=True, kw_only=True):
@@ -126,8 +126,9 @@ class Select(Message, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """A request to write a track's bytes into the descriptor that is sent with this message. The worker replies with
-    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has released the descriptor."""
+    """A request to write a track's bytes into a pipe, whose file descriptor is sent with this message. The worker
+    replies with `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the
+    descriptor."""
 
     id: int
     raw_id: str
@@ -144,7 +145,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 Request = Configure | Extract | Select | StartDownload | Cancel
 
 
-# Worker → server
+# Messages from the worker to the server
 
 
 class Ready(Message, frozen=True, kw_only=True):

@@ -1,22 +1,23 @@
-"""The worker processes of a server: at most one takes new requests, the others finish the requests that they have.
+"""The pool of worker processes: at most one worker takes new requests, and the other workers finish the requests that
+they have.
 
 The states of a worker, and what changes them:
 
     starting ──▶ current ──▶ retired ──▶ closed
         └───────────┴───────────────────────▲
 
-- starting: `_renew` runs as one task for all requests that wait for it, and continues if they leave. If the start
-  fails, those requests get its error, the worker is closed, and the next request starts another worker, after a pause
-  that doubles with each worker that dies soon after its start.
-- current: every new request goes to it. `_watch` waits for two events that need no request: the process dies (the
-  worker is closed and replaced at once; `worker.py` has already answered its requests), or no request has needed the
-  worker for `idle` seconds (the worker is closed; the next request starts another).
-- retired, by `retire`: a request did not release its thread in time. Only the end of the process interrupts a regular
-  expression, so one such request retires the worker but does not harm the other requests: they finish on the retired
-  worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests have ended,
-  after `retirement` seconds, or to make room for another retired worker.
+- starting: the task `_renew` starts the worker for all requests that wait, and continues even if they are cancelled. If
+  the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after
+  a pause that doubles with each worker that dies soon after its start.
+- current: every new request goes to this worker. `_watch` waits for two events that need no request: the process dies
+  (the worker is closed and replaced at once; `worker.py` has already ended its requests with an error), or no request
+  has needed the worker for `idle` seconds (the worker is closed; the next request starts another).
+- retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
+  regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
+  retired worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests
+  have ended, after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
-  `aclose` finds those that are between two states.
+  `aclose` finds workers that are between two states, too.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class WorkersLimits:
     """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
     before the worker is replaced. `retirement`: how long a replaced worker may take to finish its requests; the pool
     keeps at most `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers
-    that die at once; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
-    kept; None means for ever."""
+    that die soon after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an
+    unused worker is kept; None means for ever."""
 
     grace: float = 2.0
     retirement: float = 1800.0

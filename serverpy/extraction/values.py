@@ -110,7 +110,7 @@ class Track:
     fragments_dynamic: bool = False
     """Whether yt-dlp's `fragments` is a generator that only yt-dlp's own downloader can run."""
     refusal: str | None = None
-    """Why no method can stream the track, as a sentence for the client. None if a method can stream it."""
+    """The reason why no method can stream the track, as a sentence for the client. None if a method can stream it."""
     segment_query: str | None = None
     """Query parameters to add to each segment URL (yt-dlp's field `extra_param_to_segment_url`)."""
     key_query: str | None = None

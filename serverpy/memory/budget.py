@@ -272,7 +272,7 @@ class Budget:
         """Wait until the waiter's future is resolved by a grant or a refusal. A timeout resolves the same future with a
         refusal, so that a grant and a timeout cannot both happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
-            raise self._busy("No place is free.")
+            raise self._busy("No place for another stream is free.")
         timer = asyncio.get_running_loop().call_later(
             self._wait_seconds, _refuse, waiter, self._busy("No place became free in time.")
         )

@@ -38,7 +38,7 @@ _trim = _find_trim()
 
 
 class Admissions(Protocol):
-    """The properties of `Budget` that `Heap` watches."""
+    """The properties of `Budget` that `Heap` reads."""
 
     @property
     def streams(self) -> int: ...

@@ -51,7 +51,7 @@ def choose(memory_bytes: int, cores: float) -> Profile:
 
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
-    """Return the profile `name`; `auto` means the profile that fits this machine. Raises KeyError if no profile has
+    """Return the profile `name`; `auto` means the profile that fits this machine. Raises `KeyError` if no profile has
     that name."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))

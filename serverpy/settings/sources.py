@@ -41,7 +41,7 @@ class SourcedSettings(BaseSettings):
         frozen=True,
         extra="forbid",
         enable_decoding=False,  # in variables, lists are words with commas or spaces, not JSON
-        hide_input_in_errors=True,  # an error must not show the input, which may be a secret
+        hide_input_in_errors=True,  # an error message must not show the invalid value, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
     )
@@ -51,7 +51,7 @@ class SourcedSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             faults = [_fault(details, values) for details in error.errors(include_input=False, include_url=False)]
-            # `from None`: pydantic's error shows its inputs, which may be secrets.
+            # `from None`, because the error of pydantic contains the invalid values, which may be secrets
             raise ConfigurationError("\n".join(fault for fault in faults if fault)) from None
 
     @classmethod

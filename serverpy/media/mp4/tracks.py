@@ -162,7 +162,7 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
         ):
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
-        raise DrmProtected("This format is encrypted.")
+        raise DrmProtected("This format is encrypted, so it cannot be merged.")
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:

@@ -137,7 +137,9 @@ class WovenBody(Unlosable):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         chunk = self._first or await self._reads.run(self._parts.gather())
         if not chunk and self._left:
-            raise UpstreamFailed("The media was read after a failure.")  # an earlier read has failed
+            raise UpstreamFailed(
+                "The media cannot be read further, because an earlier read failed."
+            )  # an earlier read of the body has failed
         chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk

@@ -91,5 +91,5 @@ def _check(source: Source) -> None:
 
 def _not_started(error: OSError) -> ServerPYError:
     if error.errno in _FULL:
-        return Busy("The server has no resources for another child process.")
+        return Busy("The server has no resources for another child process. Try again later.")
     return UpstreamFailed("Yt-dlp could not be started.")

@@ -44,7 +44,7 @@ except `mhtml`, whose result is not media."""
 
 
 class RunningDownload(Protocol):
-    """A download that runs in the worker."""
+    """A download by yt-dlp that runs in the worker process."""
 
     async def wait(self) -> int:
         """Wait until the download has ended, and return the number of bytes that it has written. Raises the download's
@@ -125,7 +125,9 @@ class Embedded:
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
-            raise UpstreamFailed("The worker lost the extraction twice.") from error
+            raise UpstreamFailed(
+                "The yt-dlp worker lost the extraction of this page twice. Try again later."
+            ) from error
 
     async def _extract_again(self, source: Source) -> Media:
         return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
@@ -176,7 +178,7 @@ class _Stream:
         if the numbers of bytes differ."""
         data = await self._reader.read(most)
         if not data and (written := await self._download.wait()) != self._reader.received:
-            raise UpstreamFailed(f"The worker wrote {written} bytes, but {self._reader.received} arrived.")
+            raise UpstreamFailed(f"The yt-dlp worker wrote {written} bytes, but {self._reader.received} arrived.")
         return data
 
     async def _close(self) -> None:

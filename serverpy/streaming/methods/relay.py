@@ -36,8 +36,8 @@ from serverpy.tasks import Interruptible
 
 
 class Read(Protocol):
-    """An open read of any kind: of one file (`ResumingRead`), of segments (`SegmentedRead`), or of a shared live stream
-    (`Reader`)."""
+    """An open read of any kind: of a file (`ResumingRead`), of the segments of a playlist (`SegmentedRead`), or of a
+    live stream that several clients share (`Reader`)."""
 
     extent: Extent
     partial: bool
@@ -170,9 +170,9 @@ class Relay:
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
     ) -> Container:
-        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` contains
-        enough of the file's first bytes, these bytes decide. Otherwise returns `known`, or requests the first bytes if
-        `known` is None."""
+        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` is the
+        beginning of the file and long enough, identifies the container by `first`. Otherwise returns `known` or, if
+        `known` is None, requests the first bytes of the file and identifies the container by them."""
         extent = read.extent
         if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
             return self._identify(source, address.track, first, read.headers)

@@ -63,7 +63,7 @@ class LiveCursor:
         """Position of the last segment that the cursor passed; None before the first segment."""
         self._has_sequence = False
         self._first = self._end = 0
-        """The position of the current playlist's first segment, and the position after its last segment."""
+        """The position of the first segment of the current playlist, and the position after the last segment."""
         self._initial: Segment | None = None
         """The initialization section that applies to the next segment in the playlist."""
         self._initial_given: tuple[str, int, int | None] | None = None

@@ -105,7 +105,7 @@ def playlist_room(lender: Lender) -> Room:
 
 def _hold(room: Room, nbytes: int) -> None:
     if not room.try_hold(nbytes):
-        raise Busy("The playlist of the media needs more memory than is free.")
+        raise Busy("The playlist of the media needs more memory than is free. Try again later.")
 
 
 async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews: bool = True) -> Manifest:

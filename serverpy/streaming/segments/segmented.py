@@ -112,7 +112,7 @@ class SegmentedRead(Unlosable):
         self._is_over = first is None
         self.extent = extent
         self.partial = extent.end is not None
-        """Whether ranges of these bytes can be requested."""
+        """Whether a client can request ranges of this file, because its length is known."""
         self.honoured = honoured
         """Whether the client requested a range, and `extent` is that range."""
         self.headers = _type_of(first)
@@ -120,7 +120,7 @@ class SegmentedRead(Unlosable):
         apply only to a segment and not to the whole file."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.is_live = is_live
-        """Whether the playlist was still growing when the read was opened."""
+        """Whether the playlist was a live playlist, which still grew, when the read was opened."""
         self.follows_edge = follows_edge
         """Whether the stream is live, and the read began at the live edge."""
         self.segment: Segment | None = None
@@ -135,7 +135,7 @@ class SegmentedRead(Unlosable):
             current = self._segments.current
             if current is None:
                 # an earlier call has failed, and the bytes of its segment would be missing
-                raise UpstreamFailed("The media was read after a failure.")
+                raise UpstreamFailed("The media cannot be read further, because an earlier read failed.")
             chunk = await current.read(most)
             if chunk:
                 self._waits.given()
