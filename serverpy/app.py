@@ -25,9 +25,9 @@ logger = logging.getLogger("serverpy")
 
 
 class Application(FastAPI):
-    """ServerPY as an ASGI application. Its lifespan starts and ends the server. An application that another application
-    mounts, or that a test client calls, has no lifespan. The first request then starts the server, and the owner of the
-    application must await `aclose`."""
+    """ServerPY as an ASGI application. Its lifespan starts and ends the server. Without a lifespan (mounted below
+    another application, or in a test client that starts none), the first request starts the server, and the owner of
+    the application must await `aclose`."""
 
     async def aclose(self) -> None:
         """Stop the worker, and cut the connections of all running streams. The application then refuses further

@@ -114,7 +114,7 @@ def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError
 
 def refused_tunnel(text: str, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
     """Return the error for the filtering proxy's response to CONNECT, whose status HTTP libraries report only in the
-    text of their errors. Returns None if `text` does not report a refused CONNECT."""
+    text of their errors. Returns None if `text` reports no such response."""
     match = _TUNNEL.search(text)
     kind = _BY_STATUS.get(match[1]) if match else None
     return kind(sentences[kind]) if kind else None

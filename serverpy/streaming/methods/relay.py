@@ -139,9 +139,9 @@ class Relay:
         return RelayBody(read, head, first, Pace(lender if read.takes_large_steps else NO_ROOM))
 
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
-        """Extract the page again, and return the source and the track with a fresh URL. The media at the old URL was
-        `error`, because an expired URL may lead to a web page or to nothing. Raises `error` if the URL is still the
-        same, or if the extraction fails."""
+        """Extract the page again, and return the source and the track with a fresh URL. `error` is the error of the
+        response from the old URL, which may have expired: an expired URL may lead to a web page or to nothing. Raises
+        `error` if the URL is still the same, or if the extraction fails."""
         try:
             media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
         except ServerPYError as failure:

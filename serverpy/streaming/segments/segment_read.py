@@ -119,8 +119,8 @@ async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool
     except EmptySegment:
         return True
     if retries.count > 1 and place.renewals < retries.count - 1:
-        # `net/range_requests.py` has not renewed the URL, because the media server may send a web page with status 200
-        # for an expired URL
+        # renew the URL here, because a web page with status 200, which a media server may send for an expired URL, does
+        # not make `net/range_requests.py` renew it
         await place.renew()
     return False
 
