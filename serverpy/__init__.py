@@ -1,4 +1,5 @@
-"""ServerPY: one GET turns the address of a page into a stream of bytes, in bounded memory."""
+"""ServerPY: a streaming server. One GET with the URL of a page returns the media of the page as a stream of bytes, in
+bounded memory."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ _MODULES = {
     "StreamRequest": "plan",
     "create_app": "app",
 }
-"""The public names, each with its module. A module is imported when its name is first used, so `import serverpy` is
-cheap."""
+"""The public names of the package, each with the module that defines it. The package imports a module when a name of
+the module is first used, so `import serverpy` is cheap."""
 
 __all__ = [
     "ByteRange",

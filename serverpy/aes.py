@@ -11,7 +11,7 @@ BLOCK = 16
 
 
 class Decryption:
-    """Decryption of one segment. Raises `UpstreamFailed` if the key or the IV has an invalid length."""
+    """The decryption of one segment. Raises `UpstreamFailed` if the key or the IV has an invalid length."""
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         if len(key) not in (16, 24, 32) or len(iv) != BLOCK:
@@ -20,15 +20,16 @@ class Decryption:
         self._held = b""
 
     def add(self, data: bytes) -> bytes:
-        """Decrypt `data`. Returns the plaintext so far, except a last block, which may be padding."""
+        """Decrypt `data`, the next bytes of the segment. Returns the plaintext of all complete blocks so far, except
+        the last block, which may be padding."""
         data = self._held + data
         end = max(0, (len(data) - 1) // BLOCK * BLOCK)
         self._held = data[end:]
         return bytes(self._cipher.decrypt(data[:end])) if end else b""
 
     def finish(self) -> bytes:
-        """Return the rest of the plaintext, without padding. Raises `UpstreamFailed` if the segment was cut, or was
-        encrypted with another key."""
+        """Decrypt the last block of the segment, and return its plaintext without the padding. Raises `UpstreamFailed`
+        if the segment was cut, or was encrypted with another key."""
         if len(self._held) != BLOCK:
             raise UpstreamFailed("An encrypted segment of the media is empty, or not a whole number of AES blocks.")
         last = bytes(self._cipher.decrypt(self._held))
@@ -39,7 +40,7 @@ class Decryption:
 
 
 def _cbc(key: bytes, iv: bytes) -> Any:
-    # The import takes 3.5 MB of memory, so it waits for the first encrypted segment.
+    # Importing `Cryptodome` takes 3.5 MB of memory, so the import waits for the first encrypted segment.
     from Cryptodome.Cipher import AES
 
     return AES.new(key, AES.MODE_CBC, iv)

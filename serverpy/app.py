@@ -1,5 +1,5 @@
-"""The assembly of the application: `create_app` puts routes, middleware and handlers around a server, and manages its
-lifespan."""
+"""The assembly of the application: `create_app` puts routes, middleware and exception handlers around a `Server`, and
+manages its lifespan."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ logger = logging.getLogger("serverpy")
 
 
 class Application(FastAPI):
-    """ServerPY as an ASGI application. Its lifespan starts and ends the server. Where no lifespan runs (mounted below
-    another application, in a test client), the first request starts the server, and the owner of the application awaits
-    `aclose`."""
+    """ServerPY as an ASGI application. Its lifespan starts and ends the server. Without a lifespan (mounted below
+    another application, or in a test client that starts none), the first request starts the server, and the owner of
+    the application must await `aclose`."""
 
     async def aclose(self) -> None:
-        """End the worker and all running streams, whose connections are cut; later streams are refused. Idempotent."""
+        """Stop the worker, and cut the connections of all running streams. The application then refuses further
+        streams. Idempotent."""
         server: Server = self.state.server
         await server.aclose()
 
@@ -41,7 +42,7 @@ def create_app(
     on_refusal: Callable[[ConfigurationError], None] | None = None,
     checks_host: bool = False,
 ) -> Application:
-    """Make the application. `settings` are by default those of `serverpy.toml` and the environment. The application
+    """Make the ASGI application. Without `settings`, it reads `serverpy.toml` and the environment. The application
     calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs
     the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
     (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
@@ -51,7 +52,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if app.state.server.is_closed:  # a second lifespan: test clients start one
+        # an earlier lifespan has closed the server: a test client starts a lifespan each time it is entered
+        if app.state.server.is_closed:
             app.state.server = make_server(Engine(settings, own))
         app.state.server.start()
         try:
@@ -66,11 +68,13 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would go to the request's unchecked Host
+        # Starlette would build the address of a redirect from the Host field, before the field is checked
+        redirect_slashes=False,
     )
     app.state.server = make_server(Engine(settings, own))
     add_routes(app)
-    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
+    # FastAPI's documentation recommends to replace `app.openapi`
+    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]
     add_error_handlers(app)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:
@@ -87,4 +91,4 @@ def create_app(
 
 
 def _log_refusal(error: ConfigurationError) -> None:
-    logger.error("no stream can be opened: %s", error)
+    logger.error("the server cannot open streams until this setting is corrected: %s", error)

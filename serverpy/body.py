@@ -1,8 +1,9 @@
-"""The contract of the openers: `open` turns a `Plan` into a `Body` whose head is known and whose first bytes have come.
+"""The contract of the openers: `open` turns a `Plan` into a `Body` whose head is known and whose first bytes have
+arrived.
 
-The reader pulls a body: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError` if the bytes
-stop before EOF. A body has no other end. When `aclose` returns, the sockets, pipes, thread work and child processes
-that served this body are gone. tests/contract checks every opener against this contract.
+The reader of a body pulls its bytes: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError`
+if the bytes stop before EOF. A body has no other end. When `aclose` returns, the sockets, pipes, thread work and child
+processes that served the body no longer exist. tests/contract checks every opener against this contract.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from serverpy.ranges import ByteRange
 from serverpy.tasks import Unlosable
 
 SESSION_BYTES = 32 * 1024
-"""Memory of one stream's objects in the serving process (connections, parsers, headers, cookies, tasks): measured, plus
-a margin."""
+"""Memory, in bytes, of one stream's objects in the server process: connections, parsers, headers, cookies and tasks.
+The value was measured, and a margin added."""
 UNBOUNDED = sys.maxsize
-"""Value for `Body.read`: no limit except the method's own chunk size."""
+"""Value of the argument `most` of `Body.read` that sets no limit; only the chunk size of the method then limits a
+read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The origin of a plan's tracks, and the bytes of them that the client wants.
+    """The page and media that a plan is opened for, and the bytes of the tracks that the client requests.
 
-    `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
-    it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
-    sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
-    negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
-    read: an opener then requests only the bytes from which it learns the head.
+    `url` is the URL of the page as the client sent it; `format` is the yt-dlp format selector, or None. `media` is the
+    result of the extraction; it is None only for an opener that extracts by itself. `item` is the number of the
+    playlist item, from 1. `if_range` is the value of the client's If-Range header. `start` is the position in a live
+    stream at which to begin, in seconds: from the oldest listed segment or, if negative, back from the end of the
+    playlist; None means the live edge. `head_only` means that the body will not be read: an opener then requests only
+    the bytes from which it learns the head.
     """
 
     url: str
@@ -51,8 +54,8 @@ class Source:
 class Head:
     """The facts about a body that are known before its first byte is sent.
 
-    `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in bytes, of
-    the first byte in the whole file. `total` is the length of the whole file in bytes, if known; `estimate` is an
+    `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in the whole
+    file, of the first byte of the body. `total` is the length of the whole file in bytes, if known; `estimate` is an
     approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
     bytes can be requested, `is_live` that the media is a live stream.
     """
@@ -70,58 +73,61 @@ class Head:
     last_modified: str | None = None
     title: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds by name, for `Server-Timing`: connect, first-byte."""
+    """Durations in seconds, by phase ("connect", "first-byte"), for the `Server-Timing` header."""
 
 
 class Body(Protocol):
-    """An open stream. One owner reads it and closes it."""
+    """An open stream. One owner reads and closes the stream."""
 
     @property
     def head(self) -> Head: ...
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next bytes; `b""` at the end. `most` (1 or more) and the chunk size of the method limit the bytes
-        that a call requests from the source. Bytes that have already arrived (the first ones of the body, the rest of a
-        record or block, those of a shared upstream) are returned at once, up to one chunk, even if they exceed `most`.
-        A merge requests a chunk from each of its sources, and returns at most `most` bytes."""
+        """Return the next bytes, or `b""` at the end. `most` (1 or more) and the chunk size of the method limit the
+        bytes that a call requests from the source. Bytes that have already arrived (the first bytes of the body, the
+        rest of a TLS record or AES block, the bytes of a shared live stream) are returned at once, up to one chunk,
+        even if they exceed `most`. A merge requests a chunk from each of its sources, and returns at most `most`
+        bytes."""
         ...
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error that ended the stream between two reads, or None."""
+        """The error with which the stream was lost between two reads, or None if the stream is not lost."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the stream is lost. Without this call, the caller would learn of the loss only at its next
-        read."""
+        """Register `tell`, which the body calls when the stream is lost between two reads. Without such a callback, the
+        caller learns of the loss only at its next read."""
         ...
 
     async def aclose(self) -> None:
-        """Close the stream. Idempotent. May be called at any time: a read in progress then raises `UpstreamFailed`."""
+        """Close the stream. Idempotent. The caller may close the stream at any time: a read in progress then raises
+        `UpstreamFailed`."""
         ...
 
 
 class HeadOnly(Unlosable):
-    """The body for a source that is `head_only`. It holds no open connection."""
+    """The body for a `Source` whose `head_only` is true. This body holds no open connection."""
 
     def __init__(self, head: Head) -> None:
         self.head = head
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Raise `UpstreamFailed`, because the body has no bytes to read."""
-        raise UpstreamFailed("Only the head of the media was requested.")
+        """Raise `UpstreamFailed`, because this body has only a head."""
+        raise UpstreamFailed("The body cannot be read, because only the head of the media was requested.")
 
     async def aclose(self) -> None: ...
 
 
 class Opener(Protocol):
-    """One way to turn a plan into a body."""
+    """A method of opening the media of a plan as a `Body`."""
 
     @property
     def capability(self) -> Capability: ...
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
-        """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`. The body may borrow
-        more bytes from `reservation` until it is closed. Raises a `ServerPYError` if the plan cannot be opened. Leaves
-        nothing behind if it raises or is cancelled."""
+        """Open `plan`, which this opener's `capability` has made. The caller has reserved `plan.nbytes` in
+        `reservation`. The body may borrow more bytes from `reservation` until it is closed. Raises a `ServerPYError` if
+        the plan cannot be opened. If the call raises or is cancelled, it leaves no connection, process or task
+        behind."""
         ...

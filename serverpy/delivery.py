@@ -1,4 +1,4 @@
-"""One request, from admission to an open body, in reading order.
+"""The steps of one request, from admission to an open stream, in the order in which they run.
 
     check → reserve → extract → plan → first plan that opens
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stream:
-    """An open body with its reservation. Its owner closes it."""
+    """An open body with its memory reservation. The owner of the stream closes it."""
 
     def __init__(
         self, body: Body, reservation: Reservation, record: Record, *, max_bytes: int | None, collect: bool
@@ -45,10 +45,10 @@ class Stream:
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
-        MAX_BYTES, RuntimeError if the stream is closed."""
+        """Return the next bytes, or `b""` at the end. Raises the error of the body if the read fails, `TooLarge` if the
+        stream exceeds MAX_BYTES, `RuntimeError` if the stream is closed."""
         if self._is_closed:
-            raise RuntimeError("the stream is closed")
+            raise RuntimeError("the stream is closed: open a new stream to read again")
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
@@ -65,15 +65,16 @@ class Stream:
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error that ended the stream between two reads, or None (`Body.loss`)."""
+        """The error with which the stream was lost between two reads, or None if the stream is not lost
+        (`Body.loss`)."""
         return self._body.loss
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the stream is lost (`Body.when_lost`)."""
+        """Register `tell`, which the body calls when the stream is lost between two reads (`Body.when_lost`)."""
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
-        """Close the body, and release the reservation. Idempotent."""
+        """Close the body, and release the memory reservation. Idempotent."""
         self._is_closed = True
         try:
             await self._body.aclose()
@@ -85,7 +86,8 @@ class Stream:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds by name, for `Server-Timing`."""
+    """A stopwatch of the phases of a request. `seconds` maps each phase to its duration, for the `Server-Timing`
+    header."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     _since: float = field(default_factory=time.monotonic)
@@ -97,7 +99,8 @@ class Clock:
 
 
 class Delivery:
-    """The steps from a request to an open stream. `openers` is keyed by the names that plans of `capabilities` use."""
+    """The steps from a request to an open stream. `openers` maps the opener names in the plans of `capabilities` to the
+    openers."""
 
     def __init__(
         self,
@@ -119,11 +122,12 @@ class Delivery:
         self._collect = collect
         self._hosts = Hosts()
         self.fallbacks = 0
-        """Number of times that `auto` tried `embedded` because the transport of `relay` failed."""
+        """Number of times that `auto` tried `embedded` because the HTTP client of `relay` failed."""
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
         """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
-        `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is cancelled."""
+        `ServerPYError` if the stream cannot be opened. If the call raises or is cancelled, it releases all that it has
+        acquired."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
@@ -152,11 +156,12 @@ class Delivery:
         return stream
 
     async def info(self, url: str) -> Media:
-        """Extract the page at `url`."""
+        """Return the media of the page at `url`, from the cache or by an extraction."""
         return await self._extractor.extract(check_url(url))
 
     async def _locate(self, request: StreamRequest) -> Source:
-        """Find the page, or the item of a page, that has the tracks."""
+        """Extract the page of `request`, and return it, or the item that `request` names, as the source of the tracks.
+        Without an item number, the first item of a playlist is the source."""
         media = await self._extractor.extract(request.url)
         entry = pick_entry(media, request.item)
         if entry is None:
@@ -164,7 +169,8 @@ class Delivery:
         if entry.media is not None:
             return _source(request, entry.media, item=request.item or 1)
         url = entry.url or ""
-        if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
+        # the check also allows a URL with data that yt-dlp smuggled into it
+        if not url.startswith(("http://", "https://")):
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:
@@ -172,7 +178,8 @@ class Delivery:
         return replace(_source(request, media, item=None), url=url)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
-        """Have yt-dlp evaluate the selector of `request`, if there is one."""
+        """Have yt-dlp apply the format selector of `request`, if the request has a selector. Returns `request` with the
+        ids of the selected tracks. Raises `FormatNotFound` if the selector matches no tracks."""
         if media is None or request.format is None or not needs_selection(media, request, self.capabilities):
             return request
         selections = await self._selector.select(media, request.format)
@@ -183,7 +190,8 @@ class Delivery:
     async def _open_first(
         self, planned: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the first plan that can be opened."""
+        """Open the first of `planned` that can be opened. Raises the error of a plan if no further plan is worth
+        trying."""
         plan, *rest = planned
         try:
             return await self._open(plan, source, reservation, record)
@@ -192,7 +200,13 @@ class Delivery:
             if not left:
                 raise
             ids = "+".join(track.id for track in plan.tracks)
-            logger.info("%s failed by %s, trying %s: %s", ids, plan.method, left[0].method, error.detail)
+            logger.info(
+                "opening the tracks %s failed by %s, trying %s: %s",
+                ids,
+                plan.method,
+                left[0].method,
+                error.detail,
+            )
         if left[0].after is After.TRANSPORT:
             return await self._fall_back(plan, left, source, reservation, record)
         self._hosts.discard(plan)
@@ -201,8 +215,9 @@ class Delivery:
     async def _fall_back(
         self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the media of the plan `failed` by yt-dlp's HTTP client. Uses the latest extraction, because the failed
-        plan may have renewed it. Remembers the media server for later requests."""
+        """Open the media of the plan `failed` by the plans `left`, which use yt-dlp's HTTP client. Uses the latest
+        extraction, because the failed plan may have renewed it. If a plan opens, remembers the media server, so that
+        later requests begin with such a plan."""
         self.fallbacks += 1
         latest = item_of(await self._extractor.extract(source.url), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
@@ -229,7 +244,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None) -> So
 
 
 async def _hold(reservation: Reservation, nbytes: int) -> None:
-    """Adjust `reservation` to exactly the bytes that the next body may hold."""
+    """Adjust `reservation` to exactly `nbytes`, the number of bytes that the next body may hold."""
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)

@@ -1,9 +1,9 @@
 """Private temporary directories that are removed even if the process that made them was killed.
 
 The process that makes a directory holds a lock (flock(2)) on it; the kernel drops the lock when the process ends for
-any reason. `sweep` removes the directories that are not locked. A process ID in the name would not suffice, because
-containers that share a file system have process IDs of their own. On a file system without locks, `sweep` cannot tell
-which directories are in use, and removes none.
+any reason. `sweep` removes the directories that no process has locked. A process ID in the directory's name could not
+replace the lock, because two containers that share a file system may use the same process ID. On a file system without
+locks, `sweep` cannot tell which directories are in use, and removes none.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class PrivateDirectory:
-    """A new, empty directory that only this user can access. Its owner calls `remove`. Takes one file descriptor."""
+    """A new, empty directory that only this user can access. Its owner calls `remove`. Holds one file descriptor until
+    then."""
 
     def __init__(self, prefix: str, parent: str | None = None) -> None:
         self.path, self._lock = _made_and_locked(prefix, parent)
 
     def remove(self) -> None:
-        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call cannot
-        remove."""
+        """Remove the directory with its contents. Idempotent. If this call cannot remove a file, a later `sweep`
+        removes it."""
         lock, self._lock = self._lock, -1
         if lock < 0:
             return
@@ -38,12 +39,12 @@ class PrivateDirectory:
 
 
 def sweep(prefix: str, parent: str | None = None) -> None:
-    """Remove this user's directories whose names begin with `prefix` and whose processes have ended."""
+    """Remove this user's directories whose names begin with `prefix` and whose owner processes have ended."""
     for path in Path(parent or tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             lock = _opened(path)
         except OSError:
-            continue  # the directory is gone, belongs to another user, or is not a directory
+            continue  # either the directory is gone, or it belongs to another user, or the path is not a directory
         try:
             if os.fstat(lock).st_uid == os.geteuid() and try_lock(lock) is Lock.HELD:
                 _remove(path)
@@ -57,13 +58,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         try:
             lock = _opened(path)
         except FileNotFoundError:
-            continue  # another process removed the directory before this one opened it
+            continue  # another process removed the directory before this process opened it
         except BaseException:
             path.rmdir()
             raise
         if try_lock(lock) is not Lock.TAKEN and path.exists():
             return path, lock
-        os.close(lock)  # another process removed the directory before this one locked it
+        os.close(lock)  # another process removed the directory before this process locked it
 
 
 def _opened(path: Path) -> int:
@@ -71,6 +72,6 @@ def _opened(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)  # another process may be removing the same files
+    shutil.rmtree(path, ignore_errors=True)  # another process may be removing the directory at the same time
     if path.exists():
-        log.warning("the directory %s cannot be removed", path)
+        log.warning("the temporary directory %s cannot be removed; remove it by hand", path)

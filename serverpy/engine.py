@@ -1,5 +1,5 @@
-"""The parts that serve a stream, without HTTP. The server, `serverpy get`, `serverpy info` and programs that use
-ServerPY as a library run an engine."""
+"""The engine: the parts that serve streams, without the HTTP server. The HTTP server, `serverpy get`, `serverpy info`
+and programs that use ServerPY as a library each run an engine."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
 class Engine:
     """The parts that serve streams, and the process that runs yt-dlp. Runs in one event loop, inside `async with`.
 
-    `settings` are by default those of `serverpy.toml` and the environment. `own` are the sockets that this process
-    listens on, which no request may reach. Raises `ConfigurationError` if the settings cannot work together."""
+    Without `settings`, the engine reads `serverpy.toml` and the environment. `own` are the addresses that this process
+    listens on; the engine refuses URLs that lead to them. Raises `ConfigurationError` if the settings cannot work
+    together."""
 
     def __init__(self, settings: Settings | None = None, own: Sockets = ()) -> None:
         settings = settings or load_settings()
@@ -80,7 +81,7 @@ class Engine:
                 )
 
     def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
-        """Make the openers, in the order in which `auto` prefers them."""
+        """Create the openers, in the order in which the method `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
         self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
@@ -101,7 +102,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Number of requests that wait for a slot, for bytes, for a thread or for a child."""
+        """Number of requests that wait for a stream slot, for memory, for a worker thread or for a child process."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
     async def __aenter__(self) -> Engine:
@@ -121,8 +122,8 @@ class Engine:
     async def open(self, request: StreamRequest) -> AsyncIterator[Stream]:
         """Open the stream that `request` asks for, and close it at the end of the block.
 
-        Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError` if the stream cannot be opened; reading may
-        raise one, too."""
+        If the server is full, waits for a free place for at most WAIT_SECONDS. Raises a `ServerPYError` if the stream
+        cannot be opened. A read of the stream may raise a `ServerPYError`, too."""
         _check_range(request.range)
         stream = await self._started().open(request)
         try:
@@ -131,8 +132,8 @@ class Engine:
             await stream.aclose()
 
     async def info(self, url: str) -> Info:
-        """Extract the page at `url`, and return its media as `GET /info` does. Raises a `ServerPYError` if the
-        extraction fails."""
+        """Return the media of the page at `url`, in the form of the response of `GET /info`. Raises a `ServerPYError`
+        if the extraction fails."""
         delivery = self._started()
         return info_of(await delivery.info(url), delivery.capabilities)
 
@@ -142,12 +143,13 @@ class Engine:
         if self._loop is None:
             raise RuntimeError("the engine is not running: use `async with Engine(...) as engine`")
         if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("the engine runs in another event loop")
+            raise RuntimeError("the engine was started in another event loop: use it there, or create a new engine")
         return self.delivery
 
     async def start(self) -> None:
-        """Start the filtering proxy and the worker. Raises `ConfigurationError` if a setting cannot work,
-        `ExtractionFailed` if the worker does not start. May be called again after a failure, but not after `aclose`."""
+        """Start the filtering proxy and the worker. Raises `ConfigurationError` if the worker rejects a setting, and
+        `ExtractionFailed` if the worker does not start. The caller may call `start` again after a failure, but not
+        after `aclose`."""
         if self._is_closed:
             raise RuntimeError("the engine is closed: create a new one")
         if self._loop is None:
@@ -156,8 +158,8 @@ class Engine:
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """Refuse the waiting requests, and end the worker, all extractions and all connections. The callers of
-        `Delivery.open` must have closed their streams before."""
+        """Refuse the waiting requests, stop the worker and all extractions, and close all connections. Every caller of
+        `Delivery.open` must have closed its stream before."""
         self._is_closed = True
         self.budget.stop()
         self.client.close()
@@ -167,8 +169,8 @@ class Engine:
 
 
 def _check_range(asked: ByteRange | None) -> None:
-    """Check a range that a Python caller made, which may be invalid, unlike one from a header. Raises
-    `InvalidParameter` if `asked` is invalid."""
+    """Check a range that a Python caller has made. Such a range may be invalid, unlike a range that was parsed from a
+    Range header. Raises `InvalidParameter` if `asked` is invalid."""
     if asked is None:
         return
     numbers = [number for number in (asked.first, asked.last) if number is not None]
@@ -177,7 +179,7 @@ def _check_range(asked: ByteRange | None) -> None:
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
-    """Return the part of `settings` that the worker process receives."""
+    """Return those settings that the worker process receives."""
     return WorkerOptions(
         timeouts=settings.timeouts,
         targets=targets,
@@ -189,7 +191,8 @@ def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
 
 
 def own_sockets(settings: Settings) -> Sockets:
-    """Return the sockets that HOST and PORT stand for. Returns () if PORT is 0."""
+    """Return the addresses and ports that HOST and PORT resolve to. Returns () if PORT is 0, because the system then
+    chooses the port."""
     if settings.port == 0:
         return ()
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

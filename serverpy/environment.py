@@ -1,6 +1,7 @@
-"""The environment variables for the processes that run yt-dlp: only those that an interpreter needs. These processes
-read hostile pages, so the module has an allow list. The server keeps all other variables to itself: keys of cloud
-providers, tokens, the server's settings, and proxies, which would bypass the filtering proxy.
+"""The environment variables that the processes with yt-dlp receive: only the variables that a Python interpreter needs.
+These processes read hostile pages, so the module passes only the variables on an allow list. The server keeps all other
+variables to itself: keys of cloud providers, tokens, the server's settings, and the addresses of proxies, with which
+yt-dlp would bypass the filtering proxy.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ _PYTHON = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONUTF8"),
     *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONMALLOC", "PYTHONFAULTHANDLER"),
 )
-"""Variables for the paths of modules, the encoding of text, and debugging tools. PYTHONOPTIMIZE is left out: yt-dlp is
-usually not compiled for it, so a process would compile yt-dlp at each start."""
+"""Variables for the paths of modules, the encoding of text, and debugging tools. PYTHONOPTIMIZE is not among them:
+yt-dlp's bytecode files are usually not compiled with that option, so each process would compile yt-dlp when it
+starts."""
 PASSED_ON = frozenset(
     (
         *("PATH", "HOME", "TMPDIR", "TZ", "TZDIR", *_LOCALE, *_PYTHON),
@@ -26,5 +28,5 @@ PASSED_ON = frozenset(
 
 
 def passed_on(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables in `variables` that a process with yt-dlp may receive."""
+    """Return those of `variables` that a process with yt-dlp may receive."""
     return {name: value for name, value in variables.items() if name in PASSED_ON}

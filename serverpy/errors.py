@@ -1,5 +1,4 @@
-"""The one tree of errors. All modules raise these errors with facts; only `api/problems.py` turns them into HTTP
-responses.
+"""The tree of all errors. All modules raise errors of this tree; only `api/problems.py` turns them into HTTP responses.
 
 ServerPYError
 ├── RequestError: the request cannot be fulfilled
@@ -29,8 +28,8 @@ from typing import ClassVar
 
 
 class ServerPYError(Exception):
-    """The base of all errors. `code` is the error's stable name in the HTTP API; `str(error)` is one sentence for the
-    client."""
+    """The base class of all errors. `code` is the error's stable name in the HTTP API; `str(error)` is one sentence for
+    the client."""
 
     code: ClassVar[str]
 
@@ -40,11 +39,11 @@ class ServerPYError(Exception):
 
 
 class RequestError(ServerPYError):
-    """A request that cannot be fulfilled, even if the client repeats it."""
+    """A request that fails even if the client repeats it unchanged."""
 
 
 class InvalidUrl(RequestError):
-    """A page address that is not an acceptable http(s) URL."""
+    """An address of a page that is not a valid http(s) URL."""
 
     code = "invalid_url"
 
@@ -56,19 +55,19 @@ class InvalidParameter(RequestError):
 
 
 class UrlTooLong(RequestError):
-    """A request target that is longer than the server reads (RFC 9110 §15.5.15)."""
+    """A request target that is longer than the server accepts (RFC 9110 §15.5.15)."""
 
     code = "url_too_long"
 
 
 class HeadersTooLarge(RequestError):
-    """Header fields of a request that are longer than the server reads (RFC 6585 §5)."""
+    """Header fields of a request that are longer than the server accepts (RFC 6585 §5)."""
 
     code = "headers_too_large"
 
 
 class PreconditionFailed(RequestError):
-    """An If-Match or If-Unmodified-Since that does not hold for the current media (RFC 9110 §13.1)."""
+    """An If-Match or If-Unmodified-Since condition that the current media does not meet (RFC 9110 §13.1)."""
 
     code = "precondition_failed"
 
@@ -76,7 +75,8 @@ class PreconditionFailed(RequestError):
 class RangeNotSatisfiable(RequestError):
     """A range that contains no byte of the file (RFC 9110 §15.5.17).
 
-    `size` is the length of the whole file in bytes, if known, for `Content-Range: bytes */size`."""
+    `size` is the length of the whole file in bytes, or None if unknown; the response has it in `Content-Range: bytes
+    */size`."""
 
     code = "range_not_satisfiable"
 
@@ -86,19 +86,20 @@ class RangeNotSatisfiable(RequestError):
 
 
 class UnsupportedConversion(RequestError):
-    """Media that cannot be converted to `to`, or whose formats cannot be merged."""
+    """Media that cannot be converted to the format that the request parameter `to` names, or formats that cannot be
+    merged."""
 
     code = "unsupported_conversion"
 
 
 class FormatNotFound(RequestError):
-    """A page without a format that fits the selector, or that can be streamed as requested."""
+    """A page that has no format which matches the format selector, or none which can be streamed as requested."""
 
     code = "format_not_found"
 
 
 class ItemNotFound(RequestError):
-    """An `item` beyond the end of the playlist or image post."""
+    """An item number beyond the end of the playlist or image post."""
 
     code = "item_not_found"
 
@@ -108,25 +109,26 @@ class RefusedError(ServerPYError):
 
 
 class HostUnknown(RefusedError):
-    """A Host header that names another server. A response would allow DNS rebinding."""
+    """A Host header with a name that is not in ALLOWED_HOSTS. A normal response to it would make DNS rebinding
+    possible."""
 
     code = "host_unknown"
 
 
 class TargetForbidden(RefusedError):
-    """An address, port or scheme that this server does not connect to."""
+    """An address, port or URL scheme that this server does not connect to."""
 
     code = "target_forbidden"
 
 
 class SiteForbidden(RefusedError):
-    """A site whose extractor ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR excludes."""
+    """A site whose yt-dlp extractor is excluded by the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR."""
 
     code = "site_forbidden"
 
 
 class GeoRestricted(RefusedError):
-    """A site that refuses the server's country."""
+    """A site that is blocked in the country of this server."""
 
     code = "geo_restricted"
 
@@ -138,18 +140,18 @@ class LoginRequired(RefusedError):
 
 
 class DrmProtected(RefusedError):
-    """Media that is encrypted with DRM."""
+    """Media that is encrypted with DRM, and so cannot be streamed."""
 
     code = "drm_protected"
 
 
 class SourceError(ServerPYError):
-    """A failure of the page or of its media."""
+    """A failure of the page, of its extraction or of its media."""
 
     of_transport = False
-    """Whether this server's own HTTP client could not get the media (connection, TLS, HTTP, a status that may be meant
-    for this client only), so that yt-dlp's client may succeed. `net/range_requests.py` sets this attribute when a read
-    gives up."""
+    """Whether the failure lies in the transport, so that yt-dlp's HTTP client may succeed where this server's own
+    client failed: connection, TLS, HTTP, or a status that may depend on the client. `net/range_requests.py` sets this
+    attribute when a read gives up."""
 
 
 class MediaNotFound(SourceError):
@@ -165,7 +167,8 @@ class NotMedia(SourceError):
 
 
 class TooLarge(SourceError):
-    """Media beyond MAX_DURATION, MAX_BYTES or another limit of the server, or a request body that is too large."""
+    """Media beyond MAX_DURATION, MAX_BYTES or another limit of the server, or a request body that exceeds the maximum
+    size."""
 
     code = "too_large"
 
@@ -183,19 +186,19 @@ class ExtractionTimeout(SourceError):
 
 
 class UpstreamFailed(SourceError):
-    """A media server that could not be reached, answered with an error, or cut the body and did not resume it."""
+    """A media server that could not be reached, answered with an error, or cut a body that could not be resumed."""
 
     code = "upstream_failed"
 
 
 class UpstreamTimeout(SourceError):
-    """A media server that did not answer in time, or stopped sending."""
+    """A media server that did not respond in time, or stopped sending."""
 
     code = "upstream_timeout"
 
 
 class CapacityError(ServerPYError):
-    """A lack of capacity at the moment. `retry_after` is the number of seconds for the `Retry-After` header."""
+    """A temporary lack of capacity. `retry_after` is the number of seconds for the `Retry-After` header."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -203,7 +206,7 @@ class CapacityError(ServerPYError):
 
 
 class Busy(CapacityError):
-    """A server whose slots, memory or places in the queue are all taken."""
+    """A server whose places for streams, memory or queue of requests are full."""
 
     code = "busy"
 
@@ -215,12 +218,12 @@ class Draining(CapacityError):
 
 
 class NotInstalled(ServerPYError):
-    """A request that needs an extra that this server lacks."""
+    """A request that needs an optional extra which is not installed on this server."""
 
     code = "not_installed"
 
 
 class ConfigurationError(ServerPYError):
-    """A setting that cannot work, or that requires a part that this installation lacks. Raised only at start."""
+    """A setting that cannot work, or that needs software which is not installed. Raised only at start."""
 
     code = "configuration"

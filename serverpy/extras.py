@@ -1,5 +1,5 @@
-"""The extras of the distribution: the packages and the purpose of each. `serverpy doctor` lists the extras; a feature
-calls `require` before it imports a package that may be missing."""
+"""The optional extras of the `serverpy` distribution, each with its packages and its purpose. `serverpy doctor` lists
+the extras; a feature calls `require` before it imports a package that may be missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ DISTRIBUTION = "serverpy-stream"
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """One extra. `packages` maps each module to the distribution that contains it."""
+    """One optional extra of the distribution. `packages` maps each module that the extra needs to the distribution that
+    contains the module."""
 
     name: str
     packages: Mapping[str, str]
@@ -22,28 +23,30 @@ class Extra:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The distributions whose module cannot be found."""
+        """The distributions of this extra whose module is not installed."""
         return tuple(name for module, name in self.packages.items() if not is_installed(module))
 
     @property
     def command(self) -> str:
-        """The shell command that installs the extra."""
+        """The shell command that installs this extra."""
         return f"pip install '{DISTRIBUTION}[{self.name}]'"
 
     def absence(self, feature: str) -> NotInstalled:
-        """Return the error for a `feature` whose packages are missing. The error's message begins with `feature`."""
+        """Return the error for a `feature` that needs this extra while it is not installed. The error's message begins
+        with `feature`."""
         *others, last = self.missing or self.packages.values()
         packages = f"{', '.join(others)} and {last}" if others else last
         return NotInstalled(f"{feature} needs {packages}: install {DISTRIBUTION}[{self.name}].")
 
     def require(self, feature: str) -> None:
-        """Raise `NotInstalled` if a package is missing. The error's message begins with `feature`."""
+        """Raise `NotInstalled` if a package of this extra is missing. The error's message begins with `feature`."""
         if self.missing:
             raise self.absence(feature)
 
 
 def is_installed(module: str) -> bool:
-    """Return whether the module exists, even if this process hides it (`ytdlp/session/impersonation.py`)."""
+    """Return whether the module `name` is installed, even if this process hides the module from imports
+    (`ytdlp/session/impersonation.py`)."""
     return PathFinder.find_spec(module) is not None
 
 
@@ -55,4 +58,4 @@ SAMPLE = Extra("sample", {"av": "av", "trustme": "trustme"}, "make the sample si
 BENCH = Extra("bench", {"matplotlib": "matplotlib", **SAMPLE.packages}, "measure, and draw the report's charts")
 
 EXTRAS = (JS, CONVERT, IMPERSONATE, REDIS, BENCH, SAMPLE)
-"""All extras except `all`, which stands for all of these."""
+"""All extras except the extra `all`, which contains these extras."""

@@ -1,11 +1,11 @@
-"""The rules for a plan that fails before its first byte: whether to try another plan, and which plan to try first for
-later requests. Pure, except for the clock in `Hosts`.
+"""The rules for a plan (a way to open the media) that fails before its first byte: whether to try another plan, and
+which plan to try first for later requests. The functions are pure; only `Hosts` reads a clock.
 
     plans ─▶ plans_around() ─▶ plan fails ─▶ plans_after() ─▶ next plan …
 
-A media server that refuses the relay's HTTP client may accept yt-dlp's client, so `auto` tries the same track by
-`embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file begin with
-`embedded`: a *detour*.
+A media server that refuses the relay's HTTP client may accept yt-dlp's client, so `auto` tries the same track by the
+method `embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file
+begin with `embedded`: a *detour*.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from serverpy.errors import (
 from serverpy.plan import After, Plan, StreamRequest
 
 HOST_SECONDS = 600.0
-"""Seconds for which a media server is remembered."""
+"""Number of seconds for which `Hosts` remembers a media server."""
 MAX_HOSTS = 256
-"""Maximum number of media servers that are remembered."""
+"""Maximum number of media servers that `Hosts` remembers."""
 MAX_HOST_CHARACTERS = 253
-"""Maximum length of a host name (RFC 1035 §2.3.4)."""
+"""Maximum length of a host name, in characters (RFC 1035 §2.3.4)."""
 _PORTS = {"http": 80, "https": 443}
 
 _UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
-"""Errors of a pair whose files turn out not to be two MP4s that can be merged."""
+"""Errors that show that a video and an audio file are not two MP4s that can be merged without a muxer."""
 _MISSED = (Busy, UpstreamFailed, UpstreamTimeout)
 
 
 def plans_after(error: ServerPYError, rest: tuple[Plan, ...]) -> tuple[Plan, ...]:
-    """Return the plans in `rest` that are worth trying after a plan failed with `error`. Returns () if `error` is
-    final: a fact about the media, a forbidden address, a full or stopping server."""
+    """Return the plans in `rest` that are worth trying after a plan failed with `error`. Returns () if no other plan
+    can help, because `error` is about the media itself, about a forbidden address, or about a full or stopping
+    server."""
     return tuple(dropwhile(lambda plan: not _leads_to(plan, error), rest))
 
 
@@ -59,7 +60,8 @@ def _leads_to(plan: Plan, error: ServerPYError) -> bool:
 
 
 def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) -> tuple[Plan, ...]:
-    """Return `plans`, beginning with the fallback if the media server is remembered and `request` has no Range."""
+    """Return `plans`. The fallback comes first if `hosts` remembers the media server and `request` has no Range
+    header."""
     if request.range is not None or len(plans) != 2 or plans[1].after is not After.TRANSPORT:
         return plans
     usual, fallback = plans
@@ -69,9 +71,9 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 
 
 class Hosts:
-    """The media servers (host and port) whose media only the fallback could open: at most MAX_HOSTS, each for
-    HOST_SECONDS. A new server replaces the oldest one. The servers of a pair are not remembered, because either may
-    have failed."""
+    """The media servers (host and port) whose media only the fallback plan could open. `Hosts` remembers at most
+    MAX_HOSTS servers, each for HOST_SECONDS; a new server replaces the oldest. It does not remember the servers of a
+    pair of tracks, because either server may have failed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -95,7 +97,8 @@ class Hosts:
 
 
 def _host_of(plan: Plan) -> str:
-    """Return host and port of the plan's track. Returns "" for a pair or an invalid URL."""
+    """Return the host and port of the media server of `plan`. Returns "" if `plan` has a pair of tracks, or if the URL
+    is invalid."""
     if len(plan.tracks) != 1:
         return ""
     try:

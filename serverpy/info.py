@@ -108,7 +108,7 @@ class Info(BaseModel):
     id: str
     title: str
     uploader: str | None
-    duration: float | None = Field(description="Duration in seconds; null if unknown.")
+    duration: float | None = Field(description="Duration of the media in seconds; null if unknown.")
     kind: Literal["video", "audio", "images", "playlist", "live"]
     thumbnail: str | None
     webpage_url: str
@@ -161,7 +161,7 @@ def _subtitle(subtitle: Subtitle) -> SubtitleInfo:
 
 
 def _images(media: Media) -> list[ImageInfo]:
-    """List the images of an image post: its items, or the page itself if it is a single image."""
+    """Return the images of an image post: its items, or the page itself if the page is a single image."""
     items = [entry.media for entry in media.entries] if media.entries else [media]
     return [
         ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)

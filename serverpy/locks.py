@@ -1,4 +1,4 @@
-"""Locks on open files (flock(2)), including files on file systems that may not support locks (NFS, SMB, FUSE)."""
+"""Locks on open files (flock(2)), which also report that a file system (NFS, SMB, FUSE) does not support locks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ class Lock(Enum):
 
     HELD = auto()
     TAKEN = auto()
-    """Another process or descriptor holds the lock."""
+    """Another process, or another descriptor of this process, holds the lock."""
     UNSUPPORTED = auto()
-    """The file system refuses to lock, so the caller cannot tell whether the file is in use."""
+    """The file system does not support locks, so the caller cannot tell whether the file is in use."""
 
 
 def try_lock(descriptor: int) -> Lock:
-    """Try, without waiting, to lock the file until `descriptor` is closed."""
+    """Try, without waiting, to lock the file of `descriptor`. The lock ends when the descriptor is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return Lock.TAKEN
-    except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL, EIO; EBADF for a directory on NFS
+    # the file system reports ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL or EIO, or EBADF for a directory on NFS
+    except OSError:
         return Lock.UNSUPPORTED
     return Lock.HELD

@@ -1,7 +1,7 @@
-"""Logging of the process to stderr: one line per record, as text or as JSON.
+"""The logging of the server process to stderr, one line per record, as text or as JSON.
 
-stderr may be a pipe that nobody reads (a stuck log driver). A write to the pipe then blocks, so a thread writes, and
-neither the event loop nor any other thread waits.
+stderr may be a pipe that nobody reads (a stuck log driver). A write to such a pipe blocks, so only a separate thread
+writes, and neither the event loop nor any other thread waits.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from functools import partial
 from typing import Any
 
 QUEUE_BYTES = 1024 * 1024
-"""Maximum size of the lines that wait for stderr, in bytes, including LINE_BYTES for each line."""
+"""Maximum size of all lines that wait to be written to stderr, in bytes, including LINE_BYTES for each line."""
 LINE_BYTES = 64
-"""Memory of a line besides its text, in bytes."""
+"""Memory, in bytes, that the queue counts for a line in addition to its text."""
 WRITE_BYTES = select.PIPE_BUF
-"""Maximum bytes of one write. A pipe takes that many atomically, so lines of several processes do not mix."""
+"""Maximum number of bytes in one write. A pipe takes a write of this size atomically, so lines of several processes do
+not mix."""
 STUCK_SECONDS = 1.0
-"""Seconds without a written byte after which `flush` and `close` no longer wait for stderr."""
+"""Number of seconds in which stderr takes no byte after which `flush` and `close` stop waiting."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Formatter of one JSON object per line: time (UTC, RFC 3339), level, logger, message, the `extra` fields, the
-    exception."""
+    """A log formatter that writes one JSON object per line, with the time (UTC, RFC 3339), the level, the logger, the
+    message, the `extra` fields and the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -47,9 +48,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.Handler):
-    """A handler that writes to stderr from a thread, which the first line starts. The handler drops lines that do not
-    fit into the queue, and logs their number as soon as there is room again. `close` waits for the thread to write the
-    queue, as long as stderr takes bytes."""
+    """A log handler that writes to stderr in a thread. The first log line starts the thread. The handler drops lines
+    that do not fit into the queue, and logs their number as soon as the queue has room again. `close` waits for the
+    thread to write the queue, as long as stderr takes bytes."""
 
     def __init__(self, *, queue_bytes: int = QUEUE_BYTES) -> None:
         super().__init__()
@@ -63,18 +64,18 @@ class StderrHandler(logging.Handler):
         self._thread: threading.Thread | None = None
         self._closed = False
         self.dropped = 0
-        """Number of lines dropped since the start."""
+        """Number of log lines dropped since the handler was created."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001  # arguments that do not fit the message are the caller's bug
+        except Exception:  # noqa: BLE001  # a `%` error: the caller's arguments do not match the format of the message
             line = f"a log line cannot be formatted: {record.msg!r}\n".encode()
         with self._changed:
             self._put(line)
 
     def flush(self) -> None:
-        """Wait until the thread has written all lines. Gives up if stderr takes no byte for STUCK_SECONDS."""
+        """Wait until the thread has written all lines. Stops waiting if stderr takes no byte for STUCK_SECONDS."""
         with self._changed:
             while self._held_bytes and self._changed.wait_for(partial(self._has_written, self._writes), STUCK_SECONDS):
                 continue
@@ -101,7 +102,7 @@ class StderrHandler(logging.Handler):
             self._tell()
         self._lines.append(line)
         self._held_bytes += size
-        if self._thread is None or not self._thread.is_alive():  # the thread is not alive in a forked process
+        if self._thread is None or not self._thread.is_alive():  # a forked process does not have the thread
             self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
             self._thread.start()
         self._changed.notify_all()
@@ -111,7 +112,7 @@ class StderrHandler(logging.Handler):
         self._untold += count
 
     def _tell(self) -> None:
-        """Queue a line with the number of dropped lines."""
+        """Queue a line that states how many lines were dropped."""
         message = "%d log lines were dropped: stderr did not take them in time"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (self._untold,), None)
         self._untold = 0
@@ -134,8 +135,8 @@ class StderrHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _next(self) -> list[bytes]:
-        """Wait for lines, and return as many as fit into one write, or a single longer line. Returns [] if the handler
-        is closed."""
+        """Wait for queued lines, and return as many lines as fit into one write, or a single line that is longer.
+        Returns [] if the handler is closed."""
         with self._changed:
             while not self._lines:
                 if self._closed:
@@ -149,12 +150,12 @@ class StderrHandler(logging.Handler):
             return lines
 
     def _write(self, data: bytes) -> bool:
-        """Write `data`, however long that takes. Returns False if stderr is closed."""
+        """Write `data`, and wait for as long as stderr takes no bytes. Returns False if stderr is closed."""
         view = memoryview(data)
         while view and self._descriptor is not None:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # the process that started this one made stderr non-blocking
+            except BlockingIOError:  # stderr is non-blocking, because the parent process set it so
                 _wait_until_writable(self._descriptor)
             except OSError:
                 break
@@ -162,13 +163,13 @@ class StderrHandler(logging.Handler):
 
 
 def dropped_lines() -> int:
-    """Return the number of dropped lines of this process's log."""
+    """Return the number of log lines that this process has dropped."""
     return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, StderrHandler))
 
 
 def _stderr() -> int | None:
-    """Return the descriptor of stderr. Returns None if the process started without stderr: 2 may then be another
-    file."""
+    """Return the file descriptor of stderr. Returns None if the process started without stderr, because descriptor 2
+    may then be another file."""
     try:
         return None if sys.stderr is None else sys.stderr.fileno()
     except (OSError, ValueError):
@@ -182,8 +183,8 @@ def _wait_until_writable(descriptor: int) -> None:
 
 
 def log_config(level: str, style: str) -> dict[str, Any]:
-    """Return the argument of `logging.config.dictConfig`, which uvicorn calls in each of its processes. `style` is text
-    or json."""
+    """Return the logging configuration that uvicorn passes to `logging.config.dictConfig` in each of its processes.
+    `style` is "text" or "json"."""
     formatters: dict[str, Any] = {
         "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
         "json": {"()": "serverpy.logs.JsonFormatter"},

@@ -1,6 +1,6 @@
-"""The figures of the process: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
+"""The metrics of the server process, as one immutable sample, for `/health` and for Prometheus (`exposition.py`).
 
-`server.py` takes the sample by asking each part of the server for its figures; no figure is counted in two places.
+`server.py` takes the sample by asking each part of the server for its numbers; no number is counted in two places.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from serverpy.tasks import cancel, spawn
 
 BEAT_SECONDS = 0.1
 BEATS = 600
-"""Number of beats from which the lag is computed: one minute."""
+"""Number of measurements of the event loop's lag that are kept: those of one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). Both are 0 if there is no
-    process."""
+    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). Both are 0 if the process does
+    not exist."""
 
     pss: int
     uss: int
@@ -31,7 +31,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The current state of this serving process. Times are in seconds, lags in milliseconds."""
+    """The metrics of this server process at one time. Times are in seconds, lags in milliseconds."""
 
     uptime: float
     memory: Memory
@@ -56,12 +56,13 @@ class Sample:
 
 
 def memory_of(pid: int | None) -> Memory:
-    """Measure the memory of a process. Blocks for some milliseconds, because the kernel walks the page tables."""
+    """Measure the memory of the process `pid`. Blocks for some milliseconds, because the kernel walks the page
+    tables."""
     if pid is None:
         return Memory(0, 0)
     try:
         info = psutil.Process(pid).memory_full_info()
-    except psutil.Error:  # the process has just ended
+    except psutil.Error:  # the process ended before or during the measurement
         return Memory(0, 0)
     return Memory(info.pss, info.uss)
 
@@ -71,7 +72,8 @@ def children_of_this_process() -> int:
 
 
 class LagMeter:
-    """Meter of the event loop's lag: a beat is due every BEAT_SECONDS, and the meter records how late each one came."""
+    """A meter of the event loop's lag. It schedules a wake-up every BEAT_SECONDS, and records how late each wake-up
+    came."""
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=BEATS)
@@ -85,7 +87,8 @@ class LagMeter:
             await cancel(self._task)
 
     def percentile(self, percent: float) -> float:
-        """Return a percentile of the lag in milliseconds."""
+        """Return the percentile `percent` of the lag of the last minute, in milliseconds; 0 before the first
+        measurement."""
         lags = sorted(self._lags)
         return 1000 * lags[min(len(lags) - 1, int(len(lags) * percent / 100))] if lags else 0.0
 

@@ -1,8 +1,8 @@
-"""The settings in the form in which the parts of the server receive them: frozen groups, one for each concern.
+"""The groups of settings that the parts of the server receive: immutable values, one group for each concern.
 
-`settings` builds them from the operator's settings. They are plain dataclasses, so that a part can use them without
-pydantic and the worker process can receive them as JSON. Their defaults are those of the settings, with the smallest
-profile.
+The package `settings` makes the groups from the operator's settings. The groups are plain dataclasses, so that a part
+can use them without pydantic, and the worker process can receive them as JSON. Their defaults are the defaults of the
+settings with the profile `small`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Literal
 from serverpy.net.ports import BAD_PORTS
 
 Method = Literal["auto", "relay", "embedded", "subprocess"]
-"""Values of `method` and METHOD."""
+"""Values of the request parameter `method` and of the setting METHOD."""
 Sockets = tuple[tuple[str, int], ...]
-"""Numeric address and port of each socket."""
+"""IP addresses and ports of sockets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Timeouts in seconds. `wait`: for a free slot. `extract`: for one extraction. `stall`: without a byte from a media
-    server, or without a read by a client. `connect`: for a connection."""
+    """Timeouts in seconds. `wait`: for a request that waits for a free place. `extract`: for an extraction. `stall`:
+    for a media server that sends no byte, or a client that reads no byte. `connect`: for connecting to a server."""
 
     wait: float = 15.0
     extract: float = 60.0
@@ -31,8 +31,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Addresses outside the public internet that the server may reach (`net/guard.py`), ports that it must not reach,
-    and its own listening sockets, which it must never reach."""
+    """The rules for the addresses that the server may connect to (`net/guard.py`): the allowed networks outside the
+    public internet, the denied ports, and the server's own listening sockets, which are always denied."""
 
     allow_networks: tuple[str, ...] = ()
     deny_ports: frozenset[int] = BAD_PORTS
@@ -41,8 +41,8 @@ class Targets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The options of outgoing connections. `proxy` may contain a password; `ca_file` is a PEM file of additional
-    certificate authorities."""
+    """The options of the server's outgoing connections. `proxy` may contain a password; `ca_file` is a PEM file of
+    additional certificate authorities."""
 
     proxy: str | None = field(default=None, repr=False)
     source_address: str | None = None
@@ -51,8 +51,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The identity of requests: cookies from a file in Netscape format, and a browser to impersonate, as yt-dlp names
-    it."""
+    """The identity that requests to sites and media servers have: cookies from a file in Netscape format, and a browser
+    to impersonate, under yt-dlp's name for it."""
 
     cookies_file: str | None = None
     impersonate: str | None = None
@@ -60,8 +60,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits on concurrency and memory. `extract_workers` and `max_workers` are threads of the worker process;
-    `memory_budget` is in bytes; `queue_chunks` × `chunk_bytes` bounds the bytes of one stream's pipe."""
+    """Limits on concurrency and memory. `extract_workers` is the number of extraction threads in the worker process,
+    and `max_workers` that of download threads; `memory_budget` is in bytes; `queue_chunks` × `chunk_bytes` is the
+    maximum number of bytes in the pipe of one stream."""
 
     max_streams: int = 200
     memory_budget: int = 64 * 1024 * 1024

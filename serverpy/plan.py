@@ -1,11 +1,12 @@
-"""The rules that turn a request into plans: they choose tracks, refuse requests and promise ranges. Pure.
+"""The rules that turn a request into plans, which are ways to open the media. They choose tracks, refuse requests, and
+decide whether ranges are supported. The functions are pure.
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
 `delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
-next. Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without
-a server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video
-and audio merged, is preferred among the highest ones.
+next. Each opener (`body.py::Opener`) states what it can do as a `Capability` value, so tests check every rule by a
+table, without a server. yt-dlp lists tracks worst first. The best track is the last track, except that a seekable track
+of the same height, or a pair that can be merged, is preferred.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _WHOLE = ByteRange(0, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
-    """A client's request for `/stream`, with the names of its parameters. `method` None means the server's default.
-    `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose; None
-    until the worker has evaluated it, or if `format` is a format id itself."""
+    """A client's request for `/stream`, with the names of its parameters. None as `method` means the server's default
+    method. `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose;
+    it is None until the worker has applied the selector, or if `format` is a format id."""
 
     url: str
     format: str | None = None
@@ -52,11 +53,12 @@ class StreamRequest:
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
     head_only: bool = False
-    """Whether the client wants only the head (HTTP's HEAD); the caller must then not read the stream."""
+    """Whether the client requests only the head of the response (the method HEAD); the caller then must not read the
+    stream."""
 
 
 class After(Enum):
-    """The condition for trying a plan after another one (`fallback.py`)."""
+    """The condition under which `fallback.py` tries a plan after the preceding plan."""
 
     UNOPENABLE = "the other one cannot be opened"
     TRANSPORT = "the other one failed for a reason of the transport"
@@ -65,11 +67,12 @@ class After(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name that the client
-    sees.
+    """One way to open the media of a request. `opener` names the opener that opens `tracks`, and that may hold `nbytes`
+    bytes for it. `method` is the name of the method that the client sees.
 
-    `container` is the container of the body; None if only its first bytes show it. `exact_length` and `ranges` are
-    promises: unconditional for a woven file, and valid for a plain file if its media server honours ranges."""
+    `container` is the container of the body; None if only the first bytes of the body show it. `exact_length` and
+    `ranges` state whether the length will be known and ranges can be requested: always for a merged MP4, and for a
+    single file if its media server supports ranges."""
 
     opener: str
     method: str
@@ -89,12 +92,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
-    `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
-    merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
-    media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
-    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
-    position in a live stream."""
+    """The capability of one opener. `method` is the value of the request parameter `method` that allows the opener;
+    `automatic` states whether `auto` allows it, too. `carries` returns whether the opener can open a track or, if
+    `merges` is true, whether it can merge the track with another. `stream_bytes` is the maximum number of bytes that a
+    stream of one file holds, which the server reserves before it knows the media; `bytes_for` returns that number for
+    known tracks. If `extracts` is true, the opener gets no tracks, and extracts the page itself. `seeks` states whether
+    the opener supports ranges, and `starts_live` whether it can begin at a given position in a live stream."""
 
     opener: str
     method: str
@@ -108,7 +111,8 @@ class Capability:
     starts_live: bool = False
 
     def plan(self, tracks: tuple[Track, ...] = ()) -> Plan:
-        """Plan to open `tracks`, each of which this opener carries."""
+        """Return the plan with which this opener opens `tracks`. The caller passes only tracks that the opener can
+        open."""
         seekable = self.seeks and (self.merges or (len(tracks) == 1 and is_seekable(tracks[0])))
         return Plan(
             opener=self.opener,
@@ -123,7 +127,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """The capabilities of a server: its openers in order of preference, and the settings that limit them."""
+    """The openers of a server, in the order of preference, and the settings that limit what they may open."""
 
     openers: tuple[Capability, ...]
     default_method: str = "auto"
@@ -131,12 +135,13 @@ class Capabilities:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Names of the methods, without duplicates."""
+        """The names of the methods of all openers, without duplicates."""
         return tuple(dict.fromkeys(each.method for each in self.openers))
 
     def allowed_for(self, request: StreamRequest) -> Capabilities:
-        """Keep the openers that the method of `request` allows. Raises `InvalidParameter` if the method is unknown, or
-        if there is a `start` and the method cannot begin at a given position in a live stream."""
+        """Return these capabilities with only the openers that the method of `request` allows. Raises
+        `InvalidParameter` if the method is unknown, or if the request has a `start` and the method cannot begin at a
+        given position in a live stream."""
         name = request.method or self.default_method
         openers = tuple(each for each in self.openers if (each.automatic if name == "auto" else each.method == name))
         if not openers:
@@ -149,23 +154,24 @@ class Capabilities:
 
     @property
     def extracts(self) -> bool:
-        """Whether the first opener reads the page itself."""
+        """Whether the first opener extracts the page itself."""
         return self.openers[0].extracts
 
     @property
     def admission_bytes(self) -> int:
-        """Bytes to reserve for a stream before its media is known."""
+        """Number of bytes to reserve for a stream before the server knows its media."""
         return self.openers[0].stream_bytes
 
     def carries(self, track: Track) -> bool:
         return self._single(track) is not None
 
     def merges(self, track: Track) -> bool:
-        """Return whether `track` may be one of a pair of video and audio that is merged."""
+        """Return whether `track` can be merged with another track: video with audio, or audio with video."""
         return self._merger(track) is not None
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
-        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them."""
+        """Return the plan with which the first suitable opener opens `tracks`. Raises `FormatNotFound` if no opener can
+        open them."""
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
         if capability is None:
             ids = "+".join(track.id for track in tracks)
@@ -173,19 +179,20 @@ class Capabilities:
         return capability.plan(tracks)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
-        """Plan to open a single track by the second opener that carries it. Returns () if there is no second opener, or
-        if `tracks` are a pair."""
+        """Return the plan with which the second opener that can open the single track opens it. Returns () if no second
+        opener can open it, or if `tracks` are a pair."""
         able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
         return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
 
     def methods_of(self, track: Track) -> list[str]:
-        """List the methods that can stream `track` alone."""
+        """Return the names of the methods that can stream `track` without merging it."""
         if _withheld(track):
             return []
         return [each.method for each in self.openers if not each.merges and each.carries(track)]
 
     def conversions_of(self, track: Track) -> list[str]:
-        """List the values of `to` that are available for `track` alone: the formats that it already has."""
+        """Return the values of the request parameter `to` that a request for `track` may have: the format that the
+        track already has."""
         if not self.methods_of(track):
             return []
         return [name for name in TARGETS if name not in UNAVAILABLE and _is_already((track,), name)]
@@ -198,8 +205,8 @@ class Capabilities:
 
 
 def check(request: StreamRequest) -> None:
-    """Refuse a request that is invalid for any media. Raises `UnsupportedConversion` if conversion to `to` is
-    unavailable, `InvalidParameter` if a parameter is out of range."""
+    """Check those parameters of a request whose validity does not depend on the media. Raises `UnsupportedConversion`
+    if conversion to the format `to` is unavailable, and `InvalidParameter` if a parameter is out of range."""
     if request.to not in TARGETS or request.to in UNAVAILABLE:
         raise UnsupportedConversion(f"Conversion to {request.to} is not available: leave out `to`.")
     if request.end is not None:
@@ -211,20 +218,22 @@ def check(request: StreamRequest) -> None:
 
 
 def needs_selection(media: Media, request: StreamRequest, capabilities: Capabilities) -> bool:
-    """Return whether `format` is a selector that yt-dlp must evaluate, not the id of a track of `media`. Raises
-    `TooLarge` if `media` is longer than MAX_DURATION, `InvalidParameter` if there is a `start` and no HLS track."""
+    """Return whether the `format` of `request` is a selector that yt-dlp must apply, not the id of a track of `media`.
+    Raises `TooLarge` if `media` is longer than MAX_DURATION, and `InvalidParameter` if the request has a `start` but
+    `media` has no HLS track."""
     _check_media(media, request, capabilities.max_duration)
     return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
-    """Return the plans for `request`, best first; `Plan.after` says when each one is tried. `media` is the page or item
-    that has the tracks; None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
+    """Return the plans for `request`, best first; `Plan.after` states when a later plan is tried. `media` is the page
+    or item that has the tracks, or None if the opener extracts the page itself. `allowed` is the result of
+    `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
-    merged; `TooLarge` if the media is longer than MAX_DURATION; `InvalidParameter` if there is a `start` but the media
-    is not live; `DrmProtected` if the tracks are encrypted; `FormatNotFound` if no track fits `format`; `MediaNotFound`
-    if `media` has no tracks."""
+    merged; `TooLarge` if the media is longer than MAX_DURATION; `InvalidParameter` if the request has a `start` but the
+    media is not live; `DrmProtected` if the tracks are encrypted; `FormatNotFound` if no track fits `format`;
+    `MediaNotFound` if `media` has no tracks."""
     if media is None or allowed.extracts:
         if request.to != "source":
             raise UnsupportedConversion("The subprocess method cannot convert media: leave out `to`.")
@@ -236,7 +245,8 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(allowed.plan(tracks) for tracks in choices)
-    # A fallback does not seek. A response with the whole file would be useless to a client that asks for a part.
+    # No fallback for a range request: the fallback does not support ranges, and the whole file would be useless to a
+    # client that asks for a part.
     return planned if request.range not in (None, _WHOLE) else planned + allowed.fallbacks(choices[-1])
 
 
@@ -244,7 +254,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
     if max_duration is not None and (media.duration or 0) > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
     if request.start is not None and not any(track.protocol in HLS_PROTOCOLS for track in media.tracks):
-        raise InvalidParameter(UNCUT)  # for HLS, only the playlist shows whether it is live
+        raise InvalidParameter(UNCUT)  # for HLS, only the playlist shows whether the media is live
 
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
@@ -254,23 +264,23 @@ def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
 
 
 def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
-    """Return whether `tracks` already have the format `to`: a pair is merged to MP4, a plain file has the format
-    `ext`."""
+    """Return whether `tracks` already have the format `to`: a pair is merged to MP4, a single file has the format that
+    its extension names."""
     if to == "source":
         return True
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
 def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Choose the best tracks of `media` that can be streamed, seekable if possible, and a fallback if they cannot be
-    opened.
+    """Return the best tracks of `media` that can be streamed, preferably seekable, followed by the tracks to open if
+    the best tracks cannot be opened.
 
     Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
-    file, or equals it and that file is not seekable.
+    file, or equals it while the single file is not seekable.
 
     Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed; `UnsupportedConversion` if video and audio are separate and cannot be merged, or if all of the video or
-    audio is refused, because the client asked for both."""
+    streamed; `UnsupportedConversion` if video and audio are separate and cannot be merged, or if no method can stream
+    any video, or any audio, of a page that has both."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
@@ -301,8 +311,8 @@ def _withheld(track: Track) -> bool:
 
 
 def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
-    """Raise an error with the reason if all formats of `media`, all its video or all its audio are missing from
-    `tracks`."""
+    """Raise an error if `tracks`, the tracks of `media` that can be streamed, lack all formats, all video or all audio
+    of `media`. The error states why these tracks cannot be streamed."""
     if not media.tracks:
         raise _no_media()
     for name, has in _PARTS:
@@ -321,8 +331,9 @@ _PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
 
 
 def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
-    """Find the tracks that a selector chose. Raises `FormatNotFound` if there are none, `DrmProtected` if one is
-    encrypted, `UnsupportedConversion` if they cannot be merged."""
+    """Return the tracks whose ids are in `selection`. Raises `FormatNotFound` if a track does not exist, `DrmProtected`
+    if a track is encrypted, and `UnsupportedConversion` if a track cannot be streamed or the tracks cannot be
+    merged."""
     tracks = [by_id(media.tracks, each) for each in selection]
     found = [track for track in tracks if track is not None]
     if not found or len(found) != len(tracks):
@@ -341,7 +352,8 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio that can be merged. Returns None if no pair can be merged."""
+    """Return the last video and the last audio track that can be merged, which are the best. Returns None if no video
+    or no audio track can be merged."""
     video = next(filter(allowed.merges, reversed(videos)), None)
     audio = next(filter(allowed.merges, reversed(audios)), None)
     return None if video is None or audio is None else (video, audio)

@@ -1,7 +1,8 @@
-"""Preconditions of a GET or HEAD (RFC 9110 §13), evaluated against the validators of the media. Pure.
+"""The evaluation of the preconditions of a GET or HEAD request (RFC 9110 §13) against the validators of the media. The
+functions are pure.
 
-If-Range is not a precondition here: it is evaluated after the preconditions (§13.2.2), and decides only about the
-range.
+If-Range is not a precondition here: it is evaluated after the preconditions (§13.2.2), and decides only whether the
+Range header applies.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from datetime import datetime
 from enum import Enum
 
 _MEMBER = re.compile(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|$)')
-"""Pattern of an entity tag in a list, or an empty member of it (§8.8.3, §5.6.1)."""
+"""Matches one member of a list of entity tags: an entity tag, or nothing (§8.8.3, §5.6.1)."""
 _DATE_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
-"""Formats of dates for `strptime`: an IMF-fixdate, and the two obsolete forms that a recipient must accept (§5.6.7)."""
+"""Formats of dates for `strptime`: an IMF-fixdate, and the two obsolete forms that a recipient of HTTP dates must
+accept (§5.6.7)."""
 
 
 class Outcome(Enum):
@@ -26,7 +28,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Preconditions:
-    """The values of the header fields; None for an absent field."""
+    """The values of the precondition header fields of a request; None for an absent field."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -42,8 +44,9 @@ _NONE = Preconditions()
 
 
 def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the fields whose name begins with `if-`, by their names with `_` instead of `-`. Joins repeated fields
-    into a list (§5.3): a repeated field that allows no list then never matches."""
+    """Return the header fields whose names begin with `if-`, by name, with `_` instead of `-` in the names. Joins the
+    values of a repeated field into a list (§5.3); if the field does not allow a list, the joined value is invalid and
+    matches nothing."""
     found: dict[str, str] = {}
     for name, value in headers:
         if name.startswith(b"if-"):
@@ -53,8 +56,8 @@ def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]
 
 
 def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) -> Outcome:
-    """Evaluate the preconditions in the order of §13.2.2. A condition on a date is ignored if either date is absent or
-    invalid."""
+    """Evaluate the preconditions in the order of RFC 9110 §13.2.2. Ignores a condition on a date if the date in the
+    request or `last_modified` is absent or invalid."""
     if asked.if_match is not None:
         if not _matches(asked.if_match, etag, strong=True):
             return Outcome.FAILED
@@ -66,8 +69,8 @@ def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) 
 
 
 def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
-    """Compare `etag` with a list of entity tags (§8.8.3.2). `*` matches any media. A malformed tag of the media server
-    matches if the client sends it back alone."""
+    """Return whether the list of entity tags `field` contains `etag` (§8.8.3.2). `*` matches any media. A malformed
+    `etag` of a media server matches if the client sends it back as the whole field."""
     if field.strip() == "*":
         return True
     if etag is None or (strong and etag.startswith("W/")):
@@ -78,7 +81,7 @@ def _matches(field: str, etag: str | None, *, strong: bool) -> bool:
 
 
 def _tags(field: str) -> list[str]:
-    """Return the tags of a list, up to its first malformed member."""
+    """Return the entity tags of the list `field`, up to the first malformed member."""
     found: list[str] = []
     at = 0
     while at < len(field) and (match := _MEMBER.match(field, at)) is not None:
@@ -89,7 +92,8 @@ def _tags(field: str) -> list[str]:
 
 
 def _is_later(last_modified: str | None, date: str | None) -> bool | None:
-    """Return whether the media was modified after `date`. Returns None if either date is absent or invalid."""
+    """Return whether the media was modified after `date`. Returns None if `last_modified` or `date` is absent or
+    invalid."""
     if last_modified is None or date is None:
         return None
     modified, asked = _parse_date(last_modified), _parse_date(date)

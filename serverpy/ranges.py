@@ -1,6 +1,8 @@
-"""Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure. The
-parser does not need the length of the file. It limits the number of digits before it converts them, because the headers
-come from untrusted clients and media servers.
+"""The parsers of byte ranges (RFC 9110 §14) in `Range` and `Content-Range` headers, and functions that apply a range to
+a file of known length. The functions are pure.
+
+The headers come from untrusted clients and media servers, so the parsers limit the number of digits before they convert
+them to a number.
 """
 
 from __future__ import annotations
@@ -13,18 +15,20 @@ from serverpy.errors import RangeNotSatisfiable
 _SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
-"""Maximum of a position. Larger numbers are clamped to this value: no file is that long, and a media server might not
-accept them (§14.1.2 warns of overflow)."""
+"""Maximum position in a file, in bytes. The parsers replace larger positions by this value: no file is that long, and a
+media server might not accept them (§14.1.2 warns of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
 NO_FILE_BYTES = 2**53 - 1
-"""A length, in bytes, that no file has. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length."""
+"""Length, in bytes, from which on a stated length is taken as unknown: no file is that long. Internet radio reports
+2^53-1, 2^63-1 or 2^64-1 instead of a length."""
 _FAKED_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """One requested range (§14.1.2): `first`–`last` inclusive. `last` None means "to the end", `first` None means the
-    last `last` bytes (suffix range). `str()` returns the header's value."""
+    """One requested byte range (§14.1.2): the bytes `first` to `last`, inclusive. None as `last` means the end of the
+    file. None as `first` means the last `last` bytes of the file (a suffix range). `str()` returns the header's
+    value."""
 
     first: int | None
     last: int | None
@@ -35,8 +39,9 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes. `total` is None if the
-    server does not state it. `str()` returns the header's value."""
+    """The byte range that a 206 response contains (§14.4): the bytes `first` to `last`, inclusive, of a file of `total`
+    bytes. `total` is None if the media server does not state the length of the file. `str()` returns the header's
+    value."""
 
     first: int
     last: int
@@ -47,8 +52,8 @@ class ContentRange:
 
     @classmethod
     def parse(cls, header: str | None) -> ContentRange | None:
-        """Parse a Content-Range header. Returns None if it is absent or invalid. Accepts a `last` beyond `total`: some
-        servers state one byte too many, and the bytes that arrive decide."""
+        """Parse a Content-Range header. Returns None if the header is absent or invalid. Accepts a last position beyond
+        the end of the file, because some media servers state a position that is too high by 1."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -59,8 +64,8 @@ class ContentRange:
 
 
 def is_endless(content_range: str | None) -> bool:
-    """Return whether a Content-Range means an endless stream: whether it begins at byte 0, with a total that no file
-    has."""
+    """Return whether a Content-Range header describes an endless stream: whether the range begins at byte 0 and the
+    total length is longer than any file."""
     match = _CONTENT_RANGE.fullmatch(content_range or "")
     if match is None or match[1].strip("0") or match[3] == "*":
         return False
@@ -68,28 +73,30 @@ def is_endless(content_range: str | None) -> bool:
 
 
 def body_length(content_length: str | None) -> int | None:
-    """Read the Content-Length of a body. Returns None if the header is absent, invalid, or states more bytes than any
-    file has."""
+    """Return the number of bytes in a Content-Length header. Returns None if the header is absent, invalid, or states
+    more bytes than any file has."""
     length = parse_length(content_length)
     return None if length is None or length >= NO_FILE_BYTES else length
 
 
 def total_of(content_range: str | None) -> int | None:
-    """Read the total length, in bytes, from a Content-Range, including that of a 416 response (`bytes */1000`). Returns
-    None if the length is missing or invalid."""
+    """Return the total length, in bytes, from a Content-Range header. The header may be that of a 416 response (`bytes
+    */1000`). Returns None if the length is missing or invalid."""
     return parse_length((content_range or "").rpartition("/")[2].strip())
 
 
 def parse_length(digits: str | None) -> int | None:
-    """Read a number of bytes, as in Content-Length. Returns None if it is absent, invalid or too large for any file."""
+    """Parse `text` as a number of bytes, as in Content-Length. Returns None if the number is absent, invalid or larger
+    than any file."""
     if digits is None or len(digits) > _MAX_DIGITS or not (digits.isascii() and digits.isdecimal()):
         return None
     return int(digits)
 
 
 def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """Return the first byte and the end (exclusive) of `asked` in a file of `total` bytes (§14.1.2). `asked` None means
-    the whole file, which may be empty. Raises `RangeNotSatisfiable` if the range contains no byte of the file."""
+    """Return the range `asked` of a file of `total` bytes (§14.1.2) as the offset of its first byte and the offset
+    after its last byte. None as `asked` means the whole file, which may be empty. Raises `RangeNotSatisfiable` if the
+    range contains no byte of the file."""
     if asked is None:
         return 0, total
     if asked.first is None:
@@ -102,15 +109,15 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
 
 
 def with_first(suffix: ByteRange, total: int) -> ByteRange:
-    """Return the suffix range of a file of `total` bytes as a range with an explicit first byte, because some servers
-    do not support suffix ranges."""
+    """Return the suffix range `asked` of a file of `total` bytes as a range with an explicit first byte, because some
+    media servers do not support suffix ranges."""
     return ByteRange(max(0, total - (suffix.last or 0)), None)
 
 
 def parse_range(header: str | None) -> ByteRange | None:
-    """Parse the single requested range. Returns None, so that the response is the whole file, if the header is absent
-    or names another unit, several ranges, or a malformed range such as `bytes=9-2` (§14.2 allows this for all of them).
-    An empty suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
+    """Parse a Range header with a single byte range. Returns None if the header is absent, or has another unit, several
+    ranges, or a malformed range such as `bytes=9-2`. The server then sends the whole file, which §14.2 allows. An empty
+    suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None

@@ -1,6 +1,6 @@
-"""The running streams: one record for each, which the log line, `/health` and the metrics read. A record is listed from
-the request to the end of its response. `api/responses.py` creates and owns it; `delivery.py` fills it in, and marks it
-as admitted once the budget has reserved its bytes.
+"""The registry of the running streams, with one record for each stream. The log, `/health` and the metrics show the
+records. A record is in the registry from the request to the end of the response. `api/responses.py` creates and removes
+the record; `delivery.py` fills it in, and marks it as admitted when the budget has reserved memory for the stream.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from serverpy.plan import Plan
 
 
 class Record:
-    """One stream. `client` is the client's address, `host` that of the page with its port, `site` the extractor's name.
-    `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
+    """The record of one stream. `client` is the IP address of the client, `host` the host and port of the page's URL,
+    and `site` the name of the extractor. `cancel` ends the stream: it closes the body, and cuts the connection so that
+    the client notices the missing bytes."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
         self.id = id
@@ -22,40 +23,41 @@ class Record:
         self.host: str | None = None
         self.site: str | None = None
         self.plan: Plan | None = None
-        """The plan that is open, or that was tried last, without segment lists."""
+        """The plan that was tried last, without the segment lists of its tracks."""
         self.status: int | None = None
-        """The status of the response; None before the response."""
+        """The status code of the response; None before the response begins."""
         self.sent_bytes = 0
         self.is_admitted = False
-        """Whether the stream runs or is being opened. If not, the request waits for a slot."""
+        """Whether the stream has been admitted: it runs or is being opened. Otherwise the request still waits for a
+        place."""
         self.end: str | None = None
-        """The end of the stream: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
+        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property
     def method(self) -> str | None:
-        """The method of the plan; None before there is one."""
+        """The method of the plan that was tried last; None before the first plan."""
         return None if self.plan is None else self.plan.method
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request began."""
+        """Number of seconds since the request began."""
         return time.monotonic() - self._started
 
 
 def unlisted() -> Record:
-    """Make a record for a caller that does not observe the stream."""
+    """Make a record that is not in the registry, for a caller that does not need to observe the stream."""
     return Record("", "", lambda: None)
 
 
 class Running:
-    """The registry of the running streams of one serving process."""
+    """The registry of the running streams of one server process."""
 
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield every record, oldest first."""
+        """Return an iterator over all records, oldest first."""
         return iter(list(self._records))
 
     @property
@@ -64,7 +66,8 @@ class Running:
         return sum(record.is_admitted for record in self._records)
 
     def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
-        """Add a new record, which is listed until `remove`. `cancel` must end the record's stream."""
+        """Add a new record to the registry, and return it. The record stays in the registry until `remove`. `cancel`
+        must end the stream of the record."""
         record = Record(id, client, cancel)
         self._records[record] = None
         return record

@@ -1,4 +1,4 @@
-"""The serving process: its status, its figures, and the start and end of its engine."""
+"""The state of the server process: its status, its metrics, and the start and end of its engine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from serverpy.tasks import Closing, cancel, spawn
 logger = logging.getLogger("serverpy")
 
 RETRY_SECONDS = 2.0
-"""Seconds between attempts to start the worker."""
+"""Number of seconds between attempts to start the worker process."""
 CLOSE_SECONDS = 10.0
-"""Seconds for which `aclose` waits until all streams are closed."""
+"""Maximum number of seconds that `aclose` waits until all streams are closed."""
 
 
 class Server:
-    """The state behind the routes, as `app.state.server`. The server runs between `start` and `aclose`, in one event
-    loop. It calls `on_refusal` if the worker finds a setting that cannot work; then no stream can be opened."""
+    """The state that the routes of the HTTP API use, as `app.state.server`. The server runs between `start` and
+    `aclose`, in one event loop. It calls `on_refusal` if the worker rejects a setting; it can then open no stream."""
 
     def __init__(self, engine: Engine, on_refusal: Callable[[ConfigurationError], None]) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class Server:
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
-        """End running streams, then the engine. Idempotent."""
+        """Cancel all running streams, then close the engine. Idempotent."""
 
     @property
     def is_closed(self) -> bool:
@@ -59,12 +59,12 @@ class Server:
         return "ok" if self.ytdlp_version is not None else "starting"
 
     def start(self) -> None:
-        """Start the engine in the background; until its worker is up, `/ready` answers 503, and requests wait for it.
-        Idempotent. Raises RuntimeError if the server runs in another event loop."""
+        """Start the engine in the background; until its worker has started, `/ready` responds with 503, and requests
+        wait for the worker. Idempotent. Raises `RuntimeError` if the server was started in another event loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not None:
             if self._loop is not loop:
-                raise RuntimeError("this application runs in another event loop")
+                raise RuntimeError("this application was started in another event loop: create a new application")
             return
         if self.is_closed:
             return
@@ -74,8 +74,9 @@ class Server:
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
-        """Start the engine, and retry until the worker starts, because the machine may be too slow or out of memory for
-        a while. Stops if a setting cannot work, because a retry would not help."""
+        """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
+        memory for a while. If the worker rejects a setting, calls `on_refusal` and returns, because a retry would not
+        help."""
         while True:
             try:
                 await self._engine.start()
@@ -84,13 +85,13 @@ class Server:
                 self._on_refusal(error)
                 return
             except ServerPYError as error:
-                logger.error("the worker does not start: %s", error)
+                logger.error("the worker does not start and is tried again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
         ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     def drain(self) -> None:
-        """Refuse new streams. Running streams continue."""
+        """Refuse new streams from now on. Running streams continue."""
         self._draining = True
         self._engine.budget.stop()
 
@@ -112,7 +113,7 @@ class Server:
         await self._lag.aclose()
 
     async def sample(self) -> Sample:
-        """Take the current figures of this process, for `/health` and `/metrics`."""
+        """Return the current metrics of this process, for `/health` and `/metrics`."""
         engine = self._engine
         workers = engine.workers.state()
         memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
@@ -130,7 +131,7 @@ class Server:
             fallbacks=engine.delivery.fallbacks,
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
-            fds=len(os.listdir("/proc/self/fd")) - 1,  # without the descriptor that lists the others
+            fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
             children=await asyncio.to_thread(children_of_this_process),
             buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
             budget_used=engine.budget.used_bytes,

@@ -1,4 +1,4 @@
-"""One run for all callers that request the same key at the same time.
+"""Classes that call a function once for all callers that ask for the same key at the same time. Such a call is a run.
 
     run(key, make) ─▶ is a run of that key in progress? wait for it
                    └▶ otherwise start one with `make`
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    """A run and the number of callers that wait for it."""
+    """A run in progress, and the number of callers that wait for its result."""
 
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
@@ -35,7 +35,7 @@ class _Flight(Generic[T]):
 
 
 class SharedFlights(Generic[K, T]):
-    """Runs in tasks of their own, named `name`. The owner calls `aclose`."""
+    """Runs that are each executed by a task of its own, whose name is `name`. The owner must call `aclose`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -48,8 +48,8 @@ class SharedFlights(Generic[K, T]):
         return key in self._flights
 
     async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the run of `key`. Raises the run's error if the run failed, `Draining` if `aclose`
-        cancelled the run."""
+        """Return the result of the run of `key`. Joins a run in progress, or starts one with `make`. Raises the run's
+        error if the run failed, and `Draining` if `aclose` cancelled the run."""
         flight = self._flights.get(key) or self._begin(key, make)
         flight.callers += 1
         try:
@@ -81,24 +81,27 @@ class SharedFlights(Generic[K, T]):
     def _land(self, key: K, flight: _Flight[T]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            flight.task.exception()  # retrieves the exception: the last caller may have left just before
+            # marks the exception as retrieved, because the last caller may have left just before
+            flight.task.exception()
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
-        """Forget `flight`, unless a later flight has replaced it: the last caller may leave before the task has
-        ended."""
+        """Remove `flight` as the run of `key`, unless a later run has replaced it. That happens if the last caller left
+        before the task of `flight` ended."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 
 
 class LedFlights(Generic[K, T]):
-    """Runs in the task of the first caller. `make` must not wait for a run of its own key."""
+    """Runs that are each executed by the task of the first caller. `make` must not call `run` with the key of its own
+    run."""
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the run of `key`. Raises the run's error if the run failed. The first caller returns in
-        the turn of the event loop in which `make` ends, the others later."""
+        """Return the result of the run of `key`. Joins a run in progress, or executes one with `make`. Raises the run's
+        error if the run failed. The caller that executes the run returns in the same turn of the event loop in which
+        `make` returns, and the other callers return later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
                 return await asyncio.shield(led)
@@ -112,11 +115,11 @@ class LedFlights(Generic[K, T]):
             return result
         except BaseException as error:
             flight.set_exception(error if isinstance(error, Exception) else _LeaderLeft())
-            flight.exception()  # retrieves the exception: there may be no other caller
+            flight.exception()  # marks the exception as retrieved, because perhaps no other caller waits for it
             raise
         finally:
             del self._flights[key]
 
 
 class _LeaderLeft(Exception):
-    """The cancellation of the caller whose task executed the run."""
+    """Error that tells the waiting callers that the caller whose task executed the run was cancelled."""

@@ -1,4 +1,4 @@
-"""Background tasks with a name and an owner, and ways to end them."""
+"""Helpers for asyncio tasks: to start, cancel, limit and interrupt them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel `task` and wait until it has ended. Does not raise an exception of the task."""
+    """Cancel `task` and wait until it has ended. Does not raise the exception of the task."""
     task.cancel()
     await asyncio.wait([task])
 
 
 class Stall:
-    """Context manager that limits each step within its block, from `begin` to `end`, to `seconds`. If a step takes
-    longer, the block is cancelled and raises TimeoutError. All steps share one timer; `asyncio.timeout` would need one
-    for each."""
+    """A context manager that limits the duration of each step in its block. A step lasts from `begin` to `end`. If a
+    step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`. All steps
+    share one timer; `asyncio.timeout` would need one for each."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -35,7 +35,7 @@ class Stall:
         self._begun = None
 
     def expire(self) -> None:
-        """End the block as if a step had taken too long. Has no effect once the block has been left."""
+        """End the block as if a step had taken too long. Does nothing after the end of the block."""
         if not (self._expired or self._over):
             self._expired = True
             self._task.cancel()
@@ -52,10 +52,11 @@ class Stall:
         self._timer.cancel()
         self._over = True
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError("a step took too long") from error
+            raise TimeoutError("a step of this block took too long") from error
 
     def _look(self) -> None:
-        """Expire if a step is overdue; otherwise check again when the current step would become overdue."""
+        """End the block if the current step has taken too long. Otherwise check again at the time at which it would
+        have taken too long."""
         waited = 0.0 if self._begun is None else self._loop.time() - self._begun
         if waited >= self._seconds:
             self.expire()
@@ -64,13 +65,15 @@ class Stall:
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-    """Start `coroutine` as a task. The caller keeps the task, and awaits or cancels it."""
+    """Start `coroutine` as a task named `name`. The caller must keep a reference to the task, and await or cancel
+    it."""
     return asyncio.get_running_loop().create_task(coroutine, name=name)
 
 
 class Closing:
-    """Function that closes a resource once. The first `await closing()` runs `close` in a task of its own; every caller
-    waits for that task. A cancelled caller stops waiting, but the task continues. `close` must limit its own time."""
+    """An asynchronous function that closes a resource once. The first call runs `close` in a task of its own, and every
+    call waits for that task. If a caller is cancelled, it stops waiting, but the task continues, so `close` must limit
+    its own time."""
 
     def __init__(self, close: Callable[[], Coroutine[None, None, None]], name: str) -> None:
         self._close = close
@@ -88,17 +91,17 @@ class Closing:
 
 
 class Unlosable:
-    """Mixin for streams that cannot be lost while no read is in progress (`body.py::Body.loss`)."""
+    """A mixin for bodies that cannot be lost between two reads (`body.py::Body.loss`)."""
 
     loss: ServerPYError | None = None
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Ignore `tell`, which is never called."""
+        """Do nothing: the body cannot be lost between two reads, so `tell` is never called."""
 
 
 class Interruptible:
-    """Reads of a stream, one at a time, which closing the stream can interrupt. An interrupted read has the same effect
-    on the stream as a cancelled read."""
+    """A wrapper for the reads of a stream, one at a time, which lets the closing of the stream interrupt a read. For
+    the stream, an interrupted read is the same as a cancelled read."""
 
     def __init__(self) -> None:
         self._reader: asyncio.Task[Any] | None = None
@@ -106,7 +109,7 @@ class Interruptible:
         self._over = asyncio.Event()
 
     async def run(self, read: Coroutine[Any, Any, T]) -> T:
-        """Await `read`. Raises `UpstreamFailed` if `read` is interrupted."""
+        """Await `read`, and return its result. Raises `UpstreamFailed` if `interrupt` is called meanwhile."""
         task = asyncio.current_task()
         assert task is not None
         cancelling, self._reader = task.cancelling(), task
@@ -123,7 +126,8 @@ class Interruptible:
                 self._over.set()
 
     async def interrupt(self) -> None:
-        """Interrupt the read in progress, and wait until it has ended. Idempotent. No read may follow."""
+        """Interrupt the read in progress, if there is one, and wait until it has ended. The caller must start no read
+        afterwards. Idempotent."""
         if self._reader is None:
             return
         if not self._interrupted:
@@ -133,9 +137,9 @@ class Interruptible:
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread. Raises the error of `work` if `work` fails. A cancelled caller waits until `work` has
-    ended, because a thread cannot be cancelled and the caller will close the resources that `work` uses. An error of
-    `work` is then the cause of the CancelledError."""
+    """Run `work` in a thread, and return its result. Raises the error of `work` if `work` fails. If the caller is
+    cancelled, it waits until `work` has ended, because a thread cannot be cancelled, and the caller may then close
+    resources that `work` uses. If `work` fails in that case, its error is the cause of the `CancelledError`."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

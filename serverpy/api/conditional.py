@@ -1,8 +1,9 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
-Only an open stream has validators. So the server opens the stream for the range at once, and evaluates the
-preconditions against the validators of that stream. If the range cannot be satisfied, the server opens the stream
-again, because the refusal has no validators and sometimes no length.
+The server knows the validators of a stream only after it has opened the stream. So it opens the stream for the range at
+once, and evaluates the preconditions against the validators of that stream. If the range cannot be satisfied, the
+server opens the stream again, because the media server's 416 response has no validators, and sometimes not the length
+of the file.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has validators, because ranges
-    need stable bytes."""
+    """Return the ETag and Last-Modified of a response. Returns None for each if ranges of the response's bytes cannot
+    be requested: its bytes may then differ at each request."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditional:
-    """The conditions and the range in the header fields of a request."""
+    """The preconditions, the If-Range value and the range in the header fields of a request."""
 
     preconditions: Preconditions
     range: ByteRange | None
@@ -41,31 +42,33 @@ class Conditional:
         fields = conditional_fields(headers)
         if_range = fields.pop("if_range", None)
         known = {name: value for name, value in fields.items() if name in Preconditions.__slots__}
-        # RFC 9110 §14.2 defines ranges only for GET; two Range fields are invalid
+        # RFC 9110 §14.2 defines Range only for GET; a request with two Range fields is invalid, so the server ignores
+        # them
         ranges = [value for name, value in headers if name == b"range"] if method == "GET" else []
         asked = parse_range(ranges[0].decode("latin-1")) if len(ranges) == 1 else None
         return cls(Preconditions(**known), asked, if_range)
 
     def outcome(self, head: Head) -> Outcome:
-        """Evaluate the preconditions against the validators of the response."""
+        """Evaluate the preconditions against the validators of the response with this `head`."""
         return evaluate(self.preconditions, *validators(head))
 
     async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
-        `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
-        cannot be opened."""
-        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
+        """Open the stream of the range in `request`, or of the whole file if this server does not apply the range.
+        Raises `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the
+        stream cannot be opened."""
+        if self.range == _EMPTY:  # few media servers support an empty range, so the server requests the whole file
             return await self._open_whole(delivery, request, record)
         try:
             return await delivery.open(request, record)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
+                # raises `RangeNotSatisfiable`, unless the media server has refused a range that its file satisfies
+                resolve_range(self.range, error.size)
             return await self._open_whole(delivery, request, record)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
-        preconditions and If-Range let the range apply."""
+        """Open the whole file, to evaluate the preconditions and If-Range before the range. Raises
+        `RangeNotSatisfiable` if the preconditions and If-Range let the range apply and the range is out of bounds."""
         stream = await delivery.open(replace(request, range=None, if_range=None), record)
         try:
             head = stream.head

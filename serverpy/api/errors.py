@@ -1,4 +1,5 @@
-"""Exception handlers: each exception becomes a problem document (`problems.py`), as the OpenAPI schema states."""
+"""Exception handlers, which turn each exception into a problem document (`problems.py`), as the OpenAPI schema
+states."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
-    """Respond to a request for an unknown path or with a wrong method."""
+    """Respond to a request for an unknown path or with a method that the path does not support."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":  # each path has a second route for HEAD
+    if headers.get("Allow") == "GET":  # each path has a route for GET, and a second route for HEAD
         headers["Allow"] = "GET, HEAD"
     return render(document(error.status_code, str(error.detail), code, f"{error.detail}."), headers)

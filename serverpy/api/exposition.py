@@ -1,5 +1,5 @@
-"""The sample of `metrics.py` in Prometheus' text format. The server imports this module at the first scrape, because
-the Prometheus library takes 1.3 MB."""
+"""The server's metrics (a `Sample` of `metrics.py`) in the Prometheus text format. The server imports this module at
+the first scrape, because the Prometheus library takes 1.3 MB."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HELP = {
         "Lag of the event loop, 99th percentile of the last minute.",
     ),
 }
-"""Gauges: maps a field of the sample to the Prometheus name and help text."""
+"""The gauges: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 COUNTERS = {
     "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
     "fallbacks": (
@@ -51,11 +51,11 @@ COUNTERS = {
     ),
     "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
-"""Counters, in the same form as `HELP`."""
+"""The counters: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
-    """Render the sample in Prometheus' text format."""
+    """Render `sample` in the Prometheus text format."""
     registry = CollectorRegistry()
     registry.register(_Sampled(sample))
     return generate_latest(registry)

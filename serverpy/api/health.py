@@ -1,4 +1,4 @@
-"""The response of `/health`, as OpenAPI shows it."""
+"""The model of the response of `/health`, as OpenAPI shows it."""
 
 from __future__ import annotations
 
@@ -64,11 +64,12 @@ class Health(BaseModel):
 
     status: Literal["starting", "ok", "draining"]
     version: str
-    yt_dlp: str | None = Field(description="Version of yt-dlp; null until the worker has started.")
-    uptime: float = Field(description="Seconds since the start of the process.")
+    yt_dlp: str | None = Field(description="Version of yt-dlp; null until the worker process has started.")
+    uptime: float = Field(description="Seconds since the server process started.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="The process that runs yt-dlp. `stopped`: the process was idle, and starts again when it is needed."
+        description="State of the yt-dlp worker process. `stopped`: the server has stopped the idle worker, and "
+        "starts another when a request needs it."
     )
     streams: int
     waiting: int

@@ -1,8 +1,7 @@
-"""The Host field of a request: whether it is valid (RFC 9112 §3.2), and whether this server answers for it. Pure.
-
-A page in a browser can let its own host name resolve to the address of this server (DNS rebinding). The browser then
-treats this server as the page's own, but still sends the page's name as Host. An attacker cannot control an IP literal
-or `localhost`.
+"""The checks of a request's Host field: whether the field is valid (RFC 9112 §3.2), and whether this server answers for
+it. Pure functions. A page in a browser can let its own host name resolve to the address of this server (DNS rebinding).
+The browser then treats this server as the page's own, but still sends the page's host name as Host. IP literals and
+`localhost` are safe, because no attacker can make them resolve to another address.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ _WITHOUT_HOST = ("0.9", "1.0")
 
 
 def host_fault(fields: Sequence[bytes], http_version: str) -> str | None:
-    """Return the error in the Host fields of a request. Returns None if they are valid."""
+    """Return a sentence that describes the error in the Host fields of a request. Returns None if the fields are
+    valid."""
     if len(fields) > 1:
         return "The request has more than one Host header."
     if not fields:
@@ -26,8 +26,8 @@ def host_fault(fields: Sequence[bytes], http_version: str) -> str | None:
 
 
 def host_of(field: bytes) -> str | None:
-    """Return the host of a Host field in lower case, without the port and the final dot of a name. Returns None if the
-    field is malformed or empty."""
+    """Return the host that a Host field names, in lower case, without the port and the final dot of a name. Returns
+    None if the field is malformed or empty."""
     match = _HOST.fullmatch(field.decode("latin-1"))
     if match is None or int(match[2] or 0) > 65535:
         return None

@@ -1,8 +1,9 @@
-"""Middleware around every response. `Frame` adds the headers that all responses have; `Checks` refuses requests that
-are too long or name an unknown host, and responds to an unexpected exception. CORS stands between the two, so that a
-page of an allowed origin can read every response.
+"""The middleware through which every request and response passes. `Frame` adds the headers that all responses have;
+`Checks` refuses requests that are too long or name an unknown host, and responds to an unexpected exception. The CORS
+middleware stands between `Frame` and `Checks`, so that a page of an allowed origin can also read the responses of
+`Checks`.
 
-Both are plain ASGI wrappers: they change the head of a response and pass its body through unchanged.
+`Frame` and `Checks` are plain ASGI wrappers: they change the head of a response and pass its body through unchanged.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ EXPOSED_HEADERS = [
 """Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
-"""Key that is in the scope once the response has begun."""
+"""Key that the middleware adds to the ASGI scope when the response begins."""
 
 
 class Frame:
-    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for responses
-    without a Cache-Control of their own. `embeddable` states whether pages of other sites may embed media. The request
-    of a media element does not name the origin of its page, so the server allows all pages or none. Chromium treats two
-    ports of an IP address as one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the
-    same site gets `cross-origin`."""
+    """The outermost middleware. It adds a request id, `nosniff` and Cross-Origin-Resource-Policy to every response, and
+    `no-store` to a response without Cache-Control. `embeddable` states whether pages of other sites may embed media.
+    The request of a media element does not name the origin of its page, so the server can only allow pages of all other
+    sites, or of none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but not in
+    Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
@@ -66,8 +67,8 @@ class Frame:
 
 
 class Checks:
-    """The innermost middleware. `hosts` are the names that the server answers for besides IP literals and `localhost`;
-    None turns the check off."""
+    """The innermost middleware. It refuses requests that are too long or name an unknown host. `hosts` are the host
+    names that the server answers for besides IP literals and `localhost`; None turns the check of the host off."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
         self._app = app
@@ -86,7 +87,7 @@ class Checks:
         except Exception:
             if _STARTED not in scope:
                 await internal_error()(scope, receive, send)
-            raise  # the ASGI server logs the exception, and cuts a response that has begun
+            raise  # the ASGI server logs the exception, and cuts the connection if the response has begun
 
     def _host_error(self, scope: Scope) -> ServerPYError | None:
         if self._hosts is None:

@@ -1,5 +1,5 @@
-"""The parts of `/openapi.json` that FastAPI cannot derive from the routes' signatures: header fields, media types, and
-every error."""
+"""The parts of the OpenAPI schema (`/openapi.json`) that FastAPI cannot derive from the signatures of the routes:
+header fields, media types, and every error."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ HEAD_RESPONSES: Responses = {
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the schema without the 422 that FastAPI adds: the server answers invalid parameters with a 400."""
+    """Return the OpenAPI schema without the 422 responses that FastAPI adds, because the server answers invalid
+    parameters with status 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         for operations in schema["paths"].values():

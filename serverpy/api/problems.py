@@ -1,4 +1,5 @@
-"""Errors as HTTP: the one table from the error tree to status codes, and the problem documents (RFC 9457)."""
+"""The HTTP responses for errors: the only table that maps error classes to status codes, and the problem documents (RFC
+9457)."""
 
 from __future__ import annotations
 
@@ -38,13 +39,14 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.ExtractionTimeout: (504, "The page took too long"),
     errors.UpstreamTimeout: (504, "The media server took too long"),
 }
-"""`ConfigurationError` has no row, because it is raised only at start."""
+"""Maps error classes to the status and title of the response. `ConfigurationError` is missing, because it is raised
+only when the server starts."""
 
 MEDIA_TYPE = "application/problem+json"
 
 
 def row(error: ServerPYError) -> tuple[int, str]:
-    """Return the status and title of the nearest class that has a row."""
+    """Return the status and title for `error`, from the nearest base class in `STATUS`."""
     return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), (500, "The server failed"))
 
 
@@ -53,20 +55,21 @@ def document(status: int, title: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def problem(error: ServerPYError) -> Response:
-    """Make the response to a request that failed before its first byte."""
+    """Make the response to a request that failed before the server sent the first byte of a response."""
     status, title = row(error)
     headers = {"Cache-Control": "no-store"}
     if isinstance(error, CapacityError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, RangeNotSatisfiable):
         headers["Accept-Ranges"] = "bytes"
-        if error.size is not None:  # RFC 9110 §14.4 defines no form for an unknown length here
+        # RFC 9110 §14.4 defines no Content-Range for a 416 response if the length of the file is unknown
+        if error.size is not None:
             headers["Content-Range"] = f"bytes */{error.size}"
     return render(document(status, title, error.code, error.detail), headers)
 
 
 def internal_error() -> Response:
-    """Make the response to an unexpected exception, without its details."""
+    """Make the response to an unexpected exception. The response does not show the details of the exception."""
     return render(document(500, "The server failed", "internal", "Internal error: see the log of the server."))
 
 
@@ -76,7 +79,7 @@ def render(content: dict[str, Any], headers: dict[str, str] | None = None) -> Re
 
 
 def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
-    """Make the `responses=` of a FastAPI route: one entry for each status, with an example for each code."""
+    """Make the `responses=` of a FastAPI route: one entry for each status code, with an example for each error code."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status, title = STATUS[kind]

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and the size and time of requests are
-limited. The protocol also extends ASGI: a response can cut its connection, and register a callback that the protocol
-calls when the client leaves.
+"""uvicorn's HTTP protocol with limits: the protocol buffers at most one chunk for a slow client, and limits the size of
+a request and the time in which the client must send it. The protocol also extends ASGI, so that a response can cut its
+connection, and can register a callback that the protocol calls when the client leaves.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from serverpy.api.hosts import host_fault
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
-"""Maximum length of a request target, which has room for the longest accepted URL, percent-encoded, and the other
-parameters."""
+"""Maximum length of a request target, in bytes. It has room for the longest accepted URL, percent-encoded, and the
+other parameters."""
 HEADER_BYTES = 32 * 1024
 BODY_BYTES = 1024 * 1024
-"""Maximum size of a request body. The server discards the body of a GET or HEAD as it arrives."""
+"""Maximum size of a request body, in bytes. The server discards the body of a GET or HEAD as it arrives."""
 REQUEST_SECONDS = 30.0
-"""Time that a client has to send a request: its head and its body."""
+"""Maximum number of seconds in which a client must send a request: its head and its body."""
 PIPELINED = 16
-"""Maximum number of requests that wait on one connection for the response to an earlier request; each holds some
-kilobytes."""
+"""Maximum number of requests that wait on one connection for the response to an earlier request. Each of these requests
+takes some kilobytes of memory."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
@@ -40,18 +40,18 @@ _LINGER_RESET, _LINGER_DEFAULT = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0
 second."""
 
 CUT = "serverpy.cut"
-"""In `scope["extensions"]`: function that cuts the connection in mid-body. The caller may send or await nothing
-afterwards."""
+"""Key in `scope["extensions"]` of a function that cuts the connection in mid-body. After the call, the caller must not
+send or await anything."""
 LEFT = "serverpy.left"
-"""In `scope["extensions"]`: function that sets a callback, or removes the callback if its argument is None. The
-protocol calls the callback once when the client leaves. A response that sets a callback does not read the body of the
-request."""
+"""Key in `scope["extensions"]` of a function that sets its argument as the callback, or removes the callback if the
+argument is None. The protocol calls the callback once when the client leaves. A response that sets a callback cannot
+read the body of the request."""
 UNFRAMED = "serverpy.unframed"
-"""In `scope["extensions"]` of an HTTP/1.0 request: function that the response calls before a body of unknown length. It
-returns a function that the response calls at the end of that body."""
+"""Key in `scope["extensions"]` of an HTTP/1.0 request for a function that the response calls before a body of unknown
+length. The function returns another function, which the response calls at the end of that body."""
 TOO_LONG = "serverpy.too_long"
-"""In `scope["extensions"]` if the request is too long; the value names the part that is too long: `target`, `headers`
-or `body`. The protocol drops the excess."""
+"""Key in `scope["extensions"]` that is present if the request is too long. Its value names the part that is too long:
+`target`, `headers` or `body`. The protocol drops the excess bytes of that part."""
 
 
 def new_request_id() -> str:
@@ -60,12 +60,12 @@ def new_request_id() -> str:
 
 
 class BadRequest(Exception):
-    """The error of an invalid request. A callback of the parser raises `BadRequest`, and the parser then reports an
-    error."""
+    """An exception for an invalid request. A callback of the parser raises `BadRequest`, and the parser then reports
+    the request as invalid."""
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """One client connection."""
+    """The HTTP protocol on one client connection."""
 
     _request_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
@@ -76,11 +76,13 @@ class StreamProtocol(HttpToolsProtocol):
     _fault = "Malformed HTTP request."
     _lost = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+    # the type of `transport` is that in uvicorn
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # One function per response: while one response closes, the response to the next request may have begun.
+        # One callback for each response: while one response closes, the response to the next request may have begun.
         self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}
-        # uvicorn waits for the client before each write: with a limit of 0, only one chunk waits in the transport.
+        # uvicorn waits before each write until the transport's buffer is at most `high`. With `high=0`, only one chunk
+        # waits in the transport.
         transport.set_write_buffer_limits(high=0)
         self._await_request()
 
@@ -92,8 +94,8 @@ class StreamProtocol(HttpToolsProtocol):
             self._call_on_left(cycle)
 
     def data_received(self, data: bytes) -> None:
-        """Percent-encode the non-ASCII bytes of a target: the parser accepts only ASCII, but curl and other clients
-        send a target as the user typed it. `query.py` refuses a target that is not UTF-8."""
+        """Percent-encode the non-ASCII bytes of the request target. The parser accepts only ASCII, but curl and other
+        clients send the target as the user typed it. `query.py` refuses a target that is not UTF-8."""
         if self._in_first_line:
             line, end, rest = data.partition(b"\n")
             self._in_first_line = not end
@@ -101,11 +103,12 @@ class StreamProtocol(HttpToolsProtocol):
                 data = _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + end + rest
         super().data_received(data)
         if self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_request()  # bytes that begin no request, such as blank lines, also stop uvicorn's idle time-out
+            # bytes that do not begin a request, such as blank lines, also stop uvicorn's idle timeout
+            self._await_request()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that the parser rejects with a problem document; uvicorn would send plain text. Aborts the
-        connection instead if another response is being sent or is waiting."""
+        """Send a problem document in response to a request that the parser rejects; uvicorn would send plain text.
+        Aborts the connection instead if the response to an earlier request is being sent or is waiting."""
         if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
             return
@@ -116,7 +119,8 @@ class StreamProtocol(HttpToolsProtocol):
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
             "Connection: close\r\n"
         )
-        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)  # the Date header
+        # the Date header of all responses
+        common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
         self.transport.write(head.encode() + common + b"\r\n" + body)
         self.transport.close()
 
@@ -138,7 +142,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            return  # a trailer field is not a header field (RFC 9110 §6.5.1)
+            return  # do not store it: a trailer field is not a header field (RFC 9110 §6.5.1)
         self._header_bytes += len(name) + len(value)
         if self._header_bytes <= HEADER_BYTES:
             super().on_header(name, value)
@@ -157,19 +161,22 @@ class StreamProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         cycle = self.cycle
-        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no other methods
+        # a `RequestResponseCycle` uses no other methods of a transport
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]
         self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._set_on_left, cycle)}
         if self._on_left:
-            # uvicorn pauses reading while a request waits, and would not notice that a client leaves
+            # uvicorn pauses reading of the connection while a pipelined request waits, and would not notice that the
+            # client leaves
             self.flow.resume_reading()
         if cycle.scope["http_version"] == "1.0":
             self._extensions[UNFRAMED] = partial(_unframe, cycle, self.transport)
 
     def _check_head(self) -> None:
-        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if a check fails."""
+        """Check the head of the request for errors that the parser and uvicorn accept. Raises `BadRequest` if a check
+        fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
-            return  # the Host field may be among the dropped fields
+            return  # no check of Host: the Host field may be among the header fields that `on_header` dropped
         hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
         absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
         if hosts and absolute is not None:
@@ -195,19 +202,20 @@ class StreamProtocol(HttpToolsProtocol):
             return
         self._on_left[cycle] = left
         self._wants_body = False
-        self.flow.resume_reading()  # otherwise the protocol would not notice that the client leaves
+        # otherwise reading stays paused, and the protocol does not notice that the client leaves
+        self.flow.resume_reading()
         if self._lost:
             self.loop.call_soon(self._call_on_left, cycle)
 
     def _call_on_left(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True  # uvicorn sets this flag only for the last request
+        cycle.disconnected = True  # uvicorn sets this flag only for the last request of the connection
         left = self._on_left.pop(cycle, None)
         if left is not None:
             left()
 
     @property
     def is_awaiting_request(self) -> bool:
-        """Whether the client has at most REQUEST_SECONDS left to complete a request."""
+        """Whether the client is yet to send the rest of a request, within at most REQUEST_SECONDS."""
         return self._request_timer is not None
 
     def _await_request(self) -> None:
@@ -219,17 +227,18 @@ class StreamProtocol(HttpToolsProtocol):
             self._request_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """Cut the connection so that the client notices the missing bytes: the body ends before its Content-Length or
-        its final chunk, or by a reset (`_unframe`)."""
-        cycle.disconnected = True  # so that uvicorn does not report an incomplete response
+        """Cut the connection so that the client notices the missing bytes: the connection ends before the body's
+        Content-Length or its final chunk, or is reset (`_unframe`)."""
+        cycle.disconnected = True  # otherwise uvicorn would report an incomplete response
         self.transport.abort()
 
 
 def _unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
-    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends the
-    body. uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the
-    whole length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
-    process never looks like a complete body."""
+    """Send the body without chunked encoding, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection
+    ends the body. uvicorn would send chunks unless it expects a length, so the function sets a huge length. The caller
+    calls the returned function at the end of the body, and uvicorn then takes the response as complete. Until then,
+    closing the socket resets the connection, so that an exception or the end of the process never looks like a complete
+    body."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     _set_linger(transport, _LINGER_RESET)
 
@@ -247,9 +256,9 @@ def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
 
 
 class HeadFirst:
-    """The transport as one response sees it. `HeadFirst` sends the head with the first bytes of the body, in one system
-    call. The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a
-    head."""
+    """The transport that uvicorn writes one response to. It sends the head with the first bytes of the body, in one
+    system call. The head waits no longer than the current turn of the event loop; an interim response 100 (Continue)
+    counts as a head."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

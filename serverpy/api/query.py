@@ -1,4 +1,4 @@
-"""The query string of a request: its encoding, and the parameters of `/stream`."""
+"""The parser of the query string of `/stream`. It checks the encoding and the parameters."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ PAGE = "https://example.com/watch?v=1"
 
 
 class StreamQuery(BaseModel):
-    """The parameters of `/stream`."""
+    """The parameters of a request for `/stream`."""
 
     url: str = Field(description=URL_MEANS, examples=[PAGE])
-    format: str | None = Field(None, description="yt-dlp format selector, or a format's id from `/info`.")
+    format: str | None = Field(None, description="yt-dlp format selector, or the id of a format that `/info` lists.")
     to: Target = Field("source", description="Format to convert the media to.")
     method: Method | None = None
-    item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
+    item: int | None = Field(None, ge=1, description="Number of the item in a playlist or image post, from 1.")
     start: float | None = Field(
         None,
         description="Only for live streams: the position at which to begin, in seconds from the oldest available "
         "position or, if negative, back from the end. Default: the live edge.",
     )
-    end: float | None = Field(None, description="Position at which to end, in seconds. Not available in this version.")
-    download: bool = Field(False, description="`1`: send as an attachment.")
+    end: float | None = Field(
+        None, description="Position at which to end, in seconds. This version does not support the parameter."
+    )
+    download: bool = Field(
+        False, description="If `1`, the server sends the media as an attachment, which a browser saves."
+    )
     filename: str | None = Field(
-        None, description="Name of the file, instead of the media's title. Its extension is that of the media."
+        None,
+        description="Name of the file that a browser saves; default: the title "
+        "of the media. The server may change the extension to that of the media.",
     )
 
 
 def parse_query(query: bytes) -> StreamQuery:
-    """Parse the query string of `/stream`. Raises `InvalidUrl` if the URL is invalid, otherwise `InvalidParameter` if
-    another parameter is invalid."""
+    """Parse the query string of `/stream`. Raises `InvalidUrl` if the parameter `url` is invalid, or `InvalidParameter`
+    if only another parameter is invalid."""
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         check_encoding(query)
@@ -51,13 +57,13 @@ def parse_query(query: bytes) -> StreamQuery:
 
 
 def check_encoding(query: bytes) -> None:
-    """Refuse values that are not UTF-8, because a URL with replacement characters would name another page. Raises
-    `InvalidUrl` if the URL is not UTF-8, `InvalidParameter` if another value is not UTF-8."""
+    """Check that all values in `query` are UTF-8, because a URL with replacement characters would name another page.
+    Raises `InvalidUrl` if the URL is not UTF-8, or `InvalidParameter` if only another value is not UTF-8."""
     bad = {name for name, _, value in (pair.partition(b"=") for pair in query.split(b"&")) if not _is_utf8(value)}
     if b"url" in bad:
-        raise InvalidUrl("The URL is not UTF-8.")
+        raise InvalidUrl("The URL is not UTF-8: percent-encode it as UTF-8.")
     if bad:
-        raise InvalidParameter("A parameter is not UTF-8.")
+        raise InvalidParameter("A parameter is not UTF-8: percent-encode it as UTF-8.")
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -1,6 +1,6 @@
-"""The streaming response. Unlike Starlette's streaming response, this response owns its body: it opens, sends and
-closes the body exactly once, even if the client leaves, stops reading or is gone before the start. If a body ends too
-early, the response cuts the connection.
+"""The streaming response of `/stream`. Unlike Starlette's streaming response, this response owns its body: it opens,
+sends and closes the body exactly once, even if the client leaves, stops reading or is gone before the start. If a body
+ends too early, the response cuts the connection to the client.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ StatusAndHeaders = tuple[int, dict[str, str]]
 
 
 class StreamCut(Exception):
-    """Exception that an ASGI server without `StreamProtocol` gets instead of the rest of a body."""
+    """Exception that makes an ASGI server without `StreamProtocol` cut the connection in mid-body."""
 
 
 class StreamResponse(Response):
-    """Response that opens its stream when it is sent, and lists it in `running` until its end. `head` returns status
-    and headers for the open stream, or raises a `ServerPYError`."""
+    """A response that opens its stream when it is sent. It lists the stream in `running` until the stream's end. `head`
+    returns the status and headers for the open stream, or raises a `ServerPYError`."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._ending = False
-        """Whether the response is sending its last bytes or closing its stream, which nothing may interrupt."""
+        """Whether the response is sending its last bytes or closing its stream; `stop` then must not interrupt it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response, but stop at once when the client leaves or the stream is cancelled."""
+        """Send the response. Stops at once if the client leaves, or if the operator cancels the stream."""
         serving = asyncio.current_task()
         assert serving is not None
         stopped = False
@@ -76,7 +76,8 @@ class StreamResponse(Response):
                 record.end = "shutdown"
                 if CUT not in scope.get("extensions", {}):
                     raise
-            # When draining ends, uvicorn cancels the streams that still run: raising would log a traceback for each.
+            # When the time for draining ends, uvicorn cancels the streams that still run. To raise here would make
+            # uvicorn log a traceback for each of them.
             if record.end == "left":
                 pass
             elif self._started or CUT in scope.get("extensions", {}):
@@ -106,7 +107,7 @@ class StreamResponse(Response):
                 status, headers = self._head(stream)
                 has_body = scope["method"] != "HEAD" and status != 304
                 if not has_body:
-                    await self._close(stream)  # the client may be slow to take the head
+                    await self._close(stream)  # close the stream first, because the client may take the head slowly
                 await self._send(stream if has_body else None, status, headers, record, scope, send)
                 record.end = "complete"
             finally:
@@ -130,8 +131,8 @@ class StreamResponse(Response):
     async def _send(
         self, stream: Stream | None, status: int, headers: dict[str, str], record: Record, scope: Scope, send: Send
     ) -> None:
-        """Send the head, and the body of `stream` if there is one. Raises the error of a failed read, the error that
-        ended the stream between reads, or `TimeoutError` if the client stops reading."""
+        """Send the head, and the body of `stream` if there is one. Raises the error of a failed read, the error with
+        which the stream was lost between two reads, or `TimeoutError` if the client stops reading."""
         end = _unframed(scope) if stream is not None and "Content-Length" not in headers else _nothing
         record.status = status
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
@@ -151,8 +152,8 @@ class StreamResponse(Response):
                     stall.begin()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     del chunk
-                    # uvicorn waits for the client before it writes, not after: without this message, the response would
-                    # read the next chunk while the last one still waits in the transport.
+                    # uvicorn waits for a slow client before it writes, not after. Without this empty message, the
+                    # response would read the next chunk while the previous chunk still waits in the transport.
                     await send(FLUSH)
                     stall.end()
                     record.sent_bytes += size
@@ -163,14 +164,14 @@ class StreamResponse(Response):
 
 
 def _client(scope: Scope) -> str:
-    """Return the client's address for the log."""
+    """Return the IP address of the client for the log, or "-" if it is unknown."""
     client = scope.get("client")
     return str(client[0]) if client else "-"
 
 
 def _log(record: Record) -> None:
-    """Log one line about a stream that has ended. The line names the site by host and extractor, because a URL may be
-    secret."""
+    """Log one line about a stream that has ended. The line shows the host and the extractor of the page instead of its
+    URL, because a URL may be secret."""
     values = {
         "request": record.id,
         "client": record.client,
@@ -190,8 +191,8 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _unframed(scope: Scope) -> Callable[[], None]:
-    """Begin a body of unknown length without chunks if the client uses HTTP/1.0. Returns a function that ends the
-    body."""
+    """Make the server send a body of unknown length without chunked encoding if the client uses HTTP/1.0. Returns a
+    function that the caller calls at the end of the body."""
     unframe: Callable[[], Callable[[], None]] | None = scope.get("extensions", {}).get(UNFRAMED)
     return _nothing if unframe is None else unframe()
 
@@ -201,8 +202,8 @@ def _nothing() -> None:
 
 
 def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable[[], None]:
-    """Call `left` when the client leaves, until the caller calls the returned function. A server without
-    `StreamProtocol` reports by a message that the client has left."""
+    """Call `left` when the client leaves, until the caller calls the returned function. An ASGI server without
+    `StreamProtocol` reports an `http.disconnect` message instead of calling `left`."""
     watch = scope.get("extensions", {}).get(LEFT)
     if watch is not None:
         watch(left)
@@ -214,9 +215,10 @@ def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable
 
 @functools.cache
 def _note_other_server() -> None:
-    """Log once that this ASGI server lacks ServerPY's protocol (see `docs/python-api.md`)."""
+    """Log, once per process, that the ASGI server does not use `StreamProtocol` (see `docs/python-api.md`)."""
     logger.info(
-        "no ServerPY protocol under this ASGI server: request heads, send buffers and HTTP/1.0 are up to the server"
+        "this ASGI server does not use StreamProtocol: it handles request heads, send buffers and "
+        "HTTP/1.0 in its own way"
     )
 
 
@@ -231,21 +233,21 @@ async def _wait_for_disconnect(receive: Receive, left: Callable[[], None]) -> No
 
 
 async def _cut(scope: Scope, send: Send) -> None:
-    """End the connection in mid-body, so that the client notices the missing bytes. Raises `StreamCut` under a server
-    without `StreamProtocol`, which then cuts the connection itself."""
+    """End the connection in mid-body, so that the client notices the missing bytes. Raises `StreamCut` if the ASGI
+    server does not use `StreamProtocol`; that server then cuts the connection itself."""
     cut = scope.get("extensions", {}).get(CUT)
     if cut is not None:
         cut()
         return
     await _spoil(scope, send)
-    raise StreamCut("the stream ended before its last byte: the connection has to be cut")
+    raise StreamCut("the stream ended before its last byte, so the server must cut the connection")
 
 
 async def _spoil(scope: Scope, send: Send) -> None:
-    """Make the server refuse the rest of the body. Otherwise middleware of another application, such as Starlette's
-    BaseHTTPMiddleware, would end the body before it raises the exception of this application. Middleware passes a
-    `pathsend` message on unchanged, and every server refuses that message in mid-body; uvicorn first waits for a client
-    that reads nothing."""
+    """Make the ASGI server treat the rest of the body as an error. Otherwise, in an application that mounts this one,
+    middleware such as Starlette's BaseHTTPMiddleware would send the end of the body before it raises the exception of
+    this application. Middleware passes a `pathsend` message on unchanged, and every ASGI server refuses that message in
+    mid-body. The call has a timeout, because uvicorn first waits for a client that does not read."""
     if CUT not in scope.get("extensions", {}):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(SPOIL_SECONDS):

@@ -1,4 +1,5 @@
-"""The routes of this server. Each route reads its parameters, calls one component, and renders the result."""
+"""The routes of the HTTP API. The handler of each route reads the parameters of the request, calls one component, and
+renders the result."""
 
 from __future__ import annotations
 
@@ -31,15 +32,16 @@ from serverpy.server import Server
 DOCS = Path(__file__).with_name("docs.html")
 DOCS_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 MEDIA_POLICY = "script-src 'none'; object-src 'none'"
-"""Content-Security-Policy of media: if the media is a web page or an SVG, the browser runs none of its scripts.
-`sandbox` is not used: the player that a browser shows in a tab could not load the media from its opaque origin."""
+"""Content-Security-Policy of media responses: if the media is a web page or an SVG, the browser runs no scripts of that
+page or SVG. The policy has no `sandbox`, because a sandboxed document has an opaque origin: the media player that a
+browser shows in a tab could then not load the media."""
 _OF_BYTES = frozenset({"Content-Type", "Content-Disposition", "Content-Length", "Content-Range"})
-"""Headers that a 304 leaves out: the client has the bytes that they describe (RFC 9110 §15.4.5)."""
+"""Headers that a 304 leaves out: the client already has the bytes that these headers describe (RFC 9110 §15.4.5)."""
 
 
 class StreamRoute(APIRoute):
-    """FastAPI's route without its dependency resolution, which takes a fifth of the CPU of a short stream. FastAPI
-    still documents the route."""
+    """FastAPI's route without its dependency resolution, which takes a fifth of the CPU time of a short stream. The
+    route still appears in FastAPI's OpenAPI schema."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -98,7 +100,8 @@ streams.add_api_route(
 def stream_head(
     stream: Stream, conditional: Conditional, *, filename: str | None, download: bool
 ) -> tuple[int, dict[str, str]]:
-    """Return status and headers of an open stream. Raises `PreconditionFailed` if a precondition is false."""
+    """Return the status and headers of the response for an open stream. Raises `PreconditionFailed` if If-Match or
+    If-Unmodified-Since of the request is false."""
     head = stream.head
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:
@@ -171,7 +174,7 @@ async def metrics(request: Request) -> Response:
 
 @router.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
 async def docs() -> Response:
-    """Return a page that shows `/openapi.json` and needs nothing from other servers."""
+    """Return an HTML page that shows `/openapi.json` and loads nothing from other servers."""
     return HTMLResponse(await asyncio.to_thread(DOCS.read_bytes), headers={"Content-Security-Policy": DOCS_POLICY})
 
 
@@ -180,13 +183,14 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
-    costs CPU at each step of a stream."""
+    """Add the routes to `app` directly: `include_router` would wrap each route in another layer of routing, which costs
+    CPU time at each step of a stream."""
     app.router.routes += [*streams.routes, *router.routes]
 
 
 def _exposed(sample: Sample) -> Response:
-    """Render the metrics. Called in a thread, because the first call imports a library."""
+    """Render the metrics for Prometheus. The caller runs this function in a thread, because its first call imports a
+    library."""
     from serverpy.api.exposition import CONTENT_TYPE, prometheus_text
 
     return Response(prometheus_text(sample), media_type=CONTENT_TYPE)

@@ -1,7 +1,8 @@
-"""Containers, which are recognised by the first bytes of a file, an extension or a Content-Type.
+"""The recognition of containers by the first bytes of a file, by its extension or by a Content-Type.
 
-`identify` decides whether bytes are media: it trusts the first bytes if they are conclusive, and rejects web pages,
-documents and text. `table` lists the containers, with the values of `to`; `magic` recognises bytes.
+The module `identify` trusts the first bytes if they are conclusive, and rejects web pages, documents and text. `table`
+lists the containers, and the values of the request parameter `to` that select a container. `magic` recognises a
+container by its first bytes.
 """
 
 from serverpy.containers.identify import SNIFF_BYTES, enough_bytes, identify, sniff

@@ -1,4 +1,5 @@
-"""Files of boxes: ISO base media (ISO/IEC 14496-12), QuickTime and HEIF, told apart by their brands."""
+"""The recognition of files that consist of boxes: ISO base media (ISO/IEC 14496-12), QuickTime and HEIF. Their brands
+tell them apart."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _BRANDS: dict[bytes, Container] = {
     b"F4B ": table.M4B,
     b"qt  ": table.MOV,
     b"avif": table.AVIF,
-    b"avis": table.AVIF,  # IANA has no type of its own for sequences
+    b"avis": table.AVIF,  # IANA has no separate media type for AVIF sequences
     b"heic": table.HEIC,
     b"heix": table.HEIC,
     b"heim": table.HEIC,
@@ -25,16 +26,18 @@ _BRANDS: dict[bytes, Container] = {
     b"jp2 ": table.JP2,
     b"jxl ": table.JXL,
 }
-"""Major brands that identify the container."""
+"""Maps each major brand that identifies a container to the container."""
 _HEIF = {b"mif1": table.HEIF, b"mif2": table.HEIF, b"miaf": table.HEIF, b"msf1": table.HEIFS}
-"""Brands of images and sequences of any codec (ISO/IEC 23008-12 §10): a compatible brand names the codec."""
+"""Maps the major brands of HEIF images and sequences of any codec (ISO/IEC 23008-12 §10) to a container. A compatible
+brand may name the codec, and so a more specific container."""
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"moof", b"sidx", b"free", b"skip", b"emsg", b"prft"})
-"""Boxes with which a file without `ftyp`, or a segment, may begin."""
+"""Types of the boxes with which a segment, or a file without `ftyp`, may begin."""
 _QUICKTIME_BOXES = frozenset({b"wide", b"pnot"})
 
 
 def by_brand(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container and whether it is certain, as `magic.found` does. MP4 and 3GP may be audio alone."""
+    """Return the container by the brands at the start of `first`, and whether it is certain: a file with a brand of MP4
+    or 3GP may have only audio. Returns None if `first` does not begin with a known box."""
     kind = first[4:8]
     if kind not in (b"ftyp", b"styp"):
         return _without_brand(first, kind)
@@ -50,8 +53,8 @@ def by_brand(first: bytes) -> tuple[Container, bool] | None:
 
 def _without_brand(first: bytes, kind: bytes) -> tuple[Container, bool] | None:
     size = int.from_bytes(first[:4], "big")
-    # Text may contain such a word at this position. The four characters before it would mean a size of hundreds of
-    # megabytes.
+    # Text may contain a word such as "free" where a box has its type. Its first four characters, read as a box size,
+    # would then mean hundreds of megabytes.
     if size not in (0, 1) and not 8 <= size < (1 << 40 if kind == b"mdat" else 1 << 29):
         return None
     if kind in _QUICKTIME_BOXES:
@@ -64,6 +67,6 @@ def _of_heif(first: bytes, major: bytes) -> Container:
     for at in range(16, min(size, len(first) - 3), 4):
         found = _BRANDS.get(first[at : at + 4])
         if found in (table.AVIF, table.HEIC, table.HEICS):
-            # A sequence may also list the brand of its still image.
+            # An HEIC sequence may also list the brand `heic` of its still image.
             return table.HEICS if (found, major) == (table.HEIC, b"msf1") else found
     return _HEIF[major]

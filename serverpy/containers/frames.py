@@ -1,12 +1,12 @@
-"""Elementary and packetized streams, which have no header of their own. They are recognised by their first frame, and
-by the next frame if that begins within the known bytes."""
+"""The recognition of elementary and packetized streams, which have no file header. A stream is recognised by its first
+frame, and by its second frame if that frame begins within the known bytes."""
 
 from __future__ import annotations
 
 from serverpy.containers import table
 from serverpy.containers.table import Container
 
-_KBITS = {  # ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (is MPEG-1, layer)
+_KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (whether the version is MPEG-1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -17,11 +17,13 @@ _KBITS = {  # ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (is MPEG-1, la
 _DTS_SYNCS = (b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\0\x07", b"\xff\x1f\0\xe8\xf1\x07")
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
 _HALVINGS = {3: 0, 2: 1, 0: 2}
-"""Number of times that the sample rate is halved, by version: MPEG-1, MPEG-2, MPEG-2.5."""
+"""Number of times that the sample rate of MPEG-1 is halved, by the version field: 3 is MPEG-1, 2 is MPEG-2, 0 is
+MPEG-2.5."""
 
 
 def elementary(first: bytes) -> Container | None:
-    """Return the kind of stream whose frame `first` begins with. Returns None if there is no such frame."""
+    """Return the kind of stream with a frame of which `first` begins. Returns None if `first` does not begin with a
+    frame."""
     for look in (_transport, _program, _adts, _mpeg_audio, _dolby, _ac4, _dts):
         found = look(first)
         if found is not None:
@@ -30,8 +32,9 @@ def elementary(first: bytes) -> Container | None:
 
 
 def _transport(first: bytes) -> Container | None:
-    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), of which two or three are
-    checked. A packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
+    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), of which the first two or three
+    are checked. A packet has 188 bytes; 16 bytes of error correction may follow it, or a header of four bytes may
+    precede it (Blu-ray)."""
     for begin, size, container in ((0, 188, table.TS), (0, 204, table.TS), (4, 192, table.M2TS)):
         at = range(begin, len(first), size)[:3]
         if len(at) > 1 and all(first[each] == 0x47 for each in at):
@@ -40,8 +43,8 @@ def _transport(first: bytes) -> Container | None:
 
 
 def _program(first: bytes) -> Container | None:
-    """Recognise an MPEG program stream or video: a pack header (ISO/IEC 13818-1 §2.5.3.3, 11172-1 §2.4.3.2) or sequence
-    header."""
+    """Recognise an MPEG program stream by its pack header (ISO/IEC 13818-1 §2.5.3.3, 11172-1 §2.4.3.2), or MPEG video
+    by its sequence header."""
     if first.startswith(b"\0\0\x01\xb3") and len(first) > 8:
         return table.PS
     if first.startswith(b"\0\0\x01\xba") and len(first) > 4 and (first[4] & 0xC4 == 0x44 or first[4] & 0xF1 == 0x21):
@@ -50,7 +53,7 @@ def _program(first: bytes) -> Container | None:
 
 
 def _adts(first: bytes) -> Container | None:
-    """Recognise ADTS: its sync word with layer 0 (ISO/IEC 13818-7 §6.2)."""
+    """Recognise ADTS by its sync word with layer 0 (ISO/IEC 13818-7 §6.2)."""
     if len(first) < 3 or first[0] != 0xFF or first[1] & 0xF6 != 0xF0 or first[2] >> 2 & 0xF > 12:
         return None
     length = None if len(first) < 6 else (first[3] & 3) << 11 | first[4] << 3 | first[5] >> 5
@@ -58,8 +61,8 @@ def _adts(first: bytes) -> Container | None:
 
 
 def _mpeg_audio(first: bytes) -> Container | None:
-    """Recognise MPEG audio: sync word, and no reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3
-    §2.4.2.3)."""
+    """Recognise MPEG audio by its sync word, and by a version, layer, bit rate and sample rate that are not reserved
+    (ISO/IEC 11172-3 §2.4.2.3)."""
     if len(first) < 4 or first[0] != 0xFF or first[1] & 0xE0 != 0xE0:
         return None
     version, layer = first[1] >> 3 & 3, 4 - (first[1] >> 1 & 3)
@@ -67,7 +70,7 @@ def _mpeg_audio(first: bytes) -> Container | None:
     if version == 1 or layer == 4 or bit_rate == 15 or sample_rate == 3:
         return None
     length = None
-    if bit_rate:  # 0 means that the length is not stated
+    if bit_rate:  # a bit rate of 0 means that the frame header does not state the bit rate
         hertz = _SAMPLE_RATES[sample_rate] >> _HALVINGS[version]
         length = _mpeg_length(version == 3, layer, bit_rate, hertz, padding=first[2] >> 1 & 1)
     if not _goes_on(first, length, 24, 0xFFFE):
@@ -83,7 +86,8 @@ def _mpeg_length(is_mpeg1: bool, layer: int, bit_rate: int, hertz: int, padding:
 
 
 def _dolby(first: bytes) -> Container | None:
-    """Recognise AC-3 and E-AC-3: the same sync word, told apart by bsid (ETSI TS 102 366 §4.4, Annex E)."""
+    """Recognise AC-3 and E-AC-3, which have the same sync word, and tell them apart by `bsid` (ETSI TS 102 366 §4.4,
+    Annex E)."""
     if first[:2] != b"\x0b\x77" or len(first) < 6:
         return None
     version = first[5] >> 3
@@ -94,7 +98,7 @@ def _dolby(first: bytes) -> Container | None:
 
 
 def _ac4(first: bytes) -> Container | None:
-    """Recognise AC-4 in sync frames (ETSI TS 103 190)."""
+    """Recognise AC-4 by the header of its sync frames (ETSI TS 103 190)."""
     if first[:2] not in (b"\xac\x40", b"\xac\x41") or len(first) < 7:
         return None
     length, header = int.from_bytes(first[2:4], "big"), 4
@@ -105,14 +109,15 @@ def _ac4(first: bytes) -> Container | None:
 
 
 def _dts(first: bytes) -> Container | None:
-    """Recognise DTS: one of the sync words for 16- and 14-bit words in either byte order (ETSI TS 102 114)."""
+    """Recognise DTS by its sync words, which differ for 16-bit and 14-bit words and for the byte order (ETSI TS 102
+    114)."""
     return table.DTS if first.startswith(_DTS_SYNCS) else None
 
 
 def _goes_on(first: bytes, length: int | None, least: int, mask: int) -> bool:
-    """Return whether a similar frame follows the first frame: the bits of `mask` are equal in the first two bytes of
-    both. `length` is the first frame's length in bytes; a length below `least` is invalid. Returns True if the length
-    is unknown, or if `first` ends before the second frame."""
+    """Return whether a similar frame follows the first frame: the first two bytes of the two frames have the same
+    values in the bits that `mask` selects. `length` is the first frame's length in bytes; the function returns False if
+    it is below `least`. Returns True if the length is None, or if `first` ends before the second frame."""
     if length is None:
         return True
     if length < least:

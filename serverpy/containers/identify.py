@@ -1,4 +1,4 @@
-"""The identification of a file's container, which rejects a file that is not media."""
+"""The identification of a file's container, which raises an error if the file is not media."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from serverpy.containers.table import BY_EXTENSION, UNKNOWN, Container, by_type,
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""Number of first bytes that `identify` uses, unless an ID3 tag comes first. Fewer bytes are accepted."""
+"""Number of first bytes that `identify` uses, unless an ID3 tag comes first. A shorter file is also identified."""
 MAX_TAG_BYTES = 32 * 1024 - SNIFF_BYTES
-"""Size of the largest ID3 tag that `identify` skips."""
+"""Size, in bytes, of the largest ID3 tag that `identify` skips."""
 _FRAME_BYTES = 128
 """Number of bytes after an ID3 tag that `identify` needs."""
 
@@ -23,7 +23,7 @@ _AUDIO_ONLY = {
     table.WMV: table.WMA,
     table.RM: table.RA,
 }
-"""Containers of video and audio, each with its audio-only container."""
+"""Maps each container of video and audio to its audio-only container."""
 _WITH_VIDEO = {audio: video for video, audio in _AUDIO_ONLY.items()} | {table.ASF: table.WMV}
 _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.MP4: frozenset({table.M4A, table.M4B, table.GP3, table.GP2}),
@@ -35,24 +35,25 @@ _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.RM: frozenset({table.RA}),
     table.OGG: frozenset({table.OPUS, table.OGA, table.SPX, table.OGV}),
 }
-"""Containers that bytes identify only roughly, each with the more specific containers that a declaration may name."""
+"""Maps each container that the first bytes do not determine exactly to the more specific containers that the
+Content-Type or the extension may name."""
 _BEHIND_ID3 = frozenset(
     {table.MP3, table.MP2, table.AAC, table.AC3, table.EAC3, table.AC4, table.DTS, table.FLAC, table.APE}
     | {table.WAVPACK, table.TTA, table.MUSEPACK}
 )
-"""Formats that ID3 tags may precede."""
+"""Formats that may follow an ID3 tag."""
 _DOCUMENTS = frozenset({"application/json", "application/xml", "application/xhtml+xml", "application/pdf"})
 
 
 def identify(
     first: bytes, declared_type: str | None = None, declared_ext: str | None = None, *, is_audio: bool | None = None
 ) -> Container:
-    """Identify the container of a file that begins with `first`: the whole file, or at least `enough_bytes(first)`
-    bytes. Further bytes do not change the result.
+    """Identify the container of a file that begins with `first`. If the file is longer than `first`, `first` must have
+    at least `enough_bytes(first)` bytes; further bytes do not change the result.
 
     The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
-    `declared_ext` (the extractor's guess) decide. `is_audio` is whether the track has audio alone; None if the
-    extraction does not show that. Raises `NotMedia` if the file is text, markup or a document.
+    `declared_ext` (the extractor's guess) decide. `is_audio` states whether the track has only audio; None means that
+    the extraction does not show that. Raises `NotMedia` if the file is text, markup or a document.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -69,8 +70,8 @@ def identify(
 
 def enough_bytes(first: bytes) -> int:
     """Return how many bytes `identify` needs of a file that begins with `first`: more than SNIFF_BYTES if an ID3 tag
-    comes first. If the result exceeds the length of `first`, call this again with more bytes, because another tag may
-    follow."""
+    comes first. If the result exceeds the length of `first`, the caller must call this function again with more bytes,
+    because another tag may follow."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES
@@ -78,7 +79,8 @@ def enough_bytes(first: bytes) -> int:
 
 
 def sniff(first: bytes) -> Container | None:
-    """Return the container that the first bytes alone identify. Returns None if they identify none."""
+    """Return the container that the first bytes identify without a Content-Type or extension. Returns None if the first
+    bytes do not identify a container."""
     if _is_id3(first):
         return _behind_id3(first[: enough_bytes(first)], None, None)
     found = magic.found(first)
@@ -90,18 +92,20 @@ def _is_id3(first: bytes, at: int = 0) -> bool:
 
 
 def _id3_end(first: bytes) -> int:
-    """Return the offset after the leading tags (ID3v2.4 §3.1), as far as `first` contains them; 0 if there are none."""
+    """Return the offset of the end of the ID3 tags with which `first` begins (ID3v2.4 §3.1), or 0 if `first` begins
+    with no ID3 tag. The end may lie beyond `first`."""
     end = 0
     while _is_id3(first, end) and len(first) >= end + 10:
         size = 0
         for byte in first[end + 6 : end + 10]:
             size = size << 7 | byte & 0x7F
-        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # the tag has a footer
+        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # 10 more bytes if the tag has a footer
     return end
 
 
 def _behind_id3(first: bytes, declared_type: str | None, declared_ext: str | None) -> Container:
-    """Return the format after the tags. If it is beyond `first`, or unknown, the declarations decide."""
+    """Return the format of the bytes that follow the ID3 tags. If these bytes lie beyond `first`, or have an unknown
+    format, the Content-Type and then the extension decide; MP3 is the default."""
     found = magic.found(first[_id3_end(first) :].lstrip(b"\0"))
     for container in (found and found[0], by_type(declared_type), BY_EXTENSION.get(declared_ext or "")):
         if container in _BEHIND_ID3:
@@ -110,7 +114,9 @@ def _behind_id3(first: bytes, declared_type: str | None, declared_ext: str | Non
 
 
 def _refine(found: Container, declared_type: str | None, declared_ext: str | None, is_audio: bool | None) -> Container:
-    """Prefer a declaration that is more specific than the bytes: an MP4 with audio only, Opus in Ogg, audio in WebM."""
+    """Return the container that the extension or the Content-Type declares, if it is more specific than the container
+    `found` by the bytes: M4A for MP4, Opus for Ogg, audio-only WebM for WebM. Otherwise return `found`. `is_audio`
+    overrides whether the container is audio-only."""
     candidates = _SAYS_MORE[found]
     for declared in (BY_EXTENSION.get(declared_ext or ""), by_type(declared_type)):
         if declared in candidates:
@@ -122,7 +128,7 @@ def _refine(found: Container, declared_type: str | None, declared_ext: str | Non
 
 
 def _is_document(content_type: str | None) -> bool:
-    """Return whether a Content-Type means a document. text/plain does not: servers also declare it for unknown
-    files."""
+    """Return whether a Content-Type names a type of document. `text/plain` does not count, because servers also send it
+    for files of unknown type."""
     essence = essence_of(content_type)
     return (essence.startswith(("text/", "font/", "multipart/")) and essence != "text/plain") or essence in _DOCUMENTS

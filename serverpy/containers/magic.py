@@ -1,7 +1,7 @@
-"""The recognition of containers by the first bytes of a file. Pure; the functions accept any number of bytes.
+"""The recognition of containers by the first bytes of a file. The functions are pure, and accept any number of bytes.
 
-Signatures of several bytes come first, then headers that are checked field by field, and frames of elementary streams
-(`frames.py`) last, because their few sync bits may occur by chance.
+They check signatures of several bytes first, then headers field by field, and frames of elementary streams
+(`frames.py`) last, because the few sync bits of a frame may occur by chance.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"\x89PNG\r\n\x1a\n", table.PNG),
     (b"GIF87a", table.GIF),
     (b"GIF89a", table.GIF),
-    (b"\xff\x0a", table.JXL),  # ISO/IEC 18181-1: a bare codestream
-    (b"\0\0\0\x0cJXL \r\n\x87\n", table.JXL),  # ISO/IEC 18181-2: in boxes
+    (b"\xff\x0a", table.JXL),  # ISO/IEC 18181-1: a JPEG XL codestream without boxes
+    (b"\0\0\0\x0cJXL \r\n\x87\n", table.JXL),  # ISO/IEC 18181-2: a JPEG XL codestream in boxes
     (b"\0\0\0\x0cjP  \r\n\x87\n", table.JP2),
     (b"II*\0", table.TIFF),
     (b"MM\0*", table.TIFF),
-    (b"II+\0", table.TIFF),  # BigTIFF
+    (b"II+\0", table.TIFF),  # BigTIFF, little-endian
     (b"MM\0+", table.TIFF),
     (b"WEBVTT", table.VTT),
     (b"\xef\xbb\xbfWEBVTT", table.VTT),
-    (b"#!AMR-WB", table.AWB),  # RFC 4867 §5
+    (b"#!AMR-WB", table.AWB),  # AMR files: RFC 4867 §5
     (b"#!AMR", table.AMR),
     (b"caff\0\x01", table.CAF),
     (b".snd\0\0", table.AU),
@@ -42,12 +42,12 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"DSD \x1c\0\0\0\0\0\0\0", table.DSF),
     (b"MThd\0\0\0\x06", table.MIDI),
     (b".ra\xfd", table.RA),
-    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", table.MXF),  # RFC 4539
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", table.MXF),  # key of an MXF partition pack: RFC 4539
     (b"DTSHDHDR", table.DTS),
 )
 _TELLING_BYTES = 64
-"""Minimum number of bytes that can be recognised as text although they begin with a signature ("MAC "). Fewer bytes of
-media may look like text by chance."""
+"""Minimum number of bytes after which bytes that begin with a signature ("MAC ") can still be recognised as text. Fewer
+bytes of a media file may look like text by chance."""
 _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"RIFF", b"WAVE"): table.WAV,
     (b"RIFX", b"WAVE"): table.WAV,
@@ -59,16 +59,19 @@ _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"FORM", b"AIFF"): table.AIFF,
     (b"FORM", b"AIFC"): table.AIFC,
 }
-"""Containers of chunks, by the first chunk's name and the four bytes after its size."""
+"""Containers that consist of chunks (RIFF, IFF), by the first chunk's ID and by the form type that follows the chunk's
+size."""
 
 
 def found(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container, and whether it is certain. If it is not, the bytes show only the kind of container, and not
-    whether the file has video. Returns None if the bytes show nothing."""
+    """Return the container of a file that begins with `first`, and whether the container is certain. If it is not
+    certain, the Content-Type or the extension may name a more specific container, for example one with only audio.
+    Returns None if the bytes identify no container."""
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
-    if _UTF16.match(first):  # the byte order mark of UTF-16 resembles the sync word of MPEG audio
+    # no container, although the byte order mark of UTF-16 resembles the sync word of MPEG audio
+    if _UTF16.match(first):
         return None
     if first.startswith(b".RMF\0"):
         return table.RM, False
@@ -95,8 +98,8 @@ _OGG_VIDEO = (b"\x80theora", b"BBCD\0", b"\x80daala", b"OVP80", b"\x01video")
 
 
 def _ogg(first: bytes) -> tuple[Container, bool] | None:
-    """Recognise Ogg, and choose the container by the codecs on the first pages, with which the streams begin (RFC 3533
-    §4)."""
+    """Recognise Ogg, and choose the container by the codecs on the first pages, on which each logical stream begins
+    (RFC 3533 §4)."""
     if not first.startswith(b"OggS"):
         return None
     audio = None
@@ -123,8 +126,8 @@ _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
 def _asf(first: bytes) -> tuple[Container, bool] | None:
-    """Recognise ASF, and choose the container by the types of the streams (ASF §3.3). The objects that contain the
-    types may come after the known bytes."""
+    """Recognise ASF, and choose the container by the types of the streams (ASF §3.3). The types are unknown if the
+    objects that contain them lie beyond `first`."""
     if not first.startswith(_ASF_HEADER):
         return None
     end, at, has_audio = int.from_bytes(first[16:24], "little"), 30, False
@@ -138,8 +141,8 @@ def _asf(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _bmp_or_ico(first: bytes) -> Container | None:
-    """Recognise BMP by the size of a known header, and ICO by its one to 64 images, the first of which begins after
-    their directory."""
+    """Recognise BMP by the size of its info header, which must be a known size. Recognise ICO by the number of its
+    images, 1 to 64, and by the offset of the first image, which must lie after the directory."""
     if first[:2] == b"BM" and len(first) >= 18 and first[6:10] == bytes(4):
         return table.BMP if first[14] in (12, 40, 52, 56, 64, 108, 124) and first[15:18] == bytes(3) else None
     if first[:4] == b"\0\0\x01\0" and len(first) >= 22 and first[9] == 0:
@@ -149,11 +152,11 @@ def _bmp_or_ico(first: bytes) -> Container | None:
 
 
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
-"""Binary data bytes (WHATWG MIME Sniffing §3)."""
+"""Matches a binary data byte (WHATWG MIME Sniffing §3)."""
 _UTF16 = re.compile(rb"(?:\xff\xfe(?:[\t\n\r\x20-\x7e]\0){2}|\xfe\xff(?:\0[\t\n\r\x20-\x7e]){2})")
 
 
 def is_text(first: bytes) -> bool:
-    """Return whether `first` is markup, JSON or plain text: it has none of the control bytes that text cannot have.
-    UTF-16 is recognised by its byte order mark with two characters of ASCII."""
+    """Return whether `first` is markup, JSON or plain text: `first` must not contain control bytes that text cannot
+    contain. UTF-16 is recognised by its byte order mark and two ASCII characters that follow it."""
     return bool(first) and (_UTF16.match(first) is not None or not _NOT_TEXT.search(first))

@@ -1,5 +1,5 @@
-"""The recognition of Matroska and WebM (RFC 9559, in EBML, RFC 8794) by the document type and the types of the
-tracks."""
+"""The recognition of Matroska and WebM (RFC 9559), which use EBML (RFC 8794), by the EBML document type and the types
+of the tracks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _VIDEO, _AUDIO = 1, 2
 
 
 def look(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container and whether it is certain, as `magic.found` does. The tracks are known if they begin within
-    `first`."""
+    """Return Matroska or WebM, and whether it is certain that the file has video, or has only audio: the track entries
+    must lie within `first`. Returns None if `first` is neither Matroska nor WebM."""
     if not first.startswith(b"\x1aE\xdf\xa3"):
         return None
     doc_type = next((first[begin:end] for name, begin, end in _inside(first, _EBML) if name == _DOC_TYPE), b"")
@@ -34,7 +34,7 @@ def look(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _track_types(first: bytes) -> tuple[set[int], bool]:
-    """Return the types of the tracks that begin within `first`, and whether they are all tracks of the file."""
+    """Return the types of the tracks that begin within `first`, and whether these are all tracks of the file."""
     tracks = next(((begin, end) for name, begin, end in _inside(first, _SEGMENT) if name == _TRACKS), None)
     if tracks is None:
         return set(), False
@@ -51,7 +51,7 @@ def _track_types(first: bytes) -> tuple[set[int], bool]:
 
 
 def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the elements of `parent`, which is a top-level element."""
+    """Yield the child elements of the top-level element whose ID is `parent`."""
     for name, begin, end in _elements(first, 0, len(first)):
         if name == parent:
             yield from _elements(first, begin, end)
@@ -59,8 +59,8 @@ def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the elements between two offsets that begin within `first`: the ID, and the offsets of the data's start and
-    end."""
+    """Yield the EBML elements between the offsets `at` and `end`, as far as they begin within `first`. Each is its ID,
+    and the offsets of the start and the end of its data."""
     while at < min(end, len(first)):
         name, at = _number(first, at, keeps_marker=True)
         size, at = _number(first, at, keeps_marker=False)
@@ -71,8 +71,9 @@ def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _number(first: bytes, at: int, *, keeps_marker: bool) -> tuple[int | None, int]:
-    """Read a variable-size integer (RFC 8794 §4), and return it with the offset after it. An unknown size counts as
-    huge. Returns None if the integer does not end within `first`."""
+    """Read a variable-size integer (RFC 8794 §4) at `at`, and return its value and the offset after it. The value that
+    means "unknown size" is returned as it is, a huge number. The value is None if the integer does not end within
+    `first`."""
     length = 9 - first[at].bit_length() if at < len(first) else 9
     if length > 8 or at + length > len(first):
         return None, at

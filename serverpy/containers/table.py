@@ -1,5 +1,5 @@
 """The containers and elementary formats: their extensions and media types (IANA's, or common ones where IANA has none),
-and the one list of targets (values of `to`)."""
+and the list of the values of the request parameter `to`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container (or elementary format): the extension of its files, and its media type."""
+    """A container or elementary format: its usual file extension and its media type."""
 
     ext: str
     content_type: str
@@ -91,7 +91,8 @@ ALL = (
     AAC, AC3, EAC3, AC4, DTS, OGG, OPUS, OGA, SPX, OGV, FLAC, WAV, AIFF, AIFC, CAF, AU, AMR, AWB, APE, WAVPACK, TTA,
     MUSEPACK, DSF, DFF, MIDI, JPEG, PNG, GIF, WEBP, AVIF, HEIC, HEICS, HEIF, HEIFS, JXL, JP2, BMP, TIFF, ICO, VTT,
 )  # fmt: skip
-"""All containers. If several have the same media type, a Content-Type of that type means the first one."""
+"""All containers. If several containers have the same media type, a Content-Type of that type means the first of these
+containers."""
 
 BY_EXTENSION = {container.ext: container for container in ALL} | {
     "jpeg": JPEG, "tif": TIFF, "avifs": AVIF, "m4v": MP4, "f4v": MP4, "ismv": MP4, "f4a": M4A, "m4r": M4A, "qt": MOV,
@@ -100,10 +101,11 @@ BY_EXTENSION = {container.ext: container for container in ALL} | {
 }  # fmt: skip
 
 Target = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "flac", "wav", "slideshow", "images"]
-"""Values of `to`."""
+"""The values of the request parameter `to`."""
 TARGETS: tuple[str, ...] = get_args(Target)
 UNAVAILABLE = frozenset({"mkv", "ts", "slideshow", "images"})
-"""Targets that no opener produces yet. The others are available if the media already has that format."""
+"""Values of the request parameter `to` that this version does not support. The server supports the other values, but
+only for media that already has the requested format."""
 
 _ALIASES = {
     "application/mp4": MP4, "video/x-m4v": MP4, "audio/x-m4a": M4A, "audio/m4a": M4A, "audio/x-m4b": M4B,
@@ -121,12 +123,14 @@ _BY_TYPE = {container.content_type: container for container in reversed(ALL)} | 
 
 
 def essence_of(content_type: str | None) -> str:
-    """Return the media type without parameters, in lower case. Returns "" if there is none."""
+    """Return the media type of a Content-Type without its parameters, in lower case. Returns "" if `content_type` is
+    None or empty."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
 def by_type(content_type: str | None) -> Container | None:
-    """Return the container that a Content-Type names. Returns None if the Content-Type does not name media."""
+    """Return the container that a Content-Type names. Returns None if the Content-Type is neither in the table nor a
+    type of audio or video."""
     essence = essence_of(content_type)
     if essence in _BY_TYPE:
         return _BY_TYPE[essence]

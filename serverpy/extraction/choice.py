@@ -1,4 +1,4 @@
-"""Pure helpers that choose among the values of an extraction. `plan.py` decides which of them applies."""
+"""Pure functions that choose entries and tracks from an extraction. `plan.py` decides which function to use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from serverpy.extraction.values import Entry, Media, Track
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:
     """Return the entry number `item` (1-based), or the first entry if `item` is None. Returns None if the page itself
-    holds the tracks.
+    has the tracks.
 
-    Raises `ItemNotFound` if there is no such entry, `MediaNotFound` if the page has neither entries nor tracks."""
+    Raises `ItemNotFound` if the page has no such entry, `MediaNotFound` if the page has neither entries nor tracks."""
     if not media.entries:
         if media.tracks and item in (None, 1):
             return None
@@ -26,7 +26,7 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
 
 def item_of(page: Media, item: int | None) -> Media:
     """Return the media of `item` if the extraction of `page` contains it; otherwise, or if `item` is None, return
-    `page`. Raises the errors of `pick_entry`."""
+    `page`. Raises the errors of `pick_entry` if `item` is invalid."""
     entry = None if item is None else pick_entry(page, item)
     return page if entry is None or entry.media is None else entry.media
 
@@ -36,5 +36,6 @@ def by_id(tracks: Sequence[Track], track_id: str) -> Track | None:
 
 
 def is_seekable(track: Track) -> bool:
-    """Return whether the track is one plain file over http(s), for which nearly every server answers range requests."""
+    """Return whether the track is one file over http(s) and not a live stream or a list of fragments. Nearly every
+    media server answers range requests for such a file."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments

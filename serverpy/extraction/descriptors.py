@@ -1,4 +1,4 @@
-"""File descriptors whose owner changes, within a process or between two processes."""
+"""Helpers for file descriptors that pass from one owner to another, within a process or between two processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 
 class Descriptor:
-    """A descriptor with one owner at a time."""
+    """A file descriptor with one owner at a time, who closes it."""
 
     def __init__(self, number: int) -> None:
         self._number: int | None = number
 
     def release(self) -> int:
-        """Return the descriptor to its new owner, who closes it."""
+        """Give up ownership, and return the number of the descriptor to the new owner, who must close it."""
         number, self._number = self._number, None
         assert number is not None
         return number
@@ -28,7 +28,8 @@ class Descriptor:
 
 @contextmanager
 def closing(number: int) -> Iterator[Descriptor]:
-    """Close the descriptor at the end of the block, unless the block has released it."""
+    """Provide `number` as a `Descriptor`, and close it at the end of the block unless the block has called
+    `release`."""
     descriptor = Descriptor(number)
     try:
         yield descriptor
@@ -37,7 +38,7 @@ def closing(number: int) -> Iterator[Descriptor]:
 
 
 async def send_with(sock: socket.socket, data: bytes, descriptor: int) -> bytes:
-    """Send the beginning of `data` together with `descriptor` (SCM_RIGHTS). Returns the rest of `data`."""
+    """Send `descriptor` (SCM_RIGHTS) with as much of `data` as the socket takes. Returns the unsent rest of `data`."""
     while True:
         try:
             return data[socket.send_fds(sock, [data], [descriptor]) :]

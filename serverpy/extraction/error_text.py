@@ -1,6 +1,7 @@
 """Mapping of the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
-`ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than the exception.
-`streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
+`ytdlp/download/upstream.py` get exceptions from yt-dlp, and use this module only if the text of an exception says more
+than its class. `streaming/child/errors.py` gets only the messages that a child process prints, so this module imports
+nothing from yt-dlp.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ OF_MEDIA: Sentences = {
     Busy: "Too many connections are open.",
     UpstreamTimeout: "The media server could not be reached in time.",
 }
-"""The error texts for a refusal by the filtering proxy: `OF_A_PAGE` for a page's address, `OF_MEDIA` for a media
-address."""
+"""The error texts for a refusal by the filtering proxy: `OF_A_PAGE` if it refused the address of a page, `OF_MEDIA` if
+it refused an address of media."""
 
-# `net/egress.py` names the error by its code in a header, and by the status of its response to CONNECT.
+# `net/egress.py` states the error code in a header of its response to CONNECT, and by the status of that response.
 _BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
 _BY_STATUS = {"403": TargetForbidden, "502": UpstreamFailed, "503": Busy, "504": UpstreamTimeout}
 # urllib3: "Tunnel connection failed: 403 Forbidden"; libcurl: "CONNECT tunnel failed, response 403".
 _TUNNEL = re.compile(r"tunnel (?:connection )?failed[:,]? (?:response )?(\d{3})", re.IGNORECASE)
 
-# The order matters: the first pattern that matches decides.
+# The order of the patterns matters: the first pattern that matches decides the error.
 _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
@@ -83,35 +84,37 @@ _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
 )
 
 _ADDRESSES = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
-"""Pattern of addresses. `kind_of` removes them first, because the words in an address say nothing about the failure."""
+"""Matches an address. `kind_of` removes addresses before it applies the other patterns, because the words in an address
+say nothing about the failure."""
 _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
-"""Pattern of a status and its reason phrase. `kind_of` removes the phrase first: `503: Service Unavailable` does not
-mean that the media is unavailable."""
+"""Matches an HTTP status and its reason phrase. `kind_of` removes the reason phrase before it applies the other
+patterns: `503: Service Unavailable` does not mean that the media is unavailable."""
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:
-    """Return the error class that a message of an extractor or a site means. Returns None if no pattern matches."""
+    """Return the error class for the message of an extractor or a site. Returns None if no pattern matches."""
     text = _REASON.sub(r"\1", _ADDRESSES.sub("", text))
     return next((kind for kind, pattern in _WORDS if pattern.search(text)), None)
 
 
 def no_impersonation(text: str) -> NotInstalled | None:
-    """Return the error if `text` reports that yt-dlp lacks an impersonate target. Returns None for any other text, and
-    if curl-cffi is installed."""
+    """Return the error if `text` reports that yt-dlp cannot impersonate a browser because curl-cffi is missing. Returns
+    None for any other text, or if curl-cffi is installed."""
     if IMPERSONATE.missing and "impersonate target" in text.lower():
         return IMPERSONATE.absence(IMPERSONATING)
     return None
 
 
 def refusal(code: str | None, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
-    """Return the error for a `code` of the filtering proxy. Returns None for any other code."""
+    """Return the error for `code`, an error code in a response of the filtering proxy. Returns None for any other
+    code."""
     kind = _BY_CODE.get(code or "")
     return kind(sentences[kind]) if kind else None
 
 
 def refused_tunnel(text: str, sentences: Sentences = OF_A_PAGE) -> ServerPYError | None:
     """Return the error for the filtering proxy's response to CONNECT, whose status HTTP libraries report only in the
-    text of their errors. Returns None if `text` reports no response to CONNECT."""
+    text of their errors. Returns None if `text` reports no such response."""
     match = _TUNNEL.search(text)
     kind = _BY_STATUS.get(match[1]) if match else None
     return kind(sentences[kind]) if kind else None

@@ -1,4 +1,5 @@
-"""The media of a page, for the rest of the server: from the cache, or from one extraction that its callers share.
+"""The extractor, which returns the media of a page to the rest of the server: from the cache, or from one extraction
+that all callers for the same URL share.
 
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
 
@@ -27,15 +28,15 @@ MAX_CACHE_BYTES = 32 * 1024 * 1024
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
-"""Minimum number of seconds between the end of an extraction's time in the cache and the expiry of its addresses."""
+"""Seconds before the expiry of an extraction's addresses at which the cache drops the extraction."""
 CONTAINER_BYTES = 256
-"""Bytes in the cache for the container of one track: an entry of a dictionary and its key."""
+"""Memory, in bytes, that the cache counts for the container of one track: a dictionary entry and its key."""
 
 _encoder = msgspec.json.Encoder()
 
 
 class PageReader(Protocol):
-    """The source of extractions: `Workers` implements it."""
+    """The interface of what extracts pages; `Workers` implements it."""
 
     async def extract(self, url: str) -> Media: ...
 
@@ -45,13 +46,13 @@ class _Cached:
     media: Media
     size: int
     until: float
-    """Time at which the entry expires, in seconds since the epoch."""
+    """Time at which the cache entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
-    """Containers by the ids of an extraction and of its track."""
+    """Containers, by the id of the extraction and the id of the track."""
 
 
 class Cache:
-    """LRU cache of extractions by URL, bounded in number and in (encoded) bytes."""
+    """LRU cache of extractions by URL, bounded by the number of extractions and by their encoded size."""
 
     def __init__(self, *, ttl: float, size: int, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self._ttl = ttl
@@ -75,7 +76,8 @@ class Cache:
         return found.media
 
     def put(self, url: str, media: Media) -> None:
-        """Replace the entry of `url`. If `media` expires at once or is too large, only remove the entry."""
+        """Store `media` as the entry of `url`, in place of an older entry. If `media` has expired or is too large, only
+        remove the older entry."""
         self.discard(url)
         until = self._until(media)
         size = len(_encoder.encode(media))
@@ -92,15 +94,16 @@ class Cache:
 
     def container(self, url: str, track: tuple[str, str]) -> Container | None:
         """Return the container that `keep_container` has stored for `track` of the page `url`. Returns None if the
-        cache has no container for it."""
+        cache has no container for the track."""
         found = self._entries.get(url)
         return None if found is None else found.containers.get(track)
 
     def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
-        """Keep the container of `track` (the ids of extraction and track) for as long as the cache holds the extraction
-        that listed the track."""
+        """Store the container of `track`, a pair of extraction id and track id. The cache drops it together with the
+        extraction that listed the track. Does nothing if that extraction is no longer cached."""
         found = self._entries.get(url)
-        raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page and a number
+        # the extraction id of a playlist item is the id of the page's extraction, a dot and the item's number
+        raw_id, _, _item = track[0].partition(".")
         if found is None or found.media.raw_id != raw_id:
             return
         if track not in found.containers:
@@ -120,7 +123,8 @@ class Cache:
 
 
 class Extractor:
-    """The cache and the extractions in progress, for one event loop. Does not close `workers`."""
+    """The cache of extractions, and the extractions in progress, in one event loop. The owner of `workers` closes
+    it."""
 
     def __init__(
         self,
@@ -138,9 +142,10 @@ class Extractor:
         self._max_queue = max_queue
 
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
-        """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
-        extraction. Cancels the extraction when the last of its callers has left."""
+        """Return the media of the page `url`. If `fresh` is true, the call ignores the cached entry and replaces it,
+        but still joins an extraction of that page in progress. Raises `Busy` if the queue is full, `Draining` after
+        `aclose`, and the error of the extraction if it fails. Cancels the extraction when the last of its callers is
+        cancelled."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
         if url not in self._flights and len(self._flights) >= self._max_queue:
@@ -148,16 +153,17 @@ class Extractor:
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
-        """Return the container of `track` of `media`, which is on the page `url`. Returns None if no first bytes have
-        identified it, or if the extraction is no longer cached."""
+        """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has
+        identified it by the first bytes yet, or if the extraction is no longer cached."""
         return self._cache.container(url, (media.raw_id, track.id))
 
     def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
-        """Keep the container of `track` with the extraction, if the extraction is cached."""
+        """Store the container of `track` in the cache entry of `url`, if that entry still holds the extraction of
+        `media`."""
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
+        """Cancel every extraction in progress. Their callers then raise `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

@@ -1,8 +1,10 @@
-"""The messages between the server and its worker process: typed values, encoded as JSON, each preceded by its length.
+"""The messages between the server and its worker process: typed values, encoded as JSON, each preceded by the length of
+its encoding.
 
-The worker parses hostile pages, so the server decodes only these types: no pickle, and no message longer than
-`MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. A `StartDownload` carries one file descriptor
-(SCM_RIGHTS), sent with the first byte of its frame; descriptors and `StartDownload`s arrive in the same order.
+The worker parses hostile pages, so the server decodes only these types, never pickle, and rejects a message longer than
+`MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. A `StartDownload` message is sent with one file
+descriptor (SCM_RIGHTS), which arrives with the first byte of its frame; descriptors and `StartDownload`s arrive in the
+same order.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024
-"""Maximum encoded size of one extraction."""
+"""Maximum encoded size of one extraction, in bytes."""
 _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker does not have the raw media of this extraction (any more); the caller must extract again. No client
-    sees this error, because the caller of `Workers.download` catches it."""
+    """Error if the worker does not have, or no longer has, yt-dlp's dictionary of the extraction. The caller must
+    extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
@@ -49,15 +51,17 @@ class WorkerOptions:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A message about one request. `id` is the server's number for the request; every reply repeats the number."""
+    """A message between server and worker about one request. `id` is the server's number for the request; every reply
+    to the request repeats this number."""
 
 
-# Server → worker
+# Messages from the server to the worker
 
 
 class Configure(Message, frozen=True, kw_only=True):
-    """The first message. The worker replies with `Ready`, or with `ErrorReply` of id 0. `directory` is empty and
-    private; the server removes it after the worker has exited."""
+    """The first message to the worker, with its settings. The worker replies with `Ready`, or with an `ErrorReply`
+    whose `id` is 0. `directory` is an empty private directory for the worker; the server removes it after the worker
+    has exited."""
 
     options: WorkerOptions
     directory: str
@@ -69,8 +73,8 @@ class Extract(Message, frozen=True, kw_only=True):
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a track that a yt-dlp format selector can test. As in yt-dlp, a codec is "none" if the track has no
-    such stream, and absent if it is unknown."""
+    """The fields of a track that a yt-dlp format selector can test. As in yt-dlp, `vcodec` or `acodec` is "none" if the
+    track has no such stream, and None if the codec is unknown."""
 
     format_id: str
     url: str = ""
@@ -90,7 +94,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def format_of(track: Track) -> Format:
-    """Return the fields of `track` that a selector can test, under yt-dlp's names."""
+    """Return the fields of `track` that a yt-dlp format selector can test, under the names that yt-dlp uses."""
     return Format(
         format_id=track.id,
         ext=track.ext,
@@ -114,7 +118,7 @@ def _codec(name: str | None) -> str | None:
 
 
 class Select(Message, frozen=True, kw_only=True):
-    """A request to apply a format selector. The worker replies with `Selected`."""
+    """A request to apply a yt-dlp format selector to `formats`. The worker replies with `Selected`."""
 
     id: int
     selector: str
@@ -122,8 +126,9 @@ class Select(Message, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """A request to write a track's bytes into the descriptor that is sent with this message. The worker replies with
-    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has released the descriptor."""
+    """A request to write a track's bytes into a pipe, whose file descriptor is sent with this message. The worker
+    replies with `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the
+    descriptor."""
 
     id: int
     raw_id: str
@@ -131,8 +136,8 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """A request to stop the request `id` in any state. The worker still replies to the request once its thread is free,
-    usually with `ErrorReply`."""
+    """A request to stop the earlier request `id`, whether it waits or runs. The worker still replies to the stopped
+    request once the request's thread is free, usually with `ErrorReply`."""
 
     id: int
 
@@ -140,11 +145,12 @@ class Cancel(Message, frozen=True, kw_only=True):
 Request = Configure | Extract | Select | StartDownload | Cancel
 
 
-# Worker → server
+# Messages from the worker to the server
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """Notice that the worker takes requests. `js_runtimes` are those that yt-dlp can use, such as `deno-2.3.0`."""
+    """Notice that the worker accepts requests. `js_runtimes` are the JavaScript runtimes that yt-dlp can use, such as
+    `deno-2.3.0`."""
 
     yt_dlp: str
     js_runtimes: tuple[str, ...] = ()
@@ -158,28 +164,31 @@ class Extracted(Message, frozen=True, kw_only=True):
 
 
 class Selected(Message, frozen=True, kw_only=True):
-    """One tuple of track ids for each stream that the selector asks for; a tuple with more than one id is a merge."""
+    """The reply to `Select`. `choices` has one tuple of track ids for each stream that the selector asks for; a tuple
+    of several ids means that their tracks are merged."""
 
     id: int
     choices: tuple[tuple[str, ...], ...]
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """Notice that the worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows.
-    If the download cannot start, the worker replies with an `ErrorReply` instead, for example `raw_gone` or `busy`."""
+    """Notice that the download has started: the worker knows the extraction, and has received the descriptor. A
+    `DownloadEnd` or `ErrorReply` follows. If the download cannot start, the worker replies with an `ErrorReply`
+    instead, for example `raw_gone` or `busy`."""
 
     id: int
 
 
 class DownloadEnd(Message, frozen=True, kw_only=True):
-    """Notice that the download is complete: the worker has written `bytes` bytes and closed the descriptor."""
+    """Notice that the download is complete: the worker has written `bytes` bytes and closed the descriptor of the
+    pipe."""
 
     id: int
     bytes: int
 
 
 class ErrorReply(Message, frozen=True, kw_only=True):
-    """A `ServerPYError`, identified by its `code`."""
+    """A `ServerPYError` that the worker raised, identified by its `code`."""
 
     id: int
     code: str
@@ -195,23 +204,23 @@ _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 class MessageTooLarge(ValueError):
-    """A message that exceeds its size limit."""
+    """A message between server and worker that exceeds its size limit."""
 
 
 def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes:
-    """Return the frame to send. A lone surrogate, which UTF-8 cannot encode, becomes a question mark. Raises
-    MessageTooLarge if the message exceeds its limit."""
+    """Return the frame that carries `message`: its length and its JSON. A lone surrogate, which UTF-8 cannot encode,
+    becomes a question mark. Raises MessageTooLarge if the message has more than `limit` bytes."""
     try:
         body = _encoder.encode(message)
     except UnicodeEncodeError:
         body = _encoder.encode(_clean(msgspec.to_builtins(message)))
     if len(body) > limit:
-        raise MessageTooLarge(f"{type(message).__name__} of {len(body)} bytes")
+        raise MessageTooLarge(f"the message {type(message).__name__} has {len(body)} bytes, but the limit is {limit}")
     return _LENGTH.pack(len(body)) + body
 
 
 def _clean(value: Any) -> Any:
-    """Return `value` with every string changed to one that UTF-8 can encode."""
+    """Return a copy of `value` whose strings UTF-8 can encode: each lone surrogate becomes a question mark."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -224,18 +233,19 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Decode a reply. Raises `msgspec.DecodeError` if the reply is invalid."""
+    """Decode a reply of the worker. Raises `msgspec.DecodeError` if the reply is invalid."""
     return _replies.decode(body)
 
 
 class Frames:
-    """Splitter of a byte stream into messages. Holds at most one incomplete message."""
+    """A splitter of a byte stream into messages. Between calls, it holds at most one incomplete message."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the bodies that are complete. Raises MessageTooLarge if a frame is longer than MAX_MESSAGE_BYTES."""
+        """Add `data` to the stream, and yield the bodies of the messages that are now complete. Raises MessageTooLarge
+        if a frame is longer than MAX_MESSAGE_BYTES."""
         self._buffer += data
         while (body := self._next()) is not None:
             yield body
@@ -245,7 +255,7 @@ class Frames:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > MAX_MESSAGE_BYTES:
-            raise MessageTooLarge(f"a frame of {length} bytes")
+            raise MessageTooLarge(f"a frame announces {length} bytes, but the limit is {MAX_MESSAGE_BYTES}")
         end = _LENGTH.size + length
         if len(self._buffer) < end:
             return None
@@ -262,7 +272,7 @@ def _leaves(base: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
 
 
 class _Codes:
-    """Error classes by code: those in `serverpy.errors`, and `RawGone`."""
+    """The table of error classes by `code`: the classes in `serverpy.errors`, and `RawGone`."""
 
     table: ClassVar[dict[str, type[ServerPYError]]] = {
         leaf.code: leaf for leaf in _leaves(ServerPYError) if leaf.__module__ in (errors.__name__, __name__)
@@ -275,7 +285,7 @@ def error_reply(id_: int, error: ServerPYError) -> ErrorReply:
 
 
 def to_error(reply: ErrorReply) -> ServerPYError:
-    """Return the exception that the worker raised, rebuilt from its reply."""
+    """Rebuild the exception that the worker raised from its reply, and return it."""
     kind = _Codes.table.get(reply.code, ExtractionFailed)
     if issubclass(kind, CapacityError) and reply.retry_after is not None:
         return kind(reply.message, reply.retry_after)

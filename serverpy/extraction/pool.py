@@ -1,22 +1,23 @@
-"""The worker processes of a server: at most one takes new requests, the others finish the requests that they have.
+"""The pool of worker processes: at most one worker takes new requests, and the other workers finish the requests that
+they have.
 
 The states of a worker, and what changes them:
 
     starting ──▶ current ──▶ retired ──▶ closed
         └───────────┴───────────────────────▲
 
-- starting: `_renew` runs as one task for all requests that wait for it, and continues if they leave. If the start
-  fails, those requests get its error, the worker is closed, and the next request starts another worker, after a pause
-  that doubles with each worker that dies soon after its start.
-- current: every new request goes to it. `_watch` waits for two events that need no request: the process dies (the
-  worker is closed and replaced at once; `worker.py` has already answered its requests), or no request has needed the
-  worker for `idle` seconds (the worker is closed; the next request starts another).
-- retired, by `retire`: a request did not release its thread in time. Only the end of the process interrupts a regular
-  expression, so one such request retires the worker but does not harm the other requests: they finish on the retired
-  worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests have ended,
-  after `retirement` seconds, or to make room for another retired worker.
+- starting: the task `_renew` starts the worker for all requests that wait, and continues even if they are cancelled. If
+  the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after
+  a pause that doubles with each worker that dies soon after its start.
+- current: every new request goes to this worker. `_watch` waits for two events that need no request: the process dies
+  (the worker is closed and replaced at once; `worker.py` has already ended its requests with an error), or no request
+  has needed the worker for `idle` seconds (the worker is closed; the next request starts another).
+- retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
+  regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
+  retired worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests
+  have ended, after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
-  `aclose` finds those that are between two states.
+  `aclose` finds workers that are between two states, too.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class WorkersLimits:
     """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
     before the worker is replaced. `retirement`: how long a replaced worker may take to finish its requests; the pool
     keeps at most `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers
-    that die at once; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
-    kept; None means for ever."""
+    that die soon after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an
+    unused worker is kept; None means for ever."""
 
     grace: float = 2.0
     retirement: float = 1800.0
@@ -59,8 +60,9 @@ DEFAULT_LIMITS = WorkersLimits()
 
 
 class WorkerPool:
-    """The current worker and the retired ones. Belongs to one event loop; its owner calls `aclose`. The pool calls
-    `changed` when a request that waits for a thread should check again."""
+    """The pool of worker processes: the current worker and the retired workers. Belongs to one event loop; its owner
+    must call `aclose`. The pool calls `changed` when a thread of a worker may have become free, so that waiting
+    requests check again."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits, changed: Callable[[], None]) -> None:
         self._options = options
@@ -72,19 +74,19 @@ class WorkerPool:
         self._renewal: asyncio.Task[Worker] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._needs = 0
-        """Requests that wait for a worker or for its answer."""
+        """Number of requests that wait for a worker or for its reply."""
         self._last_need = 0.0
         self._refused: str | None = None
-        """The error if the first worker rejected its settings; the pool then starts no other worker. If a worker
-        rejects its settings after an earlier worker was ready (COOKIES_FILE may change), the pool retries the start,
-        with pauses."""
+        """The error text if the first worker rejected its settings, otherwise None. If it is set, the pool starts no
+        further worker. If a worker rejects its settings after an earlier worker was ready (the file COOKIES_FILE may
+        have changed), the pool retries the start after a pause."""
         self._failures = 0
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
         self.ready: Ready | None = None
-        """The `Ready` of the last worker that started, or None if none has started. A `Ready` shows that the settings
-        work."""
+        """The `Ready` message of the last worker that started, or None if no worker has started. The message shows that
+        the settings work."""
 
     @property
     def current(self) -> Worker | None:
@@ -92,7 +94,7 @@ class WorkerPool:
 
     @property
     def workers(self) -> list[Worker]:
-        """The current worker first, then the retired ones."""
+        """The current worker, if there is one, followed by the retired workers."""
         return [worker for worker in (self._current, *self._retired) if worker]
 
     @property
@@ -100,7 +102,7 @@ class WorkerPool:
         return self._renewal is not None
 
     async def aclose(self) -> None:
-        """End all workers and their children within a few seconds; requests in progress fail."""
+        """Stop all workers and their child processes within a few seconds. Requests in progress fail."""
         self._closed = True
         renewals = [self._renewal] if self._renewal else []
         for task in [*renewals, *self._tasks, *self._retired.values()]:
@@ -113,19 +115,20 @@ class WorkerPool:
         await worker.aclose()
         self._all.discard(worker)
 
-    # Starting
+    # Methods that start a worker
 
     async def get(self) -> Worker:
-        """Return the current worker as `start` does, but hide from the client which setting is wrong. Raises
-        ExtractionFailed if no worker starts, Draining if the pool is closed."""
+        """Return the current worker, or start a worker if there is none. Unlike `start`, the error does not show the
+        client which setting is wrong. Raises `ExtractionFailed` if no worker starts, and `Draining` if the pool is
+        closed."""
         try:
             return await self.start()
         except ConfigurationError as error:
             raise ExtractionFailed(SETTINGS_DO_NOT_WORK) from error
 
     async def start(self) -> Worker:
-        """Return the current worker; start one if there is none. Raises ConfigurationError if the worker rejects its
-        settings, ExtractionFailed if the worker does not start, Draining if the pool is closed."""
+        """Return the current worker, or start a worker if there is none. Raises `ConfigurationError` if the worker
+        rejects its settings, `ExtractionFailed` if the worker does not start, and `Draining` if the pool is closed."""
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:
@@ -155,10 +158,10 @@ class WorkerPool:
     def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
         self._renewal = None
         if not renewal.cancelled() and (error := renewal.exception()):
-            log.error("No worker could be started: %s", error)
+            log.error("The worker process, which runs yt-dlp, could not be started: %s", error)
 
     async def _bury(self, lost: Worker) -> None:
-        log.error("Worker %s has died and is replaced", lost.pid)
+        log.error("The worker process %s has died; the server starts another", lost.pid)
         self._count_failure(lost)
         await self._close(lost)
 
@@ -184,11 +187,11 @@ class WorkerPool:
             raise
         return worker
 
-    # The current worker: needed, dead or idle
+    # Methods that decide whether the current worker is needed, dead or idle
 
     @contextmanager
     def need(self) -> Iterator[None]:
-        """Keep the current worker from counting as idle while the block runs."""
+        """Keep the pool from closing the current worker as idle while the block runs."""
         self._needs += 1
         try:
             yield
@@ -197,7 +200,7 @@ class WorkerPool:
             self.note_need()
 
     def note_need(self) -> None:
-        """Restart the idle timeout."""
+        """Restart the idle timeout of the current worker."""
         self._last_need = time.monotonic()
 
     async def _watch(self, worker: Worker) -> None:
@@ -215,27 +218,27 @@ class WorkerPool:
                 await self.get()
 
     def _idle_left(self, worker: Worker) -> float | None:
-        """Return the seconds until `worker` can reach its idle timeout. Returns None if there is no idle timeout, or if
-        `worker` is not the current worker."""
+        """Return the number of seconds until the idle timeout of `worker` may expire. Returns None if the pool has no
+        idle timeout, or if `worker` is not the current worker."""
         idle = self._limits.idle
         if idle is None or worker is not self._current:
             return None
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
     async def _close_idle(self, worker: Worker) -> None:
-        self._current = None  # a request that arrives while this worker ends gets another worker
-        log.info("Worker %s was idle and is stopped", worker.pid)
+        self._current = None  # so a request that arrives while this worker ends is sent to another worker
+        log.info("Worker process %s was idle and is stopped; the next request starts another", worker.pid)
         await self._close(worker)
 
-    # Stopping a request, and the worker if the request does not stop
+    # Methods that stop a request, and the worker if the request does not stop
 
     def stop_soon(self, worker: Worker, call: Call) -> asyncio.Task[None]:
         """Cancel `call`, and retire `worker` if the call does not release its thread within `grace` seconds. The pool
-        owns the returned task: a caller may stop waiting for it."""
+        keeps the returned task running even if the caller stops waiting for it."""
         return self._keep(spawn(self._stop(worker, call), name=f"stop call {call.id}"))
 
     def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
-        """Own `task` until it ends; `aclose` cancels it."""
+        """Keep a reference to `task` until it ends, so that `aclose` can cancel it. Returns `task`."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -244,13 +247,15 @@ class WorkerPool:
         worker.cancel(call)
         await asyncio.wait([call.reply], timeout=self._limits.grace)
         if not call.reply.done():
-            log.warning("A request does not release its thread: worker %s is replaced", worker.pid)
+            log.warning(
+                "A cancelled request does not release its thread; the server replaces the worker process %s", worker.pid
+            )
             self.retire(worker)
             if all(each.cancelled for each in worker.calls):
-                worker.kill()  # the pool has cancelled every request of the worker
+                worker.kill()  # no request waits for this worker, because the pool has cancelled all its requests
 
     def retire(self, worker: Worker) -> None:
-        """Send no new requests to `worker`; it ends when its present requests have ended. Idempotent."""
+        """Stop sending requests to `worker`, and close `worker` when its present requests have ended. Idempotent."""
         if worker is self._current:
             self._current = None
         if worker in self._retired or self._closed:
@@ -268,7 +273,11 @@ class WorkerPool:
                 while running := [call.reply for call in worker.calls if not call.cancelled]:
                     await asyncio.wait(running)
         except TimeoutError:
-            log.warning("Worker %s did not finish within %s s and is killed", worker.pid, self._limits.retirement)
+            log.warning(
+                "The replaced worker process %s still runs a request after %s s and is killed",
+                worker.pid,
+                self._limits.retirement,
+            )
         finally:
             worker.kill()
             self._retired.pop(worker, None)

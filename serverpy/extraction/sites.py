@@ -1,4 +1,5 @@
-"""The rule that decides which of yt-dlp's extractors may run, for the worker and for a child of `subprocess`."""
+"""The rule that decides which of yt-dlp's extractors may run, in the worker process and in a child process of the
+method `subprocess`."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
-    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is the name of an extractor (`youtube:tab`) or its part
-    before the colon (`youtube`); case does not matter. If `allow` names any site, the generic extractor runs only if
-    `allow` also names `generic`."""
+    """The values of the settings ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A site is named by an extractor
+    (`youtube:tab`) or its part before the colon (`youtube`); case does not matter. If `allow` names any site, the
+    generic extractor runs only if `allow` also names `generic`."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
@@ -17,12 +18,12 @@ class Sites:
 
     @property
     def unlimited(self) -> bool:
-        """Whether every extractor may run."""
+        """Whether the settings allow every extractor."""
         return self.generic and not self.allow and not self.deny
 
     def may_run(self, extractor: str) -> bool:
-        """Return whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the
-        plain players that the generic extractor finds."""
+        """Return whether the extractor whose `IE_NAME` is `extractor` may run. The extractor `html5` also needs
+        permission for `generic`, because it reads the HTML5 players that the generic extractor finds."""
         own = extractor.lower()
         name = "generic" if own == "html5" else own
         if name == "generic" and not self.generic:

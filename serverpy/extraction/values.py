@@ -1,5 +1,5 @@
-"""The result of an extraction, as frozen values. The worker sends them as JSON (`msgspec` checks each field against
-these types), so nothing here holds a yt-dlp object.
+"""The result of an extraction, as immutable values. The worker sends them as JSON (`msgspec` checks each field against
+these types), so the values contain no objects of yt-dlp.
 
 A `Media` is one page, and has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
 with several videos). Each entry is either a URL to extract or a `Media` of its own.
@@ -18,15 +18,15 @@ DASH_PROTOCOL = "http_dash_segments"
 """yt-dlp's names for the protocols of segmented tracks."""
 
 UNKNOWN_CODEC = "unknown"
-"""A codec that the extraction could not determine."""
+"""The name of a codec that the extraction could not determine."""
 
 Kind = Literal["video", "audio", "images", "playlist", "live"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cookie:
-    """One cookie of the extraction's jar (RFC 6265 §5.3). `domain` begins with a dot if it covers subdomains.
-    `expires` is in seconds since the epoch; None marks a session cookie."""
+    """One cookie of the extraction's cookie jar (RFC 6265 §5.3). `domain` begins with a dot if the cookie is also sent
+    to subdomains. `expires` is in seconds since the epoch, or None for a session cookie."""
 
     name: str
     value: str
@@ -37,11 +37,11 @@ class Cookie:
 
 
 class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One fragment of a DASH (or similar) track: the file at `url`, which is absolute, or if `end` is given, its bytes
-    from `first` to before `end`. `duration` is in seconds; `initial` marks an initialization segment.
+    """One fragment of a DASH (or similar) track: the file at the absolute URL `url` or, if `end` is not None, the bytes
+    `first` to `end - 1` of that file. `duration` is in seconds. `initial` is true for an initialization segment.
 
-    A msgspec.Struct and not a dataclass, because a page may list 100,000 fragments: a Struct can leave fields that have
-    their default value out of the message."""
+    The class is a `msgspec.Struct` and not a dataclass, because a page may list 100,000 fragments, and a `Struct` can
+    omit fields with their default value from the message."""
 
     url: str
     duration: float | None = None
@@ -52,7 +52,8 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AesKey:
-    """yt-dlp's `hls_aes`, which replaces the playlist's EXT-X-KEY. `key` and `iv` are hexadecimal."""
+    """The decryption key of an HLS track in yt-dlp's field `hls_aes`, which replaces the EXT-X-KEY tag of the playlist.
+    `key` and `iv` are hexadecimal."""
 
     uri: str | None = None
     key: str | None = None
@@ -61,10 +62,11 @@ class AesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """One yt-dlp format, with all data for fetching it without yt-dlp.
+    """One yt-dlp format, with all data that this server needs to request it without yt-dlp.
 
-    `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if yt-dlp does not know the codec.
-    `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False for yt-dlp's `filesize_approx`.
+    `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if the format has such a stream but
+    yt-dlp does not know its codec. `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False if `size` is yt-dlp's
+    `filesize_approx`.
     """
 
     id: str
@@ -86,36 +88,41 @@ class Track:
     is_live: bool = False
     is_from_start: bool = False
     available_at: float | None = None
-    """Time (seconds since the epoch) before which the media server refuses requests."""
+    """Time, in seconds since the epoch, before which the media server refuses requests for the track."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     request_data: str | None = None
-    """Body of the POST request that fetches the media, decoded as Latin-1."""
+    """Body of the POST request that requests the media, decoded as Latin-1."""
     impersonate: str | None = None
-    """The curl_cffi target that the media request must imitate, for example `chrome-120`."""
+    """The browser that requests for the media must impersonate, as the name of a curl_cffi target, for example
+    `chrome-120`."""
     http_chunk_size: int | None = None
-    """Maximum number of bytes of each of the successive range requests that fetch the file. None if one request fetches
-    it."""
+    """Maximum number of bytes that one range request for the file may ask for, so that the file needs several
+    successive requests. None if one request may ask for the whole file."""
     manifest_url: str | None = None
     is_audio_apart: bool = False
-    """Whether the track is a variant of unknown codecs whose master playlist has its audio in other playlists."""
+    """Whether the track is an HLS variant of unknown codecs, and the master playlist lists its audio as separate
+    playlists."""
     manifest_data: str | None = None
-    """yt-dlp's `hls_media_playlist_data`: the playlist, already fetched."""
+    """The text of the HLS media playlist, if yt-dlp has already downloaded it (yt-dlp's field
+    `hls_media_playlist_data`)."""
     fragments: tuple[Fragment, ...] = ()
     fragments_dynamic: bool = False
-    """Whether the fragments come from a generator that only yt-dlp's own downloader can run."""
+    """Whether yt-dlp's `fragments` is a generator that only yt-dlp's own downloader can run."""
     refusal: str | None = None
-    """Why no method can stream the track, as a sentence for the client. None if a method can stream it."""
+    """The reason why no method can stream the track, as a sentence for the client. None if a method can stream it."""
     segment_query: str | None = None
-    """yt-dlp's `extra_param_to_segment_url`."""
+    """Query parameters to add to each segment URL (yt-dlp's field `extra_param_to_segment_url`)."""
     key_query: str | None = None
-    """yt-dlp's `extra_param_to_key_url`."""
+    """Query parameters to add to each key URL (yt-dlp's field `extra_param_to_key_url`)."""
     aes: AesKey | None = None
     discontinuity: int | None = None
-    """yt-dlp's `format_index`: the track consists of the segments of that discontinuity only."""
+    """Number of the discontinuity in the HLS playlist whose segments are the whole track (yt-dlp's field
+    `format_index`). None if the track has all segments."""
     no_resume: bool = False
     needs_ytdlp: bool = False
-    """Whether only yt-dlp's own downloader can meet the needs of this track (pings, web sockets, refreshed cookies)."""
+    """Whether only yt-dlp's own downloader can download the track, for example because it needs pings, web sockets or
+    refreshed cookies."""
 
     @property
     def has_video(self) -> bool:
@@ -127,12 +134,13 @@ class Track:
 
     @property
     def file_ext(self) -> str:
-        """The most specific extension: audio-only MP4 and WebM files have extensions of their own."""
+        """The most specific file extension for the track: audio-only MP4 and WebM files have extensions of their
+        own."""
         return AUDIO_ONLY_EXTENSIONS.get(self.ext, self.ext) if self.has_audio and not self.has_video else self.ext
 
     @property
     def is_audio(self) -> bool | None:
-        """Whether the format is audio alone. None if the extraction does not state it."""
+        """Whether the format has only audio. None if the extraction does not show that."""
         if self.has_video:
             return None if self.vcodec == UNKNOWN_CODEC else False
         return True if self.has_audio else None
@@ -148,7 +156,7 @@ IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "heic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subtitle:
-    """One subtitle file. `automatic` marks machine-made captions."""
+    """One subtitle file. `automatic` is true for machine-generated captions."""
 
     language: str
     ext: str
@@ -159,7 +167,8 @@ class Subtitle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An item of a playlist or image post: a page to extract (`url`), or the media already extracted (`media`)."""
+    """An item of a playlist or image post: either the URL of a page that is not extracted yet (`url`), or media that is
+    (`media`)."""
 
     title: str | None = None
     url: str | None = None
@@ -171,9 +180,9 @@ class Entry:
 class Media:
     """The media of one page.
 
-    `raw_id` identifies the extraction in its worker, which keeps yt-dlp's own dictionary for a later download. `tracks`
-    are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after which the tracks'
-    addresses may stop working, if the addresses state one.
+    `raw_id` identifies the extraction in the worker, which keeps yt-dlp's own dictionary for a later download. `tracks`
+    are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after which the URLs of the
+    tracks may stop working, or None if the URLs do not state it.
     """
 
     raw_id: str

@@ -1,4 +1,4 @@
-"""The queue of requests that wait for a free thread of the worker, served first come, first served."""
+"""The queue of requests that wait for a free thread of the worker, in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import suppress
 
 
 class WaitingQueue:
-    """Queue of waiting requests, on one event loop. A woken request looks for a free thread, and goes back to the front
-    of the queue if there is none."""
+    """The queue of waiting requests, in one event loop. A request that is woken checks for a free thread, and returns
+    to the front of the queue if no thread is free."""
 
     def __init__(self) -> None:
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -18,8 +18,8 @@ class WaitingQueue:
         return len(self._waiters)
 
     async def wait(self, *, first: bool = False) -> None:
-        """Wait for the caller's turn, at the back of the queue or, if `first`, at its front. A caller that is cancelled
-        after it got its turn passes the turn on."""
+        """Join the queue, at its end or, if `first` is true, at its front, and wait to be woken. If the caller is
+        cancelled after it was woken, the next request is woken instead."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if first:
             self._waiters.appendleft(waiter)
@@ -29,14 +29,14 @@ class WaitingQueue:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.wake()  # the turn goes to the next request
+                self.wake()  # wake the next request instead of this one
             raise
         finally:
             with suppress(ValueError):
                 self._waiters.remove(waiter)
 
     def wake(self) -> None:
-        """Give the next request its turn: a thread may be free."""
+        """Wake the next request, because a thread may be free."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

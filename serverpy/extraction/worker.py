@@ -1,11 +1,11 @@
 """The worker process as the server sees it: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at once, distinguished by their ids. Each call gets exactly one answer: the worker's, or an
-error from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has
-taken the descriptor, `reply` when the worker's thread has released it.
+calls may be in progress at once, distinguished by their ids. Each call gets exactly one reply: a reply of the worker,
+or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
+received the descriptor, `reply` when the worker's thread has released it.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
-`_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and replaces a worker
-that does not answer.
+`_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
+replaces a worker that does not respond.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class Call:
-    """A request in progress. `reply` is done when the thread of the worker is free again, or when the worker is
-    gone."""
+    """A request to the worker in progress. `reply` is done when the worker's thread is free again, or when the worker
+    has died."""
 
     def __init__(self, id_: int) -> None:
         self.id = id_
@@ -64,7 +64,7 @@ class Call:
         self.reply: asyncio.Future[Reply] = loop.create_future()
 
     def take(self, reply: Reply) -> None:
-        """Record the reply, or the `DownloadStarted` that precedes it."""
+        """Record `reply`: the final reply, or a `DownloadStarted`, which precedes it."""
         if not self.started.done():
             self.started.set_result(reply)
         if not isinstance(reply, DownloadStarted) and not self.reply.done():
@@ -72,7 +72,7 @@ class Call:
 
 
 class Worker:
-    """One process, from `start` to `aclose`. Its owner calls `aclose` even if `start` failed."""
+    """One worker process, from `start` to `aclose`. The owner must call `aclose` even if `start` failed."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self.options = options
@@ -81,7 +81,7 @@ class Worker:
         self.extractions: set[Call] = set()
         self.downloads: set[Call] = set()
         self.gone = asyncio.Event()
-        """Event that is set when the process no longer answers."""
+        """Event that is set when the worker process can no longer reply."""
         self._calls: dict[int, Call] = {}
         self._ids = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
@@ -91,7 +91,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.aclose = Closing(self._close, "close worker")
-        """End the process and its children, within about CLOSE_SECONDS."""
+        """Stop the process and its children, within about CLOSE_SECONDS."""
 
     def __repr__(self) -> str:
         state = "gone" if self.gone.is_set() else f"{len(self.extractions)}+{len(self.downloads)} calls"
@@ -103,12 +103,12 @@ class Worker:
 
     @property
     def calls(self) -> set[Call]:
-        """The extractions and downloads in progress."""
+        """The extractions and downloads that this worker has in progress."""
         return self.extractions | self.downloads
 
     async def start(self) -> None:
-        """Start the process and wait until it takes requests. Raises ConfigurationError if the process rejects its
-        settings, ExtractionFailed if the process does not start."""
+        """Start the process and wait until it accepts requests. Raises `ConfigurationError` if the process rejects its
+        settings, and `ExtractionFailed` if the process does not start."""
         sweep(DIRECTORY_PREFIX)
         self._directory = PrivateDirectory(DIRECTORY_PREFIX)
         self._sock, theirs = socket.socketpair()
@@ -142,7 +142,7 @@ class Worker:
                 self._directory.remove()
 
     def kill(self) -> None:
-        """Kill the process and its children at once. The owner still calls `aclose`."""
+        """Kill the process and its children at once. The owner must still call `aclose`."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -153,8 +153,8 @@ class Worker:
         return call
 
     def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes the descriptor after
-        sending it, or if it cannot be sent."""
+        """Start a download into the pipe `write_fd`. The worker takes ownership of `write_fd`: it closes the descriptor
+        after sending it to the process, or if sending fails."""
         request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
         self._track(call, self.downloads)
@@ -164,7 +164,7 @@ class Worker:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     def cancel(self, call: Call) -> None:
-        """Tell the worker to stop `call`; `call.reply` is done when the call has stopped."""
+        """Tell the worker to stop `call`; `call.reply` is done when the worker has stopped it."""
         if not call.reply.done() and not call.cancelled:
             call.cancelled = True
             self._post(Cancel(id=call.id))
@@ -194,11 +194,11 @@ class Worker:
                 os.close(descriptor)
             raise InvalidParameter("The request is too large.") from error
 
-    # The socket
+    # Methods that use the socket
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # `_receive` notices the end of the connection
+        with suppress(ConnectionError):  # `_receive` handles the end of the connection
             while True:
                 frame, descriptor = await self._to_send.get()
                 if descriptor is not None:
@@ -223,9 +223,9 @@ class Worker:
                 for body in frames.feed(data):
                     self._take(messages.decode_reply(body))
         except ConnectionError:
-            log.debug("The connection to worker %s broke", self.pid)
+            log.debug("The connection to the worker process %s broke", self.pid)
         except (MessageTooLarge, msgspec.DecodeError) as error:
-            log.error("Worker %s sent an invalid message: %s", self.pid, error)
+            log.error("The worker process %s sent an invalid message and is killed: %s", self.pid, error)
         finally:
             self.kill()
             self._lose()
@@ -240,7 +240,7 @@ class Worker:
             self._ready.set_exception(messages.to_error(reply))
 
     def _lose(self) -> None:
-        """Answer every call with an error, because the process sends nothing more."""
+        """End every call with an error, because the process can no longer reply."""
         self.gone.set()
         for call in list(self._calls.values()):
             call.take(_died(call.id))
@@ -258,7 +258,7 @@ class Worker:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
         except TimeoutError:
-            log.warning("Worker %s does not end by itself and is killed", self.pid)
+            log.warning("Worker process %s does not end by itself and is killed", self.pid)
         finally:
             self.kill()
         await self._process.wait()

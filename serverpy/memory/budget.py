@@ -1,25 +1,26 @@
-"""Admission control of the process: a limited number of streams and bytes, and a bounded queue of requests that wait
-for both.
+"""Admission control of the server process: a limit on the number of streams, a limit on the bytes that they hold in
+memory, and a bounded queue of requests that wait for both.
 
 `delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
-the stream is gone. A budget belongs to one event loop; nothing here may be called from another thread.
+the stream is gone. A budget belongs to one event loop; its functions may not be called from another thread.
 
-There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
-*grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
-can end and free bytes. Waiting costs memory, so each queued newcomer is charged `waiter_bytes`, and the sum of
-everything never exceeds `total_bytes`. Three rules keep the queues moving, whatever the sizes:
+The budget has two queues. A *newcomer* is a request that waits to be admitted as a stream, in the order of arrival. A
+*grower* is a running stream that waits for more bytes than it has reserved. Growers are served before newcomers,
+because only a running stream can end and free bytes. Waiting costs memory, so each queued newcomer is charged
+`waiter_bytes`, and the sum of all reservations and charges never exceeds `total_bytes`. Three rules ensure that a
+request or stream in a queue never waits for bytes that cannot become free:
 
-- A newcomer may join the queue only if each queued newcomer would still fit beside the others' charges when no stream
-  runs.
+- A newcomer may join the queue only if each queued newcomer would still fit beside the charges of the other newcomers
+  when no stream runs.
 - If a grower would fit without the charges of the queue, newcomers at the end of the queue are refused.
 - If every stream waits to grow and none can, no bytes would ever be freed, so the last grower is refused.
 
-Memory that outlives the stream that made it (a cached index), or belongs to several streams (a ring), is *kept*: it
-counts like a stream's bytes until it is given back. Kept memory that is not in use is *spare*: it does not count as
-used, and it is reclaimed (`add_reclaimer`) before any request or stream has to wait.
+Memory that outlives its stream (a cached index), or that several streams share (a ring buffer), is *kept*: it counts as
+used until it is given back. Kept memory that is not in use is *spare*: it does not count as used, and it is reclaimed
+(`add_reclaimer`) before any request or stream has to wait.
 
-The bytes that a part of a stream holds beyond the reservation are a `Room` (`room.py`), to which `Reservation` and
-`Budget` both lend.
+A `Room` (`room.py`) counts the bytes that a part of a stream holds beyond the reservation. A `Reservation` or the
+`Budget` lends it these bytes.
 """
 
 from __future__ import annotations
@@ -32,19 +33,21 @@ from dataclasses import dataclass
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
 
 WAITER_BYTES = 24 * 1024
-"""Bytes of a waiting FastAPI request, as measured."""
+"""Memory, in bytes, that a waiting FastAPI request takes (measured)."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One place in a queue. A grant or a refusal resolves the future once, or the future is cancelled with its task."""
+    """A request or stream in a queue of the budget. `future` is resolved once, by a grant or a refusal, or is cancelled
+    with the waiting task."""
 
     nbytes: int
     future: asyncio.Future[None]
 
 
 class Reservation:
-    """The place and the bytes of one stream, held from admission until `release`. Its owner releases it."""
+    """The share of the budget that one stream holds from admission until `release`: a place, and a number of bytes. The
+    owner of the stream must release it."""
 
     def __init__(self, budget: Budget, nbytes: int) -> None:
         self._budget = budget
@@ -54,25 +57,27 @@ class Reservation:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now; 0 once released."""
+        """Number of bytes that the reservation holds now; 0 after `release`."""
         return 0 if self._released else self._nbytes
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more, and wait for them ahead of all newcomers. Raises `Busy` if they do not become free within
-        the budget's wait, or at once if every other stream waits to grow; raises `TooLarge` if the sum can never fit.
-        The bytes held so far stay held. Only one call at a time is allowed."""
+        """Reserve `nbytes` more bytes for the stream, and wait for them before all requests that wait for admission.
+        Raises `Busy` if the bytes do not become free within the budget's time limit, or at once if all other streams
+        wait to grow, too. Raises `TooLarge` if the whole reservation would exceed the budget. After an error, the
+        reservation keeps its earlier bytes. Only one call at a time is allowed."""
         if self._released or self._growing is not None:
-            raise RuntimeError("a reservation cannot grow twice at once, or after its release")
+            raise RuntimeError("a reservation cannot grow while another call grows it, or after its release")
         if nbytes:
             await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if no request or stream waits and half of the budget stays free for new streams. Returns
-        whether the bytes are now held."""
+        """Reserve `nbytes` more bytes if no request or stream waits and half of the budget stays free for new streams.
+        Returns whether the bytes were reserved."""
         return not self._released and self._budget._try_lend(self, nbytes)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` back. Does nothing after `release`. Raises ValueError if the reservation holds fewer."""
+        """Give `nbytes` bytes back to the budget. Does nothing after `release`. Raises `ValueError` if the reservation
+        holds fewer bytes."""
         if not 0 <= nbytes <= self._nbytes:
             raise ValueError("a reservation cannot give back more than it holds")
         if not self._released:
@@ -80,15 +85,15 @@ class Reservation:
             self._budget._take_back(nbytes)
 
     def keep(self, nbytes: int) -> None:
-        """Let `nbytes` outlive the stream: the budget holds them until `Budget.shrink`. Raises ValueError if the
-        reservation holds fewer."""
+        """Let `nbytes` bytes outlive the stream: the budget counts them as used until `Budget.shrink`. Raises
+        `ValueError` if the reservation holds fewer bytes."""
         if self._released or nbytes > self._nbytes:
             raise ValueError("a reservation cannot keep more than it holds")
         self._nbytes -= nbytes
         self._budget._keep(nbytes)
 
     def release(self) -> None:
-        """Give all bytes back. Idempotent."""
+        """Give all bytes of the reservation back to the budget. Idempotent."""
         if not self._released:
             self._released = True
             self._budget._release(self)
@@ -98,8 +103,8 @@ class Reservation:
 
 
 class Budget:
-    """Budget of at most `max_streams` reservations of at most `total_bytes` in sum, including the charges of the
-    queue."""
+    """The budget of the server process: at most `max_streams` reservations, and at most `total_bytes` bytes for all
+    reservations, kept memory and queued requests together."""
 
     def __init__(
         self, total_bytes: int, max_streams: int, wait_seconds: float, waiter_bytes: int = WAITER_BYTES
@@ -114,7 +119,7 @@ class Budget:
         self._streams = 0
         self._admitted = 0
         self._stopped = False
-        # Dictionaries serve as ordered sets: a waiter can be removed from any position in constant time.
+        # The dictionaries serve as ordered sets, so that a waiter can be removed from any position in constant time.
         self._newcomers: dict[_Waiter, None] = {}
         self._growers: dict[_Waiter, Reservation] = {}
         self._idle = asyncio.Event()
@@ -127,7 +132,8 @@ class Budget:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes that are reserved by streams, kept beyond them, or charged for the queue."""
+        """Number of bytes that streams have reserved, that outlive their stream, or that are charged for queued
+        requests."""
         return self._reserved_bytes + self._kept_bytes + self._waiter_bytes * len(self._newcomers)
 
     @property
@@ -136,23 +142,24 @@ class Budget:
 
     @property
     def admitted(self) -> int:
-        """Number of streams admitted since the start."""
+        """Number of streams admitted since the budget was created."""
         return self._admitted
 
     @property
     def waiting(self) -> int:
-        """Number of queued requests, without the streams that wait to grow."""
+        """Number of requests that wait for admission. Streams that wait to grow are not included."""
         return len(self._newcomers)
 
     def fits(self, nbytes: int) -> bool:
-        """Return whether one stream of `nbytes` could ever be admitted. The engine checks this for each method at
-        start."""
+        """Return whether a stream of `nbytes` bytes fits into the whole budget. The engine checks this for each method
+        when it starts."""
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
-        """Reserve a place and `nbytes`; the caller releases them. Waits in the queue. Raises `Busy` if the wait exceeds
-        the budget's time limit or the queue is full, `Draining` if `stop` was called, and `TooLarge` if `nbytes` can
-        never fit. Leaves nothing behind if it is cancelled."""
+        """Reserve a place and `nbytes` bytes for a stream. Waits in the queue if they are not free. The caller must
+        release the reservation. Raises `Busy` if the wait exceeds the budget's time limit or the queue is full,
+        `Draining` if `stop` was called, and `TooLarge` if `nbytes` exceeds the whole budget. If the call is cancelled,
+        it reserves nothing."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)
@@ -174,37 +181,37 @@ class Budget:
         return Reservation(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Keep `nbytes` that no stream has reserved, under the same conditions as `Reservation.try_grow`. Returns
-        whether the bytes are now kept."""
+        """Count `nbytes` more bytes as used, outside any reservation, if no request or stream waits and half of the
+        budget stays free for new streams. Returns whether the bytes were counted."""
         if not self._can_spare(nbytes):
             return False
         self._kept_bytes += nbytes
         return True
 
     def shrink(self, nbytes: int) -> None:
-        """Take back `nbytes` that were kept."""
+        """Stop counting `nbytes` bytes of kept memory as used, because they were freed."""
         self._kept_bytes -= nbytes
         self._advance()
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Register `reclaim`, which the budget calls with the number of missing bytes. `reclaim` frees its own spare
-        bytes until that many are free or it has no more, and returns the number of freed bytes. The budget calls
-        reclaimers in the order in which they were added, each with the number of bytes that are still missing."""
+        """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free up to
+        that number of its spare bytes, and return the number of freed bytes. The budget calls the registered functions
+        in the order of registration, each with the number of bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
-        """Mark `nbytes` of the kept bytes as unused: the next stream that needs them gets them."""
+        """Mark `nbytes` bytes of kept memory as spare: the budget reclaims them when a stream needs them."""
         self._kept_bytes -= nbytes
         self._spare_bytes += nbytes
         self._advance()
 
     def use(self, nbytes: int) -> None:
-        """Mark `nbytes` of the spare bytes as used again."""
+        """Mark `nbytes` bytes of spare memory as kept and used again."""
         self._spare_bytes -= nbytes
         self._kept_bytes += nbytes
 
     def stop(self) -> None:
-        """Stop admission: queued and later requests get `Draining`. Running streams may still grow."""
+        """Stop admission: `reserve` raises `Draining` for queued and later requests. Running streams may still grow."""
         self._stopped = True
         while self._newcomers:
             _refuse(self._newcomers.popitem()[0], _draining())
@@ -229,7 +236,8 @@ class Budget:
         try:
             await self._wait(waiter)
         except asyncio.CancelledError:
-            # Take back a grant that came in the same turn of the loop, unless the reservation was released meanwhile.
+            # The bytes may have been granted in the same turn of the event loop: give them back, unless the release of
+            # the reservation has already done so.
             if _granted(waiter) and reservation.nbytes:
                 reservation._nbytes -= nbytes
                 self._give_back(nbytes)
@@ -256,15 +264,15 @@ class Budget:
     def _release(self, reservation: Reservation) -> None:
         if reservation._growing is not None:
             self._growers.pop(reservation._growing, None)
-            _refuse(reservation._growing, RuntimeError("the reservation was released while it grew"))
+            _refuse(reservation._growing, RuntimeError("the reservation was released while it waited to grow"))
         self._give_back(reservation._nbytes, streams=1)
         self._advance()
 
     async def _wait(self, waiter: _Waiter) -> None:
-        """Wait for a grant or a refusal. The timer refuses through the same future, so that a grant and a timeout
-        cannot both happen."""
+        """Wait until the waiter's future is resolved by a grant or a refusal. A timeout resolves the same future with a
+        refusal, so that a grant and a timeout cannot both happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
-            raise self._busy("No place is free.")
+            raise self._busy("No place for another stream is free.")
         timer = asyncio.get_running_loop().call_later(
             self._wait_seconds, _refuse, waiter, self._busy("No place became free in time.")
         )
@@ -274,7 +282,8 @@ class Budget:
             timer.cancel()
 
     def _advance(self) -> None:
-        """Grant bytes to waiters in order, as far as they fit."""
+        """Grant bytes to the waiting streams and then to the waiting requests, in order, as far as the bytes
+        suffice."""
         self._advance_growers()
         while self._newcomers and not self._growers:
             waiter = next(iter(self._newcomers))
@@ -300,7 +309,8 @@ class Budget:
             _refuse(stuck[-1], self._busy("All streams need more memory."))
 
     def _make_room(self, nbytes: int) -> bool:
-        """Return whether `nbytes` are free for a grower. Refuses newcomers if necessary, the last one first."""
+        """Return whether `nbytes` bytes are free for a stream that waits to grow. If queued requests hold the missing
+        bytes, refuses requests, from the end of the queue."""
         if self._has_room(nbytes):
             return True
         if self._reserved_bytes + self._kept_bytes + nbytes > self._total_bytes:
@@ -310,14 +320,14 @@ class Budget:
         return True
 
     def _can_admit(self, nbytes: int, charged: int = 0) -> bool:
-        """Return whether a newcomer of `nbytes` can be admitted. `charged` is 1 if the newcomer is queued, because its
-        admission ends the charge for the queue."""
+        """Return whether a stream of `nbytes` bytes can be admitted. `charged` is 1 if its request is queued, because
+        admission ends the charge for the queued request, otherwise 0."""
         freed = charged * self._waiter_bytes
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 
     def _has_room(self, nbytes: int) -> bool:
-        """Return whether `nbytes` are free. Reclaims spare bytes if necessary. The sum of used and spare bytes never
-        exceeds the total."""
+        """Return whether `nbytes` bytes are free. Reclaims spare memory if necessary: used and spare memory together
+        never exceed the total."""
         missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
         for reclaim in self._reclaimers:
             if missing <= 0 or not self._spare_bytes:
@@ -370,8 +380,9 @@ def _draining() -> Draining:
 
 
 def _granted(waiter: _Waiter) -> bool:
-    """Return whether a cancelled wait had been granted in the same turn of the loop. This also retrieves a refusal,
-    which asyncio would otherwise report as an exception that was never retrieved."""
+    """Return whether the bytes of a waiter were granted in the same turn of the event loop in which its task was
+    cancelled. If the waiter was refused, this call also retrieves the exception, which asyncio would otherwise report
+    as never retrieved."""
     return waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None
 
 

@@ -1,5 +1,5 @@
-"""The return of the C library's free memory to the system: in the worker after its last download, in the server after
-its last stream."""
+"""Functions that return free memory of the C library to the operating system. The worker calls them after its last
+download, the server after its last stream."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ GIVE_BACK_SECONDS = 5.0
 
 
 def settle() -> None:
-    """Exempt all existing objects from garbage collection, because they will stay: a full collection then takes a tenth
-    of the time. Call this when everything is loaded."""
+    """Exempt all existing objects from garbage collection, because they exist until the process ends: a full collection
+    then takes a tenth of the time. The caller calls this function when all modules are loaded."""
     gc.collect()
     gc.freeze()
 
 
 def give_memory_back() -> None:
-    """Make the C library return its free pages to the system: by itself, it keeps all free pages below the last used
-    page. Takes some milliseconds, without the interpreter lock."""
+    """Make the C library return its free pages to the operating system. Otherwise the library keeps all free pages
+    below its last used page. The call takes some milliseconds, and does not hold the interpreter lock meanwhile."""
     if _trim is not None:
         _trim(0)
 
 
 def _find_trim() -> Callable[[int], int] | None:
-    """Return `malloc_trim`, which only glibc has. Returns None if it is missing."""
+    """Return `malloc_trim`, which only glibc has. Returns None if the C library does not have it."""
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found
 
@@ -38,7 +38,7 @@ _trim = _find_trim()
 
 
 class Admissions(Protocol):
-    """The properties of `Budget` that `Heap` watches."""
+    """The properties of `Budget` that `Heap` reads."""
 
     @property
     def streams(self) -> int: ...
@@ -47,8 +47,8 @@ class Admissions(Protocol):
 
 
 class Heap:
-    """Task that returns memory to the system, in a thread, within `seconds` after the last stream has ended, and at
-    most once in `seconds`. Runs between `start` and `aclose`."""
+    """A task that returns free memory to the operating system when no stream runs any more. It checks once every
+    `seconds` seconds, and returns the memory in a thread. The task runs between `start` and `aclose`."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""Size of the server: three profiles, and the choice of one for this machine. `settings` takes the values that the
-operator has not set from the profile; `serverpy doctor` shows the profile. The kernel's files are read below the
-parameter `root`, so that a test can simulate any machine. Imports nothing from ServerPY.
+"""The size profiles of the server (small, medium, large), and the choice of a profile for this machine. The settings
+that the operator has not set get their values from the profile; `serverpy doctor` shows the profile. The kernel's files
+are read below the parameter `root`, so that a test can simulate any machine. The module imports no other module of
+ServerPY.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ ProfileName: TypeAlias = Literal["small", "medium", "large"]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# These limits are half a GiB below the round figures, because a machine sold with 4 or 8 GB reports less than that.
+# Memory from which the medium and the large profile apply: 3.5 and 7.5 GiB, because a machine sold with 4 or 8 GB
+# reports less than 4 or 8 GiB.
 MEDIUM_BYTES = GIB * 7 // 2
 LARGE_BYTES = GIB * 15 // 2
 MEDIUM_CORES = 2
@@ -26,7 +28,7 @@ LARGE_CORES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """The settings that depend on the size of the machine; `memory_budget` in bytes."""
+    """A size profile: the settings that depend on the size of the machine. `memory_budget` is in bytes."""
 
     name: ProfileName
     max_workers: int
@@ -49,7 +51,7 @@ def choose(memory_bytes: int, cores: float) -> Profile:
 
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
-    """Return the profile `name`; `auto` means the profile that fits this machine. Raises KeyError if no profile has
+    """Return the profile `name`; `auto` means the profile that fits this machine. Raises `KeyError` if no profile has
     that name."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))
@@ -57,15 +59,15 @@ def resolve(name: str, root: Path = Path("/")) -> Profile:
 
 
 def machine_memory(root: Path = Path("/")) -> int:
-    """Return the number of bytes that this process may use: the tightest memory limit of its cgroups, or the machine's
-    memory if that is less."""
+    """Return the number of bytes of memory that this process may use: the smallest memory limit of its cgroups, or the
+    machine's memory if that is smaller."""
     total = _meminfo_total(root)
     return min([total, *_memory_limits(root)])
 
 
 def machine_cores(root: Path = Path("/"), affinity: int | None = None) -> float:
-    """Return the number of cores that this process may use: its CPU affinity, or the tightest CPU quota of its cgroups
-    if that is less."""
+    """Return the number of cores that this process may use: the number of cores in its CPU affinity, or the smallest
+    CPU quota of its cgroups if that is smaller. `affinity` replaces the CPU affinity."""
     cores = affinity if affinity is not None else len(os.sched_getaffinity(0))
     return min([float(cores), *_cpu_quotas(root)])
 
@@ -79,14 +81,15 @@ def _meminfo_total(root: Path) -> int:
         name, _, rest = line.partition(":")
         if name == "MemTotal":
             return int(rest.split()[0]) * 1024
-    raise ValueError("/proc/meminfo has no MemTotal")
+    raise ValueError("/proc/meminfo has no MemTotal line: set PROFILE to small, medium or large")
 
 
 def _memory_limits(root: Path) -> Iterator[int]:
     for folder in _cgroup_folders(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name)
-            # Without a limit, version 2 says "max", and version 1 a number near 2**63, which is above any MemTotal.
+            # Without a limit, cgroup version 2 states "max", and version 1 a number near 2**63, which is above any
+            # MemTotal.
             if text.isdigit():
                 yield int(text)
 
@@ -94,18 +97,20 @@ def _memory_limits(root: Path) -> Iterator[int]:
 def _cpu_quotas(root: Path) -> Iterator[float]:
     for folder in _cgroup_folders(root, "cpu"):
         quota, _, period = _read(folder / "cpu.max").partition(" ")
-        quota = quota or _read(folder / "cpu.cfs_quota_us")  # version 1; -1 means no quota
+        # the files of cgroup version 1, where a quota of -1 means no quota
+        quota = quota or _read(folder / "cpu.cfs_quota_us")
         period = period or _read(folder / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit() and int(period) > 0 and int(quota) > 0:
             yield int(quota) / int(period)
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """List this process's cgroup folders and their parents, of version 2 and of version 1's `controller`.
+    """Yield the folders of this process's cgroups, and all their parent folders: those of cgroup version 2, and those
+    of `controller` in cgroup version 1.
 
     A parent's limit also applies to its children. Inside a container the path in /proc/self/cgroup may not exist below
-    the mount, because it is the host's path; the walk up still ends at the mount itself, which shows the container's
-    limit.
+    the mount, because it is a path of the host. The last parent folder is the mount itself, which shows the limit of
+    the container.
     """
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
@@ -127,7 +132,8 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """Return the file's text, or an empty string if it cannot be read: limits that are not visible do not apply."""
+    """Return the file's text, or an empty string if it cannot be read: the caller then assumes that no limit
+    applies."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -135,6 +141,6 @@ def _read(path: Path) -> str:
 
 
 def describe(memory_bytes: int, cores: float) -> str:
-    """Describe the machine for people: `3.8 GiB, 2 cores`."""
+    """Describe the machine in words, for example `3.8 GiB, 2 cores`."""
     shown = math.floor(cores * 10) / 10
     return f"{memory_bytes / GIB:.1f} GiB, {shown:g} core{'' if shown == 1 else 's'}"

@@ -1,19 +1,19 @@
-"""The ledger of the bytes that parts of a stream hold beyond the reservation that was made before the stream began.
+"""The accounting of the memory that parts of a stream hold beyond the bytes that the stream reserved before it began.
 
     budget ◀── reservation (one stream) ◀── room (a part of it) ◀── room (a part of that)
        ▲
        └─────── room (what several streams share)
 
-A room has one owner, which reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
-layout that is being made. Two invariants hold:
+A room is an account of borrowed bytes. It has one owner, which reports how many bytes it holds: a read in large steps,
+a playlist, a ring buffer, a layout that is being made. Two invariants hold:
 
 - Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
-  after packing: it is charged in the same turn of the event loop. So a lender's count is the sum of its rooms, plus
-  what its owner holds beside them.
+  after packing: it is charged in the same turn of the event loop. So the count of a lender is the sum of the bytes of
+  its rooms, plus the bytes that its owner holds itself.
 - Bytes are given back once: by `shrink`, or all together by `release`. A lender that is released also gives back the
   bytes of its rooms, and ignores what the rooms give back later.
 
-Nothing here may be called from another thread.
+The functions may only be called in the thread of the event loop.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ from typing import Protocol, runtime_checkable
 
 
 class Lender(Protocol):
-    """The source of a room's bytes, which counts them: a `Reservation`, the `Budget`, or another `Room`."""
+    """The lender of a room's bytes, which counts the bytes that it has lent: a `Reservation`, the `Budget`, or another
+    `Room`."""
 
     def try_grow(self, nbytes: int) -> bool:
-        """Lend `nbytes` if that many are free. Returns whether the bytes are lent."""
+        """Lend `nbytes` bytes if the lender can spare them. Returns whether it has lent them."""
         ...
 
     def shrink(self, nbytes: int) -> None:
-        """Take `nbytes` back. Does nothing after the lender's release."""
+        """Take `nbytes` lent bytes back. Does nothing if the lender is released."""
         ...
 
 
 @runtime_checkable
 class PatientLender(Lender, Protocol):
-    """A lender from which a borrower can wait for bytes."""
+    """A lender that can make the borrower wait until bytes are free."""
 
     async def grow(self, nbytes: int) -> None:
-        """Lend `nbytes` as soon as they are free. Lends nothing if the caller is cancelled."""
+        """Wait until `nbytes` bytes are free, and lend them. Lends nothing if the caller is cancelled."""
         ...
 
 
 class _Nothing:
-    """A lender that never lends."""
+    """A lender that refuses every request."""
 
     def try_grow(self, _nbytes: int) -> bool:
         return False
@@ -56,9 +57,9 @@ NO_ROOM: Lender = _Nothing()
 
 
 class Room:
-    """Bytes that one owner holds, charged to `lender` except for the first `covered_bytes`, which the stream has
-    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or releases the room's
-    lender if the owner also owns the lender."""
+    """An account of the bytes that one owner holds. They are charged to `lender`, except for the first `covered_bytes`,
+    which the stream has already reserved. `try_hold` borrows at least `step_bytes` at once. The owner must release the
+    room, or its lender if the owner also owns the lender."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -70,31 +71,32 @@ class Room:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held now, the covered ones included; 0 once released."""
+        """Number of bytes that the owner may hold now, including `covered_bytes`; 0 after `release`."""
         return 0 if self._released else self._covered_bytes + self._charged_bytes
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if the lender can spare them. Returns whether the bytes are now held; always False after
-        `release`."""
+        """Borrow `nbytes` more bytes if the lender can spare them. Returns whether the bytes were borrowed; always
+        False after `release`."""
         if self._released or not self._lender.try_grow(nbytes):
             return False
         self._charged_bytes += nbytes
         return True
 
     def try_hold(self, nbytes: int) -> bool:
-        """Hold `nbytes` or more in total, if the lender can spare the missing bytes. Returns whether the room now holds
-        them."""
+        """Make sure that the room has at least `nbytes` bytes in total, if the lender can spare the missing bytes.
+        Returns whether the room has them."""
         missing = nbytes - self.nbytes
         return missing <= 0 or self.try_grow(max(missing, self._step_bytes))
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more, and wait for them if necessary; overlapping calls wait for each other. Raises the
-        lender's errors, and RuntimeError if the room is released meanwhile."""
+        """Borrow `nbytes` more bytes, and wait until the lender can lend them. Concurrent calls run one after another.
+        Raises the lender's error if it refuses, and `RuntimeError` if the room is released meanwhile."""
         async with self._growing:
             await self._grow(nbytes)
 
     async def settle(self, nbytes: int) -> None:
-        """Hold exactly `nbytes` in total. Waits and raises like `grow`."""
+        """Borrow or give back bytes until the room has exactly `nbytes` bytes in total. Waits and raises like
+        `grow`."""
         async with self._growing:
             missing = nbytes - self.nbytes
             if missing > 0:
@@ -103,7 +105,8 @@ class Room:
                 self.shrink(-missing)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` back. Does nothing after `release`. Raises ValueError if fewer are charged."""
+        """Give `nbytes` bytes back to the lender. Does nothing after `release`. Raises `ValueError` if the room has
+        borrowed fewer bytes."""
         if self._released:
             return
         if not 0 <= nbytes <= self._charged_bytes:
@@ -112,10 +115,10 @@ class Room:
         self._lender.shrink(nbytes)
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge the bytes to `lender` from now on. Returns False, and changes nothing, if `lender` cannot spare
-        them."""
+        """Borrow the bytes of the room from `lender` instead of the present lender. Returns False, and changes nothing,
+        if `lender` cannot spare them. Raises `RuntimeError` while the room grows."""
         if self._growing.locked():
-            raise RuntimeError("a room cannot move while it grows")
+            raise RuntimeError("a room cannot move to another lender while it grows")
         if self._charged_bytes and not lender.try_grow(self._charged_bytes):
             return False
         self._lender.shrink(self._charged_bytes)
@@ -123,14 +126,14 @@ class Room:
         return True
 
     def leave_to_lender(self) -> int:
-        """Release the room, but leave its bytes with the lender; from now on the caller is responsible for giving them
-        back. Returns their number."""
+        """Release the room without giving its bytes back to the lender. Returns the number of these bytes, which the
+        caller must give back later."""
         self._released = True
         nbytes, self._charged_bytes = self._charged_bytes, 0
         return nbytes
 
     def release(self) -> None:
-        """Give all bytes back. Idempotent."""
+        """Give all borrowed bytes back to the lender. Idempotent."""
         self.shrink(self._charged_bytes)
         self._released = True
 
@@ -142,13 +145,13 @@ class Room:
         if self._released:
             raise RuntimeError("a released room cannot grow")
         if not isinstance(self._lender, PatientLender):
-            raise TypeError(f"cannot wait for bytes of {self._lender!r}")
+            raise TypeError(f"a room cannot wait for bytes of {self._lender!r}, which has no method `grow`")
         await self._lender.grow(nbytes)
         self._take(nbytes)
 
     def _take(self, nbytes: int) -> None:
-        """Hold the lent bytes. Returns them to the lender and raises RuntimeError if the owner has released the room
-        meanwhile."""
+        """Count `nbytes` bytes as borrowed. Gives them back to the lender and raises `RuntimeError` if the owner has
+        released the room meanwhile."""
         if self._released:
             self._lender.shrink(nbytes)
             raise RuntimeError("the room was released while it grew")

@@ -1,7 +1,7 @@
-"""Every setting of ServerPY, as one typed, frozen value. The options of `serve` and docs/settings.md are made from it.
-A field is the only source of a setting's name, type, default and description. The components of the server receive
-groups of settings (`serverpy/options.py`). There is no global value: `load_settings` returns the settings, and their
-owner passes them on.
+"""Every setting of ServerPY, as one typed, frozen value. The options of `serverpy serve` and the page docs/settings.md
+are made from the fields. A field is the only source of a setting's name, type, default and description. The components
+of the server receive groups of settings (`serverpy/options.py`). No global variable holds the settings: `load_settings`
+returns the settings, and their owner passes them on.
 """
 
 from __future__ import annotations
@@ -56,164 +56,217 @@ logger = logging.getLogger(__name__)
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
-    """Return a factory of defaults from the profile. The profile is already validated, because pydantic validates
-    fields in order."""
+    """Return a function that returns the profile's value of `attribute`, as the default factory of a field. When it is
+    called, the field `profile` is already validated, because pydantic validates fields in order."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
 
 
 class Settings(SourcedSettings):
-    """All settings, validated. Settings that depend on the profile already have their numbers. Durations are in
-    seconds, sizes in bytes."""
+    """All settings, validated. A setting that the operator has not set has its default value, or the value of the
+    profile. Durations are in seconds, sizes in bytes."""
 
-    host: Word = setting("Address to listen on.", default="127.0.0.1")
-    port: Port = setting("Port to listen on; 0 picks a free one.", default=8000)
-    workers: Count = setting("Number of serving processes.", default=1, unit="processes")
+    host: Word = setting("IP address or host name that the server listens on.", default="127.0.0.1")
+    port: Port = setting("Port that the server listens on; 0 lets the system choose a free port.", default=8000)
+    workers: Count = setting("Number of server processes that share the port.", default=1, unit="processes")
 
     profile: ProfileName = setting(
-        "Size of the server: the defaults of MAX_WORKERS, QUEUE_CHUNKS, MAX_STREAMS and MEMORY_BUDGET. `auto` chooses "
-        "by the memory limit of the cgroup or machine, and by its cores.",
+        "Size of the server, which sets the defaults of MAX_WORKERS, QUEUE_CHUNKS, MAX_STREAMS and MEMORY_BUDGET. "
+        "`auto` chooses the size by the memory and the CPU cores of the machine or the cgroup.",
         default="auto",
     )
     extract_workers: Count = setting(
-        "Extractions at once. Extractions hold the interpreter lock: more of them only add lag.",
+        "Maximum number of extractions that run at once. Extractions hold Python's interpreter lock, "
+        "so a larger number only delays each of them.",
         default=2,
         unit="threads",
     )
     worker_idle: SecondsOrNever = setting(
-        "How long the process that runs yt-dlp (about 55 MB) is kept while idle; starting another takes a second or "
-        "two. 0: for ever.",
+        "Time after which the server stops the idle process that runs yt-dlp (about 55 MB). Starting it again takes a "
+        "second or two. 0 keeps the process for ever.",
         default=300.0,
         unit="seconds",
     )
     max_workers: Count = setting(
-        "Threads of the embedded method, one for each running stream; if none is free, a request waits.",
+        "Maximum number of streams of the embedded method that run at once, each in a thread of its "
+        "own. Further requests for this method wait.",
         default_factory=_by_profile("max_workers"),
         unit="threads",
         shown="by profile",
     )
     max_children: Count = setting(
-        "Child processes of the subprocess method at once; each takes about 55 MB, which MEMORY_BUDGET does not count.",
+        "Maximum number of streams of the subprocess method that run at once, each in a child "
+        "process of its own. A child process takes about 55 MB, which MEMORY_BUDGET does not count.",
         default=2,
         unit="processes",
     )
     queue_chunks: Count = setting(
-        "Capacity of the pipe from yt-dlp to an embedded or subprocess stream: at most QUEUE_CHUNKS × CHUNK_BYTES.",
+        "Capacity of the pipe from yt-dlp to the server, for a stream of the embedded or subprocess "
+        "method. The pipe holds at most QUEUE_CHUNKS × CHUNK_BYTES bytes.",
         default_factory=_by_profile("queue_chunks"),
         unit="chunks",
         shown="by profile",
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = setting(
-        "Largest chunk that an embedded or subprocess stream reads from its pipe; such a stream holds two. The relay "
-        "method has its own read sizes.",
+        "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe at once. Such "
+        "a stream holds two chunks of this size. The relay method does not use this setting.",
         default=65536,
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Streams at once. Further requests wait up to WAIT_SECONDS, then get 503 with `Retry-After`.",
+        "Maximum number of streams that run at once. Further requests wait up to WAIT_SECONDS, and "
+        "then get a 503 response with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
         shown="by profile",
     )
     memory_budget: Annotated[Size, Field(ge=1024 * 1024)] = setting(
-        "Bytes that all streams of one process may hold together, reserved before the first byte of each.",
+        "Maximum memory that all streams of one server process may hold together. The server "
+        "reserves the memory of a stream before it opens the stream.",
         default_factory=_by_profile("memory_budget"),
         unit="bytes",
         shown="by profile",
     )
 
     wait_seconds: Seconds = setting(
-        "How long a request waits for a free place before it gets 503.",
+        "Maximum time that a request waits for a free place before it gets a 503 response.",
         default=15.0,
         unit="seconds",
     )
-    extract_timeout: PositiveSeconds = setting("Longest time for an extraction.", default=60.0, unit="seconds")
-    stall_timeout: PositiveSeconds = setting(
-        "Longest time without a byte from a media server, or without a read by a client.", default=60.0, unit="seconds"
+    extract_timeout: PositiveSeconds = setting(
+        "Maximum time that the extraction of a page may take.", default=60.0, unit="seconds"
     )
-    connect_timeout: PositiveSeconds = setting("Longest time for connecting.", default=10.0, unit="seconds")
+    stall_timeout: PositiveSeconds = setting(
+        "Maximum time in which a media server sends no byte, or a client reads no byte, before the stream fails.",
+        default=60.0,
+        unit="seconds",
+    )
+    connect_timeout: PositiveSeconds = setting(
+        "Maximum time that a connection to a site or media server may take to open.", default=10.0, unit="seconds"
+    )
     drain_seconds: Seconds = setting(
-        "How long running streams may continue after the server was told to stop.", default=30.0, unit="seconds"
+        "Maximum time that running streams may continue after the server was told to stop.",
+        default=30.0,
+        unit="seconds",
     )
 
-    method: MethodName = setting("Streaming method if the request names none.", default="auto")
-    cache_ttl: Seconds = setting("How long an extraction may be reused; 0: not at all.", default=300.0, unit="seconds")
+    method: MethodName = setting("Streaming method of a request without the parameter `method`.", default="auto")
+    cache_ttl: Seconds = setting(
+        "Time for which the server may reuse the extraction of a page; 0 turns the cache off.",
+        default=300.0,
+        unit="seconds",
+    )
     cache_size: Annotated[int, Field(ge=0)] = setting(
-        "Largest number of cached extractions.", default=1000, unit="entries"
+        "Maximum number of extractions in the cache.", default=1000, unit="entries"
     )
     state_url: Word = setting(
-        "Where shared state lives: `memory://`, or `redis://…` to share it between processes and machines.",
+        "URL of the store for state that server processes share: `memory://`, or `redis://…`, which "
+        "also works across machines. This version supports only `memory://`.",
         default="memory://",
     )
-    gc_after_stream: bool = setting("Collect garbage after each stream.", default=False)
+    gc_after_stream: bool = setting("Whether Python's garbage collector runs after each stream.", default=False)
 
     allow_networks: Words = setting(
-        "Networks outside the public internet that may be reached, each with an optional port: `127.0.0.1:8001`.",
+        "Networks outside the public internet that the server may connect to, each with an optional "
+        "port, for example `127.0.0.1:8001`.",
         default=(),
         unit="list",
     )
     deny_ports: Ports = setting(
-        "Ports that the server never connects to, except in ALLOW_NETWORKS.",
+        "Ports that the server does not connect to, except if ALLOW_NETWORKS allows the connection.",
         default=BAD_PORTS,
         unit="list",
         shown="the bad ports of WHATWG Fetch",
     )
-    allow_sites: SiteNames = setting("Extractors that may run.", default=(), unit="list", shown="all")
-    deny_sites: Words = setting("Extractors that may not run.", default=(), unit="list")
-    generic_extractor: bool = setting("Whether pages that no extractor knows are searched for media.", default=True)
+    allow_sites: SiteNames = setting(
+        "Names of the yt-dlp extractors that may run, for example `youtube`.", default=(), unit="list", shown="all"
+    )
+    deny_sites: Words = setting(
+        "Names of the yt-dlp extractors that must not run, for example `youtube`.", default=(), unit="list"
+    )
+    generic_extractor: bool = setting(
+        "Whether yt-dlp's generic extractor searches for media on pages that no other extractor supports.", default=True
+    )
 
-    api_keys_file: OptionalFile = setting("File with the API keys.", default=None)
-    require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
+    api_keys_file: OptionalFile = setting(
+        "File with the API keys of clients. Not available in this version.", default=None
+    )
+    require_key: bool = setting(
+        "Whether every request needs an API key or a signed link. Not available in this version.", default=False
+    )
     link_secret: Secret = setting(
-        "Secret that signs links. Set it in the environment or the file: other users of the machine can see options.",
+        "Secret with which the server signs links. Set it in the environment or the file, because "
+        "other users of the machine can see command-line options.",
         default_factory=lambda: SecretStr(secrets.token_urlsafe(32)),
         shown="random at each start",
     )
-    link_ttl: PositiveSeconds = setting("Default lifetime of a signed link.", default=21600.0, unit="seconds")
+    link_ttl: PositiveSeconds = setting(
+        "Time for which a signed link is valid by default.", default=21600.0, unit="seconds"
+    )
     rate_limit: OptionalRate = setting(
-        "Requests that each key or address may make, in the syntax of the `limits` library.", default="60/minute"
+        "Maximum rate of requests for each API key or client address, in the syntax of the `limits` "
+        "library. This version does not enforce it.",
+        default="60/minute",
     )
     trusted_proxies: Networks = setting(
-        "Addresses of proxies whose X-Forwarded-For is trusted.", default=(), unit="list"
+        "IP addresses or networks of reverse proxies whose X-Forwarded-For header the server trusts.",
+        default=(),
+        unit="list",
     )
     cors_origins: Origins = setting(
-        "Origins whose pages may call the server; `*` allows all, without credentials.", default=(), unit="list"
+        "Web origins whose pages may send requests to the server (CORS); `*` allows all origins, without credentials.",
+        default=(),
+        unit="list",
     )
 
     allowed_hosts: HostNames = setting(
-        "Names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL; a "
-        "request for another Host gets 421 (protection from DNS rebinding). Needed where clients use a name: DNS, "
-        "Docker, a reverse proxy that passes Host on.",
+        "Host names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL. "
+        "A request for another host gets a 421 response (protection from DNS rebinding). The setting is needed if "
+        "clients reach the server under a host name, for example by DNS, in Docker, or through a reverse proxy that "
+        "passes the Host header on.",
         default=(),
         unit="list",
     )
     public_url: OptionalUrl = setting(
-        "Address at which clients reach this server, if it differs from HOST and PORT: `https://media.example`.",
+        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`.",
         default=None,
     )
-    open: bool = setting("Answer for every Host, which turns the check of ALLOWED_HOSTS off.", default=False)
+    open: bool = setting(
+        "Whether the server answers requests with any Host header, so that ALLOWED_HOSTS is not checked.", default=False
+    )
 
     proxy: OptionalProxy = setting(
-        "Proxy for extractions and media requests: http, socks4, socks4a, socks5 or socks5h, with its port. "
-        "It receives IP addresses, never host names.",
+        "URL of a proxy for extractions and media requests, with its port. The scheme is http, socks4, socks4a, socks5 "
+        "or socks5h. The server sends the proxy IP addresses, never host names.",
         default=None,
     )
-    cookies_file: OptionalFile = setting("Cookies in Netscape format, for extractions and media.", default=None)
-    impersonate: OptionalWord = setting(
-        "Browser to impersonate, as yt-dlp names it: `chrome`, `chrome-120`.", default=None
+    cookies_file: OptionalFile = setting(
+        "File with cookies in Netscape format, which the server sends with extractions and media requests.",
+        default=None,
     )
-    source_address: OptionalAddress = setting("Local address of outgoing connections.", default=None)
-    ca_file: OptionalFile = setting("Additional CA certificates to trust, as PEM.", default=None)
+    impersonate: OptionalWord = setting(
+        "Browser that requests impersonate, under yt-dlp's name for it, for example `chrome` or `chrome-120`.",
+        default=None,
+    )
+    source_address: OptionalAddress = setting(
+        "Local IP address from which the server makes its outgoing connections.", default=None
+    )
+    ca_file: OptionalFile = setting(
+        "PEM file with CA certificates that the server trusts in addition to the usual ones.", default=None
+    )
 
-    max_duration: OptionalSeconds = setting("Longest media that is streamed.", default=None, unit="seconds")
-    max_bytes: OptionalSize = setting("Largest media that is streamed.", default=None, unit="bytes")
+    max_duration: OptionalSeconds = setting(
+        "Maximum duration of media that the server streams.", default=None, unit="seconds"
+    )
+    max_bytes: OptionalSize = setting("Maximum size of media that the server streams.", default=None, unit="bytes")
 
-    log_level: LogLevel = setting("Lowest level that is logged.", default="info")
+    log_level: LogLevel = setting("Lowest level of messages that the server logs.", default="info")
     log_format: LogFormat = setting("Format of log lines: text, or one JSON object per line.", default="text")
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        """Refuse settings that contradict each other. Also refuse unavailable settings that promise safety or sharing:
-        the server must not accept such a setting and then ignore it."""
+        """Refuse settings that contradict each other. Also refuse settings for security or shared state that this
+        version does not support, because the server must not accept such a setting and then ignore it. Raises
+        `ValueError` with one line for each fault."""
         faults = {
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
@@ -226,7 +279,7 @@ class Settings(SourcedSettings):
             raise ValueError("\n".join(line for line, present in faults.items() if present))
         return self
 
-    # The groups of `serverpy/options.py`
+    # Properties that return the groups of `serverpy/options.py`
 
     @property
     def timeouts(self) -> Timeouts:
@@ -238,12 +291,14 @@ class Settings(SourcedSettings):
         )
 
     def targets(self, own: Sockets = ()) -> Targets:
-        """Return the addresses that the server may reach. `own` are the sockets on which the server listens."""
+        """Return the rules for the addresses that the server may connect to. `own` are the addresses and ports that the
+        server listens on."""
         return Targets(allow_networks=self.allow_networks, deny_ports=self.deny_ports, own=own)
 
     @property
     def served_hosts(self) -> frozenset[str] | None:
-        """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
+        """The host names that the server answers for, besides IP addresses and `localhost`; None if it answers for all
+        names."""
         if self.open or self.require_key:
             return None
         public = None if self.public_url is None else urlsplit(self.public_url).hostname
@@ -280,9 +335,9 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError` if a
-    setting is invalid. Logs a warning for variables that look like settings but are not, and for RATE_LIMIT, which is
-    not enforced yet."""
+    """Load the settings of this process from the file, the environment and `overrides`. Ignores an override that is
+    None. Raises `ConfigurationError` if a setting is invalid. Logs a warning for each variable whose name begins with
+    SERVERPY_ but that is not a setting, and for RATE_LIMIT, which this version does not enforce."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

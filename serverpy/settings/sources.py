@@ -1,5 +1,5 @@
-"""The sources of the settings, weakest first: the file, the environment, keyword arguments. Also the messages of their
-errors.
+"""The sources of the settings: keyword arguments, which override the environment, which overrides the file. The module
+also makes the error messages for invalid settings.
 
 An error message is one line that names the setting and its source, but not the value.
 """
@@ -23,24 +23,25 @@ PREFIX = "SERVERPY_"
 CONFIG_VARIABLE = "SERVERPY_CONFIG"
 CONFIG_FILE = "serverpy.toml"
 _URLS = ("proxy", "state_url")
-"""Settings whose URL may contain a password. LINK_SECRET needs no masking, because it is a SecretStr."""
+"""Settings whose value is a URL that may contain a password. LINK_SECRET is not among them, because pydantic masks a
+`SecretStr`."""
 
 
 def environment_name(name: str) -> str:
-    """Return the environment variable of the field `name`."""
+    """Return the name of the environment variable for the setting `name`."""
     return PREFIX + name.upper()
 
 
 class SourcedSettings(BaseSettings):
-    """Base class of `Settings`, with everything except its fields. The constructor reads the file and the environment,
-    and raises `ConfigurationError` if a setting is invalid."""
+    """The base class of `Settings`, which defines everything except the fields. The constructor reads the file and the
+    environment, and raises `ConfigurationError` if a setting is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
-        enable_decoding=False,  # lists are written as words, not as JSON
-        hide_input_in_errors=True,  # an error must not show the input, which may be a secret
+        enable_decoding=False,  # in variables, lists are words with commas or spaces, not JSON
+        hide_input_in_errors=True,  # an error message must not show the invalid value, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
     )
@@ -50,7 +51,7 @@ class SourcedSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             faults = [_fault(details, values) for details in error.errors(include_input=False, include_url=False)]
-            # `from None`: pydantic's error shows its inputs, which may be secrets.
+            # `from None`, because the error of pydantic contains the invalid values, which may be secrets
             raise ConfigurationError("\n".join(fault for fault in faults if fault)) from None
 
     @classmethod
@@ -66,13 +67,13 @@ class SourcedSettings(BaseSettings):
         return init_settings, env_settings, file
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Return pydantic's arguments of `repr`, with passwords masked."""
+        """Return the fields and values that `repr` shows, with passwords replaced by asterisks."""
         shown = dict(super().__repr_args__())
         return [(name, mask_password(value) if name in _URLS and value else value) for name, value in shown.items()]
 
     def to_environment(self) -> dict[str, str]:
-        """Return all settings as the environment of a child: `load_settings()` there returns an equal value, regardless
-        of the file that the child finds. Contains the secrets in clear text."""
+        """Return all settings as environment variables for a child process. In that process, `load_settings()` returns
+        equal settings, even if the process finds a settings file. The variables contain the secrets in clear text."""
         environment = {environment_name(name): _as_text(getattr(self, name)) for name in type(self).model_fields}
         return {CONFIG_VARIABLE: "", **environment}
 
@@ -92,7 +93,9 @@ def _as_text(value: object) -> str:
 
 
 def _read_file(known: Collection[str]) -> dict[str, Any]:
-    """Read the file, with its keys in lower case. An explicitly named file must exist."""
+    """Read the settings file, and return its values by key in lower case. Returns {} if no file is named and the
+    default file does not exist. Raises `ConfigurationError` if a named file does not exist, or if the file is
+    invalid."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named == "":
         return {}
@@ -121,7 +124,8 @@ def _known_keys(content: Mapping[str, Any], known: Collection[str], path: Path) 
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
-    """Describe an error in one line, without the value. Returns None if the error only follows from another error."""
+    """Describe an error of pydantic in one line, without the invalid value. Returns None if the error is only a
+    consequence of another error."""
     if details["type"] == "default_factory_not_called":
         return None
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

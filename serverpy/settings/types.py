@@ -1,6 +1,5 @@
-"""The types of the settings: the text that each type accepts, and the error message for other text.
-
-A message never repeats the value, which may be a secret.
+"""The types of the settings: the text that each type accepts, and the error message if a value is invalid. An error
+message does not contain the value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
-    """Define a field. `unit` is its unit in `--help` and the docs, `shown` the text of a default that is not a plain
-    value."""
+    """Define the field of a setting. `unit` is the unit that `--help` and docs/settings.md show. `shown` is the text
+    that they show as the default if the default is not a constant."""
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
@@ -44,7 +43,8 @@ def parse_size(value: object) -> object:
 
 
 def format_size(size: int) -> str:
-    """Return the shortest spelling that `parse_size` reads back as the same number."""
+    """Return `size` with the largest unit of which it is a multiple, for example `64KiB`; `parse_size` parses the text
+    back to `size`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _UNITS[unit.lower()] == 0:
             return f"{size // _UNITS[unit.lower()]}{unit}"
@@ -52,7 +52,7 @@ def format_size(size: int) -> str:
 
 
 def mask_password(url: str) -> str:
-    """Replace the password in the user info of `url`, if any, with asterisks."""
+    """Return `url` with the password in its user info replaced by asterisks, if it has a password."""
     parts = urlsplit(url)
     user, separator, _ = parts.netloc.rpartition("@")[0].partition(":")
     if not separator:
@@ -61,23 +61,24 @@ def mask_password(url: str) -> str:
 
 
 def host_name(text: str) -> str:
-    """Return a host name as browsers send it: in lower case, in ASCII (IDNA), without the final dot. Raises ValueError
-    if `text` is not a host name."""
+    """Return the host name `text` in the form in which browsers send it: in lower case, in ASCII (IDNA), without the
+    final dot. Raises `ValueError` if `text` is not a host name."""
     if not text.isascii():
-        import idna  # imported late: rarely needed, and its tables are large
+        import idna  # imported here, because `idna` is rarely needed and its tables are large
 
         text = idna.encode(text, uts46=True).decode()
     name = text.lower().removesuffix(".")
     if not _HOST_NAME.fullmatch(name):
-        raise ValueError("not a host name")
+        raise ValueError("the text is not a host name")
     return name
 
 
-# Before validation: convert text to a value that the type accepts
+# Functions that run before validation: they convert text to a value that the type accepts
 
 
 def _split(value: object) -> object:
-    """Split a list that is written as one string with commas or spaces."""
+    """Split a list that is given as one string with commas or spaces into a tuple. Returns a value that is not a string
+    unchanged."""
     if not isinstance(value, str):
         return value
     words = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
@@ -85,19 +86,21 @@ def _split(value: object) -> object:
 
 
 def _split_sites(value: object) -> object:
-    """Split like `_split`, but read `all` as "no limit", and `none` as a site that does not exist."""
+    """Split a list of sites like `_split`. `all` becomes the empty list, which allows all sites; `none` becomes a list
+    of one site that does not exist, which allows no site."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return ("none",)
     return () if isinstance(value, str) and value.strip().lower() == "all" else _split(value)
 
 
 def _unset(value: object) -> object:
-    """Return None for an empty value or the word `none`."""
+    """Return None if `value` is empty or the word `none`, otherwise `value`."""
     return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
 
 def _never(value: object) -> object:
-    """Return 0 for an empty value or the word `none`: for a duration of which 0 means that it never ends."""
+    """Return 0 if `value` is empty or the word `none`, otherwise `value`. This is for durations of which 0 means "for
+    ever"."""
     return 0.0 if _unset(value) is None else value
 
 
@@ -105,7 +108,7 @@ def _lower(value: object) -> object:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-# After validation: check conditions that the type does not express
+# Functions that run after validation: they check conditions that the type does not express
 
 
 def _no_controls(value: str) -> str:
@@ -182,7 +185,8 @@ def _rate(value: str) -> str:
 
 
 def _readable_file(value: Path) -> Path:
-    """Return an absolute path, so that a child started in another directory finds the same file."""
+    """Return `value` as an absolute path, so that a child process in another working directory finds the same file.
+    Raises `ValueError` if the file cannot be read."""
     path = value.expanduser().absolute()
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("there is no such file, or it cannot be read")

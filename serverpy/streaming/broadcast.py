@@ -1,10 +1,11 @@
-"""One live upstream and the readers that share it.
+"""The broadcast of one live stream, which the server reads once from the media server (the upstream) for all clients
+that watch it (the readers).
 
     media server ──▶ upstream ──▶ ring ──▶ reader ──▶ client
                         ▲          ├─────▶ reader ──▶ client
                         └─ asked ──┴─────▶ reader ──▶ client
 
-The readers' pull is the back-pressure: the broadcast reads a chunk when a reader has taken all there is and wants more,
+The readers exert back-pressure: the broadcast reads a chunk only when a reader has taken all chunks and wants another,
 so the fastest reader sets the pace.
 
 A broadcast is in one of four states:
@@ -13,11 +14,11 @@ A broadcast is in one of four states:
 
 - *Resting*: no reader wants more than the ring has.
 - *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
-  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader to read. The waits for one
-  segment last at most half the segment's duration in total. The broadcast waits at all because segments arrive in
-  bursts, faster than a client's bandwidth; the limit keeps the broadcast at the live edge.
-- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the
-  end or the error.
+  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader to read. The broadcast waits
+  because segments arrive in bursts, faster than a client's bandwidth. All waits during one segment last at most half
+  the segment's duration in total, which keeps the broadcast at the live edge.
+- *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the end
+  or the error.
 - *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
 
 A reader is in one of four states, too:
@@ -54,21 +55,22 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
-"""Bytes that a ring must be able to hold before a second reader may join. With fewer, the second reader would be cut at
-its first pause, and an upstream of its own would serve it better."""
+"""Number of bytes that the ring buffer must be able to hold before a second reader may join. With a smaller ring, a
+reader would be cut at its first pause, so it gets an upstream of its own instead."""
 READS_SECONDS = 1.0
-"""Seconds without a read after which a reader counts as stalled."""
+"""Number of seconds without a read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
-    """A client that fell behind the live stream that it shares. The error is raised only in mid-body, so only the log
-    shows its code."""
+    """Error of a client that fell behind a live stream that it shares with other clients. It is raised only in
+    mid-body, so only the log shows its code."""
 
     code = "too_slow"
 
 
 class SharedRead(Protocol):
-    """An open live stream that the broadcast reads once for many clients (`segments/segmented.py::SegmentedRead`)."""
+    """The interface of an open live stream that a broadcast reads once for many clients;
+    `segments/segmented.py::SegmentedRead` implements it."""
 
     segment: Segment | None
     headers: Headers
@@ -82,9 +84,9 @@ class SharedRead(Protocol):
 
 
 class Broadcast:
-    """A live upstream and the readers that share it. The broadcast owns the upstream, and has at least one reader until
-    it is closed; closing the broadcast releases `room`. The broadcast calls `on_over` when no further reader can join,
-    and `on_cut` for each reader that is lost."""
+    """One live stream from a media server, and the readers that share it. The broadcast has at least one reader until
+    it is closed. Closing it closes `upstream` and releases `room`. The broadcast calls `on_over` when no further reader
+    can join, and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -92,7 +94,8 @@ class Broadcast:
         self.upstream = upstream
         self.ring = Ring(room)
         self.initial: list[bytes] = []
-        """The chunks of the latest initialization section. Each section has a list of its own."""
+        """The chunks of the latest initialization section. A new section gets a new list, so that the list of a reader
+        does not change."""
         self._initial_of: Segment | None = None
         self._on_cut = on_cut
         self._room = room
@@ -104,14 +107,15 @@ class Broadcast:
         self._error: Exception | None = UpstreamFailed("The server closed the live stream.")
         self._patience = 0.0
         self.moved = asyncio.Event()
-        """Event that a reader sets when it has taken a chunk."""
+        """Event that every reader sets when it has taken a chunk."""
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
         self._task = spawn(self._pump(), name="live upstream")
         self._closing = Closing(self._close, name="close a live upstream")
 
     def has_room(self) -> bool:
-        """Return whether one more reader can join."""
+        """Return whether a further reader can join: whether the ring can hold enough bytes, and the initialization
+        section is complete."""
         return self._has_initial and self.ring.hold(JOIN_BYTES)
 
     def join(self) -> Reader:
@@ -120,15 +124,15 @@ class Broadcast:
         return reader
 
     async def leave(self, reader: Reader) -> None:
-        """Forget `reader`. If it was the last one, close the upstream before returning. Idempotent."""
+        """Remove `reader`. If it was the last reader, close the broadcast before returning. Idempotent."""
         self._readers.discard(reader)
         if not self._readers:
             self._on_over()
             await self._closing()
 
     async def wait(self) -> bool:
-        """Wait until the ring has a new chunk. Returns False at the end. Raises the upstream's error if the upstream
-        failed."""
+        """Wait until the ring has a new chunk. Returns False if the live stream has ended. Raises the error of the
+        upstream if a read of it failed."""
         if not self._is_over:
             news = self._news
             self._wanted.set()
@@ -139,7 +143,8 @@ class Broadcast:
         return False
 
     async def _pump(self) -> None:
-        """Read a chunk whenever a reader wants one, and tell the readers how the upstream ended."""
+        """Read a chunk from the upstream whenever a reader wants one. At the end or failure of the upstream, wake the
+        readers, which then return or raise the error."""
         try:
             await self._wanted.wait()
             while chunk := await self.upstream.read():
@@ -149,7 +154,7 @@ class Broadcast:
                 self._announce()
                 await self._wanted.wait()
             self._error = None
-        except Exception as error:  # noqa: BLE001  # every reader raises the error
+        except Exception as error:  # noqa: BLE001  # `wait` raises the error for every reader
             self._error = error
         finally:
             self._is_over = True
@@ -171,9 +176,10 @@ class Broadcast:
         self._trim()
 
     def _take_initial(self) -> bool:
-        """Make room for the chunks of the current initialization section. Returns whether that section is the stream's
-        first one, which readers get before all other bytes. A later section goes into the ring; readers that join from
-        now on begin with that section and the segment after it."""
+        """Prepare for the chunks of the current initialization section: if it is a new section, drop the chunks of the
+        previous one. Returns whether it is the first section of the stream, which readers get before all other bytes. A
+        later section goes into the ring, and readers that join from now on begin with that section and the segment
+        after it."""
         is_first = self.ring.end == 0
         if not is_first and self._initial_of != self._segment:
             self._room.shrink(sum(len(chunk) + CHUNK_BYTES for chunk in self.initial))
@@ -185,7 +191,7 @@ class Broadcast:
         return is_first
 
     def _trim(self) -> None:
-        """Drop the chunks that no reader needs, and mark the readers that have fallen behind as lost."""
+        """Drop the chunks that no reader needs from the ring, and mark the readers that have fallen behind as lost."""
         needed = self.ring.end
         for reader in self._readers:
             if reader.next >= self.ring.first:
@@ -195,7 +201,8 @@ class Broadcast:
         self.ring.drop_below(needed)
 
     async def _wait_for_slow_readers(self, nbytes: int) -> None:
-        """Give readers time to take a chunk if a new chunk of `nbytes` would push their next chunk out of the ring."""
+        """Wait for readers that are not stalled to take a chunk, as long as a new chunk of `nbytes` bytes would push
+        the next chunk of such a reader out of the ring, and the time for waiting is not used up."""
         loop = asyncio.get_running_loop()
         while self._patience > 0 and self._would_lose_a_reader(nbytes, loop.time()):
             begun = loop.time()
@@ -211,8 +218,8 @@ class Broadcast:
         return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
 
     def _keep_initial(self, chunk: bytes) -> bool:
-        """Keep `chunk` for readers that join later. Returns False if there is no room: from then on no reader can
-        join."""
+        """Keep `chunk`, a part of the initialization section, for readers that join later. Returns False if the budget
+        has no memory for it; from then on no reader can join."""
         self._has_initial = self._has_initial and self._room.try_grow(len(chunk) + CHUNK_BYTES)
         if self._has_initial:
             self.initial.append(chunk)
@@ -225,14 +232,15 @@ class Broadcast:
     async def _close(self) -> None:
         try:
             await cancel(self._task)
-            await self.upstream.aclose()  # a task that was cancelled before it began has not closed the upstream
+            # the task has not closed the upstream if it was cancelled before it began to run
+            await self.upstream.aclose()
         finally:
             self.ring.close()
             self._room.release()
 
 
 class Reader:
-    """One client's read of a broadcast (`methods/relay.py::Read`). Its owner closes it."""
+    """The read of a broadcast by one client (`methods/relay.py::Read`). The owner of the reader must close it."""
 
     extent = Extent(0, None, None)
     partial = False
@@ -251,20 +259,20 @@ class Reader:
         self.took_at = asyncio.get_running_loop().time()
         """Time, in seconds of the event loop's clock, at which the reader last took a chunk."""
         self.loss: TooSlow | None = None
-        """The error of a lost reader; None if the reader is not lost."""
+        """The error that every read raises because the reader has fallen behind; None if it has not."""
         self._tell: Callable[[], None] | None = None
 
     @property
     def next(self) -> int:
-        """The number of the chunk that the reader needs next."""
+        """Number of the chunk in the ring that the reader needs next."""
         return self._broadcast.ring.end if self._next is None else self._next
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the reader is lost, which may happen between two reads."""
+        """Register `tell`, which is called when the reader is lost. That may happen between two reads."""
         self._tell = tell
 
     def lose(self) -> bool:
-        """Mark the reader as lost. Returns False if it was already marked."""
+        """Mark the reader as lost: it has fallen behind the live stream. Returns False if it was already marked."""
         if self.loss is not None:
             return False
         self.loss = TooSlow("The client fell behind the live stream.")
@@ -273,13 +281,15 @@ class Reader:
         return True
 
     def follow(self) -> None:
-        """Stop waiting for the beginning of a segment, because an initialization section comes next."""
+        """Let a reader that waits for the beginning of a segment begin with the next chunk, because that chunk begins
+        an initialization section."""
         if self._next is None:
             self._next = self._broadcast.ring.end
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Return the next bytes; `b""` at the end. `most` has no effect, because the upstream is read for all readers.
-        Raises the upstream's error if the upstream failed, `TooSlow` if the reader is lost."""
+        """Return the next bytes, or `b""` at the end. `most` has no effect, because the broadcast reads the upstream
+        for all readers. Raises the error of the upstream if a read of it failed, and `TooSlow` if this reader has
+        fallen behind."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -293,8 +303,8 @@ class Reader:
         await self._broadcast.leave(self)
 
     def _take(self) -> bytes | None:
-        """Return the next chunk. Returns None if that chunk has not arrived yet. Raises `TooSlow` if the reader is
-        lost."""
+        """Return the next chunk. Returns None if the next chunk has not arrived yet. Raises `TooSlow` if this reader
+        has fallen behind."""
         ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss

@@ -1,4 +1,5 @@
-"""The limit on how long a media server may take before the first byte, including retries and back-offs."""
+"""The limit on the time until the first byte of media arrives from the media server, including retries and the pauses
+between them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Limit the block to `seconds`. A block that takes longer is cancelled, cleans up, and raises `UpstreamTimeout`."""
+    """Limit the time of the block to `seconds`. If the block takes longer, it is cancelled, and the context manager
+    raises `UpstreamTimeout`."""
     try:
         async with asyncio.timeout(seconds):
             yield

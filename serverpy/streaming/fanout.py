@@ -1,5 +1,5 @@
-"""The choice of the clients that share a live upstream (`broadcast.py`): all that watch the same live stream from its
-edge."""
+"""The sharing of live streams. All clients that watch the same live stream from its live edge share one upstream, a
+read of the media server (`broadcast.py`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that would open the same upstream. `is_unshared` means that one caller's upstream failed to open or
-    cannot be shared, so no caller needs to wait for another."""
+    """The callers that wait for their turn to open the same upstream. `is_unshared` is true if the upstream that a
+    caller opened failed or cannot be shared, so that no caller needs to wait for another caller."""
 
     is_unshared: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -23,15 +23,15 @@ class Turn:
 
 
 class Fanout:
-    """The live upstreams that are shared, by key. `budget` lends the bytes that the upstreams hold beyond the
-    reservations of their readers."""
+    """The shared live upstreams (reads of media servers), by key. `budget` lends the memory that the upstreams hold
+    beyond the reservations of their readers."""
 
     def __init__(self, budget: Lender) -> None:
         self._budget = budget
         self._broadcasts: dict[Hashable, Broadcast] = {}
         self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
-        """Number of readers that fell behind and were cut since the start."""
+        """Number of readers that were cut because they fell behind, since this object was created."""
 
     @property
     def upstreams(self) -> int:
@@ -39,11 +39,11 @@ class Fanout:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
-        """Admit one caller of `key` at a time, so that the first caller opens an upstream and the others find it. If a
-        caller leaves before its upstream is open, the next caller opens one."""
-        # This is a lock, not a flight (`single_flight.py`), because the callers do not always share the result: an
-        # error, or an upstream that cannot be shared, belongs to the first caller alone. The other callers wait only to
-        # learn whether they can join.
+        """Let only one caller for `key` at a time run the block, so that the first caller opens an upstream and later
+        callers can join it. If a caller is cancelled before its upstream is open, the next caller opens one."""
+        # This uses a lock instead of `single_flight.py`, because the callers do not always share the result: an error,
+        # or an upstream that cannot be shared, belongs only to the caller that opened it. The other callers wait only
+        # to learn whether they can join.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
@@ -55,13 +55,14 @@ class Fanout:
                 del self._turns[key]
 
     def join(self, key: Hashable) -> Reader | None:
-        """Add a reader to the upstream of `key`. Returns None if there is no upstream, or if no reader can join it."""
+        """Add a reader to the upstream of `key`. Returns None if `key` has no upstream, or if no further reader can
+        join it."""
         broadcast = self._broadcasts.get(key)
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
-        """Share `upstream` from now on, and return its first reader. Returns None, and leaves `upstream` to the caller,
-        if `key` already has an upstream or if the budget cannot spare the bytes."""
+        """Make `upstream` the shared upstream of `key`, and return its first reader. Returns None, and leaves
+        `upstream` to the caller, if `key` already has an upstream or if the budget cannot lend the memory."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):
             return None

@@ -1,5 +1,5 @@
-"""The first bytes of a file, which identify its container. They are read once for each address, regardless of the
-requested range."""
+"""Functions that read the first bytes of a file, which identify its container. These bytes are read once for each URL,
+even if the client requests a range without them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from serverpy.ranges import ByteRange
 
 
 class NoMedia(UpstreamFailed):
-    """A complete response without media: the address may have expired."""
+    """Error of a media server whose complete response has no bytes. The URL of the media may have expired."""
 
 
 class OpenRange(Protocol):
-    """Function that opens a read of a range of one file (None: the whole file)."""
+    """The type of a function that opens a read of the range `asked` of a file, or of the whole file if `asked` is
+    None."""
 
     async def __call__(self, asked: ByteRange | None) -> ResumingRead: ...
 
 
 async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
-    """Read chunks until they are enough to identify a file that begins with them, or until the stream ends. The chunks
-    before the last one hold 32 KiB at most. Raises `NoMedia` if the stream is empty, and the errors of `read`."""
+    """Call `read` until the chunks are long enough to identify the container of the file, or until the end, and return
+    the chunks. The chunks before the last chunk have at most 32 KiB together. Raises `NoMedia` if there are no bytes,
+    and the error of `read` if it fails."""
     chunks: list[bytes] = []
     size, enough = 0, SNIFF_BYTES
     while size < enough and (chunk := await read()):
@@ -38,15 +40,15 @@ async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
 
 
 def brings_beginning(asked: ByteRange | None) -> bool:
-    """Return whether a range contains the first SNIFF_BYTES of a file, which usually suffice to identify its
+    """Return whether the range `asked` contains the first SNIFF_BYTES of a file, which usually suffice to identify its
     container."""
     return asked is None or (asked.first == 0 and (asked.last is None or asked.last >= SNIFF_BYTES - 1))
 
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
-    """Read enough of the first bytes of a file to identify its container, and no more if the media server honours
-    ranges. Also returns the read, already closed, for its headers and extent. Raises `RangeNotSatisfiable` if the file
-    is empty, and the errors of opening and reading."""
+    """Read enough of the first bytes of a file to identify its container, and no more bytes if the media server
+    supports ranges. Returns the read, which is already closed but has the headers and the extent, and the bytes. Raises
+    `RangeNotSatisfiable` if the file is empty, and the error of opening or reading if it fails."""
     wanted = SNIFF_BYTES
     while True:
         read = await _open(open_range, wanted)
@@ -66,4 +68,4 @@ async def _open(open_range: OpenRange, nbytes: int) -> ResumingRead:
     except RangeNotSatisfiable as error:
         if error.size == 0:
             raise
-        return await open_range(None)  # the server refuses ranges, or short ones
+        return await open_range(None)  # the media server refuses ranges, or short ranges

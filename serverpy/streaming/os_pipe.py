@@ -1,6 +1,6 @@
-"""The server's end of an operating system's pipe that another process fills, for the methods `embedded` and
-`subprocess`. The pipe's size is the back-pressure: a process that writes into a full pipe waits until the client has
-read."""
+"""The reading end of a pipe of the operating system, into which another process writes the media, for the methods
+`embedded` and `subprocess`. The pipe exerts back-pressure: a process that writes into a full pipe waits until the
+server has read from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
 def largest_pipe_bytes() -> int:
-    """Return the largest pipe, in bytes, that an unprivileged process may ask for: pipe(7),
+    """Return the maximum size, in bytes, of a pipe that an unprivileged process may ask for: pipe(7),
     /proc/sys/fs/pipe-max-size."""
     try:
         return int(_PIPE_MAX_SIZE.read_text())
@@ -35,25 +35,25 @@ def largest_pipe_bytes() -> int:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The capacity of a stream's pipe, and the maximum bytes of one read from it."""
+    """The capacity of a stream's pipe, and the maximum size of one read from it, in bytes."""
 
     pipe_bytes: int
     chunk_bytes: int
 
 
 def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
-    """Choose the sizes of pipe and chunk. The pipe has at least one page. Beyond that, it has the largest power of two
-    bytes (the kernel makes no other sizes) within QUEUE_CHUNKS × CHUNK_BYTES, within an equal share of half the budget
-    for each of `max_workers`, and within `largest`."""
+    """Choose the capacity of the pipe and the size of a chunk. The capacity is a power of two, because the kernel
+    supports no other sizes, and at least one page. It is at most `largest`, at most QUEUE_CHUNKS × CHUNK_BYTES, and at
+    most half the memory budget divided by `max_workers`."""
     bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
     return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
 
 def open_pipe(size: int) -> tuple[int, int]:
-    """Open a pipe of `size` bytes, and return (reading end, writing end), which the caller closes.
+    """Open a pipe of `size` bytes, and return its reading end and its writing end, which the caller must close.
 
-    If the pipes of this user exceed the kernel's limit (pipe-user-pages-soft), the kernel makes a small pipe and
-    refuses to enlarge it; the pipe then stays small.
+    The pipe is smaller than `size` if the pipes of this user exceed the kernel's limit (pipe-user-pages-soft), because
+    the kernel then does not enlarge a pipe.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -70,13 +70,14 @@ _readers: weakref.WeakSet[PipeReader] = weakref.WeakSet()
 
 
 def buffered_bytes() -> int:
-    """Return how many bytes wait in all pipes that this process is reading."""
+    """Return the number of unread bytes in all pipes that this process reads."""
     return sum(reader.waiting_bytes for reader in list(_readers))
 
 
 class PipeReader:
-    """Reader of a pipe, which owns the pipe's reading end `fd`. Only one task may read at a time. EOF shows only that
-    all writers have closed the pipe, not that they have written everything: the caller must ask the writers.
+    """The reader of a pipe. It closes `fd`, the reading end of the pipe. Only one task may read at a time. EOF shows
+    only that all writers have closed the pipe, not that they have written everything, so the caller must check that in
+    another way.
     """
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
@@ -89,18 +90,20 @@ class PipeReader:
 
     @property
     def waiting_bytes(self) -> int:
-        """The number of bytes that wait in the pipe."""
+        """Number of unread bytes in the pipe."""
         if self._fd < 0:
             return 0
         return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next bytes, at most `most` and at most one chunk, as soon as there are any; `b""` when all writers
-        have closed the pipe.
+        """Wait for bytes in the pipe, and return at most `most` bytes and at most one chunk. Returns `b""` when all
+        writers have closed the pipe and it is empty.
 
-        Raises `UpstreamFailed` if the reader is closed before or during the call. Yields to the event loop each time.
+        Raises `UpstreamFailed` if the reader is closed before or during the call. Each call lets the event loop run
+        other tasks.
         """
-        # Reading a full pipe never waits, so without this call the other tasks on the loop would wait.
+        # A read of a pipe that has bytes does not wait, so without this call a fast writer would keep the event loop
+        # from running other tasks.
         await asyncio.sleep(0)
         while True:
             if self._fd < 0:
@@ -129,7 +132,7 @@ class PipeReader:
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        """Close the pipe: a waiting `read` wakes, and the writers get EPIPE. Idempotent."""
+        """Close the pipe: a waiting `read` raises `UpstreamFailed`, and the writers get EPIPE. Idempotent."""
         if self._fd < 0:
             return
         if self._waiter is not None:

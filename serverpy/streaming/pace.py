@@ -1,4 +1,4 @@
-"""The choice of how many bytes to read at once from a media server, by the speed of the client."""
+"""The choice of how many bytes to read at once from a media server, depending on the speed of the client."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 FAST_BYTES = 16 << 20
 FAST_GAP_SECONDS = 0.05
 EXTRA_BYTES = LARGE_STEP - SMALL_STEP
-"""Bytes that large steps hold beyond the reservation."""
+"""Memory, in bytes, that large reads take beyond the reservation of the stream."""
 
 
 class Pace:
-    """The step for one reader: the number of bytes to read at once. A large step costs less CPU and more memory than a
-    small one. A reader gets large steps if it has taken FAST_BYTES without a pause of more than FAST_GAP_SECONDS (fewer
-    bytes may only fill the kernel's buffers), and if `lender` can spare the bytes. The pace gives the bytes back after
-    a longer pause, and at `release`. Times are in seconds of one clock."""
+    """The size of the reads for one client: LARGE_STEP or SMALL_STEP bytes at once. Large reads take less CPU time and
+    more memory than small reads. A client gets large reads if it has taken FAST_BYTES without a pause of more than
+    FAST_GAP_SECONDS (a smaller number may only have filled the kernel's buffers), and if `lender` can spare the memory.
+    After a longer pause, and at `release`, the memory is given back. All times are in seconds of the same clock."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)
@@ -24,7 +24,8 @@ class Pace:
         self._is_large = False
 
     def step(self, now: float) -> int:
-        """Return the step for a read that begins at `now`. The caller must not hold bytes of an earlier read."""
+        """Return the number of bytes to read at once for a read that begins at `now`. The caller must have passed on
+        the bytes of the earlier read."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
@@ -35,10 +36,10 @@ class Pace:
         return LARGE_STEP if self._is_large else SMALL_STEP
 
     def hand(self, nbytes: int, now: float) -> None:
-        """Record that the reader got `nbytes` at `now`."""
+        """Record that the client took `nbytes` bytes at the time `now`."""
         self._swift_bytes += nbytes
         self._handed_at = now
 
     def release(self) -> None:
-        """Give back the bytes of large steps. Idempotent."""
+        """Give back the memory for large reads. Idempotent."""
         self._room.release()

@@ -1,9 +1,9 @@
-"""A bounded buffer of the latest bytes of a stream that several clients read; `broadcast.py` fills the buffer. Does no
-I/O.
+"""The ring buffer: the latest bytes of a live stream that several clients (readers) read, bounded in size.
+`broadcast.py` adds the bytes. The module does no I/O.
 
-Chunks are numbered from the beginning of the stream. Chunks that every reader has had are dropped, except the latest
-segment, with which a new reader would begin. Chunks beyond the bound are dropped, too, the oldest first: a reader that
-still needed them has fallen behind.
+Chunks are numbered from the beginning of the stream. Chunks that every reader has taken are dropped, except those of
+the latest segment, with which a new reader would begin. If the ring is full, the oldest chunks are dropped, too: a
+reader that still needs them has fallen behind.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from collections import deque
 from serverpy.memory.room import Lender, Room
 
 RING_BYTES = 8 * 1024 * 1024
-"""Maximum bytes of one ring: 13 seconds at 5 Mbit/s."""
+"""Maximum number of bytes in one ring buffer: 13 seconds of media at 5 Mbit/s."""
 STEP_BYTES = 256 * 1024
-"""Bytes by which a ring grows or shrinks at once."""
+"""Number of bytes by which the memory of a ring buffer grows or shrinks at once."""
 CHUNK_BYTES = 128
-"""Bytes of a chunk besides its data. These bytes are charged, so that a source that sends byte by byte pays for its
-overhead."""
+"""Memory, in bytes, that a chunk takes besides its data. The ring counts it, so that a source that sends single bytes
+cannot exceed the memory limit by its overhead."""
 
 
 class Ring:
-    """A queue of chunks. The ring always holds the newest chunk, because the stream holds that one anyway. It holds
-    older chunks, up to `most_bytes`, if `lender` can spare the bytes. The owner of the ring closes it."""
+    """A queue of the latest chunks of a stream. It always holds the newest chunk, for which the stream has already
+    reserved memory. It holds older chunks, up to `most_bytes` in total, if `lender` can spare the memory. The owner of
+    the ring must close it."""
 
     def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
         self._room = Room(lender)
@@ -32,17 +33,19 @@ class Ring:
         self._bytes = 0
         self._least_bytes = 0
         self.first = 0
-        """The number of the oldest chunk."""
+        """Number of the oldest chunk in the ring."""
         self.boundary: int | None = None
-        """The number of the chunk with which the latest segment begins, while the ring has it."""
+        """Number of the chunk with which the latest segment begins. None if the ring has dropped that chunk, or if no
+        segment has begun."""
 
     @property
     def end(self) -> int:
-        """The number that the next chunk will have."""
+        """Number that the next added chunk will get."""
         return self.first + len(self._chunks)
 
     def hold(self, nbytes: int) -> bool:
-        """Reserve `nbytes` until `close`. Returns False if the lender cannot spare them."""
+        """Borrow enough memory for `nbytes` bytes, and keep at least that much until `close`. Returns False if the
+        lender cannot spare it."""
         while self._room.nbytes < nbytes:
             if not self._grow():
                 return False
@@ -50,8 +53,8 @@ class Ring:
         return True
 
     def add(self, chunk: bytes, *, begins: bool) -> None:
-        """Append `chunk`; `begins` is whether a segment begins with it. Drops the oldest chunks if the ring has no room
-        for all."""
+        """Append `chunk`; `begins` states whether a segment begins with this chunk. Drops the oldest chunks if the ring
+        cannot hold all chunks."""
         first = self.first_beside(len(chunk))
         while self.first < first:
             self._drop()
@@ -61,8 +64,8 @@ class Ring:
         self._bytes += _cost(len(chunk))
 
     def first_beside(self, nbytes: int) -> int:
-        """Return the number of the oldest chunk that still fits beside a new one of `nbytes`. Grows the ring if
-        necessary and possible."""
+        """Return the number of the oldest chunk that could stay in the ring if a chunk of `nbytes` bytes were added.
+        Grows the ring for that chunk if necessary and possible."""
         while self._bytes + _cost(nbytes) > self._room.nbytes and self._grow():
             pass
         excess, first = self._bytes + _cost(nbytes) - self._room.nbytes, self.first
@@ -74,11 +77,12 @@ class Ring:
         return first
 
     def get(self, number: int) -> bytes:
-        """Return a chunk by its number, from `first` to before `end`."""
+        """Return the chunk with this number, which must be at least `first` and less than `end`."""
         return self._chunks[number - self.first]
 
     def drop_below(self, number: int) -> None:
-        """Drop the chunks before `number`, which no reader needs, but keep the latest segment."""
+        """Drop the chunks whose numbers are below `number`, because no reader needs them, but keep the chunks of the
+        latest segment."""
         keep = number if self.boundary is None else min(number, self.boundary)
         while self._chunks and self.first < keep:
             self._drop()
@@ -87,7 +91,7 @@ class Ring:
             self._room.shrink(STEP_BYTES)
 
     def close(self) -> None:
-        """Drop the chunks, and give back their bytes. Idempotent."""
+        """Drop all chunks, and give back their memory. Idempotent."""
         self._chunks.clear()
         self._room.release()
 

@@ -1,4 +1,5 @@
-"""Slots, which limit how many streams run at once: the threads of `embedded`, the children of `subprocess`."""
+"""Slots, which limit how many streams of a method run at once: the threads of the method `embedded`, and the child
+processes of the method `subprocess`."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from serverpy.errors import Busy
 
 
 class Slots:
-    """Slots for at most `count` streams. A caller waits up to `wait_seconds` for a free slot; callers that wait are
-    served in order."""
+    """The slots for at most `count` streams. A caller waits up to `wait_seconds` seconds for a free slot. Waiting
+    callers get a slot in the order of their arrival."""
 
     def __init__(self, count: int, wait_seconds: float, what: str) -> None:
         self._count = count
@@ -27,7 +28,7 @@ class Slots:
         return self._waiting
 
     async def take(self) -> Slot:
-        """Take a slot. Raises `Busy` if no slot became free in time."""
+        """Wait for a free slot, and take it. Raises `Busy` if no slot becomes free in time."""
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -45,7 +46,7 @@ class Slots:
 
 
 class Slot:
-    """A slot that is taken. `release` gives the slot back, and is idempotent."""
+    """A slot that a stream has taken. The stream must call `release`, which is idempotent."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots

@@ -1,4 +1,5 @@
-"""The current addresses of a track's bytes, which are requested in the extraction's session and can be renewed."""
+"""The current URLs of a track. The server requests them with the cookies and headers of the extraction, and can renew
+them by a new extraction."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ from serverpy.net.session import Session
 
 
 class TrackSource:
-    """The addresses of one track, from its latest extraction. Holds no connection, and keeps only the fields of the
-    extraction that requests need: a page may list twenty formats of a thousand fragments each."""
+    """The current URLs of one track, from the latest extraction of its page. The object holds no connection. It keeps
+    only those fields of the extraction that requests need, because a page may list twenty formats of a thousand
+    fragments each."""
 
     def __init__(self, client: Client, extractor: Extractor, source: Source, media: Media, track: Track) -> None:
         self._client = client
@@ -30,29 +32,29 @@ class TrackSource:
         self._fingerprint = _fingerprint(track, cookies)
         self._listed: Track | None = track
         self.brings_list = bool(track.fragments) or track.manifest_data is not None
-        """Whether the extraction itself lists the segments."""
+        """Whether the extraction contains the list of the segments, so that no playlist has to be requested."""
         self.track = replace(track, fragments=(), manifest_data=None) if self.brings_list else track
         """The track without its fragments and manifest data."""
 
     def take_listed(self) -> Track:
-        """Return the track with its fragments and manifest data, and forget both. After each extraction, only the first
-        call returns them."""
+        """Return the track with its fragments and manifest data, and drop these from memory. Later calls return the
+        track without them, until the next extraction."""
         listed, self._listed = self._listed or self.track, None
         return listed
 
     async def open(self, url: str, headers: dict[str, str]) -> Response:
-        """Request a resource other than the media itself: a playlist, a key."""
+        """Request a resource of the track other than the media itself, such as a playlist or a key."""
         return await self._session.open(url, headers)
 
     async def open_media(self, url: str, headers: dict[str, str]) -> Response:
-        """Request media, by POST if the extraction requires it."""
+        """Request media at `url`, by POST if the extraction requires it."""
         body = self.track.request_data
         return await self._session.open(url, headers, None if body is None else body.encode("latin-1"))
 
     async def renew(self) -> bool:
-        """Extract the page again, and find the same format of the same item. Returns False if the requests for that
-        format have not changed. Raises `ExtractionFailed` if the page no longer offers that format, and the errors of
-        an extraction."""
+        """Extract the page again, and use the URLs of the same format of the same item from now on. Returns False if
+        the requests for that format have not changed. Raises `ExtractionFailed` if the page no longer offers the
+        format, and the error of the extraction if it fails."""
         media, track = await extract_anew(self._extractor, self._page, self._item, self.track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
@@ -61,8 +63,8 @@ class TrackSource:
 
 
 async def extract_anew(extractor: Extractor, page: str, item: int | None, track: Track) -> tuple[Media, Track]:
-    """Extract `page` again, and find the format of `track` in it. Raises `ExtractionFailed` if the page no longer
-    offers that format, and the errors of an extraction."""
+    """Extract `page` again, and return its media, or that of `item`, and the track with the format of `track`. Raises
+    `ExtractionFailed` if the page no longer offers that format, and the error of the extraction if it fails."""
     media = item_of(await extractor.extract(page, fresh=True), item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
@@ -71,11 +73,11 @@ async def extract_anew(extractor: Extractor, page: str, item: int | None, track:
 
 
 def is_same_address(media: Media, track: Track, other_media: Media, other: Track) -> bool:
-    """Return whether requests for `track` of `media` equal those for `other` of `other_media`."""
+    """Return whether the requests for `track` of `media` are the same as those for `other` of `other_media`."""
     return _fingerprint(track, media.cookies) == _fingerprint(other, other_media.cookies)
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
-    """Hash the fields that requests need."""
+    """Return a hash of those fields of `track` and of the cookies that determine the requests for the track."""
     lists = (track.fragments, track.manifest_data, track.segment_query, track.key_query, track.aes)
     return hash((track.url, tuple(track.headers.items()), lists, tuple(cookies)))

@@ -1,8 +1,8 @@
-"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): functions that find them in a buffer, one level at a
-time, and functions that write them.
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): functions that find boxes in a buffer, one level at
+a time, and functions that write boxes.
 
-The buffers are untrusted. No function here recurses, allocates more than the buffer holds, or reads beyond the given
-box. The functions raise `NotMedia` if a box does not fit.
+The buffers are untrusted. No function of this module recurses, allocates more than the buffer holds, or reads beyond
+the given box. The functions raise `NotMedia` if a box does not fit into its parent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from serverpy.errors import NotMedia
 
 MAX_CHILDREN = 4096
-"""Maximum number of boxes side by side inside one box; a moov usually has a handful."""
+"""Maximum number of child boxes of one box. A moov usually has fewer than ten."""
 HEADER_BYTES = 16
-"""Maximum size of a box's header: size, type and a 64-bit size."""
+"""Maximum size of a box's header, in bytes: 32-bit size, type and 64-bit size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The position of a box in its buffer: its header from `start`, its content from `body` to before `end`."""
+    """The position of a box in its buffer: its header begins at `start`, its content at `body`, and the box ends before
+    `end`."""
 
     kind: bytes
     start: int
@@ -40,9 +41,9 @@ def damaged(what: str) -> NotMedia:
 
 
 def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) -> Box | None:
-    """Return the box that begins at `at` and must end by `limit` (which may lie beyond `data`). Returns None if `data`
-    ends within its header. A size of 0, "up to the end of the file", is valid only for a top-level box
-    (`may_be_open`)."""
+    """Return the box that begins at offset `at`. Returns None if `data` ends within the header of the box. Raises
+    `NotMedia` if the box extends beyond `limit`, which may lie beyond `data`. A size of 0, "up to the end of the file",
+    is valid only if `may_be_open` is true, which means a top-level box."""
     if at + 8 > len(data):
         return None
     size, kind = struct.unpack_from(">I4s", data, at)
@@ -62,8 +63,8 @@ def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) 
 
 
 def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes from `start` to `end`. Ignores fewer than 8 bytes after the last box, because QuickTime writes
-    them."""
+    """Yield the boxes between the offsets `start` and `end`. Ignores up to 7 bytes after the last box, because
+    QuickTime writes such a terminator."""
     for _ in range(MAX_CHILDREN):
         if end - start < 8:
             return
@@ -72,16 +73,17 @@ def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
             raise damaged("a box ends within its header")
         yield box
         start = box.end
-    raise damaged("a box has too many children")
+    raise damaged("a box has too many child boxes")
 
 
 def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
-    """Yield the boxes inside `box`, after `skip` bytes of fields."""
+    """Yield the child boxes of `box`, which follow `skip` bytes of fields."""
     return boxes(data, box.body + skip, box.end)
 
 
 def by_kind(data: memoryview, box: Box, skip: int = 0) -> dict[bytes, Box]:
-    """Return the children by kind. If several children have the same kind, the first one counts."""
+    """Return the child boxes of `box`, by their type. If several children have the same type, the dictionary contains
+    the first of them."""
     found: dict[bytes, Box] = {}
     for child in children(data, box, skip):
         found.setdefault(child.kind, child)
@@ -96,37 +98,37 @@ def need(found: dict[bytes, Box], kind: bytes) -> Box:
 
 
 def fields(layout: str, data: memoryview, box: Box, at: int = 0) -> tuple[int, ...]:
-    """Read big-endian numbers, in `struct`'s format `layout`, at offset `at` of the box's content. Raises `NotMedia` if
-    the box is too short."""
+    """Read big-endian numbers, in the `struct` format `layout`, at offset `at` of the content of `box`. Raises
+    `NotMedia` if the box is too short."""
     if box.body + at + struct.calcsize(f">{layout}") > box.end:
-        raise damaged(f"its {box.name} box is too short")
+        raise damaged(f"the {box.name} box is too short")
     return struct.unpack_from(f">{layout}", data, box.body + at)
 
 
 def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[int]:
-    """Read `count` big-endian numbers of `array`'s type `code` at offset `at` of the box's content. Raises `NotMedia`,
-    before it allocates memory, if the box is too short for `count`."""
+    """Read `count` big-endian numbers of the `array` type code `code` at offset `at` of the content of `box`. Raises
+    `NotMedia`, before it allocates memory, if the box is too short for `count`."""
     values = array(code)
     start = box.body + at
     if count * values.itemsize > box.end - start:
-        raise damaged(f"its {box.name} box is shorter than the table in it")
+        raise damaged(f"the {box.name} box is shorter than the table in it")
     values.frombytes(data[start : start + count * values.itemsize])
     return swapped(values)
 
 
 def swapped(values: array[int]) -> array[int]:
-    """Convert the numbers from or to big-endian, in place."""
+    """Convert `values` from or to big-endian in place, and return them."""
     if sys.byteorder == "little":
         values.byteswap()
     return values
 
 
 def write(kind: bytes, *content: bytes | memoryview) -> bytes:
-    """Return a box with a 32-bit size."""
+    """Return the bytes of a box of type `kind`, whose header has a 32-bit size."""
     size = 8 + sum(map(len, content))
     return b"".join((struct.pack(">I4s", size, kind), *content))
 
 
 def write_full(kind: bytes, version: int, flags: int, *content: bytes | memoryview) -> bytes:
-    """Return a box with version and flags (§4.2, FullBox)."""
+    """Return the bytes of a box whose content begins with version and flags (a FullBox, §4.2)."""
     return write(kind, struct.pack(">I", version << 24 | flags), *content)

@@ -1,9 +1,9 @@
-"""The layout of two fragmented tracks: one moov, an index for each track, and the fragments of both in the order of
-their times.
+"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index for each track, and the fragments
+of both tracks in the order of their times.
 
-A fragment keeps its length when its numbers change, so the index of each source gives all sizes in advance. The fields
-that change are patched while a fragment is sent (`patch_moof`): its sequence number, its track number, and offsets that
-count from the beginning of the file.
+Merging changes numbers in a fragment, but not its length, so the index of each source file gives all sizes in advance.
+The server patches a fragment while it sends it (`patch_moof`): the sequence number, the track number, and the offsets
+that count from the beginning of the file.
 
 Each track has its own sidx. According to measurements, browsers seek as fast with two sidx boxes as with none, players
 built on libav need not scan all fragments, and a single sidx for both tracks makes Chromium's seeks slow.
@@ -24,18 +24,19 @@ from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block: sequence numbers leave room for this many."""
+"""Maximum number of fragments in one block, a unit of the index: each block has this many sequence numbers."""
 _BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
 
 
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
-    """Lay out both files. Raises the errors of `lay_out`."""
+    """Return the layout of the MP4 that is merged from `video` and `audio`. Raises the errors of `lay_out`."""
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        patch_moof(located.moof, track.number, 1, 1, 0)  # fail before the first byte if the fragment cannot be woven
+        # raises before the server sends the first byte if the fragments cannot be merged
+        patch_moof(located.moof, track.number, 1, 1, 0)
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
         for source, index in enumerate(indices)
@@ -62,10 +63,12 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
 def _only_track(source: Located, handler: bytes) -> Track:
     track = find_track(source.moov, handler)
     if count_tracks(source.moov) != 1:
-        raise UnsupportedConversion("One of the two formats has more than one track in its fragments.")
+        raise UnsupportedConversion(
+            "One of the two formats has more than one track in its fragments: they cannot be merged."
+        )
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:
-        raise UnsupportedConversion("One of the two formats is only partly fragmented.")
+        raise UnsupportedConversion("One of the two formats is only partly fragmented: they cannot be merged.")
     return track
 
 
@@ -84,22 +87,22 @@ def _write_moov(tracks: tuple[Track, Track]) -> bytes:
 
 
 def _write_empty_table(track: Track) -> bytes:
-    """Write a sample table with the descriptions of the samples, and no samples."""
+    """Return an stbl box that has the sample descriptions of `track`, but lists no samples."""
     copied = [track.bytes_of(track.samples[kind]) for kind in (b"stsd", b"sgpd") if kind in track.samples]
     return write(b"stbl", *copied, *_NO_SAMPLES.values(), write_full(b"stsz", 0, 0, bytes(8)))
 
 
 def _write_trex(number: int, track: Track) -> bytes:
-    """Write the defaults for fields that fragments leave out (§8.8.3)."""
+    """Return a trex box, which has the defaults for fields that fragments leave out (§8.8.3)."""
     defaults = (1, 0, 0, 0) if track.trex is None else fields("IIII", track.data, track.trex, 8)
     return write_full(b"trex", 0, 0, struct.pack(">IIIII", number, *defaults))
 
 
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
-    """Return `moof` for another file, with three changes: its sequence number becomes `sequence`, its track number
-    `old_number` becomes `new_number`, and its offsets are moved by `shift` bytes. Raises `NotMedia` if the moof is
-    damaged or has other tracks, `DrmProtected` if it is encrypted, `UnsupportedConversion` if the offsets of one track
-    fragment depend on another."""
+    """Return a copy of `moof` for another file, with three changes: the sequence number becomes `sequence`, the track
+    number `old_number` becomes `new_number`, and `shift` is added to the offsets that count from the beginning of the
+    file. Raises `NotMedia` if the moof is damaged or belongs to another track, `DrmProtected` if the fragment is
+    encrypted, and `UnsupportedConversion` if the offsets of a track fragment depend on an earlier track fragment."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:

@@ -1,5 +1,6 @@
-"""The writer of the woven file's header: ftyp and a moov with both tracks. It copies the boxes that describe the
-samples unchanged; only the samples' positions, the track numbers and values in the movie's time scale are new."""
+"""The writer of the header of a merged MP4: ftyp, and a moov with the video track and the audio track. It copies the
+boxes that describe the samples; it writes anew only the samples' positions, the track numbers, and values in the
+movie's time scale."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ COPIED = (
     b"stsd", b"stts", b"ctts", b"cslg", b"stss", b"stps", b"stsz", b"stz2", b"sdtp", b"stdp", b"padb", b"sbgp",
     b"sgpd", b"subs",
 )  # fmt: skip
-"""The boxes of a sample table that do not depend on the samples' positions."""
+"""Types of the boxes in a sample table that do not depend on the positions of the samples, and so are copied."""
 _UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 _IN_USE = 0x3
-"""tkhd's flags (§8.3.2): enabled, and part of the presentation; the second track of a muxed file may have neither."""
+"""Flags of a tkhd box (§8.3.2): the track is enabled, and is part of the presentation. The source file of a track may
+have set neither flag."""
 
 
 def write_ftyp(*, fragmented: bool = False) -> bytes:
@@ -28,8 +30,8 @@ def write_ftyp(*, fragmented: bool = False) -> bytes:
 
 
 def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -> bytes:
-    """Return a moov with `tracks` numbered from 1, each with its sample table, and `rest` after them. The movie has the
-    time scale of the first track."""
+    """Return a moov box with `tracks`, numbered from 1, each with its sample table from `tables`, followed by the boxes
+    `rest`. The movie has the time scale of the first track."""
     tracks = list(tracks)
     scale = tracks[0].movie_scale
     traks = [
@@ -41,7 +43,8 @@ def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
-    """Return the sample table of a plain track whose cut k is at `places[k]`. Uses 64-bit offsets if `wide` is true."""
+    """Return the stbl box of a track that is not fragmented, and whose chunk k is at the offset `places[k]`. Uses
+    64-bit offsets if `wide` is true."""
     copied = [track.bytes_of(track.samples[kind]) for kind in COPIED if kind in track.samples]
     offsets = swapped(array("Q" if wide else "I", places)).tobytes()
     stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
@@ -64,31 +67,32 @@ def _write_trak(number: int, track: Track, scale: int, stbl: bytes) -> bytes:
 
 
 def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
-    """Write mvhd (§8.2.2) in version 1, with rate, volume and matrix of the source."""
+    """Return an mvhd box (§8.2.2) of version 1, with the rate, volume and matrix from the source file of `track`."""
     box = track.mvhd
     created, modified, _, _, after = _times(track.data, box, between="")
     tail = bytes(track.data[after : box.end])
     if len(tail) != 80:
-        raise damaged("its mvhd box has an invalid length")
+        raise damaged("the mvhd box has an invalid length")
     head = struct.pack(">QQIQ", created, modified, track.movie_scale, duration)
     return write_full(b"mvhd", 1, 0, head, tail[:-4], struct.pack(">I", next_number))
 
 
 def _write_tkhd(number: int, track: Track, scale: int) -> bytes:
-    """Write tkhd (§8.3.2) in version 1, with layer, volume, matrix and size of the source."""
+    """Return a tkhd box (§8.3.2) of version 1, with the layer, volume, matrix and size from the source file of
+    `track`."""
     box = track.tkhd
     created, modified, _, _, after = _times(track.data, box, between="4x")
     tail = bytes(track.data[after : box.end])
     if len(tail) != 60:
-        raise damaged("its tkhd box has an invalid length")
+        raise damaged("the tkhd box has an invalid length")
     (flags,) = fields("I", track.data, box)
     head = struct.pack(">QQI4xQ", created, modified, number, _duration(track, scale))
     return write_full(b"tkhd", 1, flags & 0xFFFFFF | _IN_USE, head, tail)
 
 
 def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int, int]:
-    """Return the fields with which mvhd and tkhd begin (created, modified, time scale or track number, duration), and
-    the offset after them."""
+    """Return the first fields of an mvhd or tkhd box (creation time, modification time, time scale or track number,
+    duration), and the offset after these fields."""
     (version,) = fields("B", data, box)
     layout = f"QQI{between}Q" if version else f"III{between}I"
     created, modified, third, duration = fields(layout, data, box, 4)
@@ -96,14 +100,15 @@ def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int
 
 
 def _duration(track: Track, scale: int) -> int:
-    """Return the track's duration in units of `scale`, or a number of 64 set bits if the duration is unknown."""
+    """Return the track's duration in units of `scale`, or 2^64-1 if the duration is unknown."""
     duration = _times(track.data, track.tkhd, between="4x")[3]
     unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
     return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)
 
 
 def _write_edits(track: Track, scale: int) -> bytes:
-    """Write edts in version 1, with durations in the movie's new time scale."""
+    """Return an edts box whose elst has version 1. Its durations are in units of `scale`, the time scale of the merged
+    file."""
     entries = [_write_edit(edit, track.movie_scale, scale) for edit in track.edits]
     return write(b"edts", write_full(b"elst", 1, 0, struct.pack(">I", len(entries)), *entries))
 

@@ -1,7 +1,8 @@
-"""The layout of a virtual file, which maps each byte to a byte of the layout's own header or of a source.
+"""The layout of a virtual file, the merged MP4, which maps each byte to a byte of the layout's own header or of a
+source.
 
-All requests for the same pair share one layout: a header, and a plan of runs in packed columns. A bisection and a walk
-find the bytes of a range.
+All requests for the same pair of source files share one layout: a header, and a list of runs (contiguous bytes of one
+source) as arrays. A binary search finds the first run of a range.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VIDEO, AUDIO, HEADER = 0, 1, 2
-"""Numbers of the sources of bytes: the two files of a pair, and the layout's own header."""
+"""Numbers that name where bytes of the merged file come from: the video file, the audio file, or the header in the
+layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Contiguous bytes: `length` bytes at `offset` of `source`. A piece of a track belongs to run number `run`, and
-    begins `skip` bytes after the run's first byte."""
+    """A contiguous part of a merged file: `length` bytes at `offset` of `source`. A part from the video or audio file
+    belongs to run number `run`, and begins `skip` bytes after the first byte of that run."""
 
     source: int
     offset: int
@@ -29,10 +31,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
-    the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout was made for. Without
-    `numbers`, runs are passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of
-    fragments whose moofs are patched while they are sent (`fragments.py`)."""
+    """The layout of a merged file of `total` bytes. Run r has the bytes from offset `starts[r]` up to `starts[r + 1]`
+    of the merged file. They come from the source `sources[r]`, where they begin at offset `offsets[r]`. `sizes` are the
+    lengths, in bytes, of the two source files.
+
+    `numbers` is None if the server sends the runs unchanged. Otherwise `numbers` are the track numbers in the source
+    files, and each run is a block of fragments whose moofs the server patches while it sends them (`fragments.py`)."""
 
     header: bytes
     starts: array[int]
@@ -47,11 +51,11 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the layout holds in memory."""
+        """Number of bytes of memory that the layout takes."""
         return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
     def read(self, first: int, end: int) -> Iterator[Piece]:
-        """Yield the bytes from `first` to before `end` as pieces, in order."""
+        """Yield the parts that make up the bytes `first` to `end - 1` of the merged file, in order."""
         if first < min(end, len(self.header)):
             yield Piece(HEADER, first, min(end, len(self.header)) - first)
             first = len(self.header)
@@ -65,8 +69,10 @@ class Layout:
             run += 1
 
     def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
-        """Return the offset of the first byte of `source` that the range needs, and the offset after the last. Returns
-        None if the range needs no byte of `source`. A block of fragments must be read from its beginning."""
+        """Return the offset of the first byte of `source` that the bytes `first` to `end - 1` of the merged file need,
+        and the offset after the last such byte. Returns None if these bytes need no byte of `source`. In a fragmented
+        file, the first offset is the beginning of a block of fragments, because a block must be read from its
+        beginning."""
         first = max(first, len(self.header))
         if first >= end:
             return None

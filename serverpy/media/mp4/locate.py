@@ -1,8 +1,9 @@
-"""The search for the parts that describe an MP4 (its moov, and the index of its fragments), with few ranged reads.
-Pure: `locate` is a generator that yields the ranges that it needs; its caller reads their bytes and sends them in.
+"""The search for the parts that describe an MP4 (its moov, and the index of its fragments), with few range requests.
+The functions are pure: `locate` is a generator that yields each range that it needs, and its caller reads the bytes of
+the range and passes them to `send`.
 
-The first 64 KiB hold the moov of most files, or at least the size of the boxes before it; one more read then gets the
-moov.
+The first 64 KiB of most files contain the moov, or at least the sizes of the boxes before the moov; in the second case,
+one more read gets the moov.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
-"""Maximum size of the moov (or index of fragments) of one file, in bytes."""
+"""Maximum size, in bytes, of the moov of a file, and of the index of its fragments."""
 MAX_MOOF_BYTES = 64 * 1024
-"""Maximum size of a moof, in bytes; that of a minute of video at 60 frames per second takes 58 KB."""
+"""Maximum size of a moof, in bytes. The moof of a fragment with one minute of video at 60 frames per second has 58
+KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62
-"""Maximum size of a file: offsets have 64 bits, and sums of them must fit, too."""
+"""Maximum size of a file, in bytes. Offsets have 64 bits, and sums of offsets must fit into 64 bits, too."""
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of a file: from `first` to before `end`."""
+    """A range of a file: the bytes `first` to `end - 1`."""
 
     first: int
     end: int
@@ -37,10 +39,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The boxes found in a file of `total` bytes: the moov, and, if the file is fragmented, the first moof and the
-    index of the fragments. The index is the sidx if a single one before the first moof covers all fragments; otherwise
-    the index is the mfra at the end of the file, if any. The offsets in the sidx count from `sidx_end`, the offset
-    after the box."""
+    """The boxes that `locate` found in an MP4 of `total` bytes: the moov, and, if the file is fragmented, the first
+    moof and the index of the fragments. The index is the sidx if a single sidx before the first moof covers all
+    fragments. Otherwise the index is the mfra at the end of the file, if the file has an mfra. The offsets in the sidx
+    count from `sidx_end`, the offset after the sidx."""
 
     total: int
     moov: bytes
@@ -53,7 +55,7 @@ class Located:
 
 
 class _Window:
-    """A window on the file: the bytes of the last read."""
+    """A window on the file: the bytes that the last read returned."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -62,8 +64,8 @@ class _Window:
         self.data = memoryview(b"")
 
     def box(self, at: int) -> Box | None:
-        """Return the top-level box at `at`; all offsets are those of the file. Returns None if the window does not
-        contain the header of the box."""
+        """Return the top-level box at offset `at` of the file; the offsets in the result also count from the beginning
+        of the file. Returns None if the window does not contain the header of the box."""
         if not self.first <= at < self.first + len(self.data):
             return None
         found = box_at(self.data, at - self.first, self._total - self.first, may_be_open=True)
@@ -72,8 +74,8 @@ class _Window:
         return Box(found.kind, at, found.body + self.first, found.end + self.first)
 
     def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
-        """Return the box at `at`. Yields a read if the window does not contain the header. Returns None at the end of
-        the file."""
+        """Return the box at offset `at`. Yields the range to read if the window does not contain the header of the box.
+        Returns None if `at` is the end of the file."""
         box = self.box(at)
         if box is None and at + 8 <= self._total:
             yield from self.fetch(at, PROBE_BYTES)
@@ -83,7 +85,7 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("finding its index takes too many reads")
+            raise damaged("finding the index takes too many reads")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first
@@ -91,7 +93,7 @@ class _Window:
             raise damaged("the file is shorter than its boxes state")
 
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
-        """Return all bytes of `box`. Yields a read if the window does not contain them."""
+        """Return all bytes of `box`. Yields the range to read if the window does not contain the box."""
         if box.end - box.start > MAX_INDEX_BYTES:
             raise TooLarge("The index of this MP4 is larger than this server allows.")
         if not self.first <= box.start <= box.end <= self.first + len(self.data):
@@ -101,9 +103,9 @@ class _Window:
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
     """Find the boxes that describe the MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
-    `NotMedia` if it is damaged, `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
+    `NotMedia` if it is damaged, and `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
     if total > _MAX_TOTAL:
-        raise damaged("its length is out of range")
+        raise damaged("the length of the file is out of range")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
@@ -130,8 +132,8 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
-    """Return whether there are fragments after `at`, the end of the index: some files have an index before each
-    fragment, for that fragment only."""
+    """Return whether the file has fragments after `at`, the end of the bytes that the first sidx describes. Some files
+    have a sidx before each fragment, for that fragment only."""
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
         if box is None:
@@ -149,8 +151,8 @@ def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
-    """Return the mfra at the end of the file; the last 16 bytes of the file give its length. Returns b"" if there is
-    none."""
+    """Return the mfra box at the end of the file. The last 16 bytes of the file, an mfro box, give the length of the
+    mfra. Returns b"" if the file has no mfra."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
     length = mfra_bytes(bytes(window.data))
     if not 8 <= length <= total:
@@ -162,14 +164,15 @@ def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
 
 
 def is_fragmented(moov: bytes) -> bool:
-    """Return whether the samples are in fragments (§8.8.1: mvex)."""
+    """Return whether the file of `moov` has its samples in fragments, which an mvex box announces (§8.8.1)."""
     data = memoryview(moov)
     box = box_at(data, 0, len(data))
     return box is not None and any(child.kind == b"mvex" for child in children(data, box))
 
 
 def _check_first(data: memoryview) -> None:
-    """Check that the bytes look like boxes, because the search trusts the sizes in them."""
+    """Check that the first bytes of the file look like a box, because the search trusts the sizes of boxes. Raises
+    `UnsupportedConversion` if they do not."""
     kind = bytes(data[4:8])
     if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
         raise UnsupportedConversion("One of the two formats is not an MP4: they cannot be merged without a muxer.")

@@ -1,6 +1,6 @@
-"""The index of a fragmented track in files that have no sidx: the list of random access points at the end of the file
-(ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). The list gives the times and positions of moofs; a block extends to the next
-listed moof.
+"""The parser for the index of a fragmented track in a file without sidx: the list of random access points at the end of
+the file (ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). The list gives the times and positions of moofs; a block of
+fragments extends from one listed moof to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from serverpy.media.mp4.sidx import MAX_DURATION, MAX_REFERENCES, Index, Referen
 
 MFRO_BYTES = 16
 _SYNC = 0x90000000
-"""Value by which a sidx marks a block that begins with a point where decoding may begin (§8.16.3.3)."""
+"""Value in a sidx for a block of fragments at whose first sample decoding may begin (§8.16.3.3)."""
 
 
 def mfra_bytes(mfro: bytes) -> int:
@@ -25,12 +25,12 @@ def mfra_bytes(mfro: bytes) -> int:
 
 def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
     """Parse the index of the track `number`, with times in units of `scale`, from an mfra box that begins at offset
-    `end` of the file. Raises `NotMedia` if the box is damaged, `UnsupportedConversion` if the box leaves out the first
-    fragment."""
+    `end` of the file. Raises `NotMedia` if the box is damaged, and `UnsupportedConversion` if the box does not list the
+    first fragment."""
     data = memoryview(mfra)
     box = box_at(data, 0, len(data))
     if box is None:
-        raise damaged("its index is invalid")
+        raise damaged("the mfra box is invalid")
     points = dict[int, int]()
     for tfra in children(data, box):
         if tfra.kind == b"tfra" and fields("I", data, tfra, 4)[0] == number:
@@ -41,11 +41,11 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
         raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
     ends, later = [*places[1:], end], times[1:]
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
-        raise damaged("its index is out of order")
+        raise damaged("the entries of the mfra box are out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # an mfra does not contain the last block's duration
+    durations.append(durations[-1] if durations else scale)  # an mfra does not state the duration of the last block
     if max(durations) > MAX_DURATION:
-        raise damaged("its index is out of order")
+        raise damaged("the entries of the mfra box are out of order")
     return Index(
         scale,
         tuple(
@@ -56,14 +56,14 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
 
 
 def _entries(data: memoryview, tfra: Box) -> Iterator[tuple[int, int]]:
-    """Yield the time and the moof's position of each entry."""
+    """Yield the time and the offset of the moof from each entry of a tfra box."""
     version, lengths, count = fields("B7xII", data, tfra)
     if count > MAX_REFERENCES:
         raise too_many_blocks()
     numbers = sum(1 + (lengths >> shift & 3) for shift in (0, 2, 4))
     size = (16 if version else 8) + numbers
     if count * size > tfra.end - tfra.body - 16:
-        raise damaged("its index has fewer entries than it declares")
+        raise damaged("the tfra box has fewer entries than it declares")
     for entry in range(count):
         time, moof = fields("QQ" if version else "II", data, tfra, 16 + entry * size)
         yield time, moof

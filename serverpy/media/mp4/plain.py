@@ -1,5 +1,6 @@
-"""The layout of two plain (not fragmented) tracks: one moov before one mdat, with the chunks of both in the order of
-their times; at equal times the video comes first."""
+"""The layout of an MP4 that is merged from two tracks that are not fragmented: one moov, then one mdat with the chunks
+of both tracks in the order of their times. If a video and an audio chunk have the same time, the video chunk comes
+first."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
-"""Size of the media, in bytes, above which offsets have 64 bits. The rest of the 32-bit range suffices for any
-header."""
+"""Size of the mdat content, in bytes, above which chunk offsets have 64 bits. Below this size, the header before the
+mdat still fits into the range of 32-bit offsets."""
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
-    """Lay out both files. Raises the errors of `lay_out`."""
+    """Return the layout of the MP4 that is merged from `video` and `audio`. Raises the errors of `lay_out`."""
     tracks = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     cuts = _cut(tracks[VIDEO], video.total), _cut(tracks[AUDIO], audio.total)
     places = array("Q"), array("Q")
@@ -41,13 +42,14 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
 
 
 def _cut(track: Track, total: int) -> Cuts:
-    """Read the samples of a track, and cut it. The samples take most of the memory, and are freed before those of the
-    other track are read."""
+    """Read the sample positions of `track`, and cut the track into chunks. The sample positions take most of the
+    memory, so this function frees them before the caller reads the other track."""
     return cut(track, read_samples(track, total))
 
 
 def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
-    """Yield the source and the number of each cut, in the order of the cuts' times; each track keeps its own order."""
+    """Yield the source (video or audio) and the number of each chunk, in the order of the chunks' times. The chunks of
+    each track keep their order."""
     number = 0
     for mine, time in enumerate(video.times):
         while number < len(audio) and audio.times[number] < time:
@@ -62,8 +64,9 @@ def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
 def _write_header(
     tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
 ) -> bytes:
-    """Return ftyp, moov and the header of mdat. The length of a moov does not depend on the offsets in it, so this
-    function writes the moov twice: first to learn its length, then with the offsets that result from that length."""
+    """Return the header of the merged file: ftyp, moov and the header of mdat. The length of a moov does not depend on
+    the offsets in it, so the function writes the moov twice: the first time to learn the length, and the second time
+    with the offsets that result from the length."""
     wide = media_bytes > _WIDE_FROM
     mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
     ftyp = write_ftyp()

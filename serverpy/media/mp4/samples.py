@@ -1,8 +1,8 @@
-"""The positions of a track's samples (ISO/IEC 14496-12 §8.6, §8.7), and the cutting of a track into chunks of one
-second.
+"""The parser of the sample positions of a track (ISO/IEC 14496-12 §8.6, §8.7), and the division of the track into new
+chunks of one second.
 
-The chunks of the source file may hold one sample or the whole track. Two tracks that are cut by time can be interleaved
-without look-ahead. Tables are packed arrays, checked against the file's size.
+The new chunks replace those of the source file, which may have one sample or the whole track: two tracks that are cut
+by time can be interleaved without look-ahead. The functions check the tables against the size of the file.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from serverpy.media.mp4.boxes import Box, damaged, fields, need, table
 from serverpy.media.mp4.tracks import Track
 
 MAX_SAMPLES = 4 << 20
-"""Maximum number of samples of one track; a day of 48 kHz AAC has 4,050,000."""
+"""Maximum number of samples of one track. One day of AAC at 48 kHz has 4,050,000 samples."""
 MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
-"""Maximum number of extents of one track; they take 20 MB of the layout. A film of 12 hours has this many if no two of
-its frames are adjacent."""
+"""Maximum number of extents (contiguous bytes in the source file) of one track. This number takes 20 MB of the layout,
+and suffices for a film of 12 hours of which no two frames are adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The samples of a track, as packed columns. `ends[i]` is the offset, in bytes, at which sample i begins if the
-    track's samples are laid end to end. `first[c]` is the number of the first sample of chunk c; the last item of
-    `first` is the number of samples. Chunk c begins at offset `chunks[c]` of the file. `described` lists each sample at
-    which another sample description begins, with the number of that description."""
+    """The samples of a track, as arrays. `ends[i]` is the sum of the sizes of the samples before sample i, in bytes.
+    `first[c]` is the number of the first sample of chunk c; the last item of `first` is the number of samples. Chunk c
+    begins at offset `chunks[c]` of the file. `described` lists each sample from which on another sample description
+    applies, with the number of that description."""
 
     ends: array[int]
     first: array[int]
@@ -46,9 +46,9 @@ class Samples:
 
 @dataclass(slots=True)
 class Cuts:
-    """A track cut into chunks, as packed columns. Cut k has `counts[k]` samples of the description `descriptions[k]`,
-    and begins at the time `times[k]`, in microseconds; its bytes are the extents that begin with number `extents[k]`
-    and end before number `extents[k+1]`. Extent e has `lengths[e]` bytes at `offsets[e]` of the file."""
+    """The division of a track into new chunks, as arrays. Chunk k has `counts[k]` samples of the sample description
+    `descriptions[k]`, and begins at the time `times[k]`, in microseconds. Its bytes are the extents `extents[k]` to
+    `extents[k+1] - 1`. Extent e is `lengths[e]` contiguous bytes at offset `offsets[e]` of the source file."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     counts: array[int] = field(default_factory=lambda: array("I"))
@@ -62,13 +62,13 @@ class Cuts:
 
 
 def read_samples(track: Track, total: int) -> Samples:
-    """Read the samples of `track` in a file of `total` bytes. Raises `NotMedia` if the tables contradict each other or
-    point beyond the file, `TooLarge` if there are more than MAX_SAMPLES."""
+    """Read the samples of `track` in a file of `total` bytes. Raises `NotMedia` if the sample tables contradict each
+    other or point beyond the file, and `TooLarge` if the track has more than MAX_SAMPLES samples."""
     ends = array("Q", accumulate(_read_sizes(track), initial=0))
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("its chunks and its sample sizes disagree on the number of samples")
+        raise damaged("the chunk table and the sample size table disagree on the number of samples")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond the end of the file")
@@ -76,9 +76,9 @@ def read_samples(track: Track, total: int) -> Samples:
 
 
 def unlisted_bytes(track: Track, total: int) -> int:
-    """Estimate the memory, in bytes, that the samples and cuts of `track` take beyond a multiple of the size of their
-    tables. A short table may describe many samples, because one number may stand for the size or duration of all of
-    them."""
+    """Estimate the memory, in bytes, that `Samples` and `Cuts` of `track` take and that does not follow from the size
+    of the track's tables. A short table may describe many samples, because a single number may give the size or the
+    duration of all samples."""
     size, count = _uniform(track)
     seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
     cuts = min(count, seconds + total // MAX_CUT_BYTES + 1)
@@ -86,7 +86,7 @@ def unlisted_bytes(track: Track, total: int) -> int:
 
 
 def _uniform(track: Track) -> tuple[int, int]:
-    """Return the size in bytes that all samples have, or 0 if their sizes differ, and the number of samples."""
+    """Return the common size of all samples in bytes, or 0 if the sizes differ, and the number of samples."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
     _check_count(count)
@@ -104,7 +104,7 @@ def _read_sizes(track: Track) -> Iterable[int]:
 
 
 def _read_compact_sizes(track: Track) -> array[int]:
-    """Read stz2 (§8.7.3.3): sizes of 4, 8 or 16 bits."""
+    """Return the sample sizes from the stz2 box (§8.7.3.3), which has 4, 8 or 16 bits for each size."""
     box = need(track.samples, b"stz2")
     bits, count = fields("BI", track.data, box, 7)
     _check_count(count)
@@ -113,7 +113,7 @@ def _read_compact_sizes(track: Track) -> array[int]:
     if bits == 8:
         return table("B", track.data, box, 12, count)
     if bits != 4:
-        raise damaged("its stz2 box has an invalid field size")
+        raise damaged("the stz2 box has an invalid field size")
     pairs = table("B", track.data, box, 12, (count + 1) // 2)
     return array("B", [half for pair in pairs for half in (pair >> 4, pair & 15)])[:count]
 
@@ -132,7 +132,8 @@ def _read_chunk_offsets(track: Track) -> array[int]:
 
 
 def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple[int, int], ...]]:
-    """Read stsc (§8.7.4): runs of chunks with the same number of samples and the same description."""
+    """Read the stsc box (§8.7.4), which lists runs of chunks with the same number of samples and the same sample
+    description. Returns `Samples.first` and `Samples.described`."""
     box = need(track.samples, b"stsc")
     (count,) = fields("I", track.data, box, 4)
     runs = table("I", track.data, box, 8, 3 * count)
@@ -141,21 +142,21 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         begin, samples, description = runs[at : at + 3]
         end = runs[at + 3] if at + 3 < len(runs) else chunks + 1
         if begin != len(first) or not begin <= end <= chunks + 1:
-            raise damaged("its chunks are out of order")
+            raise damaged("the chunk table is out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("its chunks and its sample sizes disagree on the number of samples")
+            raise damaged("the chunk table and the sample size table disagree on the number of samples")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))
         sample += samples * (end - begin)
     if len(first) != chunks + 1:
-        raise damaged("its number of chunks is inconsistent")
+        raise damaged("the number of chunks is inconsistent")
     return first, tuple(described)
 
 
 def cut(track: Track, samples: Samples) -> Cuts:
-    """Cut `samples` by seconds of decoding time and where the description changes, with at most MAX_CUT_BYTES (or one
-    sample) per cut. Joins adjacent extents."""
+    """Divide `samples` into new chunks. A chunk ends with each second of decoding time, where the sample description
+    changes, and at MAX_CUT_BYTES, but has at least one sample. Joins adjacent extents."""
     cuts, chunk, delay = Cuts(), 0, track.delay
     for begin, end, time, description in _windows(track, samples):
         while begin < end:
@@ -173,20 +174,21 @@ def cut(track: Track, samples: Samples) -> Cuts:
 
 def _bounded(microseconds: int) -> int:
     if not -MAX_MICROSECONDS < microseconds < MAX_MICROSECONDS:
-        raise damaged("its timestamps are out of range")
+        raise damaged("the timestamps are out of range")
     return microseconds
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """Return the end of the samples from `begin` that fit into one cut, which has at least one sample."""
+    """Return the number after the last sample of a chunk that begins with sample `begin`: the chunk ends before sample
+    `end`, has at least one sample, and otherwise at most MAX_CUT_BYTES."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
 
 
 def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
-    """Add the extents of the samples from `begin` to before `stop`. `chunk` is the chunk of `begin`, or an earlier one.
-    Returns the chunk of the last sample."""
+    """Add the extents of the samples `begin` to `stop - 1` to `cuts`. `chunk` is the number of the source file's chunk
+    that has sample `begin`, or of an earlier chunk. Returns the number of the chunk that has the last sample."""
     ends, first, offsets, lengths = samples.ends, samples.first, cuts.offsets, cuts.lengths
     before = len(offsets)
     while begin < stop:
@@ -205,8 +207,8 @@ def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int
 
 
 def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, int]]:
-    """Yield begin, end, decoding time and description of the samples of each second, cut where the description
-    changes."""
+    """Yield, for the samples of each second, the number of the first sample, the number after the last, the decoding
+    time and the sample description. Samples of one second with different descriptions are yielded separately."""
     changes = [at for at, _ in samples.described[1:]]
     current, upcoming = 0, [*changes, samples.count]
     for begin, end, time in _seconds(track, samples.count):
@@ -219,8 +221,8 @@ def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, in
 
 
 def _seconds(track: Track, count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield begin, end and decoding time of the samples of each second, by the runs of stts (§8.6.1.2). Samples that
-    stts does not list belong to the last second."""
+    """Yield, for the samples of each second, the number of the first sample, the number after the last, and the
+    decoding time, by the stts box (§8.6.1.2). Samples that stts does not list belong to the last second."""
     begin = sample = time = began_at = 0
     border = track.scale
     for samples, delta in _time_runs(track):

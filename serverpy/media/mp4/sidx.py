@@ -1,5 +1,5 @@
-"""The index of a fragmented track (ISO/IEC 14496-12 §8.16.3, sidx), which maps times to bytes, with its parser and
-writer."""
+"""The parser and the writer of the index of a fragmented track (sidx, ISO/IEC 14496-12 §8.16.3), which maps times to
+byte ranges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from serverpy.errors import TooLarge, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, damaged, fields, table, write_full
 
 _OTHER_INDEX = 1 << 31
-"""The bit of a reference that marks it as a reference to another sidx; the other 31 bits are its size."""
+"""The bit of a reference that marks it as a reference to another sidx; the other 31 bits are the size of the referenced
+bytes."""
 MAX_REFERENCE_BYTES = _OTHER_INDEX - 1
 MAX_DURATION = (1 << 32) - 1
 MAX_TIME = (1 << 64) - 1
@@ -20,8 +21,8 @@ MAX_REFERENCES = (1 << 16) - 1
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A block of fragments: its bytes in the file, and its presentation time and duration, in units of the index's
-    scale. `access` is the source's statement of where in the block a decoder may begin."""
+    """A block of fragments: its offset and size in the file, in bytes, and its presentation time and duration, in units
+    of `Index.scale`. `access` is the field of the sidx that states where in the block decoding may begin."""
 
     offset: int
     size: int
@@ -37,34 +38,34 @@ class Index:
 
 
 def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
-    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if a block lies beyond `total`,
-    `UnsupportedConversion` if the box is an index of indices."""
+    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if a block of fragments lies beyond
+    `total`, the size of the file, and `UnsupportedConversion` if the box refers to other sidx boxes."""
     data = memoryview(sidx)
     box = _whole(data)
     at, scale, time, ahead, count = _head(data, box)
     if scale == 0:
-        raise damaged("its index has a time scale of 0")
+        raise damaged("the fragment index (sidx) has a time scale of 0")
     offset, references = anchor + ahead, list[Reference]()
     for number in range(count):
         size, duration, access = fields("III", data, box, at + 12 * number)
         if size & _OTHER_INDEX:
             raise UnsupportedConversion("One of the two formats has an index of indices (sidx): they cannot be merged.")
         if offset + size > total:
-            raise damaged("its index points beyond the end of the file")
+            raise damaged("the fragment index (sidx) points beyond the end of the file")
         if time > MAX_TIME:
-            raise damaged("its timestamps are out of range")
+            raise damaged("the timestamps are out of range")
         if size:
             references.append(Reference(offset, size, time, duration, access))
         offset += size
         time += duration
     if not references:
-        raise damaged("its index is empty")
+        raise damaged("the fragment index (sidx) is empty")
     return Index(scale, tuple(references))
 
 
 def indexed_end(sidx: bytes, anchor: int) -> int:
-    """Return the end of the bytes that a sidx box describes. The offsets in the box count from `anchor`. Raises
-    `NotMedia` if the box is invalid."""
+    """Return the offset in the file at which the bytes that a sidx box describes end. The offsets in the box count from
+    `anchor`. Raises `NotMedia` if the box is invalid."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, ahead, count = _head(data, box)
@@ -74,13 +75,13 @@ def indexed_end(sidx: bytes, anchor: int) -> int:
 def _whole(data: memoryview) -> Box:
     box = box_at(data, 0, len(data))
     if box is None:
-        raise damaged("its index is invalid")
+        raise damaged("the fragment index (sidx) is invalid")
     return box
 
 
 def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
-    """Return the offset of the references in the box, the scale, the first time, the number of bytes before the first
-    block, and the number of references."""
+    """Return the first fields of a sidx box: the offset of the references within the box, the time scale, the earliest
+    time, the distance from the anchor to the first referenced byte, and the number of references."""
     (version,) = fields("B", data, box)
     scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
     return 32 if version else 24, scale, time, ahead, count
@@ -96,9 +97,9 @@ def sidx_bytes(count: int) -> int:
 
 
 def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead: int) -> bytes:
-    """Return the sidx of the track `number`, whose blocks are at `places`. Each reference extends to the next block of
-    the track, the last one to `end`, and so includes bytes of the other track. `ahead` is the number of bytes from the
-    end of this box to the first block."""
+    """Return the sidx box of the track `number`, whose blocks of fragments are at the offsets `places` of the merged
+    file. A reference extends to the next block of the track, and the last reference to `end`, so references also cover
+    bytes of the other track. `ahead` is the number of bytes from the end of this sidx box to the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
     if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
         raise too_many_blocks()

@@ -1,4 +1,5 @@
-"""One track of a moov: the boxes that describe it, and the few fields that a new moov has to change.
+"""The reader of one track of a moov: the boxes that describe the track, and the few fields that have to change in the
+moov of a merged file.
 
 The module refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or one whose
 media is in another file (`UnsupportedConversion`).
@@ -15,14 +16,15 @@ VIDEO_HANDLER = b"vide"
 AUDIO_HANDLER = b"soun"
 _ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"sinf", b"saio", b"saiz", b"senc"})
 _ENTRY_FIELDS = {VIDEO_HANDLER: 78, AUDIO_HANDLER: 28}
-"""Bytes of a sample entry before its own boxes (§12.1.3, §12.2.3)."""
+"""Number of bytes of fields in a sample entry, before its child boxes (§12.1.3, §12.2.3)."""
 _MAX_EDITS = 1024
 _SELF_CONTAINED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; a `media_time` of -1 is a pause."""
+    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; a `media_time` of -1 means an empty
+    edit, a pause."""
 
     duration: int
     media_time: int
@@ -31,16 +33,16 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A track in its moov (`data`). `samples` are the boxes of its sample table by kind; `media` and `information` are
-    the boxes beside the sample table, in mdia and minf."""
+    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type. `media` and
+    `information` are the boxes of mdia and minf that a merged file copies."""
 
     data: memoryview
     number: int
     handler: bytes
     movie_scale: int
-    """Units per second in the movie header and the edit list."""
+    """Time scale of the movie header and the edit list, in units per second."""
     scale: int
-    """Units per second in the media."""
+    """Time scale of the media, in units per second."""
     mvhd: Box
     tkhd: Box
     edits: tuple[Edit, ...]
@@ -54,8 +56,8 @@ class Track:
 
     @property
     def delay(self) -> int:
-        """Time at which the media's time 0 is presented, in microseconds. A pause delays it; an edit that skips media
-        brings it forward."""
+        """Presentation time of the media time 0, in microseconds. An empty edit at the start makes it later; an edit
+        that skips media makes it earlier."""
         delay = 0
         for edit in self.edits:
             if edit.media_time >= 0:
@@ -65,11 +67,12 @@ class Track:
 
 
 def find_track(moov: bytes, handler: bytes) -> Track:
-    """Return the first track of `moov` that has `handler`. Raises `UnsupportedConversion` if there is none."""
+    """Return the first track of `moov` whose handler type is `handler` (video or audio). Raises `UnsupportedConversion`
+    if the moov has no such track."""
     data = memoryview(moov)
     movie = box_at(data, 0, len(data))
     if movie is None or movie.kind != b"moov":
-        raise damaged("its moov box is invalid")
+        raise damaged("the moov box is invalid")
     inside = by_kind(data, movie)
     for trak in children(data, movie):
         if trak.kind == b"trak":
@@ -118,10 +121,10 @@ def _version(data: memoryview, box: Box) -> int:
 
 
 def _scale(data: memoryview, box: Box) -> int:
-    """Return the time scale of mvhd or mdhd, which begin alike (§8.2.2, §8.4.2)."""
+    """Return the time scale of an mvhd or mdhd box; their first fields are the same (§8.2.2, §8.4.2)."""
     (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
     if scale == 0:
-        raise damaged("its track or movie has a time scale of 0")
+        raise damaged("a track or the movie has a time scale of 0")
     return scale
 
 
@@ -132,7 +135,7 @@ def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
     version, count = fields("B3xI", data, elst)
     layout, size = ("QqI", 20) if version else ("IiI", 12)
     if count > _MAX_EDITS:
-        raise damaged("its edit list is too long")
+        raise damaged("an edit list is too long")
     return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
 
 
@@ -148,34 +151,40 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
     (count,) = fields("I", data, stsd, 4)
     entries = list(children(data, stsd, skip=8))
     if count == 0 or count != len(entries):
-        raise damaged("its number of sample descriptions is inconsistent")
+        raise damaged("the number of sample descriptions is inconsistent")
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
         if (
             handler == VIDEO_HANDLER
-        ):  # the fields of audio entries differ in QuickTime; the kind identifies an encrypted entry
+            # only of video: QuickTime's audio entries have other fields, and the entry type already shows that an audio
+            # entry is encrypted
+        ):
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
-        raise DrmProtected("This format is encrypted.")
+        raise DrmProtected("This format is encrypted, so it cannot be merged.")
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Refuse QuickTime's later versions of audio descriptions, which MP4 does not have. MP4 has a version 1 of its own,
-    and marks that version in stsd."""
+    """Raise `UnsupportedConversion` if an audio sample entry has one of QuickTime's versions 1 and 2, which MP4 does
+    not have. MP4 has another version 1, which the version of the stsd box announces."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
             if fields("H", data, entry, 8)[0]:
-                raise UnsupportedConversion("The audio has a QuickTime sample description: it cannot be merged.")
+                raise UnsupportedConversion(
+                    "The audio has a QuickTime sample description: video and audio cannot be merged."
+                )
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
-    """Refuse a data reference to another file (§8.7.2): the woven file is a new one, and this server opens no other
-    file."""
+    """Raise `UnsupportedConversion` if a data reference names another file (§8.7.2), because the server does not open
+    such a file."""
     dinf = information.get(b"dinf")
     dref = None if dinf is None else by_kind(data, dinf).get(b"dref")
     if dref is None:
         raise damaged("a required dref box is missing")
     for entry in children(data, dref, skip=8):
         if not fields("I", data, entry)[0] & _SELF_CONTAINED:
-            raise UnsupportedConversion("The media of one of the two formats is in another file.")
+            raise UnsupportedConversion(
+                "The media of one of the two formats is in another file: they cannot be merged."
+            )

@@ -1,12 +1,14 @@
-"""The layouts of woven files, shared by all streams of the same pair of sources, and charged to the budget.
+"""The cache of the layouts of merged MP4s. All streams of the same pair of source files share one layout, whose memory
+is charged to the budget.
 
     making ─▶ in use ◀─▶ idle ─▶ gone
 
-- *Making*: the first stream that needs the layout makes it, and its reservation grows for that; the other streams wait.
+- *Making*: the first stream that needs the layout makes it, and grows its reservation for that; other streams that need
+  the layout wait.
 - *In use*: at least one stream has a lease. The bytes are charged once, regardless of the number of streams.
 - *Idle*: no stream has a lease. The bytes are spare: they are freed when a stream needs them (`Budget.add_reclaimer`)
   or when idle layouts exceed `max_idle_bytes`, the least recently used first.
-- A discarded layout is given to no further stream, and is gone when its last lease is released.
+- *Gone*: a discarded layout is not leased again, and its memory is freed when the last lease is released.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
-"""Divisor of the budget: idle layouts may hold at most the budget divided by this number."""
+"""Divisor of MEMORY_BUDGET: idle layouts may hold at most the budget divided by this number."""
 FIXED_BYTES = 4096
-"""Bytes of the objects around a layout."""
+"""Memory, in bytes, of the objects that belong to a layout in the cache, besides its header and arrays."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length (in bytes) and the validators of a source. If they change, a layout made for the source no longer
-    fits."""
+    """The length, in bytes, and the validators of a source file. If they change, a layout that was made for the file is
+    no longer valid."""
 
     total: int
     etag: str | None
@@ -40,13 +42,13 @@ class SourceVersion:
 
     @property
     def validator(self) -> str | None:
-        """The validator for If-Range."""
+        """The strong validator for If-Range, or None if the media server sent none."""
         return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Woven:
-    """A layout, the versions of the sources that it was made from, and the ETag of the woven file."""
+    """A layout, the versions of the two source files that it was made for, and the ETag of the merged file."""
 
     layout: Layout
     versions: tuple[SourceVersion, SourceVersion]
@@ -54,7 +56,7 @@ class Woven:
 
 
 class _Entry:
-    """A layout in the cache, and the number of its leases."""
+    """A layout in the cache, and the number of streams that lease it."""
 
     def __init__(self, key: Key, woven: Woven) -> None:
         self.key = key
@@ -65,7 +67,7 @@ class _Entry:
 
 
 class Lease:
-    """The use of a layout by one stream. Its owner releases it."""
+    """The use of a cached layout by one stream. The stream must release the lease."""
 
     def __init__(self, layouts: Layouts, entry: _Entry) -> None:
         self._layouts = layouts
@@ -81,7 +83,7 @@ class Lease:
 
 
 class Layouts:
-    """The cache of layouts, for one event loop."""
+    """The cache of the layouts of merged files, in one event loop."""
 
     def __init__(self, budget: Budget, max_idle_bytes: int | None = None) -> None:
         self._budget = budget
@@ -92,15 +94,16 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If the cache has none, `make` makes one, and charges the memory that this takes to
-        the room that it is given, to which `reservation` lends. Other callers wait meanwhile, and get the same layout
-        or raise the same error. If the caller that makes the layout is cancelled, the next caller makes one."""
+        """Lease the layout of `key`. If the cache does not have it, the call awaits `make`, which makes the layout, and
+        charges the memory for that to its argument, a `Room` of `reservation`. Other callers for `key` wait meanwhile,
+        and get the same layout or raise the same error. If the caller that makes the layout is cancelled, a waiting
+        caller makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Stop giving `woven` to further streams."""
+        """Remove `woven` from the cache, so that no further stream leases it."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return
@@ -149,7 +152,8 @@ class Layouts:
             self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """Drop idle layouts until `nbytes` are free. Returns the number of bytes that were freed."""
+        """Remove idle layouts from the cache until `nbytes` bytes are free or no layout is idle. Returns the number of
+        bytes that were freed."""
         freed = 0
         for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:

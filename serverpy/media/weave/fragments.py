@@ -1,4 +1,5 @@
-"""The reader of a block of fragments, which reads and patches each moof as a whole, and passes all other bytes on."""
+"""The reader of a block of fragments from a source file. It reads each moof as a whole and patches it for the merged
+file, and passes all other bytes on."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from serverpy.media.weave.source import Forward
 
 
 async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGenerator[bytes]:
-    """Yield the bytes of `piece`, a part of a block. Also reads the headers of the boxes before that part, because only
-    they give the position of a moof."""
+    """Yield the bytes of `piece`, which is part of a block of fragments. Also reads the headers of the boxes before
+    `piece` in the block, because only these headers show where a moof begins."""
     start = layout.offsets[piece.run]
     size = layout.starts[piece.run + 1] - layout.starts[piece.run]
     first, end = piece.skip, piece.skip + piece.length
@@ -28,7 +29,7 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
         if box.kind == b"moof":
             head = await _read_moof(layout, piece, reader, start + at, box, head, moofs)
             moofs += 1
-        elif box.kind == b"sidx":  # the offsets in this sidx would be wrong
+        elif box.kind == b"sidx":  # make it a `free` box, because the offsets in this sidx are wrong in the merged file
             head = head[:4] + b"free" + head[8:]
         if part := head[max(0, first - at) : max(0, end - at)]:
             yield part
@@ -43,7 +44,8 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
 async def _read_moof(
     layout: Layout, piece: Piece, reader: Forward, offset: int, box: Box, head: bytes, moofs: int
 ) -> bytes:
-    """Read all of the moof at `offset`, which begins with `head`, and patch it for the woven file."""
+    """Read the whole moof at `offset`, of which `head` has the first bytes, and return it patched for the merged
+    file."""
     if box.end > MAX_MOOF_BYTES or moofs >= MAX_MOOFS:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")
     assert layout.numbers is not None

@@ -1,4 +1,5 @@
-"""One source of a woven file, read over one connection as long as the offsets rise, which they usually do."""
+"""The reader of one source file of a merged MP4. It reads over one connection as long as the offsets rise, which they
+usually do."""
 
 from __future__ import annotations
 
@@ -14,20 +15,21 @@ from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
-"""Size, in bytes, of the largest gap that is read and discarded. A new request would cost about as much."""
+"""Size, in bytes, of the largest gap between two reads that the reader reads and discards. A new request for the bytes
+after the gap would cost about as much."""
 _LEAST_BYTES = 4096
-"""Minimum number of bytes that one read requests, even if fewer are needed."""
+"""Minimum number of bytes that the reader requests at once, even if it needs fewer."""
 
 
 class Changed(UpstreamFailed):
-    """A source that is not the version that the layout was made for."""
+    """Error if a source file has changed since the layout of the merged file was made."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
 
 
 class Ranged:
-    """A source that can be read by ranges, at its current address."""
+    """A source file of a merged MP4, which is read by range requests at its current URL."""
 
     def __init__(self, method: Opener, plan: Plan, source: Source, reservation: Reservation) -> None:
         self._method = method
@@ -37,16 +39,17 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """Open the bytes from `first` to before `end` (or the end of the source, if that comes first), of `version` if
-        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if the source has
-        another version, and the errors of the method."""
+        """Open the bytes `first` to `end - 1` of the source file, or the bytes up to its end if the file is shorter.
+        Raises `UnsupportedConversion` if the media server does not support ranges, `Changed` if `version` is given and
+        the file has another version, and the errors of the streaming method."""
         asked = ByteRange(first, end - 1)
-        # The first bytes have identified the source: its ranges are not identified again.
+        # The first bytes of the source have already identified its container, so later ranges use `self._plan`, which
+        # states the container.
         plan, validator = (self._first_plan, None) if version is None else (self._plan, version.validator)
         source = replace(self._source, range=asked, if_range=validator, head_only=False)
         try:
             body = await self._method.open(plan, source, self._reservation)
-        except RangeNotSatisfiable as beyond:  # this server chose the range, not the client
+        except RangeNotSatisfiable as beyond:  # this server chose the range, so the client must not get status 416
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
@@ -67,9 +70,9 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
 
 
 class Forward:
-    """A reader of one source at rising offsets, which should stay below `end`. The reader opens the source at the first
-    read, and again for an offset that lies behind or far ahead. It holds the bytes of an open body and one chunk. Its
-    owner closes it."""
+    """A reader of one source file at rising offsets, which should stay below `end`. The reader opens a range at the
+    first read, and a new range for an offset that lies before the current offset or far after it. It holds an open body
+    and one chunk of it. The owner of the reader closes it."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged
@@ -81,13 +84,14 @@ class Forward:
         self._at = 0
 
     async def go_to(self, offset: int) -> None:
-        """Prepare to read at `offset`."""
+        """Open the source file at `offset`, unless the open body can be read up to `offset`."""
         ahead = offset - self._at
         if self._body is None or not 0 <= ahead <= len(self._chunk) - self._used + GAP_BYTES:
             await self._open(offset)
 
     async def some(self, offset: int, most: int) -> bytes:
-        """Read between one and `most` bytes at `offset`. Raises the errors of opening and reading."""
+        """Read between 1 and `most` bytes at `offset`. Raises the errors of `Ranged.open`, and the error of the body if
+        the read fails."""
         await self.go_to(offset)
         while True:
             here = len(self._chunk) - self._used
@@ -99,7 +103,7 @@ class Forward:
             await self._next_chunk(offset, most)
 
     async def exactly(self, offset: int, length: int) -> bytes:
-        """Read `length` bytes at `offset`."""
+        """Read exactly `length` bytes at `offset`. Raises the errors of `some`."""
         parts = []
         while length:
             part = await self.some(offset, length)
@@ -129,7 +133,7 @@ class Forward:
         assert self._body is not None
         self._chunk, self._used = b"", 0
         self._chunk = await self._body.read(max(offset - self._at + most, _LEAST_BYTES))
-        if not self._chunk:  # the requested range ended before the needed byte
+        if not self._chunk:  # the body of the requested range ended before the byte at `offset`
             await self._open(offset)
 
     async def _open(self, offset: int) -> None:

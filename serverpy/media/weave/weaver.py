@@ -1,11 +1,12 @@
-"""The weaver, which merges video and audio, two MP4s at their media servers, into one seekable MP4, without a muxer and
-without a disk.
+"""The weaver, which merges two MP4s, one with video and one with audio, into one seekable MP4 while it reads them from
+their media servers. It needs neither a muxer nor a disk.
 
-    heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
+    headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges, in the layout's order
 
-Each source is read over one connection that only moves forward; meanwhile the other connection waits. The method
-`relay` opens the sources, and so provides sessions, windows and resumption. The weaver compares their validators with
-those of the layout: if a source has changed, the stream fails, or gets another layout if nothing was sent yet.
+The weaver reads each source file over one connection that only moves forward; while it reads one file, the connection
+of the other waits. The method `relay` opens the files, and so provides cookies, range windows and resumption. The
+weaver compares the validators of the files with those that the layout was made for. If a file has changed, the stream
+fails or, if nothing was sent yet, gets a new layout.
 """
 
 from __future__ import annotations
@@ -41,24 +42,27 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Chunks smaller than this are joined before they are sent, because a write costs more than the copy."""
+"""Size, in bytes, below which the weaver joins chunks before it returns them: a write to the client costs more than the
+copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
 
 class Weaver:
-    """The opener of woven files. `method` reads the sources; only this opener uses `layouts`."""
+    """The opener of merged MP4s. `method` opens the source files. `layouts` belongs to this opener alone."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Bytes of two reads of a plain file, the current chunk of each, the joined chunks, and a moof that is patched. The
-    layout is charged separately: while it is made, and then once for all streams that share it."""
+    """Maximum memory of one stream, in bytes: two reads of a file, a chunk of each, the joined chunks, and a moof that
+    is patched. The layout is charged separately: while it is made, and afterwards once for all streams that share
+    it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
-        self._one_at_a_time = asyncio.Semaphore(1)  # making a layout holds the interpreter lock, and takes memory
+        # only one layout at a time is made, because making it holds the interpreter lock and takes memory
+        self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
             opener="weave",
             method="relay",
@@ -70,8 +74,8 @@ class Weaver:
         )
 
     def weaves(self, track: Track) -> bool:
-        """Return whether `track` may be one of a pair, as far as the extraction shows: whether it is an MP4 that can be
-        read by ranges."""
+        """Return whether `track` can be one of the two merged files, as far as the extraction shows: whether it is an
+        MP4 that can be read by range requests."""
         return (
             track.ext in EXTENSIONS
             and is_seekable(track)
@@ -81,7 +85,8 @@ class Weaver:
         )
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
-        """Weave the video and the audio of `plan`. `reservation` grows while a layout is made."""
+        """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
+        made."""
         video, audio = plan.tracks
         ranged = (
             Ranged(self._method, self._method.capability.plan((video,)), source, reservation),
@@ -102,10 +107,10 @@ class Weaver:
             except BaseException:
                 lease.release()
                 raise
-        raise AssertionError("unreachable")
+        raise AssertionError("unreachable: the loop returns or raises")
 
     async def _make(self, ranged: tuple[Ranged, Ranged], room: Room) -> Woven:
-        """Read the heads of both sources, and make the layout."""
+        """Read the describing boxes of both source files, and make the layout of the merged file."""
         await room.grow(4 * PROBE_BYTES)
         (video, video_version), (audio, audio_version) = await _together(
             _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
@@ -118,7 +123,8 @@ class Weaver:
 
 
 class WovenBody(Unlosable):
-    """An open range of a woven file: `first`, then the bytes of `parts`. Owns `parts` and `lease`."""
+    """An open range of a merged MP4: the bytes `first`, then the bytes of `parts`. The body closes `parts` and releases
+    `lease` when it is closed."""
 
     def __init__(self, head: Head, first: bytes, parts: _Parts, lease: Lease) -> None:
         self.head = head
@@ -131,7 +137,9 @@ class WovenBody(Unlosable):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         chunk = self._first or await self._reads.run(self._parts.gather())
         if not chunk and self._left:
-            raise UpstreamFailed("The media was read after a failure.")  # an earlier read has failed
+            raise UpstreamFailed(
+                "The media cannot be read further, because an earlier read failed."
+            )  # an earlier read of the body has failed
         chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk
@@ -145,7 +153,8 @@ class WovenBody(Unlosable):
 
 
 class _Parts:
-    """The bytes of a range, which `parts` yields and `readers` read. Owns both."""
+    """The bytes of a range of the merged file. The generator `parts` yields them, and gets them from `readers`.
+    `aclose` closes `parts` and all `readers`."""
 
     def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
         self._parts = parts
@@ -153,8 +162,8 @@ class _Parts:
         self._later = b""
 
     async def gather(self) -> bytes:
-        """Read the next part, or join several small parts until they are worth a write. A large part after small ones
-        waits for the next call, because joining it would copy it."""
+        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. A large part that follows small
+        parts is returned by the next call, because joining it would copy it. Returns `b""` at the end."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:
@@ -176,7 +185,7 @@ class _Parts:
 
 
 async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
-    """Open the range that `source` asks for. Opens both sources at once."""
+    """Open the range of the merged file that `source` asks for. Opens both source files at the same time."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None
@@ -186,7 +195,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         bounds = layout.bounds(number, first, end)
         if bounds is not None:
             starts[number] = bounds[0]
-            # For a head, one byte shows whether the source has changed.
+            # If the client requests only the head, one byte suffices to check whether the source file has changed.
             end_of_read = bounds[0] + 1 if source.head_only else bounds[1]
             readers[number] = Forward(ranged[number], woven.versions[number], end_of_read)
     parts = _Parts(_read(layout, layout.read(first, end), readers), readers)
@@ -213,7 +222,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
 
 
 async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward]) -> AsyncGenerator[bytes]:
-    """Yield the bytes of `pieces` as they arrive."""
+    """Yield the bytes of `pieces`, from the header in `layout` and from `readers`, as they arrive."""
     for piece in pieces:
         if piece.source == HEADER:
             for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
@@ -231,7 +240,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
 
 
 async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
-    """Return the boxes that describe one source, and the version of the source that they were read from."""
+    """Return the boxes that describe a source file, and the version of the file from which they were read."""
     version, data = await _probe(ranged)
     search = locate(version.total)
     try:
@@ -259,7 +268,8 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
 async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        await room.grow(3 * length)  # three copies: the chunks, the whole, and the part that is kept
+        # three copies of the bytes: the joined chunks, the bytes of the range, and the box that is kept
+        await room.grow(3 * length)
     body = await ranged.open(span.first, span.end, version)
     try:
         return await _drain(body, length)
@@ -268,7 +278,7 @@ async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room)
 
 
 async def _drain(body: Body, length: int) -> bytes:
-    """Read all of a body that should have `length` bytes."""
+    """Return all bytes of `body`. Raises `UpstreamFailed` if they are not `length` bytes."""
     data = bytearray()
     while chunk := await body.read():
         data += chunk
@@ -280,7 +290,8 @@ async def _drain(body: Body, length: int) -> bytes:
 
 
 def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
-    """Return the ETag of the woven file. Equal layouts of equal sources have equal bytes, and get the same ETag."""
+    """Return the ETag of the merged file, a hash of its header and of the versions of its source files. Equal files get
+    the same ETag."""
     digest = hashlib.sha256(layout.header)
     for version in versions:
         digest.update(repr((version.total, version.etag, version.last_modified)).encode())
@@ -288,8 +299,8 @@ def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
 
 
 async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
-    """Run the coroutines concurrently. The first error cancels the others, and is raised by itself, not in an
-    ExceptionGroup."""
+    """Run the coroutines concurrently. If one of them raises an error, cancel the others and raise that error, not an
+    `ExceptionGroup`."""
     tasks = [spawn(each, name="weave") for each in coroutines]
     try:
         return await asyncio.gather(*tasks)

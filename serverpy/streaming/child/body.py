@@ -1,4 +1,4 @@
-"""The output of a child as the body of a stream."""
+"""The body of a stream whose bytes are the standard output of a yt-dlp child process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from serverpy.streaming.first_bytes import first_chunks
 from serverpy.tasks import Unlosable
 
 ENOUGH = 101
-"""yt-dlp's exit code after `--max-downloads` downloads."""
+"""Exit code of yt-dlp when it stops because of `--max-downloads`."""
 
 
 class SubprocessBody(Unlosable):
-    """A child's output: the chunks in `first`, then the rest of the pipe. Owns the child."""
+    """The standard output of a child process as a body: the chunks in `first`, then the rest of the pipe. Closing the
+    body closes the child."""
 
     def __init__(self, head: Head, first: list[bytes], child: Child) -> None:
         self.head = head
@@ -52,9 +53,9 @@ class SubprocessBody(Unlosable):
 
 
 async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
-    """Wait for the first bytes, and return the body. Raises the child's error if the child failed, `ExtractionTimeout`
-    if the first bytes do not come in time. Closes the child if it raises or is cancelled. `began` is the time, in
-    seconds of the monotonic clock, at which the child started."""
+    """Wait for the first bytes of the child's output, and return the body. Raises the child's error if the child
+    failed, and `ExtractionTimeout` if the first bytes do not arrive in time. If the call raises or is cancelled, it
+    closes the child. `began` is the time, in seconds of the monotonic clock, at which the child started."""
     try:
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
@@ -69,7 +70,8 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
 
 
 async def _found(child: Child, source: Source) -> Found:
-    """Return the format that the child chose. Raises a ServerPYError if the child ended first."""
+    """Return the format that the child has chosen. Raises a `ServerPYError` if the child exits without choosing a
+    format."""
     found = await child.found()
     if found is None:
         raise _not_found(await child.exit_code(), child.messages.text, source)
@@ -96,7 +98,8 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
 
 
 async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
-    """Return the next bytes; `b""` only after the child has exited successfully."""
+    """Return the next bytes of the child's output, or `b""` at the end, but only if the child has exited successfully.
+    Raises the child's error if it failed, and `UpstreamFailed` if it does not exit."""
     data = await child.out.read(most)
     if not data:
         try:

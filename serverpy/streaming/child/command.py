@@ -1,9 +1,9 @@
-"""The command of a child: argument vector and environment, as pure functions.
+"""Pure functions that return the argument vector and the environment of a yt-dlp child process.
 
-No text from a client can become an option: the URL and the selector are single arguments. The environment has the
-variables that an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. The
-environment carries the URL of the filtering proxy, which contains a token: other users could read the token in the
-arguments.
+No text from a client can become an option, because the URL is the only argument after `--`, and the selector is part of
+the argument `--format=`. The environment has the variables that a Python interpreter needs (`environment.py`), but no
+configuration and no cache, and no program is on the PATH. The URL of the filtering proxy contains a token, so it is in
+the environment: other users of the machine can read the arguments of a process.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""Default selector. If video and audio are separate formats, the selector asks for both, and the method refuses the
-merge instead of sending only one of them. `all`, best first, finds images, which have neither codec."""
+"""The default format selector. If video and audio are separate formats, it selects both, and the method then refuses
+the merge instead of sending the video without audio. `all` selects images, which have neither a video nor an audio
+codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Module to run: yt-dlp's command line, which notices a cut TLS connection, and refuses the sites that are not
-allowed."""
+"""Name of the module that the child process runs: yt-dlp's command line, with two additions. It notices a cut TLS
+connection, and refuses the sites that the settings do not allow."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
@@ -34,12 +35,13 @@ FOUND = (
     '"vcodec":%(vcodec.:20)j,"acodec":%(acodec.:20)j,'
     '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
-"""The line that the child prints before it downloads (`messages.py::Found`). Texts are truncated, because those of a
-page may have any length and the line must fit into MAX_FOUND_BYTES."""
+"""The line that the child prints before it downloads (`messages.py::Found`). The template truncates texts, because the
+texts of a page may have any length, and the line must fit into MAX_FOUND_BYTES."""
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
-    """Return the argument vector. Only the value of `--format=` and the last argument contain text from the client."""
+    """Return the argument vector of a child process. Only the value of `--format=` and the last argument contain text
+    from the client."""
     return [
         sys.executable,
         "-m",
@@ -54,11 +56,12 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         "--color=never",
         *(["--no-playlist"] if source.item is None else []),
         f"--playlist-items={source.item or 1}",
-        # A selector may ask for several files (`b,w`), which cannot follow each other in one stream.
+        # only the first file, because a selector may select several files (`b,w`), and one stream can contain only one
+        # file
         "--max-downloads=1",
         "--abort-on-error",
         "--abort-on-unavailable-fragments",
-        # With retries, yt-dlp writes the beginning a second time if a server does not resume.
+        # no retries, because yt-dlp would write the beginning a second time if the media server does not support ranges
         "--retries=0",
         "--fragment-retries=0",
         f"--socket-timeout={min(20.0, options.timeouts.stall)}",
@@ -79,13 +82,14 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
 
 
 def _impersonation(identity: Identity) -> list[str]:
-    # curl_cffi queues a body without a bound; requests for 1 MiB at a time bound the queue.
+    # curl_cffi queues the body of a response without a limit; requests for 1 MiB each limit the queue.
     return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
-    """Return the whole environment of a child. NO_PROXY is absent. PATH leads to an empty directory, because yt-dlp
-    would otherwise download with ffmpeg, which ignores the proxy."""
+    """Return all environment variables of a child process. NO_PROXY is not set, so that no request bypasses the proxy.
+    PATH is an empty directory, because yt-dlp would otherwise download some formats with ffmpeg, which ignores the
+    proxy."""
     proxy = options.proxy_url()
     empty = str(files.empty)
     values = {

@@ -1,5 +1,5 @@
-"""The translation of a failed yt-dlp command line's messages into ServerPY's errors. The client never sees the
-messages, because they may contain URLs, queries and paths."""
+"""The translation of the messages of a failed yt-dlp child process into ServerPY's errors. The client never sees the
+messages of yt-dlp, because they may contain URLs, queries and paths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from serverpy.errors import (
 from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, no_impersonation, refused_tunnel
 from serverpy.net.heads import FORBIDDEN_REASON
 
-# The first match decides. Order: `_FIRST`, the words of extractors and sites (`_by_words`), `_LAST`.
+# The first pattern that matches decides the error. The order is `_FIRST`, the patterns for messages of extractors and
+# sites (`_by_words`), `_LAST`.
 _FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
     (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
@@ -49,19 +50,19 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
-"""Pattern of an extractor's name. The name may contain words of `kind_of` that say nothing about the error:
-`nrkno:subscription`."""
+"""Matches the name of an extractor at the beginning of an error message. It is removed before `kind_of` applies its
+patterns, because a name such as `nrkno:subscription` may contain words that say nothing about the error."""
 
 
 def page_error(messages: str) -> ServerPYError:
-    """Return the error of a child that ended before it had chosen a format."""
+    """Return the error for the `messages` of a child that ended before it had chosen a format."""
     error = translate(messages, ExtractionFailed("Yt-dlp could not read the page."))
     return ExtractionTimeout(error.detail) if isinstance(error, UpstreamTimeout) else error
 
 
 def media_error(messages: str) -> ServerPYError:
-    """Return the error of a child that ended while it downloaded. The child has already read the page, so an error such
-    as 404 or 403 concerns the media."""
+    """Return the error for the `messages` of a child that ended while it downloaded. The child has already read the
+    page, so an error such as 404 or 403 concerns the media."""
     error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
         return UpstreamFailed("The media server refused the request.")
@@ -69,13 +70,14 @@ def media_error(messages: str) -> ServerPYError:
 
 
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
-    """Return the error for the child's last `ERROR:` line, or its last line if there is none. Returns `otherwise` if no
-    pattern matches."""
-    if "Invalid format specification" in messages:  # a traceback, not an ERROR line
+    """Return the error for the last `ERROR:` line in `messages` or, if no line has `ERROR:`, for the last line. Returns
+    `otherwise` if no pattern matches that line."""
+    if "Invalid format specification" in messages:  # yt-dlp prints this error as a traceback, not as an ERROR line
         return InvalidParameter("The format selector is invalid.")
-    if _SITE_FORBIDDEN.search(messages):  # also a traceback
+    if _SITE_FORBIDDEN.search(messages):  # this error, too, is printed as a traceback
         return SiteForbidden("This server does not allow the site that serves the page.")
-    # `splitlines` is wrong here: yt-dlp puts a carriage return into the line of a failed download.
+    # Only "\n" ends a line. `str.splitlines` would also split at the carriage return that yt-dlp writes into the error
+    # line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]

@@ -1,7 +1,8 @@
 """The files in a child's private directory.
 
-The directory is removed with the child. It is in memory, in the folder IN_MEMORY, if this user may write there, as on
-Linux. yt-dlp writes files for cookies, and for one fragment at a time.
+The server removes the directory when it closes the child. The directory is in memory, below IN_MEMORY, if this user may
+write there, which is usual on Linux. In the directory, yt-dlp writes a file for cookies, and a file for the current
+fragment.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ DIRECTORY_PREFIX = "serverpy-child-"
 
 
 class ChildFiles:
-    """The paths, below `root`, that a child's arguments and environment name. The files do not exist before `write`."""
+    """The paths of a child's files and directories below `root`. The arguments and the environment of the child contain
+    these paths. The files do not exist before `write`."""
 
     def __init__(self, root: Path) -> None:
         self.work = root / "work"
@@ -30,8 +32,8 @@ class ChildFiles:
         self.authorities = root / "authorities.pem"
 
     def write(self, options: ChildOptions) -> None:
-        """Make the directories, and copy the cookies (yt-dlp writes its cookie jar back at the end) and the CA
-        certificates. Raises OSError if that fails."""
+        """Make the directories, and write the CA certificates and a copy of the cookies file; yt-dlp overwrites that
+        copy when it exits. Raises `OSError` if a file or directory cannot be written."""
         for directory in (self.work, self.empty, self.tmp):
             directory.mkdir()
         if options.identity.cookies_file:
@@ -42,16 +44,16 @@ class ChildFiles:
 
 
 def new_directory() -> PrivateDirectory:
-    """Make a directory for one child. Raises OSError if that fails."""
+    """Make a private directory for one child process. Raises `OSError` if the directory cannot be made."""
     return PrivateDirectory(DIRECTORY_PREFIX, _parent())
 
 
 def sweep_directories() -> None:
-    """Remove the directories that a killed server left behind."""
+    """Remove the directories of children that a killed server has left behind."""
     sweep(DIRECTORY_PREFIX, _parent())
 
 
 def _parent() -> str | None:
-    """Return the parent folder in memory. Returns None, which means the system's default, if that folder is not
-    writable."""
+    """Return the folder in memory in which the directories are made. Returns None, which means the default folder for
+    temporary files, if this user may not write there."""
     return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None

@@ -1,4 +1,5 @@
-"""A child's standard error: its last lines, and the one line that names the format that it will stream."""
+"""The parser of a yt-dlp child's standard error. It keeps the last lines, and parses the line that names the format
+that the child will stream."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 * 1024
-"""Bytes of the latest messages that are kept; a longer line is truncated."""
+"""Number of bytes of the latest messages that are kept. A longer line is truncated."""
 MAX_FOUND_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The format that the child has chosen. A field that is missing or of another type is None."""
+    """The format that the yt-dlp child has chosen. A field is None if yt-dlp did not state it, or stated a value of
+    another type."""
 
     title: str | None = None
     ext: str | None = None
@@ -29,11 +31,12 @@ class Found:
     is_merge: bool = False
     is_in_playlist: bool = False
     is_audio: bool | None = None
-    """Whether the format has audio alone; None if yt-dlp does not know."""
+    """Whether the format has only audio; None if yt-dlp does not know."""
 
 
 class ChildMessages:
-    """The messages of one child, fed as they arrive. The line that begins with `marker` sets `found`."""
+    """The messages of one yt-dlp child, which the caller passes to `feed` as they arrive. The line that begins with
+    `marker` describes the chosen format: it becomes `value`, and sets `found`."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker.encode()
@@ -64,7 +67,7 @@ def _parse(line: bytes) -> Found:
     try:
         value = json.loads(line)
     except ValueError:
-        log.warning("a yt-dlp child announced its format in invalid JSON")
+        log.warning("a yt-dlp child process described its format in invalid JSON: length, title and type are unknown")
         return Found()
     return _found(value) if isinstance(value, dict) else Found()
 
@@ -84,16 +87,16 @@ def _found(value: Mapping[str, Any]) -> Found:
 
 
 def _is_audio(vcodec: str | None, acodec: str | None) -> bool | None:
-    """Return whether a format has audio alone. Returns None if that is unknown. yt-dlp writes the codec "none" for a
-    type of stream that the format lacks, and no codec if yt-dlp does not know."""
+    """Return whether a format with these codecs has only audio. Returns None if the codecs do not show it. yt-dlp
+    writes the codec "none" for a type of stream that the format lacks, and no codec if it does not know the codec."""
     if vcodec == "none":
         return None if acodec == "none" else True
     return None if vcodec is None else False
 
 
 def _text(value: object) -> str | None:
-    """Return `value` if it is a text. Returns None otherwise: if a text is missing, yt-dlp writes an empty list for the
-    slice of it that FOUND asks for."""
+    """Return `value` if it is a string, otherwise None. If a text is missing, yt-dlp writes an empty list in its place,
+    because the template FOUND asks for a slice of the text."""
     return value if isinstance(value, str) else None
 
 

@@ -1,9 +1,10 @@
-"""The method `subprocess`: one child for each request, which runs yt-dlp's stock command line with a pipe as its
-standard output.
+"""The method `subprocess`: a child process for each request runs yt-dlp's own command line, with a pipe as its standard
+output.
 
-This method isolates a stream from the server, and is the reference of the memory analysis: a child costs about 55 MB
-and 2–4 s of CPU. The child does its own extraction, downloads only media that is one file, and does not resume: to
-resume into standard output, yt-dlp sends everything again, so a cut upstream ends the stream with an error.
+This method isolates a stream from the server process. It is the reference to which the memory use of the other methods
+is compared: a child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, and
+downloads only media that is one file. It does not resume a download: yt-dlp would write the whole file to its standard
+output again. So if the media server cuts the connection, the stream ends with an error.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from serverpy.streaming.slots import Slot, Slots
 log = logging.getLogger(__name__)
 
 PROTOCOLS = frozenset(("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m"))
-"""The protocols that the stock command line streams to its standard output without another program."""
+"""The protocols of yt-dlp that its command line can download to its standard output without another program."""
 _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
 
 
 class Subprocess:
-    """The opener of the method `subprocess`, with at most `max_children` children at once. `open` waits up to
+    """The opener of the method `subprocess`, with at most `max_children` child processes at once. `open` waits up to
     `timeouts.wait` seconds for a free slot, then raises `Busy`."""
 
     def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
@@ -77,7 +78,7 @@ class Subprocess:
                 self._swept = True
             return Child(self._options, source, slot, self._hand_over)
         except OSError as error:
-            log.error("a yt-dlp child cannot be started: %s", error)
+            log.error("a yt-dlp child process cannot be started: %s", error)
             raise _not_started(error) from error
 
 
@@ -90,5 +91,5 @@ def _check(source: Source) -> None:
 
 def _not_started(error: OSError) -> ServerPYError:
     if error.errno in _FULL:
-        return Busy("The server has no resources for another child process.")
+        return Busy("The server has no resources for another child process. Try again later.")
     return UpstreamFailed("Yt-dlp could not be started.")

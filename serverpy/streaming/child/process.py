@@ -1,4 +1,4 @@
-"""One child process with its pipes and its directory."""
+"""A yt-dlp child process, with its pipes and its private directory."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from serverpy.tasks import Closing, cancel, spawn
 log = logging.getLogger(__name__)
 
 FILE_BYTES = 256 * 1024 * 1024
-"""Maximum size of a file (a fragment) that a child may write into its directory."""
+"""Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
-"""Seconds that a child may run after its last byte."""
+"""Maximum number of seconds that a child may run after it has closed its standard output."""
 
 
 class Child:
-    """A running child. Its owner reads `out` and calls `aclose`, which ends the child and then releases `slot`.
+    """A running child process. Its owner reads `out`, and must call `aclose`, which ends the child and then releases
+    `slot`.
 
-    The order of closing: close the output pipe, SIGTERM to the child's process group, SIGKILL a second later, wait for
-    the child, stop reading its messages, remove its directory.
+    `aclose` closes the output pipe, sends SIGTERM to the child's process group, and SIGKILL a second later. It then
+    waits for the child to exit, stops reading its messages, and removes its directory.
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child. Raises OSError if the child cannot be started; the caller then still owns `slot`, and
-        nothing else is left behind."""
+        """Start the child process. Raises `OSError` if it cannot be started. The caller must then release `slot`; pipes
+        and directory are already removed."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
@@ -65,8 +66,8 @@ class Child:
         self.aclose = Closing(self._close, "close a yt-dlp child")
 
     async def found(self) -> Found | None:
-        """Wait until the child announces the format that it will stream, and return that format. Returns None if the
-        child ended first."""
+        """Wait until the child states the format that it will stream, and return that format. Returns None if the child
+        exits without stating a format."""
         waiting = spawn(self.messages.found.wait(), name="what a yt-dlp child found")
         try:
             await asyncio.wait((waiting, self._listening), return_when=asyncio.FIRST_COMPLETED)
@@ -75,11 +76,11 @@ class Child:
         return self.messages.value
 
     async def exit_code(self) -> int:
-        """Wait for the child to exit, and return its code. Raises `TimeoutError` if it does not exit after its last
-        byte."""
+        """Wait for the child to exit, and return its exit code. Raises `TimeoutError` if it does not exit within
+        EXIT_SECONDS."""
         async with asyncio.timeout(EXIT_SECONDS):
             code = await asyncio.shield(self._exited)
-            # If the child failed, its last message gives the reason.
+            # read all messages first, because the last message of a failed child states the error
             await asyncio.wait([self._listening])
         return code
 
@@ -88,7 +89,7 @@ class Child:
             self.messages.feed(data)
 
     async def _wait(self) -> int:
-        """Wait for the child to exit. No other task reaps it."""
+        """Wait for the child to exit, reap it, and return its exit code. Only this task reaps the child."""
         loop = asyncio.get_running_loop()
         exited = asyncio.Event()
         loop.add_reader(self._pidfd, exited.set)
@@ -97,7 +98,8 @@ class Child:
         finally:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        # Until the child is reaped, its process and group IDs are not reused: its group can be killed safely now.
+        # The system does not reuse the process ID and the group ID before the child is reaped, so killing its process
+        # group is safe here.
         self._signal(signal.SIGKILL)
         return self._process.wait()
 
@@ -115,7 +117,7 @@ class Child:
                     self._signal(number)
                     await asyncio.wait([self._exited], timeout=TERMINATE_SECONDS)
             if not self._exited.done():
-                log.error("a yt-dlp child does not exit: process %s", self._process.pid)
+                log.error("the yt-dlp child process %s does not exit after SIGKILL", self._process.pid)
             await cancel(self._listening)
             self._err.close()
             self._directory.remove()
@@ -126,8 +128,8 @@ class Child:
 def _start(
     options: ChildOptions, source: Source, marker: str, files: ChildFiles, out: int, err: int
 ) -> subprocess.Popen[bytes]:
-    # `Popen` is used instead of the loop's API, because `Popen` can reap the child in any loop or thread. The call
-    # returns in 1–2 ms.
+    # `Popen` is used instead of asyncio's subprocesses, because it can reap the child in any event loop or thread. The
+    # call returns in 1 or 2 ms.
     return subprocess.Popen(
         arguments(options, source, marker, files),
         stdin=subprocess.DEVNULL,
@@ -145,6 +147,6 @@ def _limit(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill and reap a child whose start failed half-way; no task waits for it yet."""
+    """Kill and reap a child if a step after its start failed. No task waits for the child yet."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,8 +1,8 @@
-"""The method `embedded`: yt-dlp's own downloader in a thread of the worker, which writes into a pipe of the operating
-system.
+"""The method `embedded`: yt-dlp's own downloader runs in a thread of the worker process, and writes into a pipe of the
+operating system, which the server reads.
 
-The method serves the protocols that only yt-dlp supports, and clients that ask for yt-dlp's own transfer. It does not
-honour ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
+The method serves the protocols that only yt-dlp supports, and requests with `method=embedded`. It does not support
+ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from serverpy.tasks import Closing, Unlosable
 log = logging.getLogger(__name__)
 
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
-"""Bytes of the block that the worker's thread is writing, and of the part of the next one that its HTTP library has
-already read."""
+"""Memory, in bytes, that a download takes in the worker: the block that the thread is writing, and the part of the next
+block that its HTTP library has already read."""
 EGRESS_BYTES = 2 * 32 * 1024
-"""Bytes that the filtering proxy holds for one download, in both directions."""
+"""Memory, in bytes, that the filtering proxy takes for one download, in both directions."""
 CLOSE_SECONDS = 1.0
 
 PROTOCOLS = frozenset(
     ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
 ) | {"ism", "f4m", "bunnycdn", "soopvod"}
-"""The protocols that yt-dlp downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`), and that
-result in media (unlike `mhtml`)."""
+"""The protocols of yt-dlp that it downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`),
+except `mhtml`, whose result is not media."""
 
 
 class RunningDownload(Protocol):
-    """A download that runs in the worker."""
+    """A download by yt-dlp that runs in the worker process."""
 
     async def wait(self) -> int:
-        """Wait until the download has ended, and return how many bytes it has written. Raises the download's error if
-        the download failed. May be called more than once."""
+        """Wait until the download has ended, and return the number of bytes that it has written. Raises the download's
+        error if it failed. The caller may call this method more than once."""
         ...
 
     async def cancel(self) -> None:
@@ -59,8 +59,8 @@ class RunningDownload(Protocol):
 
 class Downloading(Protocol):
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
-        """Start a download into `write_fd`, and always close `write_fd` in this process. Raises `RawGone` if the worker
-        no longer has that extraction."""
+        """Start a download of the track into the pipe `write_fd`. Closes `write_fd` in this process, even if the call
+        raises. Raises `RawGone` if the worker no longer has the extraction `raw_id`."""
         ...
 
 
@@ -97,7 +97,8 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        # The method reads a chunk from the pipe while the previous one may still be in the client's transport.
+        # two chunks, because the server reads a chunk from the pipe while the previous chunk may still be in the
+        # transport of the client's connection
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
 
@@ -124,7 +125,9 @@ class Embedded:
         try:
             return await self._open(source, fresh, track, slot)
         except RawGone as error:
-            raise UpstreamFailed("The worker lost the extraction twice.") from error
+            raise UpstreamFailed(
+                "The yt-dlp worker lost the extraction of this page twice. Try again later."
+            ) from error
 
     async def _extract_again(self, source: Source) -> Media:
         return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
@@ -134,7 +137,7 @@ class Embedded:
         reading_end, writing_end = open_pipe(SMALLEST_BYTES if source.head_only else self._pipe_bytes)
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
-            # An item of a playlist has a `raw_id` of its own.
+            # if the media is an item of a playlist, it has a `raw_id` of its own
             download = await self._workers.download(media.raw_id, track.id, writing_end)
         except BaseException:
             reader.close()
@@ -161,7 +164,8 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. The owner of both calls `aclose`; a second call waits for the first."""
+    """A pipe and the download that fills it. The owner must call `aclose`. A second call of `aclose` waits for the
+    first."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
         self._reader = reader
@@ -169,27 +173,29 @@ class _Stream:
         self.aclose = Closing(self._close, "close embedded stream")
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next bytes; `b""` only if the worker reports the end of the download and wrote as many bytes as
-        have arrived. Raises the download's error if the download failed, `UpstreamFailed` if the numbers of bytes
-        differ."""
+        """Return the next bytes from the pipe, or `b""` at the end, but only if the worker reports that the download is
+        complete and wrote as many bytes as have arrived. Raises the download's error if it failed, and `UpstreamFailed`
+        if the numbers of bytes differ."""
         data = await self._reader.read(most)
         if not data and (written := await self._download.wait()) != self._reader.received:
-            raise UpstreamFailed(f"The worker wrote {written} bytes, but {self._reader.received} arrived.")
+            raise UpstreamFailed(f"The yt-dlp worker wrote {written} bytes, but {self._reader.received} arrived.")
         return data
 
     async def _close(self) -> None:
-        """Close the pipe, and wait up to CLOSE_SECONDS until the worker has stopped the download. A download that still
-        runs then is stopped by the closed pipe."""
+        """Close the pipe, and wait up to CLOSE_SECONDS until the worker has stopped the download. If the download still
+        runs then, its next write into the closed pipe stops it."""
         self._reader.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._download.cancel()
         except TimeoutError:
-            log.warning("a download in the worker did not stop within %s s", CLOSE_SECONDS)
+            log.warning(
+                "a download in the worker process did not stop within %s s; its next write will stop it", CLOSE_SECONDS
+            )
 
 
 class EmbeddedBody(Unlosable):
-    """An open stream of the method `embedded`, which holds a slot until it is closed."""
+    """An open stream of the method `embedded`, which holds a slot, one of `max_workers`, until it is closed."""
 
     def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:
         self.head = head

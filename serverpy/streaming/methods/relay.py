@@ -1,5 +1,5 @@
-"""The method `relay`, which carries bytes from the media server to the client, on the event loop, in the extraction's
-session."""
+"""The method `relay`, which reads media from the media server with this server's own HTTP client, in the event loop,
+and passes the bytes to the client. Its requests have the cookies and headers of the extraction."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from serverpy.tasks import Interruptible
 
 
 class Read(Protocol):
-    """An open read of any kind: of one file (`ResumingRead`), of segments (`SegmentedRead`), or of a shared live stream
-    (`Reader`)."""
+    """An open read of any kind: of a file (`ResumingRead`), of the segments of a playlist (`SegmentedRead`), or of a
+    live stream that several clients share (`Reader`)."""
 
     extent: Extent
     partial: bool
@@ -45,9 +45,9 @@ class Read(Protocol):
     headers: Headers
     connect_seconds: float
     is_live: bool
-    """Whether the read is of a stream that still grows."""
+    """Whether the bytes that this object reads are a live stream, which still grows."""
     takes_large_steps: bool
-    """Whether a larger step makes the read return more bytes at once."""
+    """Whether `read` returns more bytes at once if its argument is larger."""
 
     @property
     def loss(self) -> ServerPYError | None: ...
@@ -60,8 +60,8 @@ class Read(Protocol):
 
 
 class Relay:
-    """The opener of media over http(s): plain files, HLS and DASH. Supports ranges wherever the media server does, and
-    resumes a read that was cut (`net/resume.py`)."""
+    """The opener of media over http(s): plain files, HLS and DASH. It supports ranges if the media server supports
+    them, and resumes a read if the media server cuts the connection (`net/resume.py`)."""
 
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
@@ -89,8 +89,9 @@ class Relay:
         )
 
     def carries(self, track: Track) -> bool:
-        """Return whether the track is a plain http(s) file, HLS, or DASH that is not live. Only yt-dlp (curl_cffi) can
-        imitate a browser's request, and only yt-dlp applies a Range header that the extractor itself has set."""
+        """Return whether this method can open the track: a file over http(s), HLS, or DASH that is not live. Tracks
+        that need browser impersonation are left to yt-dlp (curl_cffi), and so are tracks for which the extractor itself
+        sets a Range header."""
         return (
             (_is_plain(track) or _is_segmented(track))
             and not (track.has_drm or track.refusal or track.needs_ytdlp or track.fragments_dynamic)
@@ -100,8 +101,8 @@ class Relay:
         )
 
     async def open(self, plan: Plan, source: Source, reservation: Lender) -> Body:
-        """Open `plan` as `body.py::Opener` specifies. `plan.container` is the container of the file, if the caller
-        knows it."""
+        """Open `plan` as `body.py::Opener` specifies. `plan.container` is the container of the file, or None if the
+        caller does not know it."""
         (track,) = plan.tracks
         if source.start is not None and not _is_segmented(track):
             raise InvalidParameter(UNCUT)
@@ -115,8 +116,8 @@ class Relay:
                 return await self._open_media(plan, source, track, reservation, begun)
 
     async def _open_media(self, plan: Plan, source: Source, track: Track, lender: Lender, begun: float) -> Body:
-        """Open a read, and identify the container by the first bytes of the file. Raises `NotMedia` or `NoMedia` if the
-        file is not media."""
+        """Open a read of the bytes that `source` asks for, identify the container by the first bytes of the file, and
+        return the body. Raises `NotMedia` or `NoMedia` if the file is not media."""
         read, address = None, TrackSource(self._client, self._extractor, source, _media(source), track)
         if source.head_only and _is_plain(track):
             return await self._open_head(source, address, begun)
@@ -138,8 +139,9 @@ class Relay:
         return RelayBody(read, head, first, Pace(lender if read.takes_large_steps else NO_ROOM))
 
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
-        """Find a fresh address after `error`: an address that has expired may lead to a page or to nothing. Raises
-        `error` if the page has no other address."""
+        """Extract the page again, and return the source and the track with a fresh URL. `error` is the error of the
+        response from the old URL, which may have expired: an expired URL may lead to a web page or to nothing. Raises
+        `error` if the URL is still the same, or if the extraction fails."""
         try:
             media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
         except ServerPYError as failure:
@@ -150,26 +152,27 @@ class Relay:
         return replace(source, media=media), fresh
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
-        """Read the first bytes of a whole file, and return its head."""
+        """Read the first bytes of a file, and return a body that has only the head of the whole file."""
         try:
             read, first = await read_beginning(partial(self._open_file, address))
-        except RangeNotSatisfiable:  # this server chose the range, not the client
+        except RangeNotSatisfiable:  # this server chose the range, so the client must not get status 416
             raise UpstreamFailed("The media is empty.") from None
         container = self._identify(source, address.track, first, read.headers)
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
     async def _sniff(self, source: Source, address: TrackSource) -> Container:
-        """Request the first bytes of a file separately, and identify its container."""
+        """Request the first bytes of the file in a request of their own, and return the container that they
+        identify."""
         read, first = await read_beginning(partial(self._open_file, address))
         return self._identify(source, address.track, first, read.headers)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
     ) -> Container:
-        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` contains
-        enough of the file's first bytes, these bytes decide. Otherwise returns `known`, or requests the first bytes if
-        `known` is None."""
+        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` is the
+        beginning of the file and long enough, identifies the container by `first`. Otherwise returns `known` or, if
+        `known` is None, requests the first bytes of the file and identifies the container by them."""
         extent = read.extent
         if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
             return self._identify(source, address.track, first, read.headers)
@@ -180,16 +183,16 @@ class Relay:
         return await self._sniff(source, address)
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
-        """Identify a file's container by its first bytes, and keep the result with the extraction. Raises `NotMedia` if
-        the file is not media."""
+        """Identify the container of a file by its first bytes, and store it in the cache with the extraction. Raises
+        `NotMedia` if the file is not media."""
         declared_type = headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
         self._extractor.keep_container(source.url, _media(source), track, container)
         return container
 
     async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
-        """Open a live stream at its edge as one of the clients that share the upstream, and any other stream for this
-        client alone."""
+        """Open a read of the track. For a live stream from its live edge, this is a reader that shares the upstream
+        with other clients; any other stream is opened for this client alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)
@@ -203,7 +206,8 @@ class Relay:
     async def _open_first(
         self, key: Hashable, turn: Turn, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> Read:
-        """Open the upstream while other callers wait to learn whether it is live, which only its playlist shows."""
+        """Open the upstream as the first caller, and share it if it is a live stream. The other callers wait meanwhile,
+        because only the playlist shows whether the stream is live."""
         try:
             own = await self._open_own(source, track, address, lender)
         except ServerPYError:
@@ -216,8 +220,8 @@ class Relay:
         return reader or own
 
     async def _join_after_all(self, key: Hashable, own: ResumingRead | SegmentedRead) -> Read:
-        """Share `own`, or join a shared upstream instead of it: a later caller may have succeeded after the first one
-        failed."""
+        """Make the live stream `own` the shared upstream, or close it and join an upstream that another caller has
+        shared meanwhile. Returns `own` unchanged if it is not a live stream, or cannot be shared."""
         if not isinstance(own, SegmentedRead) or not own.follows_edge:
             return own
         reader = self._fanout.join(key)
@@ -233,12 +237,13 @@ class Relay:
     async def _open_own(
         self, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> ResumingRead | SegmentedRead:
-        """Open a read of the bytes that `source` asks for."""
+        """Open a read, for this client alone, of the bytes that `source` asks for."""
         if _is_segmented(track):
             return await open_segmented(
                 address,
                 lender,
-                # Segments have no common validator to compare with an If-Range, so such a request gets the whole file.
+                # The segments have no common validator that could match If-Range, so a request with If-Range gets the
+                # whole file.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
                 patience=self._client.stall_timeout,
@@ -261,12 +266,13 @@ class Relay:
         )
 
     async def _until_available(self, track: Track) -> None:
-        """Wait until the media server accepts the track's URL: some sites give URLs that work only after some seconds
-        (YouTube: 5)."""
+        """Wait until the media server accepts the URL of the track: the URLs of some sites work only some seconds after
+        the extraction (YouTube: 5 seconds)."""
         seconds = (track.available_at or 0) - time.time()
         if seconds > self._wait_seconds:
             raise UpstreamFailed("The media is not available yet.")
-        await asyncio.sleep(seconds + 0.01 if seconds > 0 else 0)  # a timer may fire some milliseconds early
+        # sleep 10 ms longer, because a timer may fire some milliseconds early
+        await asyncio.sleep(seconds + 0.01 if seconds > 0 else 0)
 
 
 class RelayBody:
@@ -314,13 +320,14 @@ def _has_ranges(track: Track) -> bool:
 
 
 def _needs_beginning(source: Source, track: Track) -> bool:
-    """Return whether the requested range lacks the file's first bytes, and a separate request can fetch them."""
+    """Return whether the range that `source` asks for does not contain the first bytes of the file, and a range request
+    can get these bytes."""
     return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
 
 
 def _is_segmented(track: Track) -> bool:
-    """Return whether the track is HLS, finished or live, or DASH whose fragments are known. Segmented subtitles must be
-    reassembled, which only yt-dlp does."""
+    """Return whether this method reads the track as segments: HLS, finished or live, or DASH that is not live and whose
+    fragments the extraction lists. Returns False for segmented subtitles, because only yt-dlp can reassemble them."""
     if track.is_from_start or track.ext == "vtt":
         return False
     if track.protocol == DASH_PROTOCOL:
@@ -352,8 +359,8 @@ def _media(source: Source) -> Media:
 
 
 class FileSource:
-    """The media of a track that is one file (`net/range_requests.py::RangeSource`). `until_available` waits until the
-    media server accepts the URL of a track."""
+    """The source of the range requests for a track that is one file (`net/range_requests.py::RangeSource`).
+    `until_available` waits until the media server accepts the URL of a track."""
 
     def __init__(self, address: TrackSource, until_available: Callable[[Track], Awaitable[None]]) -> None:
         self._address = address

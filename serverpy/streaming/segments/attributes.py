@@ -1,4 +1,5 @@
-"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept harmless errors."""
+"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept errors that players also
+accept."""
 
 from __future__ import annotations
 
@@ -9,18 +10,20 @@ from datetime import datetime
 from serverpy.errors import UpstreamFailed
 
 _ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-"""Pattern of an attribute. A name begins only after a comma, so that a long malformed line takes linear time."""
+"""Matches one attribute. A name must follow a comma or begin the text, so that parsing a long malformed line takes
+linear time."""
 _MAX_DIGITS = 20
-"""Maximum number of digits: a decimal-integer is below 2^64."""
+"""Maximum number of digits of a decimal-integer, which is below 2^64."""
 
 
 def attributes(text: str) -> dict[str, str]:
-    """Return the attributes of a tag by name; quoted strings without their quotes."""
+    """Return the attributes in the attribute list `text`, by name. The values of quoted strings do not include the
+    quotes."""
     return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(text)}
 
 
 def integer(text: str) -> int:
-    """Parse a decimal-integer. Raises `UpstreamFailed` if it is invalid."""
+    """Parse the decimal-integer `text`. Raises `UpstreamFailed` if it is invalid."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
         raise UpstreamFailed("The media's playlist has an invalid number.")
@@ -28,8 +31,8 @@ def integer(text: str) -> int:
 
 
 def seconds(text: str) -> float | None:
-    """Parse a duration in seconds, which a comma (in EXTINF) or a space and attributes may follow. Returns None if it
-    is invalid."""
+    """Parse the duration, in seconds, at the beginning of `text`. A comma (in EXTINF), or a space and attributes, may
+    follow it. Returns None if the duration is invalid."""
     try:
         found = float(text.partition(",")[0].strip().partition(" ")[0])
     except ValueError:
@@ -38,8 +41,9 @@ def seconds(text: str) -> float | None:
 
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
-    """Parse `<n>[@<o>]` (§4.3.2.2) into the first byte and the end, which is exclusive. Raises `UpstreamFailed` if it
-    is invalid or empty."""
+    """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of its first byte and the offset
+    after its last byte. Without `<o>`, the range begins at `default_first`. Raises `UpstreamFailed` if the range is
+    invalid or empty."""
     length, at, offset = text.partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)
@@ -49,13 +53,13 @@ def byte_range(text: str, default_first: int) -> tuple[int, int]:
 
 
 def initialization_vector(text: str) -> bytes:
-    """Parse a hexadecimal-sequence of up to 128 bits; a shorter one is padded on the left. Raises `UpstreamFailed` if
-    it is invalid."""
+    """Parse an initialization vector, a hexadecimal-sequence of up to 128 bits, and pad it with zeros on the left.
+    Raises `UpstreamFailed` if it is invalid."""
     return _hexadecimal(text, 16, (16,))
 
 
 def key_bytes(text: str) -> bytes:
-    """Parse a key that the extraction gives in hexadecimal. Raises `UpstreamFailed` if it is invalid."""
+    """Parse the hexadecimal decryption key `text` of an extraction. Raises `UpstreamFailed` if it is invalid."""
     return _hexadecimal(text, 0, (16, 24, 32))
 
 
@@ -67,7 +71,7 @@ def _hexadecimal(text: str, fill_bytes: int, lengths: tuple[int, ...]) -> bytes:
 
 
 def date(text: str) -> datetime | None:
-    """Parse an ISO 8601 date with a time. Returns None if it is invalid."""
+    """Parse an ISO 8601 date with a time. Returns None if `text` is not such a date."""
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError:

@@ -1,4 +1,5 @@
-"""Cursors, which find the next segment: here in a finished playlist, in `live.py` in one that still grows."""
+"""The cursors, which find the next segment of a playlist. This module has the cursor for a finished playlist, and
+`live.py` the cursor for a live playlist, which still grows."""
 
 from __future__ import annotations
 
@@ -12,41 +13,43 @@ from serverpy.streaming.segments.segment import Segment
 
 
 class Load(Protocol):
-    """Function that loads the manifest again, from its current address. `renews` says whether the page may be extracted
-    again if the address has expired."""
+    """The type of a function that loads the manifest again from its current URL. `renews` states whether the function
+    may extract the page again if the URL has expired."""
 
     def __call__(self, *, renews: bool = True) -> Awaitable[Manifest]: ...
 
 
 class PlaylistChanged(UpstreamFailed):
-    """A manifest that no longer lists the segments that it listed when the stream began."""
+    """Error of a manifest that no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):
-    """A position in the segments. Belongs to one stream, and holds one manifest at a time."""
+    """A position in the segments of a manifest. It belongs to one stream, and holds one version of the manifest at a
+    time."""
 
     @property
     def retry_seconds(self) -> float | None:
-        """Seconds for which a failing segment is requested again. None if the usual retries apply."""
+        """Number of seconds for which a failed request for a segment is repeated. None if the usual retries apply."""
         ...
 
     async def next(self) -> Segment | None:
-        """Return the next segment. Returns None after the last. Raises the errors of loading."""
+        """Return the next segment, or None after the last segment. Raises the error of loading the manifest if that
+        fails."""
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the manifest again, and find `segment` in it; `next` then continues after that segment. Raises
-        `PlaylistChanged` if the segment has changed."""
+        """Load the manifest again, and return its version of `segment`. `next` then continues after that segment.
+        Raises `PlaylistChanged` if the segment has changed."""
         ...
 
     async def back(self, segment: Segment) -> Segment | None:
-        """Find `segment` in the current manifest, so that `next` continues after that segment. Returns None if the
-        current manifest is missing or does not list the segment."""
+        """Return the version of `segment` in the current manifest, so that `next` continues after that segment. Returns
+        None if no manifest is loaded, or if it does not list the segment."""
         ...
 
 
 class FinishedCursor:
-    """A cursor from the first segment to the last."""
+    """A cursor that moves from the first to the last segment of a finished manifest."""
 
     retry_seconds = None
 
@@ -56,7 +59,7 @@ class FinishedCursor:
         self._manifest: Manifest | None = manifest
         self._segments: Iterator[Segment | None] = manifest.segments()
         self._after: Segment | None = None
-        """The segment after which to continue if loading the manifest has failed."""
+        """The segment after which `next` must continue if loading the manifest has failed."""
 
     async def next(self) -> Segment | None:
         if self._manifest is None and self._after is not None:
@@ -68,7 +71,8 @@ class FinishedCursor:
         return None if self._manifest is None else await upcoming(self._manifest.segments())
 
     async def again(self, segment: Segment) -> Segment:
-        self._manifest, self._segments, self._after = None, iter(()), segment  # never hold two manifests at once
+        # drop the manifest before loading the new one, so that memory never holds two
+        self._manifest, self._segments, self._after = None, iter(()), segment
         manifest = await self._load()
         self._manifest = manifest
         fresh = await self.back(segment)
@@ -86,8 +90,8 @@ class FinishedCursor:
 
 
 async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
-    """Return the next segment. Returns None after the last. Yields to other streams
-    (`manifest.py::Manifest.segments`)."""
+    """Return the next segment of `segments`, or None after the last segment. Lets the event loop run other streams for
+    each None that `segments` yields."""
     for segment in segments:
         if segment is not None:
             return segment
@@ -96,8 +100,8 @@ async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
 
 
 async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
-    """Return the segment with the number of `segment`, and leave `segments` behind it. Returns None if there is
-    none."""
+    """Advance `segments` past the segment with the number of `segment`, and return that segment. Returns None if
+    `segments` does not have it."""
     while (found := await upcoming(segments)) is not None:
         if (found.number, found.initial) == (segment.number, segment.initial):
             return found

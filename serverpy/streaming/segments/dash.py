@@ -1,8 +1,8 @@
-"""The segments of DASH media, from the fragments of an extraction (`ytdlp/mpd/`). Pure.
+"""The conversion of the DASH fragments of an extraction (`ytdlp/mpd/`) into segments. The functions are pure.
 
-Several periods form one list. Each begins with its own initialization segment, which stands in the file before the
-period's segments, as in yt-dlp's output. The list is kept as packed lines (`packed_lines.py`), which take far less
-memory than an extraction.
+The segments of all periods form one list. Each period begins with its initialization segment, which precedes its media
+segments in the file, as in the output of yt-dlp. The list is stored as compressed lines (`packed_lines.py`), which take
+far less memory than the extraction.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _INITIAL = "i"
 
 
 def line_of(fragment: Fragment) -> bytes:
-    """Encode a fragment as a line: its duration in seconds, its byte range, a mark if it is initial, and its URL.
-    Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its duration in seconds, a mark if it is an initialization segment, its byte range,
+    and its URL. Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
     span = "" if fragment.end is None else f"{fragment.first}-{fragment.end}"
     seconds = "" if fragment.duration is None else fragment.duration
@@ -26,8 +26,8 @@ def line_of(fragment: Fragment) -> bytes:
 
 
 def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
-    """Yield the segments of lines that `line_of` made, in order; `query` is yt-dlp's `extra_param_to_segment_url`.
-    Raises `UpstreamFailed` if a URL is invalid."""
+    """Yield the segments that `lines` encode; `line_of` made these lines. `query` has the query parameters to add to
+    each URL (yt-dlp's `extra_param_to_segment_url`). Raises `UpstreamFailed` if a URL is invalid."""
     for number, line in enumerate(lines):
         duration, span, url = line.split(" ", 2)
         first, _, end = span.removeprefix(_INITIAL).partition("-")

@@ -1,13 +1,17 @@
-"""Parser of HLS media playlists (RFC 8216, and its second edition), which yields segments. Pure: the parser is fed line
-by line and keeps only the state that the next line may need, so its memory does not depend on the length of the
-playlist.
+"""The parser of HLS media playlists (RFC 8216, and its second edition). It does no I/O: its caller passes it one line
+at a time, and it returns the segments. It keeps only the state that the next line may need, so its memory does not
+depend on the length of the playlist.
 
-The parser resolves conflicting tags as yt-dlp does, with four exceptions, in which yt-dlp's file would not play: media
-sequence numbers (which are used to decrypt) count segments that are left out and do not count initialization sections;
-a byte range applies only to the next URL; a repeated initialization section is not a new one; another section is
-inserted where it appears. The parser accepts the errors that players accept: a byte order mark, blank lines and
-attributes around EXTM3U, durations that are missing or invalid. Values that change bytes (numbers, ranges, keys) must
-be valid.
+The parser resolves conflicting tags as yt-dlp does, with four exceptions, because the file that yt-dlp writes would not
+play:
+- Media sequence numbers, from which decryption derives the IV, also count segments that are left out, and do not count
+  initialization sections.
+- A byte range applies only to the next URL.
+- An EXT-X-MAP that repeats the current initialization section does not add the section again.
+- An EXT-X-MAP with a different initialization section adds that section where the tag stands.
+
+The parser accepts errors that players accept: a byte order mark, blank lines before EXTM3U and attributes after it, and
+missing or invalid durations. It rejects invalid values that would change the bytes: numbers, ranges and keys.
 """
 
 from __future__ import annotations
@@ -29,13 +33,13 @@ _DRM = re.compile(
     r'|urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed)"',
     re.IGNORECASE,
 )
-"""KEYFORMATs of FairPlay, PlayReady and Widevine."""
+"""Matches an EXT-X-KEY attribute list for FairPlay, PlayReady or Widevine."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """An EXT-X-KEY of AES-128. Without `iv`, the media sequence number is the IV."""
+    """The key of an EXT-X-KEY tag with the method AES-128. If `iv` is None, the media sequence number is the IV."""
 
     uri: str
     key: bytes | None
@@ -57,40 +61,42 @@ class MediaPlaylist:
         self._clear()
         self._next_number = 0
         self.count = 0
-        """Number of segments so far, initialization sections included."""
+        """Number of segments parsed so far, including initialization sections."""
         self.length: int | None = 0
-        """The sum of the segments' lengths in bytes; None if one is unknown."""
+        """Sum of the lengths of the segments parsed so far, in bytes; None if the length of a segment is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
         self.first_number = 0
         self.has_sequence = False
-        """Whether there was an EXT-X-MEDIA-SEQUENCE tag."""
+        """Whether the parser has read an EXT-X-MEDIA-SEQUENCE tag."""
         self.last: Segment | None = None
-        """The last segment so far."""
+        """The segment that was parsed last; None before the first segment."""
         self.discontinuity_sequence = 0
         self.target_seconds: float | None = None
         self.is_playlist = False
-        """Whether there was an EXTM3U tag."""
+        """Whether the parser has read the EXTM3U tag."""
         self.is_master = False
         self.is_event = False
-        """Whether no segment will be removed (playlist type EVENT)."""
+        """Whether the playlist type is EVENT: the server only adds segments to the playlist, and removes none."""
         self.is_vod = False
         self.has_end = False
-        """Whether there was an EXT-X-ENDLIST tag, without which the text may have been cut."""
+        """Whether the parser has read an EXT-X-ENDLIST tag. Without it, the text may have been cut."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether no segment will be added (ENDLIST, or playlist type VOD)."""
+        """Whether the playlist is finished: it has EXT-X-ENDLIST or the playlist type VOD, so that no segment will be
+        added."""
         return self.has_end or self.is_vod
 
     @property
     def end_number(self) -> int:
-        """The media sequence number that the next segment would have."""
+        """Media sequence number that the next segment of the playlist would have."""
         return self._next_number
 
     def feed(self, line: str) -> Segment | None:
-        """Parse the next line. Returns the segment that the line completes, if any. Raises `UpstreamFailed` if the line
-        is invalid, `DrmProtected` if the media is encrypted with DRM, `TooLarge` if there are too many segments."""
+        """Parse the next line. Returns the segment that the line completes, or None if it completes no segment. Raises
+        `UpstreamFailed` if the line is invalid, `DrmProtected` if the media is encrypted with DRM, and `TooLarge` if
+        the playlist has too many segments."""
         line = line.strip()
         if not self.is_playlist:
             self._take_header(line.lstrip("\ufeff \t"))
@@ -108,19 +114,20 @@ class MediaPlaylist:
         return None
 
     def _resolved(self, text: str) -> str:
-        """Replace variables, but not in a master playlist: there, `master.py` replaces only the variables of the
-        variant that it chooses."""
+        """Return `text` with its variables (`{$name}`) replaced by their values. Returns `text` unchanged in a master
+        playlist, because `master.py` replaces only the variables in the URL of the variant that it chooses."""
         if self._variables is None or "{$" not in text or self.is_master:
             return text
         return self._variables.resolve(text)
 
     def _take_header(self, line: str) -> None:
-        """Handle a line up to the EXTM3U tag, to which IPTV lists add attributes (`#EXTM3U url-tvg="…"`)."""
+        """Parse a line up to and including the EXTM3U tag. IPTV lists add attributes to that tag (`#EXTM3U
+        url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
 
-    # Addresses
+    # Methods for lines with URLs
 
     def _take_address(self, line: str) -> Segment | None:
         if self.is_master:
@@ -147,7 +154,7 @@ class MediaPlaylist:
         return segment
 
     def _clear(self) -> None:
-        """Reset the state that applies to one segment only."""
+        """Reset the state that applies only to the segment that was just parsed."""
         self._range: tuple[int, int] | None = None
         self._duration: float | None = None
         self._date: datetime | None = None
@@ -173,7 +180,7 @@ class MediaPlaylist:
         key = self._key
         return None if key is None else Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
 
-    # Tags
+    # Methods for tags
 
     def _take_variant(self, value: str) -> None:
         self.is_master = True
@@ -217,7 +224,8 @@ class MediaPlaylist:
             _refuse_method(method)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
-        """Return the key of the playlist, with the values of the extraction (yt-dlp's `hls_aes`) where it has any."""
+        """Return the key that EXT-X-KEY states. The values of yt-dlp's `hls_aes` in the extraction replace those of the
+        tag."""
         aes = self._rules.aes
         iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
         iv = attributes.initialization_vector(iv_text) if iv_text else None
@@ -258,7 +266,8 @@ class MediaPlaylist:
         self._discontinuity += 1
 
     def _take_discontinuity_sequence(self, value: str) -> None:
-        # yt-dlp's `format_index` counts this tag, too, both when it lists formats and when it downloads them.
+        # EXT-X-DISCONTINUITY-SEQUENCE adds 1, too, because yt-dlp counts it in `format_index`, both when it lists
+        # formats and when it downloads them
         self._discontinuity += 1
         self.discontinuity_sequence = attributes.integer(value)
 
@@ -273,7 +282,7 @@ class MediaPlaylist:
         self.has_end = True
 
     def _take_marker(self, line: str) -> None:
-        """Handle the tags by which Anvato and Uplynk mark segments as adverts."""
+        """Parse a tag by which Anvato or Uplynk mark the following segments as adverts or as the end of adverts."""
         anvato = line.startswith("#ANVATO")
         if ("type=ad" in line) if anvato else line.endswith(",ad"):
             self._in_advert = True
@@ -287,7 +296,7 @@ def _refuse_drm(value: str) -> None:
 
 
 def _refuse_method(method: str) -> NoReturn:
-    """Raise the error for a METHOD of EXT-X-KEY other than NONE and AES-128 (RFC 8216bis §4.4.4.4)."""
+    """Raise the error for an EXT-X-KEY whose METHOD is neither NONE nor AES-128 (RFC 8216bis §4.4.4.4)."""
     if not method:
         raise UpstreamFailed("The media's playlist has a key without a METHOD.")
     name = method if _METHOD.fullmatch(method) else "an unknown method"
@@ -301,7 +310,7 @@ def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
 
 
 _WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
-"""The tags, among those that this parser reads, that may use variables (RFC 8216bis §4.3)."""
+"""Those tags that this parser reads and that may contain variables (RFC 8216bis §4.3)."""
 _Take = Callable[[MediaPlaylist, str], Segment | None]
 
 _TAGS: dict[str, _Take] = {
@@ -323,4 +332,4 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }
-"""The tags that this parser reads, by name; the others are for players."""
+"""Maps the name of each tag that this parser reads to the method that parses it. Other tags matter only to players."""

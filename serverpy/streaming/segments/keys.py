@@ -1,4 +1,5 @@
-"""The keys of encrypted segments: given by the extraction, inline in the playlist, or at a URL."""
+"""The decryption keys of encrypted segments. A key is part of the extraction, is in the playlist (`data:`), or is
+requested from a URL."""
 
 from __future__ import annotations
 
@@ -12,20 +13,21 @@ from serverpy.errors import UpstreamFailed
 from serverpy.streaming.segments.segment import Encryption
 
 MAX_KEYS = 8
-"""Number of keys that are kept: playlists go from one key to the next, and some alternate between keys."""
+"""Maximum number of keys in the cache of a stream. Most playlists use one key after another, and some alternate between
+keys."""
 KEY_BYTES = (16, 24, 32)
-"""Lengths of AES keys. HLS allows only the first; some sites use the others."""
+"""Lengths of AES keys, in bytes. HLS allows only 16; some sites use 24 or 32."""
 
 
 class Keys:
-    """The latest keys of one stream, by URL."""
+    """The cache of the latest decryption keys of one stream, by URL."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
     async def get(self, encryption: Encryption, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the key of `encryption`; `fetch` gets the bytes at its URL. Raises `UpstreamFailed` if the key is
-        invalid."""
+        """Return the decryption key for `encryption`. If the key is at a URL and not in the cache, awaits `fetch`,
+        which requests it. Raises `UpstreamFailed` if the key is invalid."""
         if encryption.key is not None:
             return encryption.key
         if encryption.uri[:5].lower() == "data:":
@@ -39,13 +41,14 @@ class Keys:
         return key
 
     def forget(self, encryption: Encryption | None) -> None:
-        """Forget the key, so that the next use fetches it again, because a failing server may have sent a wrong key."""
+        """Remove the key for `encryption` from the cache, so that the next use requests it again: a failing media
+        server may have sent a wrong key."""
         if encryption is not None:
             self._keys.pop(encryption.uri, None)
 
 
 def _inline(uri: str) -> bytes:
-    """Return the bytes of a `data:` URL (RFC 2397)."""
+    """Return the bytes in the `data:` URL `uri` (RFC 2397). Raises `UpstreamFailed` if they are not valid base64."""
     head, _, data = uri.partition(",")
     content = unquote_to_bytes(data)
     if not head.lower().endswith(";base64"):

@@ -1,6 +1,6 @@
-"""Identification of a segment's kind by its first bytes, and the check that the kind fits the segments before it. Pure.
-Media servers sometimes answer requests for segments with web pages and images, and with status 200 (PlexIPTV#38). The
-bytes of such pages must not become a part of the file.
+"""The identification of a segment's format by its first bytes, and the check that the format is that of the earlier
+segments. The functions are pure. Media servers sometimes respond to a request for a segment with a web page or an image
+and status 200 (PlexIPTV#38). The bytes of such a response must not become part of the media.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from serverpy.errors import NotMedia, UpstreamFailed
 from serverpy.streaming.segments.segment import Segment
 
 JUDGED_BYTES = 1024
-"""Number of first bytes of a segment that suffice to identify its kind: three packets of MPEG-TS, and the bytes that
+"""Number of first bytes of a segment that suffice to identify its format: three packets of MPEG-TS, and the bytes that
 some packagers put before them."""
 INITIAL_BYTES = 32 * 1024
 """Number of first bytes of an initialization section that suffice to find its codecs."""
 
 
 class Kind(Enum):
-    """Kinds of segments (RFC 8216 §3; WebM for DASH). Messages name a kind by its value."""
+    """The formats of segments (RFC 8216 §3; WebM for DASH). Error messages contain the values."""
 
     TS = "MPEG-TS"
     ISO = "MP4"
@@ -31,16 +31,19 @@ class Kind(Enum):
 
 
 class WrongKind(UpstreamFailed):
-    """A segment of another kind than the segments before it. A further request may return the right one."""
+    """Error of a segment whose format differs from that of the earlier segments. If the segment is requested again, the
+    media server may send the right segment."""
 
 
 class CodecChange(UpstreamFailed):
-    """An initialization section that needs other decoders than the one before it, which no file can express."""
+    """Error of an initialization section that needs other decoders than the previous initialization section. A single
+    file cannot switch decoders."""
 
 
 class Judge:
-    """The known properties of one stream's segments so far. `strict` means that a segment of an unknown kind does not
-    fit one of a known kind. For DASH, `strict` is False, because some lists cut a file at any byte."""
+    """The check of the segments of one stream. It remembers the format and the codecs of the earlier segments. If
+    `strict` is true, it rejects a segment of unknown format after segments of a known format. For DASH, `strict` is
+    false, because some segment lists divide a file at arbitrary bytes."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -48,8 +51,9 @@ class Judge:
         self._codecs: frozenset[bytes] = frozenset()
 
     def check(self, segment: Segment, first: bytes) -> None:
-        """Accept a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup, `WrongKind` if the
-        segment does not fit the segments before it, `CodecChange` if its codecs differ from theirs."""
+        """Check a segment that begins with `first`, and remember its format and codecs. Raises `NotMedia` if `first` is
+        text or markup, `WrongKind` if the format differs from that of the earlier segments, and `CodecChange` if the
+        codecs differ."""
         found = kind_of(first)
         if found is Kind.OTHER and segment.encryption is not None:
             raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
@@ -67,11 +71,11 @@ class Judge:
 
 
 _WEAK = (Kind.OTHER, Kind.AUDIO)
-"""Kinds that random bytes may look like: the sync word of packed audio has only 11 bits."""
+"""Formats that may be found by chance in the middle of a file: the sync word of packed audio has only 11 bits."""
 
 
 def kind_of(first: bytes) -> Kind:
-    """Return the kind of a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup."""
+    """Return the format of a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup."""
     for test, kind in _SIGNS:
         if test(first):
             return kind
@@ -81,7 +85,7 @@ def kind_of(first: bytes) -> Kind:
 
 
 def refuse_markup(first: bytes) -> None:
-    """Raise `NotMedia` if these bytes, which should be encrypted, are a web page or JSON."""
+    """Raise `NotMedia` if `first`, the first bytes of an encrypted segment, are a web page or JSON."""
     if (
         len(first) >= _CERTAIN_BYTES
         and first.lstrip()[:1] in (b"<", b"{", b"[")
@@ -91,14 +95,14 @@ def refuse_markup(first: bytes) -> None:
 
 
 def codecs_of(initial: bytes) -> frozenset[bytes]:
-    """Return the sample entries (ISO/IEC 14496-12 §8.5.2) of an MP4 initialization section: `avc1`, `mp4a` … Returns
-    an empty set if there are none, or if they are not within these bytes."""
+    """Return the types of the sample entries (ISO/IEC 14496-12 §8.5.2) in an MP4 initialization section, for example
+    `avc1` and `mp4a`. Returns an empty set if `initial`, the first bytes of the section, contains no sample entry."""
     return frozenset(_sample_entries(initial, 0, len(initial)))
 
 
 _PATH = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _STSD_HEAD = 8
-"""Bytes of version, flags and the number of entries, before the first entry."""
+"""Number of bytes before the first sample entry in an stsd box: version, flags and the number of entries."""
 
 
 def _sample_entries(data: bytes, begin: int, end: int) -> list[bytes]:
@@ -127,8 +131,8 @@ def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
 def _is_ts(first: bytes) -> bool:
     """Recognise MPEG-TS by the sync byte at the beginning of at least three packets (ISO/IEC 13818-1 §2.4.3.2), each of
     which may have a time stamp before it or parity after it. Some packagers put other bytes before the first packet;
-    players skip these bytes. A segment of fewer packets must begin with the sync byte. GIF, which begins with the same
-    byte, is excluded."""
+    players skip these bytes. A segment of one or two packets must begin with the sync byte. A GIF, whose first byte is
+    the sync byte, is not recognised."""
     if first.startswith(b"GIF8"):
         return False
     at = first.find(0x47)
@@ -144,26 +148,29 @@ def _is_synchronous(heads: bytes) -> bool:
 
 
 def _is_box(first: bytes) -> bool:
-    """Recognise a box by its type, or an unknown type by a size of less than 16 MiB (ISO/IEC 14496-12 §4.2)."""
+    """Recognise an ISO BMFF box (ISO/IEC 14496-12 §4.2) by a known type, or by four characters as the type and a size
+    of less than 16 MiB."""
     kind = first[4:8]
     return kind in _BOXES or (first[:1] == b"\0" and first[:4] != bytes(4) and _FOURCC.fullmatch(kind) is not None)
 
 
 def _is_packed_audio(first: bytes) -> bool:
-    """Recognise ADTS, MPEG audio, AC-3, E-AC-3 and AC-4 by their sync words, or an ID3 tag before them (RFC 8216
-    §3.4)."""
+    """Recognise ADTS, MPEG audio, AC-3, E-AC-3 and AC-4 by their sync words, or by the ID3 tag with which packed audio
+    begins (RFC 8216 §3.4)."""
     if first.startswith((b"ID3", b"\x0b\x77", b"\xac\x40", b"\xac\x41")):
         return True
     return len(first) > 3 and first[0] == 0xFF and (_is_adts(first) or _is_mpeg_audio(first))
 
 
 def _is_adts(first: bytes) -> bool:
-    """Recognise ADTS: layer 0, and no reserved sample rate (ISO/IEC 13818-7 §6.2)."""
+    """Recognise ADTS, after the first byte of the sync word, by layer 0 and a sample rate that is not reserved (ISO/IEC
+    13818-7 §6.2)."""
     return first[1] & 0xF6 == 0xF0 and first[2] >> 2 & 0xF < 13
 
 
 def _is_mpeg_audio(first: bytes) -> bool:
-    """Recognise MPEG audio: no reserved version, layer, bit rate or sample rate (ISO/IEC 11172-3 §2.4.2.3)."""
+    """Recognise MPEG audio, after the first byte of the sync word, by a version, layer, bit rate and sample rate that
+    are not reserved (ISO/IEC 11172-3 §2.4.2.3)."""
     version, layer = first[1] >> 3 & 3, first[1] >> 1 & 3
     return first[1] >= 0xE0 and version != 1 and layer != 0 and first[2] >> 4 != 15 and first[2] >> 2 & 3 != 3
 
@@ -173,7 +180,8 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 _CERTAIN_BYTES = 64
-"""Minimum number of bytes that can be recognised as markup: fewer encrypted bytes may look like text by chance."""
+"""Minimum number of bytes that can be recognised as markup. A shorter encrypted segment may look like text by
+chance."""
 _BOXES = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
 )
@@ -185,5 +193,5 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
     (_is_box, Kind.ISO),
     (_is_packed_audio, Kind.AUDIO),
 )
-"""Tests of the first bytes of a segment, in order, with the kind that each identifies. Those of WebM are the IDs of the
-EBML header, a cluster, a segment and cues (RFC 8794, RFC 9559)."""
+"""Tests of the first bytes of a segment, in the order in which they are tried, each with the format that it identifies.
+The prefixes of WebM are the IDs of the EBML header, a cluster, a segment and cues (RFC 8794, RFC 9559)."""

@@ -1,5 +1,5 @@
-"""A playlist that grows. It is read from near its edge, or from a requested position, and loaded again until it has
-ended.
+"""The cursor along a live playlist, which still grows. It begins near the live edge or at a requested position, and
+loads the playlist again until the playlist has ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
@@ -10,8 +10,9 @@ the playlist's numbering is wrong:
 
 - If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
   restarted): all its segments follow the last one returned. If the playlist lists some of the passed segments, it is an
-  old copy, and adds nothing.
-- If a rolling playlist has no EXT-X-MEDIA-SEQUENCE, the addresses of its segments give the cursor's place.
+  old copy, and adds no segments.
+- If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, the cursor finds its position by the URLs of the
+  segments.
 
 A segment that leaves the playlist before it was read is an error, because the stream must have no holes.
 """
@@ -33,14 +34,15 @@ from serverpy.streaming.segments.segment import Segment
 log = logging.getLogger(__name__)
 
 EDGE_TARGETS = 3
-"""Maximum distance of a client's start from the end of the playlist, in target durations (RFC 8216 §6.3.3)."""
+"""Maximum distance between the end of a live playlist and the position at which a stream begins, in target durations
+(RFC 8216 §6.3.3)."""
 
 
 class LiveCursor:
     """A cursor along a live playlist. `start` is the position to begin at: seconds from the oldest listed segment or,
-    if negative, back from the end of the playlist; None means the edge. A reader waits `patience` seconds for a new
-    segment (at least three target durations), even while the playlist cannot be loaded; then the cursor raises
-    `UpstreamTimeout`, or the error of the last load."""
+    if negative, back from the end of the playlist; None means the live edge. `next` waits for a new segment for
+    `patience` seconds, but at least for three target durations, even while the playlist cannot be loaded. Then it
+    raises `UpstreamTimeout`, or the error of the last load."""
 
     def __init__(
         self,
@@ -58,15 +60,15 @@ class LiveCursor:
         self._passed = Passed()
         self._shift = 0
         self._last: int | None = None
-        """The position of the last segment that the cursor passed."""
+        """Position of the last segment that the cursor passed; None before the first segment."""
         self._has_sequence = False
         self._first = self._end = 0
-        """The position of the current playlist's first segment, and the position after its last segment."""
+        """The position of the first segment of the current playlist, and the position after the last segment."""
         self._initial: Segment | None = None
-        """The initialization section of the segment that is listed next."""
+        """The initialization section that applies to the next segment in the playlist."""
         self._initial_given: tuple[str, int, int | None] | None = None
         self._held: Segment | None = None
-        """The segment whose initialization section the cursor returned just now."""
+        """The segment that the next call returns, because the last call returned its initialization section."""
         self._segments: Iterator[Segment | None] = iter(())
         self._take(manifest)
         edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
@@ -77,7 +79,7 @@ class LiveCursor:
         return self._reloads.target_seconds
 
     async def next(self) -> Segment | None:
-        begun = self._clock()  # a reader that was busy until now has not waited
+        begun = self._clock()  # the waiting time begins now: the time that the reader spent elsewhere does not count
         silence: SourceError = UpstreamTimeout("The live stream's playlist lists no more segments.")
         failure = silence
         while True:
@@ -90,8 +92,9 @@ class LiveCursor:
             failure = await self._reload() or silence
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the playlist again and find `segment`, the last one returned. Returns it unchanged if it is no longer
-        listed: a segment stays available for a while after that (RFC 8216 §6.2.2)."""
+        """Load the playlist again, and return its version of `segment`, which the cursor returned last. Returns
+        `segment` unchanged if the playlist no longer lists it, because a removed segment stays available for a while
+        (RFC 8216 §6.2.2)."""
         position = self._last
         manifest = await self._load_now(renews=True)
         listed = manifest.segments()
@@ -104,13 +107,13 @@ class LiveCursor:
         return segment
 
     async def back(self, segment: Segment) -> Segment | None:
-        return None  # a live stream is never prefetched, so the cursor is still at this segment
+        return None  # the cursor is still at this segment, because the segments of a live stream are never prefetched
 
-    # The listed segments
+    # Methods for the segments of the current playlist
 
     async def _next_listed(self) -> Segment | None:
-        """Return the next segment of the current playlist or, before that segment, the initialization section that it
-        needs."""
+        """Return the next segment of the current playlist or, if that segment needs a new initialization section, first
+        the section. Returns None after the last segment."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
@@ -122,7 +125,8 @@ class LiveCursor:
         return None
 
     def _pass(self, segment: Segment) -> bool:
-        """Return whether the cursor returns `segment`, because it is new and not before the position to begin at."""
+        """Return whether the cursor returns `segment`, because it is new and does not lie before the position at which
+        the stream begins."""
         position = segment.number + self._shift
         if self._last is not None and position <= self._last:
             return False
@@ -134,9 +138,9 @@ class LiveCursor:
         return self._passed_seconds < 0
 
     def _with_initial(self, segment: Segment) -> Segment:
-        """Return the initialization section that `segment` needs, and hold `segment` back; return `segment` if the
-        cursor has already returned that section. Sections are compared without their queries, because each load may
-        list the section with a fresh token."""
+        """Return `segment` if no initialization section applies to it, or if the cursor has already returned that
+        section. Otherwise return the section, and keep `segment` for the next call. URLs of sections are compared
+        without their queries, because each version of the playlist may list a section with a fresh token."""
         initial = self._initial
         if initial is None or _place(initial) == self._initial_given:
             return segment
@@ -144,11 +148,11 @@ class LiveCursor:
         self._held = segment
         return initial
 
-    # Loading again
+    # Methods that load the playlist again
 
     async def _reload(self) -> SourceError | None:
-        """Wait until the playlist is due, and load it again. Returns the error of a failed load instead of raising it:
-        a packager may fail for a moment, so the caller tries the next load."""
+        """Wait until the playlist must be loaded again, and load it. Returns the error if the load fails: the caller
+        then waits for the next load, because a packager may fail for a moment. Returns None if the load succeeds."""
         await asyncio.sleep(self._reloads.wait_seconds())
         try:
             await self._load_now(renews=self._reloads.may_renew)
@@ -162,7 +166,8 @@ class LiveCursor:
 
     async def _load_now(self, *, renews: bool) -> HlsManifest:
         self._hold_back()
-        self._segments, self._is_complete = iter(()), False  # never hold two manifests at once
+        # drop the manifest before loading the new one, so that memory never holds two
+        self._segments, self._is_complete = iter(()), False
         manifest = await self._load(renews=renews)
         if not isinstance(manifest, HlsManifest):
             raise PlaylistChanged("The media's playlist changed while it was read.")
@@ -172,13 +177,15 @@ class LiveCursor:
         return manifest
 
     def _hold_back(self) -> None:
-        """Forget the segment that is held back: the new playlist will list the segment again, at its fresh address."""
+        """Drop the segment that the next call would have returned: the new version of the playlist lists it again, with
+        a fresh URL."""
         if self._held is not None and self._last is not None:
             self._last -= 1
         self._held = None
 
     async def _follow(self, manifest: HlsManifest) -> None:
-        """Find the positions of the segments of `manifest`. Raises `FellBehind` if segments are missing before them."""
+        """Find the positions of the segments of `manifest`, the new version of the playlist. Raises `FellBehind` if
+        segments are missing between the last segment that the cursor returned and the first segment of `manifest`."""
         if self._last is None:
             return
         goes_back = manifest.first_number + self._shift < self._first or manifest.end_number + self._shift < self._end
@@ -194,8 +201,8 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the shift that gives the latest passed segment its former position. Returns None if the playlist lists
-        none of the passed segments."""
+        """Return the difference between position and media sequence number of the latest passed segment that `manifest`
+        lists. Returns None if the playlist lists none of the passed segments."""
         latest, shift = -1, None
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:
@@ -205,7 +212,10 @@ class LiveCursor:
         return shift
 
     def _begin_anew(self) -> None:
-        log.info("A live playlist has begun anew: its segments follow as after a discontinuity.")
+        log.info(
+            "A live playlist has begun anew: the stream continues with the first segment of the new "
+            "playlist, as after a discontinuity."
+        )
         self._passed.clear()
         self._initial = self._initial_given = None
 
@@ -223,11 +233,11 @@ class LiveCursor:
 
 
 class FellBehind(UpstreamFailed):
-    """Segments that left the playlist before they were read."""
+    """Error of a cursor that fell behind: segments left the live playlist before they were read."""
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
-    """Return the position to begin at, in seconds from the oldest segment."""
+    """Return the position at which the stream begins, in seconds from the oldest segment of `manifest`."""
     if start is None:
         return edge if manifest.begins_at_edge else 0.0
     return start if start >= 0 else max(0.0, manifest.seconds + start)

@@ -1,4 +1,5 @@
-"""The manifest of a track: fetched if it is a playlist, and read from the beginning as often as needed."""
+"""The manifest of a track, an HLS playlist or the DASH fragments of an extraction. The module requests and parses it
+once, and keeps it in a form that can be read from the beginning several times."""
 
 from __future__ import annotations
 
@@ -22,15 +23,16 @@ from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
 from serverpy.streaming.track_source import TrackSource
 
 PLAYLIST_BYTES = 48 * 1024
-"""Bytes of the packed playlist, and its one unpacked block, that a stream may hold before it asks for more room."""
+"""Memory, in bytes, that every stream reserves for a playlist: the compressed lines and one decompressed block. A
+longer playlist must borrow more memory."""
 STRIDE = 500
-"""Number of lines of a playlist that are read at once, before other streams get a turn."""
+"""Number of lines of a playlist that are read before the event loop runs other streams."""
 _TEXT_STEP = SMALL_STEP // 4
-"""Characters of a playlist that are parsed at once; each takes at most four bytes."""
+"""Number of characters of a playlist that are parsed at once. A character takes at most four bytes."""
 
 
 class Manifest(Protocol):
-    """A sequence of `count` segments, with `length` bytes in total if that is known."""
+    """A list of `count` segments, with `length` bytes in total, or None if the length is unknown."""
 
     @property
     def count(self) -> int: ...
@@ -39,14 +41,14 @@ class Manifest(Protocol):
     def length(self) -> int | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """Yield all segments, from the first, and None after every STRIDE lines, so that the caller can yield to other
-        streams."""
+        """Yield all segments from the first one, and None after every STRIDE lines, so that the caller can let the
+        event loop run other streams."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DashManifest:
-    """The fragments of an extraction."""
+    """The manifest of a DASH track, made from the fragments that the extraction lists."""
 
     lines: PackedLines
     url: str
@@ -60,8 +62,8 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """A media playlist that has been read once, and is therefore known to be valid. `is_complete` means that no segment
-    will be added to it."""
+    """The manifest of an HLS track: a media playlist that has been parsed once, and so is valid. `is_complete` means
+    that no segment will be added to the playlist."""
 
     lines: PackedLines
     url: str
@@ -72,22 +74,22 @@ class HlsManifest:
     longest_seconds: float
     first_number: int
     end_number: int
-    """The number that follows that of the last segment."""
+    """Media sequence number of the last segment, plus 1."""
     has_sequence: bool
-    """Whether the playlist itself numbers its segments (EXT-X-MEDIA-SEQUENCE)."""
+    """Whether the playlist has EXT-X-MEDIA-SEQUENCE."""
     target_seconds: float | None
     last: Segment | None
     is_complete: bool
     begins_at_edge: bool
-    """Whether a stream begins at the edge of an incomplete playlist. An EVENT playlist that the page does not call live
-    is a recording whose end is not marked (yet); it is read from its beginning."""
+    """Whether a stream of this playlist begins at the live edge. It begins at the first segment if the playlist has the
+    type EVENT and the page does not say that the stream is live: such a playlist is a recording without an end mark."""
 
     def segments(self) -> Iterator[Segment | None]:
         return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.lines.lines()))
 
 
 def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
-    """Yield the segments that lines complete, and None after every STRIDE lines."""
+    """Yield the items of `lines` that are segments, and None after every STRIDE items."""
     for passed, segment in enumerate(lines, 1):
         if segment is not None:
             yield segment
@@ -96,28 +98,29 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
 
 
 def playlist_room(lender: Lender) -> Room:
-    """Make the room of the one playlist that a stream holds. Releasing `lender`, the room of the stream's read,
-    releases this room."""
+    """Make the account of the memory for the playlist of a stream. It is released together with `lender`, the `Room` of
+    the stream's read."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
 def _hold(room: Room, nbytes: int) -> None:
     if not room.try_hold(nbytes):
-        raise Busy("The playlist of the media needs more memory than is free.")
+        raise Busy("The playlist of the media needs more memory than is free. Try again later.")
 
 
 async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews: bool = True) -> Manifest:
-    """Load the current manifest of the track at `address`. `renews` says whether the page may be extracted again if the
-    address has expired. Raises `UpstreamFailed` if the playlist is invalid or cannot be fetched, `UpstreamTimeout` if
-    the server is too slow, `TooLarge` if the playlist is too long, `Busy` if there is no memory for it, `DrmProtected`
-    if the media is encrypted with DRM, and the errors of an extraction."""
+    """Load the current manifest of the track at `address`. `renews` states whether the call may extract the page again
+    if the URL has expired. Raises `UpstreamFailed` if the playlist is invalid or cannot be loaded, `UpstreamTimeout` if
+    the media server is too slow, `TooLarge` if the playlist is too long, `Busy` if no memory is free for it,
+    `DrmProtected` if the media is encrypted with DRM, and the error of an extraction if it fails."""
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
     fetching = _Fetching(address, room, wait_seconds, renews=renews)
     playlist, lines = await fetching.first()
     if playlist.is_master:
         url = master.best_url(lines.lines, playlist.url)
-        del playlist, lines  # never hold two playlists at once
+        # drop the master playlist before loading the media playlist, so that memory never holds both
+        del playlist, lines
         playlist, lines = await fetching.fetch(url)
         if playlist.is_master:
             raise UpstreamFailed("The media's master playlist refers to another master playlist.")
@@ -159,7 +162,7 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
 
 
 class _Fetching:
-    """The loader, which fetches playlists and parses them line by line as they arrive."""
+    """The loader of playlists, which requests a playlist and parses its lines as they arrive."""
 
     def __init__(self, address: TrackSource, room: Room, wait_seconds: float, *, renews: bool) -> None:
         self._address = address
@@ -168,10 +171,11 @@ class _Fetching:
         self._renews = renews
         self.rules = Rules.of(address.track)
         self.is_whole = True
-        """Whether the latest playlist is known to be whole, because the response stated where it ends."""
+        """Whether the playlist that was loaded last is known to be complete: its response stated where the body ends,
+        so that a cut body is an error."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
-        """Return the track's own playlist, which the extraction may already have fetched."""
+        """Return the playlist at the URL of the track, from the extraction if yt-dlp has already loaded it."""
         track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
@@ -182,11 +186,12 @@ class _Fetching:
         return reader.finish()
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
-        """Fetch the playlist at `url` or, if `url` is None, at the track's own URL, which may be renewed."""
+        """Load the playlist at `url` or, if `url` is None, at the URL of the track. The URL of the track may be
+        renewed."""
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
-            self.rules = Rules.of(self._address.track)  # the address may have been renewed
+            self.rules = Rules.of(self._address.track)  # again, because the extraction may have been renewed
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
@@ -197,7 +202,7 @@ class _Fetching:
 
 
 class PlaylistSource:
-    """The bytes of a playlist (`net/range_requests.py::RangeSource`)."""
+    """The source of the requests for a playlist (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, address: TrackSource, url: str | None, *, renews: bool) -> None:
         self._address = address
@@ -212,14 +217,14 @@ class PlaylistSource:
 
 
 def _is_framed(headers: Headers) -> bool:
-    """Return whether the head states where the body ends. If it does not, a body that was cut looks like a whole one
+    """Return whether the head of a response states where its body ends. Otherwise a body that was cut looks complete
     (RFC 9112 §6.3)."""
     coding = headers.get("transfer-encoding")
     return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:
-    """Parser of a playlist that is read for the first time, which also packs the lines."""
+    """The parser of a playlist that arrives from the media server. It also stores the lines in compressed form."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)

@@ -1,6 +1,6 @@
-"""HLS master playlists (RFC 8216 §4.3.4), and the choice of the variant to read if an extraction gives a master
-playlist as a format. Pure. Usually yt-dlp has read the master playlist, and each of its variants is a format; this
-module serves extractors that return the master playlist itself.
+"""The parser of HLS master playlists (RFC 8216 §4.3.4), which chooses a variant. Usually yt-dlp has parsed the master
+playlist, and each variant is a format of its own. This module is for extractors that return the master playlist itself
+as a format. The functions are pure.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from serverpy.streaming.segments.variables import Variables
 
 MAX_VARIANTS = 5000
 MAX_LENGTH = 2 << 20
-"""Maximum length of all lines together, in characters, because the lines are read without a pause."""
+"""Maximum length of a master playlist, in characters. Its lines are parsed without a pause, during which no other
+stream runs."""
 
 
 def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
-    """Return the URL of the variant of the highest bandwidth of the master at `url`, preferring those that include
-    audio. Calls `lines` twice, because a variant may name a group before its definition. Raises `UpstreamFailed` if
-    there is no variant whose URL can be resolved, `TooLarge` if there are too many variants."""
+    """Return the URL of the variant with the highest bandwidth in the master playlist at `url`. Variants that include
+    their audio precede other variants. Calls `lines` twice, because a variant may name a rendition group before the
+    group is defined. Raises `UpstreamFailed` if the playlist has no variant whose URL can be resolved, and `TooLarge`
+    if it has too many variants."""
     apart, variables = _definitions(lines(), url)
     best: tuple[tuple[bool, int], str] | None = None
     for address, given in _variants(lines()):
@@ -33,7 +35,8 @@ def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
 
 
 def _definitions(lines: Iterable[str], url: str) -> tuple[set[str], Variables]:
-    """Return the audio groups that are in playlists of their own, and the variables."""
+    """Return the IDs of the audio groups whose renditions have playlists of their own, and the variables of the
+    playlist."""
     apart: set[str] = set()
     variables = Variables(url)
     count = length = 0
@@ -53,7 +56,7 @@ def _definitions(lines: Iterable[str], url: str) -> tuple[set[str], Variables]:
 
 
 def _variants(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the address and the attributes of each variant."""
+    """Yield the URI and the attributes of each variant."""
     pending: dict[str, str] | None = None
     for line in map(str.strip, lines):
         name, _, value = line.partition(":")

@@ -1,5 +1,6 @@
-"""The lines of a playlist, compressed once and read many times: a playlist is long, repetitive, and held as long as its
-stream. Each block is compressed by itself, so that a reader holds one decompressed block at a time."""
+"""Storage for the lines of a playlist, which are compressed once and read several times. A playlist is long and
+repetitive, and is kept as long as its stream runs. Each block of lines is compressed separately, so that reading needs
+memory for only one decompressed block."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Bytes of text in one compressed block. The last line of a block may exceed this limit."""
+"""Number of bytes of text in one compressed block. The last line of a block may exceed this limit."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
 class PackedLines:
-    """Text that arrives in chunks, as lines. Belongs to one stream, which reads one block of it at a time."""
+    """A text that is written in chunks and read as lines. It belongs to one stream, which decompresses one block at a
+    time."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -29,11 +31,12 @@ class PackedLines:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the compressed blocks, one uncompressed block and an incomplete line."""
+        """Number of bytes that the text takes in memory: the compressed blocks, one uncompressed block and an
+        incomplete line."""
         return self.packed_bytes + self._largest_bytes + len(self._rest)
 
     def write(self, data: bytes) -> list[str]:
-        """Add `data`, and return the lines that it completes. Raises `TooLarge` if the text, or a line, is too long."""
+        """Add `data`, and return the lines that it completes. Raises `TooLarge` if the text or a line is too long."""
         if not self._text_bytes:
             data = data.removeprefix(_BOM)
         self._text_bytes += len(data)
@@ -43,15 +46,15 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self, *, is_whole: bool = True) -> list[str]:
-        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and
-        `is_whole` is false: the line may then be a part of an address."""
+        """End the text. Returns the last line if it had no line break. If `is_whole` is false, drops that line unless
+        it is a tag, because the line may be only part of a URL."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
         self._pack()
         return lines
 
     def lines(self) -> Iterator[str]:
-        """Yield all lines that are not empty, from the first. May be called more than once."""
+        """Yield all lines that are not empty, from the first line. The caller may call this method more than once."""
         for block in self._blocks:
             yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 

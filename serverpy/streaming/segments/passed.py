@@ -1,5 +1,5 @@
-"""The latest segments of a live playlist that a cursor has passed, by address. The addresses give the cursor's position
-in a later version of the playlist if the numbers in that version are wrong. Pure."""
+"""The memory of the latest segments of a live playlist that a cursor has passed, by URL. If the media sequence numbers
+in a later version of the playlist are wrong, the cursor finds its position by the URLs. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Hashable
 from serverpy.streaming.segments.segment import Segment
 
 KEPT = 32
-"""Number of segments that are remembered: a few windows of most live playlists."""
+"""Number of passed segments that are remembered. Most live playlists list fewer segments than this at a time."""
 
 
 class Passed:
-    """Addresses and positions of the latest segments. Addresses are compared with their queries first, and without them
-    only if no other segment has the same path, because a query may be a changing token or the name of the segment."""
+    """The URLs and positions of the latest segments that a cursor has passed. A query in a URL may be a token that
+    changes, or the name of the segment. So URLs are first compared with their queries, and then without them, but only
+    if no other remembered segment has the same URL without its query."""
 
     def __init__(self) -> None:
         self._by_url: OrderedDict[int, int] = OrderedDict()
@@ -26,7 +27,7 @@ class Passed:
         _keep(self._by_path, path, None if path in self._by_path else position)
 
     def position_of(self, segment: Segment) -> int | None:
-        """Return the position at which the cursor passed `segment`. Returns None if that is unknown."""
+        """Return the position at which the cursor passed `segment`. Returns None if the segment is not remembered."""
         found = self._by_url.get(_hash(segment.url, segment))
         return self._by_path.get(_hash(path_of(segment), segment)) if found is None else found
 

@@ -1,9 +1,8 @@
-"""Prefetching: the opening of the next segment while the current one is still being read. If the round trip to the
-media server is long, a fast reader loses a third of its speed when each segment is requested only after the previous
-one.
+"""Prefetching, which opens the next segment while the reader still reads the current segment. Without prefetching, and
+with a long round trip to the media server, a fast reader would lose a third of its speed.
 
-A prefetch holds `AHEAD_BYTES` for one more connection, so the stream prefetches only if the reader would wait and the
-budget can spare these bytes.
+A prefetch takes `AHEAD_BYTES` of memory for a further connection. So a stream prefetches only if the reader would
+otherwise wait, and if the budget can spare the memory.
 """
 
 from __future__ import annotations
@@ -20,26 +19,27 @@ from serverpy.streaming.segments.segment_read import SegmentRead
 from serverpy.tasks import cancel, spawn
 
 AHEAD_BYTES = SMALL_STEP + OVERLAP_BYTES + 12 * 1024
-"""Bytes of one prefetch: a step, the bytes kept for comparison, and the objects of a connection."""
+"""Memory, in bytes, that one prefetch takes: the bytes of one read, the bytes kept for comparison when a read resumes,
+and the objects of a connection."""
 
 AFTER_BYTES = 8 * 1024 * 1024
-"""Bytes that a reader must have taken before a segment is opened ahead of it: the first bytes only fill the kernel's
-buffers, even those of a slow reader."""
+"""Number of bytes that a reader must have taken before a stream prefetches. A slow reader also takes the first bytes
+fast, because they only fill the kernel's buffers."""
 
 Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
 
 class Prefetch:
-    """One task that opens the next segment. A caller that takes the resulting read owns it; `drop` ends the task and
-    closes a read that was not taken."""
+    """A task that opens the next segment in advance. The caller of `take` must close the read that it gets. `drop` ends
+    the task, and closes a read that was not taken."""
 
     def __init__(self, lender: Lender) -> None:
-        self._room = Room(lender)  # releasing `lender`, the room of the stream's read, releases this room
+        self._room = Room(lender)  # this room is released together with `lender`, the room of the stream's read
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
-        """Begin to open the next segment if the lender can spare AHEAD_BYTES. The caller must have taken or dropped the
-        previous read."""
+        """Start to open the next segment if the lender can spare AHEAD_BYTES. The caller must have taken or dropped the
+        read that was opened before."""
         if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
@@ -48,15 +48,15 @@ class Prefetch:
         return self._task is not None
 
     async def take(self) -> SegmentRead | None:
-        """Wait for the read that `begin` started. Returns None after the last segment. Raises the errors of opening.
-        The caller must check `is_under_way` before."""
+        """Wait until the segment is open, and return its read, or None after the last segment. Raises the error of
+        opening if it failed. The caller must check `is_under_way` before."""
         assert self._task is not None
         read = await self._task
         self._task = None
         return read
 
     async def drop(self) -> None:
-        """Abandon the read that `begin` started, even if the caller is cancelled meanwhile."""
+        """Stop opening the segment, and close its read if it is open, even if the caller is cancelled meanwhile."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -73,7 +73,7 @@ def _close(task: asyncio.Task[SegmentRead | None]) -> None:
 
 
 class Waits:
-    """Meter of who waits longer: the reader for the media server, or the server for the reader. Times are in
+    """A meter that shows who waits longer: the reader for the media server, or this server for the reader. Times are in
     seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,19 +83,20 @@ class Waits:
         self._server_seconds = 0.0
 
     def asked(self) -> None:
-        """Record that the reader asks for more bytes: until now, the reader was busy."""
+        """Record that the reader asks for more bytes. Until now, the server waited for the reader."""
         now = self._clock()
         self._reader_seconds += now - self._turned_at
         self._turned_at = now
 
     def given(self) -> None:
-        """Record that the reader got more bytes: until now, the reader waited for the server."""
+        """Record that the reader gets bytes. Until now, the reader waited for the media server."""
         now = self._clock()
         self._server_seconds += now - self._turned_at
         self._turned_at = now
 
     def reader_waited_more(self) -> bool:
-        """Return whether the reader has waited longer than it was busy since the last call."""
+        """Return whether, since the last call, the reader has waited longer for the media server than the server for
+        the reader."""
         waited = self._server_seconds > self._reader_seconds
         self._reader_seconds = self._server_seconds = 0.0
         return waited

@@ -1,4 +1,4 @@
-"""The choice of the time at which a live playlist is loaded again (RFC 8216 §6.3.4). Does no I/O."""
+"""The choice of the time at which a live playlist is loaded again (RFC 8216 §6.3.4). The module does no I/O."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from serverpy.streaming.segments.manifest import HlsManifest
 MIN_SECONDS = 0.2
 MAX_SECONDS = 60.0
 USUAL_SECONDS = 6.0
-"""Minimum and maximum of a plausible target duration in seconds, and the default for a playlist that gives no
-duration."""
+"""Minimum and maximum to which a target duration is clamped, in seconds, and the default for a playlist that states
+neither a target duration nor durations of segments."""
 RARE_SECONDS = 1.0
-"""The longest wait for a playlist with a target duration below a second."""
+"""Maximum wait, in seconds, between two loads of a playlist whose target duration is below one second."""
 FAILED_SECONDS = 0.2
 RENEWAL_EVERY = 8
 
 
 class Reloads:
-    """The times at which one live playlist is loaded. Times are in seconds, of `clock`."""
+    """The schedule by which one live playlist is loaded. Times are in seconds, as `clock` returns them."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -29,15 +29,16 @@ class Reloads:
 
     @property
     def may_renew(self) -> bool:
-        """Whether the next load may extract the page again: only the load after the first failure in a row may, and
-        then every RENEWAL_EVERY-th one."""
+        """Whether the next load may extract the page again: of several failed loads in a row, only the load after the
+        first may, and then every RENEWAL_EVERY-th load."""
         return self._failures % RENEWAL_EVERY == 1
 
     def wait_seconds(self) -> float:
         return max(0.0, self._due - self._clock())
 
     def loaded(self, manifest: HlsManifest, *, has_changed: bool) -> None:
-        """Plan the next load: a target duration later, or half of one if the playlist has not changed."""
+        """Schedule the next load after a successful load: after a target duration, or after half a target duration if
+        the playlist has not changed."""
         self._failures = 0
         self.target_seconds = target = _target_of(manifest)
         if target < RARE_SECONDS:
@@ -47,14 +48,15 @@ class Reloads:
         self._due = self._clock() + wait
 
     def failed(self) -> None:
-        """Plan the next load after a failed one."""
+        """Schedule the next load after a failed load. The wait doubles with each failure in a row, up to a limit."""
         self._failures += 1
         longest = max(RARE_SECONDS, self.target_seconds / 2)
         self._due = self._clock() + min(FAILED_SECONDS * 2 ** min(self._failures, 10), longest)
 
     def _short_wait(self, *, has_changed: bool) -> float:
-        """Return a wait, in seconds, that approaches the time between two changes of the playlist, which a target
-        duration of 0 does not state."""
+        """Return the wait before the next load, in seconds, if the target duration is too short to be true. The wait is
+        shortened if the playlist has changed, and lengthened if not, so that it approaches the time between two
+        changes."""
         if has_changed:
             return max(self._short_seconds / 2, self.target_seconds)
         return min(self._short_seconds * 2, RARE_SECONDS)

@@ -1,7 +1,7 @@
-"""The choice of the failures after which a segment is requested again, and of the time of each request. A segment of a
-finished playlist is requested four times in two seconds, because a client should not wait longer. A live segment is
-requested for a target duration: a player that is so far behind still plays, and one failure of a packager must not cut
-all clients of a broadcast.
+"""The rules that decide after which failures a segment is requested again, and when. A segment of a finished playlist
+is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist is
+requested again for a target duration: a player that falls behind by that much can still play, and one failure of a
+packager must not cut all clients of a live stream.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from serverpy.streaming.segments.cursor import PlaylistChanged
 from serverpy.streaming.segments.kinds import CodecChange, WrongKind
 
 LIVE_SECONDS = 2.0
-"""Minimum seconds for which a live segment is requested, even if the target duration is shorter."""
+"""Minimum number of seconds for which a segment of a live playlist is requested again, even if the target duration is
+shorter."""
 _FINAL = (CodecChange, PlaylistChanged, TooLarge)
 
 
 class EmptySegment(UpstreamFailed):
-    """A response for a segment that has no bytes. If the next response is empty, too, the segment itself is empty."""
+    """Error of a response without bytes to a request for a segment. If the response to the next request is empty, too,
+    the segment counts as empty."""
 
 
 class ShortFile(UpstreamFailed):
-    """A file at `url` that ends before the byte range of a segment. `total` is the file's length in bytes, if the
-    server states it."""
+    """Error of a file at `url` that ends before the byte range of a segment. `total` is the length of the file in
+    bytes, or None if the media server does not state it."""
 
     def __init__(self, url: str, total: int | None) -> None:
         super().__init__("The media is shorter than its playlist says.")
@@ -35,25 +37,26 @@ class ShortFile(UpstreamFailed):
 
 
 class InvalidKey(UpstreamFailed):
-    """A response to a request for a key, with a length that no key has."""
+    """Error of a response to a request for a decryption key, if its length is not that of an AES key."""
 
     def __init__(self) -> None:
         super().__init__("The media has an invalid decryption key.")
 
 
 class Retries:
-    """The requests for one segment since its last new byte. `seconds` is the time for which a live segment is requested
-    again; None for any other segment."""
+    """The count of the failed requests for one segment since the last byte of it arrived. `seconds` is the time for
+    which a segment of a live playlist is requested again; None for a segment of a finished playlist."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
         self._clock = clock
         self._begun: float | None = None
         self.count = 0
-        """Number of failed attempts."""
+        """Number of failed requests so far."""
 
     async def wait(self, error: SourceError) -> None:
-        """Wait until the next attempt is due after `error`. Raises `error` if no attempt is left."""
+        """Count the failure `error`, and wait until the segment may be requested again. Raises `error` if it must not
+        be requested again."""
         now = self._clock()
         self._begun = now if self._begun is None else self._begun
         self.count += 1
@@ -72,8 +75,9 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may succeed and was not yet sent by `net/range_requests.py`, which repeats
-    requests after failures of the transport and 5xx, but not after errors that it considers final."""
+    """Return whether a further request may succeed after `error`. This is so after errors that `net/range_requests.py`
+    considers final. After failures of the transport and 5xx responses, `net/range_requests.py` has already repeated the
+    request."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

@@ -1,5 +1,5 @@
-"""The values that HLS and DASH share, all frozen: a sequence of segments, which in order form the file. `hls.py` and
-`dash.py` make them; `segmented.py` fetches them. The module does no I/O.
+"""The immutable values that HLS and DASH share: segments, whose bytes in order form the file. `hls.py` and `dash.py`
+make the segments; `segmented.py` reads their bytes. The module does no I/O.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
 
 MAX_SEGMENTS = 100_000
-"""Maximum number of segments of one playlist: more than a day, at one second each."""
+"""Maximum number of segments in one playlist. With segments of one second, this is more than a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """Encryption by AES-128 (RFC 8216 §4.3.2.4). If `key` is None, the key is fetched from `uri`. `iv` has 16 bytes."""
+    """Encryption by AES-128 (RFC 8216 §4.3.2.4). If `key` is None, the key is requested from `uri`. `iv` has 16
+    bytes."""
 
     uri: str
     key: bytes | None
@@ -27,10 +28,10 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One segment of the file. The segment consists of the bytes at the absolute URL `url` from `first` to before
-    `end`, or to the last byte if `end` is None. `number` is the media sequence number, which an initialization section
-    shares with the segment that follows it. `duration` is in seconds. `discontinuity` counts the discontinuities before
-    the segment."""
+    """One segment of the media. It consists of the bytes `first` to `end - 1` of the file at the absolute URL `url`, or
+    of the bytes from `first` on if `end` is None. `number` is the media sequence number, which an initialization
+    section shares with the segment that follows it. `duration` is in seconds. `discontinuity` is the number of
+    discontinuities before the segment. `gap` is true if EXT-X-GAP marks the segment as missing."""
 
     url: str
     number: int
@@ -46,11 +47,12 @@ class Segment:
 
     @property
     def length(self) -> int | None:
-        """The segment's length in bytes, if it is known before the segment is fetched."""
+        """The length of the segment in bytes. None if it is unknown before the segment is requested."""
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Return whether this segment is the same as `other`, which may have another URL."""
+        """Return whether this segment is a later version of `other`: whether all but the URL and the key are the
+        same."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -62,7 +64,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The extraction's instructions for parsing its playlist and requesting its segments."""
+    """The rules of an extraction for parsing the playlist of the track and for requesting its segments."""
 
     segment_query: str | None = None
     key_query: str | None = None
@@ -80,17 +82,18 @@ class Rules:
 
 
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/\S*")
-"""Pattern of URLs that need no parsing: most of those in long playlists."""
+"""Matches an absolute URL that needs no parsing, as most URLs in long playlists."""
 
 
 def joined(base: str, reference: str) -> str:
-    """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Raises `UpstreamFailed` if it is invalid."""
+    """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Raises `UpstreamFailed` if `reference` is invalid
+    or its scheme is neither http nor https."""
     if _ABSOLUTE.fullmatch(reference):
         return reference
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if the URL is invalid
+        _ = parts.port  # raises `ValueError` if the port is invalid
         if parts.scheme in ("http", "https") and parts.hostname:
             return url
     except ValueError as error:
@@ -99,8 +102,8 @@ def joined(base: str, reference: str) -> str:
 
 
 def with_query(url: str, query: str | None) -> str:
-    """Return `url` with the parameters of `query`, which replace parameters of the same names in `url`, as yt-dlp's
-    `update_url_query` does."""
+    """Return `url` with the query parameters in `query` added. They replace parameters of `url` with the same names, as
+    in yt-dlp's `update_url_query`."""
     added = parse_qs(query) if query else {}
     if not added:
         return url

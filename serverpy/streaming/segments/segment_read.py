@@ -1,5 +1,5 @@
-"""A read of one segment, which is fetched, decrypted, and checked by its first bytes. The read resumes like any other
-(`net/resume.py`), and requests the segment again after the failures that `retries.py` lists."""
+"""The read of one segment, which requests the segment, decrypts it, and checks its first bytes. The read resumes after
+a cut connection (`net/resume.py`), and requests the segment again after the failures that `retries.py` lists."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
-"""Function that finds a segment at a fresh URL. The second argument is the number of the call since the last new byte.
-Returns None if no other URL is known."""
+"""The type of a function that returns a segment with a fresh URL, or None if no other URL is known. The second argument
+counts the calls since the last new byte, from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The objects with which all segments of a stream are opened. `retry_seconds` returns the argument `seconds` of
-    `retries.py::Retries`."""
+    """The arguments that are the same for opening any segment of a stream. `retry_seconds` returns the argument
+    `seconds` for `retries.py::Retries`."""
 
     source: TrackSource
     keys: Keys
@@ -37,13 +37,13 @@ class Opening:
 
 
 class _Place:
-    """The current location of a segment and its key."""
+    """The current URLs of a segment and of its key."""
 
     def __init__(self, source: TrackSource, segment: Segment, renew: Renew) -> None:
         self.source = source
         self.segment = segment
         self.renewals = 0
-        """Number of requests for a fresh URL since the last new byte."""
+        """Number of times that `renew` was called since the last new byte."""
         self._renew = renew
 
     async def renew(self) -> bool:
@@ -56,7 +56,7 @@ class _Place:
 
 
 class SegmentSource:
-    """The segment's bytes (`net/range_requests.py::RangeSource`)."""
+    """The source of the range requests for a segment (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
@@ -67,7 +67,7 @@ class SegmentSource:
 
 
 class KeySource:
-    """The bytes of the segment's key (`net/range_requests.py::RangeSource`)."""
+    """The source of the requests for the key of a segment (`net/range_requests.py::RangeSource`)."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
@@ -83,17 +83,17 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. The first bytes of the read have arrived,
-    and fit the segments before. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server
-    does not return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open if it raises or
-    is cancelled."""
+    """Open a read of at most `most_bytes` bytes of `segment`, without its first `skip` bytes. When the call returns,
+    the first bytes have arrived, and fit the earlier segments. Raises the errors of `open_resuming` and `Judge`, and
+    `UpstreamFailed` if the media server does not return the ranges that the playlist specifies or if the key is
+    invalid. If the call raises or is cancelled, it closes the connection."""
     place = _Place(opening.source, segment, renew)
     retries = Retries(opening.retry_seconds())
     while True:
         read = None
         try:
             read = await _open_once(opening, segment, place, skip, most_bytes)
-            # The kind of a part that is too short cannot be identified.
+            # only the beginning of a segment shows its format, and only if it is long enough
             is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
             await read.begin(opening.judge, is_judged=is_judged)
         except SourceError as error:
@@ -112,14 +112,16 @@ async def open_segment(
 
 
 async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool:
-    """Wait until the segment may be requested again. Returns True if the segment is known to be empty. Raises `error`
-    if no attempt is left."""
+    """Wait until the segment may be requested again after `error`. Returns True if the segment is empty, because a
+    further response had no bytes either. Raises `error` if the segment must not be requested again."""
     try:
         await retries.wait(error)
     except EmptySegment:
         return True
     if retries.count > 1 and place.renewals < retries.count - 1:
-        await place.renew()  # the server may also answer 200 with a web page for an expired address
+        # renew the URL here, because a web page with status 200, which a media server may send for an expired URL, does
+        # not make `net/range_requests.py` renew it
+        await place.renew()
     return False
 
 
@@ -140,8 +142,8 @@ async def _open_once(
 
 
 async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
-    """Open the range from `first` to before `end`. If the file ends within the range, opens the rest of the file, as
-    players do. Raises `ShortFile` if the file ends before the range."""
+    """Open the bytes `first` to `end - 1` of a file. If the file ends within the range, opens the bytes up to the end
+    of the file, as players do. Raises `ShortFile` if the file ends before the range."""
     try:
         read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
     except RangeNotSatisfiable as error:
@@ -168,13 +170,13 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
 
 
 class SegmentRead:
-    """An open read of a segment, which holds as many bytes as a `ResumingRead`. Its owner closes it."""
+    """An open read of a segment. It takes as much memory as a `ResumingRead`. Its owner must close it."""
 
     def __init__(
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
-        """The segment as the playlist first listed it."""
+        """The segment in the version of the playlist from which it was opened."""
         self._opening = opening
         self._place = place
         self._read = read
@@ -193,15 +195,16 @@ class SegmentRead:
 
     @property
     def total(self) -> int | None:
-        """The length in bytes of the file that contains the segment, if the media server states it."""
+        """The length, in bytes, of the file that contains the segment. None if the media server does not state it."""
         return self._read.extent.total
 
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment
 
     async def begin(self, judge: Judge, *, is_judged: bool) -> None:
-        """Read enough bytes to identify the segment's kind; `read` later returns these bytes first. Raises
-        `EmptySegment` if the segment has no bytes, and the errors of `read` and, if `is_judged` is true, of `judge`."""
+        """Read enough bytes to identify the format of the segment; `read` later returns these bytes first. Raises
+        `EmptySegment` if the segment has no bytes, the error of `read` if it fails, and, if `is_judged` is true, the
+        error of `judge` if the bytes do not fit."""
         wanted = INITIAL_BYTES if self.segment.initial else JUDGED_BYTES
         first = await self._next(SMALL_STEP)
         if 0 < len(first) < wanted:
@@ -213,23 +216,24 @@ class SegmentRead:
         self._first = first
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:
-        """Return `first` and the bytes after it, up to `wanted` bytes in total."""
+        """Return `first` and the bytes that follow it in the segment, up to `wanted` bytes in total."""
         filled = bytearray(first)
         while len(filled) < wanted and (chunk := await self._next(wanted - len(filled))):
             filled += chunk
         return bytes(filled)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Return the next bytes; `b""` at the end. `most` is the number of bytes to request from the socket at once.
-        Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in time."""
+        """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
+        once. Raises `UpstreamFailed` if the read fails, and `UpstreamTimeout` if the media server sends nothing in
+        time."""
         if self._first:
             first, self._first = self._first, b""
             return first
         return await self._next(most)
 
     async def _next(self, most: int) -> bytes:
-        """Read from the media server. A failure after the first byte is retried like a failure before the first
-        byte."""
+        """Return the next bytes from the media server, decrypted, or `b""` at the end. If a read fails after the first
+        byte, the segment is requested again, as after a failure before the first byte."""
         retries = None
         while not self._is_over:
             try:
@@ -250,7 +254,7 @@ class SegmentRead:
         if not chunk:
             return decryption.finish() if self._has_bytes else b""
         if not self._has_bytes:
-            refuse_markup(chunk)  # decrypting it would produce noise
+            refuse_markup(chunk)  # check before decryption, because decrypting a web page would result in random bytes
         self._has_bytes = True
         return decryption.add(chunk)
 

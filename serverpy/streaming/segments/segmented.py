@@ -1,6 +1,6 @@
-"""A track's segments as one file. They are fetched in order, each over the connection of the previous one. If the
-reader would have to wait, the read opens the next segment in advance. A segment that cannot be fetched ends the read:
-the file has no holes except those that the playlist itself declares (EXT-X-GAP)."""
+"""The read of a track's segments as one file. It reads the segments in order, each over the connection of the previous
+segment. If the reader would otherwise wait, it opens the next segment in advance. If a segment cannot be read, the read
+fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP)."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ async def open_segmented(
     patience: float,
     start: float | None = None,
 ) -> SegmentedRead:
-    """Open a read of the bytes `asked`, or of the whole file if `asked` is None or a segment's length is unknown.
+    """Open a read of the range `asked`, or of the whole file if `asked` is None or the length of a segment is unknown.
     `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
-    seconds for which a live playlist may list no new segment. Raises the errors of reading and of `load`,
-    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if there is a `start` and
-    the track is not live. Leaves nothing open if it raises or is cancelled.
+    seconds for which a live playlist may list no new segment. Raises the error of `load` or of opening a segment if it
+    fails, `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if `start` is given
+    and the track is not live. If the call raises or is cancelled, it closes its connections.
     """
     room = Room(lender)
     try:
@@ -70,7 +70,7 @@ async def _open(
         is_live = _is_growing(manifest)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
-        del manifest  # the cursor holds the manifest, and must never hold two
+        del manifest  # only the cursor keeps the manifest, so that memory never holds two versions of it
         segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
         try:
             await segments.advance(None if end is None else end - first)
@@ -87,15 +87,16 @@ async def _open(
 
 
 def _excess(last: Segment | None, url: str | None, total: int | None) -> int:
-    """Return the number of bytes by which the last segment exceeds the file at `url`, which has `total` bytes. The
-    length that the client is promised excludes these bytes."""
+    """Return the number of bytes by which the byte range of the last segment extends beyond the file at `url`, which
+    has `total` bytes. The Content-Length of the response does not include these bytes."""
     if last is None or last.end is None or total is None or last.url != url or last.first >= total:
         return 0
     return max(0, last.end - total)
 
 
 class SegmentedRead(Unlosable):
-    """An open read of `extent`, like a `ResumingRead`. Its owner closes it, after cancelling any read in progress."""
+    """An open read of the range `extent` of a segmented track. It has the interface of a `ResumingRead`. Before its
+    owner closes it, the owner must cancel a call of `read` in progress."""
 
     takes_large_steps = True
 
@@ -111,28 +112,30 @@ class SegmentedRead(Unlosable):
         self._is_over = first is None
         self.extent = extent
         self.partial = extent.end is not None
-        """Whether ranges of these bytes can be requested."""
+        """Whether a client can request ranges of this file, because its length is known."""
         self.honoured = honoured
-        """Whether `extent` is the requested range."""
+        """Whether the client requested a range, and `extent` is that range."""
         self.headers = _type_of(first)
-        """The Content-Type of the first response, without the validators, which do not apply to the whole file."""
+        """The Content-Type header of the first response. The validators of the response are left out, because they
+        apply only to a segment and not to the whole file."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.is_live = is_live
-        """Whether the playlist was still growing when the read was opened."""
+        """Whether the playlist was a live playlist, which still grew, when the read was opened."""
         self.follows_edge = follows_edge
-        """Whether the stream is live, and read from its edge."""
+        """Whether the stream is live, and the read began at the live edge."""
         self.segment: Segment | None = None
-        """The segment of the bytes that `read` last returned."""
+        """The segment that contains the bytes that `read` returned last; None before the first bytes."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Return the next bytes; `b""` if the extent is complete. `most` is the number of bytes to request from the
-        socket at once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in
-        time, and the errors of an extraction."""
+        """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
+        once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the media server sends nothing in time,
+        and the error of an extraction if it fails."""
         self._waits.asked()
         while not self._is_over and self._left != 0:
             current = self._segments.current
             if current is None:
-                raise UpstreamFailed("The media was read after a failure.")  # continuing would leave a hole
+                # an earlier call has failed, and the bytes of its segment would be missing
+                raise UpstreamFailed("The media cannot be read further, because an earlier read failed.")
             chunk = await current.read(most)
             if chunk:
                 self._waits.given()
@@ -143,17 +146,18 @@ class SegmentedRead(Unlosable):
         return b""
 
     async def beginning(self) -> bytes:
-        """Return the first bytes of the whole file, at most SNIFF_BYTES of its first segment, for a read of a range
-        that begins later. Sends one request. Raises the errors of opening and reading a segment."""
+        """Return the first bytes of the whole file, at most SNIFF_BYTES of its first segment, even if this read is of a
+        range that begins later. Sends a separate request. Raises the error of opening or reading the segment if it
+        fails."""
         return await self._segments.beginning()
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge the bytes that the stream holds beyond its reservation to `lender` from now on. Returns False if
-        `lender` cannot spare them."""
+        """Borrow the memory that the stream takes beyond its reservation from `lender` instead of the present lender.
+        Returns False if `lender` cannot spare the memory."""
         return self._room.move_to(lender)
 
     async def aclose(self) -> None:
-        """Close the read. Idempotent."""
+        """Close the open segment and the prefetched segment, and release the memory. Idempotent."""
         try:
             await self._segments.aclose()
         finally:
@@ -166,8 +170,8 @@ class SegmentedRead(Unlosable):
         return chunk
 
     async def _advance(self) -> None:
-        """Go to the next segment. If the reader would otherwise wait for the segment after that, open it in advance,
-        but not for a range, which needs only parts of its segments."""
+        """Open the next segment. If the reader would otherwise wait for the segment after that, start to open that
+        segment in advance. A range is never read in advance, because it needs only parts of its segments."""
         self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
@@ -176,9 +180,10 @@ class SegmentedRead(Unlosable):
 
 
 class _Segments:
-    """The opener of the segments, one after the other. `current` is the open segment; None before the first, after the
-    last, and if the next one could not be opened. If a segment's URL has expired, the opener loads the playlist again
-    and, if that does not help, extracts the page again. The new playlist must list the same segments."""
+    """The opener of the segments of a track, one after the other. `current` is the open segment. It is None before the
+    first segment, after the last segment, and after a segment that could not be opened. If a segment's URL has expired,
+    the opener loads the playlist again and, if that does not help, extracts the page again. The new playlist must list
+    the same segments."""
 
     def __init__(
         self, source: TrackSource, cursor: Cursor, prefetch: Prefetch, *, skip: int, wait_seconds: float
@@ -199,18 +204,21 @@ class _Segments:
 
     @property
     def file(self) -> tuple[str | None, int | None]:
-        """The URL and, if the server states it, the length in bytes of the file that contains the current segment."""
+        """The URL and the length, in bytes, of the file that contains the current segment. Both are None if no segment
+        is open; the length is None if the media server does not state it."""
         return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
-        """Close the current segment and open at most `most_bytes` of the next. Returns False after the last."""
+        """Close the current segment, and open at most `most_bytes` bytes of the next segment. Returns False after the
+        last segment."""
         self._close()
         is_ahead = self._prefetch.is_under_way
         self.current = await (self._prefetch.take() if is_ahead else self._open_next(most_bytes))
         return self.current is not None
 
     def look_ahead(self) -> None:
-        """Begin to open the next segment, but not beyond the edge of a live stream."""
+        """Start to open the next segment in advance. Does nothing for a live stream, because its next segment may not
+        exist yet."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
 
@@ -218,7 +226,7 @@ class _Segments:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
         if segment is None:
             return b""
-        # The playlist has just been used for the current segment, so its addresses need not be renewed.
+        # the URL of the segment is not renewed, because the playlist has just been used for the current segment
         opening = replace(self._opening, judge=Judge(strict=False))
         read = await open_segment(opening, segment, _never, most_bytes=SNIFF_BYTES)
         try:
@@ -236,7 +244,7 @@ class _Segments:
             current.close()
 
     async def _open_next(self, most_bytes: int | None) -> SegmentRead | None:
-        """Open the next segment that has bytes of the extent. Returns None after the last."""
+        """Open the next segment that has bytes of the extent. Returns None after the last segment."""
         segment = await self._next_segment()
         if segment is None:
             return None
@@ -244,7 +252,8 @@ class _Segments:
         return await open_segment(self._opening, segment, self._renew, skip=skip, most_bytes=most_bytes)
 
     async def _next_segment(self) -> Segment | None:
-        """Return the next segment that has bytes of the extent."""
+        """Return the next segment that has bytes of the extent, or None after the last segment. Skips segments that the
+        playlist marks as missing."""
         while (segment := await self._cursor.next()) is not None:
             if segment.gap:
                 self._log_gap()
@@ -257,14 +266,17 @@ class _Segments:
     def _log_gap(self) -> None:
         if not self._has_skipped:
             self._has_skipped = True
-            log.info("The playlist marks segments as missing (EXT-X-GAP): the server skips them, as players do.")
+            log.info(
+                "The playlist marks segments as missing (EXT-X-GAP): the server skips these segments, as players do."
+            )
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
-        """Find a segment at a fresh address: the first call loads the playlist again, the second extracts the page
-        again. Returns None, so that the segment is requested at its current address, if a call fails or comes later."""
+        """Return `segment` with a fresh URL. `nth` counts the calls since the last new byte: the first call loads the
+        playlist again, and the second call extracts the page again. Returns None if this fails, and at further calls:
+        the segment is then requested at its present URL."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
-            # The cursor continues after this segment, whose URL may already be new.
+            # let the cursor continue after this segment; its URL in the current playlist may already be fresh
             fresh = await self._cursor.back(segment)
             if fresh is not None and _asked(fresh) != _asked(segment):
                 return fresh
@@ -273,7 +285,9 @@ class _Segments:
         except PlaylistChanged:
             raise
         except SourceError as error:
-            log.debug("A segment's address could not be renewed: %s", error)
+            log.debug(
+                "The URL of a segment could not be renewed, so the server requests the present URL again: %s", error
+            )
             return None
 
     async def _find_again(self, segment: Segment, nth: int) -> Segment | None:
@@ -293,7 +307,7 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
         return FinishedCursor(manifest, reload)
     if not (isinstance(manifest, HlsManifest) and is_live):
         raise InvalidParameter(UNCUT)
-    return LiveCursor(manifest, reload, patience=patience, start=start)  # the live stream has just ended
+    return LiveCursor(manifest, reload, patience=patience, start=start)  # the live stream ended after the extraction
 
 
 def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:
@@ -305,7 +319,7 @@ async def _never(_segment: Segment, _nth: int) -> Segment | None:
 
 
 def _asked(segment: Segment) -> tuple[str, str | None]:
-    """Return the fields of a segment that its requests need."""
+    """Return the URL of the segment and the URL of its key."""
     return segment.url, None if segment.encryption is None else segment.encryption.uri
 
 

@@ -1,4 +1,5 @@
-"""Variables in playlists (EXT-X-DEFINE and `{$name}`, RFC 8216's second edition §4.3 and §4.4.2.3). Pure."""
+"""The variables in HLS playlists (EXT-X-DEFINE and `{$name}`, second edition of RFC 8216, §4.3 and §4.4.2.3). The
+module does no I/O."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
 
 MAX_VALUES_LENGTH = 8 * 1024
-"""Maximum length of all variables of a playlist together, in characters."""
+"""Maximum length of the names and values of all variables of a playlist together, in characters."""
 MAX_LINE_LENGTH = 32 * 1024
-"""Maximum length of a line after its variables are replaced, in characters."""
+"""Maximum length of a line after its variables have been replaced by their values, in characters."""
 _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 
 
@@ -24,8 +25,8 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Parse an EXT-X-DEFINE tag. A variable without a value is an error only if it is used. Raises `TooLarge` if
-        there are too many variables."""
+        """Add the variable that the EXT-X-DEFINE attribute list `text` defines. Ignores a variable without a value:
+        only its use is an error. Raises `TooLarge` if the variables are too long together."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]
@@ -39,12 +40,12 @@ class Variables:
         self._values[name] = value
 
     def has_all_of(self, line: str) -> bool:
-        """Return whether every name in `line` has a value."""
+        """Return whether every variable in `line` is defined."""
         return all(name in self._values for name in _REFERENCE.findall(line))
 
     def resolve(self, line: str) -> str:
-        """Return `line` with the values in place of their names. Raises `UpstreamFailed` if a name has no value,
-        `TooLarge` if the line becomes too long."""
+        """Return `line` with each variable replaced by its value. Raises `UpstreamFailed` if a variable is not defined,
+        and `TooLarge` if the line becomes too long."""
         names = _REFERENCE.findall(line)
         if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
             raise TooLarge("The media's playlist is too large.")
