@@ -108,9 +108,7 @@ def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
     run([*pip, "install", "-c", str(constraints), f"{wheel}[all]"])
     done = run([str(folder / "bin" / "serverpy"), "doctor"], cwd=folder)
     if "pip install 'serverpy-stream" in done:
-        raise Failure(
-            f"an extra is not installed although the wheel was installed with all extras; `serverpy doctor` printed:\n{done}"
-        )
+        raise Failure(f"an extra is missing although all extras were installed. Output of `serverpy doctor`:\n{done}")
     with serving(folder) as (server, site):
         streamed = sum(each(server, site) for each in (files, segments))
     version = run([str(folder / "bin" / "python"), "-c", "import platform; print(platform.python_version())"]).strip()

@@ -200,7 +200,9 @@ async def test_a_download_is_stopped_even_if_the_caller_does_not_wait_for_its_ca
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_invalid_settings_are_tried_once_and_their_error_is_not_shown_to_clients(site: SampleSite) -> None:
+async def test_a_worker_with_invalid_settings_is_started_once_and_clients_do_not_get_its_error_text(
+    site: SampleSite,
+) -> None:
     workers = Workers(options(impersonate="toaster-9"))
     try:
         found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
@@ -215,7 +217,9 @@ async def test_invalid_settings_are_tried_once_and_their_error_is_not_shown_to_c
         await workers.aclose()
 
 
-async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
+async def test_extractions_succeed_again_after_an_invalid_cookie_file_has_been_repaired(
+    site: SampleSite, tmp_path: Path
+) -> None:
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     async with running(WorkersLimits(first_pause=0.01), cookies_file=str(path)) as workers:
@@ -228,7 +232,7 @@ async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSi
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_closing_fails_running_extractions_and_ends_their_children(site: SampleSite) -> None:
+async def test_closing_the_workers_fails_running_extractions_and_kills_their_child_processes(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         hanging = [
@@ -242,7 +246,7 @@ async def test_closing_fails_running_extractions_and_ends_their_children(site: S
         await eventually(lambda: all(gone(child) for child in children))
 
 
-async def test_a_worker_start_continues_after_its_callers_have_left(site: SampleSite) -> None:
+async def test_the_start_of_a_worker_continues_after_its_callers_have_left(site: SampleSite) -> None:
     workers = Workers(options(wait_seconds=0.05))
     try:
         for _ in range(3):
@@ -254,7 +258,7 @@ async def test_a_worker_start_continues_after_its_callers_have_left(site: Sample
         await workers.aclose()
 
 
-async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
+async def test_closing_the_workers_while_a_worker_starts_leaves_no_process() -> None:
     ours = psutil.Process()
     before = {child.pid for child in ours.children()}
     for turns in (0, 1, 3, 30, 300):
@@ -268,8 +272,8 @@ async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
     await eventually(lambda: {child.pid for child in ours.children()} <= before)
 
 
-async def test_all_waiting_requests_fail_if_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
-    """Requests further back in the queue fail as well, although no request ends that would wake them."""
+async def test_all_waiting_requests_fail_if_no_worker_can_be_started(site: SampleSite, tmp_path: Path) -> None:
+    """No running request ends and so wakes the requests further back in the queue, but these fail as well."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -1,4 +1,5 @@
-"""Fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the upstream."""
+"""Tests of the fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the
+upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CHUNK = bytes(32 * 1024)
 
 @dataclass
 class Spring:
-    """Upstream that returns the items that a test pours in: chunks of segments, an error, or None for the end."""
+    """Upstream that returns the items that the test adds by `pour`: chunks of segments, an error, or None for the
+    end."""
 
     segment: Segment | None = None
     headers: Headers = field(default_factory=lambda: Headers(()))
@@ -79,8 +81,7 @@ def joined(fanout: Fanout) -> Reader:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
-    """Read to the end, with a sleep after each chunk, because the test needs a slow reader. Returns the number of
-    bytes."""
+    """Read to the end, and sleep after each chunk, as a slow reader. Returns the number of bytes."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -88,7 +89,7 @@ async def read_slowly(reader: Reader, seconds: float) -> int:
     return count
 
 
-async def test_all_readers_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
+async def test_all_readers_get_the_same_bytes_from_one_read_of_the_upstream() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
     drains = [spawn(rest_of(reader), name="reader") for reader in readers]
@@ -102,7 +103,7 @@ async def test_all_readers_get_the_same_bytes_and_the_upstream_is_read_once() ->
     assert spring.closings >= 1
 
 
-async def test_the_upstream_is_read_only_on_demand() -> None:
+async def test_the_upstream_is_read_only_when_a_reader_needs_more_bytes() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     reader = shared(fanout, spring)
     spring.pour(segment(1), b"a", b"b", b"c")

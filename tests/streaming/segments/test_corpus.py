@@ -1,6 +1,6 @@
-"""Playlists in the style of the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind.
-The relay requests the segments that an independent parser (`m3u8` of PyPI) lists. Where the two disagree, `why`
-explains which is right."""
+"""Comparison of the relay with an independent HLS parser (the package `m3u8` of PyPI), for playlists in the style of
+the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind. The relay must request the
+segments that `m3u8` lists. Where the two disagree, `why` explains which list is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END = "\n#EXT-X-ENDLIST\n"
 
 @dataclass(frozen=True)
 class Listed:
-    """One request for bytes of the file. `iv` is None if they are not encrypted."""
+    """A request for bytes of a file. `iv` is the initialization vector, or None if the bytes are not encrypted."""
 
     url: str
     first: int = 0
@@ -35,7 +35,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist. `why` explains why the relay's list is right where `m3u8` has another, and is None if both agree."""
+    """A playlist. `why` explains why the relay's list of segments is right where the list of the parser `m3u8` differs.
+    It is None if the lists are equal."""
 
     kind: str
     text: str
@@ -55,7 +56,7 @@ MAP = '#EXT-X-MAP:URI="{}"\n'
 DISCONTINUITY = "\n#EXT-X-DISCONTINUITY\n"
 
 PLAYLISTS = [
-    # Addresses
+    # URIs of segments
     Playlist("addresses", HEAD + segments("a.ts", "b/c.ts", "../d.ts", "./e.ts") + END),
     Playlist("addresses", HEAD + segments("/a.ts", "//cdn.example/b.ts", "http://cdn.example:8080/c.ts") + END),
     Playlist("addresses", HEAD + segments("a.ts?x=1&y=2", "b.ts?u=https://x.example/", "c;v=1.ts", "d%20e.ts") + END),
@@ -128,11 +129,11 @@ IDS = [f"{each.kind}-{number}" for number, each in enumerate(PLAYLISTS)]
 
 
 def ours(text: str) -> list[Listed]:
-    """Return the requests that the relay would make."""
+    """Return the requests that the relay would make for the playlist."""
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
     found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
-    # In yt-dlp, this tag itself counts as a discontinuity.
+    # yt-dlp counts EXT-X-DISCONTINUITY-SEQUENCE itself as a discontinuity.
     before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []
     for segment in (each for each in found if not each.gap):
         listed.append(_listed(segment, has_jumped=not segment.initial and segment.discontinuity > before))
@@ -147,13 +148,14 @@ def _listed(segment: Segment, *, has_jumped: bool) -> Listed:
 
 
 def theirs(text: str) -> list[Listed]:
-    """Return the requests that `m3u8` lists, in the same form."""
+    """Return the requests for the segments that the parser `m3u8` lists, in the form of `ours`."""
     return list(_requests(m3u8.loads(text, uri=BASE)))
 
 
 def _requests(playlist: m3u8.M3U8) -> Iterator[Listed]:
     section, position, has_jumped = None, 0, False
-    for each in (segment for segment in playlist.segments if segment.uri):  # the other segments consist of parts
+    # a segment without a URI consists only of partial segments (EXT-X-PART)
+    for each in (segment for segment in playlist.segments if segment.uri):
         given = each.init_section
         if given is not None and (given.uri, given.byterange) != section and not each.gap_tag:
             section = given.uri, given.byterange
@@ -183,7 +185,7 @@ def _key(segment: m3u8.Segment) -> tuple[str | None, bytes | None]:
 
 
 @pytest.mark.parametrize("playlist", PLAYLISTS, ids=IDS)
-def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playlist: Playlist) -> None:
+def test_the_relay_requests_the_segments_that_the_parser_m3u8_lists(playlist: Playlist) -> None:
     found = ours(playlist.text)
     assert found
     if playlist.why is None:
@@ -208,7 +210,9 @@ def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playli
         ("variables-37", [Listed("i.mp4?t=1", initial=True), Listed("1.m4s?t=1")]),
     ],
 )  # fmt: skip
-def test_the_relay_is_right_where_the_parsers_disagree(number: str, expected: list[Listed]) -> None:
+def test_the_relay_is_right_where_its_segments_differ_from_those_of_the_parser_m3u8(
+    number: str, expected: list[Listed]
+) -> None:
     playlist = PLAYLISTS[IDS.index(number)]
     assert playlist.why
     relative = [
@@ -226,7 +230,7 @@ def test_the_relay_is_right_where_the_parsers_disagree(number: str, expected: li
     assert relative == expected
 
 
-def test_there_are_three_playlists_of_each_kind() -> None:
+def test_the_corpus_has_at_least_three_playlists_of_each_kind() -> None:
     kinds = [each.kind for each in PLAYLISTS]
     assert all(kinds.count(kind) >= 3 for kind in kinds)
     assert len(PLAYLISTS) >= 30
