@@ -47,7 +47,7 @@ class Recorder:
 async def fetch(
     site: SampleSite, path: Path, *urls: str, force: bool = False, jobs: int = 1, wish: Wish | None = None
 ) -> Sequence[Event]:
-    """Fetch each of `urls` into the folder `path`. Returns the last event of each job."""
+    """Fetch each of `urls` into the folder `path`. Returns the events that ended the jobs."""
     recorder = Recorder()
     engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
     try:

@@ -127,8 +127,8 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """Release all reservations, all that exist in each turn of the event loop. Checks that no request is still
-        waiting at the end."""
+        """Release all reservations that exist, in each turn of the event loop until there are none. Checks that no
+        request is still waiting at the end."""
         await turn()
         while running := self._running():
             for stream in running:

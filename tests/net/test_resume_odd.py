@@ -189,7 +189,7 @@ async def test_the_first_bytes_of_each_new_response_are_compared_with_bytes_read
     assert set(found.values()) == {"The media changed while it was read."}, found
 
 
-async def test_the_validators_of_each_window_are_compared_with_those_of_the_last_window() -> None:
+async def test_the_validators_of_each_window_are_compared_with_those_of_the_previous_window() -> None:
     def case(before: Headers, after: Headers) -> Awaitable[str]:
         return outcome(
             by_turns(lambda ask: part(ask, more=before), lambda ask: part(ask, more=after)), window_bytes=100_000

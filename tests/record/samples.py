@@ -160,7 +160,7 @@ def _tube() -> Iterator[Sample]:
 
 
 def _addresses() -> Iterator[Sample]:
-    """Yield the addresses of media and manifests, which no page contains."""
+    """Yield samples of media and manifests that are requested without a page."""
     yield from (Sample(f"/media/{name}", child=name in _MEDIA_BY_CHILD) for name in _MEDIA)
     yield from (Sample(f"/hls/{kind}/master.m3u8") for kind in ("ts", "fmp4", "aes", "audio", *HLS))
     yield from (Sample(f"/hls/ts/{variant}.m3u8") for variant in ("high", "low"))

@@ -107,7 +107,7 @@ def test_fragments_with_two_truns_have_the_length_that_the_sidx_states(media: Pa
     assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
-def test_video_frames_are_reordered_and_have_uneven_durations(media: Path) -> None:
+def test_some_sample_films_have_reordered_frames_and_uneven_frame_durations(media: Path) -> None:
     for name in ("long", "uneven", "cut"):
         film = media / f"video-{name}.mp4"
         assert any(pts != dts for pts, dts, _, _ in samples(film))

@@ -112,7 +112,7 @@ async def test_the_upstream_is_read_only_when_a_reader_needs_more_bytes() -> Non
     await reader.aclose()
 
 
-async def test_a_reader_that_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
+async def test_a_reader_that_joins_gets_the_initialization_section_then_the_latest_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), b"i", b"j")
@@ -128,8 +128,8 @@ async def test_a_reader_that_joins_begins_with_the_initialization_section_and_th
     await second.aclose()
 
 
-async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one() -> None:
-    """The ring holds 8 MiB, and the segment is larger."""
+async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begins_with_the_next_segment() -> None:
+    """The ring buffer has 8 MiB, and the segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -147,8 +147,8 @@ async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one
 
 
 async def test_a_different_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
-    """Of four readers, the first has read everything, the second nothing; the third joins while the section arrives,
-    and the fourth after it."""
+    """There are four readers. When the different section arrives, the first reader has read everything, and the second
+    nothing. The third reader joins while the section arrives, the fourth after it."""
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first = shared(fanout, spring)
@@ -172,8 +172,9 @@ async def test_a_different_initialization_section_reaches_every_reader_once_befo
     assert budget.used_bytes == 0
 
 
-async def test_a_reader_that_waits_for_a_segment_gets_the_different_initialization_section() -> None:
-    """The reader has read the previous section, and the current segment is too large for the ring."""
+async def test_a_reader_that_waits_for_the_next_segment_gets_the_different_initialization_section_before_it() -> None:
+    """The reader has read the first initialization section. The current segment is too large for the ring buffer, so
+    the reader must wait for the next segment."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -191,7 +192,7 @@ async def test_a_reader_that_waits_for_a_segment_gets_the_different_initializati
     await second.aclose()
 
 
-async def test_only_the_reader_that_falls_behind_is_cut() -> None:
+async def test_a_reader_that_falls_behind_is_cut_while_the_other_readers_get_every_byte() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
@@ -210,7 +211,7 @@ async def test_only_the_reader_that_falls_behind_is_cut() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_the_other_readers_wait_briefly_for_a_slow_reader() -> None:
+async def test_the_fan_out_waits_briefly_for_a_slow_reader_so_that_it_is_not_cut() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 3 * RING_BYTES // len(CHUNK)
@@ -224,7 +225,7 @@ async def test_the_other_readers_wait_briefly_for_a_slow_reader() -> None:
     await slow.aclose()
 
 
-async def test_the_other_readers_wait_for_at_most_half_a_segment() -> None:
+async def test_the_fan_out_waits_for_a_slow_reader_for_at_most_half_the_duration_of_a_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 2 * RING_BYTES // len(CHUNK)
@@ -238,7 +239,7 @@ async def test_the_other_readers_wait_for_at_most_half_a_segment() -> None:
     await slow.aclose()
 
 
-async def test_an_error_reaches_every_reader_after_the_bytes_before_it() -> None:
+async def test_readers_get_an_upstream_error_after_all_bytes_that_precede_it() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     spring.pour(segment(1), b"a", b"b")
@@ -254,7 +255,7 @@ async def test_an_error_reaches_every_reader_after_the_bytes_before_it() -> None
     await second.aclose()
 
 
-async def test_the_last_reader_to_leave_closes_the_upstream() -> None:
+async def test_the_last_reader_that_leaves_closes_the_upstream() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, second = shared(fanout, spring), joined(fanout)
@@ -270,14 +271,14 @@ async def test_the_last_reader_to_leave_closes_the_upstream() -> None:
     assert (fanout.upstreams, budget.used_bytes) == (0, 0)
 
 
-async def test_a_reader_that_leaves_before_the_first_read_closes_the_upstream() -> None:
+async def test_a_single_reader_that_leaves_before_its_first_read_closes_the_upstream() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     await shared(fanout, spring).aclose()
     assert spring.reads == 0
     assert spring.closings >= 1
 
 
-async def test_a_reader_that_is_cancelled_while_it_waits_does_not_disturb_the_others() -> None:
+async def test_cancelling_a_waiting_reader_does_not_affect_the_other_readers() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     waiting = [spawn(reader.read(), name="reader") for reader in (first, second)]
@@ -289,7 +290,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_does_not_disturb_the_ot
     await second.aclose()
 
 
-async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
+async def test_closing_a_reader_continues_if_the_task_that_closes_it_is_cancelled() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     reader = shared(fanout, spring)
@@ -303,7 +304,7 @@ async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
     assert spring.closings >= 1
 
 
-async def test_without_room_for_a_ring_no_reader_joins_and_the_first_gets_every_byte() -> None:
+async def test_without_enough_budget_for_a_ring_no_second_reader_joins_and_the_first_gets_every_byte() -> None:
     fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
     first = shared(fanout, spring)
     assert fanout.join(KEY) is None
@@ -315,7 +316,7 @@ async def test_without_room_for_a_ring_no_reader_joins_and_the_first_gets_every_
     await first.aclose()
 
 
-async def test_without_room_for_the_initialization_section_no_reader_joins() -> None:
+async def test_without_enough_budget_for_the_initialization_section_no_second_reader_joins() -> None:
     fanout, spring = Fanout(budget_of(1024)), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), bytes(2048))
@@ -325,7 +326,7 @@ async def test_without_room_for_the_initialization_section_no_reader_joins() -> 
     await first.aclose()
 
 
-async def test_only_one_task_at_a_time_opens_an_upstream() -> None:
+async def test_only_one_task_at_a_time_can_open_the_upstream_of_a_stream() -> None:
     fanout = Fanout(budget_of())
     inside: list[int] = []
 

@@ -51,7 +51,7 @@ def test_patching_a_moof_changes_each_of_its_trafs() -> None:
     assert patched(traf, traf).count(tfhd(BASE_IS_MOOF, 2)) == 2
 
 
-def test_a_moof_without_base_data_offset_and_default_base_is_moof_may_have_only_one_traf() -> None:
+def test_a_moof_with_neither_base_data_offset_nor_default_base_is_moof_may_have_only_one_traf() -> None:
     assert tfhd(0, 2) in patched(write(b"traf", tfhd(0)))
     with pytest.raises(UnsupportedConversion):
         patched(write(b"traf", tfhd(0)), write(b"traf", tfhd(0)))

@@ -306,7 +306,7 @@ async def test_a_playlist_that_cannot_be_loaded_is_requested_again_until_the_tim
 
 
 def test_a_playlist_without_a_target_duration_is_loaded_at_most_once_a_second_while_it_is_unchanged() -> None:
-    """Such a playlist is loaded more often while each load returns new segments."""
+    """A playlist without a target duration is loaded more often while each load returns new segments."""
     now = 0.0
     reloads = Reloads(lambda: now)
 
