@@ -52,7 +52,7 @@ def test_a_page_without_a_cached_extraction_starts_a_worker(idle: Server) -> Non
 def test_embedded_extracts_a_page_with_a_cached_extraction_again_after_the_worker_has_stopped(
     idle: Server, site: SampleSite
 ) -> None:
-    """The method needs yt-dlp's own extraction, which was lost when the worker stopped."""
+    """The embedded method needs yt-dlp's own result of the extraction, which was lost when the worker stopped."""
     assert idle.get("/page/prog?again", path="/info").status == 200
     wait_for_worker_stop(idle)
     answer = idle.get("/page/prog?again", method="embedded")

@@ -77,5 +77,5 @@ def test_the_development_lock_has_the_package_versions_of_the_runtime_lock() -> 
 
 
 def test_the_rivals_lock_has_the_same_version_of_yt_dlp_as_the_runtime_lock() -> None:
-    """With different versions, the benchmark would compare two versions of yt-dlp."""
+    """If the lock files had different versions of yt-dlp, the benchmark would compare two versions of it."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -56,7 +56,7 @@ def test_a_range_header_with_one_range_is_parsed(header: str, expected: ByteRang
     ],
 )
 def test_an_invalid_or_unsupported_range_header_is_ignored(header: str | None) -> None:
-    """The server then sends the whole file. The header has an unknown unit, several ranges, or an invalid range."""
+    """If a Range header has an unknown unit, several ranges, or an invalid range, the server sends the whole file."""
     assert parse_range(header) is None
 
 

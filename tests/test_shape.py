@@ -162,7 +162,7 @@ def test_the_measuring_and_the_reporting_modules_of_the_benchmark_do_not_import_
 
 
 def test_the_package_has_no_import_cycles() -> None:
-    """The test also checks imports inside functions and under TYPE_CHECKING."""
+    """The check includes imports inside functions and under TYPE_CHECKING."""
     graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
     order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
     order.prepare()  # an import cycle raises CycleError, which names the modules

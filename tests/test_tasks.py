@@ -48,7 +48,8 @@ async def test_each_step_in_a_block_has_the_full_timeout() -> None:
 
 
 async def test_the_timeout_of_a_step_begins_with_the_step_and_not_with_the_block() -> None:
-    """The timer that was started at the beginning of the block must not end the step early."""
+    """A timer runs since the beginning of the block. It must not end a step that begins later before the step has had
+    its full timeout."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):

@@ -86,7 +86,8 @@ def decompositions() -> dict[str, str]:
 
 @pytest.mark.parametrize("special", [*sorted(DANGEROUS), ".", "%", ";", "=", " "])
 def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> None:
-    """Examples are full-width characters, U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
+    """Characters whose compatibility decomposition contains ASCII are full-width characters, U+2105 (c/o), U+2026
+    (three dots), U+2A74 (::=), and others."""
     forms = [each for each, text in decompositions().items() if special in text]
     assert forms
     for form in forms:

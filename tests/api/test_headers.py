@@ -40,7 +40,7 @@ def test_media_responses_require_caches_to_revalidate(server: Server, page: str,
 def test_live_streams_are_sent_with_cache_control_no_store(
     server: Server, site: SampleSite, page: str, start: dict[str, Any]
 ) -> None:
-    """The page says that the first broadcast is live, while only the playlist of the second one is live."""
+    """In one case, the page says that the broadcast is live. In the other case, only the playlist does."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
     with server.open(f"/{page}/live/{spec}", receive_bytes=4096, **start) as exchange:

@@ -56,7 +56,8 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
 def test_a_range_request_returns_that_part_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
-    """One page is from a sample site that serves every range, the other from a site that serves only small ranges."""
+    """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
+    ranges."""
     whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
     answer = ask_range(server, value, page)
     first, last = first % len(whole), last % len(whole)
@@ -103,7 +104,7 @@ def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film
 
 
 def test_a_range_with_a_matching_if_range_is_served_else_the_whole_file(server: Server, film: bytes) -> None:
-    """Only a strong validator matches (RFC 9110 §13.1.5)."""
+    """Only a strong validator in If-Range can match (RFC 9110 §13.1.5)."""
     headers = server.get(FILM, method="relay", verb="HEAD").headers
     etag, modified = headers["etag"], headers["last-modified"]
     holds = {value: ask_range(server, "bytes=5-9", **{"If-Range": value}) for value in (etag, modified)}
@@ -355,7 +356,7 @@ def test_the_server_checks_the_method_then_the_url_then_the_parameters_of_a_requ
 
 
 def test_an_extraction_that_exceeds_extract_timeout_is_answered_with_504(site: SampleSite) -> None:
-    """The page sends its answer too slowly."""
+    """The page takes 60 s to respond, while EXTRACT_TIMEOUT is 1 s."""
     with serving(site, extract_timeout=1, stall_timeout=60) as server:
         for method in ("auto", "subprocess"):
             answer = server.get(f"/page/slow?seconds=60&key={SECRET}", method=method)
@@ -368,7 +369,7 @@ def test_an_extraction_that_exceeds_extract_timeout_is_answered_with_504(site: S
 
 @pytest.mark.parametrize("method", ["auto", "subprocess"])
 def test_an_extraction_from_a_silent_site_is_answered_with_504(hurried: Server, method: str) -> None:
-    """STALL_TIMEOUT ends the extraction, although EXTRACT_TIMEOUT is longer."""
+    """STALL_TIMEOUT, which is shorter than EXTRACT_TIMEOUT, ends the extraction."""
     answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
     hurried.settled()

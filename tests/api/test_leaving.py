@@ -298,7 +298,8 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
 
 
 def test_the_server_starts_a_worker_again_that_failed_to_start(site: SampleSite, tmp_path: Path) -> None:
-    """The second start succeeds before the server reports that it is ready, so no client notices the failure."""
+    """The second start of the worker succeeds before the server reports that it is ready, so no client notices that the
+    first start has failed."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "first = pathlib.Path(__file__).with_name('first')\n"

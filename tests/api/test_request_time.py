@@ -114,7 +114,8 @@ async def test_the_server_closes_a_connection_whose_request_body_stays_incomplet
 async def test_the_server_closes_a_connection_that_sends_bytes_but_begins_no_request(
     monkeypatch: pytest.MonkeyPatch, head: bytes, dripped: bytes
 ) -> None:
-    """These bytes end the timeout of idle connections, so the time limit of a request must apply."""
+    """Bytes that begin no request end uvicorn's timeout of idle connections, so the time limit of a request must apply
+    to them."""
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
     async with connected(answer) as (reader, writer, _):
         writer.write(head.replace(b"%s", b""))

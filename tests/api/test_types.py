@@ -25,7 +25,7 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 @pytest.mark.parametrize("page", SAMPLES)
 def test_responses_to_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
-    """A player sends the first two requests in this order. The response to HEAD also has Content-Length."""
+    """A player first requests two bytes, then the rest of the file. The response to HEAD also has Content-Length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})
     middle = server.get(page, headers={"Range": "bytes=100-149"})

@@ -37,9 +37,8 @@ def bench() -> Iterator[Bench]:
 
 @pytest.mark.parametrize(("name", "limited"), [("relay", False), ("relay", True), ("embedded", False)])
 def test_the_server_respects_its_memory_budget_under_200_clients(bench: Bench, name: str, limited: bool) -> None:
-    """The 200 clients connect at once, more than the server accepts. Each served client gets every byte, and each
-    refused client gets a Retry-After. The process that serves them uses at most its base memory plus 110 % of its
-    budget."""
+    """200 clients connect at once, more than the server accepts. Each served client gets every byte, and each refused
+    client gets a Retry-After. The process that serves them uses at most its base memory plus 110 % of its budget."""
     found = measure(TARGETS[name], Load(200, 3.0, 16 * MIB), limited, bench)
     assert not found.problems
     (row,), (series,) = found.rows, found.series

@@ -114,7 +114,7 @@ async def test_slow_clients_do_not_read_faster_than_their_rate(site: SampleSite)
 
 
 async def test_responses_to_slow_clients_stay_unfinished_at_the_server(site: SampleSite) -> None:
-    """The kernel's receive buffer of a slow client is small, so the kernel cannot take the whole response at once."""
+    """The kernel's receive buffer of a slow client is small, so the server cannot finish a response at once."""
     await eventually(lambda: not answers_under_way(site))  # the responses of earlier tests must have ended
     async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
         await crowd.join(5)

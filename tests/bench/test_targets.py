@@ -179,7 +179,8 @@ def test_check_raises_if_the_target_has_died(origin: Origin) -> None:
 
 
 def test_a_child_that_ignores_sigterm_is_killed_with_its_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The middle process ends at once, so the process that it has started is an orphan."""
+    """A child starts a second process, which starts a third. The second process ends at once, so the third is an
+    orphan."""
     monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"

@@ -115,7 +115,7 @@ def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
 async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """A partial file that already has all bytes is resumed in the same way."""
+    """A partial file that already has all bytes is also resumed from a little before its end."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:kept])
     assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
@@ -198,7 +198,7 @@ async def test_get_leaves_a_partial_file_of_another_format_unchanged(
 async def test_a_second_file_of_the_same_name_gets_a_number_in_this_and_in_later_runs(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """Two media with the same name are fetched at once. A second run finds their files."""
+    """The command fetches two media with the same name at the same time. When it runs again, it finds both files."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)
@@ -226,8 +226,8 @@ async def test_force_overwrites_files_of_earlier_runs_but_not_those_of_the_same_
 
 
 async def test_get_saves_media_of_unknown_length_as_files(site: SampleSite, tmp_path: Path) -> None:
-    """The media are an HLS stream, and a file without Content-Length. A second run finds the existing files by their
-    first bytes."""
+    """The media are an HLS stream, and a file without Content-Length. When the command runs again, it recognises the
+    existing files by their first bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]
     hls, chunked = await fetch(site, tmp_path, *urls)
     assert isinstance(hls, Done)

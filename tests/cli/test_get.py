@@ -121,8 +121,7 @@ def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_
 
 
 def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: SampleSite, tmp_path: Path) -> None:
-    """If the source is unchanged, the second command requests a range from a little before the end of the partial
-    file."""
+    """If the source is unchanged, `get` resumes the partial file by requesting a range from a little before its end."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -160,8 +159,8 @@ def test_get_with_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
 def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops the command. So does closing the pipe, after which the command prints no message and exits with the
-    same status as `cat`."""
+    """Ctrl+C stops the command, and so does closing the reading end of its stdout. In the second case, the command
+    prints no message, and exits with the same status as `cat`."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -193,7 +192,8 @@ def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
 
 
 def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
-    """The command reports the files, failures and playlist items of its children. No item is fetched twice."""
+    """`get --isolate` reports the files, failures and playlist items of its child processes. No item is fetched
+    twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
     done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
     assert done.returncode == 1

@@ -40,7 +40,7 @@ def test_help_names_the_commands_without_importing_the_server() -> None:
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_refuses_to_run_on_systems_other_than_linux(platform: str, name: str) -> None:
-    """The error is one line, even if modules that exist only on Unix cannot be imported."""
+    """The error for an unsupported system is one line, even if modules that exist only on Unix cannot be imported."""
     code = (
         "import sys, click\n"
         "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'):\n    sys.modules[name] = None\n"
@@ -119,6 +119,7 @@ def test_main_exits_with_status_0_if_the_command_succeeds(capsys: pytest.Capture
 
 
 def test_an_option_takes_precedence_over_the_environment_variable(tmp_path: Path) -> None:
-    """The error names the invalid host given as an option, while the host in the environment is valid."""
+    """The test gives an invalid host as an option and a valid host in the environment. The error names the invalid
+    host."""
     done = run("serve", "--host", "nowhere.invalid", "--port", "1", SERVERPY_HOST="127.0.0.1")
     assert (done.returncode, done.stderr) == (1, "serverpy: cannot listen on nowhere.invalid: no such host\n")

@@ -70,7 +70,7 @@ async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits
 
 
 async def test_a_worker_is_not_stopped_as_idle_during_a_download(site: SampleSite) -> None:
-    """The download keeps the worker busy even if nobody reads its pipe and no byte moves."""
+    """A download keeps its worker busy even if nobody reads its pipe, so that no bytes are written to it."""
     async with running(SOON) as workers:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
@@ -112,7 +112,7 @@ async def test_a_cached_extraction_starts_no_worker(site: SampleSite) -> None:
 
 
 async def test_a_request_at_the_moment_of_the_idle_stop_is_served_by_a_worker(site: SampleSite) -> None:
-    """Each request arrives when the worker is about to stop, so the test has to sleep for fixed times."""
+    """Each request has to arrive when the idle worker is about to stop, so the test sleeps for fixed times."""
     async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")

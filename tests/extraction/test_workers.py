@@ -273,7 +273,7 @@ async def test_closing_the_workers_while_a_worker_starts_leaves_no_process() -> 
 
 
 async def test_all_waiting_requests_fail_if_no_worker_can_be_started(site: SampleSite, tmp_path: Path) -> None:
-    """No running request ends and so wakes the requests further back in the queue, but these fail as well."""
+    """Even the last request in the queue fails at once, although no running request ends and wakes it."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -144,8 +144,8 @@ def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media
 def test_a_seek_in_a_woven_film_finds_a_key_frame_at_most_five_seconds_before_its_target(
     server: Server, page: str, seconds: float
 ) -> None:
-    """A player needs only a few seeks in the file to reach the target. In a fragmented film without an index for each
-    track, it would need 730."""
+    """A player reaches the target of a seek by few jumps in the file. In a fragmented film without an index for each
+    track, the player would need 730 jumps."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds

@@ -147,7 +147,8 @@ async def test_a_range_inside_the_header_of_a_woven_film_sends_no_request_to_the
 async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of_a_new_request(
     shelf: Shelf, media: Path
 ) -> None:
-    """Video and audio come from a muxed file. A second of its audio is too small to be worth a request of its own."""
+    """Video and audio come from a single muxed file. A second of its audio has so few bytes that a separate request for
+    it is not worthwhile."""
     put(shelf, media / "prog.mp4", media / "prog.mp4")
     async with loom(shelf) as weaving:
         film = await weaving.read()
@@ -188,7 +189,7 @@ async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shel
 
 
 async def test_a_source_without_validator_that_becomes_shorter_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
-    """The requested range fitted the old file, but is beyond the end of the new file."""
+    """The weaver requests a range that is inside the old file, but beyond the end of the new file."""
     shelf.headers.clear()
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
@@ -219,7 +220,7 @@ async def test_a_range_beyond_the_end_of_a_woven_stream_leaves_no_connection_and
 
 
 async def test_a_woven_stream_that_is_cancelled_leaves_no_connection_and_no_bytes_in_use(shelf: Shelf) -> None:
-    """The stream is cancelled after 0 to 117 iterations of the event loop."""
+    """The test cancels the stream after 0 to 117 iterations of the event loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
             opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
@@ -295,8 +296,8 @@ def regrouped(film: bytes, fragments: int) -> bytes:
 
 
 async def test_a_sidx_reference_may_cover_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
-    """The data of these fragments begins 17 bytes after the data offset in their truns, which no test notices, because
-    none decodes the film."""
+    """The additional boxes shift the data of the fragments by 17 bytes from the data offset in their truns. No test
+    notices this, because none decodes the film."""
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
     async with loom(shelf) as weaving:

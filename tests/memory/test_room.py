@@ -113,7 +113,7 @@ async def test_concurrent_growths_of_a_room_run_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_cancelling_the_growth_of_a_room_leaves_no_bytes_charged(turns: int) -> None:
-    """The test cancels the growth in each turn of the event loop, even in the turn that grants it."""
+    """The test cancels the growth of a room in different turns of the event loop, even in the turn that grants it."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)

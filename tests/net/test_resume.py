@@ -116,7 +116,7 @@ async def test_a_read_ends_with_upstream_failed_if_the_file_changes_but_not_its_
 
 
 async def test_a_read_ends_with_upstream_failed_if_the_etag_changes_after_a_cut(site: SampleSite) -> None:
-    """The bytes do not change, but the media server says by the ETag that the file has changed."""
+    """The bytes of the file are the same, but the media server sends a different ETag for the second request."""
     async with at(f"{site.http}/fault/cut=1000000,etag=flip/media/prog.mp4") as upstream, reading(upstream) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
@@ -178,7 +178,8 @@ async def test_cancelling_the_opening_of_a_read_leaves_no_connection_open() -> N
 
 
 async def test_a_read_takes_no_more_bytes_from_the_socket_than_its_caller_requests(site: SampleSite) -> None:
-    """Only the first call of `read` may return more, because bytes of the body arrive together with the head."""
+    """Only the first call of `read` may return more bytes than requested, because bytes of the body arrive together
+    with the head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
         chunks = [await read.read(1000)]

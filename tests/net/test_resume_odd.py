@@ -109,7 +109,8 @@ def chunked(ask: Ask, content_range: str | None) -> Reply:
 async def test_a_200_that_may_be_only_a_part_of_the_file_is_never_read_as_the_whole_file(
     content_range: str, length: int | None
 ) -> None:
-    """The reader sends the request again without Range, and uses only the second response."""
+    """If a 200 may contain only a part of the file, the reader sends the request again without Range, and uses only the
+    second response."""
 
     def odd(ask: Ask) -> Reply:
         if length is None:
@@ -213,7 +214,8 @@ async def test_each_window_overlaps_the_window_before_it_by_at_most_overlap_byte
 
 @pytest.mark.parametrize("most", [2, 3, 100, 5000])
 async def test_a_read_progresses_although_each_response_has_fewer_bytes_than_requested(most: int) -> None:
-    """The reader compares some bytes with those read before, even if a response has very few bytes."""
+    """After each response, the reader overlaps the next request with bytes read before, and compares them, even if a
+    response has very few bytes."""
     file = FILE[:50] if most < 10 else FILE[: 20 * most]
     async with upstream(partial(part, file=file, most=most)) as (source, asked), reading(source) as read:
         assert await rest_of(read) == file
@@ -324,7 +326,7 @@ async def test_a_response_at_a_renewed_address_is_joined_if_all_but_the_etag_agr
 
 
 async def test_a_change_of_the_etag_is_noticed_even_if_the_address_is_renewed_afterwards() -> None:
-    """The changed file has a different ETag, but the same bytes where the reader compares them."""
+    """The file at the renewed URL has a different ETag, but the same bytes where the reader compares them."""
     async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
         answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
         assert "changed" in await outcome(answer, renewed=(url,))

@@ -212,7 +212,7 @@ CODED = gzip.compress(LONG)
 
 @pytest.mark.parametrize("ranges", ["ignored", "whole", "honoured"])
 async def test_a_read_of_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
-    """The media server may support ranges, but its offsets are those of the compressed bytes."""
+    """The media server may support ranges of a compressed body, but their offsets count compressed bytes."""
     with Origin(compressed(ranges, cut=False)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)

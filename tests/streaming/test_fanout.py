@@ -129,7 +129,7 @@ async def test_a_reader_that_joins_gets_the_initialization_section_then_the_late
 
 
 async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begins_with_the_next_segment() -> None:
-    """The ring buffer has 8 MiB, and the segment is larger."""
+    """The ring buffer has 8 MiB, and the latest segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -147,8 +147,9 @@ async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begi
 
 
 async def test_a_different_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
-    """There are four readers. When the different section arrives, the first reader has read everything, and the second
-    nothing. The third reader joins while the section arrives, the fourth after it."""
+    """There are four readers. When the second initialization section arrives, the first reader has read everything
+    before it, and the second reader nothing. The third reader joins while the section arrives, and the fourth after
+    it."""
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first = shared(fanout, spring)

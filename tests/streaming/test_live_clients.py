@@ -74,7 +74,7 @@ def finish(client: Exchange) -> bytes:
 
 @pytest.mark.parametrize("page", ["tube", "page"])
 def test_ten_clients_of_a_live_stream_cause_one_upstream_request_per_segment(server: Server, page: str) -> None:
-    """In one case the page states that the stream is live, in the other only the playlist does."""
+    """In one case, the page states that the stream is live. In the other case, only the playlist does."""
     show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
     with show.clients(CLIENTS) as clients:
         for _ in range(4):

@@ -99,7 +99,7 @@ async def test_an_expired_playlist_url_makes_the_server_extract_the_page_once_mo
 
 
 async def test_a_media_url_from_the_new_extraction_is_not_requested_before_its_available_at_time() -> None:
-    """Some sites return media URLs that work only some seconds later."""
+    """Some sites return media URLs that work only some seconds after the extraction."""
     async with serving(part) as (fresh, asked), serving(STALE["400"]) as (stale, _), at() as source:
         page = Page(lambda visit: film(stale) if visit == 1 else film(fresh, available_at=2.0**40))
         with pytest.raises(UpstreamFailed, match="not available yet"):

@@ -168,7 +168,7 @@ async def test_a_cut_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(s
 async def test_a_body_of_unknown_length_over_tls_is_complete_only_if_it_ends_with_close_notify(
     site: SampleSite, tmp_path: Path, cleanly: bool
 ) -> None:
-    """Without close_notify, the body may have been cut (RFC 8446 §6.1)."""
+    """If a TLS connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -232,7 +232,8 @@ async def test_a_media_url_that_the_guard_refuses_raises_target_forbidden(site: 
 async def test_a_forbidden_http_url_in_a_redirect_page_or_playlist_raises_target_forbidden(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
-    """yt-dlp requests http URLs without a tunnel. The refusal of a tunnel would have another status."""
+    """yt-dlp requests http URLs from the egress proxy without a tunnel. The refusal of a tunnel would have a different
+    status."""
     inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
 
     def playlist(connection: socket.socket, head: bytes) -> None:
@@ -399,7 +400,7 @@ async def test_only_the_first_of_several_selected_formats_is_streamed(site: Samp
 async def test_sites_are_allowed_and_denied_as_in_the_worker(
     site: SampleSite, sites: Sites, page: bool, tube: bool
 ) -> None:
-    """The generic extractor must not extract the page of a denied site in its place."""
+    """If the extractor of a site is denied, yt-dlp's generic extractor must not extract the page instead."""
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
@@ -481,7 +482,7 @@ async def test_the_directory_of_a_killed_server_is_removed_before_the_first_chil
 
 
 async def test_a_title_longer_than_the_limit_of_the_child_is_truncated(site: SampleSite) -> None:
-    """Each character of this title has twelve bytes in JSON."""
+    """Each character of the page's title has twelve bytes in JSON."""
     media = site.path("prog.mp4").read_bytes()
 
     def serve(connection: socket.socket, head: bytes) -> None:

@@ -56,7 +56,8 @@ def test_a_cut_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_by
 
 
 def test_a_reset_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(site: SampleSite) -> None:
-    """The number of received bytes varies, because a reset discards bytes that have arrived but are still unread."""
+    """The number of received bytes varies: the egress proxy passes the reset on, and a reset discards bytes that have
+    arrived but are still unread."""
     with Running(progressive(f"{site.http}/fault/rst=2000000,norange/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
@@ -204,7 +205,8 @@ MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,U
 def test_segments_are_decrypted_with_their_media_sequence_number_as_iv(
     site: SampleSite, lines: tuple[str | int, ...], given: tuple[int | None, ...]
 ) -> None:
-    """The sequence numbers of the sample segments begin with 7. In some cases, the first segment is not encrypted."""
+    """The media sequence numbers of the sample segments begin with 7. In some cases, the first segment is not
+    encrypted."""
     texts = [each if isinstance(each, str) else f"#EXTINF:2,\n../aes/low-{each}.ts" for each in lines]
     texts = [text.replace("aes/low-0.ts", "ts/low-0.ts") if None in given else text for text in texts]
     init = site.path("hls/fmp4/low-init.mp4").read_bytes() if MAP in lines else b""
@@ -273,7 +275,8 @@ def test_a_file_with_a_chunk_size_is_requested_in_chunks_one_after_the_other(sit
 
 @pytest.mark.parametrize("option", ["format", "global"])
 def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite, option: str) -> None:
-    """With an unbounded range, curl_cffi would buffer the whole body in memory while the reader does not read."""
+    """If the range were unbounded, curl_cffi would buffer the whole body in memory while the reader of the pipe does
+    not read."""
     before = len(site.requests)
     url = f"{site.http}/media/prog.mp4"
     target = ImpersonateTarget("chrome")

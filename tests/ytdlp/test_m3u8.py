@@ -56,7 +56,7 @@ def test_an_audio_rendition_without_a_name_gets_one(attributes: str, name: str) 
 
 
 def test_defined_variables_of_a_master_playlist_are_replaced_by_their_values() -> None:
-    """Undefined variables stay unchanged."""
+    """Variables without a definition stay unchanged in the playlist."""
     lines = [
         "#EXTM3U", '#EXT-X-DEFINE:NAME="dir",VALUE="b"', '#EXT-X-DEFINE:QUERYPARAM="token"',
         f'{BANDWIDTH},NAME="{{$x}}"', "{$dir}/v.m3u8?t={$token}",

@@ -62,8 +62,8 @@ async def test_an_extraction_that_allocates_too_much_memory_fails_as_too_large(s
 async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_once_as_too_large(
     site: SampleSite, how: str
 ) -> None:
-    """The objects fill the memory up to its limit, and live until the traceback is freed. The timeout of the extraction
-    is too long to end it."""
+    """Small objects fill the memory of the worker up to its limit, and live until the traceback is freed. The timeout
+    of extractions is too long to end this extraction."""
     async with running(extract_timeout=3600) as workers:
         pid = (await process_of(workers)).pid
         for _ in range(2):
@@ -102,7 +102,7 @@ async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site:
 
 
 async def test_a_javascript_runtime_works_within_the_memory_limit_of_the_worker(site: SampleSite) -> None:
-    """At its start, the runtime reserves half a gigabyte, which is counted by RLIMIT_DATA."""
+    """At its start, the JavaScript runtime Deno reserves half a gigabyte, which RLIMIT_DATA counts."""
     async with running(max_workers=1, extract_workers=1) as workers:
         ready = workers.state().ready
         assert ready is not None

@@ -137,7 +137,8 @@ def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(
 
 
 def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
-    """The video track has 5 GB, in samples of the same size. The test reads only the boxes before them."""
+    """The video track has 5 GB, in samples of the same size. The test does not create the samples, but only the boxes
+    before them."""
     count, size = 5_000, 1_000_000
     head = Film(
         samples=(),

@@ -124,9 +124,9 @@ def test_a_server_may_send_the_first_bytes_through_a_tunnel_of_the_egress(egress
 
 
 def test_fifty_paused_connections_through_the_egress_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
-    """Each connection may hold one chunk of the response, because its client sends no more bytes. In measurements, the
-    transports of all connections buffered 0.4 to 0.8 MB, and tracemalloc counted 1.1 to 2.1 MB, including the sockets
-    and threads of the test."""
+    """The egress may hold one chunk for each paused connection: the chunk of the response, because the client sends no
+    more bytes. In measurements, the transports of all connections buffered 0.4 to 0.8 MB, and tracemalloc counted 1.1
+    to 2.1 MB, including the sockets and threads of the test."""
     count = 50
     with Origin(send_sized) as origin, contextlib.ExitStack() as stack:
         by_requests(origin.url, egress.url)

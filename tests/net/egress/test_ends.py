@@ -254,7 +254,8 @@ def test_clients_that_come_and_go_leave_no_connection_in_the_egress(loop_factory
 def test_a_client_that_resets_its_connection_before_the_response_ends_causes_no_error_in_the_log(
     loop_factory: LoopFactory,
 ) -> None:
-    """The response is empty, so the egress notices the reset in `shutdown` of the socket, not in a write."""
+    """The client resets the connection before the egress sends an empty response. The egress then notices the reset in
+    `shutdown` of the socket, not in a write."""
 
     async def main() -> None:
         lost = asyncio.Event()

@@ -195,7 +195,7 @@ def test_a_uri_with_an_undefined_variable_is_refused_but_other_lines_with_it_are
 
 
 def test_a_master_playlist_is_recognised_even_if_its_variables_have_no_values() -> None:
-    """The module `master.py` later replaces the variables of the variant that it chooses."""
+    """Variables in a master playlist are replaced later, in the URI of the variant that `master.py` chooses."""
     playlist = MediaPlaylist(BASE, Rules())
     define, variant = '#EXT-X-DEFINE:NAME="a",VALUE="1"', '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="{$x}"'
     assert read_with(playlist, f'{define}\n#EXT-X-MEDIA:URI="{{$x}}"\n{variant}\n{{$y}}.m3u8') == []

@@ -120,7 +120,7 @@ def test_expired_segment_urls_are_renewed_from_the_playlist(shelf: Shelf, good_f
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
 def test_urls_of_cut_and_expired_fragments_are_renewed_by_a_new_extraction(shelf: Shelf, cut: int) -> None:
-    """The fragment that is cut and the fragment opened ahead of time are renewed at the same time."""
+    """The URLs of the fragment that is cut, and of the fragment opened ahead of time, are renewed at the same time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))

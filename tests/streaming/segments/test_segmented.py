@@ -223,14 +223,15 @@ def test_any_range_of_a_stream_whose_segments_are_byte_ranges_can_be_requested(s
 
 
 def test_a_range_request_reads_only_the_needed_bytes_from_the_media_server(shelf: Shelf, ranged: Track) -> None:
-    """In addition, the relay requests the first bytes of the file, which determine its Content-Type."""
+    """Besides the requested range, the relay requests only the first bytes of the file, which determine its
+    Content-Type."""
     stream(shelf, ranged, ByteRange(100_012, 100_111))
     beginning = f"bytes={len(FILE)}-{len(FILE) + len(INIT) - 1}"
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099", beginning]
 
 
 def test_a_range_inside_a_segment_is_streamed_although_its_bytes_look_like_text(shelf: Shelf) -> None:
-    """The range consists of stuffing bytes (0xff)."""
+    """The requested range consists of MPEG-TS stuffing bytes (0xff)."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
@@ -511,7 +512,8 @@ def test_an_encrypted_segment_whose_response_is_empty_twice_is_skipped(shelf: Sh
 
 
 def test_no_segment_is_skipped_if_the_playlist_cannot_be_loaded_again(shelf: Shelf) -> None:
-    """The media server refuses one request for the segment, and the next one for the playlist."""
+    """The media server refuses a request for the third segment, and then the request for the playlist that would renew
+    its URL."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
