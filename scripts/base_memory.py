@@ -50,8 +50,8 @@ def show(label: str, server: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
-    """Run a server with the sample site. Yields the server's process, and the URL of a request that makes it extract
-    the sample page."""
+    """Run a server with the sample site. Yields the process of the server, and the URL of a request that makes the
+    server extract the sample page."""
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None

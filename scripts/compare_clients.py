@@ -3,9 +3,9 @@
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
 The script prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install
-them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process runs the
-relay, another the sample site, and this one reads. The measurements behind the choice of a client are in
-docs/decisions/0002-http-client.md.
+them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. The relay and the
+sample site each run in a process of their own, and the script itself reads. The measurements behind the choice of a
+client are in docs/decisions/0002-http-client.md.
 """
 
 from __future__ import annotations

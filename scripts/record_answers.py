@@ -11,8 +11,8 @@ machine are left out; tests/record/samples.py lists them. Run it before and afte
 behaviour.
 
 A record holds the status, the headers, the code of an error, and the body: the name of the sample's file, or length and
-SHA-256. If the sample media of this machine differ from those of the record, --check compares only what does not depend
-on their bytes, and says so.
+SHA-256. If the sample media of this machine differ from those of the record, --check compares only the parts of the
+answers that do not depend on the bytes of the media, and says so.
 """
 
 from __future__ import annotations

@@ -2,16 +2,16 @@
 
     python scripts/regression.py BASE CHANGED [--output FILE] [--quick] [--rounds 5] [--only FIGURE]
 
-The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its
-best buffers and one sample site, and puts the same loads on each of them, one after another. In the first five rounds,
-the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A
-figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the
-time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses only
-the command line, the settings, the HTTP endpoints and the addresses of the sample site.
+The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with
+large buffers, and one sample site. It puts the same loads on the two servers and nginx, one after another. In the first
+five rounds, the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED
+follow. A figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread);
+for the time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses
+only the command line, the settings, the HTTP endpoints and the addresses of the sample site.
 
-Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
-other work widens the A/A spread, and the run fails if a busy machine makes it exceed the deadline (15 minutes,
-`--deadline`). `--output` then holds the rounds so far.
+Exit status: 0 if no figure is worse, 1 if a figure is worse or missing, 2 if the run failed. Run nothing else
+meanwhile: other work widens the A/A spread, and the run fails if it exceeds the deadline (15 minutes, `--deadline`).
+The file of `--output` then contains the rounds done before that.
 """
 
 from __future__ import annotations
@@ -325,7 +325,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()  # psutil compares the start time, so no other process with this id is hit
+                each.kill()  # psutil compares the start time, so that no other process with the same id is killed
         process.kill()
         process.wait()
         psutil.wait_procs(family, timeout=STOP_SECONDS)

@@ -180,7 +180,7 @@ class Connection:
         if not count:
             self.framing.check()
             if self._keep:
-                raise ReadError("the server closed a keep-alive connection")
+                raise ReadError("the server closed the connection after a response, but the load needs keep-alive")
             self.close()
             return True
         self.framing.feed(buffer[:count])

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("serverpy", "tests", "scripts")
 DIRECTIVE = re.compile(r"#\s*(?:type:|noqa|fmt:|ruff:|!|---)[^#]*")
-"""Matches a directive in a comment. A reason may follow the directive after another `#`."""
+"""Pattern of a directive in a comment, such as `noqa`. A reason may follow the directive after another `#`."""
 LOG_CALL = re.compile(r"(?:\w+\.)*_?log(?:ger)?\.(?:debug|info|warning|error|exception|critical)")
 KEYWORDS = {"help": "help", "short_help": "help", "epilog": "help", "description": "description"}
 

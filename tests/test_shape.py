@@ -78,7 +78,7 @@ process."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of the package with its name below `serverpy`."""
+    """Yield every module of the package, with its name relative to `serverpy`, and its syntax tree."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         yield name.removesuffix("__init__").rstrip("."), ast.parse(path.read_text(encoding="utf-8"))

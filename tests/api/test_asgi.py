@@ -203,7 +203,9 @@ async def test_an_httpx_client_that_calls_the_application_gets_files_ranges_and_
         assert (await client.get("/ready")).status_code == 200
 
 
-async def test_a_closed_application_refuses_streams_and_starts_no_worker(site: SampleSite, settings: Settings) -> None:
+async def test_a_closed_application_refuses_streams_with_503_and_starts_no_worker(
+    site: SampleSite, settings: Settings
+) -> None:
     app = create_app(settings)
     before = children()
     async with calling(app) as client:

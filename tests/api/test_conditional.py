@@ -1,5 +1,5 @@
-"""Conditional requests to the real server (RFC 9110 §13), and the order in which it evaluates them: preconditions,
-If-Range, Range."""
+"""Tests of conditional requests to the real server (RFC 9110 §13), and of the order in which the server evaluates
+preconditions, If-Range and Range."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_method_without_range_support_ignores_invalid_range_and_if_range_heade
 
 
 def test_without_validators_only_an_if_match_of_asterisk_holds(server: Server) -> None:
-    """Responses of `embedded` have no ETag, so no listed tag matches (RFC 9110 §13.1.1)."""
+    """Responses of `embedded` have no ETag, so no ETag listed in If-Match matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200
 

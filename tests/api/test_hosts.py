@@ -45,7 +45,7 @@ def test_the_host_is_extracted_from_a_valid_host_header_and_none_from_a_malforme
         *((host, False) for host in ("sub.media.example", "127.1", "0x7f.1", "2130706433", "127.0.0.01", "256.0.0.1")),
     ],
 )
-def test_the_server_accepts_ip_literals_localhost_and_listed_names(host: str, served: bool) -> None:
+def test_the_host_check_accepts_ip_addresses_localhost_and_allowed_hosts(host: str, served: bool) -> None:
     assert is_served(host, {"media.example"}) is served
 
 
@@ -78,7 +78,7 @@ def ask(server: Server, *fields: str, target: str = "/ready", version: str = "1.
     ],
 )
 @pytest.mark.parametrize("target", ["/ready", "/stream?url=x", "/nowhere"])
-def test_a_missing_repeated_or_malformed_host_is_a_bad_request(
+def test_a_missing_repeated_or_malformed_host_is_answered_with_400(
     server: Server, fields: tuple[str, ...], target: str
 ) -> None:
     answer = ask(server, *fields, target=target)
@@ -159,7 +159,7 @@ async def status(host: str, *, checks_host: bool, **settings: Any) -> int:
         ({"open": True}, ["evil.example", "media.example"], []),
     ],
 )
-async def test_the_settings_list_the_accepted_hosts(
+async def test_the_host_check_follows_the_settings_allowed_hosts_and_public_url(
     settings: dict[str, Any], served: list[str], refused: list[str]
 ) -> None:
     assert [await status(host, checks_host=True, **settings) for host in served] == [404] * len(served)

@@ -68,7 +68,7 @@ def test_a_range_request_returns_that_part_of_the_file(
     assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
 
 
-def test_random_ranges_are_slices_of_the_file(server: Server, film: bytes) -> None:
+def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, film: bytes) -> None:
     chance = random.Random(9110)
     for _ in range(50):
         first, last = sorted(chance.sample(range(len(film)), 2))
@@ -254,7 +254,7 @@ REFUSED = [
     Refused("{site}/page/loop", 502, "extraction_failed"),
     Refused("http://127.0.0.1:{closed}/x", 502, "upstream_failed"),
     Refused("http://no-such-host.invalid/x", 502, "upstream_failed"),
-    # Failures of the media server
+    # invalid query parameters are refused
     Refused("{site}/page/empty", 502, "upstream_failed"),
     Refused("{site}/page/empty-media", 502, "upstream_failed"),
     Refused("{site}/page/dead", 502, "upstream_failed"),
@@ -328,7 +328,7 @@ def test_a_url_of_ten_megabytes_is_refused_with_414(server: Server, verb: str, t
 
 
 @pytest.mark.parametrize("path", ["/stream", "/ready"])
-def test_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
+def test_request_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
     for headers in ({"X-Long": "x" * 1_000_000}, {f"X-{number}": "x" * 1000 for number in range(1000)}):
         check_problem(server.get("/page/prog", path=path, headers=headers), 431, "headers_too_large")
 

@@ -57,7 +57,7 @@ def until_health(server: Server, **expected: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_that_leaves_the_queue_is_removed_from_it(narrow: Server, method: str) -> None:
+def test_a_waiting_client_that_leaves_is_removed_from_the_queue(narrow: Server, method: str) -> None:
     with narrow.open(BIG, receive_bytes=SMALL_BUFFER) as first:
         first.read(1)
         with narrow.open("/page/prog", method=method):
@@ -196,7 +196,7 @@ def test_a_client_that_never_completes_its_request_holds_no_stream(server: Serve
 
 @contextlib.contextmanager
 def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
-    """Open `streams` streams that last longer than the test."""
+    """Open `streams` streams that last longer than the test. Closes them at the end of the block."""
     with contextlib.ExitStack() as stack:
         exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
         for exchange in exchanges:

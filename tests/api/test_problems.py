@@ -61,7 +61,7 @@ def test_an_error_class_defined_in_another_module_has_the_status_and_code_of_its
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind in STATUS])
-def test_an_error_becomes_a_problem_document(kind: type[ServerPYError]) -> None:
+def test_an_error_is_converted_to_a_problem_document(kind: type[ServerPYError]) -> None:
     answer = problem(kind('It "failed".'))
     document = json.loads(bytes(answer.body))
     assert answer.status_code == document["status"] == STATUS[kind][0]

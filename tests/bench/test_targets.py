@@ -167,7 +167,7 @@ def test_a_child_process_that_starts_too_slowly_is_killed() -> None:
     assert gone(processes)
 
 
-def test_check_raises_if_the_target_has_died(origin: Origin) -> None:
+def test_checking_a_target_that_has_died_raises_target_died(origin: Origin) -> None:
     with TARGETS["relay"].start(origin) as running_:
         running_.check()
         os.kill(running_.pid, signal.SIGKILL)

@@ -113,7 +113,7 @@ def test_info_lists_only_the_first_entries_of_a_playlist_and_how_many_more_there
     assert listed[LISTED:] == [f"and {30 - LISTED} more"]
 
 
-def test_a_title_cannot_control_the_terminal() -> None:
+def test_a_title_cannot_send_control_codes_to_the_terminal() -> None:
     evil = INFO.model_copy(
         update={"title": "[bold]a\x1b[2J\nb", "formats": [FORMAT.model_copy(update={"note": "\x1b"})]}
     )

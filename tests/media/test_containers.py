@@ -1,4 +1,5 @@
-"""Tests that a container is identified by the first bytes of the file, and that web pages and documents are refused."""
+"""Tests that the container format of a file is identified by the first bytes of the file, and that web pages and
+documents are refused."""
 
 from __future__ import annotations
 

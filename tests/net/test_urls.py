@@ -25,7 +25,7 @@ from serverpy.net.urls import split, without_user_info
         ("/!$&'()*+,;=:@-._~", "/!$&'()*+,;=:@-._~"),
         ("/a#b|c", "/a"),
         ("?q", "/?q"),
-        # RFC 3986 §5.2.4 and §5.4.2
+        # Dot segments in the path (RFC 3986 §5.2.4 and §5.4.2)
         ("/../a", "/a"),
         ("/a/b/c/./../../g", "/a/g"),
         ("/a/..", "/"),

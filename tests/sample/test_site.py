@@ -201,7 +201,7 @@ def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
     return bytes(data), True
 
 
-def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
+def test_the_closed_port_of_the_sample_site_refuses_connections(site: SampleSite) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect(f"http://127.0.0.1:{site.closed_port}")
 

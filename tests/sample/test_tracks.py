@@ -177,7 +177,7 @@ def test_yt_dlp_extracts_the_tracks_of_each_film_as_plain_files_with_their_sizes
         ("fault/nolength/pair-webm", "ba", "audio-only.webm"),
     ],
 )
-def test_yt_dlp_downloads_a_track_despite_its_faults(
+def test_yt_dlp_downloads_all_bytes_of_a_track_from_an_address_with_faults(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
 ) -> None:
     got = ytdlp.get(f"{site.http}/tube/watch/{path}", format, tmp_path)

@@ -1,4 +1,4 @@
-"""MP4 files with one track, built box by box, so that a test determines the content of each box."""
+"""Builder of MP4 files with one track, built box by box, so that a test determines the content of each box."""
 
 from __future__ import annotations
 

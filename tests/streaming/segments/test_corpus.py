@@ -56,19 +56,19 @@ MAP = '#EXT-X-MAP:URI="{}"\n'
 DISCONTINUITY = "\n#EXT-X-DISCONTINUITY\n"
 
 PLAYLISTS = [
-    # URIs of segments
+    # Playlists with different forms of URIs
     Playlist("addresses", HEAD + segments("a.ts", "b/c.ts", "../d.ts", "./e.ts") + END),
     Playlist("addresses", HEAD + segments("/a.ts", "//cdn.example/b.ts", "http://cdn.example:8080/c.ts") + END),
     Playlist("addresses", HEAD + segments("a.ts?x=1&y=2", "b.ts?u=https://x.example/", "c;v=1.ts", "d%20e.ts") + END),
     Playlist("addresses", HEAD + segments("a b.ts", "ü.ts", "c(1).ts", "d,e.ts", "f'g.ts") + END),
-    # Byte ranges
+    # Playlists with byte ranges
     Playlist("ranges", HEAD + ranges("1000@0", "2000@1000", "500@3000") + END),
     Playlist("ranges", HEAD + ranges("1000@188", "2000", "500") + END),
     Playlist("ranges", HEAD + ranges("100@50", name="a.ts") + "\n" + ranges("30@0", "70", name="b.ts") + END),
     Playlist("ranges", HEAD + MAP.replace("\n", ',BYTERANGE="720@0"\n').format("all.mp4") + ranges("90@720", "80")
              + END),
     Playlist("ranges", HEAD + "#EXT-X-BYTERANGE:50@7\n#EXTINF:6,\nall.ts\n" + segments("whole.ts") + END),
-    # Initialization sections
+    # Playlists with initialization sections
     Playlist("maps", HEAD + MAP.format("init.mp4") + segments("1.m4s", "2.m4s") + END),
     Playlist("maps", HEAD + MAP.format("a.mp4") + segments("1.m4s") + DISCONTINUITY + MAP.format("b.mp4")
              + segments("2.m4s", "3.m4s") + END),
@@ -76,7 +76,7 @@ PLAYLISTS = [
              + segments("2.m4s") + END),
     Playlist("maps", HEAD + MAP.format("a.mp4") + segments("1.m4s") + "\n" + MAP.format("ad.mp4") + segments("ad.m4s")
              + "\n" + MAP.format("a.mp4") + segments("2.m4s") + END),
-    # Encryption
+    # Encrypted playlists
     Playlist("keys", HEAD + KEY.format("k", "") + segments("1.ts", "2.ts") + END),
     Playlist("keys", HEAD + "#EXT-X-MEDIA-SEQUENCE:2680\n" + KEY.format("https://keys.example/k?r=52", "")
              + segments("2680.ts", "2681.ts") + "\n" + KEY.format("https://keys.example/k?r=53", "")
@@ -88,7 +88,7 @@ PLAYLISTS = [
     Playlist("keys", HEAD + KEY.format("k", ",IV=0x00000000000000000000000000000007") + MAP.format("init.mp4")
              + segments("1.m4s") + END,
              "m3u8 does not say that the section is encrypted; RFC 8216 §4.3.2.5: with the key before it"),
-    # Live
+    # Live playlists
     Playlist("live", HEAD + "#EXT-X-MEDIA-SEQUENCE:8778\n" + segments("8778.ts", "8779.ts", "8780.ts")),
     Playlist("live", HEAD + "#EXT-X-PLAYLIST-TYPE:EVENT\n" + segments("0.ts", "1.ts")),
     Playlist("live", HEAD + "#EXT-X-DISCONTINUITY-SEQUENCE:4\n#EXT-X-MEDIA-SEQUENCE:7\n" + KEY.format("k", "")
@@ -96,17 +96,17 @@ PLAYLISTS = [
     Playlist("live", HEAD + "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-PART-INF:PART-TARGET=0.3\n"
              + segments("1.m4s") + '\n#EXT-X-PART:DURATION=0.3,URI="2.1.m4s"\n'
              + '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="2.2.m4s"\n'),
-    # Discontinuities
+    # Playlists with discontinuities
     Playlist("discontinuities", HEAD + segments("1.ts") + DISCONTINUITY + segments("ad.ts") + DISCONTINUITY
              + segments("2.ts") + END),
     Playlist("discontinuities", HEAD + DISCONTINUITY.strip() + "\n" + segments("1.ts", "2.ts") + END),
     Playlist("discontinuities", HEAD + "#EXT-X-PROGRAM-DATE-TIME:2026-11-27T10:00:00Z\n" + segments("1.ts")
              + DISCONTINUITY + "#EXT-X-PROGRAM-DATE-TIME:2026-11-27T12:00:00.5+01:00\n" + segments("2.ts") + END),
-    # Gaps
+    # Playlists with gaps
     Playlist("gaps", HEAD + segments("1.ts") + "\n#EXT-X-GAP\n" + segments("gone.ts") + "\n" + segments("3.ts") + END),
     Playlist("gaps", HEAD + "#EXT-X-GAP\n" + segments("gone.ts") + "\n" + KEY.format("k", "") + segments("2.ts") + END),
     Playlist("gaps", HEAD + "#EXTINF:6,\n#EXT-X-GAP\ngone.ts\n" + segments("2.ts", "3.ts") + END),
-    # Errors that players accept
+    # Playlists with errors that players accept
     Playlist("sloppy", "#EXTM3U\n" + segments("1.ts", "2.ts") + END),
     Playlist("sloppy", HEAD + segments("1.ts", seconds="") + "\n" + segments("2.ts", seconds="6") + END,
              "m3u8 refuses an empty duration; RFC 8216 §4.3.2.1 requires one, but no byte depends on it"),
@@ -118,7 +118,7 @@ PLAYLISTS = [
              "m3u8 and hls.js leave out what has no EXTINF; VLC, FFmpeg and yt-dlp do not: no byte may be lost"),
     Playlist("sloppy", HEAD + "# by hand\n" + segments("1.ts", seconds='6,"A title", #1') + "\n#EXT-X-UNKNOWN:A=1\n"
              + segments("2.ts") + END),
-    # Variables
+    # Playlists with variables
     Playlist("variables", HEAD + '#EXT-X-DEFINE:NAME="d",VALUE="dir/x"\n' + segments("{$d}/1.ts", "{$d}/2.ts") + END,
              "m3u8 leaves variables unresolved"),
     Playlist("variables", HEAD + '#EXT-X-DEFINE:QUERYPARAM="token"\n' + MAP.format("i.mp4?t={$token}")
