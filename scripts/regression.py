@@ -815,9 +815,11 @@ def _check_pace(target: Target, method: str, outcome: Mapping[str, Any], rate: i
 
 
 def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
-    """Return the PSS in bytes of each new server with its worker, after the first extraction. ¶ The sample site has
-    ended before the PSS is read: PSS divides the pages of libraries among all processes of the same .venv, so it would
-    be lower for the checkout from which the site runs."""
+    """Return the PSS in bytes of each new server with its worker, after the first extraction.
+
+    The sample site has ended before the PSS is read: PSS divides the pages of libraries among all processes of the same
+    .venv, so it would be lower for the checkout from which the site runs.
+    """
     with sample_site(site_of) as site:
         path = stream(page_of(site.base("http"), "clip.mp4"))
         for server in servers:

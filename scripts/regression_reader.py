@@ -1,4 +1,5 @@
 """The clients of `scripts/regression.py`: one process, raw sockets, whose input and output are one JSON object each.
+
 The process reads what to request as a line from stdin. It writes the outcome to stdout and exits with 0, or writes the
 reason of a failure to stderr and exits with 1. The clients count every byte and follow the framing of every response,
 but neither keep nor compare the bytes, so that they need less CPU than the server under load. The module imports only
@@ -139,8 +140,9 @@ class Framing:
 
 
 class Connection:
-    """A client that sends requests one after the other, over a single connection if `keep` is true. ¶ The owner calls
-    `close`.
+    """A client that sends requests one after the other, over a single connection if `keep` is true.
+
+    The owner calls `close`.
     """
 
     def __init__(self, port: int, *, keep: bool, slow: bool = False) -> None:
@@ -234,7 +236,9 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
 
 def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[str, object]:
     """Read with `clients` clients at `rate` bytes per second each until stdin ends. Print a line once every client has
-    its first byte. ¶ Raises ReadError if a response ends before stdin does, or differs from the expected one.
+    its first byte.
+
+    Raises ReadError if a response ends before stdin does, or differs from the expected one.
     """
     buffer = memoryview(bytearray(BUFFER_BYTES))
     crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]

@@ -132,9 +132,11 @@ def serving(
     **settings: object,
 ) -> Iterator[Server]:
     """Run a server that may connect to the sample site. Yields the server once it is ready, and sends it SIGTERM at the
-    end of the block. ¶ Raises AssertionError if the server has logged an error or a traceback, unless `complaints` is
-    true. `python` is an interpreter that has ServerPY installed; `python_path` comes first in the server's import
-    path."""
+    end of the block.
+
+    Raises AssertionError if the server has logged an error or a traceback, unless `complaints` is true.
+    `python` is an interpreter that has ServerPY installed; `python_path` comes first in the server's import path.
+    """
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:

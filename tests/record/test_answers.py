@@ -1,7 +1,8 @@
-"""Tests that the server's answers equal those in tests/record/answers.json. ¶ To save time, these tests send only some
-of the recorded requests: each sample by `relay` with three ranges, and by HEAD, which is `auto`; the groups in MORE
-also by `embedded` and for their `/info`; hostile media by `relay` without a range; two pages by `subprocess`.
-`scripts/record_answers.py --check` sends all of them.
+"""Tests that the server's answers equal those in tests/record/answers.json.
+
+To save time, these tests send only some of the recorded requests: each sample by `relay` with three ranges, and by
+HEAD, which is `auto`; the groups in MORE also by `embedded` and for their `/info`; hostile media by `relay` without a
+range; two pages by `subprocess`. `scripts/record_answers.py --check` sends all of them.
 """
 
 from __future__ import annotations

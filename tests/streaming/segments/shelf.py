@@ -25,10 +25,13 @@ class Asked:
 
 @dataclass
 class Shelf:
-    """Media server, which runs while its context is entered. ¶ `files` maps a path to the bytes of the file, or to a
-    function that makes them for each request. `refuse` returns the status with which the server refuses a request
-    target, or None if it does not. `cuts` maps a path to the number of bytes after which the server cuts the next
-    response. `headers` maps a path to additional response headers; a header whose value is None is left out."""
+    """Media server, which runs while its context is entered.
+
+    `files` maps a path to the bytes of the file, or to a function that makes them for each request. `refuse` returns
+    the status with which the server refuses a request target, or None if it does not. `cuts` maps a path to the number
+    of bytes after which the server cuts the next response. `headers` maps a path to additional response headers; a
+    header whose value is empty is left out.
+    """
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
     refuse: Callable[[str], int | None] = lambda _target: None
